@@ -1,0 +1,46 @@
+"""The one error that a user is meant to read."""
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class UserError(Exception):
+    """Something that the user gave cannot be used; the message says what, where and what to do.
+
+    Parameters
+    ----------
+    problem
+        What was given and why it cannot be used.
+    remedy
+        What to do about it.
+    file, row
+        Where it was found; ``row`` counts data rows from 1.
+    """
+
+    def __init__(
+        self, problem: str, *, remedy: str = "", file: str | Path | None = None, row: int | None = None
+    ) -> None:
+        self.problem, self.remedy, self.file, self.row = problem, remedy, file, row
+        where = "" if file is None else f"{file}: " if row is None else f"{file}, row {row}: "
+        super().__init__(f"{where}{problem}" + (f"\n{remedy}" if remedy else ""))
+
+
+def suggest(given: str, known: Iterable[str]) -> str:
+    """Answer a misspelt name with the nearest right one.
+
+    Parameters
+    ----------
+    given
+        The name as typed.
+    known
+        The names that exist.
+
+    Returns
+    -------
+    str
+        ``Did you mean 'x'?`` where one is near, and otherwise the list of all of them.
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(given, names, n=1, cutoff=0.6)
+    return f"Did you mean {near[0]!r}?" if near else f"Possible: {', '.join(names)}."
