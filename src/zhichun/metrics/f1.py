@@ -1,0 +1,141 @@
+"""F1 and what it is made of: the confusion matrix, precision and recall of each class.
+
+Every pair has one true and one predicted class. Over all classes, micro-F1 then is the share of right predictions
+(accuracy), and says little of the rare classes: report macro-F1 and the F1 of each class beside it. A class with
+nothing to divide by, be it never true, never predicted or both, has the value 0 and counts in the macro mean, as in
+scikit-learn with ``labels`` given and ``zero_division=0``.
+
+Shapes: ``N`` pairs, ``C`` classes.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zhichun.metrics.judged import Judged
+
+
+def confusion(judged: Judged) -> NDArray[np.intp]:
+    """Count the pairs of each true (row) and predicted (column) class.
+
+    Parameters
+    ----------
+    judged
+        Pairs with predictions.
+
+    Returns
+    -------
+    NDArray[np.intp]
+        Rows and columns in the order of ``judged.classes``. Shape [C, C].
+
+    Raises
+    ------
+    ValueError
+        If there are no predictions, or a pair is not judged.
+    """
+    if judged.predictions is None:
+        raise ValueError("a classification metric needs predictions")
+    classes = len(judged.classes)
+    cells = np.bincount(judged.truth * classes + judged.predictions, minlength=classes**2)
+    return cells.reshape(classes, classes)
+
+
+@dataclass(frozen=True, eq=False)
+class ClassScores:
+    """Precision, recall, F1 and the number of true pairs of each class, in the order of the classes. Shape [C] each."""
+
+    precision: NDArray[np.float64]
+    recall: NDArray[np.float64]
+    f1: NDArray[np.float64]
+    support: NDArray[np.intp]
+
+
+def class_scores(confusion_CC: NDArray[np.intp]) -> ClassScores:
+    """Work out the scores of each class.
+
+    Parameters
+    ----------
+    confusion_CC
+        What `confusion` returns. Shape [C, C].
+    """
+    right, true, predicted = np.diag(confusion_CC), confusion_CC.sum(axis=1), confusion_CC.sum(axis=0)
+    return ClassScores(
+        precision=_ratio(right, predicted),
+        recall=_ratio(right, true),
+        f1=_ratio(2 * right, true + predicted),
+        support=true,
+    )
+
+
+def _ratio(part: NDArray[np.intp], whole: NDArray[np.intp]) -> NDArray[np.float64]:
+    return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
+
+
+@dataclass(frozen=True)
+class MicroF1:
+    """F1 over all classes together, which is accuracy; in 0..1."""
+
+    @property
+    def name(self) -> str:
+        """The metric's key in ``metrics.json``."""
+        return "micro_f1"
+
+    def per_pair(self, judged: Judged) -> NDArray[np.float64]:
+        """Return 1 where the prediction is right and 0 where not, for `paired_bootstrap`. Shape [N].
+
+        Raises
+        ------
+        ValueError
+            If there are no predictions, or a pair is not judged.
+        """
+        if judged.predictions is None:
+            raise ValueError("a classification metric needs predictions")
+        right: NDArray[np.float64] = (judged.truth == judged.predictions).astype(np.float64)
+        return right
+
+    def __call__(self, judged: Judged, /) -> float:
+        """Measure."""
+        return float(self.per_pair(judged).mean())
+
+
+@dataclass(frozen=True)
+class MacroF1:
+    """The plain mean of the F1 of every class; in 0..1."""
+
+    @property
+    def name(self) -> str:
+        """The metric's key in ``metrics.json``."""
+        return "macro_f1"
+
+    def __call__(self, judged: Judged, /) -> float:
+        """Measure."""
+        return float(class_scores(confusion(judged)).f1.mean())
+
+
+@dataclass(frozen=True)
+class F1:
+    """F1 of one class; in 0..1.
+
+    Parameters
+    ----------
+    label
+        The class.
+
+    Raises
+    ------
+    UserError
+        When called, if the judged pairs have no such class.
+    """
+
+    label: str
+
+    @property
+    def name(self) -> str:
+        """The metric's key in ``metrics.json``, such as ``f1.E``."""
+        return f"f1.{self.label}"
+
+    def __call__(self, judged: Judged, /) -> float:
+        """Measure."""
+        index = judged.index_of(self.label)
+        return float(class_scores(confusion(judged)).f1[index])

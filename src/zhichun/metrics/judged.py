@@ -1,0 +1,221 @@
+"""The arrays that a metric takes: judgements, and beside them what a model said.
+
+Shapes: ``N`` pairs, ``Q`` queries, ``C`` classes.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from zhichun.errors import UserError, suggest
+from zhichun.metrics.ties import TiedGroups
+from zhichun.schema import LABELS
+
+# The label of a document that was returned but never judged: it takes a place in the ranking and gains nothing.
+UNJUDGED = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """Query-document pairs with their judgement and what a model said of them. One row per pair, in any order.
+
+    The arrays are kept as they are given where their type allows, and must not be changed afterwards. Give only what
+    the metrics need: ``scores`` to rank, ``predictions`` to classify, ``probabilities`` for calibration.
+
+    Parameters
+    ----------
+    query_ids
+        Integers or strings. Shape [N].
+    labels
+        The judgements, as indices into `classes` (see `label_codes`); -1 is a document that was returned but not
+        judged, which ranking metrics treat as trec_eval does: it takes a place and gains nothing. Shape [N].
+    scores
+        Higher ranks first. NaN says that the document was not returned: it is not in the ranking, yet its gain counts
+        in the ideal one, and a query with nothing but NaN has the value 0. Infinite scores are legal. Equal scores are
+        a tie; what that means is said by each metric. Shape [N].
+    predictions
+        Predicted labels, as indices into `classes`. Shape [N].
+    probabilities
+        Of every class; rows add up to 1. Shape [N, C].
+    classes
+        What the indices mean.
+
+    Raises
+    ------
+    UserError
+        If there is no pair at all.
+    ValueError
+        If lengths differ, or an array has the wrong type or values out of range.
+
+    Examples
+    --------
+    >>> judged = Judged([1, 1, 2], label_codes(["E", "I", "S"]), scores=[0.2, 0.9, 0.5])
+    >>> nDCG()(judged)
+    0.8154648767857288
+    """
+
+    query_ids: NDArray[Any]
+    labels: NDArray[np.intp]
+    scores: NDArray[np.float64] | None = None
+    predictions: NDArray[np.intp] | None = None
+    probabilities: NDArray[np.float64] | None = None
+    classes: tuple[str, ...] = LABELS
+
+    def __post_init__(self) -> None:
+        ids = np.asarray(self.query_ids)
+        if ids.ndim == 1 and not len(ids):
+            raise UserError("There are no judged pairs to measure.", remedy="Check the split and the filters in use.")
+        if ids.ndim != 1 or ids.dtype.kind not in "iuUSOT":
+            raise ValueError(f"query_ids must be a list of integers or strings, not {ids.dtype} of shape {ids.shape}")
+        pairs, classes = len(ids), len(self.classes)
+        checked: dict[str, Any] = {
+            "query_ids": ids,
+            "labels": _indices("labels", self.labels, pairs, UNJUDGED, classes),
+            "classes": tuple(self.classes),
+        }
+        if self.scores is not None:
+            checked["scores"] = _floats("scores", self.scores, (pairs,))
+        if self.predictions is not None:
+            checked["predictions"] = _indices("predictions", self.predictions, pairs, 0, classes)
+        if self.probabilities is not None:
+            checked["probabilities"] = _distributions(self.probabilities, (pairs, classes))
+        for name, array in checked.items():
+            object.__setattr__(self, name, array)  # a frozen dataclass has no other way to convert its fields
+
+    @property
+    def queries(self) -> NDArray[Any]:
+        """The distinct query ids, ascending: the order of every array per query. Shape [Q]."""
+        return self._grouping[0]
+
+    @property
+    def query_index(self) -> NDArray[np.intp]:
+        """Where each pair's query stands in `queries`. Shape [N]."""
+        return self._grouping[1]
+
+    @cached_property
+    def _grouping(self) -> tuple[NDArray[Any], NDArray[np.intp]]:
+        try:
+            queries, index = np.unique(self.query_ids, return_inverse=True)
+        except TypeError as error:  # objects that cannot be compared, such as None beside strings
+            raise UserError("Query ids are of mixed types, or some are missing.") from error
+        return queries, index.astype(np.intp, copy=False)
+
+    @cached_property
+    def tied_groups(self) -> TiedGroups:
+        """The ranking that the scores make.
+
+        Raises
+        ------
+        ValueError
+            If there are no scores.
+        """
+        if self.scores is None:
+            raise ValueError("a ranking metric needs scores")
+        return TiedGroups.of(self.query_index, self.labels, self.scores, len(self.classes))
+
+    @cached_property
+    def label_counts(self) -> NDArray[np.intp]:
+        """How many pairs of each label a query has, returned or not. Shape [Q, C]."""
+        width = len(self.classes) + 1  # the first column takes the documents without a judgement
+        counts = np.bincount(self.query_index * width + self.labels + 1, minlength=len(self.queries) * width)
+        return counts.reshape(-1, width)[:, 1:]
+
+    @property
+    def truth(self) -> NDArray[np.intp]:
+        """The labels, for metrics that need every pair judged. Shape [N].
+
+        Raises
+        ------
+        ValueError
+            If some are not judged.
+        """
+        if (self.labels == UNJUDGED).any():
+            raise ValueError("classification and calibration need a judgement for every pair")
+        return self.labels
+
+    def index_of(self, label: str) -> int:
+        """Return the index of a label in `classes`.
+
+        Raises
+        ------
+        UserError
+            If there is no such label.
+        """
+        if label not in self.classes:
+            raise UserError(f"There is no label {label!r} here.", remedy=suggest(label, self.classes))
+        return self.classes.index(label)
+
+    def select(self, rows: NDArray[Any]) -> "Judged":
+        """Take some of the pairs, such as those of one locale, by a mask or by indices."""
+        arrays = ("query_ids", "labels", "scores", "predictions", "probabilities")
+        given = {name: getattr(self, name) for name in arrays if getattr(self, name) is not None}
+        return dataclasses.replace(self, **{name: array[rows] for name, array in given.items()})
+
+    def in_random_order(self) -> "Judged":
+        """Give all pairs one score: each ranking metric then is its exact expected value over all random orders."""
+        return dataclasses.replace(self, scores=np.zeros(len(self.labels)))
+
+    def always(self, label: str) -> "Judged":
+        """Predict one label for all pairs, as the simplest baseline does."""
+        return dataclasses.replace(self, predictions=np.full(len(self.labels), self.index_of(label)))
+
+
+def label_codes(labels: ArrayLike, classes: tuple[str, ...] = LABELS) -> NDArray[np.intp]:
+    """Turn labels into indices.
+
+    Parameters
+    ----------
+    labels
+        Strings. Shape [N].
+    classes
+        The labels that exist.
+
+    Returns
+    -------
+    NDArray[np.intp]
+        Indices into `classes`. Shape [N].
+
+    Raises
+    ------
+    UserError
+        If a label is unknown; names the first such row, counted from 1.
+    """
+    given = np.asarray(labels)
+    codes = np.full(given.shape, -1, dtype=np.intp)
+    for code, label in enumerate(classes):
+        codes[given == label] = code
+    unknown = np.flatnonzero(codes < 0)
+    if len(unknown):
+        label = str(given[unknown[0]])
+        raise UserError(f"Unknown label {label!r} in row {unknown[0] + 1}.", remedy=suggest(label, classes))
+    return codes
+
+
+def _indices(name: str, given: ArrayLike, pairs: int, low: int, classes: int) -> NDArray[np.intp]:
+    array = np.asarray(given)
+    if array.shape != (pairs,):
+        raise ValueError(f"{name} has shape {array.shape}, but there are {pairs} pairs")
+    if array.dtype.kind not in "iu":
+        raise ValueError(f"{name} must be indices into the classes, not {array.dtype}: see label_codes")
+    if array.min() < low or array.max() >= classes:
+        raise ValueError(f"{name} must lie in {low}..{classes - 1}, not {array.min()}..{array.max()}")
+    return array.astype(np.intp, copy=False)
+
+
+def _floats(name: str, given: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    array = np.asarray(given)
+    if array.shape != shape:
+        raise ValueError(f"{name} has shape {array.shape}, but {shape} is needed")
+    return array.astype(np.float64, copy=False)
+
+
+def _distributions(given: ArrayLike, shape: tuple[int, int]) -> NDArray[np.float64]:
+    array = _floats("probabilities", given, shape)
+    # Written so that NaN fails too. The tolerance is that of probabilities stored in half precision.
+    if not ((array >= 0).all() and (np.abs(array.sum(axis=1) - 1) <= 1e-3).all()):
+        raise ValueError("probabilities must not be negative, and each row must add up to 1")
+    return array

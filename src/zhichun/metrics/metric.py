@@ -1,0 +1,127 @@
+"""What a metric is: a value that is called on judged pairs, and whose `repr` makes it again."""
+
+import dataclasses
+from abc import ABC, abstractmethod
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zhichun.errors import UserError
+from zhichun.metrics.judged import Judged
+
+
+class Metric(Protocol):
+    """Anything that makes one number of judged pairs."""
+
+    @property
+    def name(self) -> str:
+        """The metric's key in ``metrics.json``."""
+
+    def __call__(self, judged: Judged, /) -> float:
+        """Measure."""
+
+
+@dataclass(frozen=True, repr=False)
+class RankingMetric(ABC):
+    """A metric of the order of each query's documents, averaged over queries.
+
+    Ties: the value is the exact expectation over all orders of the documents that share a score, so the order of the
+    rows never changes a result, not even in its last bit.
+
+    Parameters
+    ----------
+    k
+        Only the first k ranks count; ``None`` is the whole list. ``metric @ k`` sets it.
+
+    Raises
+    ------
+    UserError
+        If k is not a whole number from 1.
+    """
+
+    _: KW_ONLY
+    k: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.k is not None and (not isinstance(self.k, int) or self.k < 1):
+            raise UserError(f"A metric cannot be cut at rank {self.k!r}.", remedy="Give a whole number from 1.")
+
+    def __matmul__(self, k: int) -> Self:
+        return dataclasses.replace(self, k=k)
+
+    def __repr__(self) -> str:
+        settings = (f"{field.name}={getattr(self, field.name)!r}" for field in dataclasses.fields(self)[1:])
+        return f"{type(self).__name__}({', '.join(settings)})" + ("" if self.k is None else f" @ {self.k}")
+
+    @property
+    def name(self) -> str:
+        """The metric's key in ``metrics.json``, such as ``ndcg@10``."""
+        return self._short_name + ("" if self.k is None else f"@{self.k}")
+
+    @property
+    @abstractmethod
+    def _short_name(self) -> str:
+        """The name without its cut."""
+
+    @abstractmethod
+    def _values(self, judged: Judged) -> NDArray[np.float64]:
+        """Return the value of each query. Shape [Q]."""
+
+    def per_query(self, judged: Judged) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        """Measure each query by itself.
+
+        Parameters
+        ----------
+        judged
+            Pairs with scores.
+
+        Returns
+        -------
+        query_ids
+            Ascending. Shape [Q].
+        values
+            In the same order; 0 for a query of which nothing was returned. Shape [Q].
+        """
+        return judged.queries, self._values(judged)
+
+    def __call__(self, judged: Judged, /) -> float:
+        """Average over queries."""
+        return float(self._values(judged).mean())
+
+
+@dataclass(frozen=True, repr=False)
+class BinaryRankingMetric(RankingMetric):
+    """A ranking metric that only asks whether a document is relevant.
+
+    Parameters
+    ----------
+    relevant
+        The labels that count as relevant.
+    k
+        Only the first k ranks count; ``None`` is the whole list.
+
+    Raises
+    ------
+    UserError
+        If `relevant` is empty or a string, or (when called) names a label that the judged pairs do not have.
+    """
+
+    relevant: tuple[str, ...] = ("E",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        given: object = self.relevant
+        if isinstance(given, str) or not given:  # a string would pass for a tuple of its letters
+            raise UserError(f"{self.relevant!r} is not a tuple of labels.", remedy="Give one, such as ('E',).")
+        object.__setattr__(self, "relevant", tuple(self.relevant))
+
+    def _suffix(self) -> str:
+        return "" if self.relevant == ("E",) else "." + "".join(self.relevant)
+
+    def _relevant_per_group(self, judged: Judged) -> NDArray[np.intp]:
+        """Count the relevant documents of each tied group. Shape [G]."""
+        columns = sorted({judged.index_of(label) for label in self.relevant})
+        counts: NDArray[np.intp] = judged.tied_groups.counts[:, columns].sum(axis=1)
+        return counts
