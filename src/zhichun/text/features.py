@@ -1,0 +1,128 @@
+"""Everything the model reads of a query or a product, computed once for each and in one place.
+
+Training, scoring and serving all go through :class:`Featurizer`, so that the same text gives the same score everywhere.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from zhichun import schema
+from zhichun.text.clean import clean_text
+from zhichun.text.document import COLUMN_OF
+from zhichun.text.ngrams import TrigramVocabulary, bag_ids
+from zhichun.text.ragged import Int32, Ragged
+from zhichun.text.tokenizer import PairTokenizer
+from zhichun.text.vocabulary import Vocabulary
+
+Texts = Sequence[str | None]
+
+# The semantic unit's two bags of a product; the query's bag is the third (METHODS, The model).
+MAIN_BAG = (schema.TITLE, schema.BRAND, schema.COLOR, schema.BULLETS)
+DESCRIPTION_BAG = (schema.DESCRIPTION,)
+
+
+@dataclass(frozen=True)
+class QueryFeatures:
+    """Features of R queries: tokens and, where the model has a semantic unit, the trigrams of each."""
+
+    tokens: Ragged
+    trigrams: Ragged | None
+
+
+@dataclass(frozen=True)
+class ProductFeatures:
+    """Features of R products: tokens, two bags of trigrams, and the ids of brand and color (``[R]``, 0 unknown)."""
+
+    tokens: Ragged
+    trigrams: Ragged | None
+    description_trigrams: Ragged | None
+    brand: Int32 | None
+    color: Int32 | None
+
+
+@dataclass(frozen=True)
+class Featurizer:
+    """Turns texts into features.
+
+    Parameters
+    ----------
+    tokenizer
+        The encoder's tokenizer.
+    fields
+        The order of the document's fields.
+    trigrams, brands, colors
+        Vocabularies; ``None`` where the model does not have the part.
+    """
+
+    tokenizer: PairTokenizer
+    fields: tuple[str, ...]
+    trigrams: TrigramVocabulary | None = None
+    brands: Vocabulary | None = None
+    colors: Vocabulary | None = None
+
+    def queries(self, texts: Texts) -> QueryFeatures:
+        """Compute the features of queries."""
+        cleaned = _clean(texts)
+        trigrams = None if self.trigrams is None else _bag(self.trigrams, [cleaned])
+        return QueryFeatures(self.tokenizer.encode(cleaned), trigrams)
+
+    def products(self, columns: Mapping[str, Texts]) -> ProductFeatures:
+        """Compute the features of products.
+
+        Parameters
+        ----------
+        columns
+            Texts by column name of the catalogue; a column that is missing counts as empty.
+        """
+        rows = len(next(iter(columns.values())))
+        cleaned = {name: _clean(columns.get(name) or [None] * rows) for name in schema.TEXT_COLUMNS}
+        bags: list[Ragged | None] = [None, None]
+        if self.trigrams is not None:
+            bags = [_bag(self.trigrams, [cleaned[name] for name in bag]) for bag in (MAIN_BAG, DESCRIPTION_BAG)]
+        return ProductFeatures(
+            tokens=self.tokenizer.encode_documents([cleaned[COLUMN_OF[field]] for field in self.fields]),
+            trigrams=bags[0],
+            description_trigrams=bags[1],
+            brand=None if self.brands is None else self.brands.index(cleaned[schema.BRAND]),
+            color=None if self.colors is None else self.colors.index(cleaned[schema.COLOR]),
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of all that decides the features: tokenizer, template and vocabularies."""
+        digest = hashlib.sha256(f"1 {self.tokenizer.fingerprint} {'|'.join(self.fields)}".encode())
+        for part in (self.trigrams, self.brands, self.colors):
+            digest.update(b"-" if part is None else part.fingerprint.encode())
+        return digest.hexdigest()[:16]
+
+    def save(self, folder: Path) -> None:
+        """Write tokenizer and vocabularies into a model folder."""
+        self.tokenizer.save(folder)
+        vocabulary = folder / "vocabulary"
+        vocabulary.mkdir(exist_ok=True)
+        for name, part in (("trigrams", self.trigrams), ("brands", self.brands), ("colors", self.colors)):
+            if part is not None:
+                part.save(vocabulary / f"{name}.parquet")
+
+    @classmethod
+    def load(cls, folder: Path, fields: tuple[str, ...], *, trigrams: bool, brands: bool, colors: bool) -> "Featurizer":
+        """Load what :meth:`save` wrote; the flags say which vocabularies the model uses."""
+        vocabulary = folder / "vocabulary"
+        return cls(
+            tokenizer=PairTokenizer.load(folder),
+            fields=fields,
+            trigrams=TrigramVocabulary.load(vocabulary / "trigrams.parquet") if trigrams else None,
+            brands=Vocabulary.load(vocabulary / "brands.parquet") if brands else None,
+            colors=Vocabulary.load(vocabulary / "colors.parquet") if colors else None,
+        )
+
+
+def _clean(texts: Texts) -> list[str]:
+    return [clean_text(text) if text else "" for text in texts]
+
+
+def _bag(vocabulary: TrigramVocabulary, fields: Sequence[Texts]) -> Ragged:
+    return Ragged.from_flat(*bag_ids(vocabulary, fields))

@@ -1,0 +1,79 @@
+"""Rows of different lengths in flat arrays, in memory or memory-mapped from an Arrow file.
+
+Legend: ``N`` values of all rows together, ``R`` rows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Rows of int32, kept as chunks of one flat array with offsets each.
+
+    Parameters
+    ----------
+    chunks
+        Pairs of ``values_N`` (int32) and ``offsets_R1`` (int64, one more than rows, from 0).
+    """
+
+    chunks: tuple[tuple[Int32, Int64], ...]
+
+    @classmethod
+    def from_flat(cls, values_N: Int32, offsets_R1: Int64) -> "Ragged":
+        """Take one flat array with its offsets, without a copy."""
+        return cls(((values_N, offsets_R1),))
+
+    @classmethod
+    def from_rows(cls, rows: Sequence[Sequence[int]]) -> "Ragged":
+        """Flatten a list of rows."""
+        lengths = np.fromiter((len(row) for row in rows), np.int64, len(rows))
+        offsets_R1 = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+        values_N = np.fromiter((value for row in rows for value in row), np.int32, int(offsets_R1[-1]))
+        return cls.from_flat(values_N, offsets_R1)
+
+    @classmethod
+    def from_arrow(cls, columns: Sequence[pa.ListArray]) -> "Ragged":
+        """View Arrow list columns (the batches of a memory-mapped file) as rows, without a copy."""
+        return cls(tuple(_views(column) for column in columns))
+
+    def to_arrow(self) -> pa.ListArray:
+        """Copy all rows into one Arrow list column."""
+        values_N = np.concatenate([values for values, _ in self.chunks] or [np.zeros(0, np.int32)])
+        offsets_R1 = np.concatenate([np.zeros(1, np.int64), np.cumsum(self.lengths)])
+        return pa.ListArray.from_arrays(pa.array(offsets_R1.astype(np.int32)), pa.array(values_N, pa.int32()))
+
+    @cached_property
+    def _starts(self) -> Int64:
+        rows = [0, *(len(offsets) - 1 for _, offsets in self.chunks)]
+        return np.cumsum(np.asarray(rows, np.int64))
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def __getitem__(self, row: int) -> Int32:
+        """Return one row as a view."""
+        chunk = int(np.searchsorted(self._starts, row, side="right")) - 1 if len(self.chunks) > 1 else 0
+        values, offsets = self.chunks[chunk]
+        local = row - int(self._starts[chunk])
+        return values[offsets[local] : offsets[local + 1]]
+
+    @cached_property
+    def lengths(self) -> Int64:
+        """Length of every row, ``[R]``."""
+        parts = [np.diff(offsets) for _, offsets in self.chunks]
+        return np.concatenate(parts).astype(np.int64) if parts else np.zeros(0, np.int64)
+
+
+def _views(column: pa.ListArray) -> tuple[Int32, Int64]:
+    offsets = column.offsets.to_numpy()
+    values = column.values.to_numpy(zero_copy_only=True)
+    return values[offsets[0] : offsets[-1]], (offsets - offsets[0]).astype(np.int64)

@@ -1,0 +1,84 @@
+import time
+
+import pyarrow as pa
+import pytest
+
+from zhichun.text.clean import clean_column, clean_text
+
+
+@pytest.mark.parametrize(
+    ("given", "cleaned"),
+    [
+        ("<p>Soft</p><p>Warm</p>", "Soft Warm"),
+        ("H<sub>2</sub>O un<b>believ</b>able", "H2O unbelievable"),
+        ("<A HREF=\"x.html\" target=_blank>Link</A><br/>next<IMG src='a>b'>", "Link next"),
+        ("<div\n class='a'>x</div ><input disabled>", "x"),
+        ("<o:p></o:p>Word <!-- a > b --> text<style type='x'>p {}</style><script>if (a<b) {}</script>", "Word text"),
+        ("one< br />two<br / >three< BR>four", "one two three four"),
+        ("Salt &Amp; Pepper &Quot;x&Quot; &Eacute;", 'Salt & Pepper "x" É'),
+        ("<!DOCTYPE html><?xml version='1.0'?><![CDATA[x]]>", "x"),
+        ("&lt;b&gt;once&lt;/b&gt; &amp;lt;i&amp;gt;twice&amp;lt;/i&amp;gt;", "once twice"),
+        ("R&amp;D &eacute;t&#233; &#x30AB; &quot;a&quot;&nbsp;b", 'R&D été カ "a" b'),
+    ],
+)
+def test_markup_goes_and_entities_are_decoded(given, cleaned):
+    assert clean_text(given) == cleaned
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "screen < 10 inch, weight > 2 kg",
+        "A<B",
+        "if A<B and C>D",
+        "x <3 you",
+        "<Limited edition> shirt",
+        "手袋 <LL>",
+        "<Table and Chair> set",
+        "AT&T, Rock&region, &copy2020 & more; R&D",
+        "cut <br",
+        "a < b > c",
+        "< DURABLE METAL > hoops",
+        "&unknown; &;",
+        "iPhone CASE",
+    ],
+)
+def test_what_is_no_markup_stays(text):
+    assert clean_text(text) == text
+
+
+@pytest.mark.parametrize(
+    ("given", "cleaned"),
+    [
+        ("  a\r\n\tb\u00a0c\u3000d\u2028e\x85f  ", "a b c d e f"),
+        ("a\x00b\x1fc\x7fd\u200be\ufefff", "a b c d e f"),
+        ("e\u0301", "\u00e9"),
+        ("a\ud800b", "a\ufffdb"),
+        ("&#xD800;", "\ufffd"),
+        (" \n ", ""),
+        ("<br><br>", ""),
+    ],
+)
+def test_white_space_control_characters_and_unicode_take_one_form(given, cleaned):
+    assert clean_text(given) == cleaned
+
+
+@pytest.mark.parametrize(
+    "hostile", ["&amp;" * 9000, "&" * 9000 + "lt;" * 9000, "<!--" * 9000, "<a b=" * 9000, '<b x="' * 9000]
+)
+def test_hostile_text_costs_no_time(hostile):
+    start = time.perf_counter()
+    cleaned = clean_text(hostile)
+    assert time.perf_counter() - start < 2
+    assert clean_text(cleaned) == cleaned
+
+
+def test_text_that_never_settles_still_comes_out_settled():
+    deep = "<" * 30 + "b>" * 30 + " end"  # each removal uncovers one more tag
+    assert clean_text(clean_text(deep)) == clean_text(deep)
+    assert clean_text(deep).endswith(" end")
+
+
+def test_a_column_keeps_its_nulls_and_order():
+    column = pa.chunked_array([["<b>a</b>", None], [], ["", " b "]])
+    assert clean_column(column).to_pylist() == ["a", None, "", "b"]
