@@ -1,0 +1,1 @@
+"""Data: readers, one for each source, and steps, one for each file."""

@@ -1,0 +1,58 @@
+"""A catalogue read whole into memory, for ranking and for looking products up."""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from zhichun import schema
+from zhichun.data.catalogue import write_products
+from zhichun.data.columns import PRODUCTS, match_columns
+from zhichun.data.rejected import REJECTED_FILE, RejectedRows
+from zhichun.data.sources import open_table
+
+
+def read_catalogue(path: Path, *, locale: str = "us", columns: Mapping[str, str] | None = None) -> pa.Table:
+    """Read products, cleaned as `prepare` cleans them.
+
+    Parameters
+    ----------
+    path
+        CSV, TSV, JSON Lines or Parquet; or a dataset folder, or one in the official layout.
+    locale
+        Locale of products without one.
+    columns
+        Own column names: ``{"title": "name"}``.
+
+    Returns
+    -------
+    pyarrow.Table
+        With `schema.PRODUCT_COLUMNS`.
+
+    Raises
+    ------
+    UserError
+        For a file that cannot be read, and for rows that cannot be used; their list is left beside the file.
+    """
+    if path.is_dir():
+        path = next(
+            (
+                found
+                for name in (schema.PRODUCTS_FILE, schema.OFFICIAL_PRODUCTS_FILE)
+                if (found := path / name).is_file()
+            ),
+            path / schema.PRODUCTS_FILE,
+        )
+    table = open_table(path)
+    matched = match_columns(columns or {}, {PRODUCTS: table.names}, {PRODUCTS: path})[PRODUCTS]
+    listed_in = path.with_name(f"{path.name}.{REJECTED_FILE}")
+    with tempfile.TemporaryDirectory() as folder:
+        cleaned, refused = Path(folder) / schema.PRODUCTS_FILE, Path(folder) / REJECTED_FILE
+        with RejectedRows(refused) as rejected:
+            write_products(table, matched, cleaned, locale=locale, rejected=rejected, progress=lambda done, total: None)
+        if rejected.bad:
+            listed_in.write_bytes(refused.read_bytes())
+            raise rejected.failure(listed_in)
+        return pq.read_table(cleaned)

@@ -1,0 +1,92 @@
+import unicodedata
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zhichun.data.folds import fold_key, folds_of, in_test, query_bucket, query_fold
+from zhichun.text.clean import clean_text
+
+# Pieces from which markup, also broken and escaped markup, comes about often.
+PIECES = st.sampled_from(
+    [
+        "<",
+        ">",
+        "</",
+        "<br>",
+        "b",
+        "br",
+        "i",
+        "p",
+        "/",
+        "&",
+        ";",
+        "amp",
+        "lt",
+        "gt",
+        "#60",
+        "#38",
+        "x",
+        "=",
+        '"',
+        "'",
+        "!--",
+        "--",
+        "script",
+        "]]>",
+        "<![CDATA[",
+        "?",
+        "o:p",
+    ]
+) | st.sampled_from(" e\u0301\u0338\u037e\x00\u200b\u3000\ud800")
+MARKUP = st.lists(PIECES, max_size=40).map("".join)
+TEXT = st.text(st.characters(), max_size=60) | MARKUP
+QUERY = st.text(max_size=30)
+
+
+@given(TEXT)
+def test_cleaning_twice_is_cleaning_once(text):
+    assert clean_text(clean_text(text)) == clean_text(text)
+
+
+@given(TEXT)
+def test_cleaned_text_is_one_normal_encodable_line(text):
+    cleaned = clean_text(text)
+    cleaned.encode("utf-8")
+    assert unicodedata.is_normalized("NFC", cleaned)
+    assert cleaned == " ".join(cleaned.split())
+
+
+@given(st.text(st.characters(exclude_characters="<&", categories=("L", "N", "P", "S")), max_size=40))
+def test_text_without_markup_keeps_every_character(text):
+    assert clean_text(text) == unicodedata.normalize("NFC", text)
+
+
+@given(QUERY, st.integers(2, 40))
+def test_what_differs_only_in_space_and_unicode_form_shares_fold_and_split(query, folds):
+    for same in (f"  {query}\t", query.replace(" ", " \n "), unicodedata.normalize("NFD", query)):
+        assert query_fold(same, folds) == query_fold(query, folds)
+        assert in_test(same, 0.3) == in_test(query, 0.3)
+
+
+@given(st.text(st.characters(max_codepoint=0x7F), max_size=30))
+def test_case_and_space_never_change_the_key(query):
+    assert fold_key(query.upper()) == fold_key(query.lower()) == fold_key(f" {query}  ")
+
+
+@given(st.lists(QUERY, max_size=20), st.integers(2, 127))
+def test_folds_are_in_range_and_do_not_depend_on_the_other_queries(queries, folds):
+    all_at_once = folds_of(queries, folds)
+    assert all(0 <= fold < folds for fold in all_at_once)
+    assert list(all_at_once) == [query_fold(query, folds) for query in queries]
+
+
+@given(QUERY)
+def test_buckets_are_nested_in_folds(query):
+    assert query_fold(query, 5) == query_bucket(query, 20) // 4 == query_bucket(query, 20) // 2 // 2
+    assert query_fold(query, 10) // 2 == query_fold(query, 5)
+
+
+@given(QUERY, st.floats(0, 1), st.floats(0, 1))
+def test_a_larger_test_set_holds_every_smaller_one(query, share, other):
+    small, large = sorted((share, other))
+    assert in_test(query, large) or not in_test(query, small)
