@@ -1,0 +1,1 @@
+"""Training tricks, one for each file."""

@@ -1,0 +1,153 @@
+"""The text encoder: any transformers encoder by name or path, or a tiny one from nothing.
+
+This is the only module that imports transformers' model classes.
+
+Legend: ``B`` pairs, ``T`` tokens, ``D`` hidden size.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig, XLMRobertaConfig
+
+from zhichun.errors import UserError
+from zhichun.text.tokenizer import PairTokenizer
+
+TINY = "tiny"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyEncoder:
+    """Shape of the encoder that starts from nothing.
+
+    Parameters
+    ----------
+    layers
+        Transformer layers.
+    hidden
+        Size of a token's vector.
+    heads
+        Attention heads.
+    pieces
+        Size of the tokenizer's vocabulary, trained on the catalogue.
+    dropout
+        Dropout within the encoder.
+    """
+
+    layers: int = 4
+    hidden: int = 128
+    heads: int = 4
+    pieces: int = 8000
+    dropout: float = 0.1
+
+
+class Encoder(nn.Module):
+    """A transformers encoder that gives the vector of the first token.
+
+    Parameters
+    ----------
+    model
+        The bare encoder. A pooling layer is removed: nothing would train it.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        if getattr(model, "pooler", None) is not None:
+            model.pooler = None
+        self.model = model
+        self.reads_types = getattr(model.config, "type_vocab_size", 0) > 1
+
+    @property
+    def hidden(self) -> int:
+        """Size of the vector, ``D``."""
+        return int(self.model.config.hidden_size)
+
+    def forward(self, input_ids_BT: Tensor, attention_mask_BT: Tensor, token_type_ids_BT: Tensor | None) -> Tensor:
+        """Encode pairs.
+
+        Returns
+        -------
+        Tensor
+            The vectors of all tokens, ``[B, T, D]``; the first one stands for the pair.
+        """
+        types = {"token_type_ids": token_type_ids_BT} if self.reads_types and token_type_ids_BT is not None else {}
+        hidden_BTD: Tensor = self.model(
+            input_ids=input_ids_BT, attention_mask=attention_mask_BT, **types
+        ).last_hidden_state
+        return hidden_BTD
+
+
+def tiny_config(shape: TinyEncoder, tokenizer: PairTokenizer, max_length: int) -> PretrainedConfig:
+    """Configure the tiny encoder: XLM-R's architecture, with a second token type for the product."""
+    if shape.hidden % shape.heads:
+        raise UserError(f"model.tiny.hidden={shape.hidden} cannot be divided by model.tiny.heads={shape.heads}.")
+    pad = tokenizer.pad_id
+    return XLMRobertaConfig(
+        vocab_size=tokenizer.tokenizer.get_vocab_size(),
+        hidden_size=shape.hidden,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        intermediate_size=4 * shape.hidden,
+        hidden_dropout_prob=shape.dropout,
+        attention_probs_dropout_prob=shape.dropout,
+        max_position_embeddings=max_length + pad + 1,
+        type_vocab_size=2,
+        pad_token_id=pad,
+        bos_token_id=tokenizer.layout.prefix[0],
+        eos_token_id=tokenizer.layout.suffix[-1],
+    )
+
+
+def new_encoder(config: PretrainedConfig) -> Encoder:
+    """Make an encoder of that configuration with random weights in float32."""
+    return Encoder(AutoModel.from_config(config, dtype=torch.float32))
+
+
+def load_encoder(name: str) -> Encoder:
+    """Load an encoder by hub name or path, in float32 whatever precision it is stored in.
+
+    Raises
+    ------
+    UserError
+        When it does not exist, has no weights, or lacks some of them.
+    """
+    remedy = "Give the name of a transformers encoder that is cached or can be fetched, or a folder that holds one."
+    try:
+        model, info = AutoModel.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"the encoder {name!r} cannot be loaded ({_first_line(error)}).", remedy=remedy) from error
+    missing = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
+    if missing:
+        raise UserError(f"the encoder {name!r} lacks weights, {missing[0]} among {len(missing)}.", remedy=remedy)
+    return Encoder(model)
+
+
+def load_encoder_config(folder: Path) -> PretrainedConfig:
+    """Read the configuration that `save_encoder_config` wrote."""
+    return AutoConfig.from_pretrained(folder)
+
+
+def load_tokenizer(name: str) -> PairTokenizer:
+    """Load an encoder's fast tokenizer by hub name or path.
+
+    Raises
+    ------
+    UserError
+        When there is none, or only a slow one.
+    """
+    try:
+        tokenizer: Tokenizer = AutoTokenizer.from_pretrained(name).backend_tokenizer
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"no fast tokenizer can be loaded for {name!r} ({_first_line(error)}).",
+            remedy="Give a name that is cached or can be fetched, or a folder that holds a tokenizer.json.",
+        ) from error
+    return PairTokenizer(tokenizer)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]
