@@ -1,0 +1,208 @@
+"""The training loop, for every objective: batches, one backward, one step; it knows no method by name.
+
+Resuming gives the same weights bit for bit: order, dropout and learning rate are functions of the step, and weights and
+the optimiser's moments are in the checkpoint.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy.typing as npt
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from zhichun.console import Bar
+from zhichun.errors import UserError
+from zhichun.train.batches import dropout_seed
+from zhichun.train.checkpoint import Progress
+from zhichun.train.optim import learning_rate, make_optimizer
+from zhichun.train.run_folder import RunFolder
+from zhichun.train.settings import TrainSettings
+
+Arrays = dict[str, npt.NDArray[Any]]
+LOOKAHEAD = 2
+
+
+class Objective(Protocol):
+    """What the loop asks of an objective, which is an `nn.Module` that owns its model."""
+
+    model: nn.Module
+
+    def after_step(self) -> None:
+        """Follow the optimiser's step."""
+
+
+class Batches(Protocol):
+    """What the loop asks of the data."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps that read everything once."""
+
+    def size(self, step: int) -> int:
+        """Examples of a step over all processes."""
+
+    def micro_batches(self, step: int, rank: int, processes: int) -> Iterator[Arrays]:
+        """One process's batches of a step."""
+
+
+@dataclass(frozen=True)
+class Loop:
+    """One training run.
+
+    Parameters
+    ----------
+    accelerator
+        Devices and processes.
+    batches
+        The data.
+    evaluate
+        Called with the model on every process; gives the validation figures, ``settings.metric`` among them.
+    settings
+        How long and how fast.
+    run
+        Where checkpoints and figures go.
+    bar
+        Shows progress.
+    """
+
+    accelerator: Accelerator
+    batches: Batches
+    evaluate: Callable[[nn.Module], Mapping[str, float]]
+    settings: TrainSettings
+    run: RunFolder
+    bar: Bar
+
+    def fit(self, objective: nn.Module) -> Progress:
+        """Train from the newest checkpoint, or from the start, to the end.
+
+        Returns
+        -------
+        Progress
+            Where the best weights are; they are in the run's checkpoint folder.
+        """
+        accelerator, settings = self.accelerator, self.settings
+        steps = settings.epochs * self.batches.steps_per_epoch
+        optimizer = make_optimizer(objective, settings)
+        progress = self._restore(objective, optimizer)
+        wrapped, optimizer = accelerator.prepare(objective, optimizer)
+        saved_at = time.monotonic()
+        self.bar.start(progress.step, steps)
+        for step, micro_batches in self._prefetched(progress.step, steps):
+            if progress.stopped:
+                break
+            loss, norm = self._step(wrapped, optimizer, step, steps, micro_batches)
+            accelerator.unwrap_model(wrapped).after_step()
+            progress.step = step + 1
+            self._log({"step": progress.step, "loss": loss, "gradient_norm": norm})
+            self.bar.advance(self.batches.size(step), loss)
+            if progress.step in self._evaluated_after(steps):
+                self._evaluate(objective, progress)
+            elif time.monotonic() - saved_at < 60 * settings.checkpoint_minutes:
+                continue
+            self._save(objective, optimizer, progress)
+            saved_at = time.monotonic()
+        self.bar.stop()
+        return progress
+
+    def _step(
+        self, wrapped: nn.Module, optimizer: Any, step: int, steps: int, micro_batches: list[Arrays]
+    ) -> tuple[float, float | None]:
+        """Do one step; gives the loss over all processes and the norm of its gradient."""
+        accelerator, settings = self.accelerator, self.settings
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, steps, settings)
+        wrapped.train()
+        total = torch.zeros((), device=accelerator.device)
+        for index, arrays in enumerate(micro_batches):
+            batch = {name: torch.from_numpy(array).to(accelerator.device) for name, array in arrays.items()}
+            torch.manual_seed(dropout_seed(settings.seed, step, index, accelerator.process_index))
+            last = index == len(micro_batches) - 1
+            with nullcontext() if last else accelerator.no_sync(wrapped):
+                with self.autocast():
+                    result = wrapped(batch)
+                accelerator.backward(result.total)
+            total += result.total.detach()
+        norm: Tensor | None = None
+        if settings.clip is not None:
+            norm = accelerator.clip_grad_norm_(wrapped.parameters(), settings.clip)
+        optimizer.step()
+        optimizer.zero_grad()
+        loss = float(accelerator.reduce(total, "mean"))
+        if loss != loss:
+            raise UserError(
+                f"the loss is not a number at step {step + 1}.",
+                remedy="Lower train.learning_rate, or use --set train.precision=fp32.",
+            )
+        return loss, None if norm is None else float(norm)
+
+    def autocast(self) -> torch.autocast:
+        """Compute in bf16 where the settings and the device allow; logits and losses are float32 all the same."""
+        device = self.accelerator.device
+        wanted = self.settings.precision == "bf16" or (
+            self.settings.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
+        )
+        return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
+
+    def _prefetched(self, start: int, steps: int) -> Iterator[tuple[int, list[Arrays]]]:
+        """Make the batches of the next steps in the background."""
+        accelerator = self.accelerator
+
+        def make(step: int) -> list[Arrays]:
+            return list(self.batches.micro_batches(step, accelerator.process_index, accelerator.num_processes))
+
+        with ThreadPoolExecutor(1) as pool:
+            waiting: deque[Future[list[Arrays]]] = deque(
+                pool.submit(make, step) for step in range(start, min(start + LOOKAHEAD, steps))
+            )
+            for step in range(start, steps):
+                if step + LOOKAHEAD < steps:
+                    waiting.append(pool.submit(make, step + LOOKAHEAD))
+                yield step, waiting.popleft().result()
+
+    def _evaluated_after(self, steps: int) -> set[int]:
+        count = self.settings.epochs * self.settings.evaluations
+        return {max(1, round(steps * (k + 1) / count)) for k in range(count)}
+
+    def _evaluate(self, objective: nn.Module, progress: Progress) -> None:
+        with self.autocast():
+            figures = dict(self.evaluate(objective.model))  # type: ignore[arg-type]
+        value = figures[self.settings.metric] * (-1 if self.settings.metric == "loss" else 1)
+        if value > progress.best_value:
+            progress.best_step, progress.best_value, progress.stale = progress.step, value, 0
+            if self.accelerator.is_main_process:
+                weights = objective.model.state_dict()  # type: ignore[union-attr]
+                self.run.checkpoints.save_best(weights, progress.step)
+        else:
+            progress.stale += 1
+            progress.stopped = self.settings.patience is not None and progress.stale >= self.settings.patience
+        self._log({"step": progress.step, "validation": figures})
+        self.bar.note(" ".join(f"{name} {figure:.4f}" for name, figure in figures.items()))
+
+    def _log(self, record: dict[str, Any]) -> None:
+        if self.accelerator.is_main_process:
+            self.run.log(record)
+
+    def _save(self, objective: nn.Module, optimizer: Any, progress: Progress) -> None:
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            self.run.checkpoints.save(objective.state_dict(), optimizer.state_dict(), progress)
+
+    def _restore(self, objective: nn.Module, optimizer: Any) -> Progress:
+        found = self.run.checkpoints.latest()
+        if found is None:
+            progress = Progress()
+        else:
+            weights, moments, progress = found
+            objective.load_state_dict(weights)
+            optimizer.load_state_dict(moments)
+        if self.accelerator.is_main_process:
+            self.run.forget_after(progress.step)
+        self.accelerator.wait_for_everyone()
+        return progress

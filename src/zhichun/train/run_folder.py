@@ -1,0 +1,129 @@
+"""The run folder: what was trained, on what, with what result.
+
+``recipe.json``, ``environment.json``, ``metrics.jsonl``, ``checkpoint/`` while training and ``model/`` when done.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from zhichun.errors import UserError
+from zhichun.files import read_json, write_json, write_text
+from zhichun.nn.model_folder import TrainedModel
+from zhichun.train.checkpoint import CheckpointFolder
+
+LIBRARIES = ("zhichun", "torch", "transformers", "tokenizers", "accelerate", "numpy", "pyarrow")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """An open run folder."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path, recipe: dict[str, Any], data: Path, *, resume: bool) -> "RunFolder":
+        """Make a run folder, or open it to go on.
+
+        Parameters
+        ----------
+        path
+            The folder.
+        recipe
+            The recipe as JSON.
+        data
+            The dataset folder.
+        resume
+            Whether a run that is there already is to be gone on with.
+
+        Raises
+        ------
+        UserError
+            When a run is there and ``resume`` was not asked for, or it is of another recipe or another dataset.
+        """
+        run, environment = cls(path), _environment(data)
+        recorded = path / "recipe.json"
+        if not recorded.is_file():
+            if path.is_dir() and any(path.iterdir()):
+                raise UserError("the folder is not empty and holds no run.", file=path, remedy="Choose another --out.")
+            path.mkdir(parents=True, exist_ok=True)
+            write_json(path / "environment.json", environment)
+            write_json(recorded, recipe)
+            return run
+        if not resume:
+            raise UserError(
+                "there is a run already.", file=path, remedy="Go on with --resume, or choose another --out."
+            )
+        if read_json(recorded) != recipe:
+            raise UserError(
+                "the run there is of another recipe.", file=recorded, remedy=f"Go on with: zhichun train {recorded}"
+            )
+        if read_json(path / "environment.json")["dataset"] != environment["dataset"]:
+            raise UserError("the run there was trained on another dataset.", file=path, remedy="Choose another --out.")
+        return run
+
+    @property
+    def checkpoints(self) -> CheckpointFolder:
+        """Where the checkpoints are."""
+        return CheckpointFolder(self.path / "checkpoint")
+
+    @property
+    def model(self) -> Path:
+        """The folder of the trained model; there when the run is done."""
+        return self.path / "model"
+
+    def write_model(self, trained: TrainedModel) -> None:
+        """Write ``model/`` at once, and drop the checkpoints that it makes needless."""
+        partial = self.path / "partial-model"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        trained.save(partial)
+        partial.rename(self.model)
+        shutil.rmtree(self.checkpoints.path, ignore_errors=True)
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Append one line to ``metrics.jsonl``."""
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Read ``metrics.jsonl``; a last line that a kill cut off is left out."""
+        path = self.path / "metrics.jsonl"
+        for line in path.read_text("utf-8").splitlines() if path.is_file() else []:
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:
+                return
+
+    def forget_after(self, step: int) -> None:
+        """Drop the lines of steps that a resume is going to do again."""
+        kept = [json.dumps(record) + "\n" for record in self.records() if record["step"] <= step]
+        write_text(self.path / "metrics.jsonl", "".join(kept))
+
+
+def _environment(data: Path) -> dict[str, Any]:
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "dataset": {
+            "folder": str(data),
+            "manifest": hashlib.sha256((data / "manifest.json").read_bytes()).hexdigest(),
+        },
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": gpu,
+        "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
+    }

@@ -1,0 +1,221 @@
+"""From a recipe and a dataset folder to a run folder."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from tokenizers import Tokenizer
+from torch import nn
+
+from zhichun import schema
+from zhichun.console import Bar, Stages
+from zhichun.data.dataset import Dataset
+from zhichun.data.feature_store import open_pairs
+from zhichun.data.folds import BUCKETS, VALIDATION_BUCKET
+from zhichun.errors import UserError
+from zhichun.figures import measure
+from zhichun.files import replacing
+from zhichun.nn.encoder import TINY, TinyEncoder, load_encoder, load_tokenizer, new_encoder, tiny_config
+from zhichun.nn.model_folder import TrainedModel, vocabulary_sizes
+from zhichun.nn.relevance_model import ModelSettings, RelevanceModel
+from zhichun.objectives import FineTuning
+from zhichun.recipe import Recipe
+from zhichun.scoring.batches import Rows
+from zhichun.scoring.pair_tables import append_columns
+from zhichun.scoring.predict import predict
+from zhichun.tasks import TASKS, Floats, Task
+from zhichun.text.features import Featurizer
+from zhichun.text.ngrams import TrigramVocabulary
+from zhichun.text.pairs import Pairs
+from zhichun.text.tokenizer import PairTokenizer
+from zhichun.text.unigram import train_unigram
+from zhichun.text.vocabulary import Vocabulary
+from zhichun.train.batches import BatchPlan
+from zhichun.train.collate import JudgedBatches
+from zhichun.train.loop import Loop
+from zhichun.train.run_folder import RunFolder
+from zhichun.train.settings import TrainSettings
+
+
+def train(recipe: Recipe, data: Path, out: Path, *, resume: bool = False) -> RunFolder:
+    """Train a recipe on a dataset folder.
+
+    Under `accelerate launch` every process calls this; the first one writes.
+
+    Parameters
+    ----------
+    recipe
+        What to train and how.
+    data
+        Dataset folder of `zhichun prepare`.
+    out
+        Run folder to make.
+    resume
+        Go on with the run that is there; where there is none yet, start it.
+
+    Returns
+    -------
+    RunFolder
+        With ``model/`` (the best weights) and ``predictions.parquet`` (what they say of the held-out queries).
+
+    Raises
+    ------
+    UserError
+        For a folder that is no dataset or is in use by another run, and for data that cannot be trained on.
+    """
+    accelerator = Accelerator()
+    with accelerator.main_process_first():
+        run = RunFolder.create(out, recipe.to_json(), data, resume=resume or not accelerator.is_main_process)
+        dataset = Dataset.open(data)
+        stages = Stages(shown=accelerator.is_main_process)
+        featurizer = make_featurizer(recipe.model, dataset)
+        pairs = open_pairs(dataset, featurizer, recipe.model.max_length, stages)
+        stages.stop()
+    if run.model.is_dir():
+        return run
+    task = TASKS[recipe.task]
+    training, validation = split(dataset, recipe.train)
+    batches = JudgedBatches(
+        plan=BatchPlan(
+            pairs.lengths[training], recipe.train.batch_size, recipe.train.micro_batch_tokens, recipe.train.seed
+        ),
+        pairs=pairs,
+        rows=training,
+        targets=task.targets(dataset.labels[training]),
+        weights=dataset.column(schema.WEIGHT)[training].astype(np.float32),
+    )
+    if recipe.train.batch_size < accelerator.num_processes:
+        raise UserError("train.batch_size is smaller than the number of processes.", remedy="Raise it.")
+    torch.manual_seed(recipe.train.seed)
+    objective = FineTuning(build_model(recipe.model, featurizer, task), recipe.objective)
+    held_out = HeldOut(accelerator, objective, dataset, pairs, validation, task)
+    with Bar("train", "pairs", shown=accelerator.is_main_process) as bar:
+        progress = Loop(accelerator, batches, held_out.figures, recipe.train, run, bar).fit(objective)
+    objective.model.load_state_dict(run.checkpoints.best(progress.best_step))
+    logits_PC = held_out.logits(objective.model)
+    if accelerator.is_main_process:
+        judged = dataset.examples.take(pa.array(validation))
+        with replacing(run.path / "predictions.parquet") as partial:
+            pq.write_table(append_columns(judged, task.predict(logits_PC)), partial)
+        run.write_model(TrainedModel(objective.model, featurizer, recipe.model, task))
+    accelerator.wait_for_everyone()
+    return run
+
+
+def split(dataset: Dataset, settings: TrainSettings) -> tuple[Rows, Rows]:
+    """Part the training split into what is trained on and what is held out, by query.
+
+    Returns
+    -------
+    training, validation
+        Rows of the examples. Rows that were made from others (by balancing or translation) are never validated on.
+
+    Raises
+    ------
+    UserError
+        When either is empty.
+    """
+    in_training = dataset.column(schema.SPLIT) == "train"
+    if settings.validation_fold is None:
+        held_out = dataset.buckets(BUCKETS) == VALIDATION_BUCKET
+    else:
+        held_out = dataset.column(schema.FOLD) == settings.validation_fold
+    training = np.flatnonzero(in_training & ~held_out)
+    validation = np.flatnonzero(in_training & held_out & (dataset.column(schema.ORIGIN) == "judged"))
+    for rows, what in ((training, "to train on"), (validation, "to validate on")):
+        if not len(rows):
+            raise UserError(
+                f"there is no pair {what}.",
+                file=dataset.folder,
+                remedy="Prepare more queries, or choose another fold with --set train.validation_fold=0.",
+            )
+    return training, validation
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The held-out pairs, scored by all processes together."""
+
+    accelerator: Accelerator
+    objective: FineTuning
+    dataset: Dataset
+    pairs: Pairs
+    rows: Rows
+    task: Task
+
+    def logits(self, model: nn.Module) -> Floats:
+        """Score the held-out pairs, ``[P, C]``."""
+        assert isinstance(model, RelevanceModel)
+        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        mine = predict(model, self.pairs, self.rows[rank::processes])
+        logits_PC = np.zeros((len(self.rows), self.task.outputs), np.float32)
+        for part, logits in enumerate(gather_object([mine])):
+            logits_PC[part::processes] = logits
+        return logits_PC
+
+    def figures(self, model: nn.Module) -> Mapping[str, float]:
+        """Measure a model on the held-out pairs."""
+        labels_P, logits_PC = self.dataset.labels[self.rows], self.logits(model)
+        query_ids = self.dataset.column(schema.QUERY_ID)[self.rows]
+        measured = measure(self.task.predict(logits_PC), labels_P, query_ids)
+        targets_P = torch.from_numpy(self.task.targets(labels_P))
+        loss = float(self.objective.loss(torch.from_numpy(logits_PC), targets_P).mean())
+        names = ("micro_f1", "macro_f1", "ndcg")
+        return {"loss": loss, **{name: measured[name] for name in names if name in measured}}
+
+
+def make_featurizer(settings: ModelSettings, dataset: Dataset) -> Featurizer:
+    """Put the tokenizer and the vocabularies that a model asks for together."""
+    vocabulary = dataset.folder / "vocabulary"
+    tokenizer = _catalogue_tokenizer(settings.tiny, dataset) if settings.encoder == TINY else None
+    return Featurizer(
+        tokenizer=tokenizer or load_tokenizer(settings.encoder),
+        fields=settings.fields,
+        trigrams=None if settings.trigrams is None else TrigramVocabulary.load(vocabulary / "trigrams.parquet"),
+        brands=None if settings.brand is None else Vocabulary.load(vocabulary / "brands.parquet"),
+        colors=None if settings.color is None else Vocabulary.load(vocabulary / "colors.parquet"),
+    )
+
+
+def build_model(settings: ModelSettings, featurizer: Featurizer, task: Task) -> RelevanceModel:
+    """Make the network with its starting weights; the caller seeds torch."""
+    if settings.encoder == TINY:
+        encoder = new_encoder(tiny_config(settings.tiny, featurizer.tokenizer, settings.max_length))
+    else:
+        encoder = load_encoder(settings.encoder)
+        room = getattr(encoder.model.config, "max_position_embeddings", settings.max_length)
+        if settings.max_length > room:
+            raise UserError(
+                f"the encoder {settings.encoder!r} reads {room} tokens at most.",
+                remedy=f"Use --set model.max_length={room}.",
+            )
+    return RelevanceModel(settings, encoder, vocabulary_sizes(featurizer), task.outputs)
+
+
+def _catalogue_tokenizer(shape: TinyEncoder, dataset: Dataset) -> PairTokenizer:
+    """Train the tiny encoder's tokenizer on the catalogue, once for each dataset and size."""
+    path = dataset.folder / "tokenizers" / f"unigram-{shape.pieces}" / "tokenizer.json"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name("partial.json")
+        train_unigram(_catalogue_texts(dataset), shape.pieces).save(str(partial))
+        partial.replace(path)
+    return PairTokenizer(Tokenizer.from_file(str(path)))
+
+
+def _catalogue_texts(dataset: Dataset, most: int = 400_000) -> Iterator[str]:
+    """Give the training queries and the products' texts, at most ``most`` of each in an even draw."""
+    in_training = dataset.query_row[dataset.column(schema.SPLIT) == "train"]
+    queries: npt.NDArray[np.int32] = np.unique(in_training)
+    yield from dataset.queries.take(pa.array(queries[:: 1 + len(queries) // most])).to_pylist()
+    every = 1 + dataset.product_count // most
+    for batch in dataset.product_batches():
+        for name in schema.TEXT_COLUMNS:
+            yield from (text for text in batch.column(name)[::every].to_pylist() if text)
