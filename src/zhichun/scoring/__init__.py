@@ -1,0 +1,1 @@
+"""Scoring: texts to probabilities; imports nothing of training."""
