@@ -1,0 +1,61 @@
+"""From a product catalogue and judged pairs to a trained, measured and served relevance model.
+
+The public names are loaded when they are first used, so that what needs no torch does not import it.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "MRR": "zhichun.metrics",
+    "Judged": "zhichun.metrics",
+    "MacroF1": "zhichun.metrics",
+    "MicroF1": "zhichun.metrics",
+    "Precision": "zhichun.metrics",
+    "Recipe": "zhichun.recipe",
+    "Scorer": "zhichun.scoring.scorer",
+    "UserError": "zhichun.errors",
+    "evaluate": "zhichun.evaluation",
+    "load_recipe": "zhichun.recipe",
+    "nDCG": "zhichun.metrics",
+    "paired_bootstrap": "zhichun.metrics",
+    "prepare": "zhichun.data.prepare",
+    "train": "zhichun.training",
+    "write_sample_shop": "zhichun.data.sample_shop",
+}
+
+if TYPE_CHECKING:
+    from zhichun.data.prepare import prepare
+    from zhichun.data.sample_shop import write_sample_shop
+    from zhichun.errors import UserError
+    from zhichun.evaluation import evaluate
+    from zhichun.metrics import MRR, Judged, MacroF1, MicroF1, Precision, nDCG, paired_bootstrap
+    from zhichun.recipe import Recipe, load_recipe
+    from zhichun.scoring.scorer import Scorer
+    from zhichun.training import train
+
+__all__ = [
+    "MRR",
+    "Judged",
+    "MacroF1",
+    "MicroF1",
+    "Precision",
+    "Recipe",
+    "Scorer",
+    "UserError",
+    "evaluate",
+    "load_recipe",
+    "nDCG",
+    "paired_bootstrap",
+    "prepare",
+    "train",
+    "write_sample_shop",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'zhichun' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
