@@ -23,6 +23,7 @@ from zhichun.errors import UserError
 from zhichun.figures import measure
 from zhichun.files import replacing
 from zhichun.nn.encoder import TINY, TinyEncoder, load_encoder, load_tokenizer, new_encoder, tiny_config
+from zhichun.nn.matching_start import start_matching
 from zhichun.nn.model_folder import TrainedModel, vocabulary_sizes
 from zhichun.nn.relevance_model import ModelSettings, RelevanceModel
 from zhichun.objectives import FineTuning
@@ -188,6 +189,8 @@ def build_model(settings: ModelSettings, featurizer: Featurizer, task: Task) -> 
     """Make the network with its starting weights; the caller seeds torch."""
     if settings.encoder == TINY:
         encoder = new_encoder(tiny_config(settings.tiny, featurizer.tokenizer, settings.max_length))
+        if settings.tiny.matching_layers is not None:
+            start_matching(encoder, settings.tiny.matching_layers)
     else:
         encoder = load_encoder(settings.encoder)
         room = getattr(encoder.model.config, "max_position_embeddings", settings.max_length)

@@ -36,13 +36,17 @@ class TinyEncoder:
         Size of the tokenizer's vocabulary, trained on the catalogue.
     dropout
         Dropout within the encoder.
+    matching_layers
+        Layers whose attention starts by looking for the query's tokens in the product (see `nn.matching_start`); null
+        is the usual random start.
     """
 
     layers: int = 4
     hidden: int = 128
     heads: int = 4
     pieces: int = 8000
-    dropout: float = 0.1
+    dropout: float = 0.0
+    matching_layers: int | None = 2
 
 
 class Encoder(nn.Module):
