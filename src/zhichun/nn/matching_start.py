@@ -1,8 +1,8 @@
 """A start for encoders from nothing: tokens of the query look for themselves in the product.
 
 What       the first layers' attention starts so that a token attends to the same token on the other side of the pair
-Equation   with a token type ``±u`` on each token: ``W_Q = a R (I − 2 u uᵀ)``, ``W_K = a R``, ``R`` random orthogonal, so
-           that ``q·k = a² (same token + |u|²)`` across the two sides and ``a² (same token − |u|²)`` within one;
+Equation   with a token type ``±u`` on each token: ``W_Q = a R (I − 2 u uᵀ)``, ``W_K = a R``, ``R`` orthogonal, so that
+           ``q·k = a² (same token + |u|²)`` across the two sides and ``a² (same token − |u|²)`` within one;
            ``W_O W_V = v² I``
 Reference  our own, after Trockman and Kolter, 2023, *Mimetic Initialization of Self-Attention Layers*
 Our number see `experiments/LOG.md`: on the sample shop a cross-encoder of 4 × 128 does not leave the label shares in
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from zhichun.nn.encoder import Encoder
 
-SHARPNESS = 1.3
+SHARPNESS = 1.5
 SIDE = 0.5
 CARRIED = 0.7
 POSITION_STD = 0.05

@@ -9,6 +9,6 @@ from zhichun.train.settings import TrainSettings
 def tiny() -> Recipe:
     """Four layers of 128 from nothing, trained for some minutes on two cores."""
     return Recipe(
-        model=ModelSettings(tiny=TinyEncoder(), max_length=96, trigrams=32, brand=32, color=32),
-        train=TrainSettings(epochs=6, batch_size=32, learning_rate=1e-3, weight_decay=0.01),
+        model=ModelSettings(tiny=TinyEncoder(), max_length=64, trigrams=32, brand=32, color=32),
+        train=TrainSettings(epochs=6, learning_rate=5e-4, precision="fp32"),
     )

@@ -22,6 +22,7 @@ from zhichun.errors import UserError
 from zhichun.train.batches import dropout_seed
 from zhichun.train.checkpoint import Progress
 from zhichun.train.optim import learning_rate, make_optimizer
+from zhichun.train.precision import has_bf16
 from zhichun.train.run_folder import RunFolder
 from zhichun.train.settings import TrainSettings
 
@@ -144,10 +145,8 @@ class Loop:
 
     def autocast(self) -> torch.autocast:
         """Compute in bf16 where the settings and the device allow; logits and losses are float32 all the same."""
-        device = self.accelerator.device
-        wanted = self.settings.precision == "bf16" or (
-            self.settings.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
-        )
+        device, precision = self.accelerator.device, self.settings.precision
+        wanted = precision == "bf16" or (precision == "auto" and has_bf16(device))
         return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
 
     def _prefetched(self, start: int, steps: int) -> Iterator[tuple[int, list[Arrays]]]:

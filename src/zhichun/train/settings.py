@@ -27,7 +27,7 @@ class TrainSettings:
     clip
         Norm that the gradient is clipped to; null is off.
     precision
-        `fp32`, `bf16`, or `auto`: bf16 on a GPU that has it, fp32 otherwise.
+        `fp32`, `bf16`, or `auto`: bf16 on a GPU or processor that has units for it, fp32 otherwise.
     seed
         Seed of weights, order and dropout.
     validation_fold
