@@ -1,0 +1,143 @@
+"""The products of the sample shop as small integer arrays: what each one is, and which ones are of a type."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from zhichun.data.sample_shop.brands import BRANDS
+from zhichun.data.sample_shop.departments import DEPARTMENTS, TYPES_PER_DEPARTMENT, facet_list
+from zhichun.data.sample_shop.facets import COLORS, FACETS, value_range
+from zhichun.data.sample_shop.rule import ABSENT, ATTRIBUTES, BRAND, COLOR, TYPE, Attributes
+from zhichun.schema import LOCALES
+
+# Shares of us, es and jp among the products of the official dataset.
+PRODUCT_LOCALES: Final = (0.67, 0.14, 0.19)
+# Of two main products and two accessories; main products are more common.
+TYPE_WEIGHTS: Final = (3.0, 3.0, 2.0, 2.0)
+
+_ID_LETTERS: Final = np.frombuffer(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", dtype=np.uint8)
+ID_COUNT: Final = 36**8
+# Neither even nor a multiple of 3: counting in such strides modulo 36^8 meets no id twice.
+_ID_STRIDE: Final = 1_234_567_891
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """All products, row by row.
+
+    Attributes
+    ----------
+    locales
+        Shape ``(products,)``: places in :data:`zhichun.schema.LOCALES`.
+    attributes
+        Shape ``(products, 7)``, columns as in :data:`.rule.ATTRIBUTES`.
+    types
+        How many of :data:`.departments.TYPES` are in use; always whole departments.
+    by_type
+        Shape ``(products,)``: the rows sorted by locale and type.
+    starts
+        Shape ``(3 * types + 1,)``: where each type of each locale begins in ``by_type``.
+    first_id
+        The number of row 0, which differs from shop to shop.
+    """
+
+    locales: npt.NDArray[np.int8]
+    attributes: Attributes
+    types: int
+    by_type: npt.NDArray[np.int32]
+    starts: npt.NDArray[np.int64]
+    first_id: int
+
+    def section(self, locale: int, kind: int) -> slice:
+        """Find one type of one locale in ``by_type``."""
+        place = locale * self.types + kind
+        return slice(int(self.starts[place]), int(self.starts[place + 1]))
+
+    def product_ids(self, rows: npt.NDArray[np.integer]) -> npt.NDArray[np.bytes_]:
+        """Name products as the official dataset does: ``B0`` and eight digits or capitals, no two alike.
+
+        Parameters
+        ----------
+        rows
+            Shape ``(n,)``.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape ``(n,)``, ten bytes each.
+        """
+        numbers = (self.first_id + rows.astype(np.int64) * _ID_STRIDE) % ID_COUNT
+        letters = np.empty((len(rows), 10), dtype=np.uint8)
+        letters[:, :2] = np.frombuffer(b"B0", dtype=np.uint8)
+        for column in range(9, 1, -1):
+            numbers, digit = np.divmod(numbers, 36)
+            letters[:, column] = _ID_LETTERS[digit]
+        return letters.view("S10").ravel()
+
+
+def apportion(total: int, weights: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """Split a number into whole parts as near to given weights as can be (largest remainder)."""
+    exact = total * np.asarray(weights, dtype=np.float64) / np.sum(weights)
+    parts: npt.NDArray[np.int64] = np.floor(exact).astype(np.int64)
+    parts[np.argsort(parts - exact, kind="stable")[: total - int(parts.sum())]] += 1
+    return parts
+
+
+def draw_skewed(rng: np.random.Generator, choices: int, count: int) -> npt.NDArray[np.int64]:
+    """Draw from ``0 … choices - 1``, the k-th of them in proportion to ``1 / k`` (Zipf)."""
+    reached = np.cumsum(1 / np.arange(1, choices + 1))
+    places: npt.NDArray[np.int64] = np.searchsorted(reached, rng.random(count) * reached[-1], side="right")
+    return places.clip(max=choices - 1)
+
+
+def make_catalogue(products: int, rng: np.random.Generator) -> Catalogue:
+    """Draw all products.
+
+    The words in use grow with the shop: a small one shows each often enough to be learnt from, a large one has
+    thousands of brands.
+
+    Parameters
+    ----------
+    products
+        How many.
+    rng
+        Source of all chance.
+
+    Returns
+    -------
+    Catalogue
+    """
+    departments = int(np.clip(products // 600, 2, len(DEPARTMENTS)))
+    types = departments * TYPES_PER_DEPARTMENT
+    locales = rng.permutation(np.repeat(np.arange(len(LOCALES), dtype=np.int8), apportion(products, PRODUCT_LOCALES)))
+    kinds = np.empty(products, dtype=np.int16)
+    for locale in range(len(LOCALES)):
+        rows = np.flatnonzero(locales == locale)
+        counts = apportion(len(rows), np.tile(TYPE_WEIGHTS, departments))
+        kinds[rows] = rng.permutation(np.repeat(np.arange(types, dtype=np.int16), counts))
+    place = locales.astype(np.int32) * types + kinds
+    by_type = np.argsort(place, kind="stable").astype(np.int32)
+    starts = np.searchsorted(place[by_type], np.arange(len(LOCALES) * types + 1))
+    attributes = _draw_attributes(kinds, rng)
+    return Catalogue(locales, attributes, types, by_type, starts, first_id=int(rng.integers(ID_COUNT)))
+
+
+def _draw_attributes(kinds: npt.NDArray[np.int16], rng: np.random.Generator) -> Attributes:
+    products = len(kinds)
+    # Each department has brands of its own.
+    brands = min(max(3, round(4 * (products / 2000) ** 0.6)), len(BRANDS) // len(DEPARTMENTS))
+    colors = int(np.clip(5 + products // 2000, 5, len(COLORS)))
+    attributes = np.full((products, len(ATTRIBUTES)), ABSENT, dtype=np.int16, order="F")
+    attributes[:, TYPE] = kinds
+    attributes[:, BRAND] = kinds // TYPES_PER_DEPARTMENT * brands + draw_skewed(rng, brands, products)
+    attributes[:, COLOR] = draw_skewed(rng, colors, products)
+    for kind in range(int(kinds.max()) + 1):
+        rows = np.flatnonzero(kinds == kind)
+        for facet in FACETS:
+            name = facet_list(kind, facet)
+            if name is not None:
+                start, length = value_range(facet, name)
+                attributes[rows, ATTRIBUTES.index(facet)] = start + draw_skewed(rng, length, len(rows))
+    return attributes

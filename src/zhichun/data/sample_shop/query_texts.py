@@ -1,0 +1,223 @@
+"""What customers of the sample shop type: the asked attributes in changing order, spelling and completeness."""
+
+import itertools
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+
+from zhichun.data.folds import fold_key
+from zhichun.data.sample_shop.brands import BRANDS
+from zhichun.data.sample_shop.candidates import Queries
+from zhichun.data.sample_shop.departments import TYPES, TYPES_PER_DEPARTMENT, TYPES_PER_FAMILY
+from zhichun.data.sample_shop.facets import COLORS, FACETS, WORDS
+from zhichun.data.sample_shop.rule import ABSENT, ATTRIBUTES, BRAND, COLOR, TYPE
+from zhichun.schema import LOCALES
+
+# Orders of the parts, the usual one first. "extra" is a word that asks for nothing; "main" is what an accessory is for.
+_ORDERS: Final = {
+    "us": (
+        "extra brand color material feature type size main audience",
+        "type main feature material color brand size audience extra",
+        "brand type main color feature material size audience extra",
+    ),
+    "es": (
+        "type main feature material color brand size audience extra",
+        "type main brand color material feature audience size extra",
+        "extra brand type main material color feature size audience",
+    ),
+    "jp": (
+        "brand main type feature material color size audience extra",
+        "extra color material feature main type size brand audience",
+        "main type color audience brand size feature material extra",
+    ),
+}
+_ORDER_SHARES: Final = (0.6, 0.25, 0.15)
+_EXTRAS: Final = {
+    "us": (
+        *("best", "cheap", "new", "good quality", "gift", "sale", "top rated", "under $30", "amazing", "home"),
+        *("discount", "quality", "popular", "original", "online", "2021", "near me", "deals", "nice", "premium"),
+    ),
+    "es": (
+        *("barato", "oferta", "mejor", "original", "regalo", "bueno", "calidad precio", "online", "nuevo", "casa"),
+        *("rebajas", "premium", "moderno", "2021", "comprar", "envío gratis", "top", "económico", "popular", "bonito"),
+    ),
+    "jp": (
+        *("おすすめ", "人気", "安い", "ギフト", "セール", "ランキング", "高品質", "新品", "おしゃれ", "定番"),
+        *("激安", "送料無料", "かわいい", "2021", "通販", "最安値", "高級", "新作", "限定", "プレゼント"),
+    ),
+}
+_FOR: Final = {"us": "for {}", "es": "para {}", "jp": "{}用"}
+_ODD_STARTS: Final = ("!", "#1 ", "* ", '"', "+ ", "- ")
+_UNACCENTED: Final = str.maketrans("áéíóú", "aeiou")
+
+_EXTRA_SHARE, _SYNONYM_SHARE, _PLURAL_SHARE, _FOR_SHARE, _ODD_SHARE, _TYPO_SHARE = 0.08, 0.2, 0.10, 0.06, 0.01, 0.03
+_UNACCENTED_SHARE, _AGREEING_SHARE, _SPOKEN_COLOR_SHARE = 0.35, 0.4, 0.35
+# Above these a query is put in upper case, or has its words capitalised.
+_UPPER, _CAPITALISED = 0.985, 0.87
+
+Chance = Callable[[], float]
+
+
+def plural_us(name: str) -> str:
+    """Put an English name in the plural, unless it is."""
+    if name.endswith(("luggage", "s")) and not name.endswith("ss"):
+        return name
+    return name + ("es" if name.endswith(("ss", "sh", "ch", "x")) else "s")
+
+
+def _plural_es(word: str) -> str:
+    if word.endswith("s"):
+        return word if word != "gris" else "grises"
+    if word.endswith(("én", "ín", "ón")):
+        return word[:-2] + word[-2:].translate(_UNACCENTED) + "es"
+    return word + ("s" if word[-1] in "aeiouékt" else "es")
+
+
+def plural_es(name: str, gender: str) -> str:
+    """Put the first word of a Spanish name in the plural, unless it is."""
+    first, space, rest = name.partition(" ")
+    return name if gender.endswith("p") else f"{_plural_es(first)}{space}{rest}"
+
+
+def agree(color: str, gender: str) -> str:
+    """Make a Spanish colour agree with the gender and number of its noun: ``negro``, ``fp`` gives ``negras``."""
+    if color in ("rosa", "naranja", "turquesa", "burdeos", "beige"):
+        return color
+    if color.endswith("o") and gender.startswith("f"):
+        color = f"{color[:-1]}a"
+    return _plural_es(color) if gender.endswith("p") else color
+
+
+def mistype(text: str, chance: Chance) -> str:
+    """Swap, drop or double a letter that is not the first."""
+    if len(text) < 4:
+        return text
+    place, kind = 1 + int(chance() * (len(text) - 2)), chance()
+    if kind < 0.4:
+        return text[:place] + text[place + 1] + text[place] + text[place + 2 :]
+    return text[:place] + text[place + 1 :] if kind < 0.75 else text[:place] + text[place] + text[place:]
+
+
+def to_hiragana(text: str) -> str:
+    """Write katakana as hiragana, as hurried customers do: ``カバー`` becomes ``かばー``."""
+    return "".join(chr(ord(c) - 0x60) if "ァ" <= c <= "ヶ" else c for c in text)
+
+
+def _main_product(kind: int, locale: str, name: str, chance: Chance) -> str:
+    """Say what an accessory is for, unless its name says it."""
+    if kind % TYPES_PER_DEPARTMENT < TYPES_PER_FAMILY or chance() >= _FOR_SHARE:
+        return ""
+    main: str = getattr(TYPES[kind // TYPES_PER_DEPARTMENT * TYPES_PER_DEPARTMENT + int(chance() * 2)], locale)[0]
+    return "" if main[:3] in name else _FOR[locale].format(main)
+
+
+def _parts(locale: str, asked: list[int], extras: int, chance: Chance) -> dict[str, str]:
+    """Put each thing that is asked for into words."""
+    kind = TYPES[asked[TYPE]]
+    names = getattr(kind, locale)
+    synonym = len(names) > 1 and chance() < _SYNONYM_SHARE
+    name = names[1 + int(chance() * (len(names) - 1))] if synonym else names[0]
+    parts = {"main": _main_product(asked[TYPE], locale, name, chance)}
+    if locale != "jp" and chance() < _PLURAL_SHARE:
+        name = plural_us(name) if locale == "us" else plural_es(name, kind.gender)
+    parts["type"] = name
+    if asked[BRAND] != ABSENT:
+        parts["brand"] = getattr(BRANDS[asked[BRAND]], locale)
+    if asked[COLOR] != ABSENT:
+        color = COLORS[asked[COLOR]]
+        parts["color"] = getattr(color, locale)
+        if locale == "es" and chance() < _AGREEING_SHARE:
+            parts["color"] = agree(color.es, kind.gender)
+        elif locale == "jp" and chance() < _SPOKEN_COLOR_SHARE:
+            parts["color"] = color.jp_spoken
+    for facet in FACETS:
+        value = asked[ATTRIBUTES.index(facet)]
+        if value != ABSENT:
+            parts[facet] = getattr(WORDS[facet][value], locale)
+    if extras or chance() < _EXTRA_SHARE:
+        words = _EXTRAS[locale]
+        some = [words[int(chance() * len(words))] for _ in range(max(1, extras))]
+        parts["extra"] = " ".join(dict.fromkeys(some))
+    return parts
+
+
+def write_query(locale: str, asked: list[int], chance: Chance, extras: int = 0) -> str:
+    """Put what a query asks for into words.
+
+    Parameters
+    ----------
+    locale
+        One of :data:`zhichun.schema.LOCALES`.
+    asked
+        Seven numbers, in the order of :data:`.rule.ATTRIBUTES`.
+    chance
+        Draws from [0, 1).
+    extras
+        How many words that ask for nothing to add at least.
+
+    Returns
+    -------
+    str
+    """
+    parts = _parts(locale, asked, extras, chance)
+    draw = chance()
+    order = 0 if draw < _ORDER_SHARES[0] else 1 if draw < _ORDER_SHARES[0] + _ORDER_SHARES[1] else 2
+    names = [name for name in _ORDERS[locale][order].split() if parts.get(name)]
+    if parts.get("feature", "").startswith("with "):  # a lamp with remote, not a with remote lamp
+        names.remove("feature")
+        names.insert(names.index("type") + 1, "feature")
+    words = [parts[name] for name in names]
+    text = _japanese(names, words, chance) if locale == "jp" else _european(locale, " ".join(words), chance)
+    if chance() < _ODD_SHARE:
+        text = _ODD_STARTS[int(chance() * len(_ODD_STARTS))] + text
+    return text
+
+
+def _japanese(names: list[str], words: list[str], chance: Chance) -> str:
+    text, style = words[0], chance()
+    for before, name, word in zip(names, names[1:], words[1:], strict=False):
+        if before in ("color", "audience") and name == "type" and style < 0.5:
+            text += f"の{word}"
+        else:
+            text += ("" if style < 0.08 else "\u3000" if style < 0.18 else " ") + word
+    return to_hiragana(text) if chance() < _TYPO_SHARE else text
+
+
+def _european(locale: str, text: str, chance: Chance) -> str:
+    if locale == "es" and chance() < _UNACCENTED_SHARE:
+        text = text.translate(_UNACCENTED)
+    if chance() < _TYPO_SHARE:
+        text = mistype(text, chance)
+    style = chance()
+    if style >= _UPPER:
+        return text.upper()
+    return " ".join(w[:1].upper() + w[1:] for w in text.split(" ")) if style >= _CAPITALISED else text.lower()
+
+
+def write_queries(queries: Queries, rng: np.random.Generator) -> list[str]:
+    """Put all queries into words, no two alike, be it but for case and spaces or in another locale.
+
+    Parameters
+    ----------
+    queries
+        What they ask for.
+    rng
+        Source of all chance.
+
+    Returns
+    -------
+    list of str
+    """
+    texts: list[str] = []
+    seen: set[str] = set()
+    for locale, asked in zip(queries.locales.tolist(), queries.asked.tolist(), strict=True):
+        for attempt in itertools.count():
+            # Where the plain wordings are used up, words that ask for nothing make new ones.
+            text = write_query(LOCALES[locale], asked, rng.random, extras=attempt // 6)
+            key = fold_key(text)
+            if key not in seen:
+                break
+        seen.add(key)
+        texts.append(text)
+    return texts

@@ -1,0 +1,212 @@
+"""Titles, bullet points, descriptions, brands and colours of the sample shop, written column by column.
+
+Every sentence that can occur is written out once per locale; a product's text is then a matter of taking and joining,
+which Arrow does without a Python loop over products.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from zhichun.data.sample_shop import phrases
+from zhichun.data.sample_shop.brands import BRANDS
+from zhichun.data.sample_shop.departments import TYPES
+from zhichun.data.sample_shop.facets import COLORS, FACETS, SHADES, WORDS
+from zhichun.data.sample_shop.rule import ABSENT, ATTRIBUTES, BRAND, COLOR, TYPE, Attributes
+from zhichun.schema import BRAND as BRAND_FIELD
+from zhichun.schema import BULLETS, DESCRIPTION, TITLE
+from zhichun.schema import COLOR as COLOR_FIELD
+
+TextLength = Literal["short", "esci"]
+Rows = npt.NDArray[np.bool_]
+
+# Shares of empty fields, as in the official dataset.
+EMPTY: Final = {DESCRIPTION: 0.48, BULLETS: 0.16, BRAND_FIELD: 0.07, COLOR_FIELD: 0.33}
+# How often a title tells an attribute; more often where the field that should tell it is empty.
+_TOLD: Final = 0.9
+_TOLD_IF_FIELD_IS_EMPTY: Final = 0.97
+# How often it has a synonym of the type.
+_SYNONYM: Final = 0.2
+
+# The parts of titles in two orders per locale, and what stands between them.
+LAYOUTS: Final = 2
+_TITLES: Final = {
+    "us": (
+        "brand type feature material size audience color promise model occasion",
+        "brand color material type feature audience size promise model occasion",
+    ),
+    "es": (
+        "brand type material feature audience size color promise model occasion",
+        "type brand color feature material size audience promise model occasion",
+    ),
+    "jp": (
+        "brand type feature material color size audience promise model occasion",
+        "brand feature material type audience size color promise model occasion",
+    ),
+}
+_SEPARATORS: Final = {"us": (", ", " "), "es": (", ", " "), "jp": (" ", " ")}
+_LOWER: Final = frozenset({"a", "and", "cm", "con", "de", "for", "ml", "para", "sin", "with", "y"})
+_MODELS: Final = tuple(f"{a}{b}{number}" for a in "ABDGKLMPRSTVXZ" for b in "CFHNQX" for number in range(10, 100, 3))
+# How often a short title ends in an occasion; a long one does always.
+_OCCASION_IN_SHORT: Final = 0.5
+# Sentences about nothing in particular, in the bullet points and in a description.
+_REMARKS_IN_BULLETS: Final = {"short": 2, "esci": 3}
+_REMARKS_IN_DESCRIPTION: Final = {"short": 3, "esci": 8}
+# No divisors in common with the number of remarks, 5 or 64, nor steps to a remark with the same end.
+_STRIDES: Final = (1, 3, 9, 11)
+_TEXT: Final = pa.large_string()
+
+
+def headline(text: str) -> str:
+    """Capitalise as titles do: ``pan lid with handle`` becomes ``Pan Lid with Handle``."""
+    return " ".join(word if word in _LOWER else word[:1].upper() + word[1:] for word in text.split(" "))
+
+
+def _join(parts: Sequence[Any], separator: str, *, nulls: Literal["skip", "emit_null"]) -> Any:
+    return pc.binary_join_element_wise(*parts, pa.scalar(separator, _TEXT), null_handling=nulls)
+
+
+def _take(table: Any, places: npt.NDArray[Any], shown: Rows) -> Any:
+    """Take texts by place; null where a row does not show one."""
+    return table.take(pa.array(np.where(shown, places, 0), mask=~shown))
+
+
+def _keep(texts: Any, kept: Rows) -> Any:
+    return pc.if_else(pa.array(kept), texts, pa.scalar(None, _TEXT))
+
+
+def _one_of(table: Any, values: npt.NDArray[np.int16], kinds: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Choose among a value's entries in a table that holds equally many of each value, value after value."""
+    each = len(table) // kinds
+    return values * each + rng.integers(each, size=len(values))
+
+
+class LocaleTexts:
+    """Writes the texts of one locale.
+
+    Parameters
+    ----------
+    locale
+        One of :data:`zhichun.schema.LOCALES`.
+    length
+        ``short`` for titles of about 60 characters, bullets of 120 and descriptions of 150; ``esci`` for about 100, 700
+        and 800. Japanese texts are shorter, as they are there.
+    """
+
+    def __init__(self, locale: str, length: TextLength) -> None:
+        self._locale, self._length = locale, length
+        about = phrases.ABOUT[locale]
+        ways = slice(0, phrases.WAYS) if length == "short" else slice(phrases.WAYS, None)
+        kinds = [tuple(headline(name) for name in getattr(kind, locale)) for kind in TYPES]
+        words = {facet: [getattr(word, locale) for word in WORDS[facet]] for facet in FACETS}
+        shades = [shade.format(getattr(color, locale)) for color in COLORS for shade in SHADES[locale]]
+        introductions = phrases.INTRODUCTIONS[locale]
+
+        def table(texts: Iterable[str]) -> Any:
+            return pa.array(list(texts), _TEXT)
+
+        self._brands = table(getattr(brand, locale) for brand in BRANDS)
+        # Two names of each type: the usual one, and a synonym where there is one.
+        self._types = table(names[place % len(names)] for names in kinds for place in range(2))
+        self._colors = table(headline(shade) for shade in shades)
+        self._words = {facet: table(headline(word) for word in words[facet]) for facet in FACETS}
+        self._about = {facet: table(t.format(w) for w in words[facet] for t in about[facet][ways]) for facet in FACETS}
+        self._introductions = table(text.format(names[0]) for names in kinds for text in introductions)
+        self._remarks = table(phrases.remarks(locale, length))
+        self._occasions = table(phrases.OCCASIONS[locale])
+        self._promises = table(phrases.PROMISES[locale])
+        self._models = table(_MODELS)
+        self._markup = [table(markup[place] for markup in phrases.MARKUP) for place in range(4)]
+
+    def write(self, attributes: Attributes, layout: int, rng: np.random.Generator) -> dict[str, Any]:
+        """Write the five text columns.
+
+        Parameters
+        ----------
+        attributes
+            Shape ``(n, 7)``, columns as in :data:`.rule.ATTRIBUTES`.
+        layout
+            0 or 1: the order of the parts of a title.
+        rng
+            Source of all chance.
+
+        Returns
+        -------
+        dict
+            Column name to a ``large_string`` array of length ``n``; nulls are empty fields.
+        """
+        n = len(attributes)
+        has = {field: rng.random(n) >= share for field, share in EMPTY.items()}
+        brand = self._brands.take(pa.array(attributes[:, BRAND]))
+        color = self._colors.take(pa.array(_one_of(self._colors, attributes[:, COLOR], len(COLORS), rng)))
+        return {
+            TITLE: self._titles(attributes, layout, brand, color, has, rng),
+            DESCRIPTION: self._descriptions(attributes, brand, has[DESCRIPTION], rng),
+            BULLETS: _keep(self._bullets(attributes, rng), has[BULLETS]),
+            BRAND_FIELD: _keep(brand, has[BRAND_FIELD]),
+            COLOR_FIELD: _keep(color, has[COLOR_FIELD]),
+        }
+
+    def _titles(
+        self,
+        attributes: Attributes,
+        layout: int,
+        brand: Any,
+        color: Any,
+        has: dict[str, Rows],
+        rng: np.random.Generator,
+    ) -> Any:
+        n, long = len(attributes), self._length == "esci"
+        told = {
+            field: rng.random(n) < np.where(has[field], _TOLD, _TOLD_IF_FIELD_IS_EMPTY)
+            for field in (BRAND_FIELD, COLOR_FIELD)
+        }
+        ends = np.full(n, True) if long else rng.random(n) < _OCCASION_IN_SHORT
+        parts = {
+            "brand": _keep(brand, told[BRAND_FIELD]),
+            "color": _keep(color, told[COLOR_FIELD]),
+            "type": self._types.take(pa.array(attributes[:, TYPE] * 2 + (rng.random(n) < _SYNONYM))),
+            "promise": _take(self._promises, rng.integers(len(self._promises), size=n), np.full(n, long)),
+            "model": _take(self._models, rng.integers(len(self._models), size=n), np.full(n, long)),
+            "occasion": _take(self._occasions, rng.integers(len(self._occasions), size=n), ends),
+        }
+        for facet in FACETS:
+            values = attributes[:, ATTRIBUTES.index(facet)]
+            parts[facet] = _take(self._words[facet], values, (values != ABSENT) & (rng.random(n) < _TOLD))
+        first, *others = _TITLES[self._locale][layout].split()
+        rest = _join([parts[name] for name in others], _SEPARATORS[self._locale][layout], nulls="skip")
+        return _join([parts[first], rest], " ", nulls="skip")
+
+    def _bullets(self, attributes: Attributes, rng: np.random.Generator) -> Any:
+        n = len(attributes)
+        lines = []
+        for facet in FACETS:
+            values = attributes[:, ATTRIBUTES.index(facet)]
+            has_it = values != ABSENT
+            line = _take(self._about[facet], _one_of(self._about[facet], values, len(WORDS[facet]), rng), has_it)
+            if self._length == "esci":
+                remark = _take(self._remarks, rng.integers(len(self._remarks), size=n), has_it)
+                line = _join([line, remark], " ", nulls="emit_null")
+            lines.append(line)
+        lines += self._some_remarks(np.full(n, True), _REMARKS_IN_BULLETS[self._length], rng)
+        return _join(lines, "\n", nulls="skip")
+
+    def _descriptions(self, attributes: Attributes, brand: Any, has_one: Rows, rng: np.random.Generator) -> Any:
+        places = _one_of(self._introductions, attributes[:, TYPE], len(TYPES), rng)
+        style = rng.choice(len(phrases.MARKUP), size=len(attributes), p=phrases.MARKUP_SHARES)
+        before, after_first, between, after = (_take(part, style, has_one) for part in self._markup)
+        space = pa.scalar(" ", _TEXT)
+        pieces = [before, brand, space, _take(self._introductions, places, has_one), after_first]
+        for remark in self._some_remarks(has_one, _REMARKS_IN_DESCRIPTION[self._length], rng):
+            pieces += [remark, between]
+        return _join([*pieces[:-1], after], "", nulls="emit_null")
+
+    def _some_remarks(self, shown: Rows, count: int, rng: np.random.Generator) -> list[Any]:
+        """Give each row ``count`` different remarks: a start, and a stride that would visit them all."""
+        total = len(self._remarks)
+        start, stride = rng.integers(total, size=len(shown)), rng.choice(_STRIDES, size=len(shown))
+        return [_take(self._remarks, (start + step * stride) % total, shown) for step in range(count)]
