@@ -14,6 +14,7 @@ from zhichun.data.feature_store import open_pairs
 from zhichun.errors import UserError, suggest
 from zhichun.figures import measure
 from zhichun.files import replacing, write_json
+from zhichun.report import write_report
 from zhichun.scoring.batches import Rows
 from zhichun.scoring.pair_tables import append_columns
 from zhichun.scoring.predict import predict
@@ -35,7 +36,7 @@ def evaluate(
         ``test``, ``train``, or ``all``.
     out
         Where ``metrics.json`` and ``scored.parquet`` (every pair with its probabilities) go; the run folder, if not
-        given.
+        given, whose ``report.html`` is then written anew.
     shown
         Whether to show progress.
 
@@ -73,6 +74,8 @@ def evaluate(
     write_json(folder / "metrics.json", measured)
     with replacing(folder / "scored.parquet") as partial:
         pq.write_table(append_columns(dataset.examples.take(pa.array(rows)), prediction), partial)
+    if folder.samefile(run) and (run / "recipe.json").is_file():
+        write_report(run)
     return measured
 
 

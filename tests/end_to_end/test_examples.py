@@ -1,0 +1,59 @@
+"""The examples do what they say, on shops and models shrunk to seconds."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from typer.testing import CliRunner
+
+from zhichun.cli import app
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+# The recipe `tiny`, shrunk as the fixture `tiny_recipe` is.
+SHRUNK = (
+    "model.tiny.layers=2",
+    "model.tiny.hidden=32",
+    "model.tiny.heads=2",
+    "model.tiny.pieces=500",
+    "model.tiny.matching_layers=1",
+    "model.max_length=32",
+    "train.epochs=1",
+)
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_whole_way_from_python_ends_in_figures_and_a_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    value = load("from_python").main(tmp_path, products=300, queries=60, settings=SHRUNK)
+    said = capsys.readouterr().out
+    assert f"nDCG(gains='esci') @ 10: {value:.4f}, random order" in said
+    assert 0 < value <= 1
+    page = (tmp_path / "run" / "report.html").read_text("utf-8")
+    for part in ("Training", "Figures", "Calibration", "train.epochs"):
+        assert part in page
+
+
+@pytest.mark.parametrize("recipe", ["small", "titles_only"])
+def test_a_recipe_of_ones_own_is_trained_from_the_command_line(recipe: str, tiny_dataset: Path, tmp_path: Path) -> None:
+    settings = [part for setting in (*SHRUNK[:5], SHRUNK[-1]) for part in ("--set", setting)]
+    run = tmp_path / "run"
+    name = f"{EXAMPLES / 'own_recipe.py'}:{recipe}"
+    result = CliRunner().invoke(app, ["train", name, "--data", str(tiny_dataset), "--out", str(run), *settings])
+    assert result.exit_code == 0, result.output
+    assert (run / "model").is_dir()
+    assert "Not evaluated yet" in (run / "report.html").read_text("utf-8")
+
+
+def test_a_hugging_face_trainer_trains_the_objective(tiny_dataset: Path, tmp_path: Path) -> None:
+    before, after = load("with_hf_trainer").main(tiny_dataset, tmp_path, *SHRUNK)
+    assert after < before - 0.05
