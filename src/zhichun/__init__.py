@@ -1,6 +1,7 @@
 """From a product catalogue and judged pairs to a trained, measured and served relevance model.
 
-The public names are loaded when they are first used, so that what needs no torch does not import it.
+The public names are loaded when they are first used, so that what needs no torch does not import it. Training is
+`zhichun.training.train`; `zhichun.train` is the package of its parts.
 """
 
 import importlib
@@ -22,7 +23,6 @@ _HOMES = {
     "nDCG": "zhichun.metrics",
     "paired_bootstrap": "zhichun.metrics",
     "prepare": "zhichun.data.prepare",
-    "train": "zhichun.training",
     "write_sample_shop": "zhichun.data.sample_shop",
 }
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from zhichun.metrics import MRR, Judged, MacroF1, MicroF1, Precision, nDCG, paired_bootstrap
     from zhichun.recipe import Recipe, load_recipe
     from zhichun.scoring.scorer import Scorer
-    from zhichun.training import train
 
 __all__ = [
     "MRR",
@@ -50,7 +49,6 @@ __all__ = [
     "nDCG",
     "paired_bootstrap",
     "prepare",
-    "train",
     "write_sample_shop",
 ]
 

@@ -1,7 +1,7 @@
 """Squared error of the regressed gain: the regressors of task 1.
 
 Equation   ``(sigmoid(z) - gain)²`` with gains 1, 0.1, 0.01, 0
-Reference  METHODS, Fine-tuning, Task 1
+Reference  docs/method.md, task 1
 Our number none yet: the ensemble of task 1 will bring it
 Cost       none beside the forward pass
 Traps      the model must have one output; the sigmoid is taken in float32

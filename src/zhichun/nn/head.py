@@ -1,4 +1,4 @@
-"""The classification head (METHODS, The model): dropout, linear, tanh, dropout, classes.
+"""The classification head (docs/method.md): dropout, linear, tanh, dropout, classes.
 
 Legend: ``B`` pairs, ``F`` features, ``C`` outputs.
 """
