@@ -8,7 +8,7 @@ import pytest
 from zhichun.data.folds import fold_key, in_test, query_fold
 from zhichun.data.pairs import EXAMPLES_SCHEMA
 from zhichun.data.prepare import prepare
-from zhichun.schema import EXAMPLE_COLUMNS, PREPARED_COLUMNS, PRODUCT_COLUMNS, TEXT_COLUMNS
+from zhichun.schema import EXAMPLE_COLUMNS, ORIGIN, PREPARED_COLUMNS, PRODUCT_COLUMNS, TEXT_COLUMNS
 
 PRODUCTS = [
     {"product_id": "1", "title": "<b>Red</b> shoe &amp; sock", "brand": "ACME", "locale": "us"},
@@ -49,6 +49,7 @@ def test_a_dataset_folder_holds_clean_products_and_complete_examples(shop, tmp_p
         "manifest.json",
         "products.parquet",
         "rejected.parquet",
+        "vocabulary",
     ]
     assert [[each["product_id"], each["product_locale"], each["product_title"]] for each in shop.read("products")] == [
         ["1", "us", "Red shoe & sock"],
@@ -80,7 +81,7 @@ def test_the_columns_are_the_official_ones_and_those_of_the_design(shop, tmp_pat
     examples = pq.read_schema(tmp_path / "out" / "examples.parquet")
     assert examples.equals(EXAMPLES_SCHEMA)
     assert tuple(examples.names) == EXAMPLE_COLUMNS + PREPARED_COLUMNS
-    assert tuple(pq.read_schema(tmp_path / "out" / "products.parquet").names) == PRODUCT_COLUMNS
+    assert tuple(pq.read_schema(tmp_path / "out" / "products.parquet").names) == (*PRODUCT_COLUMNS, ORIGIN)
 
 
 def test_the_manifest_counts_what_is_there(shop, tmp_path):
@@ -99,9 +100,10 @@ def test_the_manifest_counts_what_is_there(shop, tmp_path):
 def test_preparing_twice_gives_the_same_bytes(shop, tmp_path):
     examples = [{"query": f"query {number % 70}", "product_id": "1", "label": "E"} for number in range(300)]
     shop(examples)
-    first = {each.name: each.read_bytes() for each in (tmp_path / "out").iterdir()}
+    first = {each.name: each.read_bytes() for each in (tmp_path / "out").rglob("*") if each.is_file()}
+    assert {"manifest.json", "examples.parquet", "trigrams.parquet"} <= set(first)
     shop(examples, overwrite=True)
-    assert {each.name: each.read_bytes() for each in (tmp_path / "out").iterdir()} == first
+    assert {each.name: each.read_bytes() for each in (tmp_path / "out").rglob("*") if each.is_file()} == first
 
 
 def test_given_ids_split_versions_and_weights_are_kept(shop):
@@ -195,7 +197,8 @@ def test_qrels_with_topics(shop, tmp_path):
 def test_progress_ends_at_the_whole_of_each_step(shop):
     seen = []
     shop(progress=lambda *step: seen.append(step))
-    assert {(step, done == total) for step, done, total in seen} == {("products", True), ("examples", True)}
+    steps = {"products", "examples", "brands", "colors", "trigrams"}
+    assert {(step, done == total) for step, done, total in seen} == {(step, True) for step in steps}
 
 
 @pytest.mark.esci

@@ -1,7 +1,7 @@
 """The step that cleans the catalogue, one batch after the other: what is kept in memory are the ids alone."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -10,14 +10,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from zhichun.data.clean_column import clean_column
 from zhichun.data.keys import fold_locales, trim_ids
 from zhichun.data.rejected import DUPLICATE_PRODUCT, MISSING_ID, Refusal, RejectedRows
-from zhichun.data.table import Batch, Table
+from zhichun.data.table import BATCH_ROWS, Batch, Table
 from zhichun.errors import UserError
-from zhichun.schema import LOCALE, PRODUCT_COLUMNS, PRODUCT_ID, TEXT_COLUMNS
-from zhichun.text.clean import clean_column
+from zhichun.files import replacing
+from zhichun.schema import LOCALE, ORIGIN, PRODUCT_COLUMNS, PRODUCT_ID, TEXT_COLUMNS
 
-PRODUCTS_SCHEMA: Final = pa.schema([(name, pa.string()) for name in PRODUCT_COLUMNS])
+PRODUCTS_SCHEMA: Final = pa.schema([(name, pa.string()) for name in (*PRODUCT_COLUMNS, ORIGIN)])
+# The origin of a product of the catalogue, as against one that a later step made.
+CATALOGUE: Final = "catalogue"
 
 
 @dataclass
@@ -90,37 +93,72 @@ def write_products(
     return counts
 
 
+def append_products(path: Path, made: Iterable[Any]) -> None:
+    """Put made products after those of the catalogue.
+
+    Parameters
+    ----------
+    path
+        From `write_products`; it is written anew, because Parquet files cannot grow.
+    made
+        ``pyarrow`` tables of `PRODUCTS_SCHEMA`.
+    """
+    with (
+        replacing(path) as partial,
+        pq.ParquetFile(path) as catalogue,
+        pq.ParquetWriter(partial, PRODUCTS_SCHEMA, compression="zstd") as writer,
+    ):
+        for group in range(catalogue.num_row_groups):
+            writer.write_table(catalogue.read_row_group(group))
+        for table in made:
+            writer.write_table(table, row_group_size=BATCH_ROWS)
+
+
 def _products(table: Table, batch: Batch, locale: str, seen: set[str], rejected: RejectedRows) -> Any:
     ids = trim_ids(batch.columns[PRODUCT_ID])
     locales = fold_locales(batch.columns.get(LOCALE), locale, len(ids))
+    names = [name for name in TEXT_COLUMNS if name in batch.columns]
+    columns = {PRODUCT_ID: ids, LOCALE: locales, **{name: batch.columns[name] for name in names}}
+    keys = pc.binary_join_element_wise(locales, ids, pa.scalar("\t", pa.large_string())).to_pylist()
+    fresh = set(keys)
+    if len(fresh) == len(keys) and None not in fresh and seen.isdisjoint(fresh):
+        seen |= fresh
+    else:  # Row by row only where one is refused.
+        chosen = pa.array(_acceptable(table, batch, keys, seen, rejected), pa.int64())
+        columns = {name: column.take(chosen) for name, column in columns.items()}
+    for name in names:
+        texts = clean_column(columns[name])
+        columns[name] = pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.large_string()), texts)
+    rows = len(columns[PRODUCT_ID])
+    columns[ORIGIN] = pa.repeat(CATALOGUE, rows)
+    none = pa.nulls(rows, pa.string())
+    return pa.table([columns.get(name, none).cast(pa.string()) for name in PRODUCTS_SCHEMA.names], PRODUCTS_SCHEMA)
+
+
+def _acceptable(
+    table: Table, batch: Batch, keys: Sequence[str | None], seen: set[str], rejected: RejectedRows
+) -> list[int]:
+    """Refuse products without an id or with one that was seen, and give the places of the others."""
     kept = []
-    for index, (product_id, place) in enumerate(zip(ids.to_pylist(), locales.to_pylist(), strict=True)):
-        key = f"{place}\t{product_id}"
-        if product_id is not None and key not in seen:
+    for index, key in enumerate(keys):
+        if key is not None and key not in seen:
             seen.add(key)
             kept.append(index)
             continue
-        reason, detail = (
-            (MISSING_ID, "every product needs one")
-            if product_id is None
-            else (DUPLICATE_PRODUCT, f"{product_id!r} in {place!r} came before")
-        )
+        if key is None:
+            reason, detail = MISSING_ID, "every product needs one"
+        else:
+            place, _, product_id = key.partition("\t")
+            reason, detail = DUPLICATE_PRODUCT, f"{product_id!r} in {place!r} came before"
         record = {name: column[index].as_py() for name, column in batch.columns.items()}
         rejected.add(Refusal(table.path.name, int(batch.rows_N[index]), reason, detail), record)
-    chosen = pa.array(kept, pa.int64())
-    columns = {PRODUCT_ID: ids.take(chosen), LOCALE: locales.take(chosen)}
-    for name in TEXT_COLUMNS:
-        if name in batch.columns:
-            texts = clean_column(batch.columns[name].take(chosen))
-            columns[name] = pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.large_string()), texts)
-        else:
-            columns[name] = pa.nulls(len(kept), pa.large_string())
-    return pa.table([columns[name].cast(pa.string()) for name in PRODUCT_COLUMNS], schema=PRODUCTS_SCHEMA)
+    return kept
 
 
 def _count(products: Any, counts: CatalogueCounts) -> None:
     counts.kept += products.num_rows
-    counts.by_locale.update(products[LOCALE].to_pylist())
+    for each in pc.value_counts(products[LOCALE]).to_pylist():
+        counts.by_locale[each["values"]] += each["counts"]
     anywhere = pc.is_valid(products[TEXT_COLUMNS[0]])
     for name in TEXT_COLUMNS:
         present = pc.is_valid(products[name])

@@ -4,7 +4,7 @@ A column is found by the name that the user gave (``columns={"query": "search_te
 (``product_title``), else by the short one (``title``), else, for judgements, by the one that Quepid writes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -66,7 +66,7 @@ def match_columns(
     """
     matched: dict[str, dict[str, str]] = {table: {} for table in names}
     for key, column in given.items():
-        tables, field = _read_key(key)
+        tables, field = _read_key(key, names)
         found = [table for table in tables if column in names[table]]
         if not found:
             raise _no_such_column(column, field, names[tables[0]], files[tables[0]])
@@ -81,8 +81,8 @@ def match_columns(
     return matched
 
 
-def _read_key(key: str) -> tuple[tuple[str, ...], str]:
-    """Split ``products.title`` into the tables that it may stand for and the official name."""
+def _read_key(key: str, read: Collection[str]) -> tuple[tuple[str, ...], str]:
+    """Split ``products.title`` into those of the tables read that it may stand for, and the official name."""
     table, dot, name = key.rpartition(".")
     officials = {short[0]: field for field, short in SHORT_NAMES.items()}
     field = officials.get(name, name)
@@ -90,9 +90,9 @@ def _read_key(key: str) -> tuple[tuple[str, ...], str]:
         raise UserError(f"there is no column {name!r} to map", remedy=suggest(name, {*officials, *SHORT_NAMES}))
     if dot and table not in _FIELDS:
         raise UserError(f"there is no table {table!r} in {key!r}", remedy=suggest(table, _FIELDS))
-    tables = tuple(each for each in _FIELDS if field in _FIELDS[each] and table in ("", each))
+    tables = tuple(each for each in read if field in _FIELDS[each] and table in ("", each))
     if not tables:
-        raise UserError(f"{table} have no column {name!r}", remedy=f"Leave out '{table}.'.")
+        raise UserError(f"{table or ' and '.join(read)} have no column {name!r}", remedy=f"Leave out {key!r}.")
     return tables, field
 
 

@@ -12,6 +12,8 @@ from typing import Final
 from zhichun.errors import UserError
 
 MANIFEST_FILE: Final = "manifest.json"
+_PARTIAL: Final = "partial"
+_OLD: Final = "old"
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN: Final = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -37,9 +39,9 @@ def new_dataset_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
     UserError
         If ``out`` exists and may not be replaced, or cannot be written.
     """
+    _clear_left_over(out)
     _check_free(out, overwrite)
-    _remove_left_over(out)
-    partial = out.with_name(f"{out.name}.partial-{os.getpid()}")
+    partial = out.with_name(f"{out.name}.{_PARTIAL}-{os.getpid()}")
     try:
         partial.mkdir(parents=True)
         yield partial
@@ -65,14 +67,25 @@ def _check_free(out: Path, overwrite: bool) -> None:
         )
 
 
-def _remove_left_over(out: Path) -> None:
-    """Remove what runs left that were killed; one that is still running keeps its own."""
+def _clear_left_over(out: Path) -> None:
+    """Put right what runs left that were killed; one that is still running keeps its own."""
     if not out.parent.is_dir():
         return
-    for folder in out.parent.glob(f"{glob.escape(out.name)}.partial-*"):
+    # Killed between two renames, a run left the old dataset beside its name.
+    for old in _left_over(out, _OLD):
+        if out.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            old.rename(out)
+    for partial in _left_over(out, _PARTIAL):
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _left_over(out: Path, kind: str) -> Iterator[Path]:
+    for folder in sorted(out.parent.glob(f"{glob.escape(out.name)}.{kind}-*")):
         owner = folder.name.rpartition("-")[2]
         if owner.isdecimal() and not _is_running(int(owner)):
-            shutil.rmtree(folder, ignore_errors=True)
+            yield folder
 
 
 def _is_running(process: int) -> bool:
@@ -92,7 +105,7 @@ def _move_into_place(partial: Path, out: Path) -> None:
         partial.rename(out)
         return
     # A folder cannot be replaced in one step; the old one stays beside until the new one has its name.
-    old = out.with_name(f"{out.name}.old-{os.getpid()}")
+    old = out.with_name(f"{out.name}.{_OLD}-{os.getpid()}")
     out.rename(old)
     partial.rename(out)
     shutil.rmtree(old)

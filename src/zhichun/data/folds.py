@@ -1,7 +1,7 @@
 """Folds and the test split, from a hash of the query.
 
 A query falls into one of 20 buckets by its hash; four buckets are a fold of five, and bucket 0 is the one twentieth on
-which the final models validate (METHODS.md: 10 buckets, two a fold; these are the same, each cut in half). Queries that
+which the final models validate (docs/method.md: 10 buckets, two a fold; these are the same, cut in half). Queries that
 differ in case, white space or Unicode form are one query here, in whatever locale, so that nothing is tested on what
 was trained on.
 

@@ -1,6 +1,7 @@
 """What a dataset folder was made of, and what is in it."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -9,17 +10,17 @@ import polars as pl
 
 import zhichun
 from zhichun.data.catalogue import CatalogueCounts
-from zhichun.data.pairs import CheckedPairs
-from zhichun.data.rejected import RejectedRows
+from zhichun.data.pairs import JUDGED
 from zhichun.data.sources import describe_files
-from zhichun.schema import FOLD, LABEL, LABELS, LOCALE, QUERY_ID, SPLIT
+from zhichun.data.steps import StepCounts
+from zhichun.schema import FOLD, LABEL, LABELS, LOCALE, ORIGIN, QUERY_ID, SPLIT
 
 FORMAT: Final = 1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DatasetCounts:
-    """What the steps kept and refused.
+    """What the steps kept, dropped and made.
 
     Attributes
     ----------
@@ -27,16 +28,25 @@ class DatasetCounts:
         The products that were kept.
     refused_products
         Refused rows of the catalogue by reason.
+    made_products
+        Products that steps made, by origin.
     pairs
-        The pairs that were kept.
-    rejected
-        All refused rows.
+        The pairs that are written: judged ones, and those that steps made.
+    ids
+        For ``query_id`` and ``example_id``, whether they are ``given`` or ``counted``.
+    steps
+        What each step did to the pairs, in order.
+    refused_issues
+        Refused rows of the list of label issues by reason.
     """
 
     catalogue: CatalogueCounts
     refused_products: Mapping[str, int]
-    pairs: CheckedPairs
-    rejected: RejectedRows
+    made_products: Mapping[str, int]
+    pairs: pl.DataFrame
+    ids: Mapping[str, str]
+    steps: Sequence[StepCounts]
+    refused_issues: Mapping[str, int]
 
 
 def describe_dataset(files: Mapping[str, Path], options: Mapping[str, Any], counts: DatasetCounts) -> dict[str, Any]:
@@ -56,33 +66,40 @@ def describe_dataset(files: Mapping[str, Path], options: Mapping[str, Any], coun
     dict
         Ready for JSON. The same sources and options give the same manifest.
     """
-    pairs, catalogue = counts.pairs.frame, counts.catalogue
-    refused = {
-        reason: count - counts.refused_products.get(reason, 0) for reason, count in counts.rejected.counts.items()
-    }
+    pairs, catalogue = counts.pairs, counts.catalogue
+    dropped: Counter[str] = Counter()
+    for step in counts.steps:
+        if not step.made:  # What a making step drops, it made.
+            dropped.update(step.dropped)
+    by_origin = _by(pairs, ORIGIN)
     return {
         "format": FORMAT,
         "zhichun": zhichun.__version__,
         "sources": describe_files(files),
         "options": dict(options),
         "products": {
-            **_step(catalogue.kept, counts.refused_products),
+            **_counts(catalogue.kept, counts.refused_products),
+            "made": dict(counts.made_products),
             "by_locale": dict(sorted(catalogue.by_locale.items())),
             "with_text": dict(catalogue.with_text),
         },
+        "steps": [step.to_json() for step in counts.steps],
         "examples": {
-            **_step(len(pairs), refused),
-            "ids": dict(counts.pairs.ids),
+            **_counts(by_origin.get(JUDGED, 0), dropped),
+            "made": {origin: count for origin, count in by_origin.items() if origin != JUDGED},
+            "ids": dict(counts.ids),
             "queries": pairs[QUERY_ID].n_unique(),
             "by_locale": _by(pairs, LOCALE),
             "by_label": {label: _by(pairs, LABEL).get(label, 0) for label in LABELS},
             "by_split": _by(pairs, SPLIT),
             "by_fold": _by(pairs, FOLD),
+            "by_origin": by_origin,
         },
+        "refused_issues": dict(sorted(counts.refused_issues.items())),
     }
 
 
-def _step(kept: int, refused: Mapping[str, int]) -> dict[str, Any]:
+def _counts(kept: int, refused: Mapping[str, int]) -> dict[str, Any]:
     dropped = {reason: count for reason, count in sorted(refused.items()) if count}
     return {"read": kept + sum(dropped.values()), "kept": kept, "dropped": dropped}
 

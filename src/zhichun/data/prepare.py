@@ -1,31 +1,28 @@
 """From a catalogue and judgements to a dataset folder: checked, cleaned, split and counted.
 
 The folder holds ``examples.parquet`` and ``products.parquet`` (the official columns, plus ``fold``, ``weight`` and
-``origin``), ``rejected.parquet`` (what was refused and why) and ``manifest.json`` (sources, options and counts). It
-holds no times and no paths: the same sources and options give the same bytes.
+``origin``), ``rejected.parquet`` (what was refused and why), ``vocabulary/`` and ``manifest.json`` (sources, options
+and the counts of every step). It holds no times and no paths: the same sources and options give the same bytes.
 """
 
 import json
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import polars as pl
-import pyarrow.parquet as pq
-
-from zhichun.data.catalogue import write_products
 from zhichun.data.dataset_folder import MANIFEST_FILE, new_dataset_folder
+from zhichun.data.dataset_tables import write_tables
+from zhichun.data.drop_issues import open_issues
 from zhichun.data.folds import check_folds
 from zhichun.data.judgements import grade_labels
 from zhichun.data.manifest import DatasetCounts, describe_dataset
-from zhichun.data.pair_values import PairOptions, read_pairs
-from zhichun.data.pairs import EXAMPLES_SCHEMA, check_pairs
+from zhichun.data.pair_values import PairOptions
 from zhichun.data.rejected import REJECTED_FILE, RejectedRows
-from zhichun.data.sources import Sources, open_sources
+from zhichun.data.sources import open_sources
+from zhichun.data.steps import MakingStep
 from zhichun.data.vocabularies import write_vocabularies
 from zhichun.errors import UserError, suggest
-from zhichun.schema import EXAMPLES_FILE, LOCALE, PRODUCT_ID, PRODUCTS_FILE
+from zhichun.schema import EXAMPLES_FILE, PRODUCTS_FILE
 
 Progress = Callable[[str, int, int], None]
 
@@ -43,6 +40,8 @@ def prepare(
     on_bad_rows: Literal["fail", "drop"] = "fail",
     folds: int = 5,
     test_share: float = 0.1,
+    drop_issues: Path | None = None,
+    steps: Sequence[MakingStep] = (),
     min_count_trigram: int = 15,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -71,6 +70,12 @@ def prepare(
         How many folds the queries are dealt into.
     test_share
         Share of the queries that are for testing, where the judgements have no split.
+    drop_issues
+        A table with the column ``example_id``: training pairs to leave out.
+    steps
+        What makes training pairs out of judged ones, in order: `zhichun.data.rebalance.Rebalance`.
+    min_count_trigram
+        A trigram seen so often in the catalogue gets a vector; those of training queries always do.
     overwrite
         Whether a dataset folder that exists is replaced.
     progress
@@ -91,7 +96,9 @@ def prepare(
     _check_options(on_bad_rows, test_share)
     options = PairOptions(labels=grade_labels(labels), locale=locale, folds=folds, test_share=test_share)
     sources = open_sources(source, examples=examples, products=products, topics=topics, columns=columns)
-    _check_apart(sources, out)
+    files = {**sources.files, **({} if drop_issues is None else {"issues": drop_issues})}
+    issues = None if drop_issues is None else open_issues(drop_issues)
+    _check_apart(files, out)
     given = {
         "columns": dict(columns or {}),
         "labels": dict(labels or {}),
@@ -99,21 +106,28 @@ def prepare(
         "on_bad_rows": on_bad_rows,
         "folds": folds,
         "test_share": test_share,
+        "drop_issues": issues is not None,
+        "steps": [{"step": step.name, **step.options()} for step in steps],
         "min_count_trigram": min_count_trigram,
     }
     listed_in = out.with_name(f"{out.name}.{REJECTED_FILE}")
+    accept = on_bad_rows == "drop"
+    progress = progress or _silent
     with new_dataset_folder(out, overwrite=overwrite) as folder:
-        counts = _write_tables(sources, folder, options, progress or _silent)
-        if counts.rejected.bad and on_bad_rows == "fail":
+        counts, rejected = write_tables(
+            sources, folder, options, issues=issues, steps=steps, accept_bad_rows=accept, progress=progress
+        )
+        if rejected.bad and not accept:
             (folder / REJECTED_FILE).replace(listed_in)
-            raise counts.rejected.failure(listed_in)
-        _require_pairs(counts, sources.examples.path)
-        manifest = describe_dataset(sources.files, given, counts)
+            raise rejected.failure(listed_in)
+        _require_pairs(counts, rejected, sources.examples.path)
+        manifest = describe_dataset(files, given, counts)
         manifest["vocabulary"] = write_vocabularies(
             folder / "vocabulary",
             folder / PRODUCTS_FILE,
             folder / EXAMPLES_FILE,
             min_count_trigram=min_count_trigram,
+            cleaned=True,
             progress=progress,
         )
         (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", "utf-8")
@@ -128,36 +142,18 @@ def _check_options(on_bad_rows: str, test_share: float) -> None:
         raise UserError(f"test_share={test_share} is no share", remedy="Give a number from 0 up to, but not, 1.")
 
 
-def _check_apart(sources: Sources, out: Path) -> None:
+def _check_apart(files: Mapping[str, Path], out: Path) -> None:
     """Refuse to replace a folder with what is made from the files in it."""
-    for file in sources.files.values():
+    for file in files.values():
         if out.resolve() in file.resolve().parents:
             raise UserError(
                 "the dataset would replace the folder of its own source", remedy="Name another folder.", file=out
             )
 
 
-def _write_tables(sources: Sources, folder: Path, options: PairOptions, report: Progress) -> DatasetCounts:
-    with RejectedRows(folder / REJECTED_FILE) as rejected:
-        catalogue = write_products(
-            sources.products,
-            sources.product_columns,
-            folder / PRODUCTS_FILE,
-            locale=options.locale,
-            rejected=rejected,
-            progress=partial(report, "products"),
-        )
-        refused_products = dict(rejected.counts)
-        raw = read_pairs(sources.examples, sources.example_columns, rejected, partial(report, "examples"))
-        known = pl.DataFrame(pl.from_arrow(pq.read_table(folder / PRODUCTS_FILE, columns=[PRODUCT_ID, LOCALE])))
-        pairs = check_pairs(raw, known, options, rejected, sources.examples.path.name)
-        pq.write_table(pairs.frame.to_arrow().cast(EXAMPLES_SCHEMA), folder / EXAMPLES_FILE, compression="zstd")
-    return DatasetCounts(catalogue=catalogue, refused_products=refused_products, pairs=pairs, rejected=rejected)
-
-
-def _require_pairs(counts: DatasetCounts, file: Path) -> None:
-    if counts.pairs.frame.is_empty():
-        reasons = ", ".join(f"{count:,} × {reason}" for reason, count in counts.rejected.counts.most_common())
+def _require_pairs(counts: DatasetCounts, rejected: RejectedRows, file: Path) -> None:
+    if counts.pairs.is_empty():
+        reasons = ", ".join(f"{count:,} × {reason}" for reason, count in rejected.counts.most_common())
         raise UserError(
             f"no judged pair is left ({reasons or 'the file holds none'})",
             remedy='on_bad_rows="fail" (--on-bad-rows fail) lists the refused rows.',

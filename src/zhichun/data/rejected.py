@@ -32,10 +32,17 @@ UNKNOWN_LABEL: Final = "unknown label"
 UNKNOWN_SPLIT: Final = "unknown split"
 NO_PRODUCT: Final = "no such product"
 TWO_LABELS: Final = "two labels for one pair"
-# These two are counted and listed but are nobody's mistake: they never make `prepare` fail.
+NO_EXAMPLE: Final = "no such example"
+NOT_TRAINING: Final = "not a training example"
+# These are counted and listed but are nobody's mistake: they never make `prepare` fail.
 DUPLICATE: Final = "duplicate"
 LEAKAGE: Final = "query in test too"
-HARMLESS: Final = frozenset({DUPLICATE, LEAKAGE})
+LISTED: Final = "listed as a label issue"
+# Only of pairs that a step made.
+OTHER_FOLD: Final = "query in another fold"
+VALIDATED: Final = "made of a validation query"
+MADE_TWO_LABELS: Final = "made with two labels"
+HARMLESS: Final = frozenset({DUPLICATE, LEAKAGE, LISTED, OTHER_FOLD, VALIDATED, MADE_TWO_LABELS})
 
 _REMEDIES: Final[Mapping[str, str]] = {
     BROKEN_UTF8: "Save the file as UTF-8.",
@@ -43,6 +50,8 @@ _REMEDIES: Final[Mapping[str, str]] = {
     UNKNOWN_LABEL: "Map your grades with labels={'3': 'E', '2': 'S', …} (--labels 3=E,2=S,…).",
     UNKNOWN_SPLIT: "A split is 'train' or 'test'.",
     NO_PRODUCT: "Check that both files write ids and locales alike; locale=… is for files without a locale column.",
+    NO_EXAMPLE: "List the ids that stand in examples.parquet of a dataset folder made of the same files.",
+    NOT_TRAINING: "Label issues are left out of training alone; the test pairs stay as they are.",
 }
 _SHOWN = 5
 _FLUSH_ROWS = 20_000

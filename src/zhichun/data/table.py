@@ -125,7 +125,7 @@ class ParquetTable(Table):
                 return
             rows_N = np.arange(done + 1, done + 1 + batch.num_rows)
             done += batch.num_rows
-            raw = {field: _as_text(batch.column(name), name, self.path) for field, name in columns.items()}
+            raw = {field: text_array(batch.column(name), name, self.path) for field, name in columns.items()}
             yield _decode(self.path, rows_N, raw, done, rejected)
 
 
@@ -253,11 +253,29 @@ def _valid_text(array: Any) -> Any:
     return array.cast(pa.large_string())
 
 
-def _as_text(array: Any, name: str, path: Path) -> Any:
-    """Give a string or binary array for a column of any type that can stand for text."""
+def text_array(array: Any, name: str, path: Path) -> Any:
+    """Give a string or binary array for a column of any type that can stand for text.
+
+    Parameters
+    ----------
+    array
+        A ``pyarrow`` array.
+    name, path
+        Its column and file, for the message.
+
+    Returns
+    -------
+    pyarrow.Array
+        Numbers as `number_text` writes them, the items of lists on lines of their own.
+
+    Raises
+    ------
+    UserError
+        If it holds what is no text.
+    """
     kind = array.type
     if pa.types.is_dictionary(kind):
-        return _as_text(array.dictionary_decode(), name, path)
+        return text_array(array.dictionary_decode(), name, path)
     if pa.types.is_floating(kind):
         return pa.array([number_text(value) for value in array.to_pylist()], pa.large_string())
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):

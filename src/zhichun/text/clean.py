@@ -5,7 +5,7 @@ characters. The authors of the paper removed tags from descriptions only; here e
 one function, so that a model sees in training what it will see when it serves.
 
 What is *not* markup stays: ``screen < 10 inch``, ``A<B`` and ``<Limited edition>`` keep every character, because only
-the names of HTML elements followed by well-formed attributes count as a tag. Case is kept (METHODS.md: lower-casing
+the names of HTML elements followed by well-formed attributes count as a tag. Case is kept (docs/method.md: lower-casing
 cost 0.1 %).
 """
 

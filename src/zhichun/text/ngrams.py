@@ -2,7 +2,7 @@
 
 A text is lower-cased, what only separates words (punctuation, symbols, spaces, control characters) becomes one space,
 and outer spaces go. Its trigrams are all windows of three code points, stripped of outer spaces; a text of three or
-fewer is one trigram, an empty one has none (METHODS, The model). The authors' loop dropped the last window; here it
+fewer is one trigram, an empty one has none (docs/method.md). The authors' loop dropped the last window; here it
 counts.
 
 A trigram is kept as a *key*: its code points, 21 bits each, the first highest, zeros after a short one. Keys sort like

@@ -1,7 +1,7 @@
 """Brands and colors: free text to the row of an embedding table.
 
 The paper's tables hold what was seen at least twice, in lower case and without punctuation; everything else shares
-index 0 (METHODS, Pre-training: Product2Brand and Product2Color). Legend: ``V`` entries, ``B`` texts.
+index 0 (docs/method.md). Legend: ``V`` entries, ``B`` texts.
 """
 
 import hashlib

@@ -1,0 +1,79 @@
+"""Killed at any moment, `prepare` leaves nothing half-made under the final name, and the next run completes."""
+
+import random
+import subprocess
+import sys
+import time
+
+import pytest
+
+from zhichun.data.prepare import prepare
+from zhichun.data.rebalance import Rebalance
+from zhichun.data.sample_shop import write_sample_shop
+from zhichun.errors import UserError
+
+CHILD = """
+import sys
+from pathlib import Path
+from zhichun.data.prepare import prepare
+from zhichun.data.rebalance import Rebalance
+print("started", flush=True)
+prepare(Path(sys.argv[1]), Path(sys.argv[2]), steps=[Rebalance()], overwrite=True)
+"""
+KILLS = 5
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shop")
+    write_sample_shop(folder, products=1500, queries=200, text="esci")
+    return folder
+
+
+def contents(folder):
+    return {each.relative_to(folder): each.read_bytes() for each in folder.rglob("*") if each.is_file()}
+
+
+def start(shop, out):
+    """Start a run; it is about to read its sources."""
+    child = subprocess.Popen([sys.executable, "-c", CHILD, shop, out], stdout=subprocess.PIPE)
+    child.stdout.readline()
+    return child
+
+
+@pytest.mark.parametrize("replaces", [False, True], ids=["new", "replacing"])
+def test_a_run_killed_at_any_moment_leaves_nothing_half_made(shop, tmp_path, replaces):
+    out = tmp_path / "out"
+    with start(shop, tmp_path / "whole") as child:
+        begun = time.perf_counter()
+        assert child.wait() == 0
+    lasts = time.perf_counter() - begun
+    whole = contents(tmp_path / "whole")
+    states = [None, whole]
+    if replaces:
+        prepare(shop, out, folds=2)
+        states = [contents(out), whole]
+        assert states[0] != whole
+    chance, killed = random.Random(0), 0
+    for _ in range(KILLS):
+        with start(shop, out) as child:
+            time.sleep(chance.uniform(0, lasts))
+            killed += child.poll() is None
+            child.kill()
+        assert (contents(out) if out.exists() else None) in states
+    assert killed, "every run was done before it was killed"
+    prepare(shop, out, steps=[Rebalance()], overwrite=True)
+    assert contents(out) == whole
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["out", "whole"]
+
+
+def test_a_dataset_that_lost_its_name_to_a_kill_gets_it_back(shop, tmp_path):
+    out, ended = tmp_path / "out", subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    prepare(shop, out)
+    before = contents(out)
+    out.rename(tmp_path / f"out.old-{ended.pid}")  # between the two renames of a run that replaces it
+    with pytest.raises(UserError, match="the folder exists"):
+        prepare(shop, out)
+    assert contents(out) == before
+    assert [each.name for each in tmp_path.iterdir()] == ["out"]
