@@ -7,6 +7,7 @@ Legend: ``B`` pairs, ``C`` outputs, ``D`` hidden size, ``F`` features.
 """
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +36,9 @@ class ModelSettings:
         The product's fields in the order in which the encoder reads them.
     trigrams
         Size of a trigram's vector in the semantic unit; null is off.
+    trigram_start
+        Where the trigrams' vectors start: `random`, `word2vec` (of `zhichun word2vec`), or `word2vec frozen`, where
+        they also stay.
     country
         Size of the country embedding; null is off.
     brand
@@ -50,6 +54,7 @@ class ModelSettings:
     max_length: int = 256
     fields: tuple[str, ...] = FIELDS
     trigrams: int | None = 64
+    trigram_start: Literal["random", "word2vec", "word2vec frozen"] = "random"
     country: int | None = 8
     brand: int | None = 128
     color: int | None = 128
@@ -62,6 +67,11 @@ class ModelSettings:
         for name in ("trigrams", "country", "brand", "color"):
             if (size := getattr(self, name)) is not None and size < 1:
                 raise UserError(f"model.{name}={size} is no size.", remedy=f"Switch it off with model.{name}=null.")
+        if self.trigrams is None and self.trigram_start != "random":
+            raise UserError(
+                f"model.trigram_start={self.trigram_start!r} has no effect while model.trigrams=null.",
+                remedy="Give model.trigrams a size, or use --set model.trigram_start=random.",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,9 +104,13 @@ class RelevanceModel(nn.Module):
         rows = {"country": len(COUNTRIES), "brand": sizes.brands, "color": sizes.colors}
         tables = {name: (rows[name], size) for name in rows if (size := getattr(settings, name)) is not None}
         self.ids = IdEmbeddings(tables) if tables else None
-        self.ngrams = NgramUnit(sizes.trigrams, settings.trigrams) if settings.trigrams is not None else None
+        frozen = settings.trigram_start == "word2vec frozen"
+        self.ngrams = (
+            NgramUnit(sizes.trigrams, settings.trigrams, frozen=frozen) if settings.trigrams is not None else None
+        )
         features = encoder.hidden + sum(part.size for part in (self.ids, self.ngrams) if part is not None)
         self.head = Head(features, encoder.hidden, outputs, settings.dropout)
+        self.outputs = outputs
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         """Score the pairs of a batch.
