@@ -102,6 +102,7 @@ def _decode_dataclass(kinds: dict[str, Any], value: Any, path: str) -> Any:
             continue
         inner = f"{path}.{name}" if path else name
         if name not in hints:
-            raise UserError(f"there is no setting {inner!r}.", remedy=suggest(name, hints))
+            known = [f"{path}.{known}" if path else known for known in hints]
+            raise UserError(f"there is no setting {inner!r}.", remedy=suggest(inner, known))
         arguments[name] = _decode(hints[name], item, inner)
     return cls(**arguments)

@@ -165,17 +165,20 @@ def _parameter_docs(cls: type) -> dict[str, str]:
 def _assign(value: dict[str, Any], key: str, item: Any) -> None:
     *outer, last = key.split(".")
     for place, name in enumerate(outer):
-        if not isinstance(value, dict) or name not in value:
-            known = [known for known in value if known != "kind"] if isinstance(value, dict) else []
-            raise UserError(f"there is no setting {'.'.join(outer[: place + 1])!r}.", remedy=suggest(name, known))
+        _require(value, name, outer[:place])
         value = value[name]
     if not isinstance(value, dict):
         raise UserError(f"{'.'.join(outer)} is {value!r} and has no setting {last!r}.", remedy="Set it as a whole.")
-    if last not in value:
-        raise UserError(
-            f"there is no setting {key!r}.", remedy=suggest(last, [name for name in value if name != "kind"])
-        )
+    _require(value, last, outer)
     value[last] = item
+
+
+def _require(value: Any, name: str, outer: list[str]) -> None:
+    """Refuse a name that these settings do not have, with the whole key of the nearest that they have."""
+    if not isinstance(value, dict) or name not in value:
+        known = [".".join([*outer, known]) for known in value if known != "kind"] if isinstance(value, dict) else []
+        key = ".".join([*outer, name])
+        raise UserError(f"there is no setting {key!r}.", remedy=suggest(key, known))
 
 
 def _parse(text: str) -> Any:

@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from tokenizers import Tokenizer
 from torch import nn
 
 from zhichun import schema
@@ -28,6 +27,7 @@ from zhichun.nn.model_folder import TrainedModel, vocabulary_sizes
 from zhichun.nn.relevance_model import ModelSettings, RelevanceModel
 from zhichun.objectives import FineTuning
 from zhichun.recipe import Recipe
+from zhichun.report import write_report
 from zhichun.scoring.batches import Rows
 from zhichun.scoring.pair_tables import append_columns
 from zhichun.scoring.predict import predict
@@ -36,6 +36,7 @@ from zhichun.text.features import Featurizer
 from zhichun.text.ngrams import TrigramVocabulary
 from zhichun.text.pairs import Pairs
 from zhichun.text.tokenizer import PairTokenizer
+from zhichun.text.trigram_vectors import TrigramVectors
 from zhichun.text.unigram import train_unigram
 from zhichun.text.vocabulary import Vocabulary
 from zhichun.train.batches import BatchPlan
@@ -71,31 +72,31 @@ def train(recipe: Recipe, data: Path, out: Path, *, resume: bool = False) -> Run
     UserError
         For a folder that is no dataset or is in use by another run, and for data that cannot be trained on.
     """
-    accelerator = Accelerator()
+    # Without cpu=True, processes that a launcher started on a machine without GPU would not know of each other.
+    accelerator = Accelerator(cpu=not torch.accelerator.is_available())
+    dataset, run = Dataset.open(data), RunFolder(out)
     with accelerator.main_process_first():
-        run = RunFolder.create(out, recipe.to_json(), data, resume=resume or not accelerator.is_main_process)
-        dataset = Dataset.open(data)
+        if accelerator.is_main_process:
+            run = RunFolder.create(out, recipe.to_json(), data, resume=resume)
         stages = Stages(shown=accelerator.is_main_process)
         featurizer = make_featurizer(recipe.model, dataset)
+        vectors = trigram_vectors(recipe.model, featurizer, dataset)
         pairs = open_pairs(dataset, featurizer, recipe.model.max_length, stages)
         stages.stop()
     if run.model.is_dir():
+        run.drop_checkpoints()  # a kill may have come between the model and this
         return run
     task = TASKS[recipe.task]
     training, validation = split(dataset, recipe.train)
-    batches = JudgedBatches(
-        plan=BatchPlan(
-            pairs.lengths[training], recipe.train.batch_size, recipe.train.micro_batch_tokens, recipe.train.seed
-        ),
-        pairs=pairs,
-        rows=training,
-        targets=task.targets(dataset.labels[training]),
-        weights=dataset.column(schema.WEIGHT)[training].astype(np.float32),
-    )
-    if recipe.train.batch_size < accelerator.num_processes:
-        raise UserError("train.batch_size is smaller than the number of processes.", remedy="Raise it.")
+    batches = judged_batches(recipe, dataset, pairs, training)
+    smallest = len(training) // batches.steps_per_epoch
+    if smallest < accelerator.num_processes:
+        raise UserError(
+            f"a step of {smallest} pairs is too small for {accelerator.num_processes} processes.",
+            remedy="Raise train.batch_size, or start fewer processes.",
+        )
     torch.manual_seed(recipe.train.seed)
-    objective = FineTuning(build_model(recipe.model, featurizer, task), recipe.objective)
+    objective = FineTuning(build_model(recipe.model, featurizer, task, vectors), recipe.objective)
     held_out = HeldOut(accelerator, objective, dataset, pairs, validation, task)
     with Bar("train", "pairs", shown=accelerator.is_main_process) as bar:
         progress = Loop(accelerator, batches, held_out.figures, recipe.train, run, bar).fit(objective)
@@ -105,7 +106,8 @@ def train(recipe: Recipe, data: Path, out: Path, *, resume: bool = False) -> Run
         judged = dataset.examples.take(pa.array(validation))
         with replacing(run.path / "predictions.parquet") as partial:
             pq.write_table(append_columns(judged, task.predict(logits_PC)), partial)
-        run.write_model(TrainedModel(objective.model, featurizer, recipe.model, task))
+        write_report(run.path)
+        run.write_model(TrainedModel(objective.model, featurizer, recipe.model, task))  # last: its folder says "done"
     accelerator.wait_for_everyone()
     return run
 
@@ -140,6 +142,18 @@ def split(dataset: Dataset, settings: TrainSettings) -> tuple[Rows, Rows]:
     return training, validation
 
 
+def judged_batches(recipe: Recipe, dataset: Dataset, pairs: Pairs, rows: Rows) -> JudgedBatches:
+    """Lay out the steps that read these rows of the examples, with the task's targets and the sample weights."""
+    settings = recipe.train
+    return JudgedBatches(
+        plan=BatchPlan(pairs.lengths[rows], settings.batch_size, settings.micro_batch_tokens, settings.seed),
+        pairs=pairs,
+        rows=rows,
+        targets=TASKS[recipe.task].targets(dataset.labels[rows]),
+        weights=dataset.column(schema.WEIGHT)[rows].astype(np.float32),
+    )
+
+
 @dataclass(frozen=True)
 class HeldOut:
     """The held-out pairs, scored by all processes together."""
@@ -158,7 +172,8 @@ class HeldOut:
         mine = predict(model, self.pairs, self.rows[rank::processes])
         logits_PC = np.zeros((len(self.rows), self.task.outputs), np.float32)
         for part, logits in enumerate(gather_object([mine])):
-            logits_PC[part::processes] = logits
+            if len(logits):  # a process without a pair does not know the number of outputs
+                logits_PC[part::processes] = logits
         return logits_PC
 
     def figures(self, model: nn.Module) -> Mapping[str, float]:
@@ -185,21 +200,54 @@ def make_featurizer(settings: ModelSettings, dataset: Dataset) -> Featurizer:
     )
 
 
-def build_model(settings: ModelSettings, featurizer: Featurizer, task: Task) -> RelevanceModel:
-    """Make the network with its starting weights; the caller seeds torch."""
+def trigram_vectors(settings: ModelSettings, featurizer: Featurizer, dataset: Dataset) -> TrigramVectors | None:
+    """Read the vectors that the semantic unit starts from; none where its start is random.
+
+    Raises
+    ------
+    UserError
+        When they are missing, or of another size or vocabulary.
+    """
+    if settings.trigram_start == "random":
+        return None
+    assert featurizer.trigrams is not None
+    assert settings.trigrams is not None
+    return TrigramVectors.load(dataset.folder / "vocabulary", featurizer.trigrams, settings.trigrams)
+
+
+def build_model(
+    settings: ModelSettings, featurizer: Featurizer, task: Task, vectors: TrigramVectors | None = None
+) -> RelevanceModel:
+    """Make the network with its starting weights; the caller seeds torch.
+
+    Parameters
+    ----------
+    settings
+        What it consists of.
+    featurizer
+        Its tokenizer and vocabularies.
+    task
+        What it puts out.
+    vectors
+        From `trigram_vectors`, for a semantic unit that does not start at random.
+    """
+    assert (vectors is None) == (settings.trigram_start == "random")
     if settings.encoder == TINY:
         encoder = new_encoder(tiny_config(settings.tiny, featurizer.tokenizer, settings.max_length))
         if settings.tiny.matching_layers is not None:
             start_matching(encoder, settings.tiny.matching_layers)
     else:
         encoder = load_encoder(settings.encoder)
-        room = getattr(encoder.model.config, "max_position_embeddings", settings.max_length)
-        if settings.max_length > room:
+        if encoder.room is not None and settings.max_length > encoder.room:
             raise UserError(
-                f"the encoder {settings.encoder!r} reads {room} tokens at most.",
-                remedy=f"Use --set model.max_length={room}.",
+                f"the encoder {settings.encoder!r} reads {encoder.room} tokens at most.",
+                remedy=f"Use --set model.max_length={encoder.room}.",
             )
-    return RelevanceModel(settings, encoder, vocabulary_sizes(featurizer), task.outputs)
+    model = RelevanceModel(settings, encoder, vocabulary_sizes(featurizer), task.outputs)
+    if vectors is not None:
+        assert model.ngrams is not None
+        model.ngrams.start_from(torch.from_numpy(vectors.table()))
+    return model
 
 
 def _catalogue_tokenizer(shape: TinyEncoder, dataset: Dataset) -> PairTokenizer:
@@ -210,7 +258,7 @@ def _catalogue_tokenizer(shape: TinyEncoder, dataset: Dataset) -> PairTokenizer:
         partial = path.with_name("partial.json")
         train_unigram(_catalogue_texts(dataset), shape.pieces).save(str(partial))
         partial.replace(path)
-    return PairTokenizer(Tokenizer.from_file(str(path)))
+    return PairTokenizer.load(path.parent)
 
 
 def _catalogue_texts(dataset: Dataset, most: int = 400_000) -> Iterator[str]:

@@ -124,3 +124,11 @@ def test_a_loss_that_is_no_number_ends_the_run_with_a_remedy(tmp_path):
 def test_evaluations_are_spread_over_the_epochs_and_end_with_the_last_step(tmp_path):
     _, _, run = run_loop(tmp_path, distance, epochs=3, evaluations=2)
     assert [record["step"] for record in run.records() if "validation" in record] == [1, 2, 3, 4, 5, 6]
+
+
+def test_of_equal_evaluations_the_one_with_the_lower_loss_is_kept(tmp_path):
+    losses = iter([1.0, 0.8, 0.9])
+    progress, _, _ = run_loop(
+        tmp_path, lambda model: {"micro_f1": 0.5, "loss": next(losses)}, epochs=3, metric="micro_f1"
+    )
+    assert progress.best_step == 4

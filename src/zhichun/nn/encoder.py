@@ -70,6 +70,15 @@ class Encoder(nn.Module):
         """Size of the vector, ``D``."""
         return int(self.model.config.hidden_size)
 
+    @property
+    def room(self) -> int | None:
+        """Tokens that it reads at most; ``None`` where nothing bounds them."""
+        room: int | None = getattr(self.model.config, "max_position_embeddings", None)
+        table = getattr(getattr(self.model, "embeddings", None), "position_embeddings", None)
+        padding: int | None = getattr(table, "padding_idx", None)
+        # XLM-R and its kin count positions from the row after the padding's.
+        return room if room is None or padding is None else room - padding - 1
+
     def forward(self, input_ids_BT: Tensor, attention_mask_BT: Tensor, token_type_ids_BT: Tensor | None) -> Tensor:
         """Encode pairs.
 
@@ -122,7 +131,7 @@ def load_encoder(name: str) -> Encoder:
     remedy = "Give the name of a transformers encoder that is cached or can be fetched, or a folder that holds one."
     try:
         model, info = AutoModel.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # what is raised depends on the file that is missing or cut off
         raise UserError(f"the encoder {name!r} cannot be loaded ({_first_line(error)}).", remedy=remedy) from error
     missing = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
     if missing:
@@ -141,15 +150,19 @@ def load_tokenizer(name: str) -> PairTokenizer:
     Raises
     ------
     UserError
-        When there is none, or only a slow one.
+        When there is none, or only a slow one, or one without a vocabulary.
     """
+    remedy = "Give a name that is cached or can be fetched, or a folder that holds a tokenizer.json."
     try:
-        tokenizer: Tokenizer = AutoTokenizer.from_pretrained(name).backend_tokenizer
-    except (OSError, ValueError, AttributeError) as error:
+        loaded = AutoTokenizer.from_pretrained(name)
+        tokenizer: Tokenizer = loaded.backend_tokenizer
+    except Exception as error:  # as above
         raise UserError(
-            f"no fast tokenizer can be loaded for {name!r} ({_first_line(error)}).",
-            remedy="Give a name that is cached or can be fetched, or a folder that holds a tokenizer.json.",
+            f"no fast tokenizer can be loaded for {name!r} ({_first_line(error)}).", remedy=remedy
         ) from error
+    # Where the files are missing, transformers makes up a tokenizer that knows the special tokens alone.
+    if len(set(loaded.get_vocab()) - set(loaded.all_special_tokens)) < 2:
+        raise UserError(f"the tokenizer of {name!r} has no vocabulary.", remedy=remedy)
     return PairTokenizer(tokenizer)
 
 

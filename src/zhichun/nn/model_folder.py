@@ -15,6 +15,7 @@ from torch import Tensor
 
 from zhichun import codec
 from zhichun.errors import UserError
+from zhichun.files import read_json
 from zhichun.nn.encoder import load_encoder_config, new_encoder
 from zhichun.nn.relevance_model import ModelSettings, RelevanceModel, VocabularySizes
 from zhichun.tasks import TASKS, Task
@@ -22,6 +23,7 @@ from zhichun.text.features import Featurizer
 
 FORMAT: Final = 1
 WEIGHTS: Final = "model.safetensors"
+REMEDY: Final = "Copy the folder again, or train the run again."
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,11 @@ class TrainedModel:
             An empty folder; the caller moves it under its final name.
         weights
             Weights to write in place of the network's own.
+
+        Raises
+        ------
+        UserError
+            When the weights cannot be written.
         """
         config = {
             "format": FORMAT,
@@ -70,7 +77,12 @@ class TrainedModel:
         self.model.encoder.model.config.save_pretrained(folder / "encoder")
         self.featurizer.save(folder)
         state = {name: tensor.contiguous() for name, tensor in (weights or self.model.state_dict()).items()}
-        save_file(state, folder / WEIGHTS)
+        try:
+            save_file(state, folder / WEIGHTS)
+        except SafetensorError as error:
+            raise UserError(
+                f"the weights cannot be written ({error}).", file=folder, remedy="Free some disk space and try again."
+            ) from error
 
     @classmethod
     def load(cls, folder: Path) -> "TrainedModel":
@@ -79,12 +91,15 @@ class TrainedModel:
         Raises
         ------
         UserError
-            When it is not one, is of another format, or its weights are cut off.
+            When it is not one, is of another format, or something in it is missing or cut off.
         """
         path = folder / "config.json"
-        if not path.is_file():
-            raise UserError("not a model folder: there is no config.json.", file=folder)
-        config = json.loads(path.read_text("utf-8"))
+        for needed in (path, folder / "encoder" / "config.json"):
+            if not needed.is_file():
+                raise UserError(
+                    f"not a model folder: there is no {needed.relative_to(folder)}.", file=folder, remedy=REMEDY
+                )
+        config = read_json(path)
         if config.get("format") != FORMAT:
             raise UserError(
                 f"is of model format {config.get('format')}; this version reads {FORMAT}.",
@@ -102,7 +117,10 @@ class TrainedModel:
         task = TASKS[config["task"]]
         encoder = new_encoder(load_encoder_config(folder / "encoder"))
         model = RelevanceModel(settings, encoder, VocabularySizes(**config["sizes"]), task.outputs)
-        model.load_state_dict(read_weights(folder / WEIGHTS))
+        try:
+            model.load_state_dict(read_weights(folder / WEIGHTS))
+        except RuntimeError as error:
+            raise UserError("the weights are of another model.", file=folder / WEIGHTS, remedy=REMEDY) from error
         return cls(model.eval(), featurizer, settings, task)
 
 
@@ -117,9 +135,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (FileNotFoundError, SafetensorError) as error:
-        raise UserError(
-            f"the weights cannot be read ({error}).", file=path, remedy="Copy the folder again, or train the run again."
-        ) from error
+        raise UserError(f"the weights cannot be read ({error}).", file=path, remedy=REMEDY) from error
 
 
 def vocabulary_sizes(featurizer: Featurizer) -> VocabularySizes:

@@ -34,6 +34,8 @@ class Progress:
         Steps done.
     best_step, best_value
         Where the best evaluation was, and its value; higher is better.
+    best_loss
+        Its validation loss, which decides between equal values.
     stale
         Evaluations since then.
     stopped
@@ -43,6 +45,7 @@ class Progress:
     step: int = 0
     best_step: int = 0
     best_value: float = -float("inf")
+    best_loss: float = float("inf")
     stale: int = 0
     stopped: bool = False
 
@@ -83,8 +86,8 @@ class CheckpointFolder:
 
     def latest(self) -> tuple[Weights, dict[str, Any], Progress] | None:
         """Load the newest checkpoint, or ``None`` where there is none yet."""
-        for partial in self.path.glob("partial-*"):
-            shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
+        for partial in self.path.glob("partial-*"):  # every process comes here: another may have been first
+            shutil.rmtree(partial, ignore_errors=True) if partial.is_dir() else partial.unlink(missing_ok=True)
         whole = sorted(self.path.glob("step-*"))
         if not whole:
             return None

@@ -110,6 +110,7 @@ class Loop:
             self._save(objective, optimizer, progress)
             saved_at = time.monotonic()
         self.bar.stop()
+        accelerator.wait_for_everyone()  # the best weights are whole when the first process comes here
         return progress
 
     def _step(
@@ -173,8 +174,10 @@ class Loop:
         with self.autocast():
             figures = dict(self.evaluate(objective.model))  # type: ignore[arg-type]
         value = figures[self.settings.metric] * (-1 if self.settings.metric == "loss" else 1)
-        if value > progress.best_value:
-            progress.best_step, progress.best_value, progress.stale = progress.step, value, 0
+        loss = figures.get("loss", float("inf"))
+        if (value, -loss) > (progress.best_value, -progress.best_loss):
+            progress.best_step, progress.best_value, progress.best_loss = progress.step, value, loss
+            progress.stale = 0
             if self.accelerator.is_main_process:
                 weights = objective.model.state_dict()  # type: ignore[union-attr]
                 self.run.checkpoints.save_best(weights, progress.step)
@@ -189,7 +192,7 @@ class Loop:
             self.run.log(record)
 
     def _save(self, objective: nn.Module, optimizer: Any, progress: Progress) -> None:
-        self.accelerator.wait_for_everyone()
+        # Nothing here may wait for the other processes: each asks its own clock whether to come.
         if self.accelerator.is_main_process:
             self.run.checkpoints.save(objective.state_dict(), optimizer.state_dict(), progress)
 

@@ -22,6 +22,7 @@ from zhichun.files import read_json, write_json, write_text
 from zhichun.nn.model_folder import TrainedModel
 from zhichun.train.checkpoint import CheckpointFolder
 
+RECORDS = ("recipe.json", "environment.json")
 LIBRARIES = ("zhichun", "torch", "transformers", "tokenizers", "accelerate", "numpy", "pyarrow")
 
 
@@ -49,26 +50,32 @@ class RunFolder:
         Raises
         ------
         UserError
-            When a run is there and ``resume`` was not asked for, or it is of another recipe or another dataset.
+            When a run is there and ``resume`` was not asked for, or it is of another recipe or another dataset. One
+            that ended before its first step is no run yet.
         """
         run, environment = cls(path), _environment(data)
         recorded = path / "recipe.json"
-        if not recorded.is_file():
-            if path.is_dir() and any(path.iterdir()):
-                raise UserError("the folder is not empty and holds no run.", file=path, remedy="Choose another --out.")
+        if path.exists() and not path.is_dir():
+            raise UserError("is a file, not a folder.", file=path, remedy="Choose another --out.")
+        found = {entry.name.removeprefix("partial-") for entry in path.iterdir()} if path.is_dir() else set()
+        if found <= set(RECORDS):
             path.mkdir(parents=True, exist_ok=True)
             write_json(path / "environment.json", environment)
             write_json(recorded, recipe)
             return run
+        if not recorded.is_file():
+            raise UserError("the folder is not empty and holds no run.", file=path, remedy="Choose another --out.")
         if not resume:
             raise UserError(
                 "there is a run already.", file=path, remedy="Go on with --resume, or choose another --out."
             )
         if read_json(recorded) != recipe:
             raise UserError(
-                "the run there is of another recipe.", file=recorded, remedy=f"Go on with: zhichun train {recorded}"
+                "the run there is of another recipe.",
+                file=recorded,
+                remedy=f"Go on with it: zhichun train {recorded} --data {data} --out {path} --resume",
             )
-        if read_json(path / "environment.json")["dataset"] != environment["dataset"]:
+        if read_json(path / "environment.json")["dataset"]["manifest"] != environment["dataset"]["manifest"]:
             raise UserError("the run there was trained on another dataset.", file=path, remedy="Choose another --out.")
         return run
 
@@ -89,6 +96,10 @@ class RunFolder:
         partial.mkdir()
         trained.save(partial)
         partial.rename(self.model)
+        self.drop_checkpoints()
+
+    def drop_checkpoints(self) -> None:
+        """Remove what only a run that is not done needs."""
         shutil.rmtree(self.checkpoints.path, ignore_errors=True)
 
     def log(self, record: dict[str, Any]) -> None:

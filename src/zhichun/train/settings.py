@@ -35,7 +35,8 @@ class TrainSettings:
     evaluations
         Evaluations per epoch.
     metric
-        What the best checkpoint is chosen by: `micro_f1`, `macro_f1`, `ndcg`, or `loss` (lower is better).
+        What the best checkpoint is chosen by: `micro_f1`, `macro_f1`, `ndcg`, or `loss` (lower is better); of equal
+        ones, the one with the lower loss.
     patience
         Stop after so many evaluations without a better one; null never stops early.
     checkpoint_minutes
@@ -61,6 +62,9 @@ class TrainSettings:
         for name in ("epochs", "batch_size", "micro_batch_tokens", "learning_rate", "evaluations"):
             if getattr(self, name) <= 0:
                 raise UserError(f"train.{name}={getattr(self, name)} must be above zero.")
+        for name in ("seed", "weight_decay", "checkpoint_minutes"):
+            if getattr(self, name) < 0:
+                raise UserError(f"train.{name}={getattr(self, name)} must not be below zero.")
         if not 0 <= self.warmup < 1:
             raise UserError(f"train.warmup={self.warmup} must be a share of all steps, from 0 to below 1.")
         if self.clip is not None and self.clip <= 0:

@@ -1,0 +1,73 @@
+"""What tests of all tiers share: a small prepared dataset, a recipe small enough for one core, a finished run.
+
+torch is imported where it is used, so that tests of the parts without torch start at once.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+# Before any library reads them; the processes that tests start inherit them.
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["ACCELERATE_USE_CPU"] = "true"
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+if TYPE_CHECKING:
+    from zhichun.recipe import Recipe
+
+TOKENIZER = Path(__file__).parent / "golden" / "tokenizer.json"
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prepared dataset folder of 300 products and 60 queries; each process of pytest-xdist makes its own.
+
+    Its tokenizer of 500 pieces is there already: it is the golden one, the same on every machine.
+    """
+    from zhichun.data.prepare import prepare
+    from zhichun.data.sample_shop import write_sample_shop
+
+    folder = tmp_path_factory.mktemp("tiny")
+    write_sample_shop(folder / "shop", products=300, queries=60)
+    prepare(folder / "shop", folder / "data")
+    tokenizer = folder / "data" / "tokenizers" / "unigram-500"
+    tokenizer.mkdir(parents=True)
+    shutil.copy(TOKENIZER, tokenizer)
+    return folder / "data"
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe() -> Recipe:
+    """The recipe `tiny`, shrunk: two layers of 32, one epoch, every part on."""
+    from zhichun.nn.encoder import TinyEncoder
+    from zhichun.nn.relevance_model import ModelSettings
+    from zhichun.recipe import load_recipe
+
+    recipe = load_recipe("tiny")
+    shape = TinyEncoder(layers=2, hidden=32, heads=2, pieces=500, matching_layers=1)
+    model = ModelSettings(tiny=shape, max_length=32, trigrams=8, country=4, brand=8, color=8)
+    return replace(recipe, model=model, train=replace(recipe.train, epochs=1))
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_dataset: Path, tiny_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run folder; read only."""
+    from zhichun.training import train
+
+    return train(tiny_recipe, tiny_dataset, tmp_path_factory.mktemp("run") / "run").path
+
+
+@pytest.fixture(scope="session")
+def esci_data() -> Path:
+    """The real extract in the official layout, where ESCI_DATA names it."""
+    folder = os.environ.get("ESCI_DATA")
+    if not folder:
+        pytest.skip("ESCI_DATA names no folder")
+    return Path(folder)

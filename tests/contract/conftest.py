@@ -1,0 +1,6 @@
+"""Lets the tests beside it import `worker`, which is a script as well."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))

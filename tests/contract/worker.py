@@ -1,0 +1,76 @@
+"""Trains recipes in as many processes as started it: `worker.py DATA RECIPES OUT`, alone or under `accelerate launch`.
+
+RECIPES is a JSON file of recipes by name. For each of them `OUT/<name>` gets the last checkpoint, `metrics.jsonl` and
+the weights of every process. `begin` and `fit` serve the contract test in its own process too.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from safetensors.torch import save_file
+
+from zhichun.console import Bar
+from zhichun.data.dataset import Dataset
+from zhichun.data.feature_store import open_pairs
+from zhichun.objectives import FineTuning
+from zhichun.recipe import Recipe
+from zhichun.tasks import TASKS
+from zhichun.train.collate import JudgedBatches
+from zhichun.train.loop import Batches, Loop
+from zhichun.train.run_folder import RunFolder
+from zhichun.training import build_model, judged_batches, make_featurizer, split
+
+
+def begin(recipe: Recipe, data: Path, steps: int = 1) -> tuple[FineTuning, JudgedBatches]:
+    """Make the objective and an epoch of so many steps; the pairs' sample weights are far from equal."""
+    dataset = Dataset.open(data)
+    featurizer = make_featurizer(recipe.model, dataset)
+    rows = split(dataset, recipe.train)[0][: steps * recipe.train.batch_size]
+    batches = judged_batches(recipe, dataset, open_pairs(dataset, featurizer, recipe.model.max_length), rows)
+    weights = np.random.default_rng(0).choice(np.float32([0.1, 1, 5]), len(rows))
+    torch.manual_seed(recipe.train.seed)
+    objective = FineTuning(build_model(recipe.model, featurizer, TASKS[recipe.task]), recipe.objective)
+    return objective, replace(batches, weights=weights)
+
+
+def fit(recipe: Recipe, objective: FineTuning, batches: Batches, out: Path) -> RunFolder:
+    """Run the loop; it has nothing to evaluate."""
+    out.mkdir(parents=True, exist_ok=True)
+    run = RunFolder(out)
+    figures = {recipe.train.metric: 0.0}
+    Loop(Accelerator(cpu=True), batches, lambda _: figures, recipe.train, run, Bar("", shown=False)).fit(objective)
+    return run
+
+
+def as_tensors(arrays: dict[str, Any]) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def gradients(objective: FineTuning, micro_batches: Iterator[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """Add up the gradients of one step's micro-batches."""
+    objective.zero_grad()
+    for arrays in micro_batches:
+        objective(as_tensors(arrays)).total.backward()
+    return {name: parameter.grad for name, parameter in objective.named_parameters()}
+
+
+def main() -> None:
+    data, recipes, out = map(Path, sys.argv[1:])
+    torch.set_num_threads(1)
+    rank = Accelerator(cpu=True).process_index
+    for name, value in json.loads(recipes.read_text("utf-8")).items():
+        recipe = Recipe.from_json(value)
+        objective, batches = begin(recipe, data)
+        run = fit(recipe, objective, batches, out / name)
+        save_file(objective.state_dict(), run.path / f"process-{rank}.safetensors")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""The first twenty losses of the tiny recipe, kept as data: a change of the training shows here, whatever made it.
+
+A change that is meant renews them, and its commit says why:
+
+    ZHICHUN_RENEW_GOLDEN=1 pytest tests/golden
+
+Besides the code they depend on the sample shop, whose hash is kept with them, and on `tokenizer.json` beside them.
+"""
+
+import json
+import os
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from zhichun.recipe import load_recipe
+from zhichun.training import train
+
+STEPS = 20
+TOLERANCE = 1e-4
+ROWS = {
+    "tiny": (),
+    "tiny-gain": ("task=gain", "objective.loss=SquaredError", "train.metric=ndcg"),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_the_losses_are_those_on_file(name, tiny_dataset, tmp_path):
+    settings = ["model.max_length=32", "model.tiny.pieces=500", "train.epochs=2", *ROWS[name]]
+    run = train(load_recipe("tiny").with_settings(settings), tiny_dataset, tmp_path / "run")
+    losses = [record["loss"] for record in run.records() if "loss" in record][:STEPS]
+    shop = json.loads((tiny_dataset / "manifest.json").read_text("utf-8"))["sources"]
+    file = Path(__file__).with_name(f"{name}.json")
+    if os.environ.get("ZHICHUN_RENEW_GOLDEN"):
+        kept = {"torch": version("torch"), "shop": shop, "losses": [round(loss, 6) for loss in losses]}
+        file.write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
+    golden = json.loads(file.read_text("utf-8"))
+    same = "is the same" if shop == golden["shop"] else "is another, too: see how to renew in this file"
+    assert len(losses) == STEPS
+    assert losses == pytest.approx(golden["losses"], abs=TOLERANCE), f"the sample shop {same}"
