@@ -29,12 +29,12 @@ class Bar:
         self.title, self.unit, self.shown = title, unit, shown
         self._bar: Progress | None = None
         self._task = TaskID(0)
-        self._done = self._total = self._units = 0
+        self._first = self._done = self._total = self._units = 0
         self._began = self._spoke = time.monotonic()
 
     def start(self, done: int, total: int) -> None:
-        """Begin at ``done`` of ``total`` steps."""
-        self._done, self._total, self._units = done, total, 0
+        """Begin at ``done`` of ``total`` steps; a total of 0 is one that nobody knows."""
+        self._first, self._done, self._total, self._units = done, done, total, 0
         self._began = self._spoke = time.monotonic()
         if self.shown and stderr.is_terminal:
             self._bar = Progress(
@@ -46,7 +46,7 @@ class Bar:
                 console=stderr,
             )
             self._bar.start()
-            self._task = self._bar.add_task(self.title, total=total, completed=done, detail="")
+            self._task = self._bar.add_task(self.title, total=total or None, completed=done, detail="")
 
     def advance(self, units: int, loss: float | None = None, *, steps: int = 1) -> None:
         """Report ``steps`` more steps that did ``units`` pieces of work."""
@@ -59,13 +59,21 @@ class Bar:
             self._bar.update(self._task, completed=self._done, detail=detail)
         elif self.shown and now - self._spoke >= SECONDS_BETWEEN_LINES:
             self._spoke = now
-            left = (now - self._began) / max(1, self._units) * units / max(1, steps) * (self._total - self._done)
-            sys.stderr.write(f"{self.title}: {self._done}/{self._total}  {detail}  {left:.0f} s left\n")
+            sys.stderr.write(f"{self.title}: {self._place()}  {detail}{self._left(now)}\n")
 
     def note(self, text: str) -> None:
         """Say something in between."""
         if self.shown:
-            stderr.print(f"{self.title}: {self._done}/{self._total}  {text}", highlight=False, soft_wrap=True)
+            stderr.print(f"{self.title}: {self._place()}  {text}", highlight=False, soft_wrap=True)
+
+    def _place(self) -> str:
+        return f"{self._done:,}/{self._total:,}" if self._total else f"{self._done:,}"
+
+    def _left(self, now: float) -> str:
+        done = self._done - self._first
+        if not self._total or not done:
+            return ""
+        return f"  {(now - self._began) / done * (self._total - self._done):.0f} s left"
 
     def stop(self) -> None:
         """Take the bar away."""

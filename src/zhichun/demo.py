@@ -66,8 +66,9 @@ def run_demo(folder: Path, seed: int, console: Console) -> None:
         (run / "scored.parquet", "every test pair with its probabilities"),
         (run / "recipe.json", f"repeats the run: zhichun train {run / 'recipe.json'} --data {data} --out OTHER"),
     ):
-        console.print(f"  {path}  {what}")
-    console.print(f'Try: zhichun rank {run} "red running shoes" --products {data}')
+        console.print(f"  {path}  {what}", markup=False, highlight=False, soft_wrap=True)
+    hint = f'Try: zhichun rank {run} "red running shoes" --products {data}'
+    console.print(hint, markup=False, highlight=False, soft_wrap=True)
 
 
 def _rank_three(scorer: Scorer, dataset: Dataset, console: Console) -> None:

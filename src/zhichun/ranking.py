@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from zhichun import schema
 from zhichun.errors import UserError
 from zhichun.scoring.scorer import Scorer
+from zhichun.text.clean import clean_text
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def rank(scorer: Scorer, query: str, products: pa.Table, locale: str = "us") -> 
     UserError
         For an empty query, or a locale without products.
     """
-    if not query.strip():
+    if not clean_text(query):
         raise UserError("the query is empty.")
     chosen = products.filter(pc.equal(products.column(schema.LOCALE), locale))
     if not chosen.num_rows:

@@ -1,40 +1,61 @@
-"""Figures and rankings as tables on the terminal."""
+"""Figures and rankings as tables on the terminal.
 
-from collections.abc import Sequence
+Where it is narrow, titles and names give way: numbers stay whole.
+"""
+
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from zhichun import schema
 from zhichun.ranking import Ranked
 
 LABEL_COLORS = {"E": "green", "S": "yellow", "C": "cyan", "I": "red"}
 SHOWN = ("micro_f1", "macro_f1", "f1.E", "f1.S", "f1.C", "f1.I", "f1.other", "ndcg", "ndcg.official-script", "ndcg@10")
-SHOWN_TOO = ("mrr", "precision@1", "precision@5", "log_loss", "ece")
+SHOWN_TOO = ("mrr", "precision@1", "precision@5", "substitute.micro_f1", "log_loss", "ece")
+# The others are in metrics.json; more columns do not fit beside each other.
+LOCALES_SHOWN = 4
 
 
 def figures_table(measured: dict[str, Any]) -> Table:
     """Lay out what `zhichun.figures.measure` gives: overall, by locale, and the baselines beside it."""
-    gains = " ".join(f"{label} {gain:g}" for label, gain in schema.GAINS["esci"].items())
     table = Table(title=f"{measured['split']}: {measured['pairs']:,} pairs of {measured['queries']:,} queries")
-    table.caption = f"ndcg: gains {gains}; ndcg.official-script: S and C swapped; ties are averaged"
-    locales = list(measured.get("by_locale", {}))
-    for name in ("", "all", *locales, "always Exact", "random order"):
-        table.add_column(name, justify="left" if not name else "right")
-    always = measured.get("always_exact", measured.get("always_other", {}))
+    by_locale = measured.get("by_locale", {})
+    largest = sorted(by_locale, key=lambda name: -by_locale[name]["pairs"])[:LOCALES_SHOWN]
+    columns = {"all": _flat(measured), **{name: _flat(by_locale[name]) for name in by_locale if name in largest}}
+    for key, heading in (
+        ("always_exact", "always\nExact"),
+        ("always_other", "always\nother"),
+        ("random_order", "random\norder"),
+    ):
+        if key in measured:
+            columns[heading] = measured[key]
+    table.add_column("", overflow="fold")
+    for heading in columns:
+        table.add_column(escape(heading), justify="right", no_wrap=True)
     for name in (*SHOWN, *SHOWN_TOO):
-        if name in measured:
-            of_locales = [measured["by_locale"][locale].get(name) for locale in locales]
-            cells = [measured[name], *of_locales, always.get(name), measured.get("random_order", {}).get(name)]
+        if name in columns["all"]:
+            cells = [figures.get(name) for figures in columns.values()]
             table.add_row(name, *("" if cell is None else f"{cell:.4f}" for cell in cells))
+    if "ndcg" in measured:
+        gains = " ".join(f"{label} {gain:g}" for label, gain in schema.GAINS["esci"].items())
+        table.caption = f"ndcg: gains {gains}; ndcg.official-script: S and C swapped; ties are averaged"
     return table
+
+
+def _flat(figures: dict[str, Any]) -> dict[str, Any]:
+    """Put the figures of task 3 from four classes beside the others."""
+    return {**figures, **{f"substitute.{name}": value for name, value in figures.get("substitute", {}).items()}}
 
 
 def confusion_table(measured: dict[str, Any], classes: Sequence[str]) -> Table:
     """Lay out the confusion matrix; rows are the truth."""
     table = Table(title="judged ↓ predicted →")
     for name in ("", *classes, "recall"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for name, row in zip(classes, measured["confusion"], strict=True):
         recall = row[classes.index(name)] / max(1, sum(row))
         table.add_row(name, *(f"{count:,}" for count in row), f"{recall:.3f}")
@@ -45,22 +66,33 @@ def ranking_table(
     query: str, ranked: Sequence[Ranked], classes: Sequence[str], judged: dict[str, str] | None = None
 ) -> Table:
     """Lay out a ranking with label, probabilities and score, and with the judgement where it is known."""
-    table = Table(title=query, title_justify="left")
-    table.add_column("#", justify="right")
-    table.add_column("product", overflow="ellipsis", no_wrap=True, max_width=60)
+    table = Table(title=escape(query), title_justify="left")
+    table.add_column("#", justify="right", no_wrap=True)
+    table.add_column("product", max_width=60)  # the one column that may shrink
     if judged is not None:
-        table.add_column("judged")
+        table.add_column("judged", no_wrap=True)
     if classes:
-        table.add_column("label")
+        table.add_column("label", no_wrap=True)
     for name in (*classes, "score"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for place, product in enumerate(ranked, start=1):
-        cells = [str(place), product.title]
+        cells: list[str | Text] = [str(place), Text(product.title, no_wrap=True, overflow="ellipsis")]
         if judged is not None:
             cells.append(badge(judged.get(product.product_id)))
         if classes:
             cells.append(badge(product.label))
         table.add_row(*cells, *(f"{share:.2f}" for share in product.probabilities), f"{product.score:.4f}")
+    return table
+
+
+def settings_table(rows: Iterable[tuple[str, str, str]]) -> Table:
+    """Lay out what `zhichun.recipe.describe` gives: names whole, so that they can be copied."""
+    table = Table(expand=True)
+    table.add_column("setting", no_wrap=True)
+    table.add_column("value", overflow="fold", max_width=25)
+    table.add_column("meaning", overflow="fold", ratio=1)
+    for row in rows:
+        table.add_row(*map(escape, row))
     return table
 
 

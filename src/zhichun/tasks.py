@@ -47,7 +47,8 @@ class Task:
     def predict(self, logits_PC: Floats) -> "Prediction":
         """Turn logits into probabilities, scores and classes."""
         if not self.classes:
-            gain_P = (1 / (1 + np.exp(-logits_PC[:, 0].astype(np.float64)))).astype(np.float32)
+            # The logistic function without overflow.
+            gain_P = np.exp(-np.logaddexp(0, -logits_PC[:, 0].astype(np.float64))).astype(np.float32)
             return Prediction(self, None, gain_P)
         shifted_PC = logits_PC.astype(np.float64) - logits_PC.max(axis=1, keepdims=True)
         exponents_PC = np.exp(shifted_PC)

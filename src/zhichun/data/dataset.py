@@ -3,7 +3,6 @@
 Texts stay on disk; what is held in memory is one number a pair and column. Only pyarrow is needed to read it.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,10 +18,12 @@ import pyarrow.parquet as pq
 from zhichun import schema
 from zhichun.data.folds import buckets_of
 from zhichun.errors import UserError
+from zhichun.files import read_json
 from zhichun.text.document import COUNTRIES
 from zhichun.text.ragged import Int32
 
 BATCH_ROWS = 8192
+REMEDY = "Make the dataset folder with: zhichun prepare SOURCE DIR"
 
 
 @dataclass(frozen=True)
@@ -52,17 +53,16 @@ class Dataset:
         UserError
             When it is not one, or a file in it is missing or truncated.
         """
-        remedy = "Make the dataset folder with: zhichun prepare SOURCE DIR"
         manifest = folder / "manifest.json"
         if not manifest.is_file():
-            raise UserError("not a dataset folder: there is no manifest.json.", file=folder, remedy=remedy)
-        examples = read_parquet(folder / schema.EXAMPLES_FILE, remedy)
+            raise UserError("not a dataset folder: there is no manifest.json.", file=folder, remedy=REMEDY)
+        examples = read_parquet(folder / schema.EXAMPLES_FILE, REMEDY)
         missing = [
             name for name in (*schema.EXAMPLE_COLUMNS, *schema.PREPARED_COLUMNS) if name not in examples.column_names
         ]
         if missing:
-            raise UserError(f"lacks the columns {missing}.", file=folder / schema.EXAMPLES_FILE, remedy=remedy)
-        return cls(folder, examples, json.loads(manifest.read_text("utf-8")))
+            raise UserError(f"lacks the columns {missing}.", file=folder / schema.EXAMPLES_FILE, remedy=REMEDY)
+        return cls(folder, examples, read_json(manifest))
 
     def column(self, name: str) -> npt.NDArray[Any]:
         """One column of the examples as numpy."""
@@ -132,10 +132,22 @@ class Dataset:
         return int(pq.read_metadata(path).num_rows)
 
     def product_batches(self) -> Iterator[pa.RecordBatch]:
-        """Read the catalogue in batches, in row order."""
-        yield from pq.ParquetFile(self.folder / schema.PRODUCTS_FILE).iter_batches(
-            BATCH_ROWS, columns=list(schema.PRODUCT_COLUMNS)
-        )
+        """Read the catalogue in batches, in row order.
+
+        Raises
+        ------
+        UserError
+            When it is missing, damaged or lacks a column.
+        """
+        path = self.folder / schema.PRODUCTS_FILE
+        try:
+            file = pq.ParquetFile(path)
+            missing = [name for name in schema.PRODUCT_COLUMNS if name not in file.schema_arrow.names]
+            if missing:
+                raise UserError(f"lacks the columns {missing}.", file=path, remedy=REMEDY)
+            yield from file.iter_batches(BATCH_ROWS, columns=list(schema.PRODUCT_COLUMNS))
+        except (pa.ArrowInvalid, OSError) as error:
+            raise UserError(f"cannot be read as Parquet ({error}).", file=path, remedy=REMEDY) from error
 
 
 def _codes(column: pa.ChunkedArray, values: tuple[str, ...]) -> pa.ChunkedArray:

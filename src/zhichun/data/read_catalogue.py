@@ -14,6 +14,14 @@ from zhichun.data.rejected import REJECTED_FILE, RejectedRows
 from zhichun.data.sources import open_table
 
 
+def products_file(path: Path) -> Path:
+    """Find the table of products in a dataset folder or one in the official layout; a file is itself."""
+    if not path.is_dir():
+        return path
+    names = (schema.PRODUCTS_FILE, schema.OFFICIAL_PRODUCTS_FILE)
+    return next((path / name for name in names if (path / name).is_file()), path / names[0])
+
+
 def read_catalogue(path: Path, *, locale: str = "us", columns: Mapping[str, str] | None = None) -> pa.Table:
     """Read products, cleaned as `prepare` cleans them.
 
@@ -36,15 +44,7 @@ def read_catalogue(path: Path, *, locale: str = "us", columns: Mapping[str, str]
     UserError
         For a file that cannot be read, and for rows that cannot be used; their list is left beside the file.
     """
-    if path.is_dir():
-        path = next(
-            (
-                found
-                for name in (schema.PRODUCTS_FILE, schema.OFFICIAL_PRODUCTS_FILE)
-                if (found := path / name).is_file()
-            ),
-            path / schema.PRODUCTS_FILE,
-        )
+    path = products_file(path)
     table = open_table(path)
     matched = match_columns(columns or {}, {PRODUCTS: table.names}, {PRODUCTS: path})[PRODUCTS]
     listed_in = path.with_name(f"{path.name}.{REJECTED_FILE}")

@@ -1,6 +1,9 @@
 """Tables of pairs: read in chunks, their columns found by name, and written with what a model says of them."""
 
+import csv
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -9,6 +12,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from zhichun import schema
+from zhichun.data.table import is_encodable, require_file, text_array
 from zhichun.errors import UserError, suggest
 from zhichun.files import replacing
 from zhichun.tasks import Prediction
@@ -16,6 +20,22 @@ from zhichun.text.document import COLUMN_OF
 
 SHORT_NAMES: Final = {"query": schema.QUERY, "product_id": schema.PRODUCT_ID, "locale": schema.LOCALE, **COLUMN_OF}
 KINDS: Final = (".parquet", ".csv", ".tsv")
+_LARGEST_FIELD: Final = 1 << 30
+_BUFFER_BYTES: Final = 1 << 20
+
+
+def kind_of(path: Path) -> str:
+    """Tell the kind of a table by the end of its name: one of `KINDS`.
+
+    Raises
+    ------
+    UserError
+        For any other.
+    """
+    kind = path.suffix.lower()
+    if kind not in KINDS:
+        raise UserError("is of no known kind.", file=path, remedy=f"Name a file that ends with {', '.join(KINDS)}.")
+    return kind
 
 
 def find_columns(names: list[str], given: Mapping[str, str], file: Path, *, catalogue: bool) -> dict[str, str]:
@@ -40,7 +60,7 @@ def find_columns(names: list[str], given: Mapping[str, str], file: Path, *, cata
     Raises
     ------
     UserError
-        When a column that is needed is not there.
+        When a column that is needed is not there, or is there twice.
     """
     found: dict[str, str] = {}
     for short, official in SHORT_NAMES.items():
@@ -63,7 +83,37 @@ def find_columns(names: list[str], given: Mapping[str, str], file: Path, *, cata
                 remedy=f"It has: {', '.join(names)}. Name the right one with --columns"
                 + ("." if catalogue else ", or give the catalogue with --products."),
             )
+    for name in found.values():
+        if names.count(name) > 1:
+            raise UserError(f"has {names.count(name)} columns {name!r}.", file=file, remedy="Rename one of them.")
     return found
+
+
+def texts(table: pa.Table, name: str, file: Path, before: int) -> list[str | None]:
+    """Take a column as texts.
+
+    Parameters
+    ----------
+    table, name
+        The column.
+    file, before
+        The file that the table is a chunk of, and the rows before the chunk.
+
+    Raises
+    ------
+    UserError
+        When it holds something else, or bytes that are not UTF-8.
+    """
+    array = text_array(table.column(name).combine_chunks(), name, file)
+    try:
+        array.validate(full=True)  # Parquet files do not promise that their strings are UTF-8
+        values: list[str | None] = array.cast(pa.large_string()).to_pylist()
+    except pa.ArrowInvalid:
+        for row, value in enumerate(array.cast(pa.large_binary()).to_pylist(), start=before + 1):
+            if not is_encodable((value or b"").decode("utf-8", "surrogateescape")):
+                raise _not_utf8(file, row) from None
+        raise
+    return values
 
 
 def append_columns(table: pa.Table, prediction: Prediction, prefix: str = "", file: Path | None = None) -> pa.Table:
@@ -89,55 +139,109 @@ def read_chunks(path: Path, rows: int) -> Iterator[pa.Table]:
     Raises
     ------
     UserError
-        For a missing, damaged or unknown file.
+        For a missing, damaged or unknown file, and for a row that is not whole or not UTF-8.
     """
-    if not path.is_file():
-        raise UserError("there is no such file.", file=path)
-    if path.suffix not in KINDS:
-        raise UserError("is of no known kind.", file=path, remedy=f"Give a file that ends with {', '.join(KINDS)}.")
+    kind = kind_of(path)
+    require_file(path)
+    if kind != ".parquet":
+        yield from _csv_chunks(path, rows, _separator(kind))
+        return
     try:
-        if path.suffix == ".parquet":
-            for batch in pq.ParquetFile(path).iter_batches(rows):
-                yield pa.Table.from_batches([batch])
-            return
-        yield from _rechunked(_open_csv(path), rows)
+        # Buffered, or whole row groups are read at once.
+        for batch in pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_BYTES).iter_batches(rows):
+            yield pa.Table.from_batches([batch])
     except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"cannot be read ({error}).", file=path, remedy="It may be cut off or not UTF-8.") from error
+        raise UserError(
+            f"cannot be read as Parquet ({error}).", file=path, remedy="It may be cut off; get or make it again."
+        ) from error
 
 
-def _open_csv(path: Path) -> pa.csv.CSVStreamingReader:
-    parse = pa.csv.ParseOptions(delimiter="\t" if path.suffix == ".tsv" else ",", newlines_in_values=True)
-    with pa.csv.open_csv(path, parse_options=parse) as reader:
-        names = reader.schema.names
-    convert = pa.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
-    return pa.csv.open_csv(path, parse_options=parse, convert_options=convert)
+def _csv_chunks(path: Path, rows: int, separator: str) -> Iterator[pa.Table]:
+    before = 0
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file, _large_fields():
+        records = _records(path, csv.reader(file, delimiter=separator, strict=True))
+        names = next(records, [])
+        if not is_encodable("".join(names)):
+            raise UserError("the header is not UTF-8.", file=path, remedy="Save the file as UTF-8.")
+        while chunk := list(islice(records, rows)):
+            try:
+                columns = [pa.array(values, pa.string()) for values in zip(*chunk, strict=True)]
+            except UnicodeEncodeError:
+                place = next(place for place, record in enumerate(chunk) if not is_encodable("".join(record)))
+                raise _not_utf8(path, before + place + 1) from None
+            yield pa.Table.from_arrays(columns, names=names)
+            before += len(chunk)
 
 
-def _rechunked(reader: pa.csv.CSVStreamingReader, rows: int) -> Iterator[pa.Table]:
-    waiting: list[pa.RecordBatch] = []
-    count = 0
-    for batch in reader:
-        waiting.append(batch)
-        count += batch.num_rows
-        while count >= rows:
-            table = pa.Table.from_batches(waiting)
-            yield table.slice(0, rows)
-            rest = table.slice(rows).combine_chunks()
-            waiting, count = rest.to_batches(), rest.num_rows
-    if count:
-        yield pa.Table.from_batches(waiting)
+def _records(path: Path, reader: Iterator[list[str]]) -> Iterator[list[str]]:
+    """Give the header and the rows, each of them as wide as the header."""
+    remedy = "Check its quotes and separators."
+    row, width = 0, None
+    while True:
+        try:
+            record = next(reader, None)
+        except csv.Error as error:
+            raise UserError(f"is not whole ({error}).", file=path, row=row or None, remedy=remedy) from error
+        if record is None:
+            return
+        if not record:  # a blank line
+            continue
+        if len(record) != (width := width or len(record)):
+            raise UserError(f"{len(record)} values for {width} columns.", file=path, row=row, remedy=remedy)
+        yield record
+        row += 1
+
+
+@contextmanager
+def _large_fields() -> Iterator[None]:
+    """Let the csv module read texts of any length, which it would otherwise refuse beyond 128 kB."""
+    limit = csv.field_size_limit(_LARGEST_FIELD)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _not_utf8(file: Path, row: int) -> UserError:
+    return UserError("is not UTF-8.", file=file, row=row, remedy="Save the file as UTF-8.")
+
+
+def _separator(kind: str) -> str:
+    return "\t" if kind == ".tsv" else ","
 
 
 def join_parts(parts: list[Path], out: Path) -> None:
     """Write Parquet parts one after another as one Parquet, CSV or TSV file."""
-    first = pq.read_schema(parts[0])
+    kind, first = kind_of(out), pq.read_schema(parts[0])
     with replacing(out) as partial:
         writer: pq.ParquetWriter | pa.csv.CSVWriter
-        if out.suffix == ".parquet":
+        if kind == ".parquet":
             writer = pq.ParquetWriter(partial, first)
         else:
-            options = pa.csv.WriteOptions(delimiter="\t" if out.suffix == ".tsv" else ",")
-            writer = pa.csv.CSVWriter(partial, first, write_options=options)
-        with writer:
+            writer = pa.csv.CSVWriter(partial, first, write_options=pa.csv.WriteOptions(delimiter=_separator(kind)))
+        with writer, _naming_type(out):
             for part in parts:
                 writer.write_table(pq.read_table(part).cast(first))
+
+
+def require_writable(table: pa.Table, out: Path) -> None:
+    """Refuse columns that the kind of file asked for cannot hold, before hours are spent on them.
+
+    Raises
+    ------
+    UserError
+        When a CSV is wanted and a column holds lists or records.
+    """
+    if kind_of(out) != ".parquet":
+        with _naming_type(out):
+            pa.csv.write_csv(table.slice(0, 0), pa.BufferOutputStream())
+
+
+@contextmanager
+def _naming_type(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except pa.ArrowInvalid as error:
+        raise UserError(
+            f"cannot be written ({error}).", file=out, remedy="Name a file that ends with .parquet."
+        ) from error

@@ -6,7 +6,6 @@ Legend: ``P`` pairs, ``C`` outputs.
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from zhichun.nn.relevance_model import RelevanceModel
@@ -54,13 +53,10 @@ def predict(
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
-    logits_PC: npt.NDArray[np.float32] | None = None
+    logits_PC: Floats = np.zeros((len(rows), model.outputs), np.float32)
     for places in length_sorted(np.arange(len(rows)), pairs.lengths[rows], budget):
-        logits_BC = model(to_tensors(pairs.collate(rows[places]), device)).cpu().numpy()
-        if logits_PC is None:
-            logits_PC = np.zeros((len(rows), logits_BC.shape[1]), np.float32)
-        logits_PC[places] = logits_BC
+        logits_PC[places] = model(to_tensors(pairs.collate(rows[places]), device)).cpu().numpy()
         if progress:
             progress(len(places))
     model.train(was_training)
-    return np.zeros((0, 0), np.float32) if logits_PC is None else logits_PC
+    return logits_PC

@@ -6,12 +6,13 @@ Legend: ``P`` pairs, ``C`` classes.
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
 
 from zhichun import schema
+from zhichun.data.table import number_text
 from zhichun.errors import UserError, suggest
 from zhichun.nn.model_folder import TrainedModel
 from zhichun.scoring.predict import predict
@@ -83,7 +84,7 @@ class Scorer:
         Raises
         ------
         UserError
-            For a product with a field that is unknown.
+            For a product with a field that is unknown or holds no text.
         """
         rows = [_as_row(product, locale) for product in products]
         columns = {name: [row[name] for row in rows] for name in schema.TEXT_COLUMNS}
@@ -147,6 +148,7 @@ def model_folder(run: Path) -> Path:
 
 
 def _as_row(product: Product, locale: str) -> dict[str, str | None]:
+    """Give a product's texts by the catalogue's column names."""
     row: dict[str, str | None] = dict.fromkeys((*schema.TEXT_COLUMNS, schema.LOCALE))
     if isinstance(product, str):
         return {**row, schema.TITLE: product, schema.LOCALE: locale}
@@ -155,8 +157,17 @@ def _as_row(product: Product, locale: str) -> dict[str, str | None]:
     for name, text in product.items():
         if name not in known:
             raise UserError(f"a product has no field {name!r}.", remedy=suggest(name, known))
-        row[names.get(name, name)] = text
+        row[names.get(name, name)] = _as_text(name, text)
     return row
+
+
+def _as_text(name: str, value: Any) -> str | None:
+    """Take numbers for what they look like, and NaN, which data frames put into gaps, for nothing."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, int | float | np.number):
+        return number_text(float(value))
+    raise UserError(f"a product's {name!r} is {value!r}.", remedy="Give a text, or None where there is none.")
 
 
 def _distinct(values: Sequence[T]) -> tuple[list[T], Int32]:

@@ -9,21 +9,36 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from zhichun import schema
 from zhichun.data.dataset import product_keys, read_parquet
+from zhichun.data.keys import fold_locales, trim_ids
+from zhichun.data.read_catalogue import products_file, read_catalogue
+from zhichun.data.table import require_file
 from zhichun.errors import UserError
 from zhichun.files import replacing, write_json
-from zhichun.scoring.pair_tables import KINDS, append_columns, find_columns, join_parts, read_chunks
+from zhichun.scoring.pair_tables import (
+    append_columns,
+    find_columns,
+    join_parts,
+    kind_of,
+    read_chunks,
+    require_writable,
+    texts,
+)
 from zhichun.scoring.scorer import Scorer
+from zhichun.text.clean import clean_text
 
 CHUNK_ROWS = 20_000
+OF_CATALOGUE = "products."
 Progress = Callable[[int], None]
 
 
@@ -36,15 +51,17 @@ class ScoringJob:
     scorer
         The model.
     pairs
-        CSV, TSV or Parquet with a query, and the product's texts or, with ``products``, its id.
+        CSV, TSV or Parquet with a query, and the product's texts or, with ``catalogue``, its id.
     out
         CSV, TSV or Parquet to write.
     model_fingerprint
         What a part made by another model is told by.
-    products
-        Catalogue to look products up in.
+    catalogue
+        Table or folder to look products up in.
     columns
-        Own column names: ``{"query": "search_term"}``.
+        Own column names: ``{"query": "search_term"}``; those of the catalogue with ``products.`` before the key.
+    locale
+        Locale of rows without one.
     prefix
         Put before the names of the new columns.
     chunk_rows
@@ -55,8 +72,9 @@ class ScoringJob:
     pairs: Path
     out: Path
     model_fingerprint: str
-    products: pa.Table | None = None
+    catalogue: Path | None = None
     columns: Mapping[str, str] | None = None
+    locale: str = schema.LOCALES[0]
     prefix: str = ""
     chunk_rows: int = CHUNK_ROWS
 
@@ -73,12 +91,20 @@ class ScoringJob:
         UserError
             For a file that cannot be read, a missing column, an empty query or an unknown product.
         """
-        if self.out.suffix not in KINDS:
-            raise UserError(
-                "is of no known kind.", file=self.out, remedy=f"Name a file that ends with {', '.join(KINDS)}."
-            )
+        kind_of(self.out)
+        require_file(self.pairs)
         parts = self.out.with_name(f"{self.out.name}.parts")
         self._open_parts(parts)
+        try:
+            rows, paths = self._write_parts(parts, progress)
+            join_parts(paths, self.out)
+        except UserError:  # what was given must change first, and the parts would then be of something else
+            shutil.rmtree(parts)
+            raise
+        shutil.rmtree(parts)
+        return rows
+
+    def _write_parts(self, parts: Path, progress: Progress | None) -> tuple[int, list[Path]]:
         row, paths = 0, []
         for number, chunk in enumerate(read_chunks(self.pairs, self.chunk_rows)):
             path = parts / f"part-{number:06d}.parquet"
@@ -92,22 +118,21 @@ class ScoringJob:
             row += chunk.num_rows
         if not paths:
             raise UserError("there is no pair to score.", file=self.pairs)
-        join_parts(paths, self.out)
-        shutil.rmtree(parts)
-        return row
+        return row, paths
 
     def total(self) -> int:
         """Rows to score where the file says so, and 0 where only reading it would tell."""
-        if self.pairs.suffix != ".parquet" or not self.pairs.is_file():
+        if self.pairs.suffix.lower() != ".parquet" or not self.pairs.is_file():
             return 0
         return int(read_parquet(self.pairs, columns=[]).num_rows)
 
     def _open_parts(self, parts: Path) -> None:
-        stat = self.pairs.stat() if self.pairs.is_file() else None
         job = {
-            "pairs": [str(self.pairs.resolve()), stat and stat.st_size, stat and stat.st_mtime_ns],
+            "pairs": _stamp(self.pairs),
+            "catalogue": None if self.catalogue is None else _stamp(products_file(self.catalogue)),
             "model": self.model_fingerprint,
             "columns": dict(self.columns or {}),
+            "locale": self.locale,
             "prefix": self.prefix,
             "chunk_rows": self.chunk_rows,
         }
@@ -119,50 +144,58 @@ class ScoringJob:
             write_json(plan, job)
 
     def _score(self, chunk: pa.Table, before: int, progress: Progress | None) -> pa.Table:
-        columns = find_columns(chunk.column_names, self.columns or {}, self.pairs, catalogue=self.products is not None)
-        queries = _texts(chunk, columns[schema.QUERY])
-        for place, query in enumerate(queries):
-            if not query or not query.strip():
-                raise UserError(
-                    "the query is empty.", file=self.pairs, row=before + place + 1, remedy="Fill or drop it."
-                )
-        rows = chunk.num_rows
-        locales = _texts(chunk, columns[schema.LOCALE]) if schema.LOCALE in columns else [schema.LOCALES[0]] * rows
-        if self.products is None:
-            texts = {name: _texts(chunk, columns[name]) for name in schema.TEXT_COLUMNS if name in columns}
-        else:
-            texts = self._look_up(_texts(chunk, columns[schema.PRODUCT_ID]), locales, before)
-        filled = [locale or schema.LOCALES[0] for locale in locales]
-        prediction = self.scorer.score_pairs([query or "" for query in queries], texts, filled, progress=progress)
+        own = {name: column for name, column in (self.columns or {}).items() if not name.startswith(OF_CATALOGUE)}
+        columns = find_columns(chunk.column_names, own, self.pairs, catalogue=self.catalogue is not None)
+        nothing = self.scorer.task.predict(np.zeros((0, self.scorer.task.outputs), np.float32))
+        require_writable(append_columns(chunk.slice(0, 0), nothing, self.prefix, self.pairs), self.out)
+
+        given = {name: texts(chunk, column, self.pairs, before) for name, column in columns.items()}
+        queries = [query or "" for query in given.pop(schema.QUERY)]
+        for row, query in enumerate(queries, start=before + 1):
+            if not clean_text(query):
+                raise UserError("the query is empty.", file=self.pairs, row=row, remedy="Fill or drop it.")
+        locales = fold_locales(_column(given.pop(schema.LOCALE, None)), self.locale, chunk.num_rows)
+        if self.catalogue is not None:
+            given = self._look_up(trim_ids(_column(given[schema.PRODUCT_ID])), locales, before)
+        prediction = self.scorer.score_pairs(queries, given, locales.to_pylist(), progress=progress)
         return append_columns(chunk, prediction, self.prefix, self.pairs)
 
-    def _look_up(self, ids: list[Any], locales: list[Any], before: int) -> dict[str, list[Any]]:
-        assert self.products is not None
-        wanted = pa.table(
-            {schema.LOCALE: pa.array(locales, pa.string()), schema.PRODUCT_ID: pa.array(ids, pa.string())}
-        )
-        rows = pc.index_in(product_keys(wanted), value_set=product_keys(self.products))
+    @cached_property
+    def _products(self) -> pa.Table:
+        assert self.catalogue is not None
+        columns = {name: column for name, column in (self.columns or {}).items() if name.startswith(OF_CATALOGUE)}
+        return read_catalogue(self.catalogue, locale=self.locale, columns=columns)
+
+    def _look_up(self, ids: pa.Array, locales: pa.Array, before: int) -> dict[str, list[str | None]]:
+        wanted = pa.table({schema.LOCALE: locales, schema.PRODUCT_ID: ids})
+        rows = pc.index_in(product_keys(wanted), value_set=product_keys(self._products))
         if rows.null_count:
             place = rows.to_pylist().index(None)
             raise UserError(
-                f"there is no product {ids[place]!r} in the locale {locales[place]!r}.",
+                f"there is no product {ids[place].as_py()!r} in the locale {locales[place].as_py()!r}.",
                 file=self.pairs,
                 row=before + place + 1,
                 remedy="Add it to the catalogue given with --products.",
             )
-        found = self.products.take(rows)
-        return {name: found.column(name).to_pylist() for name in schema.TEXT_COLUMNS if name in found.column_names}
+        found = self._products.take(rows)
+        return {name: found.column(name).to_pylist() for name in schema.TEXT_COLUMNS}
 
 
-def _texts(table: pa.Table, name: str) -> list[Any]:
-    column = table.column(name)
-    return pc.cast(column, pa.large_string()).to_pylist()
+def _column(values: list[str | None] | None) -> pa.Array | None:
+    return None if values is None else pa.array(values, pa.large_string())
+
+
+def _stamp(path: Path) -> list[Any]:
+    """Tell a file from another of that name, and from itself before a change."""
+    require_file(path)
+    stat = path.stat()
+    return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
 
 
 def fingerprint(model: Path) -> str:
-    """Hash of a model folder's weights and configuration."""
-    digest = hashlib.sha256((model / "config.json").read_bytes())
-    with (model / "model.safetensors").open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+    """Hash of all files of a model folder."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in model.rglob("*") if path.is_file()):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]

@@ -19,7 +19,7 @@ from zhichun.text.vocabulary import Vocabulary
 
 Texts = Sequence[str | None]
 
-# The semantic unit's two bags of a product; the query's bag is the third (METHODS, The model).
+# The semantic unit's two bags of a product; the query's bag is the third (docs/method.md).
 MAIN_BAG = (schema.TITLE, schema.BRAND, schema.COLOR, schema.BULLETS)
 DESCRIPTION_BAG = (schema.DESCRIPTION,)
 

@@ -66,11 +66,23 @@ class Ragged:
         local = row - int(self._starts[chunk])
         return values[offsets[local] : offsets[local + 1]]
 
+    def without(self, values: Sequence[int]) -> "Ragged":
+        """Leave some values out of every row."""
+        return Ragged(tuple(_left_out(chunk, offsets, values) for chunk, offsets in self.chunks))
+
     @cached_property
     def lengths(self) -> Int64:
         """Length of every row, ``[R]``."""
         parts = [np.diff(offsets) for _, offsets in self.chunks]
         return np.concatenate(parts).astype(np.int64) if parts else np.zeros(0, np.int64)
+
+
+def _left_out(values_N: Int32, offsets_R1: Int64, values: Sequence[int]) -> tuple[Int32, Int64]:
+    kept_N = np.isin(values_N, values, invert=True)
+    if kept_N.all():
+        return values_N, offsets_R1
+    before_N1 = np.concatenate([np.zeros(1, np.int64), np.cumsum(kept_N)])
+    return values_N[kept_N], before_N1[offsets_R1]
 
 
 def _views(column: pa.ListArray) -> tuple[Int32, Int64]:

@@ -9,12 +9,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from zhichun.errors import UserError
 from zhichun.text.ragged import Int32, Ragged
+
+# The names that XLM-R's and BERT's families give these tokens.
+PADDING: Final = ("<pad>", "[PAD]")
+UNKNOWN: Final = ("<unk>", "[UNK]")
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,8 @@ class PairTokenizer:
     tokenizer
         Any tokenizer of the `tokenizers` library whose post-processor knows pairs, as those of XLM-R, BERT, DeBERTa-v2
         and ModernBERT do. Its truncation and padding are switched off.
+    json
+        The text of the file that it was read from; kept, since writing what was read can change a score's last digit.
 
     Raises
     ------
@@ -56,14 +63,15 @@ class PairTokenizer:
         When it adds no special token to a pair, so that query and product could not be told apart.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, json: str | None = None) -> None:
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self.tokenizer = tokenizer
+        self.json = tokenizer.to_str() if json is None else json
         self.layout = _probe_layout(tokenizer)
-        self._special_texts = tuple(
-            token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special
-        )
+        special = {id_: token.content for id_, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+        self._special_texts = tuple(special.values())
+        self._special_ids = [id_ for id_, content in special.items() if content not in UNKNOWN]
 
     @classmethod
     def load(cls, folder: Path) -> "PairTokenizer":
@@ -78,7 +86,8 @@ class PairTokenizer:
         if not path.is_file():
             raise UserError("there is no tokenizer.json.", file=folder, remedy="Name a folder with a fast tokenizer.")
         try:
-            return cls(Tokenizer.from_file(str(path)))
+            text = path.read_text("utf-8")
+            return cls(Tokenizer.from_str(text), text)
         except UserError:
             raise
         except Exception as error:  # the library raises bare Exception for every fault of the file
@@ -86,17 +95,17 @@ class PairTokenizer:
 
     def save(self, folder: Path) -> None:
         """Write ``tokenizer.json`` into a folder."""
-        self.tokenizer.save(str(folder / "tokenizer.json"))
+        (folder / "tokenizer.json").write_text(self.json, "utf-8")
 
     @cached_property
     def fingerprint(self) -> str:
         """Hash of everything that decides which ids a text gets."""
-        return hashlib.sha256(self.tokenizer.to_str().encode()).hexdigest()[:16]
+        return hashlib.sha256(self.json.encode()).hexdigest()[:16]
 
     @property
     def pad_id(self) -> int:
         """Id that fills a row up to the batch's longest; never read, since it is masked."""
-        for name in ("<pad>", "[PAD]"):
+        for name in PADDING:
             found = self.tokenizer.token_to_id(name)
             if found is not None:
                 return found
@@ -111,7 +120,8 @@ class PairTokenizer:
             One row of ids for each text.
         """
         encodings = self.tokenizer.encode_batch_fast([self._plain(text) for text in texts], add_special_tokens=False)
-        return Ragged.from_rows([encoding.ids for encoding in encodings])
+        # A normaliser can make special tokens out of full-width letters, which the raw text did not show.
+        return Ragged.from_rows([encoding.ids for encoding in encodings]).without(self._special_ids)
 
     def encode_documents(self, columns: Sequence[Sequence[str]]) -> Ragged:
         """Tokenise products field by field and join the fields with the separator of pairs.
