@@ -1,0 +1,61 @@
+"""The command line: parse, call one function, show what it gives.
+
+Exit status 0; 1 for a `UserError` (one message, no trace); 2 for wrong usage.
+"""
+
+import errno
+import io
+import sys
+from collections.abc import Sequence
+
+from rich.markup import escape
+
+from zhichun.cli import data, training, using
+from zhichun.cli.options import app
+from zhichun.console import stderr
+from zhichun.errors import UserError
+
+__all__ = ["app", "data", "main", "training", "using"]
+
+INTERRUPTED = 130
+_FULL = "Nothing half-written is left. Free some space, or write elsewhere, and call it again."
+_ELSEWHERE = "Name another place, one where you may write."
+REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _FULL),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR), _ELSEWHERE),
+}
+
+# What a command may miss, and the extra that brings it.
+EXTRAS = {
+    "train": ("torch", "transformers", "accelerate", "safetensors"),
+    "word2vec": ("gensim",),
+    "translate": ("ctranslate2", "sentencepiece"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and end the process with its exit status."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without these letters is no reason to fail
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name="zhichun")
+    except UserError as error:
+        _fail(str(error))
+    except ModuleNotFoundError as error:
+        extra = next((extra for extra, names in EXTRAS.items() if error.name in names), None)
+        if extra is None:
+            raise
+        _fail(f"this needs {error.name}, which is not installed.\nInstall it with: pip install 'zhichun[{extra}]'")
+    except OSError as error:
+        if error.errno not in REMEDIES:
+            raise
+        _fail(f"{error}\n{REMEDIES[error.errno]}")
+    except SystemExit as ending:
+        if ending.code == INTERRUPTED:
+            _fail("interrupted; call it again to go on (zhichun train with --resume).", INTERRUPTED)
+        raise
+
+
+def _fail(message: str, status: int = 1) -> None:
+    stderr.print(f"[bold red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
+    sys.exit(status)

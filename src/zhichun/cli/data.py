@@ -1,0 +1,179 @@
+"""Commands that make data: sample, prepare, word2vec."""
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from zhichun.cli.options import LocaleOption, app, mapping, say
+from zhichun.console import Stages
+
+
+@app.command()
+def sample(
+    folder: Annotated[Path, typer.Argument(help="Folder to write.", show_default=False)],
+    products: Annotated[int, typer.Option(help="Products in the catalogue.")] = 2000,
+    queries: Annotated[int, typer.Option(help="Judged queries.")] = 600,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
+    text: Annotated[
+        Literal["short", "esci"], typer.Option(help="Length of the texts: `short`, or `esci` as in the real set.")
+    ] = "short",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a shop that is there.")] = False,
+) -> None:
+    """Make a sample shop: a made-up catalogue with judged queries in English, Spanish and Japanese.
+
+    In the official layout of the Shopping Queries Dataset, with the true labels beside it.
+    """
+    from zhichun.data.sample_shop import write_sample_shop
+
+    stages = Stages("products")
+    made = write_sample_shop(
+        folder,
+        products=products,
+        queries=queries,
+        seed=seed,
+        text=text,
+        overwrite=overwrite,
+        progress=partial(stages, "sample"),
+    )
+    stages.stop()
+    shares = " ".join(f"{label} {made[f'share_{label}']:.1%}" for label in "ESCI")
+    say(f"{folder}: {made['pairs']:,} pairs of {made['queries']:,} queries, {made['products']:,} products")
+    say(f"labels {shares}; {made['wrong_labels']:,} wrong ones in the training split (true_labels.parquet)")
+
+
+@app.command()
+def prepare(
+    places: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="[SOURCE] DIR",
+            help="The folder in the official layout (not with --examples and --products), and the folder to write.",
+            show_default=False,
+        ),
+    ],
+    examples: Annotated[
+        Path | None, typer.Option(help="Own judgements: CSV, TSV, JSON Lines, Parquet, Quepid CSV, TREC qrels.")
+    ] = None,
+    products: Annotated[Path | None, typer.Option(help="Own catalogue: CSV, TSV, JSON Lines or Parquet.")] = None,
+    topics: Annotated[Path | None, typer.Option(help="Query texts of TREC qrels: id, tab, query.")] = None,
+    columns: Annotated[
+        str,
+        typer.Option(
+            help="Own column names, `query=search_term,label=grade`: query, product_id, locale, label, title, "
+            "description, bullets, brand, color, split, weight."
+        ),
+    ] = "",
+    labels: Annotated[str, typer.Option(help="Own grades, `3=E,2=S,1=C,0=I`.")] = "",
+    locale: LocaleOption = "us",
+    folds: Annotated[int, typer.Option(help="Folds by query.")] = 5,
+    test_share: Annotated[float, typer.Option(help="Share of queries for testing where there is no split.")] = 0.1,
+    on_bad_rows: Annotated[Literal["fail", "drop"], typer.Option(help="`fail`, or `drop` them.")] = "fail",
+    drop_issues: Annotated[
+        Path | None, typer.Option(help="Table with a column example_id: judgements to leave out of training.")
+    ] = None,
+    balance: Annotated[
+        bool,
+        typer.Option("--balance", help="Make training pairs of Complement and Irrelevant by cutting long texts up."),
+    ] = False,
+    translate: Annotated[
+        str | None,
+        typer.Option(help="Make training pairs by translating query and title, such as es:en.", show_default=False),
+    ] = None,
+    translation_model: Annotated[
+        str | None,
+        typer.Option(help="MarianMT model by hub name or folder.", show_default="Helsinki-NLP/opus-mt-es-en"),
+    ] = None,
+    translation_engine: Annotated[
+        Literal["marian", "ctranslate2"], typer.Option(help="What runs it; ctranslate2 is the faster on a CPU.")
+    ] = "marian",
+    translation_cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder that keeps translations from one time to the next.", show_default="~/.cache/zhichun"),
+    ] = None,
+    min_count_trigram: Annotated[
+        int, typer.Option(help="A trigram seen so often in the catalogue gets a vector; those of queries always do.")
+    ] = 15,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a dataset folder that is there.")] = False,
+) -> None:
+    """Check and clean a catalogue and its judgements, and write the dataset folder that training reads.
+
+    Rows that cannot be used are counted by reason and listed with file and row in `rejected.parquet`.
+    """
+    from zhichun.data import prepare as steps
+    from zhichun.data.rebalance import Rebalance
+    from zhichun.data.steps import MakingStep
+
+    making: list[MakingStep] = [Rebalance()] if balance else []
+    if translate is not None:
+        from zhichun.data.translate import open_translation
+
+        translation = open_translation(
+            translate, model=translation_model, engine=translation_engine, cache=translation_cache
+        )
+        say(f"translation: {translation.translator.name}, licence {translation.translator.licence}")
+        making.append(translation)
+    elif translation_model or translation_cache:
+        raise typer.BadParameter("has no effect without --translate", param_hint="--translation-…")
+    if len(places) > 2:
+        raise typer.BadParameter("give SOURCE and DIR, or DIR alone with --examples and --products")
+    stages = Stages()
+    manifest = steps.prepare(
+        places[0] if len(places) == 2 else None,
+        places[-1],
+        examples=examples,
+        products=products,
+        topics=topics,
+        columns=mapping(columns, "--columns"),
+        labels=mapping(labels, "--labels"),
+        locale=locale,
+        on_bad_rows=on_bad_rows,
+        folds=folds,
+        test_share=test_share,
+        drop_issues=drop_issues,
+        steps=making,
+        min_count_trigram=min_count_trigram,
+        overwrite=overwrite,
+        progress=stages,
+    )
+    stages.stop()
+    made = manifest["examples"]
+    say(
+        f"{places[-1]}: {made['kept']:,} of {made['read']:,} pairs, {made['queries']:,} queries, "
+        f"{manifest['products']['kept']:,} products"
+    )
+    for kind in ("by_split", "by_locale", "by_label"):
+        say("  " + kind[3:] + ": " + ", ".join(f"{name} {count:,}" for name, count in made[kind].items()))
+    for part in ("examples", "products"):
+        for reason, count in manifest[part]["dropped"].items():
+            say(f"  dropped {part}: {count:,} × {reason} (see rejected.parquet)")
+    for step in manifest["steps"]:
+        if step["made"]:
+            dropped = "".join(f", {count:,} × {reason} dropped" for reason, count in step["dropped"].items())
+            say(f"  {step['step']}: {step['made']:,} training pairs made{dropped}")
+
+
+@app.command()
+def word2vec(
+    folder: Annotated[Path, typer.Argument(help="Dataset folder of `zhichun prepare`.", show_default=False)],
+    size: Annotated[int, typer.Option(help="Size of a vector; `model.trigrams` of the recipe must be the same.")] = 64,
+    epochs: Annotated[int, typer.Option(help="Passes over the catalogue.")] = 3,
+    products: Annotated[
+        int | None, typer.Option(help="Read so many products at most, drawn evenly.", show_default="all")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes, with one worker.")] = 0,
+    workers: Annotated[int, typer.Option(help="Threads; with more than one the result differs each time.")] = 1,
+) -> None:
+    """Train Word2vec on the catalogue's trigrams, for `model.trigram_start=word2vec` or `word2vec frozen`.
+
+    Called again after a kill, it goes on after the last whole epoch. Needs `pip install 'zhichun[word2vec]'`.
+    """
+    from zhichun.data.word2vec import Word2VecSettings, train_trigram_vectors
+
+    settings = Word2VecSettings(size=size, epochs=epochs, products=products, seed=seed)
+    stages = Stages("products")
+    path = train_trigram_vectors(folder, settings, workers=workers, progress=stages)
+    stages.stop()
+    use = f"--set model.trigrams={size} --set model.trigram_start=word2vec"
+    say(f"{path}: made. Next: zhichun train RECIPE --data {folder} --out RUN {use}")

@@ -1,0 +1,33 @@
+"""What the commands share: the application, common options, and how a line is said."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="From a product catalogue and judged pairs to a trained, measured and served relevance model.",
+)
+stdout = Console()
+
+RunArgument = Annotated[Path, typer.Argument(help="Run folder of `zhichun train`.", show_default=False)]
+DataOption = Annotated[Path, typer.Option("--data", help="Dataset folder of `zhichun prepare`.", show_default=False)]
+LocaleOption = Annotated[str, typer.Option(help="Locale of rows without one.")]
+
+
+def mapping(text: str, option: str) -> dict[str, str]:
+    """Read an option of the form ``name=value,name=value``."""
+    pairs = [item.partition("=") for item in text.split(",") if item.strip()]
+    if any(not equals for _, equals, _ in pairs):
+        raise typer.BadParameter(f"{text!r} is not of the form name=value,name=value", param_hint=option)
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def say(line: str) -> None:
+    """Print a line as it is."""
+    stdout.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,99 @@
+"""Commands that use a trained run: score, rank; and the demo of all."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zhichun.cli.options import LocaleOption, RunArgument, app, mapping, say, stdout
+from zhichun.console import Bar
+from zhichun.errors import UserError
+
+ColumnsOption = Annotated[
+    str,
+    typer.Option(
+        help="Own column names, `query=search_term,title=name`: query, product_id, locale, title, description, "
+        "bullets, brand, color."
+    ),
+]
+
+
+@app.command()
+def score(
+    run: RunArgument,
+    pairs: Annotated[Path, typer.Argument(help="Pairs to score: .parquet, .csv or .tsv.", show_default=False)],
+    out: Annotated[Path, typer.Argument(help="File to write: .parquet, .csv or .tsv.", show_default=False)],
+    products: Annotated[
+        Path | None,
+        typer.Option(
+            help="Catalogue to look products up in by product_id: a table or a folder. Its own column names are given "
+            "as `products.title=name`."
+        ),
+    ] = None,
+    columns: ColumnsOption = "",
+    locale: LocaleOption = "us",
+    prefix: Annotated[str, typer.Option(help="Put before the names of the new columns.")] = "",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+) -> None:
+    """Score a file of query-product pairs: the same rows come out with probabilities, label and gain.
+
+    The file is read as a stream. A run that was killed goes on where it was when it is called again.
+    """
+    from zhichun.scoring.scorer import Scorer, model_folder
+    from zhichun.scoring.scoring_job import ScoringJob, fingerprint
+
+    own_columns = mapping(columns, "--columns")
+    if out.exists() and not overwrite:
+        raise UserError("the file is there already.", file=out, remedy="Choose another name, or give --overwrite.")
+    job = ScoringJob(
+        scorer=Scorer.load(run),
+        pairs=pairs,
+        out=out,
+        model_fingerprint=fingerprint(model_folder(run)),
+        catalogue=products,
+        columns=own_columns,
+        locale=locale,
+        prefix=prefix,
+    )
+    with Bar("score", "pairs") as bar:
+        bar.start(0, job.total())
+        rows = job.run(lambda done: bar.advance(done, steps=done))
+    say(f"{out}: {rows:,} pairs scored")
+
+
+@app.command()
+def rank(
+    run: RunArgument,
+    query: Annotated[str, typer.Argument(help="The query.", show_default=False)],
+    products: Annotated[
+        Path, typer.Option(help="Products to rank: a table, a dataset folder or a folder in the official layout.")
+    ],
+    locale: Annotated[str, typer.Option(help="Locale of the query; products of others are left out.")] = "us",
+    top: Annotated[int, typer.Option(help="Products to show.", min=1)] = 10,
+    columns: ColumnsOption = "",
+) -> None:
+    """Rank products for one query and show the best with their label, probabilities and score."""
+    from zhichun.data.read_catalogue import read_catalogue
+    from zhichun.ranking import rank as rank_products
+    from zhichun.scoring.scorer import Scorer
+    from zhichun.tables import ranking_table
+
+    own_columns = mapping(columns, "--columns")
+    scorer = Scorer.load(run)
+    catalogue = read_catalogue(products, locale=locale, columns=own_columns)
+    ranked = rank_products(scorer, query, catalogue, locale)
+    stdout.print(ranking_table(f"{query} ({locale}, {len(ranked):,} products)", ranked[:top], scorer.task.classes))
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Folder for all that it makes.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(help="Seed of the shop and of the training.")] = 0,
+) -> None:
+    """Go through the whole way once, on a sample shop: sample, prepare, train, evaluate, rank.
+
+    Called again it uses what is there; delete the folder to start anew.
+    """
+    from zhichun.demo import run_demo
+
+    run_demo(folder, seed, stdout)

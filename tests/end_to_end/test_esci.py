@@ -1,0 +1,102 @@
+"""The whole way on the real extract of the Shopping Queries Dataset, where `ESCI_DATA` names it."""
+
+import contextlib
+import io
+import json
+import math
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from zhichun import schema
+from zhichun.cli import main
+
+pytestmark = pytest.mark.esci
+
+# The recipe `tiny`, with less of everything: well under a minute on one core.
+SETTINGS = (
+    "train.epochs=2",
+    "train.learning_rate=1e-3",
+    "model.tiny.layers=2",
+    "model.tiny.hidden=96",
+    "model.tiny.pieces=6000",
+    "model.max_length=48",
+)
+
+
+def zhichun(*arguments: object) -> str:
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), pytest.raises(SystemExit) as ending:
+        main([str(argument) for argument in arguments])
+    assert ending.value.code == 0
+    return out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def home(esci_data, tmp_path_factory):
+    """A folder with the dataset, and a run that was trained on it and measured."""
+    folder = tmp_path_factory.mktemp("esci")
+    zhichun("prepare", esci_data, folder / "data")
+    settings = [f"--set={setting}" for setting in SETTINGS]
+    zhichun("train", "tiny", "--data", folder / "data", "--out", folder / "run", *settings)
+    zhichun("evaluate", folder / "run", "--data", folder / "data")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def measured(home):
+    return json.loads((home / "run" / "metrics.json").read_text("utf-8"))
+
+
+def test_every_judged_pair_is_kept(home, esci_data):
+    raw = pq.read_table(esci_data / schema.OFFICIAL_EXAMPLES_FILE)
+    kept = pq.read_table(home / "data" / schema.EXAMPLES_FILE)
+    assert kept.num_rows == raw.num_rows
+    assert pq.read_metadata(home / "data" / "rejected.parquet").num_rows == 0
+    for name in (schema.LABEL, schema.LOCALE, schema.SPLIT):
+        assert pc.value_counts(kept[name]).to_pylist() == pc.value_counts(raw[name]).to_pylist()
+
+
+def test_the_figures_make_sense(measured, esci_data):
+    in_test = pc.equal(pq.read_table(esci_data / schema.OFFICIAL_EXAMPLES_FILE)[schema.SPLIT], "test")
+    assert measured["pairs"] == pc.sum(in_test).as_py() == sum(map(sum, measured["confusion"]))
+    assert set(measured["by_locale"]) == set(schema.LOCALES)
+    for figures in (measured, *measured["by_locale"].values()):
+        shares = [figures[name] for name in figures if name.startswith(("mi", "ma", "f1", "ndcg", "mrr", "prec"))]
+        assert len(shares) > 10
+        assert all(0 <= share <= 1 for share in shares)
+        assert 0 < figures["ndcg"] <= 1
+    assert sum(figures["pairs"] for figures in measured["by_locale"].values()) == measured["pairs"]
+
+
+def test_something_was_learnt(measured):
+    """More than by guessing: the answer is right more often, and its probabilities say more than four equal ones."""
+    assert measured["micro_f1"] > 0.4
+    assert measured["macro_f1"] > measured["always_exact"]["macro_f1"]
+    assert measured["log_loss"] < math.log(4) - 0.15
+    assert measured["ndcg"] > measured["random_order"]["ndcg"] - 0.02  # few queries have more than one product
+
+
+def test_a_scored_file_has_the_rows_and_the_scores_of_the_evaluation(home, esci_data, tmp_path):
+    scored = pq.read_table(home / "run" / "scored.parquet")
+    given = scored.select([schema.EXAMPLE_ID, schema.QUERY, schema.PRODUCT_ID, schema.LOCALE])
+    pq.write_table(given, tmp_path / "pairs.parquet")
+    out = tmp_path / "out.parquet"
+    said = zhichun("score", home / "run", tmp_path / "pairs.parquet", out, "--products", esci_data)
+    assert said == f"{out}: {given.num_rows} pairs scored\n"
+    found = pq.read_table(out)
+    assert found.select(given.column_names).equals(given)
+    for name in ("p_E", "p_S", "p_C", "p_I", "gain"):
+        assert np.abs(found[name].to_numpy() - scored[name].to_numpy()).max() < 1e-5
+    assert found["label"].to_pylist() == scored["label"].to_pylist()
+
+
+@pytest.mark.parametrize("locale", schema.LOCALES)
+def test_real_products_are_ranked(home, locale):
+    scored = pq.read_table(home / "run" / "scored.parquet")
+    query = scored.filter(pc.equal(scored[schema.LOCALE], locale))[schema.QUERY][0].as_py()
+    said = zhichun("rank", home / "run", query, "--products", home / "data", "--locale", locale, "--top", "2")
+    assert f"({locale}, " in said
+    assert said.count("│ 0.") >= 10
