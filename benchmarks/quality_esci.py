@@ -1,0 +1,180 @@
+"""Our fine-tuning against what a user would pick otherwise: sentence-transformers' `CrossEncoder`.
+
+Fine-tunes one encoder for the four classes with `zhichun.training.train` and with sentence-transformers'
+`CrossEncoder`, on the same pairs, from the same tokens and with the same values, once for each seed, and measures both
+on the test pairs. Usage, with the `bench` and `train` extras installed:
+
+    python benchmarks/quality_esci.py sentence-transformers/all-MiniLM-L6-v2 --data ESCI_FOLDER
+
+Each training's outcome is kept in the work folder and not run again, so a run that was killed can be started again.
+Writes ``quality_esci.json`` and ``quality_esci.md`` into ``benchmarks/results/``.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import cross_encoder
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from quality_report import SYSTEMS, compare, write_report
+
+from zhichun import schema
+from zhichun.data.dataset import Dataset
+from zhichun.data.feature_store import open_pairs
+from zhichun.data.prepare import prepare
+from zhichun.evaluation import evaluate
+from zhichun.files import replacing, write_json
+from zhichun.recipe import Recipe
+from zhichun.recipes.kdd2022 import task2
+from zhichun.scoring.pair_tables import append_columns
+from zhichun.tasks import TASKS
+from zhichun.training import make_featurizer, split, train
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What both systems are given."""
+
+    recipe: Recipe
+    data: Path
+    dataset: Dataset
+    training: npt.NDArray[np.int64]
+    validation: npt.NDArray[np.int64]
+    test: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, recipe: Recipe, data: Path) -> "Comparison":
+        """Part the pairs; refuses texts of which the two systems would read different tokens."""
+        dataset = Dataset.open(data)
+        training, validation = split(dataset, recipe.train)
+        test = np.flatnonzero(dataset.column(schema.SPLIT) == "test")
+        pairs = open_pairs(dataset, make_featurizer(recipe.model, dataset), recipe.model.max_length)
+        for rows in (training, validation, test):
+            texts = cross_encoder.text_pairs(dataset, rows, recipe)
+            cross_encoder.require_same_tokens(texts, pairs, rows, recipe)
+        return cls(recipe, data, dataset, training, validation, test)
+
+    @property
+    def key(self) -> str:
+        """Hash of all that decides an outcome but system and seed."""
+        manifest = (self.data / "manifest.json").read_text("utf-8")
+        return hashlib.sha256((json.dumps(self.recipe.to_json()) + manifest).encode()).hexdigest()[:12]
+
+    def recipe_of(self, seed: int) -> Recipe:
+        """Give the recipe with a seed."""
+        return replace(self.recipe, train=replace(self.recipe.train, seed=seed))
+
+
+def run_ours(comparison: Comparison, seed: int, out: Path) -> float:
+    """Train and evaluate as a user does; gives the seconds of training."""
+    return _train_and_evaluate(comparison.recipe_of(seed), comparison.data, out)
+
+
+def run_text_only(comparison: Comparison, seed: int, out: Path) -> float:
+    """Train ours with nothing beside the encoder: no trigrams, no embeddings of country, brand and color."""
+    off = ["model.trigrams=null", "model.country=null", "model.brand=null", "model.color=null"]
+    return _train_and_evaluate(comparison.recipe_of(seed).with_settings(off), comparison.data, out)
+
+
+def run_theirs(comparison: Comparison, seed: int, out: Path) -> float:
+    """Train a `CrossEncoder`; leaves the same ``scored.parquet`` as our evaluation."""
+    recipe, dataset = comparison.recipe_of(seed), comparison.dataset
+    training, validation, test = (
+        cross_encoder.text_pairs(dataset, rows, recipe)
+        for rows in (comparison.training, comparison.validation, comparison.test)
+    )
+    began = time.monotonic()
+    model = cross_encoder.fine_tune(recipe, training, validation, out / "trainer")
+    seconds = time.monotonic() - began
+    prediction = TASKS[recipe.task].predict(cross_encoder.score(model, test))
+    judged = dataset.examples.take(pa.array(comparison.test))
+    with replacing(out / "scored.parquet") as partial:
+        pq.write_table(append_columns(judged, prediction), partial)
+    shutil.rmtree(out / "trainer")
+    return seconds
+
+
+RUNNERS: dict[str, Callable[[Comparison, int, Path], float]] = dict(
+    zip(SYSTEMS, (run_ours, run_theirs, run_text_only), strict=True)
+)
+
+
+def _train_and_evaluate(recipe: Recipe, data: Path, out: Path) -> float:
+    began = time.monotonic()
+    run = train(recipe, data, out / "run")
+    seconds = time.monotonic() - began
+    evaluate(run.path, data, out=out)
+    shutil.rmtree(out / "run")
+    return seconds
+
+
+def run_once(system: str, comparison: Comparison, seed: int, work: Path) -> Path:
+    """Run a system with a seed, unless its outcome is there; gives the outcome's folder."""
+    out = work / comparison.key / f"{system}-{seed}"
+    if not (out / "outcome.json").is_file():
+        shutil.rmtree(out, ignore_errors=True)  # half a training's time would be no time of a training
+        out.mkdir(parents=True)
+        print(f"{system}, seed {seed}", flush=True)
+        # In a process of its own: both sides set up torch and accelerate for all that comes after.
+        with ProcessPoolExecutor(1, get_context("spawn")) as process:
+            seconds = process.submit(RUNNERS[system], comparison, seed, out).result()
+        write_json(out / "outcome.json", {"seconds": round(seconds, 1)})
+    return out
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Compare our fine-tuning with sentence-transformers' on ESCI.")
+    parser.add_argument("encoder", help="name or folder of a transformers encoder")
+    parser.add_argument("--name", help="what the results call it, if not as it is given")
+    parser.add_argument("--data", type=Path, default=os.environ.get("ESCI_DATA"), help="default: $ESCI_DATA")
+    parser.add_argument("--work", type=Path, default=HERE / "work", help="where outcomes are kept")
+    parser.add_argument("--results", type=Path, default=HERE / "results")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--text-only", action="store_true", help="train ours without its embeddings and trigrams too")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipe for both")
+    arguments = parser.parse_args()
+    if arguments.data is None:
+        parser.error("name the folder of the Shopping Queries Dataset with --data, or in ESCI_DATA")
+    return arguments
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    data = arguments.work / "esci"
+    if not data.is_dir():
+        prepare(arguments.data, data)
+    chosen = ["model.max_length=96", "train.epochs=2", "train.learning_rate=1e-4"]
+    recipe = task2().with_settings([f"model.encoder={arguments.encoder}", *chosen, *arguments.set])
+    comparison = Comparison.of(recipe, data)
+    systems = list(SYSTEMS)[: 3 if arguments.text_only else 2]
+    outcomes: dict[str, list[Path]] = {system: [] for system in systems}
+    for seed in arguments.seeds:
+        for system in systems:
+            outcomes[system].append(run_once(system, comparison, seed, arguments.work / "quality_esci"))
+    result = compare(outcomes, arguments.seeds, recipe, comparison.dataset.manifest)
+    result["pairs"] = {part: len(getattr(comparison, part)) for part in ("training", "validation", "test")}
+    name = arguments.name or arguments.encoder
+    write_report(result | {"encoder": name, "command": _command(arguments, name)}, arguments.results)
+
+
+def _command(arguments: argparse.Namespace, name: str) -> str:
+    options = [f"--set {change}" for change in arguments.set] + ["--text-only"] * arguments.text_only
+    seeds = " ".join(map(str, arguments.seeds))
+    return " ".join(["python benchmarks/quality_esci.py", name, "--data ESCI_FOLDER", f"--seeds {seeds}", *options])
+
+
+if __name__ == "__main__":
+    main()
