@@ -84,4 +84,5 @@ def _rows_of(dataset: Dataset, split: str) -> Rows:
     known = sorted({*splits.tolist(), "all"})
     if split not in known:
         raise UserError(f"there is no split {split!r}.", file=dataset.folder, remedy=suggest(split, known))
-    return np.arange(len(splits)) if split == "all" else np.flatnonzero(splits == split)
+    judged = dataset.column(schema.ORIGIN) == schema.JUDGED
+    return np.flatnonzero(judged if split == "all" else judged & (splits == split))

@@ -57,6 +57,8 @@ def rank(scorer: Scorer, query: str, products: pa.Table, locale: str = "us") -> 
     """
     if not clean_text(query):
         raise UserError("the query is empty.")
+    if schema.ORIGIN in products.column_names:  # products that a step made for training are in no shop
+        products = products.filter(pc.equal(products.column(schema.ORIGIN), schema.CATALOGUE))
     chosen = products.filter(pc.equal(products.column(schema.LOCALE), locale))
     if not chosen.num_rows:
         there = ", ".join(sorted(set(products.column(schema.LOCALE).to_pylist())))

@@ -54,9 +54,11 @@ class Recipe:
                 f"the task {self.task!r} cannot be trained with the loss {type(self.objective.loss).__name__}.",
                 remedy=f"Use --set objective.loss={right}.",
             )
-        if self.task == "gain" and self.train.metric in ("micro_f1", "macro_f1"):
+        metrics = {"esci": ("micro_f1", "macro_f1", "ndcg"), "substitute": ("micro_f1", "macro_f1"), "gain": ("ndcg",)}
+        if self.train.metric not in (*metrics[self.task], "loss"):
             raise UserError(
-                f"a regressor has no {self.train.metric}.", remedy="Use --set train.metric=ndcg, or train.metric=loss."
+                f"the task {self.task!r} has no {self.train.metric}.",
+                remedy=f"Use --set train.metric={metrics[self.task][0]}, or train.metric=loss.",
             )
 
     def to_json(self) -> dict[str, Any]:
@@ -72,8 +74,9 @@ class Recipe:
         UserError
             For another format, an unknown setting or a wrong value.
         """
-        if value.get("format") != FORMAT:
-            raise UserError(f"is of recipe format {value.get('format')}; this version reads {FORMAT}.", file=source)
+        found = value.get("format") if isinstance(value, dict) else None
+        if found != FORMAT:
+            raise UserError(f"is of recipe format {found}; this version reads {FORMAT}.", file=source)
         return codec.decode(cls, {name: item for name, item in value.items() if name != "format"})
 
     def with_settings(self, assignments: Sequence[str]) -> "Recipe":

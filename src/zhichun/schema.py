@@ -20,6 +20,9 @@ SPLIT: Final = "split"
 FOLD: Final = "fold"
 WEIGHT: Final = "weight"
 ORIGIN: Final = "origin"
+# Origins of what was not made by a step: pairs that were judged, products of the catalogue.
+JUDGED: Final = "judged"
+CATALOGUE: Final = "catalogue"
 
 # The catalogue: one row per product and locale.
 TITLE: Final = "product_title"

@@ -1,5 +1,6 @@
 """From a recipe and a dataset folder to a run folder."""
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,7 +132,7 @@ def split(dataset: Dataset, settings: TrainSettings) -> tuple[Rows, Rows]:
     else:
         held_out = dataset.column(schema.FOLD) == settings.validation_fold
     training = np.flatnonzero(in_training & ~held_out)
-    validation = np.flatnonzero(in_training & held_out & (dataset.column(schema.ORIGIN) == "judged"))
+    validation = np.flatnonzero(in_training & held_out & (dataset.column(schema.ORIGIN) == schema.JUDGED))
     for rows, what in ((training, "to train on"), (validation, "to validate on")):
         if not len(rows):
             raise UserError(
@@ -254,9 +255,17 @@ def _catalogue_tokenizer(shape: TinyEncoder, dataset: Dataset) -> PairTokenizer:
     """Train the tiny encoder's tokenizer on the catalogue, once for each dataset and size."""
     path = dataset.folder / "tokenizers" / f"unigram-{shape.pieces}" / "tokenizer.json"
     if not path.is_file():
+        try:
+            tokenizer = train_unigram(_catalogue_texts(dataset), shape.pieces)
+        except Exception as error:  # the library raises nothing narrower when the pieces cannot cover all characters
+            raise UserError(
+                f"no tokenizer of {shape.pieces} pieces can be trained on this catalogue ({error}).",
+                file=dataset.folder,
+                remedy="Raise model.tiny.pieces.",
+            ) from error
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name("partial.json")
-        train_unigram(_catalogue_texts(dataset), shape.pieces).save(str(partial))
+        partial = path.with_name(f"partial-{os.getpid()}.json")  # runs that start at once may all come here
+        tokenizer.save(str(partial))
         partial.replace(path)
     return PairTokenizer.load(path.parent)
 

@@ -1,7 +1,5 @@
 """The whole way on the real extract of the Shopping Queries Dataset, where `ESCI_DATA` names it."""
 
-import contextlib
-import io
 import json
 import math
 
@@ -11,7 +9,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from zhichun import schema
-from zhichun.cli import main
 
 pytestmark = pytest.mark.esci
 
@@ -26,35 +23,27 @@ SETTINGS = (
 )
 
 
-def zhichun(*arguments: object) -> str:
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out), pytest.raises(SystemExit) as ending:
-        main([str(argument) for argument in arguments])
-    assert ending.value.code == 0
-    return out.getvalue()
-
-
 @pytest.fixture(scope="module")
-def home(esci_data, tmp_path_factory):
+def trained(esci_data, tmp_path_factory, succeed):
     """A folder with the dataset, and a run that was trained on it and measured."""
     folder = tmp_path_factory.mktemp("esci")
-    zhichun("prepare", esci_data, folder / "data")
+    succeed("prepare", esci_data, folder / "data")
     settings = [f"--set={setting}" for setting in SETTINGS]
-    zhichun("train", "tiny", "--data", folder / "data", "--out", folder / "run", *settings)
-    zhichun("evaluate", folder / "run", "--data", folder / "data")
+    succeed("train", "tiny", "--data", folder / "data", "--out", folder / "run", *settings)
+    succeed("evaluate", folder / "run", "--data", folder / "data")
     return folder
 
 
 @pytest.fixture(scope="module")
-def measured(home):
-    return json.loads((home / "run" / "metrics.json").read_text("utf-8"))
+def measured(trained):
+    return json.loads((trained / "run" / "metrics.json").read_text("utf-8"))
 
 
-def test_every_judged_pair_is_kept(home, esci_data):
+def test_every_judged_pair_is_kept(trained, esci_data):
     raw = pq.read_table(esci_data / schema.OFFICIAL_EXAMPLES_FILE)
-    kept = pq.read_table(home / "data" / schema.EXAMPLES_FILE)
+    kept = pq.read_table(trained / "data" / schema.EXAMPLES_FILE)
     assert kept.num_rows == raw.num_rows
-    assert pq.read_metadata(home / "data" / "rejected.parquet").num_rows == 0
+    assert pq.read_metadata(trained / "data" / "rejected.parquet").num_rows == 0
     for name in (schema.LABEL, schema.LOCALE, schema.SPLIT):
         assert pc.value_counts(kept[name]).to_pylist() == pc.value_counts(raw[name]).to_pylist()
 
@@ -79,12 +68,12 @@ def test_something_was_learnt(measured):
     assert measured["ndcg"] > measured["random_order"]["ndcg"] - 0.02  # few queries have more than one product
 
 
-def test_a_scored_file_has_the_rows_and_the_scores_of_the_evaluation(home, esci_data, tmp_path):
-    scored = pq.read_table(home / "run" / "scored.parquet")
+def test_a_scored_file_has_the_rows_and_the_scores_of_the_evaluation(trained, esci_data, tmp_path, succeed):
+    scored = pq.read_table(trained / "run" / "scored.parquet")
     given = scored.select([schema.EXAMPLE_ID, schema.QUERY, schema.PRODUCT_ID, schema.LOCALE])
     pq.write_table(given, tmp_path / "pairs.parquet")
     out = tmp_path / "out.parquet"
-    said = zhichun("score", home / "run", tmp_path / "pairs.parquet", out, "--products", esci_data)
+    said = succeed("score", trained / "run", tmp_path / "pairs.parquet", out, "--products", esci_data)
     assert said == f"{out}: {given.num_rows} pairs scored\n"
     found = pq.read_table(out)
     assert found.select(given.column_names).equals(given)
@@ -94,9 +83,9 @@ def test_a_scored_file_has_the_rows_and_the_scores_of_the_evaluation(home, esci_
 
 
 @pytest.mark.parametrize("locale", schema.LOCALES)
-def test_real_products_are_ranked(home, locale):
-    scored = pq.read_table(home / "run" / "scored.parquet")
+def test_real_products_are_ranked(trained, locale, succeed):
+    scored = pq.read_table(trained / "run" / "scored.parquet")
     query = scored.filter(pc.equal(scored[schema.LOCALE], locale))[schema.QUERY][0].as_py()
-    said = zhichun("rank", home / "run", query, "--products", home / "data", "--locale", locale, "--top", "2")
+    said = succeed("rank", trained / "run", query, "--products", trained / "data", "--locale", locale, "--top", "2")
     assert f"({locale}, " in said
     assert said.count("│ 0.") >= 10

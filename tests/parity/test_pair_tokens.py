@@ -207,7 +207,11 @@ def test_the_fingerprint_tells_tokenizers_apart_and_survives_saving(tokenizer, t
     loaded = PairTokenizer.load(tmp_path)
     assert loaded.fingerprint == tokenizer.fingerprint
     assert loaded.encode(WORDS).to_arrow() == tokenizer.encode(WORDS).to_arrow()
-    assert PairTokenizer(train_unigram(corpus(), 150)).fingerprint != tokenizer.fingerprint
+    assert PairTokenizer(train_unigram(["other words altogether"] * 50, 60)).fingerprint != tokenizer.fingerprint
+
+
+def test_training_a_tokenizer_again_gives_the_same_one():
+    assert len({PairTokenizer(train_unigram(corpus(), 200)).fingerprint for _ in range(5)}) == 1
 
 
 def test_a_missing_or_damaged_tokenizer_is_named(tmp_path):

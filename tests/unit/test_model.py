@@ -111,6 +111,13 @@ def test_the_tiny_encoder_reads_exactly_max_length_tokens(tiny_recipe, tiny_data
     assert model.encoder(ids, torch.ones_like(ids), torch.zeros_like(ids)).shape == (1, 32, 32)
 
 
+def test_a_tokenizer_too_small_for_the_catalogue_s_characters_is_refused(tiny_recipe, tiny_dataset):
+    recipe = tiny_recipe.with_settings(["model.tiny.pieces=50"])
+    with pytest.raises(UserError, match=r"no tokenizer of 50 pieces (.|\n)*Raise model\.tiny\.pieces"):
+        model_and_batch(recipe, tiny_dataset)
+    assert not (tiny_dataset / "tokenizers" / "unigram-50").exists()
+
+
 def test_heads_must_divide_the_hidden_size(tiny_recipe, tiny_dataset):
     recipe = tiny_recipe.with_settings(["model.tiny.heads=5"])
     with pytest.raises(UserError, match=r"hidden=32 cannot be divided by model\.tiny\.heads=5"):

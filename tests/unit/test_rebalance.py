@@ -4,6 +4,7 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
+from zhichun.cli import main
 from zhichun.data.prepare import prepare
 from zhichun.data.rebalance import Rebalance
 from zhichun.errors import UserError
@@ -94,6 +95,21 @@ def test_nothing_comes_out_where_nothing_is_long_enough(shop):
     manifest = shop(Rebalance(characters=5000, characters_jp=5000))
     assert manifest["steps"][-1] == {"step": "rebalance", "read": 6, "made": 0, "dropped": {}, "kept": 6}
     assert manifest["products"]["made"] == {"balanced": 0}
+
+
+def test_the_command_line_balances_drops_and_says_so(shop, tmp_path, capsys):
+    shop(Rebalance())
+    (tmp_path / "i.csv").write_text("example_id\n1\n4\n", "utf-8")
+    tables = ["--examples", f"{tmp_path / 'e.jsonl'}", "--products", f"{tmp_path / 'p.jsonl'}"]
+    options = ["--balance", "--drop-issues", f"{tmp_path / 'i.csv'}", "--on-bad-rows", "drop", "--overwrite"]
+    with pytest.raises(SystemExit) as ended:
+        main(["prepare", f"{shop.out}", *tables, *options])
+    assert not ended.value.code
+    said = capsys.readouterr().out
+    assert "dropped examples: 1 × listed as a label issue" in said
+    assert "1 × not a training example" in said
+    assert "rebalance: 5 training pairs made" in said
+    assert shop.read("examples").filter(origin="balanced")["query"].to_list() == ["pan"] * 3 + ["鍋"] * 2
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ Exit status 0; 1 for a `UserError` (one message, no trace); 2 for wrong usage.
 
 import errno
 import io
+import os
 import sys
 from collections.abc import Sequence
 
@@ -35,6 +36,9 @@ EXTRAS = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and end the process with its exit status."""
+    # Threads that wait busily for each other are ten times slower where other work shares the cores. Torch reads this
+    # when it is imported, which no command has done yet.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without these letters is no reason to fail
     try:

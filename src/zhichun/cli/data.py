@@ -148,6 +148,8 @@ def prepare(
     for part in ("examples", "products"):
         for reason, count in manifest[part]["dropped"].items():
             say(f"  dropped {part}: {count:,} × {reason} (see rejected.parquet)")
+    for reason, count in manifest["refused_issues"].items():
+        say(f"  passed over in {drop_issues}: {count:,} × {reason} (see rejected.parquet)")
     for step in manifest["steps"]:
         if step["made"]:
             dropped = "".join(f", {count:,} × {reason} dropped" for reason, count in step["dropped"].items())

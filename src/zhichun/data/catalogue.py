@@ -16,11 +16,9 @@ from zhichun.data.rejected import DUPLICATE_PRODUCT, MISSING_ID, Refusal, Reject
 from zhichun.data.table import BATCH_ROWS, Batch, Table
 from zhichun.errors import UserError
 from zhichun.files import replacing
-from zhichun.schema import LOCALE, ORIGIN, PRODUCT_COLUMNS, PRODUCT_ID, TEXT_COLUMNS
+from zhichun.schema import CATALOGUE, LOCALE, ORIGIN, PRODUCT_COLUMNS, PRODUCT_ID, TEXT_COLUMNS
 
 PRODUCTS_SCHEMA: Final = pa.schema([(name, pa.string()) for name in (*PRODUCT_COLUMNS, ORIGIN)])
-# The origin of a product of the catalogue, as against one that a later step made.
-CATALOGUE: Final = "catalogue"
 
 
 @dataclass

@@ -10,10 +10,9 @@ import polars as pl
 
 import zhichun
 from zhichun.data.catalogue import CatalogueCounts
-from zhichun.data.pairs import JUDGED
 from zhichun.data.sources import describe_files
 from zhichun.data.steps import StepCounts
-from zhichun.schema import FOLD, LABEL, LABELS, LOCALE, ORIGIN, QUERY_ID, SPLIT
+from zhichun.schema import FOLD, JUDGED, LABEL, LABELS, LOCALE, ORIGIN, QUERY_ID, SPLIT
 
 FORMAT: Final = 1
 

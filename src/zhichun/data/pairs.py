@@ -18,6 +18,7 @@ from zhichun.data.steps import Step, StepLog
 from zhichun.schema import (
     EXAMPLE_ID,
     FOLD,
+    JUDGED,
     LABEL,
     LARGE,
     LOCALE,
@@ -47,7 +48,6 @@ EXAMPLES_SCHEMA: Final = pa.schema(
     ]
 )
 # The origin of a pair that somebody judged, as against one that a later step made.
-JUDGED: Final = "judged"
 # Whether ids are the file's own or were counted.
 GIVEN: Final = "given"
 COUNTED: Final = "counted"

@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 from zhichun import schema
 from zhichun.data.catalogue import write_products
 from zhichun.data.columns import PRODUCTS, match_columns
+from zhichun.data.dataset import read_parquet
+from zhichun.data.dataset_folder import MANIFEST_FILE
 from zhichun.data.rejected import REJECTED_FILE, RejectedRows
 from zhichun.data.sources import open_table
 
@@ -37,13 +39,15 @@ def read_catalogue(path: Path, *, locale: str = "us", columns: Mapping[str, str]
     Returns
     -------
     pyarrow.Table
-        With `schema.PRODUCT_COLUMNS`.
+        With `schema.PRODUCT_COLUMNS` and ``origin``.
 
     Raises
     ------
     UserError
         For a file that cannot be read, and for rows that cannot be used; their list is left beside the file.
     """
+    if (path / MANIFEST_FILE).is_file():  # a dataset folder: cleaned already, with the products that steps made
+        return read_parquet(products_file(path))
     path = products_file(path)
     table = open_table(path)
     matched = match_columns(columns or {}, {PRODUCTS: table.names}, {PRODUCTS: path})[PRODUCTS]

@@ -194,4 +194,9 @@ class MakingStep(Protocol):
             A text that no id of the catalogue contains: a made product is called ``<product_id><marker><anything>``.
         progress
             Called with how much is done and how much there is.
+
+        Returns
+        -------
+        Made
+            The pairs, and the products that they name and the catalogue lacks.
         """

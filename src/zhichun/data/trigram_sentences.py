@@ -13,9 +13,8 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from zhichun.data.catalogue import CATALOGUE
 from zhichun.data.dataset import REMEDY, Dataset, read_parquet
-from zhichun.schema import ORIGIN, PRODUCTS_FILE, TEXT_COLUMNS
+from zhichun.schema import CATALOGUE, ORIGIN, PRODUCTS_FILE, TEXT_COLUMNS
 from zhichun.text.clean import clean_text
 from zhichun.text.ngrams import TrigramVocabulary
 

@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from zhichun import schema
-from zhichun.data.catalogue import CATALOGUE
 from zhichun.data.clean_column import clean_column
 from zhichun.data.trigram_counts import CatalogueTrigrams
 from zhichun.errors import UserError
@@ -123,7 +122,7 @@ def _catalogue(path: Path, columns: Sequence[str], what: str, progress: Progress
     """Read products, without those that a step made."""
     for batch in _batches(path, columns, what, progress, optional=(schema.ORIGIN,)):
         known = schema.ORIGIN in batch.schema.names
-        yield batch.filter(pc.equal(batch.column(schema.ORIGIN), CATALOGUE)) if known else batch
+        yield batch.filter(pc.equal(batch.column(schema.ORIGIN), schema.CATALOGUE)) if known else batch
 
 
 def _batches(

@@ -12,9 +12,7 @@ cost 0.1 %).
 import html
 import re
 import unicodedata
-from typing import Any, Final
-
-import pyarrow as pa
+from typing import Final
 
 # Elements that a browser draws within a word: `H<sub>2</sub>O` is one word. Every other tag is a gap between words.
 _INLINE: Final = (
@@ -91,22 +89,6 @@ def clean_text(text: str) -> str:
             return text
         text = cleaned
     return _fold(text.replace("<", " ").replace("&", " "))
-
-
-def clean_column(column: Any) -> Any:
-    """Clean every text of a column.
-
-    Parameters
-    ----------
-    column
-        A ``pyarrow`` array or chunked array of strings.
-
-    Returns
-    -------
-    pyarrow.Array
-        The cleaned texts as ``large_string``, in order; null stays null.
-    """
-    return pa.array([None if text is None else clean_text(text) for text in column.to_pylist()], pa.large_string())
 
 
 def _fold(text: str) -> str:
