@@ -63,6 +63,7 @@ def run_demo(folder: Path, seed: int, console: Console) -> None:
         (data, "the dataset folder"),
         (run / "model", "the trained model: all that scoring needs"),
         (run / "metrics.json", "the figures above"),
+        (run / "report.html", "the same as a page, with curves, calibration and the surest mistakes"),
         (run / "scored.parquet", "every test pair with its probabilities"),
         (run / "recipe.json", f"repeats the run: zhichun train {run / 'recipe.json'} --data {data} --out OTHER"),
     ):

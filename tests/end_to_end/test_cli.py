@@ -131,7 +131,7 @@ def test_demo_goes_the_whole_way_and_uses_what_is_there(tmp_path, tiny_recipe, m
     assert re.search(r"micro-F1 0\.\d+ \(always Exact: 0\.\d+\), nDCG 0\.\d+ \(random order: 0\.\d+\)", said)
     assert [said.count(f" ({locale})") for locale in schema.LOCALES] == [1, 1, 1]
     named = re.findall(rf"^  ({tmp_path}/\S+)  ", said, re.MULTILINE)
-    assert len(named) == 6
+    assert len(named) == 7
     assert all(Path(path).exists() for path in named)
     weights = (tmp_path / "demo" / "run" / "model" / "model.safetensors").stat().st_mtime_ns
     succeed("demo", tmp_path / "demo")
