@@ -5,8 +5,8 @@ Equation   with a token type ``±u`` on each token: ``W_Q = a R (I − 2 u uᵀ)
            ``q·k = a² (same token + |u|²)`` across the two sides and ``a² (same token − |u|²)`` within one;
            ``W_O W_V = v² I``
 Reference  our own, after Trockman and Kolter, 2023, *Mimetic Initialization of Self-Attention Layers*
-Our number see `experiments/LOG.md`: on the sample shop a cross-encoder of 4 × 128 does not leave the label shares in
-           three epochs from the usual random start, and does with this one
+Our number sample shop, recipe `tiny`, three seeds: nDCG 0.955 against 0.852 from the usual random start, micro-F1 0.730
+           against 0.662 (`benchmarks/tiny_start.py`)
 Cost       none
 Traps      needs two token types; meant for encoders that are not pre-trained, and would destroy one that is
 
