@@ -16,6 +16,8 @@ LABEL: Final = "esci_label"
 SMALL: Final = "small_version"
 LARGE: Final = "large_version"
 SPLIT: Final = "split"
+TRAIN: Final = "train"
+TEST: Final = "test"
 # Added by `prepare`.
 FOLD: Final = "fold"
 WEIGHT: Final = "weight"

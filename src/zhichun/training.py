@@ -126,7 +126,7 @@ def split(dataset: Dataset, settings: TrainSettings) -> tuple[Rows, Rows]:
     UserError
         When either is empty.
     """
-    in_training = dataset.column(schema.SPLIT) == "train"
+    in_training = dataset.column(schema.SPLIT) == schema.TRAIN
     if settings.validation_fold is None:
         held_out = dataset.buckets(BUCKETS) == VALIDATION_BUCKET
     else:
@@ -272,7 +272,7 @@ def _catalogue_tokenizer(shape: TinyEncoder, dataset: Dataset) -> PairTokenizer:
 
 def _catalogue_texts(dataset: Dataset, most: int = 400_000) -> Iterator[str]:
     """Give the training queries and the products' texts, at most ``most`` of each in an even draw."""
-    in_training = dataset.query_row[dataset.column(schema.SPLIT) == "train"]
+    in_training = dataset.query_row[dataset.column(schema.SPLIT) == schema.TRAIN]
     queries: npt.NDArray[np.int32] = np.unique(in_training)
     yield from dataset.queries.take(pa.array(queries[:: 1 + len(queries) // most])).to_pylist()
     every = 1 + dataset.product_count // most

@@ -127,9 +127,7 @@ class Dataset:
     @cached_property
     def product_count(self) -> int:
         """Products in the catalogue."""
-        path = self.folder / schema.PRODUCTS_FILE
-        read_parquet(path, columns=[])
-        return int(pq.read_metadata(path).num_rows)
+        return int(read_parquet(self.folder / schema.PRODUCTS_FILE, columns=[]).num_rows)
 
     def product_batches(self) -> Iterator[pa.RecordBatch]:
         """Read the catalogue in batches, in row order.

@@ -13,13 +13,23 @@ from zhichun.data.catalogue import PRODUCTS_SCHEMA, append_products, write_produ
 from zhichun.data.drop_issues import drop_issues
 from zhichun.data.made_pairs import add_made, free_marker
 from zhichun.data.manifest import DatasetCounts
-from zhichun.data.pair_values import TRAIN, PairOptions, read_pairs
+from zhichun.data.pair_values import PairOptions, read_pairs
 from zhichun.data.pairs import EXAMPLES_SCHEMA, CheckedPairs, check_pairs, examples_table
 from zhichun.data.rejected import LISTED, REJECTED_FILE, RejectedRows
 from zhichun.data.sources import Sources
 from zhichun.data.steps import MakingStep, Refuse, StepCounts, StepLog
 from zhichun.data.table import Table
-from zhichun.schema import EXAMPLES_FILE, JUDGED, LOCALE, ORIGIN, PRODUCT_COLUMNS, PRODUCT_ID, PRODUCTS_FILE, SPLIT
+from zhichun.schema import (
+    EXAMPLES_FILE,
+    JUDGED,
+    LOCALE,
+    ORIGIN,
+    PRODUCT_COLUMNS,
+    PRODUCT_ID,
+    PRODUCTS_FILE,
+    SPLIT,
+    TRAIN,
+)
 
 Progress = Callable[[str, int, int], None]
 

@@ -11,13 +11,13 @@ import polars as pl
 import pyarrow as pa
 
 from zhichun.data import rejected as reasons
-from zhichun.data.pair_values import ROW, TEST, TRAIN
+from zhichun.data.pair_values import ROW
 from zhichun.data.rejected import Refusal, RejectedRows
 from zhichun.data.sources import open_table
 from zhichun.data.steps import Refuse
 from zhichun.data.table import Table
 from zhichun.errors import UserError, suggest
-from zhichun.schema import EXAMPLE_ID, SPLIT
+from zhichun.schema import EXAMPLE_ID, SPLIT, TEST, TRAIN
 
 _TEXT: Final = "text"
 

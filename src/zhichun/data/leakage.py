@@ -7,10 +7,9 @@ because that follows from `zhichun.data.folds.fold_key`, and they must share a s
 import polars as pl
 
 from zhichun.data import rejected as reasons
-from zhichun.data.pair_values import TEST, TRAIN
 from zhichun.data.split import KEY
 from zhichun.data.steps import Refuse
-from zhichun.schema import FOLD, QUERY, SPLIT
+from zhichun.schema import FOLD, QUERY, SPLIT, TEST, TRAIN
 
 
 def drop_leaks(frame: pl.DataFrame, refuse: Refuse) -> pl.DataFrame:

@@ -12,11 +12,26 @@ import polars as pl
 from zhichun.data import rejected as reasons
 from zhichun.data.deduplicate import PAIR
 from zhichun.data.folds import VALIDATION_BUCKET, buckets_of, fold_key
-from zhichun.data.pair_values import INDEX, ROW, TEST, TRAIN
+from zhichun.data.pair_values import INDEX, ROW
 from zhichun.data.split import KEY
 from zhichun.data.steps import Made, Refuse
 from zhichun.errors import UserError
-from zhichun.schema import EXAMPLE_ID, FOLD, JUDGED, LABEL, LARGE, LOCALE, ORIGIN, QUERY, QUERY_ID, SMALL, SPLIT, WEIGHT
+from zhichun.schema import (
+    EXAMPLE_ID,
+    FOLD,
+    JUDGED,
+    LABEL,
+    LARGE,
+    LOCALE,
+    ORIGIN,
+    QUERY,
+    QUERY_ID,
+    SMALL,
+    SPLIT,
+    TEST,
+    TRAIN,
+    WEIGHT,
+)
 
 _SOURCE: Final = "source"
 _FACTOR: Final = "factor"

@@ -12,13 +12,24 @@ from zhichun.data.judgements import grade_key
 from zhichun.data.keys import fold_locales, trim_ids
 from zhichun.data.rejected import RejectedRows
 from zhichun.data.table import Table
-from zhichun.schema import EXAMPLE_ID, LABEL, LARGE, LOCALE, PRODUCT_ID, QUERY, QUERY_ID, SMALL, SPLIT, WEIGHT
+from zhichun.schema import (
+    EXAMPLE_ID,
+    LABEL,
+    LARGE,
+    LOCALE,
+    PRODUCT_ID,
+    QUERY,
+    QUERY_ID,
+    SMALL,
+    SPLIT,
+    TEST,
+    TRAIN,
+    WEIGHT,
+)
 from zhichun.text.clean import clean_text
 
 INDEX: Final = "index"
 ROW: Final = "row"
-TRAIN: Final = "train"
-TEST: Final = "test"
 # What `split` is for a text that is neither of these two, so that it can be refused; null is for no text.
 UNKNOWN: Final = "unknown"
 

@@ -46,9 +46,8 @@ def read_catalogue(path: Path, *, locale: str = "us", columns: Mapping[str, str]
     UserError
         For a file that cannot be read, and for rows that cannot be used; their list is left beside the file.
     """
-    if (
-        not columns and (path / MANIFEST_FILE).is_file()
-    ):  # a dataset folder: cleaned already, with the products that steps made
+    # A dataset folder is cleaned already, and says which products steps made.
+    if not columns and (path / MANIFEST_FILE).is_file():
         return read_parquet(products_file(path))
     path = products_file(path)
     table = open_table(path)

@@ -9,9 +9,9 @@ from typing import Final
 import polars as pl
 
 from zhichun.data.folds import fold_key, folds_of, in_test
-from zhichun.data.pair_values import TEST, TRAIN, PairOptions
+from zhichun.data.pair_values import PairOptions
 from zhichun.data.steps import Refuse
-from zhichun.schema import FOLD, QUERY, SPLIT
+from zhichun.schema import FOLD, QUERY, SPLIT, TEST, TRAIN
 
 # The form under which queries count as the same, `zhichun.data.folds.fold_key`.
 KEY: Final = "key"

@@ -21,7 +21,6 @@ from zhichun.errors import UserError
 from zhichun.text.ngrams import TrigramVocabulary, trigram_keys
 from zhichun.text.vocabulary import Vocabulary
 
-TRAIN: Final = "train"
 REMEDY: Final = "It may be cut off; make the dataset folder again with: zhichun prepare"
 # Two thousand products are 2 to 5 million characters, and counting the rare letters needs 60 bytes for each.
 BATCH_ROWS: Final = 2048
@@ -100,7 +99,7 @@ def _training_queries(examples: Path, clean: Clean) -> Any:
     """Distinct queries: one that was judged against more products does not count for more."""
     parts = [pa.array([], pa.large_string())]
     for batch in _batches(examples, (schema.QUERY, schema.SPLIT), "queries", None):
-        in_training = pc.equal(batch.column(schema.SPLIT), TRAIN)
+        in_training = pc.equal(batch.column(schema.SPLIT), schema.TRAIN)
         parts.append(pc.unique(batch.column(schema.QUERY).filter(in_training)).cast(pa.large_string()))
     return pc.unique(clean(pc.unique(pa.concat_arrays(parts))))
 

@@ -166,9 +166,13 @@ class ScoringJob:
         columns = {name: column for name, column in (self.columns or {}).items() if name.startswith(OF_CATALOGUE)}
         return read_catalogue(self.catalogue, locale=self.locale, columns=columns)
 
+    @cached_property
+    def _product_keys(self) -> pa.ChunkedArray:
+        return product_keys(self._products)
+
     def _look_up(self, ids: pa.Array, locales: pa.Array, before: int) -> dict[str, list[str | None]]:
         wanted = pa.table({schema.LOCALE: locales, schema.PRODUCT_ID: ids})
-        rows = pc.index_in(product_keys(wanted), value_set=product_keys(self._products))
+        rows = pc.index_in(product_keys(wanted), value_set=self._product_keys)
         if rows.null_count:
             place = rows.to_pylist().index(None)
             raise UserError(

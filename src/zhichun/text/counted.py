@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zhichun.errors import UserError
+from zhichun.files import replacing
 
 COUNT = "count"
 REMEDY = "Write the vocabularies again from the dataset, or copy the whole model folder again."
@@ -36,12 +37,10 @@ def write_counted(path: Path, column: str, values: Sequence[str], counts_V: npt.
         When the file cannot be written.
     """
     table = pa.table({column: pa.array(values, pa.string()), COUNT: pa.array(counts_V, pa.int64())})
-    unfinished = path.with_name(f"{path.name}.tmp")
     try:
-        pq.write_table(table, unfinished, compression="zstd")
-        unfinished.replace(path)
+        with replacing(path) as partial:
+            pq.write_table(table, partial, compression="zstd")
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         remedy = "Free space or make the folder writable, and run again."
         raise UserError(f"the vocabulary cannot be written ({error}).", file=path, remedy=remedy) from error
 
