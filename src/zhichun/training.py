@@ -101,14 +101,14 @@ def train(recipe: Recipe, data: Path, out: Path, *, resume: bool = False) -> Run
     held_out = HeldOut(accelerator, objective, dataset, pairs, validation, task)
     with Bar("train", "pairs", shown=accelerator.is_main_process) as bar:
         progress = Loop(accelerator, batches, held_out.figures, recipe.train, run, bar).fit(objective)
-    objective.model.load_state_dict(run.checkpoints.best(progress.best_step))
-    logits_PC = held_out.logits(objective.model)
+    objective.shipped.load_state_dict(run.checkpoints.best(progress.best_step))
+    logits_PC = held_out.logits(objective.shipped)
     if accelerator.is_main_process:
         judged = dataset.examples.take(pa.array(validation))
         with replacing(run.path / "predictions.parquet") as partial:
             pq.write_table(append_columns(judged, task.predict(logits_PC)), partial)
         write_report(run.path)
-        run.write_model(TrainedModel(objective.model, featurizer, recipe.model, task))  # last: its folder says "done"
+        run.write_model(TrainedModel(objective.shipped, featurizer, recipe.model, task))  # last: its folder says "done"
     accelerator.wait_for_everyone()
     return run
 

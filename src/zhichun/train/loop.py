@@ -31,9 +31,10 @@ LOOKAHEAD = 2
 
 
 class Objective(Protocol):
-    """What the loop asks of an objective, which is an `nn.Module` that owns its model."""
+    """What the loop asks of an objective, which is an `nn.Module`."""
 
-    model: nn.Module
+    shipped: nn.Module
+    """The model that is evaluated and kept."""
 
     def after_step(self) -> None:
         """Follow the optimiser's step."""
@@ -172,14 +173,14 @@ class Loop:
 
     def _evaluate(self, objective: nn.Module, progress: Progress) -> None:
         with self.autocast():
-            figures = dict(self.evaluate(objective.model))  # type: ignore[arg-type]
+            figures = dict(self.evaluate(objective.shipped))  # type: ignore[arg-type]
         value = figures[self.settings.metric] * (-1 if self.settings.metric == "loss" else 1)
         loss = figures.get("loss", float("inf"))
         if (value, -loss) > (progress.best_value, -progress.best_loss):
             progress.best_step, progress.best_value, progress.best_loss = progress.step, value, loss
             progress.stale = 0
             if self.accelerator.is_main_process:
-                weights = objective.model.state_dict()  # type: ignore[union-attr]
+                weights = objective.shipped.state_dict()  # type: ignore[union-attr]
                 self.run.checkpoints.save_best(weights, progress.step)
         else:
             progress.stale += 1

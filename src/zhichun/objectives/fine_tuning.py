@@ -1,18 +1,15 @@
-"""What is minimised: how losses and methods add up to one number.
-
-The training loop wraps the objective, not the model, and knows nothing of what is inside. The loop uses three things of
-it: ``forward(batch)``, ``after_step()`` and, through ``model``, the weights that are evaluated and kept.
+"""Fine-tuning on judged pairs: the loss of the pairs, and what the methods add to it.
 
 Legend: ``B`` pairs of a batch.
 """
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from zhichun.losses import CrossEntropy, Loss
 from zhichun.nn.relevance_model import RelevanceModel
+from zhichun.objectives.total import Total
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,13 +23,6 @@ class FineTuningSettings:
     """
 
     loss: Loss = field(default_factory=CrossEntropy)
-
-
-class Total(NamedTuple):
-    """What an objective gives: the number to minimise, and its named parts for the log."""
-
-    total: Tensor
-    parts: dict[str, Tensor]
 
 
 class FineTuning(nn.Module):
@@ -66,6 +56,11 @@ class FineTuning(nn.Module):
         loss_B = self.loss(self.model(batch), batch["target"])
         total = (batch["weight"] * loss_B).sum() / batch["normaliser"]
         return Total(total, {"loss": total.detach()})
+
+    @property
+    def shipped(self) -> RelevanceModel:
+        """The model that is evaluated and kept."""
+        return self.model
 
     def after_step(self) -> None:
         """Follow the optimiser's step; nothing here needs to."""
