@@ -113,7 +113,7 @@ def test_the_gradient_is_clipped_before_the_step(tmp_path):
     _, clipped, run = run_loop(tmp_path, distance, epochs=1, clip=1e-3)
     norms = [record["gradient_norm"] for record in run.records() if "gradient_norm" in record]
     assert all(norm > 1e-3 for norm in norms)  # what is logged is the norm before clipping
-    assert clipped.model.a.weight.item() != 0
+    assert clipped.shipped.a.weight.item() != 0
 
 
 def test_a_loss_that_is_no_number_ends_the_run_with_a_remedy(tmp_path):
