@@ -1,13 +1,17 @@
-"""Commands that make data: sample, prepare, word2vec."""
+"""Commands that make data: sample, prepare, summary, word2vec."""
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from zhichun.cli.options import LocaleOption, app, mapping, say
 from zhichun.console import Stages
+from zhichun.files import write_json
+
+if TYPE_CHECKING:
+    from zhichun.text.tokenizer import PairTokenizer
 
 
 @app.command()
@@ -73,6 +77,10 @@ def prepare(
     drop_issues: Annotated[
         Path | None, typer.Option(help="Table with a column example_id: judgements to leave out of training.")
     ] = None,
+    relabel: Annotated[
+        Path | None,
+        typer.Option(help="Table with columns example_id and new_label: judgements to correct in training."),
+    ] = None,
     balance: Annotated[
         bool,
         typer.Option("--balance", help="Make training pairs of Complement and Irrelevant by cutting long texts up."),
@@ -104,6 +112,7 @@ def prepare(
     from zhichun.data import prepare as steps
     from zhichun.data.rebalance import Rebalance
     from zhichun.data.steps import MakingStep
+    from zhichun.report.summary import write_summary_page
 
     making: list[MakingStep] = [Rebalance()] if balance else []
     if translate is not None:
@@ -132,6 +141,7 @@ def prepare(
         folds=folds,
         test_share=test_share,
         drop_issues=drop_issues,
+        relabel=relabel,
         steps=making,
         min_count_trigram=min_count_trigram,
         overwrite=overwrite,
@@ -149,11 +159,64 @@ def prepare(
         for reason, count in manifest[part]["dropped"].items():
             say(f"  dropped {part}: {count:,} × {reason} (see rejected.parquet)")
     for reason, count in manifest["refused_issues"].items():
-        say(f"  passed over in {drop_issues}: {count:,} × {reason} (see rejected.parquet)")
+        say(f"  passed over in the lists of corrections: {count:,} × {reason} (see rejected.parquet)")
     for step in manifest["steps"]:
+        if step.get("changed"):
+            say(f"  {step['step']}: {step['changed']:,} labels changed (see relabelled.parquet)")
         if step["made"]:
             dropped = "".join(f", {count:,} × {reason} dropped" for reason, count in step["dropped"].items())
             say(f"  {step['step']}: {step['made']:,} training pairs made{dropped}")
+    say(f"{write_summary_page(places[-1])}: what the data are like, as a page")
+
+
+@app.command()
+def summary(
+    folder: Annotated[Path, typer.Argument(help="Dataset folder of `zhichun prepare`.", show_default=False)],
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(help="Also count tokens: an encoder by hub name, or a folder with tokenizer.json."),
+    ] = None,
+    sample: Annotated[
+        int | None,
+        typer.Option(help="Count words and tokens of so many products, drawn evenly.", show_default="10,000"),
+    ] = None,
+) -> None:
+    """Take the figures of a dataset folder's summary page again, and with a tokenizer its lengths in tokens.
+
+    Counts by locale, label, split and step, lengths, empty fields, brands and colors, in `summary.html` and
+    `summary.json`.
+    """
+    from zhichun.data.summary import SAMPLE, SUMMARY_FILE, summarise
+    from zhichun.report.summary import write_summary_page
+
+    stages = Stages()
+    figures = summarise(
+        folder,
+        tokenizer=None if tokenizer is None else _open_tokenizer(tokenizer),
+        tokenizer_name="" if tokenizer is None else _name_of(tokenizer),
+        sample=SAMPLE if sample is None else sample,
+        progress=stages,
+    )
+    stages.stop()
+    write_json(folder / SUMMARY_FILE, figures)
+    say(f"{write_summary_page(folder)}: made")
+
+
+def _name_of(tokenizer: str) -> str:
+    """Name a folder by itself, without the path to it; a name on the hub stays as it is."""
+    return Path(tokenizer).resolve().name if Path(tokenizer).is_dir() else tokenizer
+
+
+def _open_tokenizer(name: str) -> "PairTokenizer":
+    """Open a folder with ``tokenizer.json``, also that of a run, and anything else as transformers does."""
+    from zhichun.text.tokenizer import PairTokenizer
+
+    for folder in (Path(name), Path(name) / "model"):
+        if (folder / "tokenizer.json").is_file():
+            return PairTokenizer.load(folder)
+    from zhichun.nn.encoder import load_tokenizer
+
+    return load_tokenizer(name)
 
 
 @app.command()

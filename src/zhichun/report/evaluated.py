@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from zhichun.metrics import class_scores
-from zhichun.report.html import Html, table, tag
+from zhichun.report.html import Html, bar_cell, table, tag
 from zhichun.report.names import class_name, figure_name
 
 
@@ -48,8 +48,7 @@ def classes_table(counts: list[list[int]], classes: tuple[str, ...]) -> Html:
     scores = class_scores(np.asarray(counts, np.intp))
     rows = []
     for place, name in enumerate(classes):
-        f1 = f"{scores.f1[place]:.3f}"
-        bar = tag("td", f1, tag("span", class_="bar", style=f"--share:{f1}"), class_="barred")
+        bar = bar_cell(f"{scores.f1[place]:.3f}", scores.f1[place])
         others = f"{scores.precision[place]:.3f}", f"{scores.recall[place]:.3f}", f"{scores.support[place]:,}"
         rows.append([class_name(name), bar, *others])
     return table("F1, precision and recall by class", ["class", "F1", "precision", "recall", "judged pairs"], rows)

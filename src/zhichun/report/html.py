@@ -61,9 +61,36 @@ def table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *
     return tag("div", made, class_="scroll", role="region", tabindex="0", aria_label=caption)
 
 
+def bar_cell(text: str, share: float) -> Html:
+    """Make a table's cell with a text above a bar.
+
+    Parameters
+    ----------
+    text
+        What the bar says, in figures.
+    share
+        Length of the bar, 0 to 1.
+    """
+    return tag("td", text, tag("span", class_="bar", style=f"--share:{share:.3f}"), class_="barred")
+
+
+def cards(entries: Iterable[tuple[str, str, Iterable[str]]]) -> Html:
+    """Set the figures that matter most in large type: what, how much, and notes under it."""
+    made = [
+        tag("div", tag("dt", what), tag("dd", value, *(tag("small", note) for note in notes)))
+        for what, value, notes in entries
+    ]
+    return tag("dl", *made, class_="cards") if made else Html("")
+
+
 def figure(image: Html, *caption: str) -> Html:
     """Put a caption under an image."""
     return tag("figure", image, tag("figcaption", *caption))
+
+
+def beside(*children: str) -> Html:
+    """Put things side by side, and one below the other where the screen is narrow."""
+    return tag("div", *children, class_="plots")
 
 
 def folded(summary: str, *children: str) -> Html:
@@ -76,15 +103,29 @@ def section(title: str, *children: str) -> Html:
     return tag("section", tag("h2", title), *children)
 
 
-def page(title: str, *sections: str) -> str:
-    """Make the whole page; nothing in it comes from elsewhere."""
-    style = resources.files("zhichun.report").joinpath("style.css").read_text("utf-8")
+def asset(name: str) -> Html:
+    """Read a style sheet or script that lies beside this file."""
+    return Html(resources.files("zhichun.report").joinpath(name).read_text("utf-8"))
+
+
+def page(title: str, *sections: str, style: str = "") -> str:
+    """Make the whole page; nothing in it comes from elsewhere.
+
+    Parameters
+    ----------
+    title
+        Title and first heading.
+    *sections
+        What is on it.
+    style
+        Style sheet of this page, after the one of all pages.
+    """
     head = tag(
         "head",
         Html('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
         Html('<meta name="color-scheme" content="light dark">'),
         tag("title", title),
-        tag("style", Html(style)),
+        tag("style", Html(asset("style.css") + style)),
     )
     body = tag("body", tag("main", tag("h1", title), *sections))
     return f"<!DOCTYPE html>\n{tag('html', head, body, lang='en')}\n"

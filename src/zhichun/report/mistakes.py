@@ -5,7 +5,6 @@ Legend: ``P`` pairs, ``C`` classes.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -14,10 +13,9 @@ import pyarrow.parquet as pq
 
 from zhichun import schema
 from zhichun.report.html import Html, table, tag
+from zhichun.report.names import language
 from zhichun.report.scored import Scored
 from zhichun.report.trained import open_manifest
-
-LANGUAGES: Final = {"us": "en", "es": "es", "jp": "ja"}
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ def mistakes_table(scored: Scored, split: str, dataset: dict[str, str]) -> Html 
     titles = product_titles(found, dataset)
     rows = []
     for place, mistake in enumerate(found, start=1):
-        lang = LANGUAGES.get(mistake.locale, "")
+        lang = language(mistake.locale)
         title = titles.get((mistake.locale, mistake.product_id)) or ""
         query, product = tag("strong", mistake.query, lang=lang), tag("span", title, lang=lang)
         code = tag("small", f"{mistake.product_id} ({mistake.locale})")

@@ -7,9 +7,9 @@ from zhichun.errors import UserError
 from zhichun.files import read_json, write_text
 from zhichun.report.calibration import reliability_plots, score_plots
 from zhichun.report.evaluated import baselines, classes_table, confusion_table, figures_table
-from zhichun.report.html import Html, page, section, tag
+from zhichun.report.html import Html, cards, page, section, tag
 from zhichun.report.mistakes import mistakes_table
-from zhichun.report.names import figure_name
+from zhichun.report.names import PRETEXT_TASKS, figure_name
 from zhichun.report.scored import Scored
 from zhichun.report.trained import trained_section
 from zhichun.report.training import History, training_section
@@ -64,6 +64,8 @@ def _summary(recipe: dict[str, Any], history: History, measured: dict[str, Any])
     """Say in a line what this is, and show the figures that matter most."""
     encoder = recipe.get("model", {}).get("encoder", "–")
     steps = history.steps[-1]["step"] if history.steps else 0
+    if recipe.get("kind") == "PretrainingRecipe":
+        return _summary_of_pretraining(recipe, history, f"encoder {encoder}, {steps:,} steps")
     text = f"Task {recipe.get('task', '–')}, encoder {encoder}, {steps:,} steps."
     if measured:
         text += (
@@ -74,14 +76,25 @@ def _summary(recipe: dict[str, Any], history: History, measured: dict[str, Any])
         text += " Not evaluated yet: zhichun evaluate adds figures, calibration and mistakes."
         kept = history.kept(recipe.get("train", {}).get("metric", ""))
         source, beside = {} if kept is None else kept["validation"], {}
-    cards = []
+    entries = []
     for key in HEADLINES:
         if key in source:
             notes = [f"{name} {figures[key]:.3f}" for name, figures in beside.items() if key in figures]
             notes += [] if measured else ["held-out queries"]
-            value = tag("dd", f"{source[key]:.3f}", *(tag("small", note) for note in notes))
-            cards.append(tag("div", tag("dt", figure_name(key)), value))
-    return tag("section", tag("p", text), tag("dl", *cards, class_="cards") if cards else Html(""))
+            entries.append((figure_name(key), f"{source[key]:.3f}", notes))
+    return tag("section", tag("p", text), cards(entries))
+
+
+def _summary_of_pretraining(recipe: dict[str, Any], history: History, how: str) -> Html:
+    """Say which tasks were learnt, and how well at the step whose weights were kept."""
+    tasks = [name for name in PRETEXT_TASKS if recipe["objective"].get(name)]
+    text = f"Pre-training with {', '.join(PRETEXT_TASKS[name] for name in tasks)}, {how}."
+    kept = history.kept(recipe["train"]["metric"])
+    figures = {} if kept is None else kept["validation"]
+    keys = [key for name in tasks for key in (f"{name}.loss", f"{name}.accuracy") if key in figures]
+    shown = [key for key in keys if key == "mlm.loss" or key.endswith(".accuracy")]
+    entries = [(figure_name(key), f"{figures[key]:.3f}", ["held-out products"]) for key in shown]
+    return tag("section", tag("p", text), cards(entries))
 
 
 def _evaluation(run: Path, measured: dict[str, Any], dataset: dict[str, str]) -> list[Html]:
