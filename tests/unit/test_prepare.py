@@ -49,6 +49,7 @@ def test_a_dataset_folder_holds_clean_products_and_complete_examples(shop, tmp_p
         "manifest.json",
         "products.parquet",
         "rejected.parquet",
+        "summary.json",
         "vocabulary",
     ]
     assert [[each["product_id"], each["product_locale"], each["product_title"]] for each in shop.read("products")] == [
@@ -101,7 +102,7 @@ def test_preparing_twice_gives_the_same_bytes(shop, tmp_path):
     examples = [{"query": f"query {number % 70}", "product_id": "1", "label": "E"} for number in range(300)]
     shop(examples)
     first = {each.name: each.read_bytes() for each in (tmp_path / "out").rglob("*") if each.is_file()}
-    assert {"manifest.json", "examples.parquet", "trigrams.parquet"} <= set(first)
+    assert {"manifest.json", "summary.json", "examples.parquet", "trigrams.parquet"} <= set(first)
     shop(examples, overwrite=True)
     assert {each.name: each.read_bytes() for each in (tmp_path / "out").rglob("*") if each.is_file()} == first
 
@@ -197,7 +198,7 @@ def test_qrels_with_topics(shop, tmp_path):
 def test_progress_ends_at_the_whole_of_each_step(shop):
     seen = []
     shop(progress=lambda *step: seen.append(step))
-    steps = {"products", "examples", "brands", "colors", "trigrams"}
+    steps = {"products", "examples", "brands", "colors", "trigrams", "summary"}
     assert {(step, done == total) for step, done, total in seen} == {(step, True) for step in steps}
 
 

@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from zhichun.data.catalogue import PRODUCTS_SCHEMA, append_products, write_products
-from zhichun.data.drop_issues import drop_issues
+from zhichun.data.corrections import Corrections
 from zhichun.data.made_pairs import add_made, free_marker
 from zhichun.data.manifest import DatasetCounts
 from zhichun.data.pair_values import PairOptions, read_pairs
@@ -18,7 +18,6 @@ from zhichun.data.pairs import EXAMPLES_SCHEMA, CheckedPairs, check_pairs, examp
 from zhichun.data.rejected import LISTED, REJECTED_FILE, RejectedRows
 from zhichun.data.sources import Sources
 from zhichun.data.steps import MakingStep, Refuse, StepCounts, StepLog
-from zhichun.data.table import Table
 from zhichun.schema import (
     EXAMPLES_FILE,
     JUDGED,
@@ -39,7 +38,7 @@ def write_tables(
     folder: Path,
     options: PairOptions,
     *,
-    issues: Table | None,
+    corrections: Corrections,
     steps: Sequence[MakingStep],
     accept_bad_rows: bool,
     progress: Progress,
@@ -54,8 +53,8 @@ def write_tables(
         Where to write.
     options
         How pairs are read.
-    issues
-        List of pairs to leave out of training.
+    corrections
+        What is to be corrected in the training pairs.
     steps
         What makes training pairs, in order.
     accept_bad_rows
@@ -81,8 +80,7 @@ def write_tables(
         known = pl.DataFrame(pl.from_arrow(pq.read_table(folder / PRODUCTS_FILE, columns=[PRODUCT_ID, LOCALE])))
         pairs, log = _read(sources, known, options, rejected, partial(progress, "examples"))
         frame, before = pairs.frame, Counter(rejected.counts)
-        if issues is not None:
-            frame = log.run("drop issues", partial(drop_issues, issues=issues, rejected=rejected), frame)
+        frame = corrections.apply(frame, log, rejected, options.labels, folder)
         refused_issues = rejected.counts - before
         refused_issues.pop(LISTED, None)
         made_products: dict[str, int] = {}

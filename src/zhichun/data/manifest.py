@@ -36,7 +36,7 @@ class DatasetCounts:
     steps
         What each step did to the pairs, in order.
     refused_issues
-        Refused rows of the list of label issues by reason.
+        Refused rows of the lists of pairs to be corrected, by reason.
     """
 
     catalogue: CatalogueCounts

@@ -1,18 +1,18 @@
 """From a catalogue and judgements to a dataset folder: checked, cleaned, split and counted.
 
 The folder holds ``examples.parquet`` and ``products.parquet`` (the official columns, plus ``fold``, ``weight`` and
-``origin``), ``rejected.parquet`` (what was refused and why), ``vocabulary/`` and ``manifest.json`` (sources, options
-and the counts of every step). It holds no times and no paths: the same sources and options give the same bytes.
+``origin``), ``rejected.parquet`` (what was refused and why), ``vocabulary/``, ``summary.json`` (what the texts are
+like) and ``manifest.json`` (sources, options and the counts of every step). It holds no times and no paths: the same
+sources and options give the same bytes.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from zhichun.data.corrections import Corrections
 from zhichun.data.dataset_folder import MANIFEST_FILE, new_dataset_folder
 from zhichun.data.dataset_tables import write_tables
-from zhichun.data.drop_issues import open_issues
 from zhichun.data.folds import check_folds
 from zhichun.data.judgements import grade_labels
 from zhichun.data.manifest import DatasetCounts, describe_dataset
@@ -20,8 +20,10 @@ from zhichun.data.pair_values import PairOptions
 from zhichun.data.rejected import REJECTED_FILE, RejectedRows
 from zhichun.data.sources import open_sources
 from zhichun.data.steps import MakingStep
+from zhichun.data.summary import SUMMARY_FILE, summarise
 from zhichun.data.vocabularies import write_vocabularies
 from zhichun.errors import UserError, suggest
+from zhichun.files import write_json
 from zhichun.schema import EXAMPLES_FILE, PRODUCTS_FILE
 
 Progress = Callable[[str, int, int], None]
@@ -41,6 +43,7 @@ def prepare(
     folds: int = 5,
     test_share: float = 0.1,
     drop_issues: Path | None = None,
+    relabel: Path | None = None,
     steps: Sequence[MakingStep] = (),
     min_count_trigram: int = 15,
     overwrite: bool = False,
@@ -72,6 +75,8 @@ def prepare(
         Share of the queries that are for testing, where the judgements have no split.
     drop_issues
         A table with the column ``example_id``: training pairs to leave out.
+    relabel
+        A table with the columns ``example_id`` and ``new_label``: training pairs to judge otherwise.
     steps
         What makes training pairs out of judged ones, in order: `zhichun.data.rebalance.Rebalance`.
     min_count_trigram
@@ -96,8 +101,8 @@ def prepare(
     _check_options(on_bad_rows, test_share)
     options = PairOptions(labels=grade_labels(labels), locale=locale, folds=folds, test_share=test_share)
     sources = open_sources(source, examples=examples, products=products, topics=topics, columns=columns)
-    files = {**sources.files, **({} if drop_issues is None else {"issues": drop_issues})}
-    issues = None if drop_issues is None else open_issues(drop_issues)
+    corrections = Corrections.open(drop=drop_issues, relabel_as=relabel)
+    files = {**sources.files, **corrections.files}
     _check_apart(files, out)
     given = {
         "columns": dict(columns or {}),
@@ -106,7 +111,8 @@ def prepare(
         "on_bad_rows": on_bad_rows,
         "folds": folds,
         "test_share": test_share,
-        "drop_issues": issues is not None,
+        "drop_issues": drop_issues is not None,
+        "relabel": relabel is not None,
         "steps": [{"step": step.name, **step.options()} for step in steps],
         "min_count_trigram": min_count_trigram,
     }
@@ -115,7 +121,7 @@ def prepare(
     progress = progress or _silent
     with new_dataset_folder(out, overwrite=overwrite) as folder:
         counts, rejected = write_tables(
-            sources, folder, options, issues=issues, steps=steps, accept_bad_rows=accept, progress=progress
+            sources, folder, options, corrections=corrections, steps=steps, accept_bad_rows=accept, progress=progress
         )
         if rejected.bad and not accept:
             (folder / REJECTED_FILE).replace(listed_in)
@@ -130,7 +136,8 @@ def prepare(
             cleaned=True,
             progress=progress,
         )
-        (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        write_json(folder / MANIFEST_FILE, manifest)
+        write_json(folder / SUMMARY_FILE, summarise(folder, progress=progress))
     listed_in.unlink(missing_ok=True)
     return manifest
 

@@ -38,11 +38,13 @@ NOT_TRAINING: Final = "not a training example"
 DUPLICATE: Final = "duplicate"
 LEAKAGE: Final = "query in test too"
 LISTED: Final = "listed as a label issue"
+# Only of lists of pairs to be corrected.
+VALIDATION: Final = "a validation example"
 # Only of pairs that a step made.
 OTHER_FOLD: Final = "query in another fold"
 VALIDATED: Final = "made of a validation query"
 MADE_TWO_LABELS: Final = "made with two labels"
-HARMLESS: Final = frozenset({DUPLICATE, LEAKAGE, LISTED, OTHER_FOLD, VALIDATED, MADE_TWO_LABELS})
+HARMLESS: Final = frozenset({DUPLICATE, LEAKAGE, LISTED, VALIDATION, OTHER_FOLD, VALIDATED, MADE_TWO_LABELS})
 
 _REMEDIES: Final[Mapping[str, str]] = {
     BROKEN_UTF8: "Save the file as UTF-8.",
@@ -50,8 +52,8 @@ _REMEDIES: Final[Mapping[str, str]] = {
     UNKNOWN_LABEL: "Map your grades with labels={'3': 'E', '2': 'S', …} (--labels 3=E,2=S,…).",
     UNKNOWN_SPLIT: "A split is 'train' or 'test'.",
     NO_PRODUCT: "Check that both files write ids and locales alike; locale=… is for files without a locale column.",
-    NO_EXAMPLE: "List the ids that stand in examples.parquet of a dataset folder made of the same files.",
-    NOT_TRAINING: "Label issues are left out of training alone; the test pairs stay as they are.",
+    NO_EXAMPLE: "List ids of the examples.parquet of a dataset made of the same files, each id in one list only.",
+    NOT_TRAINING: "Labels are corrected in training alone; the test pairs stay as they are.",
 }
 _SHOWN = 5
 _FLUSH_ROWS = 20_000

@@ -30,12 +30,15 @@ class StepCounts:
         Pairs that it made of them; those come in addition.
     dropped
         Pairs that did not come out, by reason.
+    changed
+        Pairs that came out with another label.
     """
 
     step: str
     read: int
     made: int = 0
     dropped: Mapping[str, int]
+    changed: int | None = None
 
     @property
     def kept(self) -> int:
@@ -45,7 +48,8 @@ class StepCounts:
     def to_json(self) -> dict[str, Any]:
         """Give the entry in the manifest."""
         dropped = dict(sorted(self.dropped.items()))
-        return {"step": self.step, "read": self.read, "made": self.made, "dropped": dropped, "kept": self.kept}
+        counts = {"step": self.step, "read": self.read, "made": self.made, "dropped": dropped, "kept": self.kept}
+        return counts if self.changed is None else {**counts, "changed": self.changed}
 
 
 class Refuse:
@@ -120,7 +124,7 @@ class StepLog:
     def __init__(self, read: StepCounts, refuse: Refuse) -> None:
         self.counts, self._refuse = [read], refuse
 
-    def run(self, name: str, step: Step, frame: pl.DataFrame) -> pl.DataFrame:
+    def run(self, name: str, step: Step, frame: pl.DataFrame, *, changed: int | None = None) -> pl.DataFrame:
         """Take the pairs through one step.
 
         Parameters
@@ -131,6 +135,8 @@ class StepLog:
             The step.
         frame
             What the step before gave.
+        changed
+            How many labels the step changes, if that is what it does.
 
         Returns
         -------
@@ -143,7 +149,7 @@ class StepLog:
         made = len(result) + dropped.total() - len(frame)
         assert len(frame) == self.counts[-1].kept, f"pairs were lost before {name}"
         assert made >= 0, f"{name} dropped pairs and did not say so"
-        self.counts.append(StepCounts(step=name, read=len(frame), made=made, dropped=dropped))
+        self.counts.append(StepCounts(step=name, read=len(frame), made=made, dropped=dropped, changed=changed))
         return result
 
 

@@ -1,0 +1,54 @@
+"""What unit tests share: runs of five folds that nobody trained, for the audit."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from zhichun.data.dataset import Dataset
+
+TRUSTED, DOUBTED = (0.7, 0.1), (0.05, 0.85)
+
+
+@pytest.fixture
+def audited_data(tiny_dataset, tmp_path) -> Dataset:
+    """A dataset folder of one's own, to be damaged."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name in ("manifest.json", "examples.parquet", "products.parquet"):
+        shutil.copy(tiny_dataset / name, folder)
+    return Dataset.open(folder)
+
+
+@pytest.fixture
+def fold_runs(audited_data, tmp_path) -> Path:
+    """Five finished runs that agree with every label but those of every ninth pair, which they hold for the next."""
+    examples = audited_data.examples
+    labels, folds = audited_data.labels, audited_data.column("fold")
+    is_training = (audited_data.column("split") == "train") & (audited_data.column("origin") == "judged")
+    for fold in range(5):
+        run = tmp_path / "runs" / f"fold-{fold}"
+        (run / "model").mkdir(parents=True)
+        recipe = {"task": "esci", "train": {"validation_fold": fold}}
+        manifest = hashlib.sha256((audited_data.folder / "manifest.json").read_bytes()).hexdigest()
+        environment = {"dataset": {"folder": "data", "manifest": manifest}}
+        (run / "recipe.json").write_text(json.dumps(recipe))
+        (run / "environment.json").write_text(json.dumps(environment))
+        rows = np.flatnonzero(is_training & (folds == fold))[::-1]  # a run may order its pairs as it likes
+        probabilities = np.array([_probabilities(labels[row], row % 9 == 0) for row in rows], np.float32)
+        table = examples.take(pa.array(rows))
+        for name, values in zip("ESCI", probabilities.T, strict=True):
+            table = table.append_column(f"p_{name}", pa.array(values))
+        pq.write_table(table, run / "predictions.parquet")
+    return tmp_path / "runs"
+
+
+def _probabilities(label: int, doubted: bool) -> np.ndarray:
+    own, other = DOUBTED if doubted else TRUSTED
+    rest = (1 - own - other) / 2
+    return np.roll([own, other, rest, rest], label)
