@@ -3,7 +3,7 @@
 Where it is narrow, titles and names give way: numbers stay whole.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.markup import escape
@@ -12,6 +12,7 @@ from rich.text import Text
 
 from zhichun import schema
 from zhichun.ranking import Ranked
+from zhichun.scoring.export_folder import Check
 
 LABEL_COLORS = {"E": "green", "S": "yellow", "C": "cyan", "I": "red"}
 SHOWN = ("micro_f1", "macro_f1", "f1.E", "f1.S", "f1.C", "f1.I", "f1.other", "ndcg", "ndcg.official-script", "ndcg@10")
@@ -49,6 +50,20 @@ def figures_table(measured: dict[str, Any]) -> Table:
 def _flat(figures: dict[str, Any]) -> dict[str, Any]:
     """Put the figures of task 3 from four classes beside the others."""
     return {**figures, **{f"substitute.{name}": value for name, value in figures.get("substitute", {}).items()}}
+
+
+def comparison_table(compared: dict[str, Any], names: Sequence[str]) -> Table:
+    """Lay out what `zhichun.figures.compare` gives of some sets of pairs, those that are there."""
+    table = Table(title="prior correction: before → after")
+    there = [name for name in names if compared[name] is not None]
+    table.add_column("", overflow="fold")
+    for name in there:
+        table.add_column(escape(name.replace("_", " ")), justify="right", no_wrap=True)
+    table.add_row("corrected", *(f"{compared[name]['changed']:,} of {compared[name]['pairs']:,}" for name in there))
+    for figure in compared[there[0]]["before"] if there else ():
+        sides = [[compared[name][when][figure] for when in ("before", "after")] for name in there]
+        table.add_row(figure, *(f"{before:.4f} → {after:.4f}" for before, after in sides))
+    return table
 
 
 def confusion_table(measured: dict[str, Any], classes: Sequence[str]) -> Table:
@@ -100,3 +115,15 @@ def badge(label: str | None) -> str:
     """Write a label in its color."""
     color = LABEL_COLORS.get(label or "")
     return label or "" if color is None else f"[bold {color}]{label}[/]"
+
+
+def checks_table(checks: Mapping[str, Check]) -> Table:
+    """Lay out how each engine of an export answers beside the model that it was made from."""
+    table = Table(title=f"beside the model, on {max(check.pairs for check in checks.values()):,} held-out pairs")
+    table.add_column("engine", overflow="fold")
+    for heading in ("same labels", "score, mean", "logits, most", "safe"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for engine, check in checks.items():
+        labels = "" if check.labels is None else f"{check.labels:.1%}"
+        table.add_row(engine, labels, f"±{check.score:.5f}", f"±{check.logits:.5f}", "yes" if check.safe else "no")
+    return table

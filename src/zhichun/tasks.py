@@ -53,6 +53,10 @@ class Task:
         shifted_PC = logits_PC.astype(np.float64) - logits_PC.max(axis=1, keepdims=True)
         exponents_PC = np.exp(shifted_PC)
         probabilities_PC = exponents_PC / exponents_PC.sum(axis=1, keepdims=True)
+        return self.of_probabilities(probabilities_PC)
+
+    def of_probabilities(self, probabilities_PC: npt.NDArray[np.float64]) -> "Prediction":
+        """Give the prediction that probabilities of the classes make, ``[P, C]``."""
         score_P = probabilities_PC @ gain_vector() if self.name == "esci" else probabilities_PC[:, 1]
         return Prediction(self, probabilities_PC.astype(np.float32), score_P.astype(np.float32))
 
@@ -90,6 +94,31 @@ class Prediction:
             columns |= {f"p_{name}": self.probabilities[:, place] for place, name in enumerate(self.task.classes)}
             columns["label"] = self.labels
         return columns if self.task.name == "substitute" else {**columns, "gain": self.score}
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The classes of P pairs, where nothing else of them is known.
+
+    Parameters
+    ----------
+    task
+        The task whose classes are meant.
+    index_P
+        Each pair's class, as its place among them.
+    """
+
+    task: Task
+    index_P: npt.NDArray[np.int64]
+
+    @property
+    def labels(self) -> list[str]:
+        """The class of each pair."""
+        return [self.task.classes[index] for index in self.index_P.tolist()]
+
+    def columns(self) -> dict[str, Any]:
+        """Give them as the one column ``label``."""
+        return {"label": self.labels}
 
 
 def gain_vector(preset: str = "esci") -> Floats:

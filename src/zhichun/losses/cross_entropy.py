@@ -1,6 +1,6 @@
 """Cross-entropy, the loss that all others are measured against.
 
-Equation   ``-log p_y``
+Equation   ``-Σ_c t_c log q_c``; of a hard target ``-log q_y``
 Reference  standard; the paper's Table 4, first row
 Our number see `benchmarks/results/` (the plain fine-tuning of `quality_esci`)
 Cost       none beside the forward pass
@@ -11,15 +11,15 @@ Legend: ``B`` examples, ``C`` classes.
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
-from torch.nn import functional
+
+from zhichun.losses.classification import ClassificationLoss
 
 
 @dataclass(frozen=True, kw_only=True)
-class CrossEntropy:
-    """Cross-entropy for 4 or 2 classes."""
+class CrossEntropy(ClassificationLoss):
+    """Cross-entropy for 4 or 2 classes; the options are those of `ClassificationLoss`."""
 
-    def __call__(self, logits_BC: Tensor, targets_B: Tensor) -> Tensor:
-        """Loss of each example, ``[B]``; targets are class indices (int64)."""
-        return functional.cross_entropy(logits_BC.float(), targets_B.to(torch.int64), reduction="none")
+    def of_classes(self, log_q_BC: Tensor, target_BC: Tensor) -> Tensor:
+        """Give ``-log q``."""
+        return -log_q_BC

@@ -6,7 +6,7 @@ Our number none yet: the ensemble of task 1 will bring it
 Cost       none beside the forward pass
 Traps      the model must have one output; the sigmoid is taken in float32
 
-Legend: ``B`` examples.
+Legend: ``B`` examples, ``K`` dropout samples of one example.
 """
 
 from dataclasses import dataclass
@@ -19,5 +19,20 @@ class SquaredError:
     """Squared error after a sigmoid."""
 
     def __call__(self, logits_B1: Tensor, targets_B: Tensor) -> Tensor:
-        """Loss of each example, ``[B]``; targets are gains between 0 and 1."""
-        return (logits_B1[:, 0].float().sigmoid() - targets_B.float()).square()
+        """Measure the loss of each example.
+
+        Parameters
+        ----------
+        logits_B1
+            Logits, ``[B, 1]``, or ``[K, B, 1]`` where a head drew several dropout masks: the loss of an example is then
+            the mean over its samples.
+        targets_B
+            Gains between 0 and 1.
+
+        Returns
+        -------
+        Tensor
+            ``[B]``, float32.
+        """
+        loss_B = (logits_B1[..., 0].float().sigmoid() - targets_B.float()).square()
+        return loss_B if loss_B.ndim == 1 else loss_B.mean(dim=0)

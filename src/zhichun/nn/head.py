@@ -1,8 +1,9 @@
 """The classification head (docs/method.md): dropout, linear, tanh, dropout, classes.
 
-Legend: ``B`` pairs, ``F`` features, ``C`` outputs.
+Legend: ``B`` pairs, ``F`` features, ``C`` outputs, ``K`` dropout samples.
 """
 
+import torch
 from torch import Tensor, nn
 
 
@@ -19,9 +20,13 @@ class Head(nn.Sequential):
         Classes, or 1 for a regressor.
     dropout
         Dropout before each linear layer.
+    samples
+        In training, passes with masks of their own, ``K``: multi-sample dropout (Inoue, 2019). A pair's loss is the
+        mean over its samples, as there, not the loss of their mean: through the last layer that would be one mask with
+        less noise. ``None`` is one pass.
     """
 
-    def __init__(self, features: int, hidden: int, outputs: int, dropout: float) -> None:
+    def __init__(self, features: int, hidden: int, outputs: int, dropout: float, samples: int | None = None) -> None:
         super().__init__(
             nn.Dropout(dropout),
             nn.Linear(features, hidden),
@@ -29,8 +34,14 @@ class Head(nn.Sequential):
             nn.Dropout(dropout),
             nn.Linear(hidden, outputs),
         )
+        self.samples = samples
 
     def forward(self, features_BF: Tensor) -> Tensor:
-        """Logits in float32, ``[B, C]``."""
+        """Logits in float32, ``[B, C]``; in training with several samples ``[K, B, C]``."""
+        if self.samples is not None and self.training:
+            return torch.stack([self._once(features_BF) for _ in range(self.samples)])
+        return self._once(features_BF)
+
+    def _once(self, features_BF: Tensor) -> Tensor:
         logits_BC: Tensor = super().forward(features_BF)  # type: ignore[no-untyped-call]
         return logits_BC.float()
