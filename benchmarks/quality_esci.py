@@ -36,7 +36,7 @@ from zhichun.data.prepare import prepare
 from zhichun.evaluation import evaluate
 from zhichun.files import replacing, write_json
 from zhichun.recipe import Recipe
-from zhichun.recipes.kdd2022 import task2
+from zhichun.recipes.kdd2022 import baseline
 from zhichun.scoring.pair_tables import append_columns
 from zhichun.tasks import TASKS
 from zhichun.training import make_featurizer, split, train
@@ -157,7 +157,7 @@ def main() -> None:
     if not data.is_dir():
         prepare(arguments.data, data)
     chosen = ["model.max_length=96", "train.epochs=2", "train.learning_rate=1e-4"]
-    recipe = task2().with_settings([f"model.encoder={arguments.encoder}", *chosen, *arguments.set])
+    recipe = baseline().with_settings([f"model.encoder={arguments.encoder}", *chosen, *arguments.set])
     comparison = Comparison.of(recipe, data)
     systems = list(SYSTEMS)[: 3 if arguments.text_only else 2]
     outcomes: dict[str, list[Path]] = {system: [] for system in systems}

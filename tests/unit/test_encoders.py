@@ -54,6 +54,7 @@ CONFIGS = {
     ),
 }
 WEIGHTS = "model.safetensors"
+OWN_SHAPE = "model.tiny=TinyEncoder"
 
 
 def word_piece() -> PreTrainedTokenizerFast:
@@ -94,13 +95,15 @@ def rewrite(folder: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_an_encoder_by_path_is_trained_and_then_scores_without_it(name, encoders, tiny_recipe, tiny_dataset, tmp_path):
     source = shutil.copytree(encoders / name, tmp_path / name)
-    recipe = tiny_recipe.with_settings([f"model.encoder={source}", "train.batch_size=1000", "train.warmup=0.0"])
+    recipe = tiny_recipe.with_settings(
+        [f"model.encoder={source}", OWN_SHAPE, "train.batch_size=1000", "train.warmup=0.0"]
+    )
     start = load_encoder(str(source)).state_dict()
     run = train(recipe, tiny_dataset, tmp_path / "run")
     assert [record["step"] for record in run.records()] == [1, 1]  # one step, one evaluation
     shutil.rmtree(source)
     scorer = Scorer.load(run.path)
-    trained = scorer.trained.model.encoder.state_dict()
+    trained = scorer.engine.model.encoder.state_dict()
     assert start.keys() == trained.keys()
     assert all(not torch.equal(start[key], trained[key]) for key in start if key.endswith("weight"))
     predicted = scorer.score("red shoes", [{"product_title": "red running shoes"}, {"product_title": "usb cable"}])
@@ -143,7 +146,7 @@ def test_it_knows_how_many_tokens_it_reads(name, room, encoders):
 
 
 def test_more_tokens_than_it_reads_are_refused(encoders, tiny_recipe, tiny_dataset, tmp_path):
-    recipe = tiny_recipe.with_settings([f"model.encoder={encoders / 'xlm-roberta'}", "model.max_length=65"])
+    recipe = tiny_recipe.with_settings([f"model.encoder={encoders / 'xlm-roberta'}", OWN_SHAPE, "model.max_length=65"])
     with pytest.raises(UserError, match=r"reads 64 tokens at most\.\nUse --set model\.max_length=64"):
         train(recipe, tiny_dataset, tmp_path / "run")
     train(recipe.with_settings(["model.max_length=16"]), tiny_dataset, tmp_path / "run")  # nothing stands in the way
@@ -177,3 +180,34 @@ def test_an_encoder_without_tokenizer_is_named(left, bert):
         (bert / "tokenizer.json").write_text('{"version": "1.0"}')
     with pytest.raises(UserError, match=rf"'{bert}'(.|\n)*tokenizer\.json"):
         load_tokenizer(str(bert))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_it_reads_token_vectors_as_it_reads_tokens(name, encoders):
+    encoder = load_encoder(str(encoders / name))
+    ids = torch.tensor([[2, 7, 8, 3, 9, 3], [2, 9, 3, 0, 0, 0]])
+    ids[1, 3:] = encoder.model.config.pad_token_id
+    mask, types = (ids != encoder.model.config.pad_token_id).long(), torch.tensor([[0, 0, 0, 0, 1, 1]] * 2)
+    expected = encoder(ids, mask, types)
+    found = encoder(ids, mask, types, encoder.look_up(ids))
+    assert torch.allclose(found[mask.bool()], expected[mask.bool()], atol=1e-6)
+    moved = encoder(ids, mask, types, encoder.look_up(ids) + torch.randn(encoder.hidden))
+    assert not torch.allclose(moved[:, 0], expected[:, 0], atol=1e-3)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_fgm_and_r_drop_find_a_worse_view_on_it(name, precision, encoders, tiny_recipe, tiny_dataset, tmp_path):
+    methods = [
+        'objective.second_view={"kind": "FGM", "epsilon": 5.0}',
+        "objective.rdrop=RDrop",
+        "objective.ema=EMA",
+        "train.activation_checkpointing=layers",
+    ]
+    one_step = ["train.batch_size=1000", "train.warmup=0.0", f"train.precision={precision}"]
+    encoder = [f"model.encoder={encoders / name}", "model.tiny=TinyEncoder"]
+    recipe = tiny_recipe.with_settings([*encoder, *methods, *one_step])
+    run = train(recipe, tiny_dataset, tmp_path / "run")
+    parts = next(run.records())["parts"]
+    assert parts["second_view"] > parts["loss"] + 0.01
+    assert parts["rdrop"] > 0

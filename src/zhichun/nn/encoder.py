@@ -2,22 +2,27 @@
 
 This is the only module that imports transformers' model classes.
 
-Legend: ``B`` pairs, ``T`` tokens, ``D`` hidden size.
+Legend: ``B`` pairs, ``T`` tokens, ``D`` hidden size, ``V`` pieces.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig, XLMRobertaConfig
+from transformers.utils import logging
 
 from zhichun.errors import UserError
 from zhichun.text.tokenizer import PairTokenizer
 
 TINY = "tiny"
+ENCODER_FOLDER = "encoder"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,18 +84,42 @@ class Encoder(nn.Module):
         # XLM-R and its kin count positions from the row after the padding's.
         return room if room is None or padding is None else room - padding - 1
 
-    def forward(self, input_ids_BT: Tensor, attention_mask_BT: Tensor, token_type_ids_BT: Tensor | None) -> Tensor:
+    @property
+    def table(self) -> Tensor:
+        """The word embeddings, ``[V, D]``, whatever the architecture calls them."""
+        weight: Tensor = self.model.get_input_embeddings().weight
+        return weight
+
+    def look_up(self, input_ids_BT: Tensor) -> Tensor:
+        """Look the tokens' vectors up in the table, before positions and types, ``[B, T, D]``."""
+        vectors_BTD: Tensor = self.model.get_input_embeddings()(input_ids_BT)
+        return vectors_BTD
+
+    def forward(
+        self,
+        input_ids_BT: Tensor,
+        attention_mask_BT: Tensor,
+        token_type_ids_BT: Tensor | None,
+        vectors_BTD: Tensor | None = None,
+    ) -> Tensor:
         """Encode pairs.
+
+        Parameters
+        ----------
+        input_ids_BT, attention_mask_BT, token_type_ids_BT
+            The tokens; padding stands at the end.
+        vectors_BTD
+            What `look_up` gives for them, or something near; looked up where not given.
 
         Returns
         -------
         Tensor
             The vectors of all tokens, ``[B, T, D]``; the first one stands for the pair.
         """
-        types = {"token_type_ids": token_type_ids_BT} if self.reads_types and token_type_ids_BT is not None else {}
-        hidden_BTD: Tensor = self.model(
-            input_ids=input_ids_BT, attention_mask=attention_mask_BT, **types
-        ).last_hidden_state
+        read = {"input_ids": input_ids_BT} if vectors_BTD is None else {"inputs_embeds": vectors_BTD}
+        if self.reads_types and token_type_ids_BT is not None:
+            read["token_type_ids"] = token_type_ids_BT
+        hidden_BTD: Tensor = self.model(attention_mask=attention_mask_BT, **read).last_hidden_state
         return hidden_BTD
 
 
@@ -129,14 +158,50 @@ def load_encoder(name: str) -> Encoder:
         When it does not exist, has no weights, or lacks some of them.
     """
     remedy = "Give the name of a transformers encoder that is cached or can be fetched, or a folder that holds one."
+    name = place_of(name)
     try:
-        model, info = AutoModel.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
+        with _quietly():
+            model, info = AutoModel.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
     except Exception as error:  # what is raised depends on the file that is missing or cut off
         raise UserError(f"the encoder {name!r} cannot be loaded ({_first_line(error)}).", remedy=remedy) from error
     missing = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
     if missing:
         raise UserError(f"the encoder {name!r} lacks weights, {missing[0]} among {len(missing)}.", remedy=remedy)
     return Encoder(model)
+
+
+def place_of(name: str) -> str:
+    """Find the encoder in the run folder of a pre-training; any other name or path is given back as it is.
+
+    Raises
+    ------
+    UserError
+        When a run folder holds no encoder.
+    """
+    folder = Path(name)
+    if not (folder / "recipe.json").is_file():
+        return name
+    if (folder / ENCODER_FOLDER / "config.json").is_file():
+        return str(folder / ENCODER_FOLDER)
+    raise UserError(
+        "the run holds no encoder.",
+        file=folder,
+        remedy="Name a finished run of `zhichun pretrain`; one that was killed goes on with --resume.",
+    )
+
+
+def save_encoder(encoder: Encoder, folder: Path) -> None:
+    """Write ``config.json`` and ``model.safetensors`` as `AutoModel` reads them, without a pooling layer.
+
+    Raises
+    ------
+    SafetensorError
+        When the weights cannot be written.
+    """
+    encoder.model.config.architectures = [type(encoder.model).__name__]
+    encoder.model.config.save_pretrained(folder)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.model.state_dict().items()}
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def load_encoder_config(folder: Path) -> PretrainedConfig:
@@ -153,6 +218,7 @@ def load_tokenizer(name: str) -> PairTokenizer:
         When there is none, or only a slow one, or one without a vocabulary.
     """
     remedy = "Give a name that is cached or can be fetched, or a folder that holds a tokenizer.json."
+    name = place_of(name)
     try:
         loaded = AutoTokenizer.from_pretrained(name)
         tokenizer: Tokenizer = loaded.backend_tokenizer
@@ -164,6 +230,20 @@ def load_tokenizer(name: str) -> PairTokenizer:
     if len(set(loaded.get_vocab()) - set(loaded.all_special_tokens)) < 2:
         raise UserError(f"the tokenizer of {name!r} has no vocabulary.", remedy=remedy)
     return PairTokenizer(tokenizer)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep transformers from reporting weights as missing that are not wanted, or are asked for in our own words."""
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()
 
 
 def _first_line(error: Exception) -> str:

@@ -116,7 +116,8 @@ class TrainedModel:
         )
         task = TASKS[config["task"]]
         encoder = new_encoder(load_encoder_config(folder / "encoder"))
-        model = RelevanceModel(settings, encoder, VocabularySizes(**config["sizes"]), task.outputs)
+        sizes = VocabularySizes(**config["sizes"])
+        model = RelevanceModel(settings, encoder, sizes, task.outputs, featurizer.tokenizer.layout)
         try:
             model.load_state_dict(read_weights(folder / WEIGHTS))
         except RuntimeError as error:

@@ -3,37 +3,32 @@
 ``h = [CLS] ⊕ country ⊕ brand ⊕ color ⊕ trigrams of the query ⊕ of title, brand, color and bullets ⊕ of the
 description``, then the head.
 
-Legend: ``B`` pairs, ``C`` outputs, ``D`` hidden size, ``F`` features.
+Legend: ``B`` pairs, ``T`` tokens, ``C`` outputs, ``D`` hidden size, ``F`` features.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from zhichun.errors import UserError
-from zhichun.nn.encoder import TINY, Encoder, TinyEncoder
+from zhichun.nn.encoder import Encoder
+from zhichun.nn.encoder_settings import EncoderSettings
+from zhichun.nn.field_pooling import FieldPooling
 from zhichun.nn.head import Head
 from zhichun.nn.id_embeddings import IdEmbeddings
 from zhichun.nn.ngram_unit import NgramUnit
-from zhichun.text.document import COUNTRIES, FIELDS, check_fields
+from zhichun.text.document import COUNTRIES
+from zhichun.text.tokenizer import PairLayout
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelSettings:
-    """What the model consists of.
+class ModelSettings(EncoderSettings):
+    """What the model consists of: the encoder, and what stands beside it.
 
     Parameters
     ----------
-    encoder
-        A transformers encoder by hub name or path (`microsoft/infoxlm-large`), or `tiny`: one from nothing.
-    tiny
-        Shape of the tiny encoder; without effect for a named one.
-    max_length
-        Tokens a pair is cut to, the longer of query and product first.
-    fields
-        The product's fields in the order in which the encoder reads them.
     trigrams
         Size of a trigram's vector in the semantic unit; null is off.
     trigram_start
@@ -47,26 +42,32 @@ class ModelSettings:
         Size of the color embedding; null is off.
     dropout
         Dropout of the head.
+    dropout_samples
+        Dropout masks that the head draws for each pair in training, whose loss is the mean over them; null is one.
+    pooling
+        `first`: [CLS] stands for the pair; `fields`: beside it the means over the tokens of the query and of each of
+        the product's fields.
     """
 
-    encoder: str = TINY
-    tiny: TinyEncoder = field(default_factory=TinyEncoder)
-    max_length: int = 256
-    fields: tuple[str, ...] = FIELDS
     trigrams: int | None = 64
     trigram_start: Literal["random", "word2vec", "word2vec frozen"] = "random"
     country: int | None = 8
     brand: int | None = 128
     color: int | None = 128
     dropout: float = 0.1
+    dropout_samples: int | None = None
+    pooling: Literal["first", "fields"] = "first"
 
     def __post_init__(self) -> None:
-        check_fields(self.fields)
-        if self.max_length < 8:
-            raise UserError(f"model.max_length={self.max_length} leaves no room for a pair; give 8 or more.")
+        super().__post_init__()
         for name in ("trigrams", "country", "brand", "color"):
             if (size := getattr(self, name)) is not None and size < 1:
                 raise UserError(f"model.{name}={size} is no size.", remedy=f"Switch it off with model.{name}=null.")
+        if self.dropout_samples is not None and self.dropout_samples < 2:
+            raise UserError(
+                f"model.dropout_samples={self.dropout_samples} draws no more masks than without it.",
+                remedy="Give 2 or more, or model.dropout_samples=null, which is off.",
+            )
         if self.trigrams is None and self.trigram_start != "random":
             raise UserError(
                 f"model.trigram_start={self.trigram_start!r} has no effect while model.trigrams=null.",
@@ -96,9 +97,13 @@ class RelevanceModel(nn.Module):
         Sizes of the vocabularies.
     outputs
         Outputs of the head, ``C``.
+    layout
+        Special tokens of a pair, which pooling by fields finds the fields by.
     """
 
-    def __init__(self, settings: ModelSettings, encoder: Encoder, sizes: VocabularySizes, outputs: int) -> None:
+    def __init__(
+        self, settings: ModelSettings, encoder: Encoder, sizes: VocabularySizes, outputs: int, layout: PairLayout
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         rows = {"country": len(COUNTRIES), "brand": sizes.brands, "color": sizes.colors}
@@ -108,25 +113,45 @@ class RelevanceModel(nn.Module):
         self.ngrams = (
             NgramUnit(sizes.trigrams, settings.trigrams, frozen=frozen) if settings.trigrams is not None else None
         )
-        features = encoder.hidden + sum(part.size for part in (self.ids, self.ngrams) if part is not None)
-        self.head = Head(features, encoder.hidden, outputs, settings.dropout)
+        self.pooling = (
+            FieldPooling(layout, len(settings.fields), encoder.hidden) if settings.pooling == "fields" else None
+        )
+        parts = (self.pooling, self.ids, self.ngrams)
+        features = encoder.hidden + sum(part.size for part in parts if part is not None)
+        self.head = Head(features, encoder.hidden, outputs, settings.dropout, settings.dropout_samples)
         self.outputs = outputs
 
-    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+    def features(self, batch: dict[str, Tensor], vectors_BTD: Tensor | None = None) -> Tensor:
+        """Put what the head reads of each pair side by side, ``[B, F]``; [CLS] is the first ``encoder.hidden`` of it.
+
+        Parameters
+        ----------
+        batch
+            As for `forward`.
+        vectors_BTD
+            As for `forward`.
+        """
+        hidden_BTD = self.encoder(batch["input_ids"], batch["attention_mask"], batch.get("token_type_ids"), vectors_BTD)
+        features = [hidden_BTD[:, 0]]
+        if self.pooling is not None:
+            features.append(self.pooling(hidden_BTD, batch))
+        features += [part(batch) for part in (self.ids, self.ngrams) if part is not None]
+        return torch.cat(features, dim=1)
+
+    def forward(self, batch: dict[str, Tensor], vectors_BTD: Tensor | None = None) -> Tensor:
         """Score the pairs of a batch.
 
         Parameters
         ----------
         batch
             The arrays of `text.pairs.Pairs.collate` as tensors.
+        vectors_BTD
+            Token vectors to read in place of those of ``input_ids``: what a method moves.
 
         Returns
         -------
         Tensor
-            Logits in float32, ``[B, C]``.
+            Logits in float32, ``[B, C]``; in training with several dropout samples ``[K, B, C]``.
         """
-        hidden_BTD = self.encoder(batch["input_ids"], batch["attention_mask"], batch.get("token_type_ids"))
-        features = [hidden_BTD[:, 0]]
-        features += [part(batch) for part in (self.ids, self.ngrams) if part is not None]
-        logits_BC: Tensor = self.head(torch.cat(features, dim=1))
+        logits_BC: Tensor = self.head(self.features(batch, vectors_BTD))
         return logits_BC
