@@ -20,7 +20,9 @@ os.environ["ACCELERATE_USE_CPU"] = "true"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 if TYPE_CHECKING:
+    from zhichun.data.catalogue_store import CatalogueTexts
     from zhichun.recipe import Recipe
+    from zhichun.text.reader import TextReader
 
 TOKENIZER = Path(__file__).parent / "golden" / "tokenizer.json"
 
@@ -44,6 +46,32 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def catalogue(tiny_dataset: Path) -> CatalogueTexts:
+    """The catalogue of the tiny dataset, with the queries of its training pairs."""
+    import numpy as np
+
+    from zhichun import schema
+    from zhichun.data.catalogue_store import CatalogueTexts
+    from zhichun.data.dataset import Dataset
+    from zhichun.text.vocabulary import Vocabulary
+
+    dataset = Dataset.open(tiny_dataset)
+    brands, colors = (Vocabulary.load(tiny_dataset / "vocabulary" / f"{name}.parquet") for name in ("brands", "colors"))
+    judged = np.flatnonzero(dataset.column(schema.SPLIT) == schema.TRAIN)
+    return CatalogueTexts.open(dataset, brands, colors, judged)
+
+
+@pytest.fixture(scope="session")
+def reader() -> TextReader:
+    """What turns texts into arrays, with the golden tokenizer of 500 pieces; it reads 48 tokens at once."""
+    from zhichun.text.document import FIELDS
+    from zhichun.text.reader import TextReader
+    from zhichun.text.tokenizer import PairTokenizer
+
+    return TextReader(PairTokenizer.load(TOKENIZER.parent), FIELDS, max_length=48)
+
+
+@pytest.fixture(scope="session")
 def tiny_recipe() -> Recipe:
     """The recipe `tiny`, shrunk: two layers of 32, one epoch, every part on."""
     from zhichun.nn.encoder import TinyEncoder
@@ -62,6 +90,17 @@ def tiny_run(tiny_dataset: Path, tiny_recipe: Recipe, tmp_path_factory: pytest.T
     from zhichun.training import train
 
     return train(tiny_recipe, tiny_dataset, tmp_path_factory.mktemp("run") / "run").path
+
+
+@pytest.fixture(scope="session")
+def tiny_export(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An export of the finished run in every format; read only."""
+    for library in ("onnxruntime", "onnxscript", "openvino", "nncf"):
+        pytest.importorskip(library)
+    from zhichun.export import export
+    from zhichun.scoring.export_folder import FORMATS
+
+    return export(tiny_run, list(FORMATS), out=tmp_path_factory.mktemp("export") / "export", shown=False)
 
 
 @pytest.fixture(scope="session")

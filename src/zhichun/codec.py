@@ -4,9 +4,10 @@ Where a field may hold one of several dataclasses (a loss, a method), its JSON n
 """
 
 import dataclasses
+import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from zhichun.errors import UserError, suggest
@@ -106,3 +107,79 @@ def _decode_dataclass(kinds: dict[str, Any], value: Any, path: str) -> Any:
             raise UserError(f"there is no setting {inner!r}.", remedy=suggest(inner, known))
         arguments[name] = _decode(hints[name], item, inner)
     return cls(**arguments)
+
+
+def assigned(settings: Any, assignments: Sequence[str]) -> dict[str, Any]:
+    """Encode settings and change them as ``--set KEY=VALUE`` says, in order.
+
+    Parameters
+    ----------
+    settings
+        A dataclass.
+    assignments
+        The value is JSON where it can be, and text otherwise.
+
+    Returns
+    -------
+    dict
+        What `decode` takes; nothing in it has been checked together yet.
+
+    Raises
+    ------
+    UserError
+        For a misspelt key, answered with the nearest right one.
+    """
+    value: dict[str, Any] = encode(settings)
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals:
+            raise UserError(f"--set {assignment!r} has no value.", remedy="Write --set KEY=VALUE.")
+        _assign(type(settings), value, key.strip(), _parse(text))
+    return value
+
+
+def _assign(cls: Any, value: dict[str, Any], key: str, item: Any) -> None:
+    *outer, last = key.split(".")
+    for place, name in enumerate(outer):
+        _require(value, name, outer[:place])
+        kinds = _kinds(typing.get_type_hints(cls)[name])
+        inner = value[name] = _filled(kinds, value[name])
+        if not isinstance(inner, dict):
+            found = ".".join(outer[: place + 1])
+            raise UserError(f"{found} is {inner!r} and has no setting {last!r}.", remedy="Set it as a whole.")
+        cls, value = kinds[inner["kind"]], inner
+    _require(value, last, outer)
+    value[last] = item
+
+
+def _kinds(hint: Any) -> dict[str, Any]:
+    """List the dataclasses that a field may hold, by name."""
+    return _by_name([choice for choice in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(choice)])
+
+
+def _filled(kinds: Mapping[str, Any], value: Any) -> Any:
+    """Give a kind that was named, alone or with some of its settings, the defaults of the others."""
+    given = {"kind": value} if isinstance(value, str) else value
+    if not isinstance(given, dict) or given.get("kind") not in kinds:
+        return value
+    defaults = {
+        field.name: encode(field.default_factory() if callable(field.default_factory) else field.default)
+        for field in dataclasses.fields(kinds[given["kind"]])
+        if field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+    }
+    return {"kind": given["kind"], **defaults, **given}
+
+
+def _require(value: Any, name: str, outer: list[str]) -> None:
+    """Refuse a name that these settings do not have, with the whole key of the nearest that they have."""
+    if not isinstance(value, dict) or name not in value:
+        known = [".".join([*outer, known]) for known in value if known != "kind"] if isinstance(value, dict) else []
+        key = ".".join([*outer, name])
+        raise UserError(f"there is no setting {key!r}.", remedy=suggest(key, known))
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text

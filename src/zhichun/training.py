@@ -1,12 +1,10 @@
 """From a recipe and a dataset folder to a run folder."""
 
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -15,16 +13,17 @@ from accelerate.utils import gather_object
 from torch import nn
 
 from zhichun import schema
-from zhichun.console import Bar, Stages
+from zhichun.console import Bar, Stages, stderr
+from zhichun.data.catalogue_tokenizer import catalogue_tokenizer
 from zhichun.data.dataset import Dataset
 from zhichun.data.feature_store import open_pairs
-from zhichun.data.folds import BUCKETS, VALIDATION_BUCKET
 from zhichun.errors import UserError
 from zhichun.figures import measure
 from zhichun.files import replacing
-from zhichun.nn.encoder import TINY, TinyEncoder, load_encoder, load_tokenizer, new_encoder, tiny_config
-from zhichun.nn.matching_start import start_matching
+from zhichun.nn.encoder import TINY, load_tokenizer
+from zhichun.nn.encoder_settings import EncoderSettings, start_encoder
 from zhichun.nn.model_folder import TrainedModel, vocabulary_sizes
+from zhichun.nn.pretrained_folder import PretrainedTables
 from zhichun.nn.relevance_model import ModelSettings, RelevanceModel
 from zhichun.objectives import FineTuning
 from zhichun.recipe import Recipe
@@ -38,7 +37,6 @@ from zhichun.text.ngrams import TrigramVocabulary
 from zhichun.text.pairs import Pairs
 from zhichun.text.tokenizer import PairTokenizer
 from zhichun.text.trigram_vectors import TrigramVectors
-from zhichun.text.unigram import train_unigram
 from zhichun.text.vocabulary import Vocabulary
 from zhichun.train.batches import BatchPlan
 from zhichun.train.collate import JudgedBatches
@@ -47,7 +45,7 @@ from zhichun.train.run_folder import RunFolder
 from zhichun.train.settings import TrainSettings
 
 
-def train(recipe: Recipe, data: Path, out: Path, *, resume: bool = False) -> RunFolder:
+def train(recipe: Recipe, data: Path, out: Path, *, resume: bool = False, title: str = "train") -> RunFolder:
     """Train a recipe on a dataset folder.
 
     Under `accelerate launch` every process calls this; the first one writes.
@@ -62,11 +60,14 @@ def train(recipe: Recipe, data: Path, out: Path, *, resume: bool = False) -> Run
         Run folder to make.
     resume
         Go on with the run that is there; where there is none yet, start it.
+    title
+        What the progress is called.
 
     Returns
     -------
     RunFolder
-        With ``model/`` (the best weights) and ``predictions.parquet`` (what they say of the held-out queries).
+        With ``model/`` (the best weights) and ``predictions.parquet`` (what they say of the held-out queries); where
+        the weights were averaged, with ``raw.safetensors`` (those that the optimiser left) too.
 
     Raises
     ------
@@ -78,7 +79,8 @@ def train(recipe: Recipe, data: Path, out: Path, *, resume: bool = False) -> Run
     dataset, run = Dataset.open(data), RunFolder(out)
     with accelerator.main_process_first():
         if accelerator.is_main_process:
-            run = RunFolder.create(out, recipe.to_json(), data, resume=resume)
+            inputs = _soft_label_tables(recipe, dataset)
+            run = RunFolder.create(out, recipe.to_json(), data, resume=resume, inputs=inputs)
         stages = Stages(shown=accelerator.is_main_process)
         featurizer = make_featurizer(recipe.model, dataset)
         vectors = trigram_vectors(recipe.model, featurizer, dataset)
@@ -99,8 +101,10 @@ def train(recipe: Recipe, data: Path, out: Path, *, resume: bool = False) -> Run
     torch.manual_seed(recipe.train.seed)
     objective = FineTuning(build_model(recipe.model, featurizer, task, vectors), recipe.objective)
     held_out = HeldOut(accelerator, objective, dataset, pairs, validation, task)
-    with Bar("train", "pairs", shown=accelerator.is_main_process) as bar:
+    with Bar(title, "pairs", shown=accelerator.is_main_process) as bar:
         progress = Loop(accelerator, batches, held_out.figures, recipe.train, run, bar).fit(objective)
+    if accelerator.is_main_process and objective.shipped is not objective.model:
+        run.write_raw(objective.model.state_dict())
     objective.shipped.load_state_dict(run.checkpoints.best(progress.best_step))
     logits_PC = held_out.logits(objective.shipped)
     if accelerator.is_main_process:
@@ -127,10 +131,7 @@ def split(dataset: Dataset, settings: TrainSettings) -> tuple[Rows, Rows]:
         When either is empty.
     """
     in_training = dataset.column(schema.SPLIT) == schema.TRAIN
-    if settings.validation_fold is None:
-        held_out = dataset.buckets(BUCKETS) == VALIDATION_BUCKET
-    else:
-        held_out = dataset.column(schema.FOLD) == settings.validation_fold
+    held_out = dataset.held_out(settings.validation_fold)
     training = np.flatnonzero(in_training & ~held_out)
     validation = np.flatnonzero(in_training & held_out & (dataset.column(schema.ORIGIN) == schema.JUDGED))
     for rows, what in ((training, "to train on"), (validation, "to validate on")):
@@ -145,14 +146,33 @@ def split(dataset: Dataset, settings: TrainSettings) -> tuple[Rows, Rows]:
 
 def judged_batches(recipe: Recipe, dataset: Dataset, pairs: Pairs, rows: Rows) -> JudgedBatches:
     """Lay out the steps that read these rows of the examples, with the task's targets and the sample weights."""
-    settings = recipe.train
+    settings, task = recipe.train, TASKS[recipe.task]
+    targets = task.targets(dataset.labels[rows])
+    if settings.soft_labels is not None:
+        targets = settings.soft_labels.mix(dataset, rows, task, targets)
     return JudgedBatches(
         plan=BatchPlan(pairs.lengths[rows], settings.batch_size, settings.micro_batch_tokens, settings.seed),
         pairs=pairs,
         rows=rows,
-        targets=TASKS[recipe.task].targets(dataset.labels[rows]),
+        targets=targets,
         weights=dataset.column(schema.WEIGHT)[rows].astype(np.float32),
     )
+
+
+def _soft_label_tables(recipe: Recipe, dataset: Dataset) -> list[Path]:
+    """Find the tables of soft labels, and say of which of them a model was trained on what it predicts."""
+    soft = recipe.train.soft_labels
+    if soft is None:
+        return []
+    for path, count in soft.seen(dataset).items():
+        stderr.print(
+            f"{path}: the run that made it was trained on {count:,} of these pairs and is too sure of them. Runs of "
+            "folds that did not see them teach better, unless it is a larger model.",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+    return soft.tables()
 
 
 @dataclass(frozen=True)
@@ -188,12 +208,18 @@ class HeldOut:
         return {"loss": loss, **{name: measured[name] for name in names if name in measured}}
 
 
+def open_tokenizer(settings: EncoderSettings, dataset: Dataset) -> PairTokenizer:
+    """Open the encoder's tokenizer; the tiny one's is trained on the catalogue once."""
+    if settings.encoder == TINY:
+        return catalogue_tokenizer(dataset, settings.tiny.pieces)
+    return load_tokenizer(settings.encoder)
+
+
 def make_featurizer(settings: ModelSettings, dataset: Dataset) -> Featurizer:
     """Put the tokenizer and the vocabularies that a model asks for together."""
     vocabulary = dataset.folder / "vocabulary"
-    tokenizer = _catalogue_tokenizer(settings.tiny, dataset) if settings.encoder == TINY else None
     return Featurizer(
-        tokenizer=tokenizer or load_tokenizer(settings.encoder),
+        tokenizer=open_tokenizer(settings, dataset),
         fields=settings.fields,
         trigrams=None if settings.trigrams is None else TrigramVocabulary.load(vocabulary / "trigrams.parquet"),
         brands=None if settings.brand is None else Vocabulary.load(vocabulary / "brands.parquet"),
@@ -233,49 +259,13 @@ def build_model(
         From `trigram_vectors`, for a semantic unit that does not start at random.
     """
     assert (vectors is None) == (settings.trigram_start == "random")
-    if settings.encoder == TINY:
-        encoder = new_encoder(tiny_config(settings.tiny, featurizer.tokenizer, settings.max_length))
-        if settings.tiny.matching_layers is not None:
-            start_matching(encoder, settings.tiny.matching_layers)
-    else:
-        encoder = load_encoder(settings.encoder)
-        if encoder.room is not None and settings.max_length > encoder.room:
-            raise UserError(
-                f"the encoder {settings.encoder!r} reads {encoder.room} tokens at most.",
-                remedy=f"Use --set model.max_length={encoder.room}.",
-            )
-    model = RelevanceModel(settings, encoder, vocabulary_sizes(featurizer), task.outputs)
+    encoder = start_encoder(settings, featurizer.tokenizer)
+    layout = featurizer.tokenizer.layout
+    model = RelevanceModel(settings, encoder, vocabulary_sizes(featurizer), task.outputs, layout)
+    tables = PretrainedTables.beside(settings.encoder)
+    if tables is not None and model.ids is not None:
+        tables.start(model.ids, {"brand": featurizer.brands, "color": featurizer.colors})
     if vectors is not None:
         assert model.ngrams is not None
         model.ngrams.start_from(torch.from_numpy(vectors.table()))
     return model
-
-
-def _catalogue_tokenizer(shape: TinyEncoder, dataset: Dataset) -> PairTokenizer:
-    """Train the tiny encoder's tokenizer on the catalogue, once for each dataset and size."""
-    path = dataset.folder / "tokenizers" / f"unigram-{shape.pieces}" / "tokenizer.json"
-    if not path.is_file():
-        try:
-            tokenizer = train_unigram(_catalogue_texts(dataset), shape.pieces)
-        except Exception as error:  # the library raises nothing narrower when the pieces cannot cover all characters
-            raise UserError(
-                f"no tokenizer of {shape.pieces} pieces can be trained on this catalogue ({error}).",
-                file=dataset.folder,
-                remedy="Raise model.tiny.pieces.",
-            ) from error
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"partial-{os.getpid()}.json")  # runs that start at once may all come here
-        tokenizer.save(str(partial))
-        partial.replace(path)
-    return PairTokenizer.load(path.parent)
-
-
-def _catalogue_texts(dataset: Dataset, most: int = 400_000) -> Iterator[str]:
-    """Give the training queries and the products' texts, at most ``most`` of each in an even draw."""
-    in_training = dataset.query_row[dataset.column(schema.SPLIT) == schema.TRAIN]
-    queries: npt.NDArray[np.int32] = np.unique(in_training)
-    yield from dataset.queries.take(pa.array(queries[:: 1 + len(queries) // most])).to_pylist()
-    every = 1 + dataset.product_count // most
-    for batch in dataset.product_batches():
-        for name in schema.TEXT_COLUMNS:
-            yield from (text for text in batch.column(name)[::every].to_pylist() if text)

@@ -15,10 +15,18 @@ from worker import begin, fit, gradients
 from zhichun.train.run_folder import RunFolder
 from zhichun.training import train
 
+# Those of the paper's methods that do not depend on how a step is cut.
+METHODS = (
+    'objective.second_view={"kind": "FGM", "at": "output"}',
+    "objective.rdrop=RDrop",
+    'objective.ema={"kind": "EMA", "decay": 0.5}',
+)
+
 
 @pytest.fixture(scope="module")
 def recipe(tiny_recipe):
-    return tiny_recipe.with_settings(["train.epochs=2", "model.dropout=0.0", "train.micro_batch_tokens=400"])
+    settings = ["train.epochs=2", "model.dropout=0.0", "train.micro_batch_tokens=400"]
+    return tiny_recipe.with_settings([*settings, *METHODS])
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ the weights of every process. `begin` and `fit` serve the contract test in its o
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,31 @@ from zhichun.data.feature_store import open_pairs
 from zhichun.objectives import FineTuning
 from zhichun.recipe import Recipe
 from zhichun.tasks import TASKS
+from zhichun.train.batches import dropout_seed
 from zhichun.train.collate import JudgedBatches
 from zhichun.train.loop import Batches, Loop
 from zhichun.train.run_folder import RunFolder
 from zhichun.training import build_model, judged_batches, make_featurizer, split
+
+
+@dataclass(frozen=True)
+class Interrupted:
+    """Batches that end with an error at one step, as a run that is stopped does."""
+
+    batches: Batches
+    at: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.batches.steps_per_epoch
+
+    def size(self, step: int) -> int:
+        return self.batches.size(step)
+
+    def micro_batches(self, step: int, rank: int, processes: int) -> Iterator[Any]:
+        if step == self.at:
+            raise InterruptedError
+        return self.batches.micro_batches(step, rank, processes)
 
 
 def begin(recipe: Recipe, data: Path, steps: int = 1) -> tuple[FineTuning, JudgedBatches]:
@@ -53,12 +74,15 @@ def as_tensors(arrays: dict[str, Any]) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-def gradients(objective: FineTuning, micro_batches: Iterator[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    """Add up the gradients of one step's micro-batches."""
+def gradients(
+    objective: FineTuning, micro_batches: Iterator[dict[str, Any]], rank: int = 0, seed: int = 0
+) -> dict[str, torch.Tensor]:
+    """Add up the gradients of the first step's micro-batches, with the random numbers that the loop draws for them."""
     objective.zero_grad()
-    for arrays in micro_batches:
+    for index, arrays in enumerate(micro_batches):
+        torch.manual_seed(dropout_seed(seed, 0, index, rank))
         objective(as_tensors(arrays)).total.backward()
-    return {name: parameter.grad for name, parameter in objective.named_parameters()}
+    return {name: weight.grad for name, weight in objective.named_parameters() if weight.requires_grad}
 
 
 def main() -> None:

@@ -107,7 +107,7 @@ def test_every_change_that_counts_makes_features_of_its_own(dataset, featurizer)
 
 
 def test_a_build_that_ends_early_leaves_nothing_and_the_next_one_is_whole(dataset, featurizer, monkeypatch):
-    write, written = feature_store._write, []
+    write, written = feature_store.write_batches, []
 
     def interrupted(path, batches):
         written.append(path.name)
@@ -116,7 +116,7 @@ def test_a_build_that_ends_early_leaves_nothing_and_the_next_one_is_whole(datase
         write(path, batches)
 
     with monkeypatch.context() as patch:
-        patch.setattr(feature_store, "_write", interrupted)
+        patch.setattr(feature_store, "write_batches", interrupted)
         with pytest.raises(KeyboardInterrupt):
             open_pairs(dataset, featurizer, 32)
     assert written == ["queries.arrow", "products.arrow"]
@@ -135,14 +135,14 @@ def test_what_a_killed_build_left_does_not_hurt(dataset, featurizer, process):
 
 
 def test_two_processes_that_build_at_once_share_what_is_there_first(dataset, featurizer, monkeypatch):
-    write = feature_store._write
+    write = feature_store.write_batches
 
     def overtaken(path, batches):
         write(path, batches)
         if path.name == "products.arrow":
             shutil.copytree(path.parent, path.parent.with_name(feature_store._key(dataset, featurizer)))
 
-    monkeypatch.setattr(feature_store, "_write", overtaken)
+    monkeypatch.setattr(feature_store, "write_batches", overtaken)
     assert len(open_pairs(dataset, featurizer, 32)) == dataset.examples.num_rows
     assert stored(dataset) == [feature_store._key(dataset, featurizer)]
 
@@ -164,7 +164,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(dataset, featurizer, monkeypatch
     def full(path, batches):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(feature_store, "_write", full)
+    monkeypatch.setattr(feature_store, "write_batches", full)
     with pytest.raises(UserError, match=r"the features could not be written \(No space left on device\)"):
         open_pairs(dataset, featurizer, 32)
     assert stored(dataset) == []

@@ -5,10 +5,17 @@ import json
 import pytest
 
 from zhichun.errors import UserError
-from zhichun.losses import CrossEntropy, SquaredError
+from zhichun.losses import CrossEntropy, Focal, Poly1, SquaredError
+from zhichun.methods import FGM
 from zhichun.recipe import Recipe, describe, load_recipe
 
-PACKAGED = ["tiny", "kdd2022:task1", "kdd2022:task2", "kdd2022:task3"]
+PACKAGED = [
+    "tiny",
+    "kdd2022:baseline",
+    *(f"kdd2022:task{task}{reading}" for task in (1, 2, 3) for reading in ("", "_as_released")),
+    *(f"kdd2022:task1_member{member}" for member in range(1, 7)),
+    "distil:student",
+]
 
 
 @pytest.mark.parametrize("name", PACKAGED)
@@ -57,6 +64,24 @@ def test_set_gives_values_of_the_right_type(assignment, expected):
     assert type(changed) is type(expected)
 
 
+def test_a_loss_is_set_by_its_name_or_as_a_whole():
+    by_name = load_recipe("tiny").with_settings(["objective.loss=Focal"])
+    assert by_name.objective.loss == Focal(gamma=2.0)
+    whole = 'objective.loss={"kind":"Poly1","epsilon":2,"label_smoothing":0.1,"class_weights":[1,2,3,4]}'
+    loss = Poly1(epsilon=2.0, label_smoothing=0.1, class_weights=(1.0, 2.0, 3.0, 4.0))
+    assert load_recipe("tiny").with_settings([whole]).objective.loss == loss
+    smoothed = load_recipe("tiny").with_settings(["objective.loss.label_smoothing=0.2"])
+    assert smoothed.objective.loss == CrossEntropy(label_smoothing=0.2)
+
+
+def test_what_is_said_of_a_loss_includes_the_settings_that_all_have():
+    described = describe(load_recipe("tiny").with_settings(["objective.loss=GHMC"]))
+    rows = {key: (value, words) for key, value, words in described}
+    assert rows["objective.loss"][0] == "GHMC"
+    assert rows["objective.loss.bins"] == ("10", "Bins that norms from 0 to 1 are counted in.")
+    assert rows["objective.loss.label_smoothing"][1].startswith("Share of the target")
+
+
 def test_later_assignments_win_and_the_rest_stays():
     recipe = load_recipe("tiny")
     changed = recipe.with_settings(["train.epochs=3", "train.epochs=4"])
@@ -68,7 +93,7 @@ def test_a_loss_is_set_by_its_name_together_with_its_task():
     changed = load_recipe("tiny").with_settings(["task=gain", "objective.loss=SquaredError", "train.metric=ndcg"])
     assert changed.objective.loss == SquaredError()
     assert load_recipe("kdd2022:task1").objective.loss == SquaredError()
-    assert load_recipe("kdd2022:task3").objective.loss == CrossEntropy()
+    assert load_recipe("kdd2022:task3").objective.loss == Poly1()
 
 
 @pytest.mark.parametrize(
@@ -95,6 +120,17 @@ def test_a_loss_is_set_by_its_name_together_with_its_task():
         (["train.warmup=1.0"], "train.warmup=1.0 must be a share"),
         (["train.clip=0"], "train.clip=0.0 is no norm.\nSwitch it off with train.clip=null"),
         (["train.patience=0"], "train.patience=null is off"),
+        (
+            ["objective.loss.class_weights=[1,2,3]"],
+            "are 3 weights.\nGive one for each class of the task 'esci': E, S, C",
+        ),
+        (["task=substitute", "objective.loss.class_weights=[1,1,1,1]"], "of the task 'substitute': other, S."),
+        (['objective.loss={"kind":"Poly1","epsilon":0}'], "with 0 it is the loss CrossEntropy"),
+        (["objective.loss.label_smoothing=1"], "label_smoothing=1.0 is no share"),
+        (["train.layer_decay=1"], "train.layer_decay=null, which is off"),
+        (["train.activation_checkpointing=layer"], "Did you mean 'layers'?"),
+        (['train.soft_labels={"predictions":["run"],"share":0}'], "Switch them off with train.soft_labels=null"),
+        (["model.pooling=mean"], "model.pooling='mean' is unknown"),
         (["train.seed=-1"], "train.seed=-1 must not be below zero"),
         (["model.max_length=7"], "model.max_length=7 leaves no room"),
         (["model.brand=0"], "Switch it off with model.brand=null"),
@@ -110,7 +146,7 @@ def test_what_cannot_be_set_is_answered_with_what_can(assignments, message):
     ("name", "message"),
     [
         ("tinny", "no recipe 'tinny'.\nDid you mean 'tiny'? Or name a file"),
-        ("kdd2022", "has no recipe 'kdd2022'.\nPossible: task1, task2, task3."),
+        ("kdd2022", "has no recipe 'kdd2022'.\nPossible: baseline, "),
         ("kdd2022:tsak2", "has no recipe 'tsak2'.\nDid you mean 'task2'?"),
         ("nowhere.py:mine", "nowhere.py: there is no such file"),
         ("nowhere.json", "nowhere.json: cannot be read as a recipe"),
@@ -155,3 +191,22 @@ def test_a_recorded_recipe_that_cannot_be_read_is_named(tmp_path, content, messa
     with pytest.raises(UserError) as error:
         load_recipe(str(tmp_path / "recipe.json"))
     assert message in str(error.value)
+
+
+def test_a_kind_that_was_just_named_can_be_set_further(tiny_recipe):
+    changed = tiny_recipe.with_settings(
+        [
+            "objective.second_view=FGM",
+            "objective.second_view.epsilon=0.5",
+            "objective.second_view.at=output",
+            'objective.loss={"kind":"Poly1","label_smoothing":0.1}',
+            "objective.loss.epsilon=2.0",
+        ]
+    )
+    assert changed.objective.second_view == FGM(epsilon=0.5, at="output")
+    assert changed.objective.loss == Poly1(label_smoothing=0.1, epsilon=2.0)
+
+
+def test_a_misspelt_setting_of_a_kind_that_was_just_named_is_answered(tiny_recipe):
+    with pytest.raises(UserError, match=r"Did you mean 'objective\.second_view\.epsilon'"):
+        tiny_recipe.with_settings(["objective.second_view=FGM", "objective.second_view.epsilo=0.5"])

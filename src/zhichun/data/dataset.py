@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from zhichun import schema
-from zhichun.data.folds import buckets_of
+from zhichun.data.folds import BUCKETS, VALIDATION_BUCKET, buckets_of
 from zhichun.errors import UserError
 from zhichun.files import read_json
 from zhichun.text.document import COUNTRIES
@@ -124,13 +124,24 @@ class Dataset:
         of_query = buckets_of(self.queries.to_pylist(), count)
         return of_query[self.query_row]
 
+    def held_out(self, fold: int | None) -> npt.NDArray[np.bool_]:
+        """Tell which pairs belong to the queries of a fold or, where it is ``None``, to one twentieth of all."""
+        if fold is None:
+            return self.buckets(BUCKETS) == VALIDATION_BUCKET
+        return self.column(schema.FOLD) == fold
+
     @cached_property
     def product_count(self) -> int:
         """Products in the catalogue."""
         return int(read_parquet(self.folder / schema.PRODUCTS_FILE, columns=[]).num_rows)
 
-    def product_batches(self) -> Iterator[pa.RecordBatch]:
+    def product_batches(self, *more: str) -> Iterator[pa.RecordBatch]:
         """Read the catalogue in batches, in row order.
+
+        Parameters
+        ----------
+        *more
+            Columns to read besides those of the official layout, such as the origin.
 
         Raises
         ------
@@ -140,10 +151,11 @@ class Dataset:
         path = self.folder / schema.PRODUCTS_FILE
         try:
             file = pq.ParquetFile(path)
-            missing = [name for name in schema.PRODUCT_COLUMNS if name not in file.schema_arrow.names]
+            columns = [*schema.PRODUCT_COLUMNS, *more]
+            missing = [name for name in columns if name not in file.schema_arrow.names]
             if missing:
                 raise UserError(f"lacks the columns {missing}.", file=path, remedy=REMEDY)
-            yield from file.iter_batches(BATCH_ROWS, columns=list(schema.PRODUCT_COLUMNS))
+            yield from file.iter_batches(BATCH_ROWS, columns=columns)
         except (pa.ArrowInvalid, OSError) as error:
             raise UserError(f"cannot be read as Parquet ({error}).", file=path, remedy=REMEDY) from error
 

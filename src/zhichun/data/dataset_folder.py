@@ -39,7 +39,7 @@ def new_dataset_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
     UserError
         If ``out`` exists and may not be replaced, or cannot be written.
     """
-    _clear_left_over(out)
+    _clearleft_over(out)
     _check_free(out, overwrite)
     partial = out.with_name(f"{out.name}.{_PARTIAL}-{os.getpid()}")
     try:
@@ -67,21 +67,22 @@ def _check_free(out: Path, overwrite: bool) -> None:
         )
 
 
-def _clear_left_over(out: Path) -> None:
+def _clearleft_over(out: Path) -> None:
     """Put right what runs left that were killed; one that is still running keeps its own."""
     if not out.parent.is_dir():
         return
     # Killed between two renames, a run left the old dataset beside its name.
-    for old in _left_over(out, _OLD):
+    for old in left_over(out, _OLD):
         if out.exists():
             shutil.rmtree(old, ignore_errors=True)
         else:
             old.rename(out)
-    for partial in _left_over(out, _PARTIAL):
+    for partial in left_over(out, _PARTIAL):
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _left_over(out: Path, kind: str) -> Iterator[Path]:
+def left_over(out: Path, kind: str) -> Iterator[Path]:
+    """Find what processes left beside a folder that have ended, named after it, a kind and their number."""
     for folder in sorted(out.parent.glob(f"{glob.escape(out.name)}.{kind}-*")):
         owner = folder.name.rpartition("-")[2]
         if owner.isdecimal() and not _is_running(int(owner)):

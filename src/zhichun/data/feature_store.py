@@ -5,9 +5,7 @@ vocabularies and of the dataset itself, so that a change of any makes new ones a
 """
 
 import hashlib
-import os
-import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ import pyarrow as pa
 
 from zhichun import schema
 from zhichun.data.dataset import BATCH_ROWS, Dataset
-from zhichun.errors import UserError
+from zhichun.data.mapped_folder import made_once, map_batches, write_batches
 from zhichun.text.features import Featurizer, ProductFeatures, QueryFeatures
 from zhichun.text.pairs import Pairs
 from zhichun.text.ragged import Int32, Ragged
@@ -66,22 +64,9 @@ def _key(dataset: Dataset, featurizer: Featurizer) -> str:
 
 
 def _build(folder: Path, dataset: Dataset, featurizer: Featurizer, progress: Progress | None) -> None:
-    partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
-    try:
-        partial.mkdir(parents=True, exist_ok=True)
-        _write(partial / "queries.arrow", _query_batches(dataset, featurizer, progress))
-        _write(partial / "products.arrow", _product_batches(dataset, featurizer, progress))
-        partial.rename(folder)
-    except OSError as error:
-        if folder.is_dir():  # another process was first with the same features
-            return
-        raise UserError(
-            f"the features could not be written ({error.strerror or error}).",
-            file=folder,
-            remedy="Free some disk space, or make the dataset folder writable.",
-        ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with made_once(folder, "features") as partial:
+        write_batches(partial / "queries.arrow", _query_batches(dataset, featurizer, progress))
+        write_batches(partial / "products.arrow", _product_batches(dataset, featurizer, progress))
 
 
 def _query_batches(
@@ -111,26 +96,9 @@ def _arrow(columns: dict[str, Any]) -> dict[str, pa.Array]:
     return {name: c.to_arrow() if isinstance(c, Ragged) else pa.array(c, pa.int32()) for name, c in present.items()}
 
 
-def _write(path: Path, batches: Iterable[dict[str, pa.Array]]) -> None:
-    writer: pa.RecordBatchFileWriter | None = None
-    with pa.OSFile(str(path), "wb") as sink:
-        for columns in batches:
-            batch = pa.RecordBatch.from_pydict(columns)
-            writer = writer or pa.ipc.new_file(sink, batch.schema)
-            writer.write_batch(batch)
-        if writer is not None:
-            writer.close()
-
-
 def _open(path: Path) -> dict[str, list[pa.Array]]:
-    try:
-        reader = pa.ipc.open_file(pa.memory_map(str(path)))
-        batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(
-            f"cannot be read ({error}).", file=path, remedy=f"Delete {path.parent}; it is made again from the dataset."
-        ) from error
-    return {name: [batch.column(name) for batch in batches] for name in reader.schema.names}
+    batches = map_batches(path)
+    return {name: [batch.column(name) for batch in batches] for name in batches[0].schema.names}
 
 
 def _ragged(columns: dict[str, list[pa.Array]], name: str) -> Ragged:

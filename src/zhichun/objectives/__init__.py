@@ -5,6 +5,7 @@ objective: ``forward(batch)``, ``after_step()`` and ``shipped``, the weights tha
 """
 
 from zhichun.objectives.fine_tuning import FineTuning, FineTuningSettings
+from zhichun.objectives.pretraining import Pretraining, PretrainingSettings
 from zhichun.objectives.total import Total
 
-__all__ = ["FineTuning", "FineTuningSettings", "Total"]
+__all__ = ["FineTuning", "FineTuningSettings", "Pretraining", "PretrainingSettings", "Total"]

@@ -15,9 +15,23 @@ import numpy.typing as npt
 from torch import Tensor, nn
 
 from zhichun.nn.encoder import Encoder
+from zhichun.text.document import ProductTexts, Rows
+
+__all__ = [
+    "ITEMS",
+    "Arrays",
+    "Catalogue",
+    "Draw",
+    "Outcome",
+    "Pretext",
+    "PretextHead",
+    "ProductTexts",
+    "Reader",
+    "Rows",
+    "Sizes",
+]
 
 Arrays = dict[str, npt.NDArray[Any]]
-Rows = npt.NDArray[np.int64]
 
 ITEMS = "items"
 
@@ -47,31 +61,9 @@ class PretextHead(nn.Module):
     def after_step(self, encoder: Encoder) -> None:
         """Follow the optimiser's step; most heads need not."""
 
-
-@dataclass(frozen=True)
-class ProductTexts:
-    """Texts of some products, by column name of the catalogue; cleaned, an absent field is empty.
-
-    Parameters
-    ----------
-    rows
-        Their rows in the catalogue, which the random numbers of their examples are drawn by.
-    locales
-        `us`, `es`, `jp`, or another.
-    columns
-        Texts by column name (`schema.TEXT_COLUMNS`).
-    brands, colors
-        Rows in the vocabularies of `data.vocabularies`; 0 is unknown or absent.
-    """
-
-    rows: Rows
-    locales: list[str]
-    columns: dict[str, list[str]]
-    brands: Rows
-    colors: Rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
+    def tables(self) -> dict[str, Tensor]:
+        """Give the tables that fine-tuning takes over, by id embedding (``brand``, ``color``): a row for each entry."""
+        return {}
 
 
 class Catalogue(Protocol):
@@ -83,19 +75,32 @@ class Catalogue(Protocol):
     def of_locale(self, locale: str) -> Rows:
         """Rows of all products of a locale."""
 
+    def queries(self, rows: Rows) -> list[list[str]]:
+        """Give the queries that each product was judged with in training, whatever the label."""
+
 
 class Reader(Protocol):
     """Turns texts into the arrays that the encoder reads, as fine-tuning does."""
 
-    max_length: int
-    mask_id: int
-    """The tokenizer's mask."""
-    special_ids: Rows
-    """Ids that are never masked."""
-    word_starts_V: npt.NDArray[np.bool_]
-    """For each piece of the vocabulary whether a word begins with it."""
-    pieces: int
-    """Size of the vocabulary."""
+    @property
+    def max_length(self) -> int:
+        """Tokens of a text or a pair at most, special tokens included."""
+
+    @property
+    def mask_id(self) -> int:
+        """The tokenizer's mask."""
+
+    @property
+    def special_ids(self) -> Rows:
+        """Ids that are never masked."""
+
+    @property
+    def word_starts_V(self) -> npt.NDArray[np.bool_]:
+        """For each piece of the vocabulary whether a word begins with it."""
+
+    @property
+    def pieces(self) -> int:
+        """Size of the vocabulary."""
 
     def tokens(self, texts: list[str]) -> list[npt.NDArray[np.int32]]:
         """Tokenise texts without special tokens."""
@@ -104,7 +109,10 @@ class Reader(Protocol):
         """Tokenise products as fine-tuning does: the fields joined by separators, not cut."""
 
     def singles(self, tokens: list[npt.NDArray[np.int32]]) -> Arrays:
-        """Make ``input_ids``, ``attention_mask`` and, where used, ``token_type_ids`` ``[B, T]`` of one text each."""
+        """Make ``input_ids``, ``attention_mask`` and, where used, ``token_type_ids`` ``[B, T]`` of one text each.
+
+        Texts are cut to ``max_length`` and padded behind.
+        """
 
     def pairs(self, first: list[npt.NDArray[np.int32]], second: list[npt.NDArray[np.int32]]) -> Arrays:
         """Make the same of pairs, cut to ``max_length``, the longer side first."""
@@ -142,15 +150,19 @@ class Sizes:
 class Pretext(Protocol):
     """A pretext task's settings."""
 
-    name: str
-    """A class variable; also the prefix of its figures: `mlm`, `product2query`, …"""
-    weight: float
+    @property
+    def name(self) -> str:
+        """A class variable, `mlm` or `product2query`; also the prefix of its figures."""
+
+    @property
+    def weight(self) -> float:
+        """Share in the objective."""
 
     def examples(self, texts: ProductTexts, catalogue: Catalogue, reader: Reader, draw: Draw) -> Arrays:
         """Make the arrays of one micro-batch.
 
-        ``items`` (0-d, int64) says how many things are scored; it may be 0 where no product has the field, and the head
-        still takes part in the graph then.
+        ``items`` (0-d, int64) says how many things are scored. Where no product has the field it is 0, the arrays have
+        no rows, and the head is not called.
         """
 
     def head(self, encoder: Encoder, sizes: Sizes) -> PretextHead:

@@ -12,7 +12,7 @@ from zhichun.report.html import Html, folded, section, table, tag
 
 def trained_section(recipe: dict[str, Any], environment: dict[str, Any]) -> Html:
     """Show the settings that differ from their defaults, all settings, the data and the environment."""
-    settings, defaults = flattened(recipe), flattened(default_recipe())
+    settings, defaults = flattened(recipe), flattened(default_recipe(str(recipe.get("kind", ""))))
     # A kind that is as always, and only groups settings, says nothing.
     groups = {name.rpartition(".")[0] for name in settings}
     settings = {name: value for name, value in settings.items() if name not in groups or defaults.get(name) != value}
@@ -45,16 +45,16 @@ def flattened(settings: dict[str, Any], prefix: str = "") -> dict[str, str]:
     return found
 
 
-def default_recipe() -> dict[str, Any]:
-    """Give the recipe of all defaults; nothing where torch is missing, beside whose modules the defaults are written.
+def default_recipe(kind: str) -> dict[str, Any]:
+    """Give the recipe of all defaults, of the same kind; nothing where torch is missing, beside whose modules they are.
 
     Training and evaluating have torch loaded already; who only reads a run folder needs none.
     """
     try:
-        from zhichun.recipe import Recipe
+        from zhichun.recipe import PretrainingRecipe, Recipe
     except ImportError:
         return {}
-    return Recipe().to_json()
+    return (PretrainingRecipe() if kind == PretrainingRecipe.__name__ else Recipe()).to_json()
 
 
 def open_manifest(dataset: dict[str, str]) -> dict[str, Any] | None:

@@ -64,7 +64,7 @@ class History:
     def kept(self, metric: str) -> dict[str, Any] | None:
         """Find the evaluation whose weights were kept: the first of the best ones."""
         found = [r for r in self.validations if np.isfinite(r["validation"].get(metric, np.nan))]
-        sign = -1 if metric == "loss" else 1
+        sign = -1 if metric.endswith("loss") else 1
         return max(found, key=lambda record: sign * record["validation"][metric], default=None)
 
 
@@ -81,7 +81,14 @@ def training_section(history: History, settings: dict[str, Any]) -> Html | None:
     if not history.steps:
         return None
     kept = history.kept(settings.get("metric", "micro_f1"))
-    plots = [_loss(history), _validation(history, kept)]
+    names = [name for name in history.figures if name != "loss"]
+    losses = [name for name in names if name.endswith(".loss")]
+    others = [name for name in names if name not in losses]
+    plots = [
+        _loss(history),
+        _validation(history, kept, others, f"Figures on the held-out {'products' if losses else 'queries'}"),
+        _validation(history, kept, losses, "Loss of each task on the held-out products"),
+    ]
     parts = [tag("div", *(plot for plot in plots if plot is not None), class_="plots")]
     if history.validations:
         parts.append(_validation_table(history, kept))
@@ -133,8 +140,7 @@ def _loss(history: History) -> Html:
     return figure(plot.svg(text), text, legend(names))
 
 
-def _validation(history: History, kept: dict[str, Any] | None) -> Html | None:
-    names = [name for name in history.figures if name != "loss"]
+def _validation(history: History, kept: dict[str, Any] | None, names: list[str], what: str) -> Html | None:
     if not names or kept is None:
         return None
     series = {name: history.validated(name) for name in names}
@@ -148,7 +154,7 @@ def _validation(history: History, kept: dict[str, Any] | None) -> Html | None:
         plot.dots(at, values, style)
     names_of = {name: figure_name(name) for name in names}
     figures = ", ".join(f"{names_of[name]} {value:.3f}" for name, value in kept["validation"].items() if name in names)
-    text = f"Figures on the held-out queries. The weights of step {kept['step']:,} were kept: {figures}."
+    text = f"{what}. The weights of step {kept['step']:,} were kept: {figures}."
     return figure(plot.svg(text), text, legend([*zip(cycle(STYLES), names_of.values()), ("mark", "kept weights")]))
 
 

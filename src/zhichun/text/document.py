@@ -5,7 +5,11 @@ two of its ensemble's members use other orders.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
+
+import numpy as np
+import numpy.typing as npt
 
 from zhichun import schema
 from zhichun.errors import UserError, suggest
@@ -20,6 +24,44 @@ COLUMN_OF: Final = {
 FIELDS: Final = tuple(COLUMN_OF)
 
 COUNTRIES: Final = (*schema.LOCALES, "other")
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ProductTexts:
+    """Texts of some products, by column name of the catalogue; cleaned, an absent field is empty.
+
+    Parameters
+    ----------
+    rows
+        Their rows in the catalogue, which the random numbers of their examples are drawn by.
+    locales
+        `us`, `es`, `jp`, or another.
+    columns
+        Texts by column name (`schema.TEXT_COLUMNS`).
+    brands, colors
+        Rows in the vocabularies of `data.vocabularies`; 0 is unknown or absent.
+    """
+
+    rows: Rows
+    locales: list[str]
+    columns: dict[str, list[str]]
+    brands: Rows
+    colors: Rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def at(self, places: Sequence[int]) -> "ProductTexts":
+        """Pick some of the products, by place; one may be picked more than once."""
+        return ProductTexts(
+            rows=self.rows[list(places)],
+            locales=[self.locales[place] for place in places],
+            columns={name: [texts[place] for place in places] for name, texts in self.columns.items()},
+            brands=self.brands[list(places)],
+            colors=self.colors[list(places)],
+        )
 
 
 def check_fields(fields: Sequence[str]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from zhichun.text.features import ProductFeatures, QueryFeatures
 from zhichun.text.ragged import Int32, Int64, Ragged
-from zhichun.text.tokenizer import PairLayout, assemble
+from zhichun.text.tokenizer import PairLayout, assemble, padded
 
 Arrays = dict[str, npt.NDArray[np.int64]]
 
@@ -91,18 +91,7 @@ class Pairs:
             assemble(queries[query], products[product], self.layout, self.max_length)
             for query, product in zip(query_rows.tolist(), product_rows.tolist(), strict=True)
         ]
-        longest = max(len(ids) for ids, _ in made)
-        ids_BT = np.full((len(made), longest), self.pad_id, np.int64)
-        mask_BT = np.zeros((len(made), longest), np.int64)
-        types_BT = np.full((len(made), longest), self.layout.first_type, np.int64)
-        for row, (ids, second_start) in enumerate(made):
-            ids_BT[row, : len(ids)] = ids
-            mask_BT[row, : len(ids)] = 1
-            types_BT[row, second_start : len(ids)] = self.layout.second_type
-        batch = {"input_ids": ids_BT, "attention_mask": mask_BT}
-        if self.layout.first_type != self.layout.second_type:
-            batch["token_type_ids"] = types_BT
-        return batch
+        return padded(made, self.layout, self.pad_id)
 
 
 def _join(bags: Ragged, owners: Int32) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -5,6 +5,7 @@ tokens around them, cut longest first, exactly as the tokenizer itself would hav
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from zhichun.errors import UserError
@@ -20,6 +22,9 @@ from zhichun.text.ragged import Int32, Ragged
 # The names that XLM-R's and BERT's families give these tokens.
 PADDING: Final = ("<pad>", "[PAD]")
 UNKNOWN: Final = ("<unk>", "[UNK]")
+MASK: Final = ("<mask>", "[MASK]")
+WORD_MARKS: Final = ("▁", "Ġ")
+UNSPACED: Final = re.compile(r"▁?[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f]")
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,7 @@ class PairTokenizer:
         self.json = tokenizer.to_str() if json is None else json
         self.layout = _probe_layout(tokenizer)
         special = {id_: token.content for id_, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+        self.special_ids = tuple(special)
         self._special_texts = tuple(special.values())
         self._special_ids = [id_ for id_, content in special.items() if content not in UNKNOWN]
 
@@ -105,11 +111,54 @@ class PairTokenizer:
     @property
     def pad_id(self) -> int:
         """Id that fills a row up to the batch's longest; never read, since it is masked."""
-        for name in PADDING:
-            found = self.tokenizer.token_to_id(name)
-            if found is not None:
-                return found
-        return 0
+        return self._first_known(PADDING) or 0
+
+    @property
+    def mask_id(self) -> int:
+        """Id that stands where a token was masked.
+
+        Raises
+        ------
+        UserError
+            When the tokenizer has none.
+        """
+        found = self._first_known(MASK)
+        if found is None:
+            raise UserError(
+                "the encoder's tokenizer has no token for masking.",
+                remedy="Name an encoder that was trained with masks (XLM-R, BERT), or leave objective.mlm out.",
+            )
+        return found
+
+    @cached_property
+    def word_starts_V(self) -> npt.NDArray[np.bool_]:
+        """For each piece of the vocabulary whether a word begins with it, ``[V]``.
+
+        SentencePiece marks the first piece of a word with ``▁``, byte-level BPE with ``Ġ``, WordPiece all others with
+        ``##``. Japanese and Chinese are written without spaces: there every piece counts as a word.
+        """
+        pieces = self.tokenizer.get_vocab()
+        starts_V = np.zeros(max(pieces.values()) + 1, np.bool_)
+        within = getattr(self.tokenizer.model, "continuing_subword_prefix", None)  # of WordPiece and some BPE
+        for piece, id_ in pieces.items():
+            first = not piece.startswith(within) if within else piece.startswith(WORD_MARKS)
+            starts_V[id_] = first or bool(UNSPACED.match(piece))
+        return starts_V
+
+    def _first_known(self, names: Sequence[str]) -> int | None:
+        ids = map(self.tokenizer.token_to_id, names)
+        return next((id_ for id_ in ids if id_ is not None), None)
+
+    def special_names(self) -> dict[str, str]:
+        """Name the special tokens as transformers calls them: ``cls_token``, ``sep_token``, ``pad_token`` and so on."""
+        ids = {
+            "cls_token": next(iter(self.layout.prefix), None),
+            "sep_token": next(iter(self.layout.suffix[::-1]), None),
+            "pad_token": self._first_known(PADDING),
+            "unk_token": self._first_known(UNKNOWN),
+            "mask_token": self._first_known(MASK),
+        }
+        return {name: str(self.tokenizer.id_to_token(id_)) for name, id_ in ids.items() if id_ is not None}
 
     def encode(self, texts: Sequence[str]) -> Ragged:
         """Tokenise texts without special tokens; special tokens that stand in a text as words are not obeyed.
@@ -191,6 +240,35 @@ def assemble(query: Int32, product: Int32, layout: PairLayout, max_length: int) 
     prefix, middle, suffix = (np.asarray(ids, np.int32) for ids in (layout.prefix, layout.middle, layout.suffix))
     ids_T = np.concatenate([prefix, query[:keep_query], middle, product[:keep_product], suffix])
     return ids_T, len(prefix) + keep_query + len(middle)
+
+
+def padded(rows: Sequence[tuple[Int32, int]], layout: PairLayout, pad_id: int) -> dict[str, npt.NDArray[np.int64]]:
+    """Make the arrays of a batch that the encoder reads.
+
+    Parameters
+    ----------
+    rows
+        Ids of each row and where its second token type begins.
+    layout, pad_id
+        Of the tokenizer.
+
+    Returns
+    -------
+    dict
+        ``input_ids``, ``attention_mask`` and, for encoders that use them, ``token_type_ids``, all ``[B, T]``.
+    """
+    longest = max((len(ids) for ids, _ in rows), default=1)
+    ids_BT = np.full((len(rows), longest), pad_id, np.int64)
+    mask_BT = np.zeros((len(rows), longest), np.int64)
+    types_BT = np.full((len(rows), longest), layout.first_type, np.int64)
+    for row, (ids, second_start) in enumerate(rows):
+        ids_BT[row, : len(ids)] = ids
+        mask_BT[row, : len(ids)] = 1
+        types_BT[row, second_start : len(ids)] = layout.second_type
+    batch = {"input_ids": ids_BT, "attention_mask": mask_BT}
+    if layout.first_type != layout.second_type:
+        batch["token_type_ids"] = types_BT
+    return batch
 
 
 def _probe_layout(tokenizer: Tokenizer) -> PairLayout:

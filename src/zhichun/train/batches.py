@@ -42,7 +42,7 @@ class BatchPlan:
     def step(self, step: int) -> Rows:
         """Places of the pairs that a step reads, ``[S]``; an epoch's steps differ in size by one at most."""
         epoch, within = divmod(step, self.steps_per_epoch)
-        return np.array_split(_order(len(self.lengths), self.seed, epoch), self.steps_per_epoch)[within]
+        return np.array_split(epoch_order(len(self.lengths), self.seed, epoch), self.steps_per_epoch)[within]
 
     def micro_batches(self, step: int, rank: int, processes: int) -> list[Rows]:
         """Cut one process's share of a step into batches of like length.
@@ -55,7 +55,8 @@ class BatchPlan:
 
 
 @lru_cache(maxsize=2)
-def _order(count: int, seed: int, epoch: int) -> Rows:
+def epoch_order(count: int, seed: int, epoch: int) -> Rows:
+    """Give the order in which an epoch reads so many places."""
     return np.random.Generator(np.random.PCG64([seed, epoch])).permutation(count)
 
 

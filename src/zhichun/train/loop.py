@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy.typing as npt
@@ -19,12 +19,15 @@ from torch import Tensor, nn
 
 from zhichun.console import Bar
 from zhichun.errors import UserError
+from zhichun.nn.encoder import Encoder
+from zhichun.nn.layers import recompute_activations
 from zhichun.train.batches import dropout_seed
 from zhichun.train.checkpoint import Progress
 from zhichun.train.optim import learning_rate, make_optimizer
 from zhichun.train.precision import has_bf16
 from zhichun.train.run_folder import RunFolder
-from zhichun.train.settings import TrainSettings
+from zhichun.train.settings import PretrainSettings, TrainSettings
+from zhichun.train.waiting import Waiting
 
 Arrays = dict[str, npt.NDArray[Any]]
 LOOKAHEAD = 2
@@ -72,14 +75,17 @@ class Loop:
         Where checkpoints and figures go.
     bar
         Shows progress.
+    waiting
+        How much of the time is spent waiting for data.
     """
 
     accelerator: Accelerator
     batches: Batches
     evaluate: Callable[[nn.Module], Mapping[str, float]]
-    settings: TrainSettings
+    settings: TrainSettings | PretrainSettings
     run: RunFolder
     bar: Bar
+    waiting: Waiting = field(default_factory=Waiting)
 
     def fit(self, objective: nn.Module) -> Progress:
         """Train from the newest checkpoint, or from the start, to the end.
@@ -91,21 +97,25 @@ class Loop:
         """
         accelerator, settings = self.accelerator, self.settings
         steps = settings.epochs * self.batches.steps_per_epoch
+        if settings.activation_checkpointing == "layers":
+            for encoder in (part for part in objective.modules() if isinstance(part, Encoder)):
+                recompute_activations(encoder)
         optimizer = make_optimizer(objective, settings)
         progress = self._restore(objective, optimizer)
         wrapped, optimizer = accelerator.prepare(objective, optimizer)
         saved_at = time.monotonic()
         self.bar.start(progress.step, steps)
-        for step, micro_batches in self._prefetched(progress.step, steps):
+        for step, micro_batches in self.waiting.timed(self._prefetched(progress.step, steps)):
             if progress.stopped:
                 break
-            loss, norm = self._step(wrapped, optimizer, step, steps, micro_batches)
+            figures = self._step(wrapped, optimizer, step, steps, micro_batches)
             accelerator.unwrap_model(wrapped).after_step()
             progress.step = step + 1
-            self._log({"step": progress.step, "loss": loss, "gradient_norm": norm})
-            self.bar.advance(self.batches.size(step), loss)
+            self._log({"step": progress.step, **figures})
+            self.bar.advance(self.batches.size(step), figures["loss"])
             if progress.step in self._evaluated_after(steps):
                 self._evaluate(objective, progress)
+                self.bar.note(f"waited for data {self.waiting.share:.1%} of the time")
             elif time.monotonic() - saved_at < 60 * settings.checkpoint_minutes:
                 continue
             self._save(objective, optimizer, progress)
@@ -116,13 +126,13 @@ class Loop:
 
     def _step(
         self, wrapped: nn.Module, optimizer: Any, step: int, steps: int, micro_batches: list[Arrays]
-    ) -> tuple[float, float | None]:
-        """Do one step; gives the loss over all processes and the norm of its gradient."""
+    ) -> dict[str, Any]:
+        """Do one step; gives the loss over all processes, the norm of its gradient, and the parts of the loss."""
         accelerator, settings = self.accelerator, self.settings
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps, settings)
+            group["lr"] = group["scale"] * learning_rate(step, steps, settings)
         wrapped.train()
-        total = torch.zeros((), device=accelerator.device)
+        sums: dict[str, Tensor] = {}
         for index, arrays in enumerate(micro_batches):
             batch = {name: torch.from_numpy(array).to(accelerator.device) for name, array in arrays.items()}
             torch.manual_seed(dropout_seed(settings.seed, step, index, accelerator.process_index))
@@ -131,19 +141,25 @@ class Loop:
                 with self.autocast():
                     result = wrapped(batch)
                 accelerator.backward(result.total)
-            total += result.total.detach()
+            for name, part in (("total", result.total.detach()), *result.parts.items()):
+                sums[name] = sums[name] + part if name in sums else part
         norm: Tensor | None = None
         if settings.clip is not None:
             norm = accelerator.clip_grad_norm_(wrapped.parameters(), settings.clip)
         optimizer.step()
         optimizer.zero_grad()
-        loss = float(accelerator.reduce(total, "mean"))
+        values = accelerator.reduce(torch.stack(list(sums.values())), "mean").tolist()
+        loss, *parts = values
         if loss != loss:
             raise UserError(
                 f"the loss is not a number at step {step + 1}.",
                 remedy="Lower train.learning_rate, or use --set train.precision=fp32.",
             )
-        return loss, None if norm is None else float(norm)
+        figures = {"loss": loss, "gradient_norm": None if norm is None else float(norm)}
+        names = list(sums)[1:]
+        # What has no figure in this step is NaN, which JSON does not know.
+        told = {name: part if part == part else None for name, part in zip(names, parts, strict=True)}
+        return figures if names in ([], ["loss"]) else {**figures, "parts": told}
 
     def autocast(self) -> torch.autocast:
         """Compute in bf16 where the settings and the device allow; logits and losses are float32 all the same."""
@@ -174,7 +190,7 @@ class Loop:
     def _evaluate(self, objective: nn.Module, progress: Progress) -> None:
         with self.autocast():
             figures = dict(self.evaluate(objective.shipped))  # type: ignore[arg-type]
-        value = figures[self.settings.metric] * (-1 if self.settings.metric == "loss" else 1)
+        value = figures[self.settings.metric] * (-1 if self.settings.metric.endswith("loss") else 1)
         loss = figures.get("loss", float("inf"))
         if (value, -loss) > (progress.best_value, -progress.best_loss):
             progress.best_step, progress.best_value, progress.best_loss = progress.step, value, loss

@@ -10,16 +10,21 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
 
 from zhichun.errors import UserError
-from zhichun.files import read_json, write_json, write_text
+from zhichun.files import read_json, replacing, write_json, write_text
+from zhichun.nn.encoder import ENCODER_FOLDER
 from zhichun.nn.model_folder import TrainedModel
+from zhichun.nn.pretrained_folder import PretrainedEncoder
 from zhichun.train.checkpoint import CheckpointFolder
 
 RECORDS = ("recipe.json", "environment.json")
@@ -33,7 +38,9 @@ class RunFolder:
     path: Path
 
     @classmethod
-    def create(cls, path: Path, recipe: dict[str, Any], data: Path, *, resume: bool) -> "RunFolder":
+    def create(
+        cls, path: Path, recipe: dict[str, Any], data: Path, *, resume: bool, inputs: Sequence[Path] = ()
+    ) -> "RunFolder":
         """Make a run folder, or open it to go on.
 
         Parameters
@@ -46,15 +53,18 @@ class RunFolder:
             The dataset folder.
         resume
             Whether a run that is there already is to be gone on with.
+        inputs
+            Files beside the dataset that decide the training, such as soft labels.
 
         Raises
         ------
         UserError
-            When a run is there and ``resume`` was not asked for, or it is of another recipe or another dataset. One
-            that ended before its first step is no run yet.
+            When a run is there and ``resume`` was not asked for, or it is of another recipe, dataset or other inputs.
+            One that ended before its first step is no run yet.
         """
-        run, environment = cls(path), _environment(data)
+        run, environment = cls(path), _environment(data, inputs)
         recorded = path / "recipe.json"
+        command = "pretrain" if recipe.get("kind") == "PretrainingRecipe" else "train"
         if path.exists() and not path.is_dir():
             raise UserError("is a file, not a folder.", file=path, remedy="Choose another --out.")
         found = {entry.name.removeprefix("partial-") for entry in path.iterdir()} if path.is_dir() else set()
@@ -73,10 +83,19 @@ class RunFolder:
             raise UserError(
                 "the run there is of another recipe.",
                 file=recorded,
-                remedy=f"Go on with it: zhichun train {recorded} --data {data} --out {path} --resume",
+                remedy=f"Go on with it: zhichun {command} {recorded} --data {data} --out {path} --resume",
             )
-        if read_json(path / "environment.json")["dataset"]["manifest"] != environment["dataset"]["manifest"]:
+        before = read_json(path / "environment.json")
+        if before["dataset"]["manifest"] != environment["dataset"]["manifest"]:
             raise UserError("the run there was trained on another dataset.", file=path, remedy="Choose another --out.")
+        known = [item["sha256"] for item in before.get("inputs", [])]
+        if [item["sha256"] for item in environment["inputs"]] != known:
+            changed = [item["file"] for item in environment["inputs"] if item["sha256"] not in known]
+            raise UserError(
+                f"the run there was trained with other soft labels ({', '.join(changed) or 'some are gone'}).",
+                file=path,
+                remedy="Choose another --out.",
+            )
         return run
 
     @property
@@ -91,11 +110,39 @@ class RunFolder:
 
     def write_model(self, trained: TrainedModel) -> None:
         """Write ``model/`` at once, and drop the checkpoints that it makes needless."""
-        partial = self.path / "partial-model"
+        self._write(self.model, trained.save)
+
+    def write_raw(self, weights: dict[str, Tensor]) -> None:
+        """Keep the weights of the last step beside the averaged ones of ``model/``.
+
+        Raises
+        ------
+        UserError
+            When they cannot be written.
+        """
+        try:
+            with replacing(self.path / "raw.safetensors") as partial:
+                save_file(weights, partial)
+        except SafetensorError as error:
+            raise UserError(
+                f"the weights cannot be written ({error}).", file=self.path, remedy="Free some disk space and go on."
+            ) from error
+
+    @property
+    def encoder(self) -> Path:
+        """The folder of the pre-trained encoder; there when a pre-training is done."""
+        return self.path / ENCODER_FOLDER
+
+    def write_encoder(self, pretrained: PretrainedEncoder) -> None:
+        """Write ``encoder/`` at once, and drop the checkpoints that it makes needless."""
+        self._write(self.encoder, pretrained.save)
+
+    def _write(self, folder: Path, save: Callable[[Path], None]) -> None:
+        partial = folder.with_name(f"partial-{folder.name}")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
-        trained.save(partial)
-        partial.rename(self.model)
+        save(partial)
+        partial.rename(folder)
         self.drop_checkpoints()
 
     def drop_checkpoints(self) -> None:
@@ -122,13 +169,14 @@ class RunFolder:
         write_text(self.path / "metrics.jsonl", "".join(kept))
 
 
-def _environment(data: Path) -> dict[str, Any]:
+def _environment(data: Path, inputs: Sequence[Path]) -> dict[str, Any]:
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "dataset": {
             "folder": str(data),
-            "manifest": hashlib.sha256((data / "manifest.json").read_bytes()).hexdigest(),
+            "manifest": _sha256(data / "manifest.json"),
         },
+        "inputs": [{"file": str(path), "sha256": _sha256(path)} for path in inputs],
         "command": sys.argv,
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -138,3 +186,8 @@ def _environment(data: Path) -> dict[str, Any]:
         "gpu": gpu,
         "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
     }
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
