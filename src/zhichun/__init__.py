@@ -20,6 +20,7 @@ _HOMES = {
     "UserError": "zhichun.errors",
     "evaluate": "zhichun.evaluation",
     "load_recipe": "zhichun.recipe",
+    "load_scorer": "zhichun.scoring.load",
     "nDCG": "zhichun.metrics",
     "paired_bootstrap": "zhichun.metrics",
     "prepare": "zhichun.data.prepare",
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from zhichun.evaluation import evaluate
     from zhichun.metrics import MRR, Judged, MacroF1, MicroF1, Precision, nDCG, paired_bootstrap
     from zhichun.recipe import Recipe, load_recipe
+    from zhichun.scoring.load import load_scorer
     from zhichun.scoring.scorer import Scorer
 
 __all__ = [
@@ -46,6 +48,7 @@ __all__ = [
     "UserError",
     "evaluate",
     "load_recipe",
+    "load_scorer",
     "nDCG",
     "paired_bootstrap",
     "prepare",

@@ -8,28 +8,39 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zhichun import schema
-from zhichun.console import Bar, Stages
+from zhichun.console import Stages
 from zhichun.data.dataset import Dataset
-from zhichun.data.feature_store import open_pairs
+from zhichun.ensemble.worth import Judgements, beside_members
 from zhichun.errors import UserError, suggest
-from zhichun.figures import measure
+from zhichun.figures import compare, measure
 from zhichun.files import replacing, write_json
 from zhichun.report import write_report
 from zhichun.scoring.batches import Rows
+from zhichun.scoring.engine import AUTO
+from zhichun.scoring.ensemble import Ensemble
+from zhichun.scoring.load import load_scorer
+from zhichun.scoring.pair_scorer import PairScorer
 from zhichun.scoring.pair_tables import append_columns
-from zhichun.scoring.predict import predict
-from zhichun.scoring.scorer import Scorer
+from zhichun.scoring.prior_correction import HeldOutPredictions, PriorCorrection
+from zhichun.tasks import Prediction
 
 
 def evaluate(
-    run: Path, data: Path, *, split: str = "test", out: Path | None = None, shown: bool = True
+    run: Path,
+    data: Path,
+    *,
+    split: str = "test",
+    out: Path | None = None,
+    prior_correction: float | None = None,
+    engine: str = AUTO,
+    shown: bool = True,
 ) -> dict[str, Any]:
     """Evaluate a run on one split of a dataset folder.
 
     Parameters
     ----------
     run
-        Run folder of a finished training.
+        Run folder of a finished training, or a folder of `zhichun export` or `zhichun ensemble`.
     data
         Dataset folder.
     split
@@ -37,38 +48,52 @@ def evaluate(
     out
         Where ``metrics.json`` and ``scored.parquet`` (every pair with its probabilities) go; the run folder, if not
         given, whose ``report.html`` is then written anew.
+    prior_correction
+        Correct the pairs whose entropy is above this share of the highest by the prior of the classes
+        (`zhichun.scoring.prior_correction`); ``None`` corrects none.
+    engine
+        What computes the scores, as in `Scorer.load`.
     shown
         Whether to show progress.
 
     Returns
     -------
     dict
-        What `zhichun.figures.measure` gives, with the split and the names of data and gains.
+        What `zhichun.figures.measure` gives, with the split and the names of data and gains; with a prior correction
+        also what it is and does, under ``prior_correction``; of an ensemble, how it stands beside its members, under
+        ``ensemble``.
 
     Raises
     ------
     UserError
-        For a run that is not finished, a folder that is no dataset, or a split without pairs.
+        For a run that is not finished, a folder that is no dataset, a split without pairs, or a correction that cannot
+        be.
     """
-    scorer = Scorer.load(run)
+    scorer = load_scorer(run, engine=engine)
+    correction = None
+    if prior_correction is not None:
+        correction = scorer.with_prior_correction(run, prior_correction).correction
     dataset = Dataset.open(data)
     rows = _rows_of(dataset, split)
-    stages = Stages(shown=shown)
-    pairs = open_pairs(dataset, scorer.trained.featurizer, scorer.trained.settings.max_length, stages)
-    stages.stop()
-    with Bar("evaluate", "pairs", shown=shown) as bar:
-        bar.start(0, len(rows))
-        logits_PC = predict(scorer.trained.model, pairs, rows, progress=lambda done: bar.advance(done, steps=done))
-    if not np.isfinite(logits_PC).all():
+    plain, of_ensemble = _score(scorer, dataset, rows, shown)
+    if not np.isfinite(plain.score).all():
         raise UserError("the model gives scores that are no numbers.", file=run, remedy="Train it again in fp32.")
-    prediction = scorer.task.predict(logits_PC)
+    prediction = plain if correction is None else correction.correct(plain)
     query_ids, locales = dataset.column(schema.QUERY_ID)[rows], dataset.column(schema.LOCALE)[rows]
     measured = {
         "split": split,
         "task": scorer.task.name,
+        "engine": scorer.engine_name,
         "gains": schema.GAINS,
         **measure(prediction, dataset.labels[rows], query_ids, locales),
+        **of_ensemble,
     }
+    if correction is not None:
+        measured["prior_correction"] = {
+            **correction.to_json(),
+            split: compare(plain, prediction, dataset.labels[rows], query_ids),
+            "held_out": _on_held_out(run, correction),
+        }
     folder = run if out is None else out
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "metrics.json", measured)
@@ -77,6 +102,30 @@ def evaluate(
     if folder.samefile(run) and (run / "recipe.json").is_file():
         write_report(run)
     return measured
+
+
+def _score(scorer: PairScorer, dataset: Dataset, rows: Rows, shown: bool) -> tuple[Prediction, dict[str, Any]]:
+    """Score pairs; of an ensemble, also hold it against its members, under ``ensemble``."""
+    stages = Stages("pairs", shown=shown)
+    try:
+        if not isinstance(scorer, Ensemble):
+            return scorer.score_examples(dataset, rows, stages=stages), {}
+        answers = scorer.ask_all(dataset, rows, stages=stages)
+    finally:
+        stages.stop()
+    prediction = scorer.combine([answer.prediction for answer in answers])
+    judgements = Judgements(dataset.labels[rows], dataset.column(schema.QUERY_ID)[rows])
+    return prediction, {"ensemble": beside_members(scorer, answers, prediction, judgements)}
+
+
+def _on_held_out(run: Path, correction: PriorCorrection) -> dict[str, Any] | None:
+    """Measure what a correction does to the held-out pairs, each half of their queries corrected by the other."""
+    held_out = HeldOutPredictions.of_run(run, correction.task)
+    corrected_HC = held_out.corrected(correction.threshold)
+    if corrected_HC is None:
+        return None
+    before, after = map(correction.task.of_probabilities, (held_out.probabilities_HC, corrected_HC))
+    return compare(before, after, held_out.labels_H, held_out.query_ids)
 
 
 def _rows_of(dataset: Dataset, split: str) -> Rows:

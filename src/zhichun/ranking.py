@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from zhichun import schema
 from zhichun.errors import UserError
-from zhichun.scoring.scorer import Scorer
+from zhichun.scoring.pair_scorer import PairScorer
 from zhichun.text.clean import clean_text
 
 
@@ -36,7 +36,7 @@ class Ranked:
     probabilities: tuple[float, ...]
 
 
-def rank(scorer: Scorer, query: str, products: pa.Table, locale: str = "us") -> list[Ranked]:
+def rank(scorer: PairScorer, query: str, products: pa.Table, locale: str = "us") -> list[Ranked]:
     """Score all products of a locale and sort them; equal scores stay in the catalogue's order.
 
     Parameters

@@ -8,7 +8,7 @@ from zhichun import schema, training
 from zhichun.data.dataset import Dataset
 from zhichun.data.feature_store import open_pairs
 from zhichun.errors import UserError
-from zhichun.scoring.scorer import Scorer
+from zhichun.nn.model_folder import TrainedModel
 from zhichun.train.settings import TrainSettings
 from zhichun.training import HeldOut, split, train
 
@@ -57,7 +57,7 @@ def test_held_out_pairs_fewer_than_processes_are_scored_all_the_same(tiny_recipe
     class OfTwo(Accelerator):
         num_processes = property(lambda self: 2)
 
-    trained = Scorer.load(tiny_run).trained
+    trained = TrainedModel.load(tiny_run / "model")
     dataset = Dataset.open(tiny_dataset)
     pairs = open_pairs(dataset, trained.featurizer, 32)
     monkeypatch.setattr(training, "gather_object", lambda mine: [*mine, np.zeros((0, 0), np.float32)])

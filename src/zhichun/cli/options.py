@@ -16,7 +16,29 @@ app = typer.Typer(
 stdout = Console()
 
 RunArgument = Annotated[Path, typer.Argument(help="Run folder of `zhichun train`.", show_default=False)]
+ModelArgument = Annotated[
+    Path,
+    typer.Argument(
+        help="Run folder of `zhichun train`, or a folder of `zhichun export` or `zhichun ensemble`.", show_default=False
+    ),
+]
 DataOption = Annotated[Path, typer.Option("--data", help="Dataset folder of `zhichun prepare`.", show_default=False)]
+PriorCorrectionOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Correct pairs whose entropy is above this share of the highest, such as 0.9, by how often each class "
+        "occurs among the pairs that the run held out.",
+        show_default=False,
+    ),
+]
+EngineOption = Annotated[
+    str,
+    typer.Option(
+        help="What computes the scores. Of a run `torch` or `torch-bf16`; of an export `onnx`, `onnx-int8`, "
+        "`openvino`, `openvino-bf16` or `openvino-int8`, or `measure`, which tries them. `auto` is fp32 for a run, and "
+        "for an export the fastest safe one for this processor."
+    ),
+]
 LocaleOption = Annotated[str, typer.Option(help="Locale of rows without one.")]
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from zhichun.cli.options import DataOption, RunArgument, app, say, stdout
+from zhichun.cli.options import DataOption, EngineOption, ModelArgument, PriorCorrectionOption, app, say, stdout
 
 
 @app.command()
@@ -19,6 +19,10 @@ def train(
     data: DataOption,
     out: Annotated[Path, typer.Option(help="Run folder to make.", show_default=False)],
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that is there.")] = False,
+    folds: Annotated[
+        int | None,
+        typer.Option(help="Train one run for each fold of the dataset, OUT/fold-0 …, without it.", show_default=False),
+    ] = None,
     assignments: Annotated[
         list[str] | None,
         typer.Option("--set", help="KEY=VALUE, such as train.epochs=3; `zhichun recipe NAME` lists the keys."),
@@ -30,38 +34,83 @@ def train(
     with the same weights, bit for bit.
     """
     from zhichun.recipe import load_recipe
+
+    to_train = load_recipe(recipe).with_settings(assignments or [])
+    if folds is not None:
+        from zhichun.fold_training import train_folds
+
+        train_folds(to_train, data, out, folds=folds, resume=resume)
+        say(f"{out}: {folds} runs trained. Next: zhichun audit --data {data} --runs {out} --out AUDIT")
+        return
     from zhichun.training import train as run_training
 
-    run = run_training(load_recipe(recipe).with_settings(assignments or []), data, out, resume=resume)
+    run = run_training(to_train, data, out, resume=resume)
     say(f"{run.path}: trained. Next: zhichun evaluate {run.path} --data {data}")
 
 
 @app.command()
+def pretrain(
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            help="`tiny:pretrain`, `kdd2022:pretrain`, `my_file.py:function` or a recorded `recipe.json`.",
+            show_default=False,
+        ),
+    ],
+    data: DataOption,
+    out: Annotated[Path, typer.Option(help="Run folder to make.", show_default=False)],
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that is there.")] = False,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="KEY=VALUE, such as train.epochs=3; `zhichun recipe NAME` lists the keys."),
+    ] = None,
+) -> None:
+    """Let an encoder read the catalogue, before `zhichun train` shows it judgements.
+
+    The texts of all products are read and no label is. On several devices, and after a kill, as `zhichun train`.
+    """
+    from zhichun.pretraining import pretrain as run_pretraining
+    from zhichun.recipe import PretrainingRecipe, load_recipe
+
+    found = load_recipe(recipe, PretrainingRecipe).with_settings(assignments or [])
+    run = run_pretraining(found, data, out, resume=resume)
+    then = f"zhichun train RECIPE --data {data} --out RUN --set model.encoder={run.path}"
+    say(f"{run.encoder}: pre-trained. Next: {then}")
+
+
+@app.command()
 def recipe(
-    name: Annotated[str, typer.Argument(help="As for `zhichun train`.", show_default=False)],
+    name: Annotated[str, typer.Argument(help="As for `zhichun train` and `zhichun pretrain`.", show_default=False)],
     assignments: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE.")] = None,
 ) -> None:
     """Show every setting of a recipe, with its value and what it means."""
-    from zhichun.recipe import describe, load_recipe
+    from zhichun.recipe import AnyRecipe, describe, load_recipe
     from zhichun.tables import settings_table
 
-    stdout.print(settings_table(describe(load_recipe(name).with_settings(assignments or []))))
+    stdout.print(settings_table(describe(load_recipe(name, AnyRecipe).with_settings(assignments or []))))
 
 
 @app.command()
 def evaluate(
-    run: RunArgument,
+    run: ModelArgument,
     data: DataOption,
     split: Annotated[str, typer.Option(help="`test`, `train` or `all`.")] = "test",
     out: Annotated[Path | None, typer.Option(help="Where metrics.json goes; the run folder if not given.")] = None,
+    prior_correction: PriorCorrectionOption = None,
+    engine: EngineOption = "auto",
 ) -> None:
     """Measure a run on judged pairs, overall and by locale, beside simple baselines; write `metrics.json`."""
+    from zhichun.cli.ensembling import show_members
     from zhichun.evaluation import evaluate as measure_run
-    from zhichun.tables import confusion_table, figures_table
+    from zhichun.tables import comparison_table, confusion_table, figures_table
     from zhichun.tasks import TASKS
 
-    measured = measure_run(run, data, split=split, out=out)
+    measured = measure_run(run, data, split=split, out=out, prior_correction=prior_correction, engine=engine)
     stdout.print(figures_table(measured))
     if "confusion" in measured:
         stdout.print(confusion_table(measured, TASKS[measured["task"]].classes))
+    if "ensemble" in measured:
+        show_members(measured)
+    if "prior_correction" in measured:
+        stdout.print(comparison_table(measured["prior_correction"], (split, "held_out")))
     say(f"{(out or run) / 'metrics.json'}")

@@ -5,7 +5,16 @@ from typing import Annotated
 
 import typer
 
-from zhichun.cli.options import LocaleOption, RunArgument, app, mapping, say, stdout
+from zhichun.cli.options import (
+    EngineOption,
+    LocaleOption,
+    ModelArgument,
+    PriorCorrectionOption,
+    app,
+    mapping,
+    say,
+    stdout,
+)
 from zhichun.console import Bar
 from zhichun.errors import UserError
 
@@ -20,7 +29,7 @@ ColumnsOption = Annotated[
 
 @app.command()
 def score(
-    run: RunArgument,
+    run: ModelArgument,
     pairs: Annotated[Path, typer.Argument(help="Pairs to score: .parquet, .csv or .tsv.", show_default=False)],
     out: Annotated[Path, typer.Argument(help="File to write: .parquet, .csv or .tsv.", show_default=False)],
     products: Annotated[
@@ -33,37 +42,57 @@ def score(
     columns: ColumnsOption = "",
     locale: LocaleOption = "us",
     prefix: Annotated[str, typer.Option(help="Put before the names of the new columns.")] = "",
+    prior_correction: PriorCorrectionOption = None,
+    engine: EngineOption = "auto",
+    labels_only: Annotated[
+        bool,
+        typer.Option(
+            "--labels-only", help="Write the labels alone; an ensemble skips members that cannot change them."
+        ),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
 ) -> None:
     """Score a file of query-product pairs: the same rows come out with probabilities, label and gain.
 
     The file is read as a stream. A run that was killed goes on where it was when it is called again.
     """
-    from zhichun.scoring.scorer import Scorer, model_folder
-    from zhichun.scoring.scoring_job import ScoringJob, fingerprint
+    from zhichun.scoring.ensemble import Ensemble
+    from zhichun.scoring.load import fingerprint_of, load_scorer
+    from zhichun.scoring.scoring_job import ScoringJob
 
     own_columns = mapping(columns, "--columns")
     if out.exists() and not overwrite:
         raise UserError("the file is there already.", file=out, remedy="Choose another name, or give --overwrite.")
+    scorer = load_scorer(run, engine=engine)
+    key = f"{fingerprint_of(run)} {scorer.engine_name}"
+    if prior_correction is not None:
+        scorer, key = scorer.with_prior_correction(run, prior_correction), f"{key} corrected {prior_correction}"
     job = ScoringJob(
-        scorer=Scorer.load(run),
+        scorer=scorer,
         pairs=pairs,
         out=out,
-        model_fingerprint=fingerprint(model_folder(run)),
+        model_fingerprint=key,
         catalogue=products,
         columns=own_columns,
         locale=locale,
         prefix=prefix,
+        labels_only=labels_only,
     )
     with Bar("score", "pairs") as bar:
         bar.start(0, job.total())
         rows = job.run(lambda done: bar.advance(done, steps=done))
-    say(f"{out}: {rows:,} pairs scored")
+    say(f"{out}: {rows:,} pairs scored by {scorer.engine_name}")
+    if labels_only and isinstance(scorer, Ensemble):
+        asked = scorer.evaluations
+        say(
+            f"{asked.skipped:.1%} of {asked.possible:,} evaluations by members skipped: {asked.seconds:.1f} s, and "
+            f"about {asked.spared:.1f} s spared"
+        )
 
 
 @app.command()
 def rank(
-    run: RunArgument,
+    run: ModelArgument,
     query: Annotated[str, typer.Argument(help="The query.", show_default=False)],
     products: Annotated[
         Path, typer.Option(help="Products to rank: a table, a dataset folder or a folder in the official layout.")
@@ -71,15 +100,16 @@ def rank(
     locale: Annotated[str, typer.Option(help="Locale of the query; products of others are left out.")] = "us",
     top: Annotated[int, typer.Option(help="Products to show.", min=1)] = 10,
     columns: ColumnsOption = "",
+    engine: EngineOption = "auto",
 ) -> None:
     """Rank products for one query and show the best with their label, probabilities and score."""
     from zhichun.data.read_catalogue import read_catalogue
     from zhichun.ranking import rank as rank_products
-    from zhichun.scoring.scorer import Scorer
+    from zhichun.scoring.load import load_scorer
     from zhichun.tables import ranking_table
 
     own_columns = mapping(columns, "--columns")
-    scorer = Scorer.load(run)
+    scorer = load_scorer(run, engine=engine)
     catalogue = read_catalogue(products, locale=locale, columns=own_columns)
     ranked = rank_products(scorer, query, catalogue, locale)
     stdout.print(ranking_table(f"{query} ({locale}, {len(ranked):,} products)", ranked[:top], scorer.task.classes))

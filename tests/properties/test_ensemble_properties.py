@@ -1,0 +1,58 @@
+"""Skipping members never changes a label, whatever they say and weigh."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from zhichun.scoring.average import average
+from zhichun.scoring.vote import vote
+from zhichun.tasks import TASKS
+
+
+@st.composite
+def ensembles(draw):
+    """Members that are sure or unsure, agree or not, tie exactly or nearly, and weigh anything."""
+    seed, members, pairs = draw(st.integers(0, 2**32)), draw(st.integers(1, 7)), draw(st.integers(1, 40))
+    task = TASKS[draw(st.sampled_from(["esci", "substitute"]))]
+    random = np.random.default_rng(seed)
+    logits = random.normal(size=(members, pairs, task.outputs)) * draw(st.sampled_from([0.0, 1e-6, 0.5, 3.0, 30.0]))
+    logits += draw(st.sampled_from([0.0, 1.0, 6.0])) * random.normal(size=(1, pairs, task.outputs))
+    if draw(st.booleans()):
+        logits = np.round(logits)
+    weights = draw(st.lists(st.floats(1e-3, 1), min_size=members, max_size=members))
+    if draw(st.booleans()):
+        weights = [1.0] * members
+    return [task.predict(member.astype(np.float32)) for member in logits], [w / sum(weights) for w in weights]
+
+
+@settings(max_examples=400, deadline=None)
+@given(ensembles())
+def test_labels_are_those_of_all_members_together(ensemble):
+    predictions, weights = ensemble
+    calls = []
+
+    def member(place):
+        def ask(rows):
+            calls.append(place)
+            return predictions[place].probabilities[rows]
+
+        return ask
+
+    pairs, classes = predictions[0].probabilities.shape
+    found = vote([member(place) for place in range(len(weights))], weights, pairs, classes)
+    together = average(predictions, weights)
+    assert found.index_P.tolist() == together.probabilities.argmax(axis=1).tolist()
+    assert list(found.asked_M) == sorted(found.asked_M, reverse=True)
+    assert len(calls) == sum(asked > 0 for asked in found.asked_M), "who has nothing to say is not called"
+
+
+@settings(max_examples=50, deadline=None)
+@given(ensembles(), st.randoms(use_true_random=False))
+def test_another_order_moves_no_score_by_more_than_rounding(ensemble, random):
+    predictions, weights = ensemble
+    order = random.sample(range(len(weights)), len(weights))
+    one, other = (
+        average(predictions, weights),
+        average([predictions[at] for at in order], [weights[at] for at in order]),
+    )
+    assert np.abs(one.score - other.score).max() < 1e-6
