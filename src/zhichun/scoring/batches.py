@@ -9,7 +9,7 @@ import numpy.typing as npt
 Rows = npt.NDArray[np.int64]
 
 
-def length_sorted(rows: Rows, lengths: Rows, budget: int) -> list[Rows]:
+def length_sorted(rows: Rows, lengths: Rows, budget: int, most: int | None = None) -> list[Rows]:
     """Sort pairs by length and cut them so that no batch, once padded, holds more than ``budget`` tokens.
 
     Parameters
@@ -20,6 +20,8 @@ def length_sorted(rows: Rows, lengths: Rows, budget: int) -> list[Rows]:
         Tokens of each of these pairs, ``[P]``.
     budget
         Tokens a padded batch holds at most; a longer single pair is a batch by itself.
+    most
+        Pairs a batch holds at most; ``None`` sets no bound.
 
     Returns
     -------
@@ -30,6 +32,7 @@ def length_sorted(rows: Rows, lengths: Rows, budget: int) -> list[Rows]:
     batches, start = [], 0
     while start < len(order):
         size = max(1, budget // max(1, int(lengths[order[start]])))
+        size = size if most is None else min(size, most)
         batches.append(rows[order[start : start + size]])
         start += size
     return batches

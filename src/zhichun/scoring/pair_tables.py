@@ -15,7 +15,7 @@ from zhichun import schema
 from zhichun.data.table import is_encodable, require_file, text_array
 from zhichun.errors import UserError, suggest
 from zhichun.files import replacing
-from zhichun.tasks import Prediction
+from zhichun.tasks import Labels, Prediction
 from zhichun.text.document import COLUMN_OF
 
 SHORT_NAMES: Final = {"query": schema.QUERY, "product_id": schema.PRODUCT_ID, "locale": schema.LOCALE, **COLUMN_OF}
@@ -116,8 +116,10 @@ def texts(table: pa.Table, name: str, file: Path, before: int) -> list[str | Non
     return values
 
 
-def append_columns(table: pa.Table, prediction: Prediction, prefix: str = "", file: Path | None = None) -> pa.Table:
-    """Put probabilities, label and gain beside a table's own columns.
+def append_columns(
+    table: pa.Table, prediction: Prediction | Labels, prefix: str = "", file: Path | None = None
+) -> pa.Table:
+    """Put probabilities, label and gain, or labels alone, beside a table's own columns.
 
     Raises
     ------

@@ -5,23 +5,16 @@ Legend: ``P`` pairs, ``C`` outputs.
 
 from collections.abc import Callable
 
-import numpy as np
-import torch
-
 from zhichun.nn.relevance_model import RelevanceModel
-from zhichun.scoring.batches import Rows, length_sorted
+from zhichun.scoring.batches import Rows
+from zhichun.scoring.engine import predict_with
+from zhichun.scoring.torch_engine import TOKENS_PER_BATCH, TorchEngine, to_tensors
 from zhichun.tasks import Floats
-from zhichun.text.pairs import Arrays, Pairs
+from zhichun.text.pairs import Pairs
 
-TOKENS_PER_BATCH = 4096
-
-
-def to_tensors(arrays: Arrays, device: torch.device) -> dict[str, torch.Tensor]:
-    """Move a batch's arrays to a device."""
-    return {name: torch.from_numpy(array).to(device, non_blocking=True) for name, array in arrays.items()}
+__all__ = ["TOKENS_PER_BATCH", "predict", "to_tensors"]
 
 
-@torch.inference_mode()
 def predict(
     model: RelevanceModel,
     pairs: Pairs,
@@ -50,13 +43,8 @@ def predict(
     numpy.ndarray
         Logits in float32, ``[P, C]``, in the order of ``rows``.
     """
-    device = next(model.parameters()).device
     was_training = model.training
     model.eval()
-    logits_PC: Floats = np.zeros((len(rows), model.outputs), np.float32)
-    for places in length_sorted(np.arange(len(rows)), pairs.lengths[rows], budget):
-        logits_PC[places] = model(to_tensors(pairs.collate(rows[places]), device)).cpu().numpy()
-        if progress:
-            progress(len(places))
+    logits_PC = predict_with(TorchEngine(model, tokens_per_batch=budget), pairs, rows, progress=progress)
     model.train(was_training)
     return logits_PC

@@ -1,27 +1,46 @@
 """A trained model as something that scores texts: the same answers as in training, whatever the batch or the order.
 
+The model is a run, which torch computes, or an export of one, which needs neither torch nor transformers.
+
 Legend: ``P`` pairs, ``C`` classes.
 """
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import numpy as np
-import torch
 
 from zhichun import schema
-from zhichun.data.table import number_text
-from zhichun.errors import UserError, suggest
-from zhichun.nn.model_folder import TrainedModel
-from zhichun.scoring.predict import predict
-from zhichun.tasks import Prediction, Task
-from zhichun.text.document import COLUMN_OF, country_index
+from zhichun.data.dataset import Dataset
+from zhichun.data.feature_store import open_pairs
+from zhichun.errors import UserError
+from zhichun.scoring.batches import Rows
+from zhichun.scoring.engine import AUTO, Engine, predict_with
+from zhichun.scoring.ensemble_folder import is_ensemble
+from zhichun.scoring.export_folder import is_export
+from zhichun.scoring.feature_cache import MOST_BYTES, CachingFeaturizer
+from zhichun.scoring.pair_scorer import (
+    Columns,
+    Product,
+    Progress,
+    Stage,
+    columns_of,
+    counted,
+    labels_of,
+    require_classes,
+)
+from zhichun.scoring.prior_correction import HeldOutPredictions, PriorCorrection
+from zhichun.tasks import Floats, Labels, Prediction, Task
+from zhichun.text.document import country_index
+from zhichun.text.features import Featurizer
 from zhichun.text.pairs import Pairs
 from zhichun.text.ragged import Int32
 
-Product = str | Mapping[str, str | None]
+if TYPE_CHECKING:
+    from zhichun.nn.model_folder import TrainedModel
+
 T = TypeVar("T", bound=Hashable)
 
 
@@ -31,37 +50,96 @@ class Scorer:
 
     Parameters
     ----------
-    trained
-        Network, tokenizer and vocabularies.
+    featurizer
+        Reads texts.
+    max_length
+        Tokens that a pair is cut to.
+    task
+        What the model predicts.
+    engine
+        Computes the logits; its ``name`` says what with.
+    correction
+        Corrects what the network is unsure of; ``None`` leaves it.
     """
 
-    trained: TrainedModel
+    featurizer: Featurizer
+    max_length: int
+    task: Task
+    engine: Engine
+    correction: PriorCorrection | None = None
 
     @classmethod
-    def load(cls, run: Path | str, device: str | None = None) -> Self:
-        """Load the model of a run folder, or a model folder itself.
+    def load(cls, run: Path | str, device: str | None = None, engine: str = AUTO) -> Self:
+        """Load the model of a run folder, a model folder itself, or an export of one.
 
         Parameters
         ----------
         run
-            Folder of `zhichun train`, or its ``model/``.
+            Folder of `zhichun train`, its ``model/``, or a folder of `zhichun export`.
         device
-            Such as ``cpu`` or ``cuda``; a GPU where there is one, if not given.
+            Of a run, such as ``cpu`` or ``cuda``; a GPU where there is one, if not given.
+        engine
+            ``torch`` or ``torch-bf16`` for a run; ``onnx``, ``onnx-int8``, ``openvino``, ``openvino-bf16`` or
+            ``openvino-int8`` for an export that has it. ``auto`` is fp32 for a run, and for an export the fastest safe
+            one on this processor by rule (`scoring.exported.choose`); ``measure`` tries an export's all.
 
         Raises
         ------
         UserError
-            When there is no such folder, its training is not finished, or it is damaged.
+            When there is no such folder, its training is not finished, it is damaged, or it has no such engine.
         """
         folder = Path(run)
-        trained = TrainedModel.load(model_folder(folder))
-        trained.model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        return cls(trained)
+        if is_export(folder):
+            from zhichun.scoring.exported import load_export
+
+            config, featurizer, chosen = load_export(folder, engine, device)
+            return cls(featurizer, config.max_length, config.task_of, chosen)
+        from zhichun.scoring.torch_engine import load_run
+
+        trained, network = load_run(model_folder(folder), device, engine)
+        return cls(trained.featurizer, trained.settings.max_length, trained.task, network)
+
+    @classmethod
+    def of(cls, trained: "TrainedModel") -> Self:
+        """Take a model that is in memory, on the device where it is."""
+        from zhichun.scoring.torch_engine import TorchEngine
+
+        return cls(trained.featurizer, trained.settings.max_length, trained.task, TorchEngine(trained.model.eval()))
+
+    def remembering(self, most_bytes: int = MOST_BYTES) -> Self:
+        """Give a scorer that reads a product once, as long as the features of all fit into so many bytes."""
+        return replace(self, featurizer=CachingFeaturizer.of(self.featurizer, most_bytes))
+
+    def with_prior_correction(self, run: Path, threshold: float) -> Self:
+        """Give a scorer whose uncertain probabilities are corrected by the prior of the classes.
+
+        Parameters
+        ----------
+        run
+            Run folder, whose held-out pairs say what the prior is.
+        threshold
+            Pairs whose entropy is above this share of the highest are uncertain.
+
+        Raises
+        ------
+        UserError
+            For a regressor, a folder without predictions of held-out pairs, or a threshold that cannot be.
+        """
+        return replace(self, correction=PriorCorrection.fit(HeldOutPredictions.of_run(run, self.task), threshold))
 
     @property
-    def task(self) -> Task:
-        """What the model predicts."""
-        return self.trained.task
+    def engine_name(self) -> str:
+        """What computes."""
+        return self.engine.name
+
+    def logits(self, pairs: Pairs, rows: Rows, *, progress: Progress | None = None) -> Floats:
+        """Score pairs whose features are there already; gives the logits of ``rows``, ``[P, C]``, in their order."""
+        return predict_with(self.engine, pairs, rows, progress=progress)
+
+    def predict(self, pairs: Pairs, rows: Rows, *, progress: Progress | None = None) -> Prediction:
+        """Say what the logits of ``rows`` mean, corrected where there is a correction."""
+        prediction = self.task.predict(self.logits(pairs, rows, progress=progress))
+        return prediction if self.correction is None else self.correction.correct(prediction)
 
     def score(self, query: str, products: Sequence[Product], locale: str = "us") -> Prediction:
         """Score products for one query.
@@ -86,17 +164,11 @@ class Scorer:
         UserError
             For a product with a field that is unknown or holds no text.
         """
-        rows = [_as_row(product, locale) for product in products]
-        columns = {name: [row[name] for row in rows] for name in schema.TEXT_COLUMNS}
-        return self.score_pairs([query] * len(rows), columns, [row[schema.LOCALE] or locale for row in rows])
+        columns, locales = columns_of(products, locale)
+        return self.score_pairs([query] * len(products), columns, locales)
 
     def score_pairs(
-        self,
-        queries: Sequence[str],
-        products: Mapping[str, Sequence[str | None]],
-        locales: Sequence[str],
-        *,
-        progress: Callable[[int], None] | None = None,
+        self, queries: Sequence[str], products: Columns, locales: Sequence[str], *, progress: Progress | None = None
     ) -> Prediction:
         """Score P pairs; a query or product that comes more than once is read once.
 
@@ -111,12 +183,33 @@ class Scorer:
         progress
             Called with the number of pairs that each batch adds.
         """
+        pairs = self.read(queries, products, locales)
+        return self.predict(pairs, np.arange(len(pairs)), progress=progress)
+
+    def label_pairs(
+        self, queries: Sequence[str], products: Columns, locales: Sequence[str], *, progress: Progress | None = None
+    ) -> Labels:
+        """Give the labels of `score_pairs`; see `PairScorer.label_pairs`."""
+        require_classes(self.task)
+        return labels_of(self.score_pairs(queries, products, locales, progress=progress))
+
+    def score_examples(self, dataset: Dataset, rows: Rows, *, stages: Stage | None = None) -> Prediction:
+        """Score pairs of a dataset folder; see `PairScorer.score_examples`."""
+        pairs = self.read_examples(dataset, stages)
+        return self.predict(pairs, rows, progress=counted(stages, "score", len(rows)))
+
+    def read_examples(self, dataset: Dataset, stages: Stage | None = None) -> Pairs:
+        """Read all pairs of a dataset folder, which keeps what was read."""
+        return open_pairs(dataset, self.featurizer, self.max_length, stages)
+
+    def read(self, queries: Sequence[str], products: Columns, locales: Sequence[str]) -> Pairs:
+        """Read the texts of P pairs; a query or product that comes more than once is read once."""
         given = [products.get(name) or [None] * len(queries) for name in schema.TEXT_COLUMNS]
         distinct_queries, query_row_P = _distinct(queries)
         distinct_products, product_row_P = _distinct(list(zip(*given, strict=True)))
-        featurizer = self.trained.featurizer
+        featurizer = self.featurizer
         texts = list(zip(*distinct_products, strict=True)) or [()] * len(schema.TEXT_COLUMNS)
-        pairs = Pairs(
+        return Pairs(
             queries=featurizer.queries(distinct_queries),
             products=featurizer.products(dict(zip(schema.TEXT_COLUMNS, texts, strict=True))),
             query_row_P=query_row_P,
@@ -124,10 +217,8 @@ class Scorer:
             country_P=np.fromiter(map(country_index, locales), np.int32, len(locales)),
             layout=featurizer.tokenizer.layout,
             pad_id=featurizer.tokenizer.pad_id,
-            max_length=self.trained.settings.max_length,
+            max_length=self.max_length,
         )
-        logits_PC = predict(self.trained.model, pairs, np.arange(len(pairs)), progress=progress)
-        return self.task.predict(logits_PC)
 
 
 def model_folder(run: Path) -> Path:
@@ -142,32 +233,11 @@ def model_folder(run: Path) -> Path:
         raise UserError("there is no such folder.", file=run, remedy="Give a run folder made by: zhichun train")
     if (run / "model").is_dir():
         return run / "model"
+    if is_ensemble(run):
+        raise UserError("is an ensemble, and one run is needed here.", file=run, remedy="Name one of its members.")
     if (run / "recipe.json").is_file():
         raise UserError("the training is not finished.", file=run, remedy="Go on with: zhichun train … --resume")
     return run
-
-
-def _as_row(product: Product, locale: str) -> dict[str, str | None]:
-    """Give a product's texts by the catalogue's column names."""
-    row: dict[str, str | None] = dict.fromkeys((*schema.TEXT_COLUMNS, schema.LOCALE))
-    if isinstance(product, str):
-        return {**row, schema.TITLE: product, schema.LOCALE: locale}
-    names = {**COLUMN_OF, "locale": schema.LOCALE, "product_id": schema.PRODUCT_ID, "id": schema.PRODUCT_ID}
-    known = (*names, *schema.PRODUCT_COLUMNS)
-    for name, text in product.items():
-        if name not in known:
-            raise UserError(f"a product has no field {name!r}.", remedy=suggest(name, known))
-        row[names.get(name, name)] = _as_text(name, text)
-    return row
-
-
-def _as_text(name: str, value: Any) -> str | None:
-    """Take numbers for what they look like, and NaN, which data frames put into gaps, for nothing."""
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, int | float | np.number):
-        return number_text(float(value))
-    raise UserError(f"a product's {name!r} is {value!r}.", remedy="Give a text, or None where there is none.")
 
 
 def _distinct(values: Sequence[T]) -> tuple[list[T], Int32]:

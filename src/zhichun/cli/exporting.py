@@ -1,0 +1,48 @@
+"""The command that takes a run to where torch is not: export."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zhichun.cli.options import RunArgument, app, say, stdout
+
+
+@app.command()
+def export(
+    run: RunArgument,
+    to: Annotated[
+        list[str],
+        typer.Option(
+            help="`onnx`, `onnx-int8`, `openvino` (which computes in fp32 and bf16) or `openvino-int8`; may be given "
+            "more than once, into one folder.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to make; RUN/export if not given.", show_default=False)
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Dataset folder whose pairs calibrate int8 and check every format; the one that the run was trained "
+            "on if not given.",
+            show_default=False,
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an export that is there.")] = False,
+) -> None:
+    """Export a run for scoring on a processor, without torch: faster, and the whole model.
+
+    `zhichun score`, `rank` and `evaluate` take the folder in place of the run and choose the fastest safe engine. Every
+    format is checked against the model on held-out pairs; int8 is safe where 99 % of the labels are the same.
+    """
+    from zhichun.export import export as export_run
+    from zhichun.scoring.export_folder import ExportConfig
+    from zhichun.scoring.exported import choose
+    from zhichun.tables import checks_table
+
+    folder = export_run(run, to, out=out, data=data, overwrite=overwrite)
+    config = ExportConfig.load(folder)
+    stdout.print(checks_table(config.checks))
+    say(f"{folder}: exported. Next: zhichun score {folder} PAIRS OUT, by {choose(config, folder)} on this machine")

@@ -1,0 +1,104 @@
+"""From an ONNX graph of fp32 to the other formats: OpenVINO, and int8 of both.
+
+What is quantised to int8 are the products of tokens with weights: queries, keys, values, what attention gives out, and
+the first product of the feed-forward. What stays as it was:
+
+* the feed-forward's second product: a few of its inputs are hundreds of times the others, and a scale that fits them
+  rounds all others away (half of the whole error, measured on MiniLM);
+* the products within attention, which are no faster in int8;
+* what is computed for one token of a pair only (the last layer, the head), and embeddings: they cost next to nothing.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from zhichun.export.graph import TWO_GIB
+from zhichun.export.quiet import quiet
+from zhichun.scoring.engine import required
+
+Inputs = dict[str, Any]
+# How much of the activations' spread SmoothQuant (Xiao et al., 2023) moves into the weights: half, as in the paper.
+SMOOTHED: Final = 0.5
+
+
+def write_onnx_int8(graph: Path, out: Path) -> None:
+    """Quantise products with weights, per output channel; activations are scaled as they come."""
+    quantisation = required("onnxruntime.quantization")
+    onnx = required("onnx")
+    found = onnx.load(graph, load_external_data=False).graph
+    shapes = {weight.name: tuple(weight.dims) for weight in found.initializer}
+    products = [node for node in found.node if node.op_type == "MatMul" and node.input[1] in shapes]
+    weights = graph.with_name(f"{graph.name}.data")
+    with quiet("root"):
+        quantisation.quantize_dynamic(
+            graph,
+            out,
+            op_types_to_quantize=["MatMul"],
+            nodes_to_exclude=[node.name for node in products if _narrows(*shapes[node.input[1]])],
+            per_channel=True,
+            weight_type=quantisation.QuantType.QInt8,
+            use_external_data_format=weights.is_file() and weights.stat().st_size > 4 * TWO_GIB,
+        )
+
+
+def write_openvino(graph: Path, out: Path) -> None:
+    """Convert to OpenVINO, in fp32; bf16 is a setting of the runtime, not of the file."""
+    runtime = required("openvino")
+    runtime.save_model(runtime.Core().read_model(graph), out, compress_to_fp16=False)
+
+
+def write_openvino_int8(graph: Path, out: Path, calibration: Sequence[Inputs]) -> None:
+    """Quantise with NNCF after training: weights and activations, scaled by what the pairs show.
+
+    Parameters
+    ----------
+    graph
+        The ONNX graph.
+    out
+        The ``.xml`` to write; its weights lie beside it.
+    calibration
+        Inputs of the graph for pairs, one by one: padding would be measured too.
+    """
+    runtime = required("openvino")
+    os.environ.setdefault("NNCF_CI", "1")  # nothing is reported to anybody
+    with quiet("nncf"):
+        nncf = required("nncf")
+        model = runtime.Core().read_model(graph)
+        smoothing = nncf.AdvancedSmoothQuantParameters(matmul=SMOOTHED)
+        quantised = nncf.quantize(
+            model,
+            nncf.Dataset(list(calibration)),
+            model_type=nncf.ModelType.TRANSFORMER,
+            subset_size=len(calibration),
+            ignored_scope=nncf.IgnoredScope(names=_kept(model), validate=False),
+            advanced_parameters=nncf.AdvancedQuantizationParameters(smooth_quant_alphas=smoothing),
+        )
+    runtime.save_model(quantised, out, compress_to_fp16=False)
+
+
+def _kept(model: Any) -> list[str]:
+    """Name the operators of an OpenVINO model that stay as they are."""
+    kept = []
+    for operator in model.get_ordered_ops():
+        kind = operator.get_type_name()
+        if kind == "Gather" or (kind == "MatMul" and not _is_worth_it(operator)):
+            kept.append(operator.get_friendly_name())
+    return kept
+
+
+def _is_worth_it(product: Any) -> bool:
+    weight, tokens = product.input_value(1), product.input_value(0).get_partial_shape()
+    if weight.get_node().get_type_name() != "Constant":
+        return False  # of two activations, within attention
+    rows, columns = weight.get_partial_shape().to_shape()
+    if product.get_attributes()["transpose_b"]:
+        rows, columns = columns, rows
+    of_every_token = tokens.rank.get_length() == 3 and tokens[1].get_max_length() != 1
+    return of_every_token and not _narrows(rows, columns)
+
+
+def _narrows(inputs: int, outputs: int) -> bool:
+    """Tell the feed-forward's second product, whose inputs are more than its outputs."""
+    return inputs > outputs

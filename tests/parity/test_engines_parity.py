@@ -1,0 +1,159 @@
+"""Every engine says what torch says of the same pairs: all tasks, all parts on and off, all kinds of encoder."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers import BertConfig, BertTokenizerFast, DebertaV2Config, ModernBertConfig
+
+from zhichun.data.dataset import Dataset
+from zhichun.data.feature_store import open_pairs
+from zhichun.nn.model_folder import TrainedModel
+from zhichun.scoring.batches import Rows
+from zhichun.scoring.beside import Beside
+from zhichun.scoring.engine import Engine, predict_with
+from zhichun.scoring.export_folder import ExportConfig
+from zhichun.scoring.scorer import Scorer
+from zhichun.scoring.torch_engine import TorchEngine
+from zhichun.tasks import TASKS, Floats
+from zhichun.text.pairs import Pairs
+from zhichun.training import build_model, make_featurizer
+
+pytest.importorskip("onnxscript")
+pytest.importorskip("openvino")
+
+from zhichun.export.graph import input_names, tables_of, write_onnx
+from zhichun.export.quantise import write_openvino
+from zhichun.scoring.exported import open_engine
+
+FP32 = 1e-4
+PAIRS = 60
+SIZE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+WORDS = {"vocab_size": 150, "max_position_embeddings": 64}
+ENCODERS = {
+    "bert": BertConfig(**WORDS, **SIZE),
+    "deberta-v2": DebertaV2Config(
+        type_vocab_size=0,
+        relative_attention=True,
+        position_buckets=8,
+        norm_rel_ebd="layer_norm",
+        share_att_key=True,
+        pos_att_type="p2c|c2p",
+        position_biased_input=False,
+        **WORDS,
+        **SIZE,
+    ),
+    "modernbert": ModernBertConfig(
+        pad_token_id=0, bos_token_id=2, cls_token_id=2, eos_token_id=3, sep_token_id=3, **WORDS, **SIZE
+    ),
+}
+# Each part is on and off, each task is there, with as few exports as that takes; all with the tiny XLM-R.
+MODELS: dict[str, tuple[str, list[str]]] = {
+    "all parts": ("esci", []),
+    "no trigrams, no brand": ("substitute", ["model.trigrams=null", "model.brand=null"]),
+    "no country, no color": ("gain", ["model.country=null", "model.color=null"]),
+    "text alone": (
+        "esci",
+        ["model.trigrams=null", "model.brand=null", "model.country=null", "model.color=null"],
+    ),
+    "fields pooled": ("esci", ["model.pooling=fields"]),
+}
+
+
+def word_piece() -> BertTokenizerFast:
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    trainer = trainers.WordPieceTrainer(vocab_size=150, special_tokens=specials, show_progress=False)
+    tokenizer.train_from_iterator(["red running shoes, size 9", "leather hand bag", "usb c cable 2 m"], trainer)
+    return BertTokenizerFast(vocab=tokenizer.get_vocab())
+
+
+@pytest.fixture(scope="module")
+def encoders(tmp_path_factory) -> Path:
+    """A folder with one encoder of each kind, with random weights."""
+    from transformers import AutoModel
+
+    folder = tmp_path_factory.mktemp("encoders")
+    torch.manual_seed(0)
+    for name, config in ENCODERS.items():
+        AutoModel.from_config(config).save_pretrained(folder / name)
+        word_piece().save_pretrained(folder / name)
+    return folder
+
+
+@pytest.fixture
+def made(tiny_recipe, tiny_dataset, tmp_path) -> Callable[[str, list[str]], tuple[Pairs, Floats, dict[str, Engine]]]:
+    """Make a model with random weights: its pairs, what torch says of them, and its engines."""
+
+    def make(task: str, changes: list[str]) -> tuple[Pairs, Floats, dict[str, Engine]]:
+        dataset, recipe = Dataset.open(tiny_dataset), tiny_recipe.with_settings(changes)
+        featurizer = make_featurizer(recipe.model, dataset)
+        torch.manual_seed(1)
+        model = build_model(recipe.model, featurizer, TASKS[task]).eval()
+        with torch.no_grad():
+            for name, weight in model.named_parameters():
+                if "head" in name and weight.ndim == 2:
+                    weight.mul_(8)  # answers that differ from pair to pair
+        trained = TrainedModel(model, featurizer, recipe.model, TASKS[task])
+        pairs = open_pairs(dataset, featurizer, recipe.model.max_length)
+        return pairs, predict_with(TorchEngine(model), pairs, rows_of(pairs)), engines_of(trained, tmp_path)
+
+    return make
+
+
+def rows_of(pairs: Pairs) -> Rows:
+    return np.random.default_rng(0).permutation(len(pairs))[:PAIRS]
+
+
+def engines_of(trained: TrainedModel, folder: Path) -> dict[str, Engine]:
+    beside = tables_of(trained.model)
+    for name in ("onnx", "openvino"):
+        (folder / name).mkdir()
+    write_onnx(trained, folder / "onnx" / "model.onnx")
+    write_openvino(folder / "onnx" / "model.onnx", folder / "openvino" / "model.xml")
+    beside.save(folder)
+    config = ExportConfig(
+        task=trained.task.name,
+        max_length=trained.settings.max_length,
+        fields=trained.settings.fields,
+        inputs=input_names(trained, sum(beside.sizes.values())),
+        beside=beside.sizes,
+        checks={},
+        files={},
+        about={},
+    )
+    loaded = Beside.load(folder, beside.sizes)
+    return {name: open_engine(folder, config, name, loaded) for name in ("onnx", "openvino")}
+
+
+def assert_equal_to_torch(pairs: Pairs, expected_PC: Floats, engines: dict[str, Engine]) -> None:
+    assert expected_PC.std(axis=0).min() > 0.01, "the pairs differ, or nothing would be seen"
+    for name, engine in engines.items():
+        found_PC = predict_with(engine, pairs, rows_of(pairs))
+        assert np.abs(found_PC - expected_PC).max() < FP32, name
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_fp32_says_what_torch_says(name, made):
+    assert_equal_to_torch(*made(*MODELS[name]))
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_encoders_of_other_kinds_too(name, encoders, made):
+    assert_equal_to_torch(*made("esci", [f"model.encoder={encoders / name}", "model.tiny=TinyEncoder"]))
+
+
+@pytest.mark.parametrize(("name", "least"), [("openvino-bf16", 0.99), ("openvino-int8", 0.95), ("onnx-int8", 0.95)])
+def test_fewer_bits_give_most_pairs_the_same_label(name, least, tiny_run, tiny_export, tiny_dataset):
+    dataset = Dataset.open(tiny_dataset)
+    rows = np.arange(len(dataset.labels))
+    expected, found = (
+        np.array(scorer.score_examples(dataset, rows).labels)
+        for scorer in (Scorer.load(tiny_run, device="cpu"), Scorer.load(tiny_export, engine=name))
+    )
+    assert len(set(expected)) > 1
+    assert (found == expected).mean() >= least
