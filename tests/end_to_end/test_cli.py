@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from zhichun import schema
-from zhichun.recipe import describe, load_recipe
+from zhichun.recipe import PretrainingRecipe, describe, load_recipe
 
 # What each command is for
 
@@ -44,7 +44,7 @@ def test_score_gives_the_same_rows_back(home, tmp_path, kind, succeed):
     pq.write_table(pairs, tmp_path / "pairs.parquet")
     out = tmp_path / f"out.{kind}"
     said = succeed("score", home / "run", tmp_path / "pairs.parquet", out, "--products", home / "data")
-    assert said == f"{out}: {pairs.num_rows} pairs scored\n"
+    assert said == f"{out}: {pairs.num_rows} pairs scored by torch\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["pairs.parquet", out.name])
     again = tmp_path / "again.parquet"
     succeed("score", home / "run", out, again, "--prefix", "again_", "--products", home / "shop")
@@ -99,7 +99,7 @@ def test_recipe_shows_every_setting_with_its_value_and_meaning(succeed):
     value = {setting: value for setting, value, _ in rows if setting}
     assert (value["train.epochs"], value["model.brand"], value["objective.loss"]) == ("7", "null", "SquaredError")
     assert value["model.encoder"] == '"microsoft/infoxlm-large"'
-    assert set(value) == {setting for setting, _, _ in describe(load_recipe("tiny"))}
+    assert set(value) == {setting for setting, _, _ in describe(load_recipe("kdd2022:task1"))}
     assert all(meaning for setting, _, meaning in rows if setting)
 
 
@@ -126,12 +126,14 @@ def test_the_other_two_tasks_go_the_same_way(home, tmp_path, recipe, settings, h
 def test_demo_goes_the_whole_way_and_uses_what_is_there(tmp_path, tiny_recipe, monkeypatch, succeed):
     monkeypatch.setattr("zhichun.demo.PRODUCTS", 300)
     monkeypatch.setattr("zhichun.demo.QUERIES", 60)
-    monkeypatch.setattr("zhichun.demo.load_recipe", lambda name: tiny_recipe)
+    recipes = {"tiny": tiny_recipe, "tiny:pretrain": load_recipe("tiny:pretrain", PretrainingRecipe)}
+    monkeypatch.setattr("zhichun.demo.load_recipe", lambda name, *_: recipes[name])
     said = succeed("demo", tmp_path / "demo")
     assert re.search(r"micro-F1 0\.\d+ \(always Exact: 0\.\d+\), nDCG 0\.\d+ \(random order: 0\.\d+\)", said)
+    assert re.search(r"pre-trained minus fresh, nDCG: [+-]0\.\d{4} \(95 %: [+-]0\.\d{4} to", said)
     assert [said.count(f" ({locale})") for locale in schema.LOCALES] == [1, 1, 1]
     named = re.findall(rf"^  ({tmp_path}/\S+)  ", said, re.MULTILINE)
-    assert len(named) == 7
+    assert len(named) == 10
     assert all(Path(path).exists() for path in named)
     weights = (tmp_path / "demo" / "run" / "model" / "model.safetensors").stat().st_mtime_ns
     succeed("demo", tmp_path / "demo")
