@@ -7,6 +7,7 @@ A benchmark whose layout is known here gets a table; any other file is named, so
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,21 +82,32 @@ def _quality_esci(name: str, result: Mapping[str, Any]) -> str:
     return "\n".join([*lines, _source(name, result)])
 
 
-def _tiny_start(name: str, result: Mapping[str, Any]) -> str:
+def _two_sides(name: str, result: Mapping[str, Any], title: str, sides: tuple[str, str], what: str) -> str:
     columns = ["micro_f1", "ndcg"]
-    rows = [
-        [f"{start} start", *(f"{np.mean(result[start][column]):.3f}" for column in columns)]
-        for start in ("matching", "random")
-    ]
+    rows = [[f"{side} {what}", *(f"{np.mean(result[side][column]):.3f}" for column in columns)] for side in sides]
     baselines = result["baselines"]
     rows.append(["always Exact, random order", f"{baselines['always_exact']:.3f}", f"{baselines['random_order']:.3f}"])
     lines = [
-        f"**The tiny encoder's start.** Recipe `tiny` on the sample shop, {result['data']['test_pairs']:,} test pairs; "
+        f"**{title}.** Recipe `tiny` on the sample shop, {result['data']['test_pairs']:,} test pairs; "
         f"means over {len(result['seeds'])} seeds; gains `esci`.",
         "",
         _table(["", *(TITLES[column] for column in columns)], rows),
         "",
-        f"matching minus random: {_differences(result['difference'])}.",
+        f"{' minus '.join(sides)}: {_differences(result['difference'])}.",
+    ]
+    return "\n".join([*lines, _source(name, result)])
+
+
+def _step_cost(name: str, result: Mapping[str, Any]) -> str:
+    batch, ways = result["batch"], result["ways"]
+    rows = [[way, f"{of['times_plain']:.2f}"] for way, of in ways.items()]
+    lines = [
+        f"**What a step costs with each method.** Times a plain step, both with the optimiser's step: {batch['pairs']} "
+        f"pairs of {batch['tokens']} tokens in {batch['precision']}, an encoder of the shape of all-MiniLM-L6-v2, "
+        f"medians of {len(next(iter(ways.values()))['seconds'])}; one thread of {result['machine']['processor']}.",
+        "",
+        _table(["step with", "times a plain step"], rows),
+        "",
     ]
     return "\n".join([*lines, _source(name, result)])
 
@@ -113,14 +125,127 @@ def _prepare_scale(name: str, result: Mapping[str, Any]) -> str:
     return "\n".join([*lines, _source(name, result)])
 
 
+def _audit_shop(name: str, result: Mapping[str, Any]) -> str:
+    issues, dropped, epochs = result["issues"], result["dropped"], result["recipe"]["epochs"]
+    lines = [
+        f"**Wrong labels found by the audit.** Sample shop, {result['pairs']:,} judged training pairs, "
+        f"{result['wrong']:,} of them wrong ({result['chance']:.1%}); recipe `tiny`, {epochs} epochs, "
+        f"{result['data']['folds']} folds; {result['seconds'] / 60:.0f} minutes on {_machine(result)}.",
+        "",
+        _table(
+            ["", "pairs", "wrong", "precision", "recall", "times chance"],
+            [
+                [
+                    what,
+                    f"{of['pairs']:,}",
+                    f"{of['wrong']:,}",
+                    *(f"{of[figure]:.3f}" for figure in ("precision", "recall")),
+                    f"{of['times_chance']:.1f}",
+                ]
+                for what, of in (("in doubt", issues), (f"worst {result['drop']:.0%}, dropped", dropped))
+            ],
+        ),
+        "",
+        f"Of the wrong labels found, {result['likely_label_right_of_wrong_issues']:.1%} have the right one as the "
+        "likely label.",
+    ]
+    return "\n".join([*lines, _source(name, result)])
+
+
+def _pretrain_step(name: str, result: Mapping[str, Any]) -> str:
+    shapes = result["shapes"]
+    rows = [
+        [
+            shape,
+            f"{of['parameters'] / 1e6:,.0f}",
+            f"{of['products_per_step']}",
+            f"{of['tokens_per_second']:,.0f}",
+            f"{of['waiting_share']:.1%}",
+            f"{of['making']['tokens_per_second']:,.0f}",
+        ]
+        for shape, of in shapes.items()
+    ]
+    heads = ["encoder", "million parameters", "products a step", "tokens/s", "time waiting for data", "made/s"]
+    lines = [
+        "**A step of pre-training.** Random weights, examples made on the fly from a sample shop with long texts; "
+        f"the last column is how many tokens one thread makes when nobody holds it up; on {_machine(result)}.",
+        "",
+        _table(heads, rows),
+        "",
+    ]
+    return "\n".join([*lines, _source(name, result)])
+
+
+def _score_cpu(name: str, result: Mapping[str, Any]) -> str:
+    rows = [
+        [
+            system,
+            f"{of['pairs_per_second']:.0f}",
+            f"{of['times_faster']:.1f}",
+            *(f"{value:.1%}" for value in (of["labels_same"], of["on_test"]["labels_same"])),
+            f"{of['on_test']['ndcg_difference']:+.4f}",
+            f"{of['scores_differ']:.1g}",
+        ]
+        for system, of in result["systems"].items()
+    ]
+    heads = ["engine", "pairs/s", "times as fast", "same labels", "on test", "nDCG, test", "scores differ by at most"]
+    pairs = result["pairs"]
+    lines = [
+        f"**Scoring on a processor, beside sentence-transformers' `CrossEncoder.predict`.** {result['encoder']}, "
+        f"fine-tuned, {result['max_length']} tokens (mean {result['mean_tokens']:.0f}); the same weights and "
+        f"{pairs['timed']:,} pairs of texts for all, in one run on {_machine(result)}; labels and nDCG beside "
+        f"sentence-transformers' own, on all pairs and on {pairs['test']:,} test pairs.",
+        "",
+        _table(heads, rows),
+        "",
+    ]
+    return "\n".join([*lines, _source(name, result)])
+
+
+def _ensemble_shop(name: str, result: Mapping[str, Any]) -> str:
+    equal, fitted, members = result["equal"], result["fitted"], result["members"]
+    rows = [
+        [f"{Path(of['name']).name}: {members[Path(of['name']).name]}", *_cells(of, ["ndcg", "micro_f1"])]
+        for of in sorted(equal["members"], key=lambda of: str(of["name"]))
+    ]
+    rows += [[f"all six, {what} weights", *_cells(of, ["ndcg", "micro_f1"])] for what, of in _ways(equal, fitted)]
+    rows.append(["random order", f"{result['random_order']:.3f}"])
+    saved = equal["labels_only"]
+    lines = [
+        f"**The paper's six, alone and together.** Sample shop, {result['pairs']:,} test pairs of "
+        f"{result['queries']:,} queries; tiny shapes of `kdd2022:task1_member1` to `6`; gains `esci`; on "
+        f"{_machine(result)}.",
+        "",
+        _table(["", TITLES["ndcg"], TITLES["micro_f1"]], rows),
+        "",
+        *(
+            f"{what} weights minus the best member: {_differences(of['against_best'])}."
+            for what, of in _ways(equal, fitted)
+        ),
+        f"Labels alone need {1 - saved['skipped']:.1%} of the members' evaluations, {saved['seconds']:.1f} s of "
+        f"{saved['seconds_of_all']:.1f} s; {result['labels_only']['different']} labels differ.",
+    ]
+    return "\n".join([*lines, _source(name, result)])
+
+
+def _ways(equal: Any, fitted: Any) -> tuple[tuple[str, Any], ...]:
+    return (("equal", equal), ("fitted", fitted))
+
+
 def _named(name: str, result: Mapping[str, Any]) -> str:
     return f"**{result.get('what', name)}.** " + _source(name, result)
 
 
 LAYOUTS: dict[str, Callable[[str, Mapping[str, Any]], str]] = {
+    "audit_shop": _audit_shop,
+    "ensemble_shop": _ensemble_shop,
     "prepare_scale": _prepare_scale,
+    "pretrain_step": _pretrain_step,
     "quality_esci": _quality_esci,
-    "tiny_start": _tiny_start,
+    "score_cpu": _score_cpu,
+    "step_cost": _step_cost,
+    "tiny_start": partial(_two_sides, title="The tiny encoder's start", sides=("matching", "random"), what="start"),
+    "soft_labels": partial(_two_sides, title="Self-distillation", sides=("soft", "hard"), what="labels"),
 }
 
 

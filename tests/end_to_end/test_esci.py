@@ -74,7 +74,7 @@ def test_a_scored_file_has_the_rows_and_the_scores_of_the_evaluation(trained, es
     pq.write_table(given, tmp_path / "pairs.parquet")
     out = tmp_path / "out.parquet"
     said = succeed("score", trained / "run", tmp_path / "pairs.parquet", out, "--products", esci_data)
-    assert said == f"{out}: {given.num_rows} pairs scored\n"
+    assert said == f"{out}: {given.num_rows} pairs scored by torch\n"
     found = pq.read_table(out)
     assert found.select(given.column_names).equals(given)
     for name in ("p_E", "p_S", "p_C", "p_I", "gain"):

@@ -22,7 +22,7 @@ from zhichun.cli import app
 from zhichun.data import rejected
 from zhichun.data.pairs import EXAMPLES_SCHEMA
 from zhichun.figures import measure
-from zhichun.recipe import Recipe, describe, load_recipe
+from zhichun.recipe import AnyRecipe, PretrainingRecipe, Recipe, describe, load_recipe
 from zhichun.tasks import TASKS
 
 ROOT = Path(__file__).parents[2]
@@ -37,8 +37,8 @@ on_every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page
 
 
 def blocks(page, language):
-    found = re.findall(rf"^( *)```{language}\n(.*?)^\1```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
-    return [textwrap.dedent(body) for _, body in found]
+    found = re.findall(r"^( *)```(\w*)\n(.*?)^\1```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    return [textwrap.dedent(body) for _, its_language, body in found if its_language == language]
 
 
 def prose(page):
@@ -81,7 +81,7 @@ def test_every_command_line_is_understood(words):
         context = COMMANDS[words[1]].make_context(words[1], words[2:])
         name = context.params.get("recipe") or context.params.get("name")
         if name and not name.endswith(".json"):
-            load_recipe(name).with_settings(context.params["assignments"] or [])
+            load_recipe(name, AnyRecipe).with_settings(context.params["assignments"] or [])
     else:
         assert tool in ("pip", "pytest")
 
@@ -98,7 +98,8 @@ def test_commands_and_options_in_the_text_exist(page):
 
 @on_every_page
 def test_settings_in_the_text_exist(page):
-    known = {setting for setting, _, _ in describe(Recipe())}
+    pretraining = load_recipe("kdd2022:pretrain", PretrainingRecipe).with_settings(["objective.pair_mlm=PairMLM"])
+    known = {setting for recipe in (Recipe(), pretraining) for setting, _, _ in describe(recipe)}
     for code in inline_code(page):
         if setting := re.fullmatch(r"((?:model|objective|train)\.[a-z_.]+)(=\S+)?", code):
             assert setting[1] in known, code

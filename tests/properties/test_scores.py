@@ -17,6 +17,7 @@ from zhichun.data.dataset import Dataset
 from zhichun.data.feature_store import open_pairs
 from zhichun.data.read_catalogue import read_catalogue
 from zhichun.errors import UserError
+from zhichun.nn.model_folder import TrainedModel
 from zhichun.ranking import rank
 from zhichun.scoring.predict import predict
 from zhichun.scoring.scorer import Scorer
@@ -29,13 +30,13 @@ COLUMNS = ["p_E", "p_S", "p_C", "p_I"]
 @pytest.fixture(scope="module")
 def scorer(tiny_run):
     """A model whose answers differ much from pair to pair, so that what should not matter would be seen."""
-    trained = Scorer.load(tiny_run, device="cpu").trained
+    trained = TrainedModel.load(tiny_run / "model")
     model = copy.deepcopy(trained.model)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if "head" in name and weight.ndim == 2:
                 weight.mul_(8)
-    return Scorer(replace(trained, model=model))
+    return Scorer.of(replace(trained, model=model))
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +46,13 @@ def dataset(tiny_dataset):
 
 @pytest.fixture(scope="module")
 def pairs(dataset, scorer):
-    return open_pairs(dataset, scorer.trained.featurizer, scorer.trained.settings.max_length)
+    return open_pairs(dataset, scorer.featurizer, scorer.max_length)
 
 
 @pytest.fixture(scope="module")
 def logits(scorer, pairs):
     """Every pair by itself, without any padding."""
-    made = predict(scorer.trained.model, pairs, np.arange(len(pairs)), budget=1)
+    made = predict(scorer.engine.model, pairs, np.arange(len(pairs)), budget=1)
     assert made.std(axis=0).min() > 0.3
     return made
 
@@ -61,9 +62,9 @@ def uneven(dataset, scorer, pairs):
     """Pairs of all lengths: the titles are cut after no word, one, two …"""
     titles = [text or "" for batch in dataset.product_batches() for text in batch.column(schema.TITLE).to_pylist()]
     cut = [" ".join(title.split()[: row % 8]) for row, title in enumerate(titles)]
-    made = replace(pairs, products=scorer.trained.featurizer.products({schema.TITLE: cut}))
+    made = replace(pairs, products=scorer.featurizer.products({schema.TITLE: cut}))
     assert len(set(made.lengths.tolist())) > 15
-    return made, predict(scorer.trained.model, made, np.arange(len(made)), budget=1)
+    return made, predict(scorer.engine.model, made, np.arange(len(made)), budget=1)
 
 
 @settings(max_examples=25, deadline=None)
@@ -71,12 +72,12 @@ def uneven(dataset, scorer, pairs):
 def test_batch_order_padding_and_company_do_not_change_a_score(scorer, uneven, places, budget):
     pairs, alone = uneven
     rows = np.array(places) % len(pairs)
-    scored = predict(scorer.trained.model, pairs, rows, budget=budget)
+    scored = predict(scorer.engine.model, pairs, rows, budget=budget)
     assert np.abs(scored - alone[rows]).max() < TOLERANCE
 
 
 def test_scoring_changes_nothing_in_the_model(scorer, pairs):
-    model = scorer.trained.model
+    model = scorer.engine.model
     model.train()
     first = predict(model, pairs, np.arange(40))
     assert model.training

@@ -40,6 +40,21 @@ TINY = {
 }
 
 
+AUDIT = {
+    "machine": {"gpu": None, "cores": 2, "processor": "A processor"},
+    "pairs": 5800,
+    "wrong": 348,
+    "chance": 0.06,
+    "drop": 0.04,
+    "seconds": 600,
+    "recipe": {"name": "tiny", "epochs": 3},
+    "data": {"folds": 5},
+    "issues": {"pairs": 900, "wrong": 300, "precision": 1 / 3, "recall": 0.862, "times_chance": 5.55},
+    "dropped": {"pairs": 232, "wrong": 174, "precision": 0.75, "recall": 0.5, "times_chance": 12.5},
+    "likely_label_right_of_wrong_issues": 0.8,
+}
+
+
 def write(folder, **results):
     for name, result in results.items():
         (folder / f"{name}.json").write_text(json.dumps(result), "utf-8")
@@ -69,6 +84,69 @@ def test_tiny_start_has_means_over_its_seeds(tmp_path):
     text = render_results.render(write(tmp_path, tiny_start=TINY))
     assert "| matching start | 0.750 | 0.910 |\n| random start | 0.600 | 0.850 |\n" in text
     assert "| always Exact, random order | 0.600 | 0.830 |" in text
+
+
+def test_audit_shop_holds_what_is_found_beside_chance(tmp_path):
+    text = render_results.render(write(tmp_path, audit_shop=AUDIT))
+    assert "5,800 judged training pairs, 348 of them wrong (6.0%); recipe `tiny`, 3 epochs, 5 folds; 10 minutes" in text
+    assert (
+        "| in doubt | 900 | 300 | 0.333 | 0.862 | 5.5 |\n| worst 4%, dropped | 232 | 174 | 0.750 | 0.500 | 12.5 |"
+        in text
+    )
+
+
+def test_pretrain_step_has_a_row_for_each_shape(tmp_path):
+    tiny = {
+        "parameters": 1_000_000,
+        "products_per_step": 32,
+        "tokens_per_second": 12345.6,
+        "waiting_share": 0.0123,
+        "making": {"tokens_per_second": 400_000.0},
+    }
+    machine = {"gpu": "A GPU"}
+    text = render_results.render(write(tmp_path, pretrain_step={"machine": machine, "shapes": {"tiny": tiny}}))
+    assert "| tiny | 1 | 32 | 12,346 | 1.2% | 400,000 |" in text
+    assert "on A GPU." in text
+
+
+def test_scoring_has_a_row_for_each_engine(tmp_path):
+    engine = {
+        "pairs_per_second": 204.4,
+        "times_faster": 6.04,
+        "labels_same": 0.9954,
+        "scores_differ": 0.0312,
+        "on_test": {"labels_same": 0.9917, "ndcg_difference": -0.0004},
+    }
+    shared = {key: QUALITY[key] for key in ("encoder", "command", "date", "machine")}
+    result = {**shared, "max_length": 256, "mean_tokens": 142.7, "pairs": {"timed": 3559, "test": 761}}
+    text = render_results.render(write(tmp_path, score_cpu={**result, "systems": {"openvino-int8": engine}}))
+    assert "| openvino-int8 | 204 | 6.0 | 99.5% | 99.2% | -0.0004 | 0.03 |" in text
+    assert "256 tokens (mean 143); the same weights and 3,559 pairs of texts for all" in text
+
+
+def test_ensemble_shop_holds_all_six_against_the_best_of_them(tmp_path):
+    way = {
+        "ndcg": 0.95,
+        "micro_f1": 0.7,
+        "members": [{"name": "work/member4", "ndcg": 0.94}, {"name": "work/member1", "ndcg": 0.93, "micro_f1": 0.69}],
+        "against_best": {"ndcg": {"member": "work/member4", **DIFFERENCE}},
+        "labels_only": {"skipped": 0.55, "seconds": 4.5, "seconds_of_all": 9.0},
+    }
+    result = {
+        "machine": QUALITY["machine"],
+        "members": {"member1": "classifier", "member4": "regressor"},
+        "pairs": 1448,
+        "queries": 120,
+        "random_order": 0.858,
+        "equal": way,
+        "fitted": way,
+        "labels_only": {"different": 0},
+    }
+    text = render_results.render(write(tmp_path, ensemble_shop=result))
+    assert "| member1: classifier | 0.930 | 0.690 |\n| member4: regressor | 0.940 |  |\n" in text
+    assert "| all six, equal weights | 0.950 | 0.700 |" in text
+    assert "equal weights minus the best member: nDCG +0.0123 (95 %: -0.0040" in text
+    assert "Labels alone need 45.0% of the members' evaluations, 4.5 s of 9.0 s; 0 labels differ." in text
 
 
 def test_results_come_in_order_of_their_names_and_an_unknown_layout_is_named(tmp_path):

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 
 from rich.markup import escape
 
-from zhichun.cli import data, training, using
+from zhichun.cli import ablating, auditing, data, ensembling, exporting, training, using
 from zhichun.cli.options import app
 from zhichun.console import stderr
 from zhichun.errors import UserError
 
-__all__ = ["app", "data", "main", "training", "using"]
+__all__ = ["ablating", "app", "auditing", "data", "ensembling", "exporting", "main", "training", "using"]
 
 INTERRUPTED = 130
 _FULL = "Nothing half-written is left. Free some space, or write elsewhere, and call it again."
@@ -29,6 +29,8 @@ REMEDIES = {
 # What a command may miss, and the extra that brings it.
 EXTRAS = {
     "train": ("torch", "transformers", "accelerate", "safetensors"),
+    "audit": ("cleanlab", "sklearn"),
+    "onnx": ("onnx", "onnxruntime", "onnxscript", "openvino", "nncf"),
     "word2vec": ("gensim",),
     "translate": ("ctranslate2", "sentencepiece"),
 }

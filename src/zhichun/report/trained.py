@@ -13,9 +13,8 @@ from zhichun.report.html import Html, folded, section, table, tag
 def trained_section(recipe: dict[str, Any], environment: dict[str, Any]) -> Html:
     """Show the settings that differ from their defaults, all settings, the data and the environment."""
     settings, defaults = flattened(recipe), flattened(default_recipe(str(recipe.get("kind", ""))))
-    # A kind that is as always, and only groups settings, says nothing.
-    groups = {name.rpartition(".")[0] for name in settings}
-    settings = {name: value for name, value in settings.items() if name not in groups or defaults.get(name) != value}
+    # What only groups settings says nothing; the name of a loss or a method does.
+    settings = {name: value for name, value in settings.items() if not value.endswith("Settings")}
     parts = []
     if command := environment.get("command"):
         parts.append(tag("pre", tag("code", shlex.join(map(str, command)))))
