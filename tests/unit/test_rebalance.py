@@ -99,7 +99,7 @@ def test_nothing_comes_out_where_nothing_is_long_enough(shop):
 
 def test_the_command_line_balances_drops_and_says_so(shop, tmp_path, capsys):
     shop(Rebalance())
-    (tmp_path / "i.csv").write_text("example_id\n1\n4\n", "utf-8")
+    (tmp_path / "i.csv").write_text("example_id\n0\n4\n", "utf-8")
     tables = ["--examples", f"{tmp_path / 'e.jsonl'}", "--products", f"{tmp_path / 'p.jsonl'}"]
     options = ["--balance", "--drop-issues", f"{tmp_path / 'i.csv'}", "--on-bad-rows", "drop", "--overwrite"]
     with pytest.raises(SystemExit) as ended:
@@ -109,7 +109,7 @@ def test_the_command_line_balances_drops_and_says_so(shop, tmp_path, capsys):
     assert "dropped examples: 1 × listed as a label issue" in said
     assert "1 × not a training example" in said
     assert "rebalance: 5 training pairs made" in said
-    assert shop.read("examples").filter(origin="balanced")["query"].to_list() == ["pan"] * 3 + ["鍋"] * 2
+    assert shop.read("examples").filter(origin="balanced")["query"].to_list() == ["pot"] * 3 + ["鍋"] * 2
 
 
 @pytest.mark.parametrize(
