@@ -29,9 +29,9 @@ from zhichun.train.run_folder import RunFolder
 from zhichun.training import train
 
 PRODUCTS, QUERIES = 2000, 600
-# Of the pre-training what is done in a minute on two cores.
+# Of the pre-training what is done in half a minute on two cores.
 READING = (
-    "train.epochs=2",
+    "train.epochs=1",
     "train.learning_rate=1e-3",
     "objective.product2brand=null",
     "objective.product2color=null",
@@ -97,7 +97,7 @@ def run_demo(folder: Path, seed: int, console: Console) -> None:
 
 
 def reading(recipe: Recipe) -> PretrainingRecipe:
-    """Shorten the pre-training of the tiny encoder to a minute, for a model of this recipe."""
+    """Shorten the pre-training of the tiny encoder to half a minute, for a model of this recipe."""
     full = load_recipe("tiny:pretrain", PretrainingRecipe)
     of = recipe.model
     model = EncoderSettings(tiny=of.tiny, max_length=of.max_length, fields=of.fields)
