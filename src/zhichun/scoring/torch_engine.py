@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from zhichun.errors import UserError, suggest
 from zhichun.nn.model_folder import TrainedModel
@@ -31,7 +32,7 @@ class TorchEngine:
     model
         In evaluation mode.
     in_bf16
-        Whether matrices are multiplied in bf16; the weights stay in float32.
+        Whether matrices are multiplied in bf16; sums over layers, norms and the head's output stay in float32.
     tokens_per_batch
         Tokens of a padded batch at most.
     """
@@ -84,5 +85,10 @@ def load_run(folder: Path, device: str | None, engine: str) -> tuple[TrainedMode
             else f"{suggest(engine, RUN_ENGINES)} An export can be measured: zhichun export RUN --to openvino",
         )
     trained = TrainedModel.load(folder)
+    in_bf16 = engine == "torch-bf16"
+    if in_bf16:  # once, or autocast would do it for every batch
+        for module in trained.model.encoder.modules():
+            if isinstance(module, nn.Linear):
+                module.to(torch.bfloat16)
     trained.model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return trained, TorchEngine(trained.model, in_bf16=engine == "torch-bf16")
+    return trained, TorchEngine(trained.model, in_bf16=in_bf16)
