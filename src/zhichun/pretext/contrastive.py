@@ -4,7 +4,7 @@ Equation   ``-log e^{s(h_i, h_i⁺)/τ} / (Σ_j e^{s(h_i, h_j⁺)/τ} + Σ_q e^{
            over tokens, ``h⁺`` of the second reading, and the keys ``k`` of texts of earlier steps
 Reference  Gao et al., 2021, *SimCSE*; Wu et al., 2021, *ESimCSE*, for word repetition and the queue; He et al., 2020,
            *MoCo*, for the momentum encoder; the paper, eq. 1
-Our number none yet: Table 3 will bring it
+Our number nDCG 0.935 added to all others, which had 0.896: `benchmarks/results/tables/table3-shop.md`
 Cost       two passes of the encoder with gradient over each product; with a queue one more without, and a copy of its
            weights, of which EMA makes another
 Traps      without dropout the two readings are one: an encoder that has none is refused unless words are repeated. In

@@ -4,7 +4,7 @@ Equation   ``-log softmax(LN(gelu(W h + a)) Eᵀ + b)_y`` with the first vector 
            ``-log e^{z_y} / (e^{z_y} + Σ_s e^{z_s} / (S q_s))`` over ``S`` draws ``s`` of probability ``q_s``
 Reference  the paper, 3.1; the head's shape in docs/method.md; sampling: Bengio and Senécal, 2003, *Quick Training of
            Probabilistic Neural Nets by Importance Sampling*
-Our number none yet: Table 3 will bring it
+Our number see product2brand and product2color: `benchmarks/results/tables/table3-shop.md`
 Cost       one pass of the encoder over title and bullets, and a row of logits over the vocabulary or over the sample
 Traps      unknown (row 0) is no class and its row is never trained. With a sample the accuracy of a training step is
            among the sample; in validation it is always among all. The draws are log-uniform by row, which takes a

@@ -2,7 +2,7 @@
 
 Equation   as in `pretext.facet`
 Reference  the paper, 3.1
-Our number none yet: Table 3 will bring it
+Our number nDCG 0.896 with colors, added to 0.925: `benchmarks/results/tables/table3-shop.md`
 Cost       as in `pretext.facet`; there were 151,519 brands in the paper
 Traps      the title often says the brand, as in the paper; then little but reading is learnt
 """

@@ -2,7 +2,7 @@
 
 Equation   as in `pretext.facet`
 Reference  the paper, 3.1
-Our number none yet: Table 3 will bring it
+Our number nDCG 0.896 with brands, added to 0.925: `benchmarks/results/tables/table3-shop.md`
 Cost       as in `pretext.facet`; there were 47,036 colors in the paper
 Traps      sellers spell one color in many ways, and each is a class of its own
 """
