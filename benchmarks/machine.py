@@ -3,17 +3,18 @@
 import importlib.metadata
 import os
 import platform
-from pathlib import Path
 from typing import Any
 
 import torch
+
+from zhichun.scoring.processor import processor_name
 
 
 def machine() -> dict[str, Any]:
     """Name processor, cores, threads, memory and GPU."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
-        "processor": _processor(),
+        "processor": processor_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "memory_gib": round(memory / 2**30),
@@ -26,11 +27,3 @@ def machine() -> dict[str, Any]:
 def versions(*libraries: str) -> dict[str, str]:
     """Give the versions of installed libraries."""
     return {name: importlib.metadata.version(name) for name in libraries}
-
-
-def _processor() -> str:
-    """Name the processor as Linux knows it; elsewhere, as Python does."""
-    known = Path("/proc/cpuinfo")
-    lines = known.read_text("utf-8").splitlines() if known.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

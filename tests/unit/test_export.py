@@ -178,9 +178,9 @@ def test_the_processor_s_units_are_read_off_the_system(monkeypatch, tmp_path):
         ("flags\t: fpu sse\n", False, False),
     ):
         known.write_text(text)
-        processor.flags.cache_clear()
+        processor.known.cache_clear()
         assert (processor.has_bf16(), processor.has_int8()) == (bf16, int8)
-    processor.flags.cache_clear()
+    processor.known.cache_clear()
 
 
 # What is refused

@@ -6,6 +6,7 @@ import os
 import pytest
 
 from zhichun.errors import UserError
+from zhichun.scoring.processor import processor_name
 from zhichun.train.run_folder import RunFolder
 
 RECIPE = {"format": 1, "task": "esci"}
@@ -33,6 +34,7 @@ def test_it_records_recipe_and_environment(begun, data):
     assert environment["dataset"]["folder"] == str(data)
     assert {"torch", "transformers", "zhichun"} <= environment["libraries"].keys()
     assert (environment["cores"], environment["gpu"] is None) == (os.cpu_count(), True)
+    assert environment["processor"] == processor_name()
 
 
 def test_a_run_that_is_there_is_not_begun_anew(begun, data):

@@ -1,4 +1,4 @@
-"""What the processor has units for, read off the system; nothing is measured."""
+"""Which processor this is and what it has units for, read off the system; nothing is measured."""
 
 import platform
 from functools import cache
@@ -10,14 +10,27 @@ INT8: Final = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "i8mm", "asimddp
 
 
 @cache
+def known() -> dict[str, str]:
+    """Read what Linux knows of the first processor, by name in lower case; empty elsewhere."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text("utf-8").splitlines() if file.is_file() else []
+    found: dict[str, str] = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        found.setdefault(name.strip().lower(), value.strip())
+    return found
+
+
+def processor_name() -> str:
+    """Name the processor as Linux knows it; elsewhere, as Python does."""
+    return known().get("model name") or platform.processor() or platform.machine()
+
+
 def flags() -> frozenset[str]:
     """Names of the instruction sets, as Linux writes them; empty where nothing tells them."""
-    known = Path("/proc/cpuinfo")
-    if known.is_file():
-        for line in known.read_text("utf-8").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip().lower() in ("flags", "features"):
-                return frozenset(value.split())
+    for name in ("flags", "features"):
+        if name in known():
+            return frozenset(known()[name].split())
     if platform.system() == "Darwin" and platform.machine() == "arm64":
         return frozenset({"asimddp"})
     return frozenset()

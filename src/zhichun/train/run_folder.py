@@ -25,6 +25,7 @@ from zhichun.files import read_json, replacing, write_json, write_text
 from zhichun.nn.encoder import ENCODER_FOLDER
 from zhichun.nn.model_folder import TrainedModel
 from zhichun.nn.pretrained_folder import PretrainedEncoder
+from zhichun.scoring.processor import processor_name
 from zhichun.train.checkpoint import CheckpointFolder
 
 RECORDS = ("recipe.json", "environment.json")
@@ -180,7 +181,7 @@ def _environment(data: Path, inputs: Sequence[Path]) -> dict[str, Any]:
         "command": sys.argv,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
+        "processor": processor_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpu": gpu,
