@@ -1,6 +1,5 @@
 """A running server for other projects' clients, with a key and a low limit, beside the scorer that it has to equal."""
 
-import importlib.util
 import os
 import sys
 import threading
@@ -23,10 +22,11 @@ SECONDS = 30
 @pytest.fixture(autouse=True)
 def closed_connections(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Close the connections that the clients leave to the garbage collector, which would warn of them in any test."""
-    if importlib.util.find_spec("httpx") is None:
+    try:
+        import httpx
+    except ImportError:
         yield
         return
-    httpx = importlib.import_module("httpx")
     opened, begin = [], httpx.Client.__init__
 
     def recorded(client: Any, *arguments: Any, **options: Any) -> None:
