@@ -14,7 +14,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
 
-from running_server import KEY, MOST_DOCUMENTS, Running
+from running_server import KEY, MOST_DOCUMENTS, MOST_WAITING, Running
 
 SECONDS = 30
 
@@ -50,7 +50,7 @@ def running(tiny_run: Path) -> Iterator[Running]:
     from zhichun.serve.server import address, config_of, listening
     from zhichun.serve.settings import ServeSettings
 
-    keys, limits = Keys.of([KEY]), Limits(documents=MOST_DOCUMENTS)
+    keys, limits = Keys.of([KEY]), Limits(documents=MOST_DOCUMENTS, queue_pairs=MOST_WAITING)
     settings = ServeSettings(run=tiny_run, port=0, name="zhichun", keys=keys, limits=limits)
     service = settings.service()
     app = create_app(settings.load, service, keys=keys, hosts=settings.hosts)

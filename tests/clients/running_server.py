@@ -11,7 +11,7 @@ from zhichun.scoring.pair_scorer import Product
 from zhichun.tasks import Prediction
 
 KEY = "a-key-of-tests"
-MOST_DOCUMENTS = 20
+MOST_DOCUMENTS, MOST_WAITING = 20, 100
 QUERY = 'zapatillas «rápidas» 靴 "13" \\ a/b 👟'
 # Texts that go wrong where a client or a template does not escape them.
 DOCUMENTS = (
@@ -40,6 +40,13 @@ class Running:
         scores = self.predict(query, products, locale).score.tolist()
         assert len(set(scores)) == len(scores)
         return sorted(enumerate(scores), key=lambda item: -item[1])
+
+    def counted(self, name: str) -> float:
+        """Read a line of ``/metrics``; 0 where there is none."""
+        request = urllib.request.Request(f"{self.url}/metrics", headers={"X-API-Key": KEY})
+        with urllib.request.urlopen(request, timeout=10) as response:
+            lines = response.read().decode("utf-8").splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} "))
 
     def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> str:
         """Post a body as it is, for the text of the answer."""
