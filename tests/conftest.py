@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -101,6 +102,35 @@ def tiny_export(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     from zhichun.scoring.export_folder import FORMATS
 
     return export(tiny_run, list(FORMATS), out=tmp_path_factory.mktemp("export") / "export", shown=False)
+
+
+@pytest.fixture(scope="session")
+def server(tiny_run: Path) -> Iterator[str]:
+    """The address of a server of the finished run, on a free port of this machine; it ends with the session."""
+    pytest.importorskip("fastapi")
+    import threading
+    import time
+
+    import uvicorn
+
+    from zhichun.serve.app import create_app
+    from zhichun.serve.server import address, config_of, listening
+    from zhichun.serve.settings import ServeSettings
+
+    settings = ServeSettings(run=tiny_run, port=0)
+    service = settings.service()
+    app = create_app(settings.load, service, hosts=settings.hosts)
+    with listening(settings.host, 0) as socket:
+        running = uvicorn.Server(config_of(app, settings))
+        thread = threading.Thread(target=running.run, kwargs={"sockets": [socket]}, daemon=True)
+        thread.start()
+        began = time.monotonic()
+        while service.phase == "loading" and time.monotonic() - began < 60:
+            time.sleep(0.05)
+        assert service.phase == "ready"
+        yield address(settings.host, socket.getsockname()[1])
+        running.should_exit = True
+        thread.join(20)
 
 
 @pytest.fixture(scope="session")

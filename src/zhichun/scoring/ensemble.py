@@ -5,7 +5,7 @@ Legend: ``P`` pairs, ``C`` classes, ``M`` members.
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -22,6 +22,8 @@ from zhichun.scoring.members import Answer, Evaluations, Member, SharedProgress,
 from zhichun.scoring.pair_scorer import Columns, Product, Progress, Stage, columns_of, counted, require_classes
 from zhichun.scoring.vote import vote
 from zhichun.tasks import TASKS, Floats, Labels, Prediction, Task
+from zhichun.text.ragged import Int64
+from zhichun.text.tokenizer import PairTokenizer
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,20 @@ class Ensemble:
         return ", ".join(dict.fromkeys(member.engine_name for member in self.members))
 
     @property
+    def max_length(self) -> int:
+        """Of the member that reads most."""
+        return max(member.scorer.max_length for member in self.members)
+
+    @property
+    def tokenizer(self) -> PairTokenizer:
+        """That of the first member."""
+        return self.members[0].scorer.tokenizer
+
+    def remembering(self) -> Self:
+        """Give an ensemble each of whose members reads a product once."""
+        return replace(self, members=tuple(replace(member, remembers=True) for member in self.members))
+
+    @property
     def correction(self) -> None:
         """There is none."""
 
@@ -104,10 +120,20 @@ class Ensemble:
     ) -> Prediction:
         """Score P pairs by all members; see `Scorer.score_pairs`."""
         shown = SharedProgress(progress, len(self.members))
+        return self._score(SharedReader(queries, products, locales), len(queries), shown)
+
+    def score_counted(
+        self, queries: Sequence[str], products: Columns, locales: Sequence[str]
+    ) -> tuple[Prediction, Int64]:
+        """Score P pairs by all members, and count the tokens that the first reads of each, ``[P]``."""
         read = SharedReader(queries, products, locales)
-        rows = np.arange(len(queries))
-        made = [member.scorer.predict(read.by(member.scorer), rows, progress=shown) for member in self.members]
-        return self.combine(made)
+        return self._score(read, len(queries)), read.by(self.members[0].scorer).lengths
+
+    def _score(self, read: SharedReader, pairs: int, shown: SharedProgress | None = None) -> Prediction:
+        rows = np.arange(pairs)
+        return self.combine(
+            [member.scorer.predict(read.by(member.scorer), rows, progress=shown) for member in self.members]
+        )
 
     def label_pairs(
         self, queries: Sequence[str], products: Columns, locales: Sequence[str], *, progress: Progress | None = None

@@ -29,6 +29,8 @@ class Member:
         Its share.
     device, engine
         As for `Scorer.load`.
+    remembers
+        Whether it reads a product once and remembers it.
     """
 
     name: str
@@ -37,10 +39,12 @@ class Member:
     weight: float
     device: str | None = None
     engine: str = AUTO
+    remembers: bool = False
 
     def load(self) -> Scorer:
         """Load it anew; it is gone with the last that holds it."""
-        return Scorer.load(self.folder, self.device, self.engine)
+        scorer = Scorer.load(self.folder, self.device, self.engine)
+        return scorer.remembering() if self.remembers else scorer
 
     @property
     def engine_name(self) -> str:

@@ -17,6 +17,8 @@ from zhichun.scoring.batches import Rows
 from zhichun.scoring.prior_correction import PriorCorrection
 from zhichun.tasks import Labels, Prediction, Task
 from zhichun.text.document import COLUMN_OF
+from zhichun.text.ragged import Int64
+from zhichun.text.tokenizer import PairTokenizer
 
 Product = str | Mapping[str, str | None]
 Columns = Mapping[str, Sequence[str | None]]
@@ -39,6 +41,17 @@ class PairScorer(Protocol):
     def correction(self) -> PriorCorrection | None:
         """What corrects uncertain pairs; ``None`` leaves them."""
 
+    @property
+    def max_length(self) -> int:
+        """Tokens that a pair is cut to; of an ensemble, by the member that reads most."""
+
+    @property
+    def tokenizer(self) -> PairTokenizer:
+        """What cuts texts into tokens; of an ensemble, that of its first member."""
+
+    def remembering(self) -> "PairScorer":
+        """Give a scorer that reads a product once and remembers it, in bounded memory."""
+
     def with_prior_correction(self, run: Path, threshold: float) -> "PairScorer":
         """Give a scorer whose uncertain probabilities are corrected; see `Scorer.with_prior_correction`."""
 
@@ -49,6 +62,11 @@ class PairScorer(Protocol):
         self, queries: Sequence[str], products: Columns, locales: Sequence[str], *, progress: Progress | None = None
     ) -> Prediction:
         """Score P pairs of texts; see `Scorer.score_pairs`."""
+
+    def score_counted(
+        self, queries: Sequence[str], products: Columns, locales: Sequence[str]
+    ) -> tuple[Prediction, Int64]:
+        """Score P pairs, and count the tokens that are read of each, ``[P]``; of an ensemble, by its first member."""
 
     def label_pairs(
         self, queries: Sequence[str], products: Columns, locales: Sequence[str], *, progress: Progress | None = None

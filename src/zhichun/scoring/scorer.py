@@ -36,7 +36,8 @@ from zhichun.tasks import Floats, Labels, Prediction, Task
 from zhichun.text.document import country_index
 from zhichun.text.features import Featurizer
 from zhichun.text.pairs import Pairs
-from zhichun.text.ragged import Int32
+from zhichun.text.ragged import Int32, Int64
+from zhichun.text.tokenizer import PairTokenizer
 
 if TYPE_CHECKING:
     from zhichun.nn.model_folder import TrainedModel
@@ -132,6 +133,11 @@ class Scorer:
         """What computes."""
         return self.engine.name
 
+    @property
+    def tokenizer(self) -> PairTokenizer:
+        """What cuts texts into tokens."""
+        return self.featurizer.tokenizer
+
     def logits(self, pairs: Pairs, rows: Rows, *, progress: Progress | None = None) -> Floats:
         """Score pairs whose features are there already; gives the logits of ``rows``, ``[P, C]``, in their order."""
         return predict_with(self.engine, pairs, rows, progress=progress)
@@ -185,6 +191,13 @@ class Scorer:
         """
         pairs = self.read(queries, products, locales)
         return self.predict(pairs, np.arange(len(pairs)), progress=progress)
+
+    def score_counted(
+        self, queries: Sequence[str], products: Columns, locales: Sequence[str]
+    ) -> tuple[Prediction, Int64]:
+        """Score P pairs, and count the tokens that are read of each, ``[P]``."""
+        pairs = self.read(queries, products, locales)
+        return self.predict(pairs, np.arange(len(pairs))), pairs.lengths
 
     def label_pairs(
         self, queries: Sequence[str], products: Columns, locales: Sequence[str], *, progress: Progress | None = None

@@ -1,0 +1,93 @@
+"""The command that answers other programs: serve."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zhichun.cli.options import EngineOption, ModelArgument, app, mapping, say
+
+
+@app.command()
+def serve(
+    run: ModelArgument,
+    products: Annotated[
+        Path | None,
+        typer.Option(
+            help="Catalogue for the page, and for documents that are ids: a table, a dataset folder or a folder in the "
+            "official layout.",
+            show_default=False,
+        ),
+    ] = None,
+    columns: Annotated[
+        str, typer.Option(help="The catalogue's own column names, `product_id=sku,title=name`.", show_default=False)
+    ] = "",
+    locale: Annotated[str, typer.Option(help="Locale of requests that name none.")] = "us",
+    engine: EngineOption = "auto",
+    name: Annotated[
+        str | None, typer.Option(help="Name of the model for clients; the folder's if not given.", show_default=False)
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; but for loopback it needs keys.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes any that is free.", min=0, max=65535)] = 8080,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="A further name under which a server without keys is called; may be repeated."),
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(help="Processes; one uses all cores, and each has the model in memory.", min=1)
+    ] = 1,
+    api_keys: Annotated[
+        Path | None,
+        typer.Option(help="File of API keys, one on each line. ZHICHUN_API_KEYS holds more, separated by commas."),
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds that a request may take; it may ask for less.", min=0.001)
+    ] = 30.0,
+    queue: Annotated[int, typer.Option(help="Pairs that may wait; past it, 429.", min=1)] = 10_000,
+    most_documents: Annotated[int, typer.Option(help="Documents of a request; past it, 413.", min=1)] = 1000,
+    most_body: Annotated[int, typer.Option(help="MiB of a request's body; past it, 413.", min=1)] = 16,
+    longest_query: Annotated[int, typer.Option(help="Characters of a query; past it, 422.", min=1)] = 10_000,
+    longest_text: Annotated[int, typer.Option(help="Characters of a text; past it, 422.", min=1)] = 100_000,
+    cache: Annotated[int, typer.Option(help="Pairs whose scores are kept; 0 keeps none.", min=0)] = 100_000,
+    drain: Annotated[
+        float, typer.Option(help="Seconds that accepted requests may still take at the end.", min=0)
+    ] = 30.0,
+    log_texts: Annotated[bool, typer.Option("--log-texts", help="Let the log hold what clients send.")] = False,
+) -> None:
+    """Serve a model: rerank, score and classify over HTTP, as TEI, Jina, Cohere and vLLM do.
+
+    The model is a run, or an export or ensemble of runs; an export needs no torch. SIGTERM or Ctrl-C ends the server
+    when all accepted requests are answered.
+    """
+    from zhichun.serve.keys import Keys
+    from zhichun.serve.limits import Limits
+    from zhichun.serve.server import serve as serve_model
+    from zhichun.serve.settings import ServeSettings
+
+    limits = Limits(
+        body_bytes=most_body << 20,
+        held_bytes=max(256, 2 * most_body) << 20,
+        documents=most_documents,
+        query_characters=longest_query,
+        text_characters=longest_text,
+        queue_pairs=queue,
+        seconds=timeout,
+        drain_seconds=drain,
+        cached_scores=cache,
+    )
+    settings = ServeSettings(
+        run=run,
+        products=products,
+        columns=mapping(columns, "--columns"),
+        locale=locale,
+        engine=engine,
+        name=name,
+        host=host,
+        port=port,
+        allowed_hosts=tuple(allow_host or ()),
+        workers=workers,
+        keys=Keys.load(api_keys),
+        limits=limits,
+        log_texts=log_texts,
+    )
+    serve_model(settings, say)
