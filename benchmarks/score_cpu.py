@@ -193,12 +193,12 @@ def judged(dataset: Dataset, rows: Rows, logits_PC: Floats) -> Judged:
     )
 
 
-def compare(scores: dict[str, Score], dataset: Dataset, recipe: Recipe, pairs: int, repeats: int) -> dict[str, Any]:
+def compare(scores: dict[str, Score], dataset: Dataset, recipe: Recipe, given: argparse.Namespace) -> dict[str, Any]:
     """Time all on the same pairs, and measure all on the test pairs."""
     chance, everything = np.random.default_rng(0), np.arange(len(dataset.labels))
-    rows = np.sort(chance.permutation(everything)[: pairs or None])
-    test = np.flatnonzero(dataset.column(schema.SPLIT) == schema.TEST)
-    found = timed(scores, Texts.of(dataset, rows, recipe), repeats)
+    rows = np.sort(chance.permutation(everything)[: given.pairs or None])
+    test = np.flatnonzero(dataset.column(schema.SPLIT) == schema.TEST)[: given.test_pairs or None]
+    found = timed(scores, Texts.of(dataset, rows, recipe), given.repeats)
     texts = Texts.of(dataset, test, recipe)
     on_test = {name: score(texts) for name, score in scores.items()}
     reference = judged(dataset, test, on_test[THEIRS])
@@ -223,6 +223,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=HERE / "work", help="where the run and its export are kept")
     parser.add_argument("--run", type=Path, help="a finished run with nothing beside the encoder, to use as it is")
     parser.add_argument("--pairs", type=int, default=0, help="time a sample of so many pairs; all if not given")
+    parser.add_argument("--test-pairs", type=int, default=0, help="measure on so many test pairs; all if not given")
     parser.add_argument("--repeats", type=int, default=REPEATS)
     parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=ENGINES)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipe")
@@ -236,6 +237,7 @@ def parse_arguments() -> argparse.Namespace:
 def _options(arguments: argparse.Namespace) -> list[str]:
     """Name what was not left as it is."""
     options = [f"--pairs {arguments.pairs}"] if arguments.pairs else []
+    options += [f"--test-pairs {arguments.test_pairs}"] if arguments.test_pairs else []
     options += [f"--repeats {arguments.repeats}"] if arguments.repeats != REPEATS else []
     return options + [f"--set {change}" for change in arguments.set]
 
@@ -256,7 +258,7 @@ def main() -> None:
     cross_encoder.require_same_tokens(cross_encoder.text_pairs(dataset, everything, recipe), pairs, everything, recipe)
     theirs = as_cross_encoder(trained, recipe, work / "cross_encoder")
     scores = systems(run, folder, theirs, arguments.engines)
-    measured = compare(scores, dataset, recipe, arguments.pairs, arguments.repeats)
+    measured = compare(scores, dataset, recipe, arguments)
     config = ExportConfig.load(folder)
     name = arguments.name or arguments.encoder
     result = {

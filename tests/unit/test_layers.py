@@ -31,6 +31,7 @@ LEVELS = (
         "export",
         "report",
         "ablate",
+        "plan",
         "serve",
         "tables",
         "demo",

@@ -11,12 +11,24 @@ from collections.abc import Sequence
 
 from rich.markup import escape
 
-from zhichun.cli import ablating, auditing, data, ensembling, exporting, serving, training, using
+from zhichun.cli import ablating, auditing, data, ensembling, exporting, planning, serving, training, using
 from zhichun.cli.options import app
 from zhichun.console import stderr
 from zhichun.errors import UserError
 
-__all__ = ["ablating", "app", "auditing", "data", "ensembling", "exporting", "main", "serving", "training", "using"]
+__all__ = [
+    "ablating",
+    "app",
+    "auditing",
+    "data",
+    "ensembling",
+    "exporting",
+    "main",
+    "planning",
+    "serving",
+    "training",
+    "using",
+]
 
 INTERRUPTED = 130
 _FULL = "Nothing half-written is left. Free some space, or write elsewhere, and call it again."

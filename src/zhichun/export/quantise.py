@@ -7,6 +7,11 @@ the first product of the feed-forward. What stays as it was:
   rounds all others away (half of the whole error, measured on MiniLM);
 * the products within attention, which are no faster in int8;
 * what is computed for one token of a pair only (the last layer, the head), and embeddings: they cost next to nothing.
+
+Weights have 7 bits of the 8. Processors without units for int8 (AVX2, AVX-512 without VNNI) add two products of bytes
+in 16 bits, which cannot hold 2 · 255 · 127 and stop at their end; 2 · 255 · 64 they hold. So every processor finds the
+same sums, and a check made on one holds on another. With 8 bits, the logits of MiniLM were off by 0.03 on average where
+sums are exact and by 0.14 on AVX2; with 7 bits by 0.03 on both.
 """
 
 import os
@@ -38,6 +43,7 @@ def write_onnx_int8(graph: Path, out: Path) -> None:
             op_types_to_quantize=["MatMul"],
             nodes_to_exclude=[node.name for node in products if _narrows(*shapes[node.input[1]])],
             per_channel=True,
+            reduce_range=True,
             weight_type=quantisation.QuantType.QInt8,
             use_external_data_format=weights.is_file() and weights.stat().st_size > 4 * TWO_GIB,
         )
@@ -65,6 +71,7 @@ def write_openvino_int8(graph: Path, out: Path, calibration: Sequence[Inputs]) -
     os.environ.setdefault("NNCF_CI", "1")  # nothing is reported to anybody
     with quiet("nncf"):
         nncf = required("nncf")
+    with quiet("nncf"):  # once more: the import has set its logger's level
         model = runtime.Core().read_model(graph)
         smoothing = nncf.AdvancedSmoothQuantParameters(matmul=SMOOTHED)
         quantised = nncf.quantize(
@@ -73,7 +80,9 @@ def write_openvino_int8(graph: Path, out: Path, calibration: Sequence[Inputs]) -
             model_type=nncf.ModelType.TRANSFORMER,
             subset_size=len(calibration),
             ignored_scope=nncf.IgnoredScope(names=_kept(model), validate=False),
-            advanced_parameters=nncf.AdvancedQuantizationParameters(smooth_quant_alphas=smoothing),
+            advanced_parameters=nncf.AdvancedQuantizationParameters(
+                smooth_quant_alphas=smoothing, overflow_fix=nncf.OverflowFix.ENABLE
+            ),
         )
     runtime.save_model(quantised, out, compress_to_fp16=False)
 

@@ -144,6 +144,20 @@ def tiny_config(shape: TinyEncoder, tokenizer: PairTokenizer, max_length: int) -
     )
 
 
+def plain_config(
+    *, pieces: int, layers: int, hidden: int, heads: int, intermediate: int, max_length: int
+) -> PretrainedConfig:
+    """Configure an encoder of XLM-R's architecture by its shape, with the dropout that it comes with."""
+    return XLMRobertaConfig(
+        vocab_size=pieces,
+        num_hidden_layers=layers,
+        hidden_size=hidden,
+        num_attention_heads=heads,
+        intermediate_size=intermediate,
+        max_position_embeddings=max_length + 2,  # it counts from the row after the padding's
+    )
+
+
 def new_encoder(config: PretrainedConfig) -> Encoder:
     """Make an encoder of that configuration with random weights in float32."""
     return Encoder(AutoModel.from_config(config, dtype=torch.float32))

@@ -7,6 +7,7 @@ from typing import Final
 
 BF16: Final = frozenset({"avx512_bf16", "amx_bf16"})
 INT8: Final = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "i8mm", "asimddp"})
+BYTES: Final = frozenset({"avx2", *INT8})
 
 
 @cache
@@ -44,3 +45,8 @@ def has_bf16() -> bool:
 def has_int8() -> bool:
     """Tell whether there are units for sums of int8 products."""
     return bool(INT8 & flags())
+
+
+def multiplies_bytes() -> bool:
+    """Tell whether products of bytes go faster than those in fp32 at least where they are added in 16 bits (AVX2)."""
+    return bool(BYTES & flags())
