@@ -72,7 +72,9 @@ def test_without_judgements_the_beginnings_of_titles_are_examples(shop):
 
 def test_products_that_a_step_made_are_in_no_shop():
     rows = [("b1", "Lamp", "us", schema.CATALOGUE), ("b1~", "Lamp cut", "us", "balanced"), ("t", "Luz", "es", "made")]
-    columns = dict(zip((schema.PRODUCT_ID, schema.TITLE, schema.LOCALE, schema.ORIGIN), zip(*rows, strict=True)))
+    columns = dict(
+        zip((schema.PRODUCT_ID, schema.TITLE, schema.LOCALE, schema.ORIGIN), zip(*rows, strict=True), strict=True)
+    )
     table = pa.table({**columns, **{name: pa.nulls(3, pa.string()) for name in schema.TEXT_COLUMNS[1:]}})
     catalogue = Catalogue(table)
     assert (len(catalogue), catalogue.locales) == (1, ("us",))
