@@ -167,7 +167,7 @@ def test_judgements_are_kept_downloaded_and_read_by_prepare(open_page, tiny_data
     assert page.locator("#product-1 .judge :checked").input_value() == "E"
     playwright.expect(page.locator("#judgements-status")).to_have_text("5 judgements of 2 queries.")
 
-    _, rows = read_csv(page, "Download CSV", tmp_path)
+    whole, rows = read_csv(page, "Download CSV", tmp_path)
     assert [(row["query"], row["locale"], row["label"]) for row in rows] == [
         (" =black", "us", "E"),
         (" =black", "us", "S"),
@@ -185,6 +185,9 @@ def test_judgements_are_kept_downloaded_and_read_by_prepare(open_page, tiny_data
     assert list(quepid[0]) == ["query", "docid", "rating"]
     assert {(row["docid"], row["rating"]) for row in quepid} == {(name, RATINGS[label]) for name, label in judged}
     products = tiny_dataset / schema.PRODUCTS_FILE
+    assert "5 of 5 pairs, 2 queries" in succeed(
+        "prepare", tmp_path / "all", "--examples", whole, "--products", products
+    )
     arguments = ["--examples", path, "--products", products, "--labels", "3=E,2=S,1=C,0=I"]
     succeed("prepare", tmp_path / "data", *arguments)
     examples = Dataset.open(tmp_path / "data").examples

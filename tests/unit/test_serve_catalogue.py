@@ -100,6 +100,23 @@ def test_a_dataset_folder_offers_test_queries_with_their_judgements(tiny_dataset
         assert kinds == sorted(kinds, reverse=True)
         assert catalogue.product(next(iter(of[examples[0]])), locale)
     assert catalogue.judgements("no such query", "us") == {}
+    assert catalogue.judged("no such query", "us") == []
+
+
+def test_judged_products_come_in_the_order_of_the_first_stage_found_or_not(tiny_dataset):
+    catalogue = Catalogue.open(tiny_dataset, shown=False)
+    assert catalogue.has_judged
+    for locale in catalogue.locales:
+        (query,) = catalogue.examples(locale, 1)
+        judged = catalogue.judged(query, locale)
+        labels = catalogue.judgements(query, locale)
+        assert {hit.product["product_id"] for hit in judged} == set(labels)
+        assert [hit.rank for hit in judged] == list(range(1, len(labels) + 1))
+        searched = [hit for hit in catalogue.search(query, locale, 10**6) if hit.product["product_id"] in labels]
+        assert [(hit.product, hit.score) for hit in judged if hit.score] == [
+            (hit.product, hit.score) for hit in searched
+        ]
+        assert all(hit.score == 0 for hit in judged[len(searched) :])
 
 
 def test_a_folder_in_the_official_layout_offers_cleaned_queries(tmp_path):

@@ -81,10 +81,10 @@ async def rank_backwards(query, products, locale):
     return TASKS["esci"].of_probabilities(rows)
 
 
-def client(rank=rank_backwards, *, task="esci", catalogue=True):
+def client(rank=rank_backwards, *, task="esci", catalogue=True, judgements=JUDGED):
     from fastapi.testclient import TestClient
 
-    made = Catalogue(table(), judged()) if catalogue else None
+    made = Catalogue(table(), judgements and judged()) if catalogue else None
     app = fastapi.FastAPI()
     app.include_router(page_router(rank, made, task=TASKS[task], model="runs/<tiny>", engine="torch"))
     return TestClient(app)
@@ -159,6 +159,17 @@ def test_both_orders_are_shown_with_moves_and_judgements(page):
     assert "judged" not in ranked[0]
     assert "nDCG of the 2 judged ones" in plain(text)
     assert "0.631 → 1.000" in plain(text)  # the Exact one is second of the two, then first
+
+
+def test_the_judged_products_of_a_query_are_ranked_by_themselves(page):
+    assert "Rank the 2 judged products of this query instead" in page.get(SHOES).text
+    answer = page.get(f"{SHOES}&top=judged")
+    assert len(cards(answer.text)) == 2
+    assert "instead" not in answer.text
+    assert Tags(answer.text).all("option", value="judged")[0]["selected"] is None
+    answer = page.get("/?q=red&locale=us&top=judged")
+    assert (answer.status_code, "Nobody judged this query." in plain(answer.text)) == (422, True)
+    assert not Tags(client(judgements=None).get("/").text).all("option", value="judged")
 
 
 def test_every_label_is_a_filter_with_its_count(page):

@@ -122,13 +122,17 @@ class Catalogue:
         locale
             Its locale; None takes the first one that has it, in the catalogue's order.
         """
+        row = self._row(product_id, locale)
+        return None if row is None else self._fields(row)
+
+    def _row(self, product_id: str, locale: str | None) -> int | None:
         ids, locales = self._table.column(schema.PRODUCT_ID), self._table.column(schema.LOCALE)
         place = bisect_left(self._by_id, product_id, key=lambda row: str(ids[int(row)].as_py()))
-        for row in self._by_id[place:].tolist():
+        for row in map(int, self._by_id[place:]):
             if ids[row].as_py() != product_id:
                 return None
             if locale is None or locales[row].as_py() == locale:
-                return self._fields(row)
+                return row
         return None
 
     def search(self, query: str, locale: str, top: int) -> list[Hit]:
@@ -144,9 +148,27 @@ class Catalogue:
         judged = self._judged.examples(locale, count) if self._judged else []
         return judged or self._from_titles(locale, count)
 
+    @property
+    def has_judged(self) -> bool:
+        """Whether there are judged queries."""
+        return self._judged is not None
+
     def judgements(self, query: str, locale: str) -> dict[str, str]:
         """Give what people said of a query's products: labels by product id."""
         return self._judged.of(query, locale) if self._judged else {}
+
+    def judged(self, query: str, locale: str) -> list[Hit]:
+        """Give the judged products of a query in the order of the first stage; what it misses has the score 0."""
+        rows = {self._row(product_id, locale) for product_id in self.judgements(query, locale)}
+        found = sorted(row for row in rows if row is not None)
+        if not found:
+            return []
+        score_N = self._stages[locale].scores(query)
+        scores = [0.0] * len(found)
+        if score_N is not None:
+            scores = [float(score_N[bisect_left(self._rows[locale], row)]) for row in found]
+        order = sorted(range(len(found)), key=lambda place: -scores[place])
+        return [Hit(self._fields(found[place]), scores[place], rank) for rank, place in enumerate(order, start=1)]
 
     def _fields(self, row: int) -> Fields:
         return {name: self._table.column(column)[row].as_py() for name, column in _COLUMNS.items()}

@@ -87,13 +87,20 @@ class FirstStage:
         list of (place, score)
             The best first; of equal scores the one that was added first.
         """
-        known = [self._vocabulary[term] for term in terms(query) if term in self._vocabulary]
-        if not known or top < 1:
+        score_N = self.scores(query)
+        if score_N is None or top < 1:
             return []
-        score_N: npt.NDArray[np.float32] = self._bm25.get_scores_from_ids(known)
         place_H = np.flatnonzero(score_N)
         if len(place_H) > top:  # only what can be among the best is sorted
             least = np.partition(score_N[place_H], -top)[-top]
             place_H = place_H[score_N[place_H] >= least]
         best_H = place_H[np.argsort(-score_N[place_H], kind="stable")[:top]]
         return [(int(place), float(score_N[place])) for place in best_H]
+
+    def scores(self, query: str) -> npt.NDArray[np.float32] | None:
+        """Give the score of every document, ``[N]``; None where no document has a term of the query."""
+        known = [self._vocabulary[term] for term in terms(query) if term in self._vocabulary]
+        if not known:
+            return None
+        score_N: npt.NDArray[np.float32] = self._bm25.get_scores_from_ids(known)
+        return score_N

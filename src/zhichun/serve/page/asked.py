@@ -14,6 +14,8 @@ LINE_LIMIT: Final = 2000
 FORM_LIMIT: Final = 12 * LINES_LIMIT * LINE_LIMIT
 TOPS: Final = (10, 20, 50, 100)
 USUAL_TOP: Final = 20
+# In place of a number: the products that were judged for the query, and no others.
+JUDGED: Final = "judged"
 
 Fields = dict[str, str | None]
 
@@ -29,14 +31,14 @@ class Asked:
     locale
         One of those that the page offers.
     top
-        How many products to rerank, one of `TOPS`.
+        How many products to rerank, one of `TOPS`; or `JUDGED`.
     lines
         Products of one's own as they were typed, one a line; empty for a search.
     """
 
     query: str = ""
     locale: str = "us"
-    top: int = USUAL_TOP
+    top: int | str = USUAL_TOP
     lines: str = ""
 
 
@@ -62,7 +64,7 @@ def read_asked(values: Mapping[str, str], locales: Sequence[str]) -> Asked:
     if locale not in locales:
         raise invalid(f"There is no such locale. There are: {', '.join(locales)}.")
     top = values.get("top", "")
-    tops = {str(each): each for each in TOPS}
+    tops: dict[str, int | str] = {str(each): each for each in (*TOPS, JUDGED)}
     return Asked(clean_text(typed), locale, tops.get(top, USUAL_TOP), values.get("products", ""))
 
 

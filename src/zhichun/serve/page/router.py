@@ -13,11 +13,12 @@ from fastapi import APIRouter, Request, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.concurrency import run_in_threadpool
 
-from zhichun import __version__, schema
+import zhichun
+from zhichun import schema
 from zhichun.errors import UserError
 from zhichun.report.names import language
 from zhichun.scoring.pair_scorer import Product
-from zhichun.serve.catalogue import Catalogue
+from zhichun.serve.catalogue import Catalogue, Hit
 from zhichun.serve.page import asked as limits
 from zhichun.serve.page.asked import Asked, own_products, read_asked
 from zhichun.serve.page.comparison import Comparison, class_of, compare
@@ -77,13 +78,14 @@ class _Page:
             task=task,
             model=model,
             engine=engine,
-            version=__version__,
+            version=zhichun.__version__,
             products=len(catalogue) if catalogue else None,
             locales=self._locales,
             language=language,
             labels=[class_of(label) for label in schema.LABELS],
             files=static_files(),
             limits=limits,
+            has_judged=catalogue is not None and catalogue.has_judged,
         )
         self._template = environment.get_template("page.html")
 
@@ -111,13 +113,22 @@ class _Page:
             if not asked.query or self._catalogue is None:
                 return self._show(asked)
             began = time.perf_counter()
-            hits = await run_in_threadpool(self._catalogue.search, asked.query, asked.locale, asked.top)
+            hits = await run_in_threadpool(self._find, self._catalogue, asked)
             took = time.perf_counter() - began
             return await self._ranked(asked, [hit.product for hit in hits], took, [hit.score for hit in hits])
         except UserError as error:
             return self._show(asked, refused=Refusal(422, "Validation", str(error)))
         except Refusal as refused:
             return self._show(asked, refused=refused)
+
+    @staticmethod
+    def _find(catalogue: Catalogue, asked: Asked) -> list[Hit]:
+        if isinstance(asked.top, int):
+            return catalogue.search(asked.query, asked.locale, asked.top)
+        hits = catalogue.judged(asked.query, asked.locale)[: max(limits.TOPS)]
+        if not hits:
+            raise UserError("Nobody judged this query.", remedy="Choose how many products are to be found instead.")
+        return hits
 
     async def _ranked(
         self, asked: Asked, products: Sequence[dict[str, str | None]], took: float | None, scores: Sequence[float] = ()
@@ -131,7 +142,7 @@ class _Page:
         seconds = {"first": took, "model": time.perf_counter() - began}
         judgements = self._catalogue.judgements(asked.query, asked.locale) if self._catalogue else {}
         comparison = compare(products, scores or [None] * len(products), prediction, judgements)
-        return self._show(asked, comparison=comparison, seconds=seconds, searched=True)
+        return self._show(asked, comparison=comparison, seconds=seconds, searched=True, judged=len(judgements))
 
     def _show(
         self,
@@ -140,6 +151,7 @@ class _Page:
         comparison: Comparison | None = None,
         seconds: dict[str, Any] | None = None,
         searched: bool = False,
+        judged: int = 0,
         refused: Refusal | None = None,
     ) -> Response:
         text = self._template.render(
@@ -147,6 +159,7 @@ class _Page:
             comparison=comparison,
             seconds=seconds,
             searched=searched,
+            judged=judged,
             refused=refused,
             examples=self._examples,
         )
