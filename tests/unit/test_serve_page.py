@@ -15,8 +15,7 @@ from zhichun.errors import UserError
 from zhichun.serve.catalogue import Catalogue
 from zhichun.serve.judged_queries import JudgedQueries
 from zhichun.serve.page import page_router
-from zhichun.serve.page.asked import LINE_LIMIT, LINES_LIMIT, QUERY_LIMIT
-from zhichun.serve.page.comparison import compare
+from zhichun.serve.page.asked import QUERY_LIMIT
 from zhichun.serve.page.static_files import static_files
 from zhichun.serve.refusal import overloaded
 from zhichun.tasks import TASKS
@@ -81,10 +80,10 @@ async def rank_backwards(query, products, locale):
     return TASKS["esci"].of_probabilities(rows)
 
 
-def client(rank=rank_backwards, *, task="esci", catalogue=True, judgements=JUDGED):
+def client(rank=rank_backwards, *, task="esci", judgements=JUDGED):
     from fastapi.testclient import TestClient
 
-    made = Catalogue(table(), judgements and judged()) if catalogue else None
+    made = Catalogue(table(), judgements and judged())
     app = fastapi.FastAPI()
     app.include_router(page_router(rank, made, task=TASKS[task], model="runs/<tiny>", engine="torch"))
     return TestClient(app)
@@ -250,47 +249,6 @@ def test_as_many_products_as_asked_for_are_reranked():
     assert seen == [("red shoes", 4, "us")] * 5
 
 
-def test_a_list_of_ones_own_is_ranked_without_a_catalogue():
-    made = client(catalogue=False)
-    assert made.get("/?q=red").status_code == 200
-    start = made.get("/").text
-    assert not Tags(start).all("form", role="search")
-    assert Tags(start).all("details", **{"class": "own"})[0] == {"class": "own", "open": None}
-    answer = made.post("/", data={"q": "靴", "locale": "jp", "products": "赤い 靴\r\n\n  id 9\tBlue &amp; red\n<x>\n"})
-    ranked = cards(answer.text)
-    assert len(ranked) == 3
-    assert "1 ▲2 up 2, from 3 <x>" in ranked[0]
-    assert "2 = unmoved Blue & red" in ranked[1]
-    assert "id 9" in ranked[1]
-    assert "As given" in answer.text
-    assert "BM25" not in plain(answer.text)
-    assert "赤い 靴" in answer.text.split("<textarea")[1].split("</textarea>")[0]
-
-
-@pytest.mark.parametrize(
-    ("values", "said"),
-    [
-        ({"q": "x", "products": " \n\t\n"}, "There is no product to rank. Write one on each line."),
-        ({"q": "", "products": "lamp"}, "The query is empty."),
-        ({"q": "x"}, "There is no product to rank."),
-        ({"q": "x", "products": "lamp\n" * (LINES_LIMIT + 1)}, "There are 101 products; 100 are possible."),
-        ({"q": "x", "products": "a" * (LINE_LIMIT + 1)}, "A product has 2,001 characters; 2,000 are possible."),
-        ({"q": "x", "products": "lamp", "locale": "xx"}, "There is no such locale."),
-    ],
-)
-def test_a_list_that_cannot_be_ranked_is_refused_and_kept(page, values, said):
-    answer = page.post("/", data=values)
-    assert answer.status_code == 422
-    assert said in plain(answer.text)
-    assert values.get("products", "").strip() in html.unescape(answer.text)
-
-
-def test_a_body_that_is_too_large_is_not_read_to_its_end(page):
-    answer = page.post("/", content=b"q=" + b"x" * 3_000_000)
-    assert answer.status_code == 413
-    assert "The list is too long." in plain(answer.text)
-
-
 def test_a_busy_server_and_a_model_that_refuses_are_said_on_the_page():
     async def busy(query, products, locale):
         raise overloaded("the queue is full.", 3)
@@ -325,17 +283,6 @@ def test_a_regressor_has_no_badges_and_two_classes_are_two():
     assert "– Other" in cards(text)[-1]
     assert "p(Substitute) 0.8176" in cards(text)[0]
     assert "nDCG" not in text
-
-
-def test_equal_scores_keep_the_order_of_the_first_stage():
-    products = [{"product_id": str(place), "title": "x", "locale": "us"} for place in range(5)]
-    prediction = TASKS["esci"].of_probabilities(np.full((5, 4), 0.25))
-    comparison = compare(products, [None] * 5, prediction, {"1": "S", "9": "E"})
-    assert [(row.first, row.second, row.moved) for row in comparison.rows] == [(n, n, 0) for n in range(1, 6)]
-    assert comparison.judged == 1
-    assert comparison.ndcg() is None
-    assert comparison.exact_in_first(10) is None
-    assert comparison.exact_in_first(2) == (2, 2)
 
 
 def test_the_page_stays_out_of_the_description_of_the_interface(page):
