@@ -5,24 +5,18 @@ import contextlib
 import importlib.util
 import logging
 from collections.abc import AsyncIterator, Callable
-from typing import Any
 
 from fastapi import Depends, FastAPI
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from fastapi.security import APIKeyHeader, HTTPBearer
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
 
 import zhichun
 from zhichun.errors import UserError
 from zhichun.scoring.pair_scorer import PairScorer
-from zhichun.serve.dialects import Dialect, dialect_of, empty, error_body
 from zhichun.serve.documents import Catalogue
 from zhichun.serve.draining import draining_on_signals
+from zhichun.serve.errors import answer_errors
 from zhichun.serve.guard import Guard
 from zhichun.serve.keys import OPEN, Keys
-from zhichun.serve.refusal import Kind, Refusal
 from zhichun.serve.reranking import rerank_router
 from zhichun.serve.scoring import score_router
 from zhichun.serve.service import Service
@@ -84,9 +78,7 @@ def create_app(
     for router in (rerank_router(service), score_router(service), status_router(service)):
         app.include_router(router)
     app.add_middleware(Guard, service=service, keys=keys, hosts=hosts, log_texts=log_texts)
-    app.add_exception_handler(Refusal, _on_refusal)
-    app.add_exception_handler(RequestValidationError, _on_invalid)
-    app.add_exception_handler(HTTPException, _on_http_error)
+    answer_errors(app)
     return app
 
 
@@ -115,44 +107,3 @@ def _add_page(app: FastAPI, service: Service) -> None:
     if importlib.util.find_spec("zhichun.serve.page") is not None:
         page = importlib.import_module("zhichun.serve.page")
         app.include_router(page.page_router(service.rank, service.catalogue, task=service.task, model=service.model))
-
-
-def _answer(request: Request, refusal: Refusal, body: Any = None) -> JSONResponse:
-    dialect = dialect_of(request.url.path, body)
-    content = error_body(dialect, refusal.kind, refusal.message, refusal.status)
-    return JSONResponse(content, refusal.status, headers=refusal.headers)
-
-
-async def _on_refusal(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, Refusal)
-    return _answer(request, error, await _body(request))
-
-
-async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    dialect = dialect_of(request.url.path, error.body)
-    place = [part for part in first["loc"] if part not in ("body", "texts", "documents") or part == first["loc"][-1]]
-    if first["type"] == "json_invalid":
-        return _answer(request, Refusal(400, "Validation", "the body is not JSON."), error.body)
-    if first["type"] == "too_short" and first["ctx"]["actual_length"] == 0 and dialect is not Dialect.UNDECIDED:
-        return _answer(request, empty(dialect, str(first["loc"][-1])), error.body)
-    kind: Kind = "Validation"
-    message = f"{'.'.join(map(str, place)) or 'body'}: {first['msg']}"
-    return _answer(request, Refusal(422, kind, message), error.body)
-
-
-async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)
-    message = {404: "there is no such path.", 405: "this path has no such method."}.get(
-        error.status_code, str(error.detail)
-    )
-    return _answer(request, Refusal(error.status_code, "Validation", message, error.headers))
-
-
-async def _body(request: Request) -> Any:
-    """Give the body again, which tells the interface; it was valid."""
-    try:
-        return await request.json()
-    except ValueError:
-        return None
