@@ -29,7 +29,8 @@ clean:  ## Remove the virtual environment, the demo and all caches
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[train,dev,serve,audit,onnx,word2vec,translate]'
+	$(BIN)/pip install --quiet --constraint constraints.txt \
+		--editable '.[train,dev,serve,clients,audit,onnx,word2vec,translate]'
 	touch $(STAMP)
 
 .DEFAULT_GOAL := help

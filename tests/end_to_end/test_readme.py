@@ -83,7 +83,7 @@ def test_every_command_line_is_understood(words):
         if name and not name.endswith(".json"):
             load_recipe(name, AnyRecipe).with_settings(context.params["assignments"] or [])
     else:
-        assert tool in ("pip", "pytest")
+        assert tool in ("pip", "pytest", "curl")
 
 
 @on_every_page

@@ -17,8 +17,9 @@ TEXT_FIELDS: Final = (*COLUMN_OF, *schema.TEXT_COLUMNS)
 ID_FIELDS: Final = ("id", schema.PRODUCT_ID)
 LOCALE_FIELDS: Final = ("locale", schema.LOCALE)
 FIELDS: Final = frozenset({"text", *TEXT_FIELDS, *ID_FIELDS, *LOCALE_FIELDS})
-# What `yaml.dump` makes of a dictionary begins so. Most texts do not, and are not looked at twice.
-_MAPPING: Final = re.compile(rf"(?:{'|'.join(sorted(FIELDS))}):(?:[ \n]|$)")
+# What `yaml.dump` makes of a dictionary begins so, with dashes where Elasticsearch does. Most texts do not, and are not
+# looked at twice.
+_MAPPING: Final = re.compile(rf"(?:---[ \n])?(?:{'|'.join(sorted(FIELDS))}):(?:[ \n]|$)")
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
 import numpy as np
+import pyarrow as pa
 from fastapi import Header, Response
 from pydantic import BaseModel, TypeAdapter
 
@@ -82,6 +83,16 @@ def best_first(score_P: Floats) -> list[int]:
     return np.argsort(-score_P, kind="stable").tolist()
 
 
+def decimals(values: Floats) -> list[Any]:
+    """Give float32 numbers, in whatever shape, as the shortest decimals that mean them.
+
+    As doubles they would be written with up to 17 digits that say nothing, and OpenSearch's connector fails on a score
+    of more than 18 characters: what reads JSON for it takes that for a decimal, where it wants a double.
+    """
+    shortest = pa.array(values.ravel(), pa.float32()).cast(pa.string()).cast(pa.float64())
+    return shortest.to_numpy().reshape(values.shape).tolist()
+
+
 def judgements(prediction: Prediction) -> list[dict[str, Any]]:
     """Give the label and the probabilities of each pair; of a regressor nothing."""
     labels, probabilities_PC = prediction.labels, prediction.probabilities
@@ -90,7 +101,7 @@ def judgements(prediction: Prediction) -> list[dict[str, Any]]:
     names = prediction.task.classes
     return [
         {"label": label, "probabilities": dict(zip(names, row, strict=True))}
-        for label, row in zip(labels, probabilities_PC.tolist(), strict=True)
+        for label, row in zip(labels, decimals(probabilities_PC), strict=True)
     ]
 
 

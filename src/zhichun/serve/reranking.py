@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Response
 from zhichun.serve.cut import cut
 from zhichun.serve.dialects import Dialect
 from zhichun.serve.documents import products_of
-from zhichun.serve.replies import WARNING, Patience, best_first, failures, judgements, reply
+from zhichun.serve.replies import WARNING, Patience, best_first, decimals, failures, judgements, reply
 from zhichun.serve.requests import AnyRerankRequest, Document, RerankRequest, TeiRerankRequest
 from zhichun.serve.responses import Meta, RerankResponse, RerankResult, TeiRank, Tokens, Usage
 from zhichun.serve.service import Service, new_id
@@ -59,11 +59,11 @@ async def rerank_documents(service: Service, body: RerankRequest, patience: Pati
     prediction = answer.prediction
     with_documents = shown if body.return_documents is None else body.return_documents
     beside = judgements(prediction) if scored else [{} for _ in pairs]
-    order = best_first(prediction.score)[: body.top_n or None]
+    order, scores = best_first(prediction.score)[: body.top_n or None], decimals(prediction.score)
     results = [
         RerankResult.model_construct(
             index=place,
-            relevance_score=float(prediction.score[place]),
+            relevance_score=scores[place],
             document=_shown(body.documents[place]) if with_documents else None,
             **beside[place],
         )
@@ -88,10 +88,11 @@ async def rerank_texts(service: Service, body: TeiRerankRequest, patience: Patie
     answer, scored = await patience.wait(service, service.answer(pairs, patience.x_request_timeout), len(pairs))
     prediction = answer.prediction
     beside = judgements(prediction) if scored else [{} for _ in pairs]
+    scores = decimals(prediction.score)
     ranks = [
         TeiRank.model_construct(
             index=place,
-            score=float(prediction.score[place]),
+            score=scores[place],
             text=body.texts[place] if body.return_text else None,
             **beside[place],
         )

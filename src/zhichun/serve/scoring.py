@@ -11,7 +11,7 @@ from zhichun.serve.dialects import Dialect
 from zhichun.serve.documents import products_of
 from zhichun.serve.pair import Pair
 from zhichun.serve.refusal import invalid
-from zhichun.serve.replies import Patience, failures, judgements, reply
+from zhichun.serve.replies import Patience, decimals, failures, judgements, reply
 from zhichun.serve.requests import Document, PredictRequest, QueriesRequest, ScoreRequest, TextsRequest
 from zhichun.serve.responses import ClassScore, Score, ScoreResponse, Usage
 from zhichun.serve.service import Service, new_id
@@ -30,7 +30,7 @@ def score_router(service: Service) -> APIRouter:
         beside = judgements(answer.prediction) if scored else [{} for _ in pairs]
         data = [
             Score.model_construct(index=place, score=value, **beside[place])
-            for place, value in enumerate(answer.prediction.score.tolist())
+            for place, value in enumerate(decimals(answer.prediction.score))
         ]
         usage = Usage(prompt_tokens=answer.tokens, total_tokens=answer.tokens)
         created = int(time.time())
@@ -87,10 +87,10 @@ def _beside(
 def _classes(prediction: Prediction) -> list[list[ClassScore]]:
     """Give each pair's classes, the likeliest first; of a regressor its gain."""
     if prediction.probabilities is None:
-        return [[ClassScore(label="gain", score=value)] for value in prediction.score.tolist()]
-    names = prediction.task.classes
+        return [[ClassScore(label="gain", score=value)] for value in decimals(prediction.score)]
+    names, rows = prediction.task.classes, decimals(prediction.probabilities)
     orders_PC = np.argsort(-prediction.probabilities, axis=1, kind="stable").tolist()
     return [
-        [ClassScore(label=names[place], score=float(row_C[place])) for place in order]
-        for order, row_C in zip(orders_PC, prediction.probabilities, strict=True)
+        [ClassScore(label=names[place], score=row_C[place]) for place in order]
+        for order, row_C in zip(orders_PC, rows, strict=True)
     ]
