@@ -12,7 +12,7 @@ from fastapi.security import APIKeyHeader, HTTPBearer
 import zhichun
 from zhichun.errors import UserError
 from zhichun.scoring.pair_scorer import PairScorer
-from zhichun.serve.documents import Catalogue
+from zhichun.serve.catalogue import Catalogue
 from zhichun.serve.draining import draining_on_signals
 from zhichun.serve.errors import answer_errors
 from zhichun.serve.guard import Guard
@@ -103,7 +103,13 @@ async def _load(
 
 
 def _add_page(app: FastAPI, service: Service) -> None:
-    """Put the page at ``/``, which shows what the model that is loaded now does."""
-    if importlib.util.find_spec("zhichun.serve.page") is not None:
-        page = importlib.import_module("zhichun.serve.page")
-        app.include_router(page.page_router(service.rank, service.catalogue, task=service.task, model=service.model))
+    """Put the page at ``/``, which shows what the model that is loaded now does; without jinja2 there is none."""
+    if importlib.util.find_spec("jinja2") is None:
+        return
+    from zhichun.serve.page import page_router
+
+    scorer = service.scorer
+    page = page_router(
+        service.rank, service.catalogue, task=scorer.task, model=service.model, engine=scorer.engine_name
+    )
+    app.include_router(page)

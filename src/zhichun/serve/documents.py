@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import yaml
 
 from zhichun import schema
 from zhichun.data.table import number_text
 from zhichun.scoring.pair_scorer import Product
+from zhichun.serve.catalogue import Catalogue
 from zhichun.serve.refusal import invalid
 from zhichun.serve.requests import Document
 from zhichun.text.document import COLUMN_OF
@@ -21,13 +22,6 @@ FIELDS: Final = frozenset({"text", *TEXT_FIELDS, *ID_FIELDS, *LOCALE_FIELDS})
 # looked at twice.
 _MAPPING: Final = re.compile(rf"(?:---[ \n])?(?:{'|'.join(sorted(FIELDS))}):(?:[ \n]|$)")
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-class Catalogue(Protocol):
-    """Products by id; see `zhichun.serve.catalogue.Catalogue`."""
-
-    def product(self, product_id: str, locale: str | None) -> dict[str, str | None] | None:
-        """Give the fields of a product; ``None`` where there is none."""
 
 
 def products_of(

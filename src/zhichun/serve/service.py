@@ -10,7 +10,7 @@ import numpy as np
 
 from zhichun.scoring.pair_scorer import PairScorer, Product
 from zhichun.serve.batcher import Batcher
-from zhichun.serve.documents import Catalogue
+from zhichun.serve.catalogue import Catalogue
 from zhichun.serve.limits import Limits
 from zhichun.serve.metrics import Metrics
 from zhichun.serve.pair import Pair, pairs_of, prediction_of

@@ -1,6 +1,5 @@
 """What `zhichun serve` was asked for, in one value that a worker process can be given."""
 
-import importlib
 import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Final
 from zhichun.errors import UserError
 from zhichun.scoring.load import fingerprint_of, load_scorer
 from zhichun.scoring.pair_scorer import PairScorer
-from zhichun.serve.documents import Catalogue
+from zhichun.serve.catalogue import Catalogue
 from zhichun.serve.keys import OPEN, VARIABLE, Keys
 from zhichun.serve.limits import Limits
 from zhichun.serve.service import Service
@@ -98,10 +97,7 @@ class ServeSettings:
     def _catalogue(self) -> Catalogue | None:
         if self.products is None:
             return None
-        opened: Catalogue = importlib.import_module("zhichun.serve.catalogue").Catalogue.open(
-            self.products, columns=self.columns or None, locale=self.locale
-        )
-        return opened
+        return Catalogue.open(self.products, columns=self.columns or None, locale=self.locale)
 
 
 def is_loopback(host: str) -> bool:

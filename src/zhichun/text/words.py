@@ -16,16 +16,10 @@ from zhichun.text.blanks import blank_code_points
 _BLANK: Final = 0
 _LETTER: Final = 1
 _ALONE: Final = 2
-# Hiragana, Katakana and Han, with their extensions, compatibility and half-width forms; first and last code points.
-_RANGES: Final = (
-    (0x3005, 0x3007),
-    (0x3041, 0x30FF),
-    (0x31F0, 0x31FF),
-    (0x3400, 0x9FFF),
-    (0xF900, 0xFAFF),
-    (0xFF66, 0xFF9F),
-    (0x20000, 0x3FFFF),
-)
+# Han, then all that is written without spaces: Hiragana and Katakana too. With their extensions, compatibility and
+# half-width forms; first and last code points.
+HAN_RANGES: Final = ((0x3005, 0x3007), (0x3400, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))
+UNSPACED_RANGES: Final = (*HAN_RANGES, (0x3041, 0x30FF), (0x31F0, 0x31FF), (0xFF66, 0xFF9F))
 
 
 def word_counts(texts: Sequence[str | None]) -> npt.NDArray[np.int64]:
@@ -58,7 +52,7 @@ def _kinds() -> npt.NDArray[np.uint8]:
     """Tell for every code point whether it separates, is part of a word, or is one by itself."""
     blank = blank_code_points()
     kinds = np.full(len(blank), _LETTER, np.uint8)
-    for first, last in _RANGES:
+    for first, last in UNSPACED_RANGES:
         kinds[first : last + 1] = _ALONE
     kinds[blank] = _BLANK
     kinds.flags.writeable = False

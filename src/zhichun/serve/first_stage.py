@@ -1,0 +1,106 @@
+"""The first stage: BM25 over the texts of one locale, computed by bm25s (Lù, 2024, arXiv:2407.03618).
+
+Scores are those of Lucene: over the query's terms, the sum of
+``ln(1 + (N - n + 0.5) / (n + 0.5)) · f / (f + k₁ (1 - b + b · length / mean length))`` with k₁ 1.5 and b 0.75, where
+n of N documents have the term, this one f times.
+
+Legend: ``N`` documents, ``T`` terms of all of them, ``H`` hits.
+"""
+
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+import bm25s
+import numpy as np
+import numpy.typing as npt
+
+from zhichun.text.terms import terms, terms_of_all
+
+Progress = Callable[[int, int], None]
+# How often bm25s goes through the documents: for their lengths, their terms and their scores.
+PASSES: Final = 3
+_BATCH: Final = 8192
+
+
+class Documents:
+    """Terms of documents as numbers, end to end in one array, from which bm25s reads them one after the other."""
+
+    def __init__(self) -> None:
+        self.vocabulary: dict[str, int] = {}
+        self.progress: Progress = lambda done, total: None
+        self._terms_T = array("i")
+        self._ends_N = array("q")
+        self._read = 0
+
+    def add(self, texts: Sequence[str]) -> None:
+        """Add documents."""
+        for found in terms_of_all(texts):
+            number = self.vocabulary.setdefault
+            self._terms_T.extend([number(term, len(self.vocabulary)) for term in found])
+            self._ends_N.append(len(self._terms_T))
+
+    def __len__(self) -> int:
+        return len(self._ends_N)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        start = 0
+        for place, end in enumerate(self._ends_N):
+            if place % _BATCH == 0:
+                self.progress(min(self._read, PASSES * len(self)), PASSES * len(self))
+            yield self._terms_T[start:end].tolist()
+            start = end
+            self._read += 1
+
+
+class FirstStage:
+    """An index of documents.
+
+    Parameters
+    ----------
+    documents
+        What is searched.
+    progress
+        Called with (done, total) while the index is made.
+    """
+
+    def __init__(self, documents: Documents, progress: Progress = lambda done, total: None) -> None:
+        self._bm25 = bm25s.BM25(method="lucene")
+        self._vocabulary = documents.vocabulary
+        if self._vocabulary:  # bm25s divides by the mean length
+            documents.progress = progress
+            numbers = range(len(self._vocabulary))
+            self._bm25.scores = self._bm25.build_index_from_ids(numbers, documents, show_progress=False)
+
+    def search(self, query: str, top: int) -> list[tuple[int, float]]:
+        """Find the documents that have a term of the query.
+
+        Parameters
+        ----------
+        query
+            Any text.
+        top
+            How many to give at most.
+
+        Returns
+        -------
+        list of (place, score)
+            The best first; of equal scores the one that was added first.
+        """
+        score_N = self.scores(query)
+        if score_N is None or top < 1:
+            return []
+        place_H = np.flatnonzero(score_N)
+        if len(place_H) > top:  # only what can be among the best is sorted
+            least = np.partition(score_N[place_H], -top)[-top]
+            place_H = place_H[score_N[place_H] >= least]
+        best_H = place_H[np.argsort(-score_N[place_H], kind="stable")[:top]]
+        return [(int(place), float(score_N[place])) for place in best_H]
+
+    def scores(self, query: str) -> npt.NDArray[np.float32] | None:
+        """Give the score of every document, ``[N]``; None where no document has a term of the query."""
+        known = [self._vocabulary[term] for term in terms(query) if term in self._vocabulary]
+        if not known:
+            return None
+        score_N: npt.NDArray[np.float32] = self._bm25.get_scores_from_ids(known)
+        return score_N

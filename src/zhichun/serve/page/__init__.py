@@ -1,0 +1,5 @@
+"""The page of a server: the first stage and the model's order of the same products, side by side."""
+
+from zhichun.serve.page.router import page_router
+
+__all__ = ["page_router"]

@@ -1,0 +1,92 @@
+"""What a person asked of the page, read from a request and checked."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from zhichun.serve.refusal import invalid
+from zhichun.text.clean import clean_text
+
+QUERY_LIMIT: Final = 500
+LINES_LIMIT: Final = 100
+LINE_LIMIT: Final = 2000
+# Characters beyond U+FFFF take twelve in a form.
+FORM_LIMIT: Final = 12 * LINES_LIMIT * LINE_LIMIT
+TOPS: Final = (10, 20, 50, 100)
+USUAL_TOP: Final = 20
+# In place of a number: the products that were judged for the query, and no others.
+JUDGED: Final = "judged"
+
+Fields = dict[str, str | None]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A search, or a list of one's own to be ranked.
+
+    Parameters
+    ----------
+    query
+        The query, cleaned; empty where nothing is asked yet.
+    locale
+        One of those that the page offers.
+    top
+        How many products to rerank, one of `TOPS`; or `JUDGED`.
+    lines
+        Products of one's own as they were typed, one a line; empty for a search.
+    """
+
+    query: str = ""
+    locale: str = "us"
+    top: int | str = USUAL_TOP
+    lines: str = ""
+
+
+def read_asked(values: Mapping[str, str], locales: Sequence[str]) -> Asked:
+    """Read what was typed and chosen.
+
+    Parameters
+    ----------
+    values
+        ``q``, ``locale``, ``top`` and ``products`` by name.
+    locales
+        What there is to choose; the first is taken where none is given.
+
+    Raises
+    ------
+    Refusal
+        For a query that is too long and a locale that is not there.
+    """
+    typed = values.get("q", "")
+    if len(typed) > QUERY_LIMIT:
+        raise invalid(f"The query has {len(typed):,} characters; {QUERY_LIMIT} are possible.")
+    locale = values.get("locale") or locales[0]
+    if locale not in locales:
+        raise invalid(f"There is no such locale. There are: {', '.join(locales)}.")
+    top = values.get("top", "")
+    tops: dict[str, int | str] = {str(each): each for each in (*TOPS, JUDGED)}
+    return Asked(clean_text(typed), locale, tops.get(top, USUAL_TOP), values.get("products", ""))
+
+
+def own_products(lines: str, locale: str) -> list[Fields]:
+    """Read products of one's own: a title a line, or an id, a tab and a title.
+
+    Raises
+    ------
+    Refusal
+        For no product at all, too many of them, or one that is too long.
+    """
+    products = []
+    for line in filter(None, map(str.strip, lines.splitlines())):
+        if len(line) > LINE_LIMIT:
+            raise invalid(f"A product has {len(line):,} characters; {LINE_LIMIT:,} are possible.")
+        name, tab, title = line.partition("\t")
+        title = clean_text(title if tab else line)
+        if title:
+            products.append({"title": title, "product_id": name.strip() if tab else title, "locale": locale})
+    if not products:
+        raise invalid("There is no product to rank. Write one on each line.")
+    if len(products) > LINES_LIMIT:
+        raise invalid(f"There are {len(products):,} products; {LINES_LIMIT} are possible.")
+    missing: Fields = dict.fromkeys(("brand", "color", "bullets", "description"))
+    return [{**missing, **product} for product in products]

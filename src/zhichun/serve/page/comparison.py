@@ -1,0 +1,187 @@
+"""The two orders of the same products, as the page shows them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from zhichun.metrics import Judged, label_codes, nDCG
+from zhichun.report.names import class_name
+from zhichun.schema import LABEL_NAMES
+from zhichun.tasks import Prediction, Task
+
+Fields = dict[str, str | None]
+OTHER: Final = "other"
+
+
+@dataclass(frozen=True)
+class Class:
+    """A class of a model, for people.
+
+    Parameters
+    ----------
+    name
+        As the model has it: ``E``.
+    letter
+        What a badge has room for.
+    full
+        Its name.
+    """
+
+    name: str
+    letter: str
+    full: str
+
+    @property
+    def both(self) -> str:
+        """Letter and name, with a space that no line is broken at."""
+        return class_name(self.name) if self.name in LABEL_NAMES else self.full
+
+
+@dataclass(frozen=True)
+class Row:
+    """A product on the page.
+
+    Parameters
+    ----------
+    product
+        Its fields by short name.
+    first, second
+        Its places in the two orders, from 1.
+    first_score
+        Of the first stage; None where a person gave the list.
+    score
+        What the model ranks it by.
+    label
+        The model's class; None from a regressor.
+    chances
+        Each class with its probability.
+    judged
+        What people said of it, None where nobody did.
+    """
+
+    product: Fields
+    first: int
+    second: int
+    first_score: float | None
+    score: float
+    label: Class | None
+    chances: tuple[tuple[Class, float], ...]
+    judged: Class | None
+
+    @property
+    def moved(self) -> int:
+        """Places up; negative where it fell."""
+        return self.first - self.second
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a judgement of one's own is kept with."""
+        return {
+            "product_id": self.product["product_id"],
+            "locale": self.product["locale"],
+            "model_label": self.label.name if self.label else "",
+            "score": round(self.score, 6),
+            "probabilities": {each.name: round(chance, 6) for each, chance in self.chances},
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The two orders, with what there is to say of them.
+
+    Parameters
+    ----------
+    rows
+        Products in the model's order.
+    task
+        The model's task.
+    """
+
+    rows: tuple[Row, ...]
+    task: Task
+
+    @property
+    def by_first(self) -> list[Row]:
+        """The products in the order of the first stage."""
+        return sorted(self.rows, key=lambda row: row.first)
+
+    @property
+    def counts(self) -> list[tuple[Class, int]]:
+        """How many products the model gives each class."""
+        labels = [row.label.name for row in self.rows if row.label]
+        return [(class_of(name), labels.count(name)) for name in self.task.classes]
+
+    @property
+    def judged(self) -> int:
+        """How many of the products are judged."""
+        return sum(row.judged is not None for row in self.rows)
+
+    def exact_in_first(self, count: int) -> tuple[int, int] | None:
+        """Count what the model calls Exact among the first of both orders; None where it tells no such class."""
+        if "E" not in self.task.classes or len(self.rows) <= count:
+            return None
+        exact = [row for row in self.rows if row.label and row.label.name == "E"]
+        return sum(row.first <= count for row in exact), sum(row.second <= count for row in exact)
+
+    def ndcg(self) -> tuple[float, float] | None:
+        """Give nDCG of the judged products in both orders, with the contest's gains.
+
+        It is None where all have one label, and for a model that does not rank by gain.
+        """
+        rows = [row for row in self.rows if row.judged]
+        labels = [row.judged.name for row in rows if row.judged]
+        if len(set(labels)) < 2 or self.task.name == "substitute":
+            return None
+        codes = label_codes(labels)
+        places = ([row.first for row in rows], [row.second for row in rows])
+        first, second = (
+            nDCG()(Judged(np.zeros(len(rows), int), codes, scores=-np.asarray(each, float))) for each in places
+        )
+        return first, second
+
+
+def class_of(name: str) -> Class:
+    """Name a class for people."""
+    if name == OTHER:
+        return Class(name, "–", "Other")
+    return Class(name, name, LABEL_NAMES.get(name, name))
+
+
+def compare(
+    products: Sequence[Fields],
+    first_scores: Sequence[float | None],
+    prediction: Prediction,
+    judgements: Mapping[str, str],
+) -> Comparison:
+    """Set the model's order beside that of the first stage.
+
+    Parameters
+    ----------
+    products, first_scores
+        Products in the order of the first stage, and its scores.
+    prediction
+        What the model says of them.
+    judgements
+        Labels by product id.
+    """
+    labels, probabilities = prediction.labels, prediction.probabilities
+    classes = [class_of(name) for name in prediction.task.classes]
+    rows = []
+    for second, place in enumerate(np.argsort(-prediction.score, kind="stable").tolist(), start=1):
+        chances = () if probabilities is None else zip(classes, probabilities[place].tolist(), strict=True)
+        judged = judgements.get(products[place]["product_id"] or "")
+        rows.append(
+            Row(
+                product=products[place],
+                first=place + 1,
+                second=second,
+                first_score=first_scores[place],
+                score=float(prediction.score[place]),
+                label=class_of(labels[place]) if labels else None,
+                chances=tuple(chances),
+                judged=class_of(judged) if judged else None,
+            )
+        )
+    return Comparison(tuple(rows), prediction.task)

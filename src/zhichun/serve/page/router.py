@@ -1,0 +1,174 @@
+"""The routes of the page: a search by address, a list of one's own by form, and the page's own files.
+
+It is written on the server and works without JavaScript; what needs it (judgements of one's own) is not shown without.
+Nothing is loaded from elsewhere, and no text of a catalogue or a request can become markup: the templates escape.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+from fastapi import APIRouter, Request, Response
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.concurrency import run_in_threadpool
+
+import zhichun
+from zhichun import schema
+from zhichun.errors import UserError
+from zhichun.report.names import language
+from zhichun.scoring.pair_scorer import Product
+from zhichun.serve.catalogue import Catalogue, Hit
+from zhichun.serve.page import asked as limits
+from zhichun.serve.page.asked import Asked, own_products, read_asked
+from zhichun.serve.page.comparison import Comparison, class_of, compare
+from zhichun.serve.page.static_files import STATIC, static_files
+from zhichun.serve.refusal import Refusal, too_large
+from zhichun.tasks import Prediction, Task
+
+Rank = Callable[[str, Sequence[Product], str], Awaitable[Prediction]]
+EXAMPLES: Final = 8
+_HEADERS: Final = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; form-action 'self'; "
+        "base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+_FOREVER: Final = {"Cache-Control": "public, max-age=31536000, immutable"}
+
+
+def page_router(rank: Rank, catalogue: Catalogue | None, *, task: Task, model: str, engine: str) -> APIRouter:
+    """Make the page's routes.
+
+    Parameters
+    ----------
+    rank
+        Scores products for a query and a locale.
+    catalogue
+        What is searched; without one, the page ranks lists that a person types.
+    task
+        The model's task.
+    model, engine
+        Its name and what computes, for people.
+    """
+    page = _Page(rank, catalogue, task, model, engine)
+    router = APIRouter(include_in_schema=False)
+    router.add_api_route("/", page.search, methods=["GET", "HEAD"])
+    router.add_api_route("/", page.rank_own, methods=["POST"])
+    router.add_api_route(f"/{STATIC}/{{name}}", _static, methods=["GET", "HEAD"])
+    return router
+
+
+class _Page:
+    def __init__(self, rank: Rank, catalogue: Catalogue | None, task: Task, model: str, engine: str) -> None:
+        self._rank, self._catalogue = rank, catalogue
+        self._locales = (catalogue.locales if catalogue else ()) or schema.LOCALES
+        self._examples = {locale: catalogue.examples(locale, EXAMPLES) for locale in self._locales} if catalogue else {}
+        environment = Environment(
+            loader=PackageLoader("zhichun.serve.page"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        environment.globals.update(
+            task=task,
+            model=model,
+            engine=engine,
+            version=zhichun.__version__,
+            products=len(catalogue) if catalogue else None,
+            locales=self._locales,
+            language=language,
+            labels=[class_of(label) for label in schema.LABELS],
+            files=static_files(),
+            limits=limits,
+            has_judged=catalogue is not None and catalogue.has_judged,
+        )
+        self._template = environment.get_template("page.html")
+
+    async def search(self, request: Request) -> Response:
+        """Show the start page, or what the query finds."""
+        return await self._answer(dict(request.query_params))
+
+    async def rank_own(self, request: Request) -> Response:
+        """Rank the list that a person typed."""
+        body = b""
+        async for part in request.stream():
+            body += part
+            if len(body) > limits.FORM_LIMIT:
+                return self._show(Asked(locale=self._locales[0]), refused=too_large("The list is too long."))
+        # Names and values of a form; a field more than there are is not one of ours.
+        values = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True)[:9])
+        return await self._answer({"products": "", **values}, own=True)
+
+    async def _answer(self, values: dict[str, str], *, own: bool = False) -> Response:
+        asked = Asked(values.get("q", "")[: limits.QUERY_LIMIT], self._locales[0], lines=values.get("products", ""))
+        try:
+            asked = read_asked(values, self._locales)
+            if own:
+                return await self._ranked(asked, own_products(asked.lines, asked.locale), None)
+            if not asked.query or self._catalogue is None:
+                return self._show(asked)
+            began = time.perf_counter()
+            hits = await run_in_threadpool(self._find, self._catalogue, asked)
+            took = time.perf_counter() - began
+            return await self._ranked(asked, [hit.product for hit in hits], took, [hit.score for hit in hits])
+        except UserError as error:
+            return self._show(asked, refused=Refusal(422, "Validation", str(error)))
+        except Refusal as refused:
+            return self._show(asked, refused=refused)
+
+    @staticmethod
+    def _find(catalogue: Catalogue, asked: Asked) -> list[Hit]:
+        if isinstance(asked.top, int):
+            return catalogue.search(asked.query, asked.locale, asked.top)
+        hits = catalogue.judged(asked.query, asked.locale)[: max(limits.TOPS)]
+        if not hits:
+            raise UserError("Nobody judged this query.", remedy="Choose how many products are to be found instead.")
+        return hits
+
+    async def _ranked(
+        self, asked: Asked, products: Sequence[dict[str, str | None]], took: float | None, scores: Sequence[float] = ()
+    ) -> Response:
+        if not products:
+            return self._show(asked, comparison=None, searched=True)
+        if not asked.query:
+            raise UserError("The query is empty.")
+        began = time.perf_counter()
+        prediction = await self._rank(asked.query, products, asked.locale)
+        seconds = {"first": took, "model": time.perf_counter() - began}
+        judgements = self._catalogue.judgements(asked.query, asked.locale) if self._catalogue else {}
+        comparison = compare(products, scores or [None] * len(products), prediction, judgements)
+        return self._show(asked, comparison=comparison, seconds=seconds, searched=True, judged=len(judgements))
+
+    def _show(
+        self,
+        asked: Asked,
+        *,
+        comparison: Comparison | None = None,
+        seconds: dict[str, Any] | None = None,
+        searched: bool = False,
+        judged: int = 0,
+        refused: Refusal | None = None,
+    ) -> Response:
+        text = self._template.render(
+            asked=asked,
+            comparison=comparison,
+            seconds=seconds,
+            searched=searched,
+            judged=judged,
+            refused=refused,
+            examples=self._examples,
+        )
+        headers = {**_HEADERS, "Cache-Control": "no-store", **(refused.headers if refused else {})}
+        return Response(text, refused.status if refused else 200, headers, "text/html")
+
+
+async def _static(name: str) -> Response:
+    found = next((file for file in static_files().values() if file.name == name), None)
+    if found is None:
+        return Response("not found", 404, _HEADERS, "text/plain")
+    return Response(found.content, 200, {**_HEADERS, **_FOREVER}, found.media_type)
