@@ -85,7 +85,9 @@ class Guard:
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
                 exchange.status = message["status"]
-                message["headers"] = [*message.get("headers", ()), *self._headers(exchange)]
+                own = list(message.get("headers", ()))
+                known = {name.lower() for name, _ in own}
+                message["headers"] = own + [header for header in self._headers(exchange) if header[0] not in known]
             exchange.is_answered = message["type"] == "http.response.body" and not message.get("more_body", False)
             await send(message)
 
