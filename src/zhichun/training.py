@@ -91,15 +91,17 @@ def train(recipe: Recipe, data: Path, out: Path, *, resume: bool = False, title:
         return run
     task = TASKS[recipe.task]
     training, validation = split(dataset, recipe.train)
-    batches = judged_batches(recipe, dataset, pairs, training)
+    torch.manual_seed(recipe.train.seed)
+    model = build_model(recipe.model, featurizer, task, vectors)
+    model.encoder.use_attention(recipe.train.attention, accelerator.device)
+    objective = FineTuning(model, recipe.objective)
+    batches = judged_batches(recipe, dataset, pairs, training, pack=model.encoder.packs)
     smallest = len(training) // batches.steps_per_epoch
     if smallest < accelerator.num_processes:
         raise UserError(
             f"a step of {smallest} pairs is too small for {accelerator.num_processes} processes.",
             remedy="Raise train.batch_size, or start fewer processes.",
         )
-    torch.manual_seed(recipe.train.seed)
-    objective = FineTuning(build_model(recipe.model, featurizer, task, vectors), recipe.objective)
     held_out = HeldOut(accelerator, objective, dataset, pairs, validation, task)
     with Bar(title, "pairs", shown=accelerator.is_main_process) as bar:
         progress = Loop(accelerator, batches, held_out.figures, recipe.train, run, bar).fit(objective)
@@ -144,8 +146,18 @@ def split(dataset: Dataset, settings: TrainSettings) -> tuple[Rows, Rows]:
     return training, validation
 
 
-def judged_batches(recipe: Recipe, dataset: Dataset, pairs: Pairs, rows: Rows) -> JudgedBatches:
-    """Lay out the steps that read these rows of the examples, with the task's targets and the sample weights."""
+def judged_batches(recipe: Recipe, dataset: Dataset, pairs: Pairs, rows: Rows, *, pack: bool = False) -> JudgedBatches:
+    """Lay out the steps that read these rows of the examples, with the task's targets and the sample weights.
+
+    Parameters
+    ----------
+    recipe, dataset, pairs
+        What is trained, and the features of all its pairs.
+    rows
+        Which examples.
+    pack
+        Whether micro-batches are packed, for an encoder that `use_attention` has set up for it.
+    """
     settings, task = recipe.train, TASKS[recipe.task]
     targets = task.targets(dataset.labels[rows])
     if settings.soft_labels is not None:
@@ -156,6 +168,7 @@ def judged_batches(recipe: Recipe, dataset: Dataset, pairs: Pairs, rows: Rows) -
         rows=rows,
         targets=targets,
         weights=dataset.column(schema.WEIGHT)[rows].astype(np.float32),
+        pack=pack,
     )
 
 

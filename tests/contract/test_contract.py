@@ -46,6 +46,8 @@ ROWS = {
     "multi-sample dropout": ("model.dropout_samples=3",),
     "rates by layer": ("train.layer_decay=0.8",),
     "activations computed again": ("train.activation_checkpointing=layers",),
+    "packed": ("train.attention=packed", FGM_AT_OUTPUT),
+    "packed, activations computed again": ("train.attention=packed", "train.activation_checkpointing=layers"),
     "FGM at the output": (FGM_AT_OUTPUT,),
     "FGSM at the output": ('objective.second_view={"kind": "FGSM", "at": "output"}',),
     "PGD at the output": ('objective.second_view={"kind": "PGD", "at": "output", "steps": 2}',),

@@ -54,10 +54,13 @@ def begin(recipe: Recipe, data: Path, steps: int = 1) -> tuple[FineTuning, Judge
     dataset = Dataset.open(data)
     featurizer = make_featurizer(recipe.model, dataset)
     rows = split(dataset, recipe.train)[0][: steps * recipe.train.batch_size]
-    batches = judged_batches(recipe, dataset, open_pairs(dataset, featurizer, recipe.model.max_length), rows)
-    weights = np.random.default_rng(0).choice(np.float32([0.1, 1, 5]), len(rows))
+    pairs = open_pairs(dataset, featurizer, recipe.model.max_length)
     torch.manual_seed(recipe.train.seed)
-    objective = FineTuning(build_model(recipe.model, featurizer, TASKS[recipe.task]), recipe.objective)
+    model = build_model(recipe.model, featurizer, TASKS[recipe.task])
+    model.encoder.use_attention(recipe.train.attention, torch.device("cpu"))
+    objective = FineTuning(model, recipe.objective)
+    batches = judged_batches(recipe, dataset, pairs, rows, pack=model.encoder.packs)
+    weights = np.random.default_rng(0).choice(np.float32([0.1, 1, 5]), len(rows))
     return objective, replace(batches, weights=weights)
 
 

@@ -9,9 +9,10 @@ from zhichun.data.feature_store import open_pairs
 from zhichun.errors import UserError
 from zhichun.nn.field_pooling import FieldPooling
 from zhichun.nn.head import Head
+from zhichun.nn.packing import tokens_of
 from zhichun.scoring.predict import to_tensors
 from zhichun.tasks import TASKS
-from zhichun.text.tokenizer import PairLayout, assemble, padded
+from zhichun.text.tokenizer import PairLayout, assemble, packed, padded
 from zhichun.training import build_model, make_featurizer
 
 PAD = 1
@@ -28,14 +29,18 @@ def product(layout, *fields):
 
 
 def pooled(layout, query, fields, *, max_length=64, longer=0):
-    """Pool token vectors that are the tokens' ids; the batch holds another pair, longer by some tokens."""
+    """Pool token vectors that are the tokens' ids, padded and packed; another pair stands before, longer by some."""
     rows = [
         assemble(np.asarray(text, np.int32), product(layout, *parts), layout, max_length)
-        for text, parts in ((query, fields), ([9] * longer, fields))
+        for text, parts in (([9] * longer, fields), (query, fields))
     ]
-    batch = {name: torch.from_numpy(array) for name, array in padded(rows, layout, PAD).items()}
-    pooling = FieldPooling(layout, len(fields), 1)
-    return pooling(batch["input_ids"].float()[..., None], batch)[0].tolist()
+    pooling, found = FieldPooling(layout, len(fields), 1), []
+    for arrays in (padded(rows, layout, PAD), packed(rows, layout)):
+        batch = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        ids_BT = batch["input_ids"]
+        found.append(pooling(ids_BT.float()[..., None], ids_BT, tokens_of(batch))[1].tolist())
+    assert found[0] == found[1]
+    return found[0]
 
 
 @pytest.mark.parametrize("layout", [XLMR, BERT, ONE_FOR_ALL])

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from zhichun.errors import UserError
-from zhichun.export.first_token import read_first_token_only
 from zhichun.export.quiet import quiet
 from zhichun.nn.id_embeddings import IdEmbeddings
 from zhichun.nn.model_folder import TrainedModel
@@ -50,7 +49,7 @@ def tables_of(model: RelevanceModel) -> Beside:
 
 
 def scoring_graph(model: RelevanceModel, size: int) -> RelevanceModel:
-    """Copy a network as what is exported: its parts beside the encoder are given, its last layer reads one token.
+    """Copy a network as what is exported: its parts beside the encoder are given.
 
     Parameters
     ----------
@@ -62,7 +61,6 @@ def scoring_graph(model: RelevanceModel, size: int) -> RelevanceModel:
     made = copy.deepcopy(model).cpu().eval().requires_grad_(requires_grad=False)
     # A plain product with an additive mask: what the runtimes know how to fuse.
     made.encoder.model.set_attn_implementation("eager")
-    read_first_token_only(made)
     made.ids = None
     made.ngrams = Given(size) if size else None  # type: ignore[assignment]
     return made

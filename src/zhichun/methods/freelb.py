@@ -69,5 +69,5 @@ class FreeLB:
             return torch.zeros_like(vectors_BTD)
         # Uniform within a cube that the ball of that norm just holds, whatever the pair's length.
         drawn_BTD = pairs.collect(2 * torch.rand_like(vectors_BTD) - 1)
-        coordinates_B11 = pairs.mask_BT1.sum(dim=1, keepdim=True) * vectors_BTD.shape[-1]
+        coordinates_B11 = pairs.tokens.lengths_B11 * vectors_BTD.shape[-1]
         return self.start * drawn_BTD / coordinates_B11.sqrt()

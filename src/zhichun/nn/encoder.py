@@ -2,14 +2,14 @@
 
 This is the only module that imports transformers' model classes.
 
-Legend: ``B`` pairs, ``T`` tokens, ``D`` hidden size, ``V`` pieces.
+Legend: ``B`` pairs, ``T`` tokens, ``D`` hidden size, ``V`` pieces; a packed batch is one row, ``B = 1``.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import save_file
@@ -19,10 +19,14 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig,
 from transformers.utils import logging
 
 from zhichun.errors import UserError
+from zhichun.nn import packed_attention
+from zhichun.nn.first_token import make_last_layer_heed_first_only
+from zhichun.nn.packing import Packed
 from zhichun.text.tokenizer import PairTokenizer
 
 TINY = "tiny"
 ENCODER_FOLDER = "encoder"
+Attention = Literal["auto", "padded", "packed"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +72,7 @@ class Encoder(nn.Module):
         if getattr(model, "pooler", None) is not None:
             model.pooler = None
         self.model = model
+        self.heeds_first_only = make_last_layer_heed_first_only(model)
         self.reads_types = getattr(model.config, "type_vocab_size", 0) > 1
 
     @property
@@ -79,10 +84,48 @@ class Encoder(nn.Module):
     def room(self) -> int | None:
         """Tokens that it reads at most; ``None`` where nothing bounds them."""
         room: int | None = getattr(self.model.config, "max_position_embeddings", None)
+        return room if room is None else room - self.first_position
+
+    @property
+    def first_position(self) -> int:
+        """Position of a pair's first token: XLM-R and its kin count from the row after the padding's, others from 0."""
         table = getattr(getattr(self.model, "embeddings", None), "position_embeddings", None)
         padding: int | None = getattr(table, "padding_idx", None)
-        # XLM-R and its kin count positions from the row after the padding's.
-        return room if room is None or padding is None else room - padding - 1
+        return 0 if padding is None else padding + 1
+
+    @property
+    def packs(self) -> bool:
+        """Whether it reads packed batches."""
+        return bool(self.model.config._attn_implementation == packed_attention.NAME)
+
+    def use_attention(self, kind: Attention, device: torch.device) -> None:
+        """Let it read packed batches from now on, beside padded ones, or padded ones alone.
+
+        Parameters
+        ----------
+        kind
+            ``packed``, ``padded``, or ``auto``: packed on a GPU, where the architecture can be; on a processor it gains
+            nothing over micro-batches of like length.
+        device
+            Where it will compute.
+
+        Raises
+        ------
+        UserError
+            When it is to be packed and its attention cannot be exchanged, such as DeBERTa's, which looks at distances.
+        """
+        architecture = self.model.config.model_type
+        can_pack = architecture in packed_attention.ARCHITECTURES
+        if kind == "padded" or (kind == "auto" and not (can_pack and device.type == "cuda")):
+            if self.packs:
+                self.model.set_attn_implementation("sdpa")
+            return
+        if not can_pack:
+            raise UserError(
+                f"an encoder of the kind {architecture!r} cannot read packed batches.",
+                remedy=f"Use --set train.attention=padded, or one of {', '.join(packed_attention.ARCHITECTURES)}.",
+            )
+        self.model.set_attn_implementation(packed_attention.NAME)
 
     @property
     def table(self) -> Tensor:
@@ -98,29 +141,46 @@ class Encoder(nn.Module):
     def forward(
         self,
         input_ids_BT: Tensor,
-        attention_mask_BT: Tensor,
+        attention: Tensor | Packed,
         token_type_ids_BT: Tensor | None,
         vectors_BTD: Tensor | None = None,
+        *,
+        first_only: bool = False,
     ) -> Tensor:
         """Encode pairs.
 
         Parameters
         ----------
-        input_ids_BT, attention_mask_BT, token_type_ids_BT
+        input_ids_BT, token_type_ids_BT
             The tokens; padding stands at the end.
+        attention
+            Which of them see each other: the mask of a padded batch, ``[B, T]``, or how a packed one lies.
         vectors_BTD
             What `look_up` gives for them, or something near; looked up where not given.
+        first_only
+            Whether the first token of each pair is all that is wanted: the last layer then computes no other, where
+            the architecture allows (`nn.first_token`).
 
         Returns
         -------
         Tensor
-            The vectors of all tokens, ``[B, T, D]``; the first one stands for the pair.
+            The vectors of all tokens, ``[B, T, D]``, of which the first one stands for the pair, or the first ones
+            alone, ``[B, D]``.
         """
-        read = {"input_ids": input_ids_BT} if vectors_BTD is None else {"inputs_embeds": vectors_BTD}
+        read: dict[str, Any] = {"input_ids": input_ids_BT} if vectors_BTD is None else {"inputs_embeds": vectors_BTD}
         if self.reads_types and token_type_ids_BT is not None:
             read["token_type_ids"] = token_type_ids_BT
-        hidden_BTD: Tensor = self.model(attention_mask=attention_mask_BT, **read).last_hidden_state
-        return hidden_BTD
+        if isinstance(attention, Packed):
+            read |= {"position_ids": attention.place_N[None] + self.first_position, "packed": attention}
+        else:
+            read["attention_mask"] = attention
+        if first_only and self.heeds_first_only:
+            first_B1D: Tensor = self.model(first_only=True, **read).last_hidden_state
+            return first_B1D.flatten(0, 1)
+        hidden_BTD: Tensor = self.model(**read).last_hidden_state
+        if not first_only:
+            return hidden_BTD
+        return attention.first(hidden_BTD) if isinstance(attention, Packed) else hidden_BTD[:, 0]
 
 
 def tiny_config(shape: TinyEncoder, tokenizer: PairTokenizer, max_length: int) -> PretrainedConfig:

@@ -19,6 +19,7 @@ from zhichun.nn.field_pooling import FieldPooling
 from zhichun.nn.head import Head
 from zhichun.nn.id_embeddings import IdEmbeddings
 from zhichun.nn.ngram_unit import NgramUnit
+from zhichun.nn.packing import tokens_of
 from zhichun.text.document import COUNTRIES
 from zhichun.text.tokenizer import PairLayout
 
@@ -131,10 +132,13 @@ class RelevanceModel(nn.Module):
         vectors_BTD
             As for `forward`.
         """
-        hidden_BTD = self.encoder(batch["input_ids"], batch["attention_mask"], batch.get("token_type_ids"), vectors_BTD)
-        features = [hidden_BTD[:, 0]]
-        if self.pooling is not None:
-            features.append(self.pooling(hidden_BTD, batch))
+        tokens = tokens_of(batch)
+        read = (batch["input_ids"], tokens.attention, batch.get("token_type_ids"), vectors_BTD)
+        if self.pooling is None:
+            features = [self.encoder(*read, first_only=True)]
+        else:
+            hidden_BTD = self.encoder(*read)
+            features = [tokens.first(hidden_BTD), self.pooling(hidden_BTD, batch["input_ids"], tokens)]
         features += [part(batch) for part in (self.ids, self.ngrams) if part is not None]
         return torch.cat(features, dim=1)
 

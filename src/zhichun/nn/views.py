@@ -2,7 +2,8 @@
 
 Nothing here edits a weight: a moved batch is the same weights read with moved token vectors.
 
-Legend: ``B`` pairs, ``T`` tokens, ``D`` hidden size, ``C`` outputs, ``U`` distinct tokens of a batch.
+Legend: ``B`` pairs, ``T`` tokens, ``D`` hidden size, ``C`` outputs, ``U`` distinct tokens of a batch; of a packed batch
+(`nn.packing`) token vectors are one row of all its tokens.
 """
 
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from zhichun.nn.packing import tokens_of
 from zhichun.nn.relevance_model import RelevanceModel
 
 At = Literal["table", "output"]
@@ -128,18 +130,19 @@ class TableRows(Place):
     """
 
     def __init__(self, batch: Batch) -> None:
-        self.mask_BT1 = batch["attention_mask"][..., None]
+        self.tokens = tokens_of(batch)
         rows_U, self.row_BT = torch.unique(batch["input_ids"], return_inverse=True)
         self.rows = len(rows_U)
 
     def collect(self, gradient_BTD: Tensor) -> Tensor:
         """Add up the gradients of the places that read the same row, ``[U, D]``."""
         gradient_UD = gradient_BTD.new_zeros(self.rows, gradient_BTD.shape[-1])
-        return gradient_UD.index_add(0, self.row_BT.flatten(), (gradient_BTD * self.mask_BT1).flatten(0, 1))
+        own_BTD = self.tokens.without_padding(gradient_BTD)
+        return gradient_UD.index_add(0, self.row_BT.flatten(), own_BTD.flatten(0, 1))
 
     def spread(self, shift: Tensor) -> Tensor:
         """Give each token the shift of its row."""
-        return shift[self.row_BT] * self.mask_BT1
+        return self.tokens.without_padding(shift[self.row_BT])
 
     def norm(self, shift: Tensor) -> Tensor:
         """Take the norm over all rows."""
@@ -150,19 +153,19 @@ class PairVectors(Place):
     """The token vectors of each pair, ``[B, T, D]``, a norm for each pair; the others of the batch change nothing."""
 
     def __init__(self, batch: Batch) -> None:
-        self.mask_BT1 = batch["attention_mask"][..., None]
+        self.tokens = tokens_of(batch)
 
     def collect(self, gradient_BTD: Tensor) -> Tensor:
         """Leave the padding out."""
-        return gradient_BTD * self.mask_BT1
+        return self.tokens.without_padding(gradient_BTD)
 
     def spread(self, shift: Tensor) -> Tensor:
         """Give it as it is."""
         return shift
 
     def norm(self, shift: Tensor) -> Tensor:
-        """Take the norm over all tokens of each pair, ``[B, 1, 1]``."""
-        return shift.flatten(1).norm(dim=1)[:, None, None]
+        """Take the norm over all tokens of each pair, ``[B, 1, 1]``, or packed ``[1, N, 1]``."""
+        return self.tokens.norms(shift)
 
 
 PLACES: dict[At, Callable[[Batch], Place]] = {"table": TableRows, "output": PairVectors}

@@ -43,6 +43,10 @@ class Engine(Protocol):
         """Pairs that a batch holds at most; ``None`` where only tokens count."""
 
     @property
+    def packs(self) -> bool:
+        """Whether it wants a batch's pairs end to end in one row, without padding."""
+
+    @property
     def streams(self) -> int:
         """Batches that are computed at the same time."""
 
@@ -74,7 +78,7 @@ def predict_with(engine: Engine, pairs: Pairs, rows: Rows, *, progress: Callable
         most = min(most, max(1, -(-len(rows) // engine.streams)))
     plan = length_sorted(np.arange(len(rows)), pairs.lengths[rows], engine.tokens_per_batch, most)
     logits_PC: Floats = np.zeros((len(rows), engine.outputs), np.float32)
-    made = engine.run(pairs.collate(rows[places]) for places in plan)
+    made = engine.run(pairs.collate(rows[places], pack=engine.packs) for places in plan)
     for places, logits_BC in zip(plan, made, strict=True):
         logits_PC[places] = logits_BC
         if progress:

@@ -40,6 +40,7 @@ class OnnxEngine:
     """
 
     tokens_per_batch = TOKENS_PER_BATCH
+    packs = False
 
     def __init__(self, graph: Path, name: str, config: ExportConfig, beside: Beside) -> None:
         runtime = required("onnxruntime")

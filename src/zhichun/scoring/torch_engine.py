@@ -10,6 +10,7 @@ from torch import nn
 
 from zhichun.errors import UserError, suggest
 from zhichun.nn.model_folder import TrainedModel
+from zhichun.nn.packing import LONGEST
 from zhichun.nn.relevance_model import RelevanceModel
 from zhichun.scoring.engine import AUTO, MEASURE, RUN_ENGINES
 from zhichun.tasks import Floats
@@ -19,8 +20,14 @@ TOKENS_PER_BATCH = 4096
 
 
 def to_tensors(arrays: Arrays, device: torch.device) -> dict[str, torch.Tensor]:
-    """Move a batch's arrays to a device."""
-    return {name: torch.from_numpy(array).to(device, non_blocking=True) for name, array in arrays.items()}
+    """Move a batch's arrays to a device; what only the host reads stays there."""
+    return {name: _moved(torch.from_numpy(array), device, name) for name, array in arrays.items()}
+
+
+def _moved(tensor: torch.Tensor, device: torch.device, name: str) -> torch.Tensor:
+    if device.type != "cuda" or name == LONGEST:
+        return tensor if name == LONGEST else tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)  # from pinned memory, nobody waits for the copy
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,11 @@ class TorchEngine:
     tokens_per_batch: int = TOKENS_PER_BATCH
     pairs_per_batch: int | None = None
     streams: int = 1
+
+    @property
+    def packs(self) -> bool:
+        """Whether the network reads packed batches."""
+        return self.model.encoder.packs
 
     @property
     def name(self) -> str:
@@ -90,5 +102,6 @@ def load_run(folder: Path, device: str | None, engine: str) -> tuple[TrainedMode
         for module in trained.model.encoder.modules():
             if isinstance(module, nn.Linear):
                 module.to(torch.bfloat16)
-    trained.model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    trained.model.to(place).encoder.use_attention("auto", place)
     return trained, TorchEngine(trained.model, in_bf16=in_bf16)

@@ -5,15 +5,16 @@ Legend: ``P`` pairs, ``B`` pairs of a batch, ``T`` tokens, ``N`` trigrams of all
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from zhichun.text.features import ProductFeatures, QueryFeatures
 from zhichun.text.ragged import Int32, Int64, Ragged
-from zhichun.text.tokenizer import PairLayout, assemble, padded
+from zhichun.text.tokenizer import PairLayout, assemble, packed, padded
 
-Arrays = dict[str, npt.NDArray[np.int64]]
+Arrays = dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -55,23 +56,26 @@ class Pairs:
         product = self.products.tokens.lengths[self.product_row_P]
         return np.minimum(query + product + self.layout.specials, self.max_length)
 
-    def collate(self, rows: npt.NDArray[np.integer]) -> Arrays:
+    def collate(self, rows: npt.NDArray[np.integer], *, pack: bool = False) -> Arrays:
         """Make the arrays of one batch.
 
         Parameters
         ----------
         rows
             Which pairs, ``[B]``.
+        pack
+            Whether the pairs stand end to end in one row.
 
         Returns
         -------
         dict
-            ``input_ids``, ``attention_mask`` and, for encoders that use them, ``token_type_ids``, all ``[B, T]``;
-            ``country``, ``brand``, ``color`` ``[B]``; and for each bag of trigrams its ids ``[N]`` and, under
-            ``*_offsets``, where each pair's begin and the last ends ``[B + 1]``.
+            ``input_ids``, ``attention_mask`` and, for encoders that use them, ``token_type_ids``, all ``[B, T]``, or
+            what `text.tokenizer.packed` makes; ``country``, ``brand``, ``color`` ``[B]``; and for each bag of trigrams
+            its ids ``[N]`` and, under ``*_offsets``, where each pair's begin and the last ends ``[B + 1]``.
         """
         query_rows, product_rows = self.query_row_P[rows], self.product_row_P[rows]
-        batch = self._tokens(query_rows, product_rows)
+        made = self._assembled(query_rows, product_rows)
+        batch: Arrays = packed(made, self.layout) if pack else padded(made, self.layout, self.pad_id)
         batch["country"] = self.country_P[rows].astype(np.int64)
         for name, ids in (("brand", self.products.brand), ("color", self.products.color)):
             if ids is not None:
@@ -85,13 +89,12 @@ class Pairs:
                 batch[name], batch[f"{name}_offsets"] = _join(bags, owners)
         return batch
 
-    def _tokens(self, query_rows: Int32, product_rows: Int32) -> Arrays:
+    def _assembled(self, query_rows: Int32, product_rows: Int32) -> list[tuple[Int32, int]]:
         queries, products = self.queries.tokens, self.products.tokens
-        made = [
+        return [
             assemble(queries[query], products[product], self.layout, self.max_length)
             for query, product in zip(query_rows.tolist(), product_rows.tolist(), strict=True)
         ]
-        return padded(made, self.layout, self.pad_id)
 
 
 def _join(bags: Ragged, owners: Int32) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -268,6 +268,36 @@ def padded(rows: Sequence[tuple[Int32, int]], layout: PairLayout, pad_id: int) -
     batch = {"input_ids": ids_BT, "attention_mask": mask_BT}
     if layout.first_type != layout.second_type:
         batch["token_type_ids"] = types_BT
+    return batch
+
+
+def packed(rows: Sequence[tuple[Int32, int]], layout: PairLayout) -> dict[str, npt.NDArray[Any]]:
+    """Make the arrays of a batch whose rows stand end to end in one, without padding.
+
+    Parameters
+    ----------
+    rows
+        Ids of each row and where its second token type begins.
+    layout
+        Of the tokenizer.
+
+    Returns
+    -------
+    dict
+        ``input_ids`` and, for encoders that use them, ``token_type_ids``, both ``[1, N]``; ``bounds``, where each row
+        begins and the last one ends, ``[B + 1]``, int32; and ``longest``, the length of the longest row.
+    """
+    lengths_B = np.fromiter((len(ids) for ids, _ in rows), np.int32, len(rows))
+    bounds = np.concatenate([[0], np.cumsum(lengths_B)]).astype(np.int32)
+    batch: dict[str, npt.NDArray[Any]] = {
+        "input_ids": np.concatenate([ids for ids, _ in rows])[None].astype(np.int64),
+        "bounds": bounds,
+        "longest": np.asarray(lengths_B.max(), np.int64),
+    }
+    if layout.first_type != layout.second_type:
+        batch["token_type_ids"] = types_1N = np.full((1, bounds[-1]), layout.first_type, np.int64)
+        for start, end, (_, second_start) in zip(bounds, bounds[1:], rows, strict=False):
+            types_1N[0, start + second_start : end] = layout.second_type
     return batch
 
 

@@ -28,6 +28,8 @@ class JudgedBatches:
         Which of them are trained on; a place of the plan is an index into these.
     targets, weights
         Target and sample weight of each of ``rows``.
+    pack
+        Whether the pairs of a micro-batch stand end to end in one row (`Encoder.use_attention`).
     """
 
     plan: BatchPlan
@@ -35,6 +37,7 @@ class JudgedBatches:
     rows: Rows
     targets: npt.NDArray[Any]
     weights: npt.NDArray[np.float32]
+    pack: bool = False
 
     @property
     def steps_per_epoch(self) -> int:
@@ -50,7 +53,7 @@ class JudgedBatches:
         normaliser = self.weights[self.plan.step(step)].sum(dtype=np.float64) / processes
         for places in self.plan.micro_batches(step, rank, processes):
             yield {
-                **self.pairs.collate(self.rows[places]),
+                **self.pairs.collate(self.rows[places], pack=self.pack),
                 "target": self.targets[places],
                 "weight": self.weights[places],
                 "normaliser": np.asarray(normaliser, np.float32),

@@ -21,6 +21,7 @@ from zhichun.console import Bar
 from zhichun.errors import UserError
 from zhichun.nn.encoder import Encoder
 from zhichun.nn.layers import recompute_activations
+from zhichun.scoring.predict import to_tensors
 from zhichun.train.batches import dropout_seed
 from zhichun.train.checkpoint import Progress
 from zhichun.train.optim import learning_rate, make_optimizer
@@ -134,7 +135,7 @@ class Loop:
         wrapped.train()
         sums: dict[str, Tensor] = {}
         for index, arrays in enumerate(micro_batches):
-            batch = {name: torch.from_numpy(array).to(accelerator.device) for name, array in arrays.items()}
+            batch = to_tensors(arrays, accelerator.device)
             torch.manual_seed(dropout_seed(settings.seed, step, index, accelerator.process_index))
             last = index == len(micro_batches) - 1
             with nullcontext() if last else accelerator.no_sync(wrapped):

@@ -85,6 +85,10 @@ class TrainSettings(LoopSettings):
     ----------
     micro_batch_tokens
         Tokens that are computed at once, padding included; a step is cut into so many micro-batches as it needs.
+    attention
+        `packed` puts the pairs of a micro-batch end to end in one row, so that no padding is computed anywhere;
+        `padded` fills them up to the longest; `auto` is packed on a GPU, for the encoders that can be (BERT's, XLM-R's
+        and ModernBERT's kinds). The answers are the same.
     validation_fold
         Fold of queries held out for validation; null holds out one twentieth of the queries.
     metric
@@ -95,6 +99,7 @@ class TrainSettings(LoopSettings):
     """
 
     micro_batch_tokens: int = 4096
+    attention: Literal["auto", "padded", "packed"] = "auto"
     validation_fold: int | None = None
     metric: Literal["micro_f1", "macro_f1", "ndcg", "loss"] = "micro_f1"
     soft_labels: SoftLabels | None = None
