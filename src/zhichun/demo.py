@@ -92,8 +92,11 @@ def run_demo(folder: Path, seed: int, console: Console) -> None:
         (run / "recipe.json", f"repeats the run: zhichun train {run / 'recipe.json'} --data {data} --out OTHER"),
     ):
         console.print(f"  {path}  {what}", markup=False, highlight=False, soft_wrap=True)
-    hint = f'Try: zhichun rank {run} "red running shoes" --products {data}'
-    console.print(hint, markup=False, highlight=False, soft_wrap=True)
+    for hint in (
+        f'Try: zhichun rank {run} "red running shoes" --products {data}',
+        f"See it work: zhichun serve {run} --products {data}, then open http://localhost:8080/",
+    ):
+        console.print(hint, markup=False, highlight=False, soft_wrap=True)
 
 
 def reading(recipe: Recipe) -> PretrainingRecipe:
