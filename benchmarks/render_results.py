@@ -228,6 +228,52 @@ def _ensemble_shop(name: str, result: Mapping[str, Any]) -> str:
     return "\n".join([*lines, _source(name, result)])
 
 
+def _serve_latency(name: str, result: Mapping[str, Any]) -> str:
+    rows = [
+        [f"{shape}, {system}", str(cell["clients"]), *_latencies(cell), f"{cell['times_throughput']:.1f}"]
+        for shape, of in result["shapes"].items()
+        for system, found in of["systems"].items()
+        for cell in found["fresh"]
+    ]
+    kept = [
+        [f"{shape}, {system}, {what}", str(found[key]["clients"]), *_latencies(found[key]), ""]
+        for shape, of in result["shapes"].items()
+        for system, found in of["systems"].items()
+        for key, what in (("repeated", "requests that come again"), ("by_id", "products by id"))
+        if key in found
+    ]
+    heads = ["model, engine", "clients", "p50, s", "p95, s", "requests/s", "pairs/s", "times as many"]
+    tokens = ", ".join(f"{shape} {of['mean_tokens']:.0f}" for shape, of in result["shapes"].items())
+    lines = [
+        "**The server, beside a plain FastAPI endpoint around sentence-transformers' `CrossEncoder`.** "
+        f"{result['pairs_per_request']} texts a request, of {result['texts']}, cut to {result['max_length']} tokens "
+        f"(mean: {tokens}); the same weights ({result['encoder']}) and bodies for all, in one run on "
+        f"{_machine(result)}.",
+        "",
+        _table(heads, rows + kept),
+        "",
+    ]
+    return "\n".join([*lines, _source(name, result)])
+
+
+def _latencies(cell: Mapping[str, Any]) -> list[str]:
+    times = ["" if cell[at] is None else f"{cell[at]:.2f}" for at in ("p50", "p95")]
+    return [*times, f"{cell['requests_per_second']:.1f}", f"{cell['pairs_per_second']:,.0f}"]
+
+
+def _serve_faults(name: str, result: Mapping[str, Any]) -> str:
+    statuses, grown = result["statuses"], result["growth"]
+    faults = sum(count for key, count in statuses.items() if not key.startswith("good "))
+    lines = [
+        f"**The server under load with faults.** {result['seconds'] / 60:.0f} minutes on {_machine(result)}: "
+        f"{statuses['good 200']:,} answers held against the right ones, {result['wrong']:,} wrong; {faults:,} faults "
+        f"beside them. After the warm-up, memory changed by {grown['rss_mib']:+.0f} MiB and open files by "
+        f"{grown['open_files']:+.0f}. Accepted requests lost, SIGTERM under load included: "
+        f"{statuses.get('good lost', 0)}. Broken promises: {', '.join(result['broken']) or 'none'}.",
+    ]
+    return "\n".join([*lines, _source(name, result)])
+
+
 def _ways(equal: Any, fitted: Any) -> tuple[tuple[str, Any], ...]:
     return (("equal", equal), ("fitted", fitted))
 
@@ -243,6 +289,8 @@ LAYOUTS: dict[str, Callable[[str, Mapping[str, Any]], str]] = {
     "pretrain_step": _pretrain_step,
     "quality_esci": _quality_esci,
     "score_cpu": _score_cpu,
+    "serve_faults": _serve_faults,
+    "serve_latency": _serve_latency,
     "step_cost": _step_cost,
     "tiny_start": partial(_two_sides, title="The tiny encoder's start", sides=("matching", "random"), what="start"),
     "soft_labels": partial(_two_sides, title="Self-distillation", sides=("soft", "hard"), what="labels"),

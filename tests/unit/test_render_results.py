@@ -149,6 +149,49 @@ def test_ensemble_shop_holds_all_six_against_the_best_of_them(tmp_path):
     assert "Labels alone need 45.0% of the members' evaluations, 4.5 s of 9.0 s; 0 labels differ." in text
 
 
+def test_serving_has_a_row_for_each_number_of_clients_and_for_what_is_kept(tmp_path):
+    cell = {"clients": 8, "p50": 0.254, "p95": 1.5, "requests_per_second": 12.34, "pairs_per_second": 1234.4}
+    system = {"fresh": [{**cell, "times_throughput": 4.26}], "repeated": {**cell, "p50": 0.01}}
+    result = {
+        **{key: QUALITY[key] for key in ("encoder", "command", "date", "machine")},
+        "texts": "ESCI",
+        "pairs_per_request": 100,
+        "max_length": 128,
+        "shapes": {"tiny": {"mean_tokens": 41.6, "systems": {"onnx-int8": system}}},
+    }
+    text = render_results.render(write(tmp_path, serve_latency=result))
+    assert "| tiny, onnx-int8 | 8 | 0.25 | 1.50 | 12.3 | 1,234 | 4.3 |\n" in text
+    assert "| tiny, onnx-int8, requests that come again | 8 | 0.01 | 1.50 | 12.3 | 1,234 |  |" in text
+    assert "by id" not in text
+    assert "cut to 128 tokens (mean: tiny 42)" in text
+
+
+@pytest.mark.parametrize(
+    ("statuses", "broken", "said"),
+    [
+        ({}, [], "load included: 0. Broken promises: none."),
+        (
+            {"good lost": 2},
+            ["accepted requests were lost"],
+            "included: 2. Broken promises: accepted requests were lost.",
+        ),
+    ],
+)
+def test_faults_of_serving_name_what_was_lost_and_broken(tmp_path, statuses, broken, said):
+    result = {
+        "machine": QUALITY["machine"],
+        "seconds": 600,
+        "statuses": {"good 200": 5000, "raw_bytes 400": 30, "cut_off gone": 12, **statuses},
+        "wrong": 0,
+        "growth": {"rss_mib": 3.4, "open_files": -1},
+        "broken": broken,
+    }
+    text = render_results.render(write(tmp_path, serve_faults=result))
+    assert "10 minutes on 2 cores of A processor: 5,000 answers held against the right ones, 0 wrong; 42 faults" in text
+    assert "memory changed by +3 MiB and open files by -1" in text
+    assert said in text
+
+
 def test_results_come_in_order_of_their_names_and_an_unknown_layout_is_named(tmp_path):
     text = render_results.render(write(tmp_path, tiny_start=TINY, another={"what": "Speed"}, quality_esci=QUALITY))
     places = [text.index(f"benchmarks/results/{name}.json") for name in ("another", "quality_esci", "tiny_start")]
