@@ -274,6 +274,68 @@ def _serve_faults(name: str, result: Mapping[str, Any]) -> str:
     return "\n".join([*lines, _source(name, result)])
 
 
+def _scaling(name: str, result: Mapping[str, Any]) -> str:
+    rows = [
+        [
+            f"{of['pairs']:,}",
+            f"{of['pairs_per_second']:,.0f}",
+            f"{of['peak_mib']:,}",
+            f"{of['seconds']['scoring']:,.0f}",
+        ]
+        for of in result["sizes"]
+    ]
+    beside = result["largest_beside_the_others"]
+    lines = [
+        f"**Scoring more and more pairs.** A small model's export, by {result['sizes'][-1]['engine']}, with a "
+        f"catalogue of {result['shop']['products']:,} products looked up; on {_machine(result)}. The largest file has "
+        f"{beside['throughput']:.2f} times the pace of the smallest, and {beside['memory']:.2f} times the memory of "
+        "the one before it.",
+        "",
+        _table(["pairs", "pairs/s", "highest memory, MiB", "seconds"], rows),
+        "",
+    ]
+    return "\n".join([*lines, _source(name, result)])
+
+
+def _train_cpu(name: str, result: Mapping[str, Any]) -> str:
+    apart = result["loss_apart"]
+    rows = [
+        [system, of["precision"], f"{of['pairs_per_second']:.1f}", f"{np.mean(of['loss_of_second_half']):.3f}"]
+        for system, of in result["systems"].items()
+    ]
+    error = "" if apart["standard_error"] is None else f" (standard error {apart['standard_error']:.3f})"
+    lines = [
+        f"**Fine-tuning on a processor, beside sentence-transformers' `CrossEncoderTrainer`.** {result['encoder']}, "
+        f"{result['batch_size']} pairs a step, {result['max_length']} tokens, {result['rounds']} trainings of "
+        f"{result['steps']} steps each, in turn on {_machine(result)}: {result['times_faster']:.1f} times as fast; "
+        f"losses of the second half differ by {apart['mean']:+.3f}{error}.",
+        "",
+        _table(["", "precision", "pairs/s", "loss of the second half"], rows),
+        "",
+    ]
+    return "\n".join([*lines, _source(name, result)])
+
+
+def _student(name: str, result: Mapping[str, Any]) -> str:
+    sides = {"teacher": "teacher", "soft": "student, soft labels", "hard": "student, hard labels"}
+    rows = [
+        [what, f"{result['parameters']['teacher' if side == 'teacher' else 'student'] / 1e6:,.2f}"]
+        + [f"{np.mean(result[side][column]):.3f}" for column in ("micro_f1", "ndcg")]
+        for side, what in sides.items()
+    ]
+    faster = ", ".join(f"{of['times_faster']:.1f} times by {engine}" for engine, of in result["speed"].items())
+    lines = [
+        f"**A small student.** {result['data']['test_pairs']:,} test pairs, means over {len(result['seeds'])} runs, "
+        f"gains `esci`; the student's export is faster than the teacher's, on {_machine(result)}: {faster}.",
+        "",
+        _table(["", "million parameters", "micro-F1", "nDCG"], rows),
+        "",
+        f"Soft minus hard labels: {_differences(result['soft_minus_hard'])}. Student with soft labels minus teacher: "
+        f"{_differences(result['soft_minus_teacher'])}.",
+    ]
+    return "\n".join([*lines, _source(name, result)])
+
+
 def _ways(equal: Any, fitted: Any) -> tuple[tuple[str, Any], ...]:
     return (("equal", equal), ("fitted", fitted))
 
@@ -288,12 +350,15 @@ LAYOUTS: dict[str, Callable[[str, Mapping[str, Any]], str]] = {
     "prepare_scale": _prepare_scale,
     "pretrain_step": _pretrain_step,
     "quality_esci": _quality_esci,
+    "scaling": _scaling,
     "score_cpu": _score_cpu,
     "serve_faults": _serve_faults,
     "serve_latency": _serve_latency,
     "step_cost": _step_cost,
+    "student": _student,
     "tiny_start": partial(_two_sides, title="The tiny encoder's start", sides=("matching", "random"), what="start"),
     "soft_labels": partial(_two_sides, title="Self-distillation", sides=("soft", "hard"), what="labels"),
+    "train_cpu": _train_cpu,
 }
 
 
