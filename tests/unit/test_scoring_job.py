@@ -169,6 +169,7 @@ def test_a_killed_job_goes_on_after_its_last_whole_part(scorer, pairs, tmp_path)
         {"model_fingerprint": "b"},
         {"prefix": "x_"},
         {"chunk_rows": 20},
+        {"chunk_bytes": 20},
         {"locale": "jp"},
         {"columns": {"title": "query"}},
     ],
@@ -264,6 +265,32 @@ def test_memory_does_not_grow_with_the_file(scorer, tmp_path, kind):
     peak(100)  # what is made once only
     small, large = peak(400), peak(4000)
     assert large < 2 * small, "eight megabytes of texts went through 200 kB at a time"
+
+
+@pytest.mark.parametrize("kind", [".parquet", ".csv"])
+def test_long_texts_make_chunks_of_fewer_rows(scorer, tmp_path, kind):
+    titles = ["x" * (100_000 if row % 1000 < 300 else 10) for row in range(2000)]
+    pairs = write(pa.table({"query": ["q"] * 2000, "title": titles}), tmp_path / f"pairs{kind}")
+    options = {"chunk_rows": 1500, "chunk_bytes": 1 << 20}
+    assert score(scorer, pairs, tmp_path / "out.parquet", **options) == 2000
+    first = 250 if kind == ".parquet" else 11  # Parquet is read so many rows at a time
+    assert scorer.calls[0] == first
+    assert max(scorer.calls) <= 1500
+    assert pq.read_table(tmp_path / "out.parquet")["title"].to_pylist() == titles
+
+
+def test_products_looked_up_are_held_piece_by_piece(scorer, tmp_path):
+    ids, titles = [str(row) for row in range(40)], [f"{row} " * 100 for row in range(40)]
+    write(pa.table({"product_id": ids, "title": titles}), tmp_path / "catalogue.parquet")
+    pairs = pa.table({"row": range(40), "query": QUERIES * 10, "product_id": ids[::-1], "locale": ["us"] * 40})
+    write(pairs, tmp_path / "pairs.parquet")
+    options = {"catalogue": tmp_path / "catalogue.parquet", "chunk_rows": 30}
+    whole, cut = tmp_path / "whole.parquet", tmp_path / "cut.parquet"
+    score(Stub(), tmp_path / "pairs.parquet", whole, **options)
+    score(scorer, tmp_path / "pairs.parquet", cut, **options, chunk_bytes=1000)
+    assert max(scorer.calls) <= 6, "each title has two or three hundred bytes"
+    assert sum(scorer.calls) == 40
+    assert pq.read_table(cut).equals(pq.read_table(whole))
 
 
 def test_the_fingerprint_of_a_model_covers_all_of_its_files(tmp_path):

@@ -1,11 +1,10 @@
 """Tables of pairs: read in chunks, their columns found by name, and written with what a model says of them."""
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import pyarrow as pa
 import pyarrow.csv
@@ -22,6 +21,9 @@ SHORT_NAMES: Final = {"query": schema.QUERY, "product_id": schema.PRODUCT_ID, "l
 KINDS: Final = (".parquet", ".csv", ".tsv")
 _LARGEST_FIELD: Final = 1 << 30
 _BUFFER_BYTES: Final = 1 << 20
+_ROWS_AT_ONCE: Final = 250
+
+T = TypeVar("T")
 
 
 def kind_of(path: Path) -> str:
@@ -135,8 +137,18 @@ def append_columns(
     return table
 
 
-def read_chunks(path: Path, rows: int) -> Iterator[pa.Table]:
-    """Read a table of pairs in chunks of ``rows``; all columns of a CSV are kept as they are written.
+def read_chunks(path: Path, rows: int, most_bytes: int | None = None) -> Iterator[pa.Table]:
+    """Read a table of pairs in chunks; all columns of a CSV are kept as they are written.
+
+    Parameters
+    ----------
+    path
+        The table.
+    rows
+        Rows of a chunk at most.
+    most_bytes
+        A chunk ends with the row, of a Parquet file the few hundred rows, with which it comes to so many bytes
+        (characters, of a CSV); ``None`` sets no bound. The same file is always cut in the same places.
 
     Raises
     ------
@@ -146,26 +158,43 @@ def read_chunks(path: Path, rows: int) -> Iterator[pa.Table]:
     kind = kind_of(path)
     require_file(path)
     if kind != ".parquet":
-        yield from _csv_chunks(path, rows, _separator(kind))
+        yield from _csv_chunks(path, rows, most_bytes, _separator(kind))
         return
+    step = rows if most_bytes is None else min(rows, _ROWS_AT_ONCE)
     try:
         # Buffered, or whole row groups are read at once.
-        for batch in pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_BYTES).iter_batches(rows):
-            yield pa.Table.from_batches([batch])
+        batches = pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_BYTES).iter_batches(step)
+        for chunk in _groups(((batch, batch.num_rows, batch.nbytes) for batch in batches), rows, most_bytes):
+            yield pa.Table.from_batches(chunk).combine_chunks()
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(
             f"cannot be read as Parquet ({error}).", file=path, remedy="It may be cut off; get or make it again."
         ) from error
 
 
-def _csv_chunks(path: Path, rows: int, separator: str) -> Iterator[pa.Table]:
+def _groups(pieces: Iterable[tuple[T, int, int]], most_rows: int, most_bytes: int | None) -> Iterator[list[T]]:
+    """Put pieces, each with its rows and bytes, together up to a bound of either."""
+    group: list[T] = []
+    rows = held = 0
+    for piece, more, size in pieces:
+        if group and (rows + more > most_rows or (most_bytes is not None and held >= most_bytes)):
+            yield group
+            group, rows, held = [], 0, 0
+        group.append(piece)
+        rows, held = rows + more, held + size
+    if group:
+        yield group
+
+
+def _csv_chunks(path: Path, rows: int, most_bytes: int | None, separator: str) -> Iterator[pa.Table]:
     before = 0
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file, _large_fields():
         records = _records(path, csv.reader(file, delimiter=separator, strict=True))
         names = next(records, [])
         if not is_encodable("".join(names)):
             raise UserError("the header is not UTF-8.", file=path, remedy="Save the file as UTF-8.")
-        while chunk := list(islice(records, rows)):
+        sized = ((record, 1, sum(map(len, record))) for record in records)
+        for chunk in _groups(sized, rows, most_bytes):
             try:
                 columns = [pa.array(values, pa.string()) for values in zip(*chunk, strict=True)]
             except UnicodeEncodeError:

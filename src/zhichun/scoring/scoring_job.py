@@ -15,17 +15,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from zhichun import schema
-from zhichun.data.dataset import product_keys, read_parquet
+from zhichun.data.dataset import read_parquet
 from zhichun.data.keys import fold_locales, trim_ids
 from zhichun.data.read_catalogue import products_file, read_catalogue
 from zhichun.data.table import require_file
 from zhichun.errors import UserError
 from zhichun.files import replacing, write_json
-from zhichun.scoring.pair_scorer import PairScorer, require_classes
+from zhichun.scoring.batches import Rows
+from zhichun.scoring.pair_scorer import Columns, PairScorer, require_classes
 from zhichun.scoring.pair_tables import (
     append_columns,
     find_columns,
@@ -35,10 +35,12 @@ from zhichun.scoring.pair_tables import (
     require_writable,
     texts,
 )
+from zhichun.scoring.product_lookup import ProductLookup
 from zhichun.tasks import Labels, Prediction
 from zhichun.text.clean import clean_text
 
 CHUNK_ROWS = 20_000
+CHUNK_BYTES = 1 << 26
 OF_CATALOGUE = "products."
 Progress = Callable[[int], None]
 
@@ -68,7 +70,9 @@ class ScoringJob:
     labels_only
         Write the labels and nothing else, which an ensemble gives for less.
     chunk_rows
-        Rows of a part.
+        Rows of a part at most.
+    chunk_bytes
+        Texts that are held at once, about; long ones make parts of fewer rows.
     """
 
     scorer: PairScorer
@@ -81,6 +85,7 @@ class ScoringJob:
     prefix: str = ""
     labels_only: bool = False
     chunk_rows: int = CHUNK_ROWS
+    chunk_bytes: int = CHUNK_BYTES
 
     def run(self, progress: Progress | None = None) -> int:
         """Score all rows.
@@ -110,7 +115,7 @@ class ScoringJob:
 
     def _write_parts(self, parts: Path, progress: Progress | None) -> tuple[int, list[Path]]:
         row, paths = 0, []
-        for number, chunk in enumerate(read_chunks(self.pairs, self.chunk_rows)):
+        for number, chunk in enumerate(read_chunks(self.pairs, self.chunk_rows, self.chunk_bytes)):
             path = parts / f"part-{number:06d}.parquet"
             if not path.is_file():
                 scored = self._score(chunk, row, progress)
@@ -140,6 +145,7 @@ class ScoringJob:
             "prefix": self.prefix,
             "labels_only": self.labels_only,
             "chunk_rows": self.chunk_rows,
+            "chunk_bytes": self.chunk_bytes,
         }
         plan = parts / "job.json"
         if parts.is_dir() and (not plan.is_file() or json.loads(plan.read_text("utf-8")) != job):
@@ -159,10 +165,24 @@ class ScoringJob:
             if not clean_text(query):
                 raise UserError("the query is empty.", file=self.pairs, row=row, remedy="Fill or drop it.")
         locales = fold_locales(_column(given.pop(schema.LOCALE, None)), self.locale, chunk.num_rows)
-        if self.catalogue is not None:
-            given = self._look_up(trim_ids(_column(given[schema.PRODUCT_ID])), locales, before)
+        if self.catalogue is None:
+            return self._append_scores(chunk, queries, given, locales, progress)
+        products, ids = self._products, trim_ids(_column(given[schema.PRODUCT_ID]))
+        rows = products.rows(locales, ids)
+        self._require_found(rows, ids, locales, before)
+        scored = []
+        for piece in products.pieces(rows, self.chunk_bytes):
+            start, count = piece.start, piece.stop - piece.start
+            looked_up = products.texts(rows[piece])
+            of_piece = chunk.slice(start, count), queries[piece], looked_up, locales.slice(start, count)
+            scored.append(self._append_scores(*of_piece, progress))
+        return pa.concat_tables(scored)
+
+    def _append_scores(
+        self, chunk: pa.Table, queries: list[str], products: Columns, locales: pa.Array, progress: Progress | None
+    ) -> pa.Table:
         score = self.scorer.label_pairs if self.labels_only else self.scorer.score_pairs
-        prediction = score(queries, given, locales.to_pylist(), progress=progress)
+        prediction = score(queries, products, locales.to_pylist(), progress=progress)
         return append_columns(chunk, prediction, self.prefix, self.pairs)
 
     @property
@@ -175,28 +195,20 @@ class ScoringJob:
         return task.predict(np.zeros((0, task.outputs), np.float32))
 
     @cached_property
-    def _products(self) -> pa.Table:
+    def _products(self) -> ProductLookup:
         assert self.catalogue is not None
         columns = {name: column for name, column in (self.columns or {}).items() if name.startswith(OF_CATALOGUE)}
-        return read_catalogue(self.catalogue, locale=self.locale, columns=columns)
+        return ProductLookup(read_catalogue(self.catalogue, locale=self.locale, columns=columns))
 
-    @cached_property
-    def _product_keys(self) -> pa.ChunkedArray:
-        return product_keys(self._products)
-
-    def _look_up(self, ids: pa.Array, locales: pa.Array, before: int) -> dict[str, list[str | None]]:
-        wanted = pa.table({schema.LOCALE: locales, schema.PRODUCT_ID: ids})
-        rows = pc.index_in(product_keys(wanted), value_set=self._product_keys)
-        if rows.null_count:
-            place = rows.to_pylist().index(None)
+    def _require_found(self, rows: Rows, ids: pa.Array, locales: pa.Array, before: int) -> None:
+        if len(missing := np.flatnonzero(rows < 0)):
+            place = int(missing[0])
             raise UserError(
                 f"there is no product {ids[place].as_py()!r} in the locale {locales[place].as_py()!r}.",
                 file=self.pairs,
                 row=before + place + 1,
                 remedy="Add it to the catalogue given with --products.",
             )
-        found = self._products.take(rows)
-        return {name: found.column(name).to_pylist() for name in schema.TEXT_COLUMNS}
 
 
 def _column(values: list[str | None] | None) -> pa.Array | None:
