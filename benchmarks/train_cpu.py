@@ -1,6 +1,6 @@
 """Plain fine-tuning on a processor: our loop against sentence-transformers' `CrossEncoderTrainer` at its defaults.
 
-    python benchmarks/train_cpu.py sentence-transformers/all-MiniLM-L6-v2 --data ESCI_FOLDER [--steps 16] [--rounds 3]
+    python benchmarks/train_cpu.py sentence-transformers/all-MiniLM-L6-v2 --data ESCI_FOLDER [--steps 14] [--rounds 3]
 
 Cross-entropy over the four classes from the same weights, on the same pairs, 32 a step, cut to 256 tokens; nothing
 stands beside the encoder. Both sides take a few steps in turn, each time in a process of their own and with another
@@ -116,7 +116,7 @@ def train_ours(job: Job) -> dict[str, Any]:
     torch.manual_seed(recipe.train.seed)
     model = build_model(recipe.model, featurizer, TASKS[recipe.task])
     accelerator = Accelerator(cpu=True)
-    model.encoder.use_attention(recipe.train.attention, accelerator.device)
+    model.encoder.use_attention(recipe.train.attention)
     batches = judged_batches(recipe, dataset, pairs, rows, pack=model.encoder.packs)
     steps = Steps()
     with tempfile.TemporaryDirectory() as folder:
@@ -233,7 +233,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--name", help="what the results call it, if not as it is given")
     parser.add_argument("--data", type=Path, default=os.environ.get("ESCI_DATA"), help="default: $ESCI_DATA")
     parser.add_argument("--work", type=Path, default=HERE / "work", help="where the dataset folder is kept")
-    parser.add_argument("--steps", type=int, default=16, help="steps of each training, 2 or more")
+    parser.add_argument("--steps", type=int, default=14, help="steps of each training, 2 or more")
     parser.add_argument("--rounds", type=int, default=3, help="trainings of each side")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipe for both")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "train_cpu.json")
