@@ -228,6 +228,114 @@ def _ensemble_shop(name: str, result: Mapping[str, Any]) -> str:
     return "\n".join([*lines, _source(name, result)])
 
 
+def _serve_latency(name: str, result: Mapping[str, Any]) -> str:
+    rows = [
+        [f"{shape}, {system}", str(cell["clients"]), *_latencies(cell), f"{cell['times_throughput']:.1f}"]
+        for shape, of in result["shapes"].items()
+        for system, found in of["systems"].items()
+        for cell in found["fresh"]
+    ]
+    kept = [
+        [f"{shape}, {system}, {what}", str(found[key]["clients"]), *_latencies(found[key]), ""]
+        for shape, of in result["shapes"].items()
+        for system, found in of["systems"].items()
+        for key, what in (("repeated", "requests that come again"), ("by_id", "products by id"))
+        if key in found
+    ]
+    heads = ["model, engine", "clients", "p50, s", "p95, s", "requests/s", "pairs/s", "times as many"]
+    tokens = ", ".join(f"{shape} {of['mean_tokens']:.0f}" for shape, of in result["shapes"].items())
+    lines = [
+        "**The server, beside a plain FastAPI endpoint around sentence-transformers' `CrossEncoder`.** "
+        f"{result['pairs_per_request']} texts a request, of {result['texts']}, cut to {result['max_length']} tokens "
+        f"(mean: {tokens}); the same weights ({result['encoder']}) and bodies for all, in one run on "
+        f"{_machine(result)}.",
+        "",
+        _table(heads, rows + kept),
+        "",
+    ]
+    return "\n".join([*lines, _source(name, result)])
+
+
+def _latencies(cell: Mapping[str, Any]) -> list[str]:
+    times = ["" if cell[at] is None else f"{cell[at]:.2f}" for at in ("p50", "p95")]
+    return [*times, f"{cell['requests_per_second']:.1f}", f"{cell['pairs_per_second']:,.0f}"]
+
+
+def _serve_faults(name: str, result: Mapping[str, Any]) -> str:
+    statuses, grown = result["statuses"], result["growth"]
+    faults = sum(count for key, count in statuses.items() if not key.startswith("good "))
+    lines = [
+        f"**The server under load with faults.** {result['seconds'] / 60:.0f} minutes on {_machine(result)}: "
+        f"{statuses['good 200']:,} answers held against the right ones, {result['wrong']:,} wrong; {faults:,} faults "
+        f"beside them. After the warm-up, memory changed by {grown['rss_mib']:+.0f} MiB and open files by "
+        f"{grown['open_files']:+.0f}. Accepted requests lost, SIGTERM under load included: "
+        f"{statuses.get('good lost', 0)}. Broken promises: {', '.join(result['broken']) or 'none'}.",
+    ]
+    return "\n".join([*lines, _source(name, result)])
+
+
+def _scaling(name: str, result: Mapping[str, Any]) -> str:
+    rows = [
+        [
+            f"{of['pairs']:,}",
+            f"{of['pairs_per_second']:,.0f}",
+            f"{of['peak_mib']:,}",
+            f"{of['seconds']['scoring']:,.0f}",
+        ]
+        for of in result["sizes"]
+    ]
+    beside = result["largest_beside_the_others"]
+    lines = [
+        f"**Scoring more and more pairs.** A small model's export, by {result['sizes'][-1]['engine']}, with a "
+        f"catalogue of {result['shop']['products']:,} products looked up; on {_machine(result)}. The largest file has "
+        f"{beside['throughput']:.2f} times the pace of the smallest, and {beside['memory']:.2f} times the memory of "
+        "the one before it.",
+        "",
+        _table(["pairs", "pairs/s", "highest memory, MiB", "seconds"], rows),
+        "",
+    ]
+    return "\n".join([*lines, _source(name, result)])
+
+
+def _train_cpu(name: str, result: Mapping[str, Any]) -> str:
+    apart = result["loss_apart"]
+    rows = [
+        [system, of["precision"], f"{of['pairs_per_second']:.1f}", f"{np.mean(of['loss_of_second_half']):.3f}"]
+        for system, of in result["systems"].items()
+    ]
+    error = "" if apart["standard_error"] is None else f" (standard error {apart['standard_error']:.3f})"
+    lines = [
+        f"**Fine-tuning on a processor, beside sentence-transformers' `CrossEncoderTrainer`.** {result['encoder']}, "
+        f"{result['batch_size']} pairs a step, {result['max_length']} tokens, {result['rounds']} trainings of "
+        f"{result['steps']} steps each, in turn on {_machine(result)}: {result['times_faster']:.1f} times as fast; "
+        f"losses of the second half differ by {apart['mean']:+.3f}{error}.",
+        "",
+        _table(["", "precision", "pairs/s", "loss of the second half"], rows),
+        "",
+    ]
+    return "\n".join([*lines, _source(name, result)])
+
+
+def _student(name: str, result: Mapping[str, Any]) -> str:
+    sides = {"teacher": "teacher", "soft": "student, soft labels", "hard": "student, hard labels"}
+    rows = [
+        [what, f"{result['parameters']['teacher' if side == 'teacher' else 'student'] / 1e6:,.2f}"]
+        + [f"{np.mean(result[side][column]):.3f}" for column in ("micro_f1", "ndcg")]
+        for side, what in sides.items()
+    ]
+    faster = ", ".join(f"{of['times_faster']:.1f} times by {engine}" for engine, of in result["speed"].items())
+    lines = [
+        f"**A small student.** {result['data']['test_pairs']:,} test pairs, means over {len(result['seeds'])} runs, "
+        f"gains `esci`; the student's export is faster than the teacher's, on {_machine(result)}: {faster}.",
+        "",
+        _table(["", "million parameters", "micro-F1", "nDCG"], rows),
+        "",
+        f"Soft minus hard labels: {_differences(result['soft_minus_hard'])}. Student with soft labels minus teacher: "
+        f"{_differences(result['soft_minus_teacher'])}.",
+    ]
+    return "\n".join([*lines, _source(name, result)])
+
+
 def _ways(equal: Any, fitted: Any) -> tuple[tuple[str, Any], ...]:
     return (("equal", equal), ("fitted", fitted))
 
@@ -242,10 +350,15 @@ LAYOUTS: dict[str, Callable[[str, Mapping[str, Any]], str]] = {
     "prepare_scale": _prepare_scale,
     "pretrain_step": _pretrain_step,
     "quality_esci": _quality_esci,
+    "scaling": _scaling,
     "score_cpu": _score_cpu,
+    "serve_faults": _serve_faults,
+    "serve_latency": _serve_latency,
     "step_cost": _step_cost,
+    "student": _student,
     "tiny_start": partial(_two_sides, title="The tiny encoder's start", sides=("matching", "random"), what="start"),
     "soft_labels": partial(_two_sides, title="Self-distillation", sides=("soft", "hard"), what="labels"),
+    "train_cpu": _train_cpu,
 }
 
 

@@ -46,17 +46,11 @@ def compare_sides(work: Path, base: Recipe, sides: Mapping[str, Sequence[str]]) 
     """
     data = shop_data(work)
     judged = {
-        side: [_scored(work / f"{side}-{seed}", data, base, [*settings, f"train.seed={seed}"]) for seed in SEEDS]
+        side: [scored(work / f"{side}-{seed}", data, base, [*settings, f"train.seed={seed}"]) for seed in SEEDS]
         for side, settings in sides.items()
     }
     first, second = sides
     one = judged[first][0]
-    ndcg = {side: np.mean([nDCG().per_query(run)[1] for run in runs], axis=0) for side, runs in judged.items()}
-    right = {side: np.mean([MicroF1().per_pair(run) for run in runs], axis=0) for side, runs in judged.items()}
-    differences = {
-        "ndcg": paired_bootstrap(ndcg[first], ndcg[second]),
-        "micro_f1": paired_bootstrap(right[first], right[second], query_ids=one.query_ids),
-    }
     return {
         "date": datetime.date.today().isoformat(),
         "machine": machine(),
@@ -64,19 +58,41 @@ def compare_sides(work: Path, base: Recipe, sides: Mapping[str, Sequence[str]]) 
         "data": {**SHOP, "test_pairs": len(one.labels), "test_queries": len(one.queries)},
         "seeds": list(SEEDS),
         "baselines": {"always_exact": MicroF1()(one.always("E")), "random_order": nDCG()(one.in_random_order())},
-        **{
-            side: {"micro_f1": [MicroF1()(run) for run in runs], "ndcg": [nDCG()(run) for run in runs]}
-            for side, runs in judged.items()
-        },
-        "difference": {
-            name: {"mean": found.mean, "low": found.low, "high": found.high, "p": found.p}
-            for name, found in differences.items()
-        },
+        **{side: figures(runs) for side, runs in judged.items()},
+        "difference": difference(judged[first], judged[second]),
     }
 
 
-def _scored(run: Path, data: Path, base: Recipe, settings: Sequence[str]) -> Judged:
+def figures(runs: Sequence[Judged]) -> dict[str, list[float]]:
+    """Give the figures of each run of a side."""
+    return {"micro_f1": [MicroF1()(run) for run in runs], "ndcg": [nDCG()(run) for run in runs]}
+
+
+def difference(first: Sequence[Judged], second: Sequence[Judged]) -> dict[str, dict[str, float]]:
+    """Hold the runs of one side against those of another on the same pairs, by what each query and pair is on average.
+
+    Parameters
+    ----------
+    first, second
+        Runs of each side.
+    """
+    ndcg = [np.mean([nDCG().per_query(run)[1] for run in runs], axis=0) for runs in (first, second)]
+    right = [np.mean([MicroF1().per_pair(run) for run in runs], axis=0) for runs in (first, second)]
+    found = {
+        "ndcg": paired_bootstrap(*ndcg),
+        "micro_f1": paired_bootstrap(*right, query_ids=first[0].query_ids),
+    }
+    return {name: {"mean": of.mean, "low": of.low, "high": of.high, "p": of.p} for name, of in found.items()}
+
+
+def scored(run: Path, data: Path, base: Recipe, settings: Sequence[str]) -> Judged:
+    """Train a recipe, unless the run is there, and score the test pairs."""
     train(base.with_settings(settings), data, run, resume=True)
+    return on_test(run, data)
+
+
+def on_test(run: Path, data: Path) -> Judged:
+    """Score the test pairs of a dataset with a run."""
     evaluate(run, data, shown=False)
     table = pq.read_table(run / "scored.parquet")
     return Judged(

@@ -93,7 +93,7 @@ def train(recipe: Recipe, data: Path, out: Path, *, resume: bool = False, title:
     training, validation = split(dataset, recipe.train)
     torch.manual_seed(recipe.train.seed)
     model = build_model(recipe.model, featurizer, task, vectors)
-    model.encoder.use_attention(recipe.train.attention, accelerator.device)
+    model.encoder.use_attention(recipe.train.attention)
     objective = FineTuning(model, recipe.objective)
     batches = judged_batches(recipe, dataset, pairs, training, pack=model.encoder.packs)
     smallest = len(training) // batches.steps_per_epoch

@@ -57,7 +57,7 @@ def begin(recipe: Recipe, data: Path, steps: int = 1) -> tuple[FineTuning, Judge
     pairs = open_pairs(dataset, featurizer, recipe.model.max_length)
     torch.manual_seed(recipe.train.seed)
     model = build_model(recipe.model, featurizer, TASKS[recipe.task])
-    model.encoder.use_attention(recipe.train.attention, torch.device("cpu"))
+    model.encoder.use_attention(recipe.train.attention)
     objective = FineTuning(model, recipe.objective)
     batches = judged_batches(recipe, dataset, pairs, rows, pack=model.encoder.packs)
     weights = np.random.default_rng(0).choice(np.float32([0.1, 1, 5]), len(rows))

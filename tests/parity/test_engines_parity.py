@@ -165,7 +165,11 @@ def uncertain(tiny_run, tmp_path_factory) -> tuple[Path, Path]:
     return run, export(run, ["onnx-int8", "openvino", "openvino-int8"], shown=False)
 
 
-@pytest.mark.parametrize("name", ["openvino-bf16", "openvino-int8", "onnx-int8"])
+# onnxruntime's weights have 7 bits, so that sums are the same on processors with and without units for int8.
+MOST_CHANGED = {"openvino-bf16": 0.05, "openvino-int8": 0.05, "onnx-int8": 0.1}
+
+
+@pytest.mark.parametrize("name", MOST_CHANGED)
 def test_fewer_bits_change_few_labels_and_only_where_torch_is_unsure(name, uncertain, tiny_dataset):
     dataset = Dataset.open(tiny_dataset)
     rows = np.arange(len(dataset.labels))
@@ -176,5 +180,5 @@ def test_fewer_bits_change_few_labels_and_only_where_torch_is_unsure(name, uncer
     assert set(expected.labels) == set(schema.LABELS)
     changed_P = np.array(found.labels) != np.array(expected.labels)
     two_P2 = np.sort(expected.probabilities, axis=1)[:, -2:]
-    assert changed_P.mean() < 0.05
+    assert changed_P.mean() < MOST_CHANGED[name]
     assert (two_P2[:, 1] - two_P2[:, 0])[changed_P].max(initial=0) < 0.25

@@ -52,6 +52,28 @@ def test_a_padded_micro_batch_keeps_to_the_budget():
     assert all(len(places) * LENGTHS[places].max() <= 200 for places in cut)
 
 
+def test_little_is_padding_though_the_pairs_of_a_step_are_random():
+    """Lengths as pairs of queries and products have them: half of them short, some as long as may be."""
+    lengths = np.minimum(np.random.default_rng(1).lognormal(4.8, 0.7, size=640), 256).astype(np.int64)
+    of = plan(lengths=lengths, batch_size=32, budget=1024)
+    cut = [places for step in range(of.steps_per_epoch) for places in of.micro_batches(step, 0, 1)]
+    computed = sum(len(places) * lengths[places].max() for places in cut)
+    uncut = sum(len(places) * lengths[places].max() for places in epoch(of))
+    assert lengths.sum() / computed > 0.8
+    assert lengths.sum() / uncut < 0.6
+
+
+def test_labels_of_a_step_do_not_go_with_length():
+    """Steps are drawn before anything looks at a length: one class being longer does not gather it in some steps."""
+    labels = np.arange(6400) % 4
+    of = plan(lengths=10 + 20 * labels, batch_size=64)
+    share_SC = np.array([np.bincount(labels[places], minlength=4) / len(places) for places in epoch(of)])
+    drawn = np.random.default_rng(0)
+    chance = np.array([np.bincount(drawn.permutation(labels)[:64], minlength=4) / 64 for _ in range(len(share_SC))])
+    assert np.abs(share_SC.mean(axis=0) - 0.25).max() < 1e-9
+    assert share_SC.std(axis=0).max() < 1.4 * chance.std(axis=0).max()
+
+
 def test_a_pair_longer_than_the_budget_is_a_batch_by_itself():
     assert [part.tolist() for part in length_sorted(np.arange(3), np.array([5, 90, 8]), 20)] == [[1], [2, 0]]
 

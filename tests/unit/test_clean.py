@@ -1,4 +1,5 @@
 import time
+import unicodedata
 
 import pytest
 
@@ -63,13 +64,31 @@ def test_white_space_control_characters_and_unicode_take_one_form(given, cleaned
 
 
 @pytest.mark.parametrize(
-    "hostile", ["&amp;" * 9000, "&" * 9000 + "lt;" * 9000, "<!--" * 9000, "<a b=" * 9000, '<b x="' * 9000]
+    "hostile",
+    [
+        "&amp;" * 9000,
+        "&" * 9000 + "lt;" * 9000,
+        "<!--" * 9000,
+        "<a b=" * 9000,
+        '<b x="' * 9000,
+        "a" + "\u0301\u0323" * 50_000,
+        "&#x301;&#x323;" * 7000,
+        "\u0344\u0323" * 120 + "a\u0301" * 300,
+    ],
 )
 def test_hostile_text_costs_no_time(hostile):
     start = time.perf_counter()
     cleaned = clean_text(hostile)
     assert time.perf_counter() - start < 2
     assert clean_text(cleaned) == cleaned
+
+
+def test_marks_are_cut_only_where_nobody_could_have_written_them():
+    stacked = "z\u0323" + "\u0301" * 200
+    assert clean_text(stacked) == unicodedata.normalize("NFC", stacked)
+    accented = unicodedata.normalize("NFD", "ñandú está aquí ") * 100
+    assert clean_text(accented) == "ñandú está aquí " * 99 + "ñandú está aquí"
+    assert clean_text("a" + "\u0323" * 5000 + "b") == "\u1ea1" + "\u0323" * 29 + "b"
 
 
 def test_text_that_never_settles_still_comes_out_settled():

@@ -18,7 +18,6 @@ OTHERS = {
 }
 IDS = torch.tensor([[2, 7, 8, 3, 9, 3, 0, 0], [2, 7, 3, 5, 9, 11, 12, 3], [2, 7, 8, 3, 9, 3, 0, 0]])
 MASK = (IDS != 0).long()
-CPU = torch.device("cpu")
 
 
 def encoder(kind: str = "bert", attention_dropout: float = 0.0, hidden_dropout: float = 0.0) -> Encoder:
@@ -54,7 +53,7 @@ def test_vectors_and_gradients_are_those_of_the_whole_layer(kind, attention):
     made = encoder(kind).train()
     read = (IDS, MASK)
     if attention == "packed":
-        made.use_attention("packed", CPU)
+        made.use_attention("packed")
         read = packed(IDS, MASK)
     else:
         made.model.set_attn_implementation(attention)
@@ -67,7 +66,7 @@ def test_the_last_layer_computes_one_token_of_each_pair():
     made, seen = encoder(), []
     made.model.encoder.layer[-1].intermediate.dense.register_forward_hook(lambda *call: seen.append(call[1][0].shape))
     made(IDS, MASK, None, first_only=True)
-    made.use_attention("packed", CPU)
+    made.use_attention("packed")
     made(*packed(IDS, MASK), None, first_only=True)
     made(IDS, MASK, None)
     assert seen == [(3, 1, 16), (1, 3, 16), (3, 8, 16)]
@@ -80,7 +79,7 @@ def test_dropout_is_that_of_the_layer(dropout, packs):
     for share in (0.999999, 0.5):
         made = encoder(**{dropout: share}).train()
         if packs:
-            made.use_attention("packed", CPU)
+            made.use_attention("packed")
         read = packed(IDS, MASK) if packs else (IDS, MASK)
         if share > 0.9:
             assert difference(learnt(made, *read, first_only=True), learnt(made, *read, first_only=False)) < 1e-6

@@ -3,6 +3,7 @@
 import itertools
 
 import pytest
+import torch
 from torch import nn
 
 from zhichun.train.optim import learning_rate, make_optimizer
@@ -38,3 +39,27 @@ def test_biases_and_norms_do_not_decay_and_frozen_weights_are_left_out():
         id(layers["norm"].weight),
         id(layers["norm"].bias),
     }
+
+
+def test_the_weights_are_updated_in_one_pass_and_as_in_several():
+    """And an optimiser that was saved and loaded goes on to the same bits."""
+
+    def learn(fused: bool, interrupted: bool = False) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        module = nn.Linear(7, 3)
+        optimizer = make_optimizer(module, TrainSettings(learning_rate=0.1))
+        assert all(group["fused"] for group in optimizer.param_groups)
+        for group in optimizer.param_groups:
+            group["fused"] = fused
+        for step in range(6):
+            if step == 3 and interrupted:
+                kept, optimizer = optimizer.state_dict(), make_optimizer(module, TrainSettings(learning_rate=0.1))
+                optimizer.load_state_dict(kept)
+            module(torch.randn(5, 7)).square().sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        return [weight.detach() for weight in module.parameters()]
+
+    plain, fused, resumed = learn(False), learn(True), learn(True, interrupted=True)
+    assert all(torch.allclose(one, other, atol=1e-6) for one, other in zip(plain, fused, strict=True))
+    assert all(torch.equal(one, other) for one, other in zip(fused, resumed, strict=True))

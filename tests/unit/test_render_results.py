@@ -124,6 +124,48 @@ def test_scoring_has_a_row_for_each_engine(tmp_path):
     assert "256 tokens (mean 143); the same weights and 3,559 pairs of texts for all" in text
 
 
+def test_scaling_has_a_row_for_each_size_and_sets_the_largest_beside_the_others(tmp_path):
+    sizes = [
+        {"pairs": pairs, "engine": "onnx", "pairs_per_second": 1499.6, "peak_mib": 412, "seconds": {"scoring": 667.2}}
+        for pairs in (10_000, 1_000_000)
+    ]
+    shared = {key: QUALITY[key] for key in ("command", "date", "machine")}
+    beside = {"throughput": 0.981, "memory": 1.004}
+    result = {**shared, "shop": {"products": 20_000}, "sizes": sizes, "largest_beside_the_others": beside}
+    text = render_results.render(write(tmp_path, scaling=result))
+    assert "| 1,000,000 | 1,500 | 412 | 667 |" in text
+    assert "0.98 times the pace of the smallest, and 1.00 times the memory" in text
+
+
+@pytest.mark.parametrize(("error", "said"), [(0.0204, "+0.012 (standard error 0.020)."), (None, "+0.012.")])
+def test_training_on_a_processor_names_each_side_s_precision_and_loss(tmp_path, error, said):
+    side = {"precision": "fp32", "pairs_per_second": 16.23, "loss_of_second_half": [0.9, 1.0]}
+    shared = {key: QUALITY[key] for key in ("encoder", "command", "date", "machine")}
+    sizes = {"batch_size": 32, "max_length": 256, "rounds": 2, "steps": 16, "times_faster": 3.46}
+    apart = {"mean": 0.0123, "standard_error": error}
+    result = {**shared, **sizes, "systems": {"zhichun": side}, "loss_apart": apart}
+    text = render_results.render(write(tmp_path, train_cpu=result))
+    assert "| zhichun | fp32 | 16.2 | 0.950 |" in text
+    assert f"3.5 times as fast; losses of the second half differ by {said}" in text
+
+
+def test_the_student_stands_beside_its_teacher(tmp_path):
+    side = {"micro_f1": [0.7, 0.8], "ndcg": [0.9, 0.92]}
+    result = {
+        **{key: TINY[key] for key in ("seeds", "data")},
+        **{key: QUALITY[key] for key in ("command", "date", "machine")},
+        **dict.fromkeys(("teacher", "soft", "hard"), side),
+        "soft_minus_hard": {"ndcg": DIFFERENCE},
+        "soft_minus_teacher": {"ndcg": DIFFERENCE},
+        "parameters": {"teacher": 1_800_000, "student": 620_000},
+        "speed": {"onnx": {"times_faster": 3.14}},
+    }
+    text = render_results.render(write(tmp_path, student=result))
+    assert "| student, soft labels | 0.62 | 0.750 | 0.910 |" in text
+    assert "faster than the teacher's, on 2 cores of A processor: 3.1 times by onnx." in text
+    assert "Student with soft labels minus teacher: nDCG +0.0123" in text
+
+
 def test_ensemble_shop_holds_all_six_against_the_best_of_them(tmp_path):
     way = {
         "ndcg": 0.95,
@@ -147,6 +189,49 @@ def test_ensemble_shop_holds_all_six_against_the_best_of_them(tmp_path):
     assert "| all six, equal weights | 0.950 | 0.700 |" in text
     assert "equal weights minus the best member: nDCG +0.0123 (95 %: -0.0040" in text
     assert "Labels alone need 45.0% of the members' evaluations, 4.5 s of 9.0 s; 0 labels differ." in text
+
+
+def test_serving_has_a_row_for_each_number_of_clients_and_for_what_is_kept(tmp_path):
+    cell = {"clients": 8, "p50": 0.254, "p95": 1.5, "requests_per_second": 12.34, "pairs_per_second": 1234.4}
+    system = {"fresh": [{**cell, "times_throughput": 4.26}], "repeated": {**cell, "p50": 0.01}}
+    result = {
+        **{key: QUALITY[key] for key in ("encoder", "command", "date", "machine")},
+        "texts": "ESCI",
+        "pairs_per_request": 100,
+        "max_length": 128,
+        "shapes": {"tiny": {"mean_tokens": 41.6, "systems": {"onnx-int8": system}}},
+    }
+    text = render_results.render(write(tmp_path, serve_latency=result))
+    assert "| tiny, onnx-int8 | 8 | 0.25 | 1.50 | 12.3 | 1,234 | 4.3 |\n" in text
+    assert "| tiny, onnx-int8, requests that come again | 8 | 0.01 | 1.50 | 12.3 | 1,234 |  |" in text
+    assert "by id" not in text
+    assert "cut to 128 tokens (mean: tiny 42)" in text
+
+
+@pytest.mark.parametrize(
+    ("statuses", "broken", "said"),
+    [
+        ({}, [], "load included: 0. Broken promises: none."),
+        (
+            {"good lost": 2},
+            ["accepted requests were lost"],
+            "included: 2. Broken promises: accepted requests were lost.",
+        ),
+    ],
+)
+def test_faults_of_serving_name_what_was_lost_and_broken(tmp_path, statuses, broken, said):
+    result = {
+        "machine": QUALITY["machine"],
+        "seconds": 600,
+        "statuses": {"good 200": 5000, "raw_bytes 400": 30, "cut_off gone": 12, **statuses},
+        "wrong": 0,
+        "growth": {"rss_mib": 3.4, "open_files": -1},
+        "broken": broken,
+    }
+    text = render_results.render(write(tmp_path, serve_faults=result))
+    assert "10 minutes on 2 cores of A processor: 5,000 answers held against the right ones, 0 wrong; 42 faults" in text
+    assert "memory changed by +3 MiB and open files by -1" in text
+    assert said in text
 
 
 def test_results_come_in_order_of_their_names_and_an_unknown_layout_is_named(tmp_path):

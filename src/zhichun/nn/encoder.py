@@ -98,16 +98,13 @@ class Encoder(nn.Module):
         """Whether it reads packed batches."""
         return bool(self.model.config._attn_implementation == packed_attention.NAME)
 
-    def use_attention(self, kind: Attention, device: torch.device) -> None:
+    def use_attention(self, kind: Attention) -> None:
         """Let it read packed batches from now on, beside padded ones, or padded ones alone.
 
         Parameters
         ----------
         kind
-            ``packed``, ``padded``, or ``auto``: packed on a GPU, where the architecture can be; on a processor it gains
-            nothing over micro-batches of like length.
-        device
-            Where it will compute.
+            ``packed``, ``padded``, or ``auto``: packed where the architecture can be.
 
         Raises
         ------
@@ -116,7 +113,7 @@ class Encoder(nn.Module):
         """
         architecture = self.model.config.model_type
         can_pack = architecture in packed_attention.ARCHITECTURES
-        if kind == "padded" or (kind == "auto" and not (can_pack and device.type == "cuda")):
+        if kind == "padded" or (kind == "auto" and not can_pack):
             if self.packs:
                 self.model.set_attn_implementation("sdpa")
             return

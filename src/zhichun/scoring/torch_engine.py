@@ -103,5 +103,5 @@ def load_run(folder: Path, device: str | None, engine: str) -> tuple[TrainedMode
             if isinstance(module, nn.Linear):
                 module.to(torch.bfloat16)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    trained.model.to(place).encoder.use_attention("auto", place)
+    trained.model.to(place).encoder.use_attention("auto")
     return trained, TorchEngine(trained.model, in_bf16=in_bf16)

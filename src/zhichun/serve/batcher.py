@@ -125,21 +125,29 @@ class Batcher:
             if not pairs:
                 self._wanted.clear()
                 continue
-            began = time.perf_counter()
-            try:
-                figures_PF = await loop.run_in_executor(self._thread, score, self.scorer, list(pairs.values()))
-            except asyncio.CancelledError:
+            await self._round(pairs, jobs)
+
+    async def _round(self, pairs: dict[bytes, Pair], jobs: list[Job]) -> None:
+        """Score pairs of some jobs; where that fails, job by job, so that the pairs of one do not fail the others."""
+        began = time.perf_counter()
+        try:
+            scoring = asyncio.get_running_loop().run_in_executor(self._thread, score, self.scorer, list(pairs.values()))
+            figures = dict(zip(pairs, await scoring, strict=True))
+        except asyncio.CancelledError:
+            for job in jobs:
+                job.fail(unavailable(ENDING))
+            raise
+        except BaseException as error:  # a panic of the tokenizer is no Exception, and may not end the rounds
+            where = "".join(traceback.format_tb(error.__traceback__))  # what the error says may hold texts
+            log.error("a round of %d pairs failed with %s\n%s", len(pairs), type(error).__name__, where)  # noqa: TRY400
+            if len(jobs) == 1:
+                jobs[0].fail(failed("the model could not score the pairs."))
+            else:
                 for job in jobs:
-                    job.fail(unavailable(ENDING))
-                raise
-            except Exception as error:
-                where = "".join(traceback.format_tb(error.__traceback__))  # what the error says may hold texts
-                log.error("a round of %d pairs failed with %s\n%s", len(pairs), type(error).__name__, where)  # noqa: TRY400
-                for job in jobs:
-                    job.fail(failed("the model could not score the pairs."))
-                continue
-            self._learn(list(pairs.values()), time.perf_counter() - began)
-            self._hand_out(dict(zip(pairs, figures_PF, strict=True)), jobs)
+                    await self._round({key: pair for key, pair in pairs.items() if key in job.pairs}, [job])
+            return
+        self._learn(list(pairs.values()), time.perf_counter() - began)
+        self._hand_out(figures, jobs)
 
     def _hand_out(self, figures: dict[bytes, Floats], jobs: list[Job]) -> None:
         broken = {key for key, figures_F in figures.items() if not np.isfinite(figures_F[SCORE])}

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any, Final
 
 import yaml
@@ -22,6 +23,8 @@ FIELDS: Final = frozenset({"text", *TEXT_FIELDS, *ID_FIELDS, *LOCALE_FIELDS})
 # looked at twice.
 _MAPPING: Final = re.compile(rf"(?:---[ \n])?(?:{'|'.join(sorted(FIELDS))}):(?:[ \n]|$)")
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_OPENING: Final = (yaml.StreamStartEvent, yaml.DocumentStartEvent, yaml.MappingStartEvent)
+_CLOSING: Final = (yaml.DocumentEndEvent, yaml.StreamEndEvent)
 
 
 def products_of(
@@ -68,18 +71,24 @@ def fields_of(document: str | Document) -> str | dict[str, str]:
 
 def _yaml_fields(text: str) -> dict[str, str] | None:
     """Read a YAML mapping of known fields to plain values, and nothing else: no nesting, no tags, no references."""
+    # Read as far as it is what it should be: a text of brackets takes the square of its length to be read whole.
+    events: Iterator[Any] = yaml.parse(text, Loader=_LOADER)
+    fields: dict[str, str | None] = {}
     try:
-        events: list[Any] = list(yaml.parse(text, Loader=_LOADER))
-    except (yaml.YAMLError, ValueError, RecursionError):
+        if [type(next(events)) for _ in _OPENING] != list(_OPENING):
+            return None
+        while not isinstance(name := next(events), yaml.MappingEndEvent):
+            if not _is_plain(name) or name.value in fields or name.value not in FIELDS:
+                return None
+            value = next(events)
+            if not _is_plain(value):
+                return None
+            fields[name.value] = None if _is_null(value) else value.value
+        if [type(event) for event in islice(events, len(_CLOSING) + 1)] != list(_CLOSING):
+            return None
+    except (yaml.YAMLError, ValueError):
         return None
-    inner = [type(event) for event in events[2:3] + events[-3:-2]]
-    scalars = events[3:-3]
-    if inner != [yaml.MappingStartEvent, yaml.MappingEndEvent] or not all(map(_is_plain, scalars)):
-        return None
-    names, values = [event.value for event in scalars[::2]], scalars[1::2]
-    if len(set(names)) < len(names) or not FIELDS.issuperset(names):
-        return None
-    return {name: event.value for name, event in zip(names, values, strict=True) if not _is_null(event)}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _is_plain(event: Any) -> bool:
@@ -87,7 +96,7 @@ def _is_plain(event: Any) -> bool:
 
 
 def _is_null(event: Any) -> bool:
-    return event.style is None and event.value in ("", "~", "null", "Null", "NULL")
+    return not event.style and event.value in ("", "~", "null", "Null", "NULL")
 
 
 def _product(

@@ -14,6 +14,8 @@ from zhichun.serve.refusal import Refusal
 from zhichun.tasks import Floats
 
 SLICE: Final = 8
+# What is no more than this is read in no time, whatever the model.
+SMALL_CHARACTERS: Final = 64_000
 
 
 @dataclass(eq=False)
@@ -88,7 +90,7 @@ class Jobs:
         characters
             After so many, no more pairs are taken.
         least
-            But so many pairs are, where there are so many.
+            But so many pairs are, where there are so many and they are not long.
         now
             On the event loop's clock; of a job whose time is over nothing is taken.
 
@@ -100,12 +102,14 @@ class Jobs:
         taken: dict[bytes, Pair] = {}
         jobs: dict[Job, None] = {}
         read = 0
-        while self._turns and (read < characters or len(taken) < least):
+        while self._turns and (read < characters or (len(taken) < least and read < SMALL_CHARACTERS)):
             job = self._turns.popleft()
             if job.done.done() or job.deadline <= now:
                 self.pairs -= len(job.waiting)
                 continue
             for _ in range(min(SLICE, len(job.waiting))):
+                if taken and read >= max(characters, SMALL_CHARACTERS):
+                    break
                 key = job.waiting.popleft()
                 if key not in taken:
                     taken[key] = job.pairs[key]

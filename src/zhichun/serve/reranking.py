@@ -1,5 +1,6 @@
 """The endpoints that rerank: ``/rerank`` (TEI, Jina and vLLM, by the body), ``/v1/rerank``, ``/v2/rerank`` (Cohere)."""
 
+import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
@@ -53,7 +54,7 @@ async def rerank_documents(service: Service, body: RerankRequest, patience: Pati
     service.check([body.query], len(body.documents))
     products = products_of(body.documents, body.locale, service.catalogue, service.limits.text_characters)
     if body.max_tokens_per_doc is not None:
-        products = cut(service.scorer, products, body.max_tokens_per_doc)
+        products = await asyncio.to_thread(cut, service.scorer, products, body.max_tokens_per_doc)
     pairs = service.pairs(body.query, products, body.locale)
     answer, scored = await patience.wait(service, service.answer(pairs, patience.x_request_timeout), len(pairs))
     prediction = answer.prediction

@@ -31,7 +31,7 @@ def make_optimizer(module: nn.Module, settings: LoopSettings) -> torch.optim.Ada
             {"params": [p for p in level if p.ndim > 1], "weight_decay": settings.weight_decay, "scale": scale},
             {"params": [p for p in level if p.ndim <= 1], "weight_decay": 0.0, "scale": scale},
         ]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate)
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)  # one pass over the weights, not ten
 
 
 def learning_rate(step: int, steps: int, settings: LoopSettings) -> float:

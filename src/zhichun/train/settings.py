@@ -87,8 +87,8 @@ class TrainSettings(LoopSettings):
         Tokens that are computed at once, padding included; a step is cut into so many micro-batches as it needs.
     attention
         `packed` puts the pairs of a micro-batch end to end in one row, so that no padding is computed anywhere;
-        `padded` fills them up to the longest; `auto` is packed on a GPU, for the encoders that can be (BERT's, XLM-R's
-        and ModernBERT's kinds). The answers are the same.
+        `padded` fills them up to the longest; `auto` is packed for the encoders that can be (BERT's, XLM-R's and
+        ModernBERT's kinds). The answers are the same.
     validation_fold
         Fold of queries held out for validation; null holds out one twentieth of the queries.
     metric

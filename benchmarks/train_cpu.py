@@ -1,0 +1,280 @@
+"""Plain fine-tuning on a processor: our loop against sentence-transformers' `CrossEncoderTrainer` at its defaults.
+
+    python benchmarks/train_cpu.py sentence-transformers/all-MiniLM-L6-v2 --data ESCI_FOLDER [--steps 16] [--rounds 3]
+
+Cross-entropy over the four classes from the same weights, on the same pairs, 32 a step, cut to 256 tokens; nothing
+stands beside the encoder. Both sides take a few steps in turn, each time in a process of their own and with another
+seed, on pairs in an order of their own. A side's time is that of its steps but the first, tokenising included: theirs
+does it in each step, ours once before the first, which is counted by the share of the pairs that were trained on.
+Loading the model, evaluating and writing checkpoints are in neither. Learning rate, schedule, weight decay and clipping
+are the same; precision and batches are each side's own default. Writes ``benchmarks/results/train_cpu.json``; needs
+`pip install 'zhichun[train,bench]'`.
+"""
+
+import argparse
+import datetime
+import os
+import statistics
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import cross_encoder
+import numpy as np
+import torch
+from accelerate import Accelerator
+from datasets.utils.logging import disable_progress_bar
+from machine import machine, versions
+from sentence_transformers.cross_encoder import CrossEncoder, CrossEncoderTrainer, CrossEncoderTrainingArguments
+from sentence_transformers.cross_encoder.losses import CrossEntropyLoss
+from transformers import TrainerCallback, set_seed
+
+from zhichun import schema
+from zhichun.console import Bar
+from zhichun.data.dataset import Dataset
+from zhichun.data.feature_store import open_pairs
+from zhichun.data.prepare import prepare
+from zhichun.errors import UserError
+from zhichun.files import write_json
+from zhichun.objectives import FineTuning
+from zhichun.recipe import Recipe
+from zhichun.recipes.kdd2022 import baseline
+from zhichun.tasks import TASKS
+from zhichun.train.loop import Loop
+from zhichun.train.precision import has_bf16
+from zhichun.train.run_folder import RunFolder
+from zhichun.training import build_model, judged_batches, make_featurizer, split
+
+HERE = Path(__file__).parent
+OURS, THEIRS = "zhichun", "sentence-transformers"
+CHOSEN = ["model.max_length=256", "train.epochs=1", "train.learning_rate=1e-4"]
+OFF = [f"model.{part}=null" for part in ("trigrams", "country", "brand", "color")]
+GOAL = 3.5
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one side does in one process."""
+
+    recipe: Recipe
+    data: Path
+    steps: int
+
+    def rows(self, dataset: Dataset) -> np.ndarray:
+        """Draw the pairs to train on, the same for both sides."""
+        training, _ = split(dataset, self.recipe.train)
+        return np.random.default_rng(self.recipe.train.seed).permutation(training)[: self.steps * self.batch]
+
+    @property
+    def batch(self) -> int:
+        """Pairs of a step."""
+        return self.recipe.train.batch_size
+
+
+@dataclass
+class Steps:
+    """When each step ended, and its loss."""
+
+    ended: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+
+    def outcome(self, precision: str, reading: float = 0.0) -> dict[str, Any]:
+        """Give the seconds of a step but the first, with a step's part of ``reading``."""
+        return {
+            "seconds_of_step": (self.ended[-1] - self.ended[0]) / (len(self.ended) - 1) + reading / len(self.ended),
+            "losses": self.losses,
+            "precision": precision,
+        }
+
+
+class Watch(Bar):
+    """A bar that takes the time instead of showing it."""
+
+    def __init__(self, steps: Steps) -> None:
+        super().__init__("train", shown=False)
+        self.seen = steps
+
+    def advance(self, units: int, loss: float | None = None, *, steps: int = 1) -> None:
+        """Note the end of a step."""
+        assert loss is not None
+        self.seen.ended.append(time.perf_counter())
+        self.seen.losses.append(loss)
+
+
+def train_ours(job: Job) -> dict[str, Any]:
+    """Take our steps, by the loop that `zhichun train` runs."""
+    recipe, dataset = job.recipe, Dataset.open(job.data)
+    featurizer, rows = make_featurizer(recipe.model, dataset), job.rows(dataset)
+    began = time.perf_counter()
+    pairs = open_pairs(dataset, featurizer, recipe.model.max_length)
+    reading = (time.perf_counter() - began) * len(rows) / len(pairs)
+    torch.manual_seed(recipe.train.seed)
+    model = build_model(recipe.model, featurizer, TASKS[recipe.task])
+    accelerator = Accelerator(cpu=True)
+    model.encoder.use_attention(recipe.train.attention, accelerator.device)
+    batches = judged_batches(recipe, dataset, pairs, rows, pack=model.encoder.packs)
+    steps = Steps()
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunFolder.create(Path(folder) / "run", recipe.to_json(), job.data, resume=False)
+        evaluate = {"micro_f1": 0.0, "loss": 0.0}
+        Loop(accelerator, batches, lambda _: evaluate, recipe.train, run, Watch(steps)).fit(
+            FineTuning(model, recipe.objective)
+        )
+    return steps.outcome("bf16" if has_bf16(accelerator.device) else "fp32", reading)
+
+
+class WatchTheirs(TrainerCallback):
+    """Takes the time and the loss of each step of their trainer."""
+
+    def __init__(self, steps: Steps) -> None:
+        self.seen = steps
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        """Note the end of a step."""
+        self.seen.ended.append(time.perf_counter())
+
+    def on_log(self, *_: Any, logs: dict[str, float], **__: Any) -> None:
+        """Note its loss."""
+        if "loss" in logs:
+            self.seen.losses.append(float(logs["loss"]))
+
+
+def train_theirs(job: Job) -> dict[str, Any]:
+    """Take the steps of `CrossEncoderTrainer`."""
+    settings, dataset = job.recipe.train, Dataset.open(job.data)
+    texts = cross_encoder.text_pairs(dataset, job.rows(dataset), job.recipe)
+    disable_progress_bar()
+    set_seed(settings.seed)
+    model = CrossEncoder(
+        job.recipe.model.encoder, num_labels=len(schema.LABELS), max_length=job.recipe.model.max_length, device="cpu"
+    )
+    steps = Steps()
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = CrossEncoderTrainingArguments(
+            output_dir=folder,
+            num_train_epochs=settings.epochs,
+            per_device_train_batch_size=job.batch,
+            learning_rate=settings.learning_rate,
+            lr_scheduler_type="cosine",
+            warmup_steps=settings.warmup,
+            weight_decay=settings.weight_decay,
+            max_grad_norm=settings.clip or 0.0,
+            use_cpu=True,
+            seed=settings.seed,
+            save_strategy="no",
+            logging_steps=1,
+            disable_tqdm=True,
+            report_to="none",
+        )
+        CrossEncoderTrainer(
+            model=model,
+            args=arguments,
+            train_dataset=texts.as_rows(),
+            loss=CrossEntropyLoss(model),
+            callbacks=[WatchTheirs(steps)],
+        ).train()
+    return steps.outcome("bf16" if arguments.bf16 else "fp32")
+
+
+SIDES = {THEIRS: train_theirs, OURS: train_ours}
+
+
+def measure(job: Job, rounds: int) -> dict[str, list[dict[str, Any]]]:
+    """Let both sides take their steps in turn."""
+    taken: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
+    for seed in range(rounds):
+        recipe = replace(job.recipe, train=replace(job.recipe.train, seed=seed))
+        for side, work in SIDES.items():
+            with ProcessPoolExecutor(1, get_context("spawn")) as process:
+                taken[side].append(process.submit(work, replace(job, recipe=recipe)).result())
+            outcome = taken[side][-1]
+            rate = job.batch / outcome["seconds_of_step"]
+            print(f"{side}, seed {seed}: {rate:.1f} pairs/s, last loss {outcome['losses'][-1]:.3f}", flush=True)
+    return taken
+
+
+def summarise(taken: dict[str, list[dict[str, Any]]], batch: int) -> dict[str, Any]:
+    """Give each side's speed and losses, and how they stand to each other."""
+    late = {
+        side: [float(np.mean(of["losses"][len(of["losses"]) // 2 :])) for of in runs] for side, runs in taken.items()
+    }
+    apart = [ours - theirs for ours, theirs in zip(late[OURS], late[THEIRS], strict=True)]
+    return {
+        "systems": {
+            side: {
+                "precision": runs[0]["precision"],
+                "pairs_per_second": batch / statistics.median(of["seconds_of_step"] for of in runs),
+                "seconds_of_step": [round(of["seconds_of_step"], 3) for of in runs],
+                "losses": [[round(loss, 4) for loss in of["losses"]] for of in runs],
+                "loss_of_second_half": [round(loss, 4) for loss in late[side]],
+            }
+            for side, runs in taken.items()
+        },
+        # Of the runs that stood beside each other, since a machine is not equally fast all the time.
+        "times_faster": statistics.median(
+            theirs["seconds_of_step"] / ours["seconds_of_step"]
+            for theirs, ours in zip(taken[THEIRS], taken[OURS], strict=True)
+        ),
+        "loss_apart": {
+            "mean": float(np.mean(apart)),
+            "standard_error": float(np.std(apart, ddof=1) / len(apart) ** 0.5) if len(apart) > 1 else None,
+        },
+    }
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("encoder", help="name or folder of a transformers encoder")
+    parser.add_argument("--name", help="what the results call it, if not as it is given")
+    parser.add_argument("--data", type=Path, default=os.environ.get("ESCI_DATA"), help="default: $ESCI_DATA")
+    parser.add_argument("--work", type=Path, default=HERE / "work", help="where the dataset folder is kept")
+    parser.add_argument("--steps", type=int, default=16, help="steps of each training, 2 or more")
+    parser.add_argument("--rounds", type=int, default=3, help="trainings of each side")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipe for both")
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "train_cpu.json")
+    arguments = parser.parse_args()
+    if arguments.data is None:
+        parser.error("name the folder of the Shopping Queries Dataset with --data, or in ESCI_DATA")
+    if arguments.steps < 2:
+        parser.error("the first step is not counted: give --steps 2 or more")
+    return arguments
+
+
+def main() -> None:
+    """Measure, and write the result."""
+    arguments = parse_arguments()
+    data = arguments.work / "esci"
+    if not data.is_dir():
+        prepare(arguments.data, data)
+    recipe = baseline().with_settings([f"model.encoder={arguments.encoder}", *CHOSEN, *OFF, *arguments.set])
+    job = Job(recipe, data, arguments.steps)
+    name = arguments.name or arguments.encoder
+    options = [f"--steps {job.steps}", f"--rounds {arguments.rounds}", *(f"--set {change}" for change in arguments.set)]
+    result = {
+        "what": "plain fine-tuning on a processor, against sentence-transformers' CrossEncoderTrainer",
+        "command": " ".join([f"python benchmarks/train_cpu.py {name} --data ESCI_FOLDER", *options]),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "encoder": name,
+        "machine": machine(),
+        "versions": versions("zhichun", "torch", "transformers", "accelerate", THEIRS, "datasets"),
+        "batch_size": job.batch,
+        "max_length": recipe.model.max_length,
+        "steps": job.steps,
+        "rounds": arguments.rounds,
+        "goal": GOAL,
+        **summarise(measure(job, arguments.rounds), job.batch),
+    }
+    write_json(arguments.out, result)
+    print(f"{result['times_faster']:.2f} times, losses apart {result['loss_apart']}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")
