@@ -1,6 +1,6 @@
 """What the paper's ensemble of six is worth on the sample shop, all of it through the command line.
 
-    OMP_NUM_THREADS=1 python benchmarks/ensemble_shop.py [--work FOLDER] [--epochs 3]
+    OMP_NUM_THREADS=1 python benchmarks/ensemble_shop.py [--work FOLDER] [--epochs 3] [--products 2000 --queries 600]
 
 Three classifiers and three regressors (`kdd2022:task1_member1` … `6`) in a tiny shape, the last two on data without the
 4 % of the judgements that `zhichun audit` doubts most. All hold out fold 1, where the paper's hold out fold 1 or one
@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,7 @@ from machine import machine, versions
 from zhichun.files import read_json, write_json
 
 HERE = Path(__file__).parent
-SHOP = {"products": 2000, "queries": 600, "seed": 0}
 DROP = 0.04
-AUDIT_EPOCHS = 3
 MEMBERS = {
     "member1": "classifier",
     "member2": "classifier, bullets before brand",
@@ -57,7 +55,7 @@ def call(work: Path, *arguments: object) -> float:
     return time.monotonic() - began
 
 
-def make(work: Path, epochs: int) -> None:
+def make(work: Path, shop: Mapping[str, int], epochs: int, audit_epochs: int) -> None:
     """Make everything up to the ensembles, as far as it is not there."""
     done = work / "seconds.json"
     seconds: dict[str, float] = read_json(done) if done.is_file() else {}
@@ -67,10 +65,10 @@ def make(work: Path, epochs: int) -> None:
             seconds[name] = seconds.get(name, 0) + step()
             write_json(done, seconds)
 
-    sizes = [option for name, value in SHOP.items() for option in (f"--{name}", value)]
+    sizes = [option for name, value in shop.items() for option in (f"--{name}", value)]
     once("sample", work / "shop", lambda: call(work, "sample", "shop", *sizes))
     once("prepare", work / "data", lambda: call(work, "prepare", "shop", "data"))
-    audit = ("audit", "tiny", "--set", f"train.epochs={AUDIT_EPOCHS}", "--data", "data", "--out", "audit")
+    audit = ("audit", "tiny", "--set", f"train.epochs={audit_epochs}", "--data", "data", "--out", "audit")
     once("audit", work / "audit" / "drop.csv", lambda: call(work, *audit, "--drop", DROP))
     prepare = ("prepare", "shop", "data-dropped", "--drop-issues", "audit/drop.csv")
     once("prepare without the worst", work / "data-dropped", lambda: call(work, *prepare))
@@ -121,26 +119,38 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=HERE / "work" / "ensemble_shop", help="where all is kept")
     parser.add_argument("--epochs", type=int, default=3, help="of each member")
+    parser.add_argument("--audit-epochs", type=int, default=3, help="of each of the audit's folds")
+    parser.add_argument("--products", type=int, default=2000, help="of the shop")
+    parser.add_argument("--queries", type=int, default=600, help="of the shop")
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "ensemble_shop.json")
     given = parser.parse_args()
     work: Path = given.work
     work.mkdir(parents=True, exist_ok=True)
-    make(work, given.epochs)
+    shop = {"products": given.products, "queries": given.queries, "seed": 0}
+    make(work, shop, given.epochs, given.audit_epochs)
     measured = measure(work)
     result = {
         "what": "the six members of task 1 on the sample shop, alone and together",
-        "command": f"python benchmarks/ensemble_shop.py --epochs {given.epochs}",
+        "command": " ".join(["python benchmarks/ensemble_shop.py", *_options(given, parser)]),
         "date": datetime.date.today().isoformat(),
         "machine": machine(),
         "versions": versions("zhichun", "torch", "transformers", "cleanlab"),
-        "data": {**SHOP, "drop": DROP, "audit_epochs": AUDIT_EPOCHS},
+        "data": {**shop, "drop": DROP, "audit_epochs": given.audit_epochs},
         "members": MEMBERS,
         "settings": [*SHAPE, f"train.epochs={given.epochs}"],
         "seconds": read_json(work / "seconds.json"),
         **measured,
     }
-    write_json(HERE / "results" / "ensemble_shop.json", result)
+    write_json(given.out, result)
     for weights in ("equal", "fitted"):
         sys.stdout.write(f"{weights}: nDCG {measured[weights]['ndcg']:.4f}, {measured[weights]['against_best']}\n")
+
+
+def _options(given: argparse.Namespace, parser: argparse.ArgumentParser) -> list[str]:
+    """Name what was not left as it is."""
+    names = ("epochs", "audit_epochs", "products", "queries")
+    changed = {name: getattr(given, name) for name in names if getattr(given, name) != parser.get_default(name)}
+    return [f"--{name.replace('_', '-')} {value}" for name, value in changed.items()]
 
 
 if __name__ == "__main__":
