@@ -275,19 +275,20 @@ def _serve_faults(name: str, result: Mapping[str, Any]) -> str:
 
 
 def _scaling(name: str, result: Mapping[str, Any]) -> str:
+    files = [("with texts", of) for of in result["sizes"]] + [("with ids, products looked up", result["looked_up"])]
     rows = [
         [
-            f"{of['pairs']:,}",
+            f"{of['pairs']:,} {what}",
             f"{of['pairs_per_second']:,.0f}",
             f"{of['peak_mib']:,}",
-            f"{of['seconds']['scoring']:,.0f}",
+            f"{of['seconds']['scoring']:,.1f}",
         ]
-        for of in result["sizes"]
+        for what, of in files
     ]
     beside = result["largest_beside_the_others"]
     lines = [
-        f"**Scoring more and more pairs.** A small model's export, by {result['sizes'][-1]['engine']}, with a "
-        f"catalogue of {result['shop']['products']:,} products looked up; on {_machine(result)}. The largest file has "
+        f"**Scoring more and more pairs.** A very small model's export, by `{result['engine']}`; pairs of a sample "
+        f"shop of {result['shop']['products']:,} products; on {_machine(result)}. The largest file has "
         f"{beside['throughput']:.2f} times the pace of the smallest, and {beside['memory']:.2f} times the memory of "
         "the one before it.",
         "",
@@ -298,22 +299,31 @@ def _scaling(name: str, result: Mapping[str, Any]) -> str:
 
 
 def _train_cpu(name: str, result: Mapping[str, Any]) -> str:
-    apart = result["loss_apart"]
     rows = [
-        [system, of["precision"], f"{of['pairs_per_second']:.1f}", f"{np.mean(of['loss_of_second_half']):.3f}"]
+        [
+            system,
+            of["precision"],
+            f"{of['pairs_per_second']:.1f}",
+            f"{of['times_faster']:.1f}",
+            f"{np.mean(of['loss_of_second_half']):.3f}",
+            _apart(of["loss_apart"]),
+        ]
         for system, of in result["systems"].items()
     ]
-    error = "" if apart["standard_error"] is None else f" (standard error {apart['standard_error']:.3f})"
+    heads = ["", "precision", "pairs/s", "times as fast", "loss of the second half", "minus theirs"]
     lines = [
         f"**Fine-tuning on a processor, beside sentence-transformers' `CrossEncoderTrainer`.** {result['encoder']}, "
         f"{result['batch_size']} pairs a step, {result['max_length']} tokens, {result['rounds']} trainings of "
-        f"{result['steps']} steps each, in turn on {_machine(result)}: {result['times_faster']:.1f} times as fast; "
-        f"losses of the second half differ by {apart['mean']:+.3f}{error}.",
+        f"{result['steps']} steps each, in turn on {_machine(result)}.",
         "",
-        _table(["", "precision", "pairs/s", "loss of the second half"], rows),
+        _table(heads, rows),
         "",
     ]
     return "\n".join([*lines, _source(name, result)])
+
+
+def _apart(of: Mapping[str, Any]) -> str:
+    return f"{of['mean']:+.3f}" + ("" if of["standard_error"] is None else f" ± {of['standard_error']:.3f}")
 
 
 def _student(name: str, result: Mapping[str, Any]) -> str:

@@ -1,11 +1,13 @@
 """Whether scoring keeps its pace and its memory, from ten thousand pairs to a million.
 
-    python benchmarks/scaling.py [--work FOLDER] [--pairs 10000 100000 1000000] [--engine auto]
+    python benchmarks/scaling.py [--work FOLDER] [--sizes 10000 100000 1000000] [--engine measure]
 
-Trains a small tiny recipe on a sample shop, exports it, and lets `zhichun score` read files of more and more pairs of
-queries and product ids, with the catalogue looked up by ``--products``: each in a process of its own, whose seconds are
-those of the job without loading the model, and whose memory is its highest. The shop stays the same, so what grows is
-the file alone. What is trained and exported is kept in the work folder. Writes ``benchmarks/results/scaling.json``.
+Trains a very small tiny recipe on a sample shop, exports it, and scores files of more and more pairs with their texts,
+as `zhichun score` does; the middle one also with ids alone, for which the catalogue is looked up (``--products``). Each
+is scored by a process of its own, whose seconds are those of the job without loading the model, and whose memory is its
+highest. The shop stays the same, so what grows is the file alone. The model is so small that reading files and texts
+weighs as much as computing: what grows would show. What is trained and exported is kept in the work folder. Writes
+``benchmarks/results/scaling.json``.
 """
 
 import argparse
@@ -15,6 +17,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -30,30 +33,36 @@ from zhichun.data.sample_shop import write_sample_shop
 from zhichun.export import export
 from zhichun.files import write_json
 from zhichun.recipe import load_recipe
+from zhichun.scoring.engine import MEASURE
+from zhichun.scoring.load import load_scorer
 from zhichun.training import train
 
 HERE = Path(__file__).parent
 SIZES = (10_000, 100_000, 1_000_000)
-SHOP = {"products": 20_000, "queries": 400, "seed": 0}
+# So many products that a chunk hardly has one twice, whatever the size of the file.
+SHOP = {"products": 100_000, "queries": 400, "seed": 0}
 SETTINGS = (
-    "model.tiny.layers=2",
-    "model.tiny.hidden=64",
-    "model.tiny.matching_layers=1",
-    "model.max_length=48",
+    "model.tiny.layers=1",
+    "model.tiny.hidden=32",
+    "model.tiny.heads=2",
+    "model.tiny.matching_layers=null",
+    "model.max_length=24",
     "train.epochs=1",
 )
+WRITTEN_AT_ONCE = 100_000
 # Throughput of the largest file beside that of the smallest, and its memory beside the middle one's.
 GOALS = {"throughput": 0.9, "memory": 1.1}
 CHILD = """
 import json, sys, time
 from pathlib import Path
-model, pairs, out, products, engine = sys.argv[1:]
+model, pairs, out, engine, *products = sys.argv[1:]
 began = time.perf_counter()
 from zhichun.scoring.load import load_scorer
 from zhichun.scoring.scoring_job import ScoringJob
 scorer = load_scorer(Path(model), engine=engine)
 loaded = time.perf_counter()
-job = ScoringJob(scorer=scorer, pairs=Path(pairs), out=Path(out), model_fingerprint=engine, catalogue=Path(products))
+catalogue = Path(products[0]) if products else None
+job = ScoringJob(scorer=scorer, pairs=Path(pairs), out=Path(out), model_fingerprint=engine, catalogue=catalogue)
 rows = job.run()
 seconds = {"loading": loaded - began, "scoring": time.perf_counter() - loaded}
 # Of this program alone: what the system tells of a child that ended counts the parent's memory, from before it began.
@@ -74,35 +83,50 @@ def make(work: Path) -> tuple[Path, Path]:
     return data, exported
 
 
-def write_pairs(data: Path, count: int, path: Path) -> None:
-    """Write so many pairs of the shop: the queries in turn, each with products of its locale drawn at random."""
-    dataset = Dataset.open(data)
-    catalogue = read_parquet(data / schema.PRODUCTS_FILE, columns=[schema.PRODUCT_ID, schema.LOCALE])
+def write_pairs(data: Path, count: int, path: Path, *, texts: bool) -> None:
+    """Write so many pairs of the shop: queries drawn at random, each with a product of its locale.
+
+    Parameters
+    ----------
+    data
+        Dataset folder.
+    count
+        Pairs.
+    path
+        Parquet file to write.
+    texts
+        Whether the products' texts stand beside their ids.
+    """
+    dataset, chance = Dataset.open(data), np.random.default_rng(0)
+    catalogue = read_parquet(data / schema.PRODUCTS_FILE)
     locales = catalogue.column(schema.LOCALE).to_numpy()
-    chance = np.random.default_rng(0)
-    query_texts, first = np.unique(dataset.query_row, return_index=True)
-    each = -(-count // len(query_texts))
-    drawn = [
-        chance.choice(np.flatnonzero(locales == locale), each)
-        for locale in dataset.column(schema.LOCALE)[first]
-    ]  # fmt: skip
-    products = pa.array(np.concatenate(drawn)[:count])
-    pq.write_table(
-        pa.table(
-            {
-                "query": dataset.queries.take(pa.array(np.repeat(query_texts, each)[:count])),
-                "product_id": catalogue.column(schema.PRODUCT_ID).take(products),
-                "locale": catalogue.column(schema.LOCALE).take(products),
-            }
-        ),
-        path,
-    )
+    _, examples = np.unique(dataset.query_row, return_index=True)
+    drawn = examples[chance.integers(len(examples), size=count)]
+    products = np.zeros(count, np.int64)
+    for locale in schema.LOCALES:
+        here = np.flatnonzero(dataset.column(schema.LOCALE)[drawn] == locale)
+        products[here] = chance.choice(np.flatnonzero(locales == locale), len(here))
+    columns = [schema.PRODUCT_ID, schema.LOCALE, *(schema.TEXT_COLUMNS if texts else ())]
+    queries = dataset.queries.take(pa.array(dataset.query_row[drawn]))
+    with ExitStack() as stack:
+        writer = None
+        for start in range(0, count, WRITTEN_AT_ONCE):
+            table = catalogue.select(columns).take(pa.array(products[start : start + WRITTEN_AT_ONCE]))
+            table = table.append_column(schema.QUERY, queries.slice(start, WRITTEN_AT_ONCE))
+            writer = writer or stack.enter_context(pq.ParquetWriter(path, table.schema))
+            writer.write_table(table)
 
 
-def measure(exported: Path, data: Path, pairs: Path, engine: str) -> dict[str, Any]:
+def measure(exported: Path, pairs: Path, engine: str, catalogue: Path | None = None) -> dict[str, Any]:
     """Score a file in a process of its own; gives its pairs per second and its highest memory."""
     out = pairs.with_name("scored.parquet")
-    command = [sys.executable, "-c", CHILD, *map(str, (exported, pairs, out, data)), engine]
+    command = [
+        sys.executable,
+        "-c",
+        CHILD,
+        *map(str, (exported, pairs, out, engine)),
+        *([catalogue] if catalogue else []),
+    ]
     load, process = os.getloadavg()[0], subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     said = process.stdout.read()
@@ -114,13 +138,29 @@ def measure(exported: Path, data: Path, pairs: Path, engine: str) -> dict[str, A
     out.unlink()
     return {
         "pairs": found["rows"],
-        "engine": found["engine"],
+        "megabytes": round(pairs.stat().st_size / 1e6, 1),
         "pairs_per_second": round(found["rows"] / found["seconds"]["scoring"], 1),
         "seconds": {name: round(seconds, 2) for name, seconds in found["seconds"].items()},
         "processor_seconds": round(usage.ru_utime + usage.ru_stime, 2),
         "peak_mib": round(found["peak_kib"] / 1024),
         "load_of_the_machine_before": round(load, 1),
     }
+
+
+def measure_all(work: Path, sizes: Sequence[int], engine: str) -> dict[str, Any]:
+    """Score files with texts of all sizes, and one of the middle size with ids alone; gives the engine too."""
+    data, exported = make(work)
+    engine = load_scorer(exported, engine=engine).engine_name  # once, so that all are scored by the same
+    pairs, found = work / "pairs.parquet", []
+    for count in sizes:
+        write_pairs(data, count, pairs, texts=True)
+        found.append(measure(exported, pairs, engine))
+        print(json.dumps(found[-1]), flush=True)
+    write_pairs(data, sizes[len(sizes) // 2], pairs, texts=False)
+    looked_up = measure(exported, pairs, engine, data)
+    print(json.dumps(looked_up), flush=True)
+    pairs.unlink()
+    return {"engine": engine, "sizes": found, "looked_up": looked_up, "largest_beside_the_others": compare(found)}
 
 
 def compare(sizes: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -137,17 +177,12 @@ def main() -> None:
     """Measure, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=HERE / "work" / "scaling", help="where all is kept")
-    parser.add_argument("--pairs", type=int, nargs="+", default=SIZES, help="sizes of the files, the smallest first")
-    parser.add_argument("--engine", default="auto", help="as for `zhichun score`")
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="pairs of the files, the fewest first")
+    parser.add_argument("--engine", default=MEASURE, help="as for `zhichun score`")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "scaling.json")
     given = parser.parse_args()
-    data, exported = make(given.work)
-    found = []
-    for count in given.pairs:
-        pairs = given.work / "pairs.parquet"
-        write_pairs(data, count, pairs)
-        found.append(measure(exported, data, pairs, given.engine))
-        print(json.dumps(found[-1]), flush=True)
+    if len(given.sizes) < 2:
+        parser.error("--sizes must be two or more, to be compared")
     result = {
         "what": "scoring more and more pairs of a sample shop",
         "command": " ".join(["python benchmarks/scaling.py", *sys.argv[1:]]),
@@ -156,9 +191,8 @@ def main() -> None:
         "versions": versions("zhichun", "onnxruntime", "openvino", "numpy", "pyarrow"),
         "shop": SHOP,
         "settings": SETTINGS,
-        "sizes": found,
-        "largest_beside_the_others": compare(found),
         "goals": GOALS,
+        **measure_all(given.work, given.sizes, given.engine),
     }
     write_json(given.out, result)
 

@@ -124,29 +124,38 @@ def test_scoring_has_a_row_for_each_engine(tmp_path):
     assert "256 tokens (mean 143); the same weights and 3,559 pairs of texts for all" in text
 
 
-def test_scaling_has_a_row_for_each_size_and_sets_the_largest_beside_the_others(tmp_path):
+def test_scaling_has_a_row_for_each_file_and_sets_the_largest_beside_the_others(tmp_path):
     sizes = [
-        {"pairs": pairs, "engine": "onnx", "pairs_per_second": 1499.6, "peak_mib": 412, "seconds": {"scoring": 667.2}}
-        for pairs in (10_000, 1_000_000)
+        {"pairs": pairs, "pairs_per_second": 1499.6, "peak_mib": 412, "seconds": {"scoring": 667.24}}
+        for pairs in (10_000, 100_000, 1_000_000)
     ]
-    shared = {key: QUALITY[key] for key in ("command", "date", "machine")}
-    beside = {"throughput": 0.981, "memory": 1.004}
-    result = {**shared, "shop": {"products": 20_000}, "sizes": sizes, "largest_beside_the_others": beside}
+    result = {
+        **{key: QUALITY[key] for key in ("command", "date", "machine")},
+        "shop": {"products": 20_000},
+        "engine": "onnx",
+        "sizes": sizes,
+        "looked_up": {**sizes[1], "peak_mib": 500},
+        "largest_beside_the_others": {"throughput": 0.981, "memory": 1.004},
+    }
     text = render_results.render(write(tmp_path, scaling=result))
-    assert "| 1,000,000 | 1,500 | 412 | 667 |" in text
+    assert "| 1,000,000 with texts | 1,500 | 412 | 667.2 |" in text
+    assert "| 100,000 with ids, products looked up | 1,500 | 500 | 667.2 |" in text
     assert "0.98 times the pace of the smallest, and 1.00 times the memory" in text
 
 
-@pytest.mark.parametrize(("error", "said"), [(0.0204, "+0.012 (standard error 0.020)."), (None, "+0.012.")])
+@pytest.mark.parametrize(("error", "said"), [(0.0204, "+0.012 ± 0.020"), (None, "+0.012")])
 def test_training_on_a_processor_names_each_side_s_precision_and_loss(tmp_path, error, said):
-    side = {"precision": "fp32", "pairs_per_second": 16.23, "loss_of_second_half": [0.9, 1.0]}
+    side = {
+        "precision": "bf16",
+        "pairs_per_second": 16.23,
+        "times_faster": 3.46,
+        "loss_of_second_half": [0.9, 1.0],
+        "loss_apart": {"mean": 0.0123, "standard_error": error},
+    }
     shared = {key: QUALITY[key] for key in ("encoder", "command", "date", "machine")}
-    sizes = {"batch_size": 32, "max_length": 256, "rounds": 2, "steps": 16, "times_faster": 3.46}
-    apart = {"mean": 0.0123, "standard_error": error}
-    result = {**shared, **sizes, "systems": {"zhichun": side}, "loss_apart": apart}
-    text = render_results.render(write(tmp_path, train_cpu=result))
-    assert "| zhichun | fp32 | 16.2 | 0.950 |" in text
-    assert f"3.5 times as fast; losses of the second half differ by {said}" in text
+    sizes = {"batch_size": 32, "max_length": 256, "rounds": 2, "steps": 16}
+    text = render_results.render(write(tmp_path, train_cpu={**shared, **sizes, "systems": {"zhichun in bf16": side}}))
+    assert f"| zhichun in bf16 | bf16 | 16.2 | 3.5 | 0.950 | {said} |" in text
 
 
 def test_the_student_stands_beside_its_teacher(tmp_path):
