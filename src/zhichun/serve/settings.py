@@ -2,6 +2,7 @@
 
 import ipaddress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -73,7 +74,18 @@ class ServeSettings:
                 f"a server on {self.host} is open to others and needs API keys.",
                 remedy=f"Give --api-keys FILE or {VARIABLE}, or leave --host out to serve this machine alone.",
             )
-        fingerprint_of(self.run)
+        _ = self.fingerprint  # which is refused where there is no model
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of all that decides the model's answers, for which its files are read once.
+
+        Raises
+        ------
+        UserError
+            When there is no such model.
+        """
+        return fingerprint_of(self.run)
 
     @property
     def hosts(self) -> frozenset[str] | None:
@@ -86,7 +98,7 @@ class ServeSettings:
     def service(self) -> Service:
         """Make the service, not loaded yet."""
         name = self.name or self.run.resolve().name
-        return Service(name, self.locale, self.limits, fingerprint_of(self.run))
+        return Service(name, self.locale, self.limits, self.fingerprint)
 
     def load(self) -> tuple[PairScorer, Catalogue | None]:
         """Load the model and the catalogue."""
