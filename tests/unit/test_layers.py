@@ -15,7 +15,7 @@ SOURCE = Path(zhichun.__file__).parent
 
 # A module imports only from its own level or below. A new one must be given a place here.
 LEVELS = (
-    {"schema", "errors", "codec", "tasks", "files", "console", "ranges"},
+    {"schema", "errors", "codec", "tasks", "files", "console", "ranges", "ahead"},
     {"text", "losses", "metrics", "translation"},
     {"data", "nn", "methods", "pretext"},
     {"objectives"},

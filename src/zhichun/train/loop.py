@@ -5,9 +5,7 @@ the optimiser's moments are in the checkpoint.
 """
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -17,6 +15,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from zhichun.ahead import ahead
 from zhichun.console import Bar
 from zhichun.errors import UserError
 from zhichun.nn.encoder import Encoder
@@ -170,19 +169,10 @@ class Loop:
 
     def _prefetched(self, start: int, steps: int) -> Iterator[tuple[int, list[Arrays]]]:
         """Make the batches of the next steps in the background."""
-        accelerator = self.accelerator
-
-        def make(step: int) -> list[Arrays]:
-            return list(self.batches.micro_batches(step, accelerator.process_index, accelerator.num_processes))
-
-        with ThreadPoolExecutor(1) as pool:
-            waiting: deque[Future[list[Arrays]]] = deque(
-                pool.submit(make, step) for step in range(start, min(start + LOOKAHEAD, steps))
-            )
-            for step in range(start, steps):
-                if step + LOOKAHEAD < steps:
-                    waiting.append(pool.submit(make, step + LOOKAHEAD))
-                yield step, waiting.popleft().result()
+        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        yield from ahead(
+            ((step, list(self.batches.micro_batches(step, rank, processes))) for step in range(start, steps)), LOOKAHEAD
+        )
 
     def _evaluated_after(self, steps: int) -> set[int]:
         count = self.settings.epochs * self.settings.evaluations
