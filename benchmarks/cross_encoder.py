@@ -25,11 +25,11 @@ from zhichun import schema
 from zhichun.data.dataset import Dataset
 from zhichun.errors import UserError
 from zhichun.nn.encoder import load_tokenizer
+from zhichun.nn.precision import has_bf16
 from zhichun.recipe import Recipe
 from zhichun.text.clean import clean_text
 from zhichun.text.document import COLUMN_OF
 from zhichun.text.pairs import Pairs
-from zhichun.train.precision import has_bf16
 from zhichun.train.settings import TrainSettings
 
 

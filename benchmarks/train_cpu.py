@@ -44,12 +44,12 @@ from zhichun.data.feature_store import open_pairs
 from zhichun.data.prepare import prepare
 from zhichun.errors import UserError
 from zhichun.files import write_json
+from zhichun.nn.precision import has_bf16
 from zhichun.objectives import FineTuning
 from zhichun.recipe import Recipe
 from zhichun.recipes.kdd2022 import baseline
 from zhichun.tasks import TASKS
 from zhichun.train.loop import Loop
-from zhichun.train.precision import has_bf16
 from zhichun.train.run_folder import RunFolder
 from zhichun.training import build_model, judged_batches, make_featurizer, split
 

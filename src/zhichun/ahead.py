@@ -1,7 +1,7 @@
 """Making the next things in the background while the last one is used."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final, TypeVar, cast
 
@@ -9,7 +9,7 @@ T = TypeVar("T")
 _END: Final = object()
 
 
-def ahead(items: Iterable[T], lookahead: int) -> Iterator[T]:
+def ahead(items: Iterable[T], lookahead: int) -> Generator[T, None, None]:
     """Give items in their order; one thread makes the next ones meanwhile.
 
     Worth it where what makes them and what uses them do not want the same: a processor that reads texts and a GPU, or

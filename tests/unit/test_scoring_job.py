@@ -3,6 +3,7 @@
 import csv
 import os
 import re
+import threading
 import tracemalloc
 
 import numpy as np
@@ -11,6 +12,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
+from zhichun.errors import UserError
 from zhichun.scoring.scoring_job import ScoringJob, fingerprint
 from zhichun.tasks import TASKS
 
@@ -22,9 +24,13 @@ class Stub:
     """A scorer without a network: its gain is a function of the query and the product alone."""
 
     task = TASKS["esci"]
+    lookahead = 0
 
     def __init__(self):
         self.calls = []
+
+    def reading(self, queries, products, locales):
+        return lambda progress=None: self.score_pairs(queries, products, locales, progress=progress)
 
     def score_pairs(self, queries, products, locales, *, progress=None):
         self.calls.append(len(queries))
@@ -161,6 +167,56 @@ def test_a_killed_job_goes_on_after_its_last_whole_part(scorer, pairs, tmp_path)
     assert sum(progress) == 35
     assert out.read_bytes() == whole.read_bytes()
     assert not (tmp_path / "out.csv.parts").exists()
+
+
+class ReadsAhead(Stub):
+    """Reads while it scores, and scores no piece before the next one is read."""
+
+    lookahead = 1
+
+    def __init__(self, pieces):
+        super().__init__()
+        self.read = [threading.Event() for _ in range(pieces)]
+        self.readings = 0
+
+    def reading(self, queries, products, locales):
+        after = self.read[min(self.readings + 1, len(self.read) - 1)]
+        self.read[self.readings].set()
+        self.readings += 1
+
+        def score(progress=None):
+            assert after.wait(10)
+            return self.score_pairs(queries, products, locales, progress=progress)
+
+        return score
+
+
+def test_texts_are_read_while_the_pairs_before_are_scored(pairs, tmp_path):
+    whole, out = tmp_path / "whole.csv", tmp_path / "out.csv"
+    score(Stub(), pairs, whole)
+    score(ReadsAhead(4), pairs, out)
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def test_a_job_that_reads_ahead_goes_on_after_a_kill_too(pairs, tmp_path):
+    whole, out = tmp_path / "whole.csv", tmp_path / "out.csv"
+    score(Stub(), pairs, whole)
+    killed(pairs, out)
+    scorer = ReadsAhead(2)
+    score(scorer, pairs, out)
+    assert scorer.calls == [10, 5]
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def test_an_error_in_what_is_read_ahead_names_its_row_and_leaves_nothing(tmp_path):
+    table = table_of(35).set_column(1, "query", pa.array([*["q"] * 33, "", "q"]))
+    write(table, tmp_path / "pairs.parquet")
+    scorer = Stub()
+    scorer.lookahead = 3
+    with pytest.raises(UserError, match="the query is empty") as refused:
+        score(scorer, tmp_path / "pairs.parquet", tmp_path / "out.csv")
+    assert refused.value.row == 34
+    assert not list(tmp_path.glob("out*"))
 
 
 @pytest.mark.parametrize(

@@ -35,8 +35,8 @@ EngineOption = Annotated[
     str,
     typer.Option(
         help="What computes the scores. Of a run `torch` or `torch-bf16`; of an export `onnx`, `onnx-int8`, "
-        "`openvino`, `openvino-bf16` or `openvino-int8`, or `measure`, which tries them. `auto` is fp32 for a run, and "
-        "for an export the fastest safe one for this processor."
+        "`openvino`, `openvino-bf16` or `openvino-int8`, or `measure`, which tries them. `auto` is fp32 for a run, "
+        "bf16 on a GPU with units for it, and for an export the fastest safe one for this processor."
     ),
 ]
 LocaleOption = Annotated[str, typer.Option(help="Locale of rows without one.")]

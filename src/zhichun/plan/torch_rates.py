@@ -6,6 +6,7 @@ from typing import Final
 import torch
 
 from zhichun.nn.encoder import new_encoder, plain_config
+from zhichun.nn.precision import has_bf16
 from zhichun.nn.relevance_model import ModelSettings, RelevanceModel, VocabularySizes
 from zhichun.objectives import FineTuning, FineTuningSettings
 from zhichun.plan.rate import MOST_PAIRS, Rate, made_up_batch, measure
@@ -14,7 +15,6 @@ from zhichun.scoring.engine import RUN_ENGINES
 from zhichun.scoring.torch_engine import TOKENS_PER_BATCH, TorchEngine, to_tensors
 from zhichun.text.tokenizer import PairLayout
 from zhichun.train.optim import make_optimizer
-from zhichun.train.precision import has_bf16
 from zhichun.train.settings import TrainSettings
 
 PAIRS_PER_STEP: Final = TrainSettings().batch_size

@@ -50,6 +50,10 @@ class Engine(Protocol):
     def streams(self) -> int:
         """Batches that are computed at the same time."""
 
+    @property
+    def lookahead(self) -> int:
+        """Files' chunks whose texts are worth reading while one is computed: 0 where that takes the same cores."""
+
     def run(self, batches: Iterable[Arrays]) -> Iterator[Floats]:
         """Give the logits of each batch of `Pairs.collate`, ``[B, C]``, in order."""
 

@@ -19,7 +19,7 @@ from zhichun.scoring.batches import Rows
 from zhichun.scoring.engine import AUTO
 from zhichun.scoring.ensemble_folder import EnsembleConfig
 from zhichun.scoring.members import Answer, Evaluations, Member, SharedProgress, SharedReader
-from zhichun.scoring.pair_scorer import Columns, Product, Progress, Stage, columns_of, counted, require_classes
+from zhichun.scoring.pair_scorer import Columns, Product, Progress, Reading, Stage, columns_of, counted, require_classes
 from zhichun.scoring.vote import vote
 from zhichun.tasks import TASKS, Floats, Labels, Prediction, Task
 from zhichun.text.ragged import Int64
@@ -84,6 +84,11 @@ class Ensemble:
         return max(member.scorer.max_length for member in self.members)
 
     @property
+    def lookahead(self) -> int:
+        """Of the member that gains most by it."""
+        return max(member.scorer.lookahead for member in self.members)
+
+    @property
     def tokenizer(self) -> PairTokenizer:
         """That of the first member."""
         return self.members[0].scorer.tokenizer
@@ -119,8 +124,15 @@ class Ensemble:
         self, queries: Sequence[str], products: Columns, locales: Sequence[str], *, progress: Progress | None = None
     ) -> Prediction:
         """Score P pairs by all members; see `Scorer.score_pairs`."""
-        shown = SharedProgress(progress, len(self.members))
-        return self._score(SharedReader(queries, products, locales), len(queries), shown)
+        return self.reading(queries, products, locales)(progress)
+
+    def reading(self, queries: Sequence[str], products: Columns, locales: Sequence[str]) -> Reading:
+        """Read the texts for all members now, and give what scores them; see `PairScorer.reading`."""
+        read = SharedReader(queries, products, locales)
+        for member in self.members:
+            read.by(member.scorer)
+        members = len(self.members)
+        return lambda progress=None: self._score(read, len(queries), SharedProgress(progress, members))
 
     def score_counted(
         self, queries: Sequence[str], products: Columns, locales: Sequence[str]

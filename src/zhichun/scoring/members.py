@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from zhichun.scoring.engine import AUTO, RUN_ENGINES
+from zhichun.scoring.engine import AUTO
 from zhichun.scoring.export_folder import ExportConfig, is_export
 from zhichun.scoring.pair_scorer import Columns, Progress
 from zhichun.scoring.scorer import Scorer
@@ -55,7 +55,9 @@ class Member:
             from zhichun.scoring.exported import choose
 
             return choose(ExportConfig.load(self.folder), self.folder)
-        return RUN_ENGINES[0]
+        from zhichun.scoring.torch_engine import chosen_by_auto
+
+        return chosen_by_auto(self.device)
 
     @cached_property
     def scorer(self) -> Scorer:

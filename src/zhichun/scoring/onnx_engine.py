@@ -41,6 +41,7 @@ class OnnxEngine:
 
     tokens_per_batch = TOKENS_PER_BATCH
     packs = False
+    lookahead = 0
 
     def __init__(self, graph: Path, name: str, config: ExportConfig, beside: Beside) -> None:
         runtime = required("onnxruntime")

@@ -45,6 +45,7 @@ class OpenVinoEngine:
     pairs_per_batch = PAIRS_PER_BATCH
     tokens_per_batch = TOKENS_PER_BATCH
     packs = False
+    lookahead = 0
 
     def __init__(self, graph: Path, name: str, config: ExportConfig, beside: Beside) -> None:
         runtime = required("openvino")

@@ -26,6 +26,13 @@ Progress = Callable[[int], None]
 Stage = Callable[[str, int, int], None]
 
 
+class Reading(Protocol):
+    """Texts that were read, as a function that scores them."""
+
+    def __call__(self, progress: Progress | None = None) -> Prediction:
+        """Score them."""
+
+
 class PairScorer(Protocol):
     """The one contract of everything that scores; what there is to choose from is opened by `load_scorer`."""
 
@@ -49,6 +56,10 @@ class PairScorer(Protocol):
     def tokenizer(self) -> PairTokenizer:
         """What cuts texts into tokens; of an ensemble, that of its first member."""
 
+    @property
+    def lookahead(self) -> int:
+        """Chunks of a file whose texts are worth reading while one is scored; see `Engine.lookahead`."""
+
     def remembering(self) -> "PairScorer":
         """Give a scorer that reads a product once and remembers it, in bounded memory."""
 
@@ -62,6 +73,9 @@ class PairScorer(Protocol):
         self, queries: Sequence[str], products: Columns, locales: Sequence[str], *, progress: Progress | None = None
     ) -> Prediction:
         """Score P pairs of texts; see `Scorer.score_pairs`."""
+
+    def reading(self, queries: Sequence[str], products: Columns, locales: Sequence[str]) -> Reading:
+        """Read the texts of P pairs now, and give what scores them when it is called: `score_pairs` in two halves."""
 
     def score_counted(
         self, queries: Sequence[str], products: Columns, locales: Sequence[str]

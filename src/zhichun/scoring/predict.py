@@ -8,11 +8,11 @@ from collections.abc import Callable
 from zhichun.nn.relevance_model import RelevanceModel
 from zhichun.scoring.batches import Rows
 from zhichun.scoring.engine import predict_with
-from zhichun.scoring.torch_engine import TOKENS_PER_BATCH, TorchEngine, to_tensors
+from zhichun.scoring.torch_engine import TorchEngine, to_tensors
 from zhichun.tasks import Floats
 from zhichun.text.pairs import Pairs
 
-__all__ = ["TOKENS_PER_BATCH", "predict", "to_tensors"]
+__all__ = ["predict", "to_tensors"]
 
 
 def predict(
@@ -20,7 +20,7 @@ def predict(
     pairs: Pairs,
     rows: Rows,
     *,
-    budget: int = TOKENS_PER_BATCH,
+    budget: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Floats:
     """Score pairs in batches of like length.
@@ -34,7 +34,7 @@ def predict(
     rows
         Which of them, ``[P]``.
     budget
-        Tokens of a padded batch at most.
+        Tokens of a padded batch at most; what suits the device if not given.
     progress
         Called with the number of pairs that each batch adds.
 
@@ -45,6 +45,7 @@ def predict(
     """
     was_training = model.training
     model.eval()
-    logits_PC = predict_with(TorchEngine(model, tokens_per_batch=budget), pairs, rows, progress=progress)
+    engine = TorchEngine.of(model) if budget is None else TorchEngine(model, tokens_per_batch=budget)
+    logits_PC = predict_with(engine, pairs, rows, progress=progress)
     model.train(was_training)
     return logits_PC

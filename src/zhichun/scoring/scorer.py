@@ -25,6 +25,7 @@ from zhichun.scoring.pair_scorer import (
     Columns,
     Product,
     Progress,
+    Reading,
     Stage,
     columns_of,
     counted,
@@ -81,8 +82,9 @@ class Scorer:
             Of a run, such as ``cpu`` or ``cuda``; a GPU where there is one, if not given.
         engine
             ``torch`` or ``torch-bf16`` for a run; ``onnx``, ``onnx-int8``, ``openvino``, ``openvino-bf16`` or
-            ``openvino-int8`` for an export that has it. ``auto`` is fp32 for a run, and for an export the fastest safe
-            one on this processor by rule (`scoring.exported.choose`); ``measure`` tries an export's all.
+            ``openvino-int8`` for an export that has it. ``auto`` is fp32 for a run on a processor, bf16 on
+            a GPU that has units for it, and for an export the fastest safe one on this processor by rule
+            (`scoring.exported.choose`); ``measure`` tries an export's all.
 
         Raises
         ------
@@ -105,7 +107,7 @@ class Scorer:
         """Take a model that is in memory, on the device where it is."""
         from zhichun.scoring.torch_engine import TorchEngine
 
-        return cls(trained.featurizer, trained.settings.max_length, trained.task, TorchEngine(trained.model.eval()))
+        return cls(trained.featurizer, trained.settings.max_length, trained.task, TorchEngine.of(trained.model.eval()))
 
     def remembering(self, most_bytes: int = MOST_BYTES) -> Self:
         """Give a scorer that reads a product once, as long as the features of all fit into so many bytes."""
@@ -132,6 +134,11 @@ class Scorer:
     def engine_name(self) -> str:
         """What computes."""
         return self.engine.name
+
+    @property
+    def lookahead(self) -> int:
+        """As the engine's."""
+        return self.engine.lookahead
 
     @property
     def tokenizer(self) -> PairTokenizer:
@@ -189,8 +196,12 @@ class Scorer:
         progress
             Called with the number of pairs that each batch adds.
         """
+        return self.reading(queries, products, locales)(progress)
+
+    def reading(self, queries: Sequence[str], products: Columns, locales: Sequence[str]) -> Reading:
+        """Read the texts of P pairs now, and give what scores them; see `PairScorer.reading`."""
         pairs = self.read(queries, products, locales)
-        return self.predict(pairs, np.arange(len(pairs)), progress=progress)
+        return lambda progress=None: self.predict(pairs, np.arange(len(pairs)), progress=progress)
 
     def score_counted(
         self, queries: Sequence[str], products: Columns, locales: Sequence[str]

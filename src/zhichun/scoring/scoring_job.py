@@ -7,9 +7,12 @@ after the last whole part. The parts become one file at the end, under its name 
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zhichun import schema
+from zhichun.ahead import ahead
 from zhichun.data.dataset import read_parquet
 from zhichun.data.keys import fold_locales, trim_ids
 from zhichun.data.read_catalogue import products_file, read_catalogue
@@ -43,6 +47,16 @@ CHUNK_ROWS = 20_000
 CHUNK_BYTES = 1 << 26
 OF_CATALOGUE = "products."
 Progress = Callable[[int], None]
+_Score = Callable[[Progress | None], Prediction | Labels]
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Pairs of one part, and what scores them; nothing where the part is there already."""
+
+    path: Path
+    pairs: pa.Table
+    score: _Score | None
 
 
 @dataclass(frozen=True)
@@ -114,20 +128,28 @@ class ScoringJob:
         return rows
 
     def _write_parts(self, parts: Path, progress: Progress | None) -> tuple[int, list[Path]]:
-        row, paths = 0, []
-        for number, chunk in enumerate(read_chunks(self.pairs, self.chunk_rows, self.chunk_bytes)):
-            path = parts / f"part-{number:06d}.parquet"
-            if not path.is_file():
-                scored = self._score(chunk, row, progress)
-                with replacing(path) as partial:
-                    pq.write_table(scored, partial)
-            elif progress:
-                progress(chunk.num_rows)
-            paths.append(path)
-            row += chunk.num_rows
+        rows, paths = 0, []
+        with closing(ahead(self._pieces(parts), self._lookahead)) as pieces:
+            for path, of_part in groupby(pieces, attrgetter("path")):
+                scored = []
+                for piece in of_part:
+                    rows += piece.pairs.num_rows
+                    if piece.score is not None:
+                        prediction = piece.score(progress)
+                        scored.append(append_columns(piece.pairs, prediction, self.prefix, self.pairs))
+                    elif progress:
+                        progress(piece.pairs.num_rows)
+                if scored:
+                    with replacing(path) as partial:
+                        pq.write_table(pa.concat_tables(scored), partial)
+                paths.append(path)
         if not paths:
             raise UserError("there is no pair to score.", file=self.pairs)
-        return row, paths
+        return rows, paths
+
+    @property
+    def _lookahead(self) -> int:
+        return 0 if self.labels_only else self.scorer.lookahead  # for labels, members are asked one after the other
 
     def total(self) -> int:
         """Rows to score where the file says so, and 0 where only reading it would tell."""
@@ -154,7 +176,19 @@ class ScoringJob:
             parts.mkdir(parents=True)
             write_json(plan, job)
 
-    def _score(self, chunk: pa.Table, before: int, progress: Progress | None) -> pa.Table:
+    def _pieces(self, parts: Path) -> Iterator[_Piece]:
+        """Read the pairs piece by piece, with their texts; those of a part that is there already are left unread."""
+        before = 0
+        for number, chunk in enumerate(read_chunks(self.pairs, self.chunk_rows, self.chunk_bytes)):
+            path = parts / f"part-{number:06d}.parquet"
+            if path.is_file():
+                yield _Piece(path, chunk, None)
+            else:
+                yield from (_Piece(path, pairs, score) for pairs, score in self._read(chunk, before))
+            before += chunk.num_rows
+
+    def _read(self, chunk: pa.Table, before: int) -> Iterator[tuple[pa.Table, _Score]]:
+        """Read a chunk's texts, no more at once than are to be held; gives pairs, and what scores them."""
         own = {name: column for name, column in (self.columns or {}).items() if not name.startswith(OF_CATALOGUE)}
         columns = find_columns(chunk.column_names, own, self.pairs, catalogue=self.catalogue is not None)
         require_writable(append_columns(chunk.slice(0, 0), self._nothing, self.prefix, self.pairs), self.out)
@@ -166,24 +200,20 @@ class ScoringJob:
                 raise UserError("the query is empty.", file=self.pairs, row=row, remedy="Fill or drop it.")
         locales = fold_locales(_column(given.pop(schema.LOCALE, None)), self.locale, chunk.num_rows)
         if self.catalogue is None:
-            return self._append_scores(chunk, queries, given, locales, progress)
+            yield chunk, self._reading(queries, given, locales.to_pylist())
+            return
         products, ids = self._products, trim_ids(_column(given[schema.PRODUCT_ID]))
         rows = products.rows(locales, ids)
         self._require_found(rows, ids, locales, before)
-        scored = []
         for piece in products.pieces(rows, self.chunk_bytes):
             start, count = piece.start, piece.stop - piece.start
-            looked_up = products.texts(rows[piece])
-            of_piece = chunk.slice(start, count), queries[piece], looked_up, locales.slice(start, count)
-            scored.append(self._append_scores(*of_piece, progress))
-        return pa.concat_tables(scored)
+            of_piece = queries[piece], products.texts(rows[piece]), locales.slice(start, count).to_pylist()
+            yield chunk.slice(start, count), self._reading(*of_piece)
 
-    def _append_scores(
-        self, chunk: pa.Table, queries: list[str], products: Columns, locales: pa.Array, progress: Progress | None
-    ) -> pa.Table:
-        score = self.scorer.label_pairs if self.labels_only else self.scorer.score_pairs
-        prediction = score(queries, products, locales.to_pylist(), progress=progress)
-        return append_columns(chunk, prediction, self.prefix, self.pairs)
+    def _reading(self, queries: list[str], products: Columns, locales: list[str]) -> _Score:
+        if not self.labels_only:
+            return self.scorer.reading(queries, products, locales)
+        return lambda progress: self.scorer.label_pairs(queries, products, locales, progress=progress)
 
     @property
     def _nothing(self) -> Prediction | Labels:

@@ -20,11 +20,11 @@ from zhichun.console import Bar
 from zhichun.errors import UserError
 from zhichun.nn.encoder import Encoder
 from zhichun.nn.layers import recompute_activations
+from zhichun.nn.precision import has_bf16
 from zhichun.scoring.predict import to_tensors
 from zhichun.train.batches import dropout_seed
 from zhichun.train.checkpoint import Progress
 from zhichun.train.optim import learning_rate, make_optimizer
-from zhichun.train.precision import has_bf16
 from zhichun.train.run_folder import RunFolder
 from zhichun.train.settings import PretrainSettings, TrainSettings
 from zhichun.train.waiting import Waiting
