@@ -1,4 +1,4 @@
-"""Learning rates that decay by layer, and activations that are computed again, on four architectures."""
+"""Learning rates that decay by layer, activations that are computed again, and compiled encoders, by architecture."""
 
 from collections.abc import Callable
 
@@ -10,6 +10,7 @@ from transformers import AlbertConfig, BertConfig, DebertaV2Config, ModernBertCo
 from zhichun.errors import UserError
 from zhichun.nn.encoder import Encoder, new_encoder
 from zhichun.nn.layers import layers_of, recompute_activations
+from zhichun.nn.model_folder import TrainedModel
 from zhichun.train.optim import make_optimizer
 from zhichun.train.settings import TrainSettings
 from zhichun.training import train
@@ -140,3 +141,26 @@ def test_activations_can_be_computed_again_for_two_views(view, tiny_recipe, tiny
         run = train(recipe, tiny_dataset, tmp_path / option)
         losses.append([record["loss"] for record in run.records() if "loss" in record])
     assert losses[0] == losses[1]
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # the tracer looks at it
+@pytest.mark.parametrize("attention", ["padded", "packed"])
+def test_a_compiled_encoder_learns_the_same(attention, tiny_recipe, tiny_dataset, tmp_path, monkeypatch):
+    """As far as tracing goes: kernels are left out, which take a minute to be made."""
+    compiled, whole = [], nn.Module.compile
+
+    def traced(module, **options):
+        compiled.append(options)
+        whole(module, backend="eager", **options)
+
+    monkeypatch.setattr(nn.Module, "compile", traced)
+    settings = [f"train.attention={attention}", "train.batch_size=300", "objective.second_view=FGM"]
+    losses, names = [], []
+    for option in ("false", "true"):
+        recipe = tiny_recipe.with_settings([*settings, f"train.compile={option}"])
+        run = train(recipe, tiny_dataset, tmp_path / option)
+        losses.append([record["loss"] for record in run.records() if "loss" in record])
+        names.append(TrainedModel.load(run.model).model.state_dict().keys())
+    assert compiled == [{"dynamic": True}] * 2  # the layers
+    assert losses[1] == pytest.approx(losses[0], abs=1e-5)
+    assert names[0] == names[1]

@@ -1,4 +1,4 @@
-"""The layers of an encoder, whatever its architecture calls them, and the memory that their activations take."""
+"""The layers of an encoder, whatever its architecture calls them, the memory that their activations take, and kernels made for them."""
 
 from collections.abc import Callable
 from functools import partial
@@ -25,7 +25,7 @@ def layers_of(encoder: Encoder) -> nn.ModuleList:
             return part
     raise UserError(
         f"an encoder of the kind {encoder.model.config.model_type!r} has no layers to tell apart.",
-        remedy="Use train.layer_decay=null and train.activation_checkpointing=null.",
+        remedy="Use train.layer_decay=null, train.activation_checkpointing=null and train.compile=false.",
     )
 
 
@@ -37,6 +37,15 @@ def recompute_activations(encoder: Encoder) -> None:
     """
     for layer in layers_of(encoder):
         layer.forward = partial(_recomputed, layer, layer.forward)
+
+
+def compile_layers(encoder: Encoder) -> None:
+    """Let `torch.compile` make kernels for an encoder's layers: made for the first one, they serve all that are like it.
+
+    Weights keep their names. What is outside of the layers is little work, and stays as it is.
+    """
+    for layer in layers_of(encoder):
+        layer.compile(dynamic=True)
 
 
 def _recomputed(layer: nn.Module, forward: Callable[..., Any], *arguments: Any, **named: Any) -> Any:

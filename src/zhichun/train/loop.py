@@ -19,7 +19,7 @@ from zhichun.ahead import ahead
 from zhichun.console import Bar
 from zhichun.errors import UserError
 from zhichun.nn.encoder import Encoder
-from zhichun.nn.layers import recompute_activations
+from zhichun.nn.layers import compile_layers, recompute_activations
 from zhichun.nn.precision import has_bf16
 from zhichun.scoring.predict import to_tensors
 from zhichun.train.batches import dropout_seed
@@ -97,9 +97,11 @@ class Loop:
         """
         accelerator, settings = self.accelerator, self.settings
         steps = settings.epochs * self.batches.steps_per_epoch
-        if settings.activation_checkpointing == "layers":
-            for encoder in (part for part in objective.modules() if isinstance(part, Encoder)):
+        for encoder in (part for part in objective.modules() if isinstance(part, Encoder)):
+            if settings.activation_checkpointing == "layers":
                 recompute_activations(encoder)
+            if settings.compile:
+                compile_layers(encoder)
         optimizer = make_optimizer(objective, settings)
         progress = self._restore(objective, optimizer)
         wrapped, optimizer = accelerator.prepare(objective, optimizer)

@@ -41,6 +41,9 @@ class LoopSettings:
     activation_checkpointing
         `layers` keeps only what goes into each of the encoder's layers and computes the rest again in the backward
         pass: less memory, a third more time; null is off.
+    compile
+        Whether `torch.compile` makes kernels for the encoder when the first step comes, which takes a minute or more:
+        worth it for long training on a GPU; on a processor it gains nothing.
     """
 
     epochs: int = 5
@@ -56,6 +59,7 @@ class LoopSettings:
     checkpoint_minutes: float = 10.0
     layer_decay: float | None = None
     activation_checkpointing: Literal["layers"] | None = None
+    compile: bool = False
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "learning_rate", "evaluations"):
