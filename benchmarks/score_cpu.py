@@ -91,7 +91,7 @@ def fine_tuned(recipe: Recipe, data: Path, run: Path) -> Path:
     return run
 
 
-def as_cross_encoder(trained: TrainedModel, recipe: Recipe, folder: Path) -> CrossEncoder:
+def as_cross_encoder(trained: TrainedModel, recipe: Recipe, folder: Path, device: str | None = None) -> CrossEncoder:
     """Put our weights into the classification model of transformers: its head is ours, a dense layer, tanh, classes.
 
     Raises
@@ -118,7 +118,7 @@ def as_cross_encoder(trained: TrainedModel, recipe: Recipe, folder: Path) -> Cro
     assert not [name for name in missing if "position_ids" not in name], missing
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(recipe.model.encoder).save_pretrained(folder)
-    return CrossEncoder(str(folder), max_length=recipe.model.max_length)
+    return CrossEncoder(str(folder), max_length=recipe.model.max_length, device=device)
 
 
 def systems(run: Path, folder: Path, theirs: CrossEncoder, engines: list[str]) -> dict[str, Score]:

@@ -2,9 +2,9 @@
 
     python benchmarks/train_cpu.py sentence-transformers/all-MiniLM-L6-v2 --data ESCI_FOLDER [--steps 14] [--rounds 3]
 
-Cross-entropy over the four classes from the same weights, on the same pairs, 32 a step, cut to 256 tokens; nothing
-stands beside the encoder. Both sides take a few steps in turn, each time in a process of their own and with another
-seed, on pairs in an order of their own. A side's time is that of its steps but the first, tokenising included: theirs
+Cross-entropy over the four classes from the same weights, the head's among them, on the same pairs, 32 a step, cut to
+256 tokens; nothing stands beside the encoder. Both sides take a few steps in turn, each time in a process of their own
+and with another seed, on pairs in an order of their own. A side's time is that of its steps but the first, tokenising included: theirs
 does it in each step, ours once before the first, which is counted by the share of the pairs that were trained on.
 Loading the model, evaluating and writing checkpoints are in neither. Learning rate, schedule, weight decay and clipping
 are the same; batches are each side's own default. Theirs computes in fp32, its default; ours does too and, on a
@@ -33,22 +33,24 @@ import torch
 from accelerate import Accelerator
 from datasets.utils.logging import disable_progress_bar
 from machine import machine, versions
-from sentence_transformers.cross_encoder import CrossEncoder, CrossEncoderTrainer, CrossEncoderTrainingArguments
+from score_cpu import as_cross_encoder
+from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
 from sentence_transformers.cross_encoder.losses import CrossEntropyLoss
 from transformers import TrainerCallback, set_seed
 
-from zhichun import schema
 from zhichun.console import Bar
 from zhichun.data.dataset import Dataset
 from zhichun.data.feature_store import open_pairs
 from zhichun.data.prepare import prepare
 from zhichun.errors import UserError
 from zhichun.files import write_json
+from zhichun.nn.model_folder import TrainedModel
 from zhichun.nn.precision import has_bf16
 from zhichun.objectives import FineTuning
 from zhichun.recipe import Recipe
 from zhichun.recipes.kdd2022 import baseline
 from zhichun.tasks import TASKS
+from zhichun.text.features import Featurizer
 from zhichun.train.loop import Loop
 from zhichun.train.run_folder import RunFolder
 from zhichun.training import build_model, judged_batches, make_featurizer, split
@@ -69,6 +71,7 @@ class Job:
     recipe: Recipe
     data: Path
     steps: int
+    device: str = "cpu"
 
     def rows(self, dataset: Dataset) -> np.ndarray:
         """Draw the pairs to train on, the same for both sides."""
@@ -79,6 +82,12 @@ class Job:
     def batch(self) -> int:
         """Pairs of a step."""
         return self.recipe.train.batch_size
+
+    def model(self, featurizer: Featurizer) -> TrainedModel:
+        """Make the network with the weights that both sides start from: the encoder's, and a head of the seed's."""
+        torch.manual_seed(self.recipe.train.seed)
+        task = TASKS[self.recipe.task]
+        return TrainedModel(build_model(self.recipe.model, featurizer, task), featurizer, self.recipe.model, task)
 
 
 @dataclass
@@ -120,9 +129,8 @@ def train_ours(job: Job) -> dict[str, Any]:
         began = time.perf_counter()
         pairs = open_pairs(unread, featurizer, recipe.model.max_length)
         reading = (time.perf_counter() - began) * len(rows) / len(pairs)
-    torch.manual_seed(recipe.train.seed)
-    model = build_model(recipe.model, featurizer, TASKS[recipe.task])
-    accelerator = Accelerator(cpu=True)
+    model = job.model(featurizer).model
+    accelerator = Accelerator(cpu=job.device == "cpu")
     model.encoder.use_attention(recipe.train.attention)
     batches = judged_batches(recipe, dataset, pairs, rows, pack=model.encoder.packs)
     steps = Steps()
@@ -165,12 +173,11 @@ def train_theirs(job: Job) -> dict[str, Any]:
     settings, dataset = job.recipe.train, Dataset.open(job.data)
     texts = cross_encoder.text_pairs(dataset, job.rows(dataset), job.recipe)
     disable_progress_bar()
-    set_seed(settings.seed)
-    model = CrossEncoder(
-        job.recipe.model.encoder, num_labels=len(schema.LABELS), max_length=job.recipe.model.max_length, device="cpu"
-    )
     steps = Steps()
     with tempfile.TemporaryDirectory() as folder:
+        start = job.model(make_featurizer(job.recipe.model, dataset))
+        model = as_cross_encoder(start, job.recipe, Path(folder) / "start", device=job.device)
+        set_seed(settings.seed)
         arguments = CrossEncoderTrainingArguments(
             output_dir=folder,
             num_train_epochs=settings.epochs,
@@ -180,7 +187,8 @@ def train_theirs(job: Job) -> dict[str, Any]:
             warmup_steps=settings.warmup,
             weight_decay=settings.weight_decay,
             max_grad_norm=settings.clip or 0.0,
-            use_cpu=True,
+            use_cpu=job.device == "cpu",
+            bf16=settings.precision == "bf16",
             seed=settings.seed,
             save_strategy="no",
             logging_steps=1,
