@@ -4,11 +4,11 @@
 
 Cross-entropy over the four classes from the same weights, the head's among them, on the same pairs, 32 a step, cut to
 256 tokens; nothing stands beside the encoder. Both sides take a few steps in turn, each time in a process of their own
-and with another seed, on pairs in an order of their own. A side's time is that of its steps but the first, tokenising included: theirs
-does it in each step, ours once before the first, which is counted by the share of the pairs that were trained on.
-Loading the model, evaluating and writing checkpoints are in neither. Learning rate, schedule, weight decay and clipping
-are the same; batches are each side's own default. Theirs computes in fp32, its default; ours does too and, on a
-processor that has units for it, once more in bf16, which is then ours by default. Writes
+and with another seed, on pairs in an order of their own. A side's time is that of its steps but the first, tokenising
+included: theirs does it in each step, ours once before the first, which is counted by the share of the pairs that were
+trained on. Loading the model, evaluating and writing checkpoints are in neither. Learning rate, schedule,
+weight decay and clipping are the same; batches are each side's own default. Theirs computes in fp32, its default; ours
+does too and, on a processor that has units for it, once more in bf16, which is then ours by default. Writes
 ``benchmarks/results/train_cpu.json``; needs `pip install 'zhichun[train,bench]'`.
 """
 

@@ -1,4 +1,4 @@
-"""The layers of an encoder, whatever its architecture calls them, the memory that their activations take, and kernels made for them."""
+"""The layers of an encoder, whatever its architecture calls them: their memory, and kernels made for them."""
 
 from collections.abc import Callable
 from functools import partial
@@ -40,7 +40,7 @@ def recompute_activations(encoder: Encoder) -> None:
 
 
 def compile_layers(encoder: Encoder) -> None:
-    """Let `torch.compile` make kernels for an encoder's layers: made for the first one, they serve all that are like it.
+    """Let `torch.compile` make kernels for an encoder's layers; those of one serve all that are like it.
 
     Weights keep their names. What is outside of the layers is little work, and stays as it is.
     """

@@ -1,0 +1,277 @@
+"""A large encoder on a GPU: our fine-tuning and scoring against sentence-transformers', and against the GPU itself.
+
+    python benchmarks/gpu.py --data ESCI_FOLDER [--shape xlm-roberta-large]
+    python benchmarks/gpu.py --data ESCI_FOLDER --smoke        # the same way on a processor, with a tiny encoder
+
+The encoder has XLM-R-large's shape and random weights; the texts are those of the data, cut to 256 tokens.
+
+*Training*: plain cross-entropy from the same weights on the same pairs, 32 a step, by `zhichun train`'s loop and by
+`CrossEncoderTrainer` at its defaults (fp32), and by the latter in bf16 too, which it has on request; then ours with
+steps of 256 pairs, and compiled, and with the paper's whole recipe. *Scoring*: the same pairs from texts, by `Scorer`
+in fp32 and as it comes (bf16), by `CrossEncoder.predict` at its defaults, and by the latter in bf16.
+
+The share of the GPU that is used (model FLOPs utilisation) is the operations that the answers need, over pairs' own
+tokens, per second, against those of one large product of bf16 matrices that is timed in the same run. Without a GPU
+nothing is measured and nothing written. Writes ``benchmarks/results/gpu.json``; needs `pip install
+'zhichun[train,onnx,bench]'`.
+"""
+
+import argparse
+import datetime
+import os
+import statistics
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gpu_shapes import SHAPES, Shape, random_encoder
+from machine import machine, versions
+from score_cpu import Texts, as_cross_encoder, timed
+from sentence_transformers.cross_encoder import CrossEncoder
+from train_cpu import OFF, OURS, THEIRS, Job, train_ours, train_theirs
+
+from zhichun.data.dataset import Dataset
+from zhichun.data.feature_store import open_pairs
+from zhichun.data.prepare import prepare
+from zhichun.errors import UserError
+from zhichun.files import write_json
+from zhichun.recipe import Recipe
+from zhichun.recipes.ablations import whole_recipe
+from zhichun.recipes.kdd2022 import baseline
+from zhichun.scoring.engine import RUN_ENGINES
+from zhichun.scoring.scorer import Scorer
+from zhichun.tasks import Floats
+from zhichun.training import make_featurizer
+
+HERE = Path(__file__).parent
+GOALS = {"training_utilisation": 0.5, "scoring_utilisation": 0.6, "times_faster": 3.0, "whole_recipe_in_steps": 2.5}
+CHOSEN = ["model.max_length=256", "train.epochs=1", "train.learning_rate=1e-5", "train.warmup=0"]
+LARGE_STEP = ["train.batch_size=256", "train.micro_batch_tokens=16384"]
+
+
+@dataclass(frozen=True)
+class Side:
+    """One way to train.
+
+    Parameters
+    ----------
+    work
+        Takes the steps.
+    settings
+        Changes of the recipe.
+    precision
+        Of the matrices' products.
+    """
+
+    work: Any
+    settings: tuple[str, ...]
+    precision: str
+
+
+def sides(fast: str) -> dict[str, Side]:
+    """Name what trains; ``fast`` is bf16, or on a processor without units for it fp32."""
+    whole = tuple(setting for setting in whole_recipe().rows[-1].settings if setting.startswith("objective."))
+    return {
+        THEIRS: Side(train_theirs, (), "fp32"),
+        f"{THEIRS}, bf16": Side(train_theirs, (), fast),
+        OURS: Side(train_ours, (), fast),
+        f"{OURS}, compiled": Side(train_ours, ("train.compile=true",), fast),
+        f"{OURS}, 256 pairs a step": Side(train_ours, tuple(LARGE_STEP), fast),
+        f"{OURS}, 256 pairs a step, compiled": Side(train_ours, (*LARGE_STEP, "train.compile=true"), fast),
+        f"{OURS}, whole recipe": Side(train_ours, whole, fast),
+    }
+
+
+def peak(device: torch.device, size: int, seconds: float = 2.0) -> float:
+    """Time one product of square bf16 matrices over and over; gives operations per second."""
+    one, other = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
+    best, began = float("inf"), time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        started = time.perf_counter()
+        for _ in range(10):
+            one @ other
+        _wait(device)
+        best = min(best, (time.perf_counter() - started) / 10)
+    return 2 * size**3 / best
+
+
+def measure_training(job: Job, shape: Shape, fast: str, rounds: int, at_best: float) -> dict[str, Any]:
+    """Let all sides take their steps in turn, each time in a process of its own."""
+    taken: dict[str, list[dict[str, Any]]] = {}
+    jobs = {}
+    for seed in range(rounds):
+        for name, side in sides(fast).items():
+            changes = [*side.settings, f"train.precision={side.precision}", f"train.seed={seed}"]
+            jobs[name] = replace(job, recipe=job.recipe.with_settings(changes))
+            with ProcessPoolExecutor(1, get_context("spawn")) as process:
+                outcome = process.submit(side.work, jobs[name]).result()
+            taken.setdefault(name, []).append(outcome)
+            print(f"{name}, seed {seed}: {jobs[name].batch / outcome['seconds_of_step']:.1f} pairs/s", flush=True)
+    return {name: _of_training(runs, taken[THEIRS], jobs[name], job, shape, at_best) for name, runs in taken.items()}
+
+
+def _of_training(
+    runs: list[dict[str, Any]], theirs: list[dict[str, Any]], job: Job, their_job: Job, shape: Shape, at_best: float
+) -> dict[str, Any]:
+    """Give pairs per second, how many times theirs, and the share of the GPU that was used."""
+    seconds = statistics.median(run["seconds_of_step"] for run in runs)
+    dataset = Dataset.open(job.data)
+    pairs = open_pairs(dataset, make_featurizer(job.recipe.model, dataset), job.recipe.model.max_length)
+    rows = job.rows(dataset)
+    flops_of_step = shape.step_flops(pairs.lengths[rows]) * job.batch / len(rows)
+    of_theirs = statistics.median(run["seconds_of_step"] for run in theirs)
+    return {
+        "precision": runs[0]["precision"],
+        "pairs_per_second": job.batch / seconds,
+        "times_faster": (job.batch / seconds) / (their_job.batch / of_theirs),
+        "utilisation": flops_of_step / seconds / at_best,
+        "seconds_of_step": [run["seconds_of_step"] for run in runs],
+        "losses": [[round(loss, 4) for loss in run["losses"]] for run in runs],
+    }
+
+
+def measure_scoring(job: Job, shape: Shape, count: int, repeats: int, at_best: float, work: Path) -> dict[str, Any]:
+    """Let all sides score the same pairs from texts in turn."""
+    dataset = Dataset.open(job.data)
+    featurizer = make_featurizer(job.recipe.model, dataset)
+    rows = np.random.default_rng(0).permutation(len(dataset.labels))[: count or None]
+    pairs = open_pairs(dataset, featurizer, job.recipe.model.max_length)
+    trained = job.model(featurizer)
+    folder = work / "model"
+    if not folder.is_dir():
+        partial = work / "model.partial"
+        partial.mkdir(parents=True, exist_ok=True)
+        trained.save(partial)
+        partial.rename(folder)
+    theirs = as_cross_encoder(trained, job.recipe, work / "cross_encoder", device=job.device)
+
+    def by_theirs(model: CrossEncoder) -> Any:
+        def score(texts: Texts) -> Floats:
+            logits_PC: Floats = model.predict(texts.theirs, show_progress_bar=False)
+            return logits_PC
+
+        return score
+
+    def by_ours(engine: str) -> Any:
+        scorer = Scorer.load(folder, device=job.device, engine=engine)
+
+        def score(texts: Texts) -> Floats:
+            read = scorer.read(*texts.ours)
+            return scorer.logits(read, np.arange(len(read)))
+
+        return score
+
+    in_bf16 = CrossEncoder(
+        str(work / "cross_encoder"),
+        max_length=job.recipe.model.max_length,
+        device=job.device,
+        model_kwargs={"dtype": torch.bfloat16},
+    )
+    scores = {THEIRS: by_theirs(theirs), f"{THEIRS}, bf16": by_theirs(in_bf16)}
+    scores |= {f"{OURS}, {engine}": by_ours(engine) for engine in RUN_ENGINES}
+    found = timed(scores, Texts.of(dataset, rows, job.recipe), repeats)
+    flops = shape.forward_flops(pairs.lengths[rows]) / len(rows)
+    reference = found[THEIRS]["logits"]
+    for of in found.values():
+        of["utilisation"] = of["pairs_per_second"] * flops / at_best
+        of["logits_differ"] = float(np.abs(of.pop("logits") - reference).max())
+    return found
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=os.environ.get("ESCI_DATA"), help="default: $ESCI_DATA")
+    parser.add_argument("--work", type=Path, default=HERE / "work", help="where the dataset and the models are kept")
+    parser.add_argument("--shape", choices=[name for name in SHAPES if name != "smoke"], default="xlm-roberta-large")
+    parser.add_argument("--smoke", action="store_true", help="a few steps of a tiny encoder, on any machine")
+    parser.add_argument(
+        "--steps", type=int, default=12, help="steps of each training, 2 or more; the first is left out"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="trainings of each side")
+    parser.add_argument("--pairs", type=int, default=0, help="score a sample of so many pairs; all if not given")
+    parser.add_argument(
+        "--attention-dropout",
+        type=float,
+        default=0.1,
+        help="of the encoder, in training; 0.1 as XLM-R has it, with 0 the kernel for packed batches can be used",
+    )
+    parser.add_argument("--repeats", type=int, default=3, help="how often they are scored")
+    parser.add_argument("--out", type=Path, help="default: results/gpu.json, and nowhere with --smoke")
+    arguments = parser.parse_args()
+    if arguments.data is None:
+        parser.error("name the folder of the Shopping Queries Dataset with --data, or in ESCI_DATA")
+    if arguments.smoke:
+        arguments.shape, arguments.steps, arguments.rounds = "smoke", 3, 1
+        arguments.pairs, arguments.repeats = 64, 1
+    elif arguments.out is None:
+        arguments.out = HERE / "results" / "gpu.json"
+    return arguments
+
+
+def recipe_of(encoder: Path, *, smoke: bool) -> Recipe:
+    """Plain fine-tuning of the encoder alone."""
+    small = ["train.batch_size=8", "model.max_length=32"] if smoke else []
+    return baseline().with_settings([f"model.encoder={encoder}", *CHOSEN, *OFF, *small])
+
+
+def main() -> None:
+    """Measure, and write the result."""
+    given = parse_arguments()
+    if not torch.cuda.is_available() and not given.smoke:
+        print("There is no GPU here: nothing is measured. --smoke tries the whole way on a processor.")
+        return
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    fast = "bf16" if device.type == "cuda" else "fp32"
+    data, work, shape = (
+        given.work / "esci",
+        given.work / "gpu" / f"{given.shape}-{given.attention_dropout}",
+        SHAPES[given.shape],
+    )
+    if not data.is_dir():
+        prepare(given.data, data)
+    work.mkdir(parents=True, exist_ok=True)
+    encoder = random_encoder(shape, work / "encoder", data, given.attention_dropout)
+    job = Job(recipe_of(encoder, smoke=given.smoke), data, given.steps, device.type)
+    at_best = peak(device, 8192 if device.type == "cuda" else 512)
+    print(f"a product of bf16 matrices: {at_best / 1e12:.1f} TFLOP/s", flush=True)
+    training = measure_training(job, shape, fast, given.rounds, at_best)
+    scoring = measure_scoring(job, shape, given.pairs, given.repeats, at_best, work)
+    result = {
+        "what": "fine-tuning and scoring on a GPU, against sentence-transformers and the GPU's own speed",
+        "command": f"python benchmarks/gpu.py --data ESCI_FOLDER --shape {given.shape} --steps {given.steps} "
+        f"--rounds {given.rounds} --pairs {given.pairs} --repeats {given.repeats} "
+        f"--attention-dropout {given.attention_dropout}",
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": machine(),
+        "versions": versions("zhichun", "torch", "transformers", "accelerate", THEIRS),
+        "shape": vars(shape),
+        "goals": GOALS,
+        "tflops_of_a_matrix_product": at_best / 1e12,
+        "training": training,
+        "whole_recipe_in_steps": training[OURS]["pairs_per_second"]
+        / training[f"{OURS}, whole recipe"]["pairs_per_second"],
+        "scoring": scoring,
+    }
+    if given.out:
+        write_json(given.out, result)
+    for what, systems in (("training", training), ("scoring", scoring)):
+        for name, of in systems.items():
+            print(f"{what:9s} {name:45s} {of['times_faster']:6.2f} times, {of['utilisation']:6.1%} of the GPU")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")
