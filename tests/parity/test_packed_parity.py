@@ -276,8 +276,8 @@ def test_on_a_gpu_every_way_attends_alike(window):
     lie = Packed(bounds, 9, 25)
     given_HNE = [torch.randn(2, 25, 32, device="cuda", dtype=torch.bfloat16) for _ in range(3)]
     for asking in (lie,) if window else (lie, lie.firsts):
-        query_HNE = given_HNE[0][:, : asking.total]
+        query_HNE, how = given_HNE[0][:, : asking.total], packed_attention._How(asking, lie, window=window)
         ways = (packed_attention._by_length, packed_attention._in_padded_copies, packed_attention._in_one_call)
-        one, two, three = (way(query_HNE, *given_HNE[1:], asking, lie, 0.0, None, window) for way in ways)
+        one, two, three = (way(query_HNE, *given_HNE[1:], how) for way in ways)
         assert torch.allclose(one, two, atol=0.02)
         assert torch.allclose(one, three, atol=0.02)

@@ -12,6 +12,7 @@ Legend: ``B`` pairs, ``H`` heads, ``N`` tokens of all pairs, ``E`` size of a hea
 """
 
 import importlib
+from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
 from typing import Any, Final
@@ -28,6 +29,29 @@ from zhichun.nn.packing import Packed
 NAME: Final = "zhichun_packed"
 ARCHITECTURES: Final = ("bert", "roberta", "xlm-roberta", "camembert", "modernbert")
 HALF: Final = (torch.bfloat16, torch.float16)
+
+
+@dataclass(frozen=True)
+class _How:
+    """How to attend.
+
+    Parameters
+    ----------
+    asking, asked
+        How queries lie, and how keys and values do.
+    dropout
+        Of the attention's weights.
+    scaling
+        What the products of queries and keys are multiplied with; ``None`` is the usual.
+    window
+        A token sees others that are fewer places away than this; ``None`` sees all.
+    """
+
+    asking: Packed
+    asked: Packed
+    dropout: float = 0.0
+    scaling: float | None = None
+    window: int | None = None
 
 
 def packed_attention(
@@ -75,64 +99,47 @@ def packed_attention(
         attend = _in_one_call
     else:
         attend = _in_padded_copies
-    context_NHE = attend(query_HNE, key_HNE, value_HNE, asking or packed, packed, dropout, scaling, sliding_window)
+    how = _How(asking or packed, packed, dropout, scaling, sliding_window)
+    context_NHE = attend(query_HNE, key_HNE, value_HNE, how)
     return context_NHE[None], None
 
 
-def _in_one_call(
-    query_HNE: Tensor,
-    key_HNE: Tensor,
-    value_HNE: Tensor,
-    asking: Packed,
-    asked: Packed,
-    dropout: float,
-    scaling: float | None,
-    window: int | None,
-) -> Tensor:
+def _in_one_call(query_HNE: Tensor, key_HNE: Tensor, value_HNE: Tensor, how: _How) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
-    assert not dropout
+    assert not how.dropout
     # The kernel counts the farthest place that is seen.
-    reach = (-1, -1) if window is None else (window - 1, window - 1)
+    reach = (-1, -1) if how.window is None else (how.window - 1, how.window - 1)
     query_NHE, key_NHE, value_NHE = (tensor.transpose(0, 1) for tensor in (query_HNE, key_HNE, value_HNE))
     context_NHE = varlen_attn(
         query_NHE,
         key_NHE,
         value_NHE,
-        asking.bounds,
-        asked.bounds,
-        asking.longest,
-        asked.longest,
-        scale=scaling,
+        how.asking.bounds,
+        how.asked.bounds,
+        how.asking.longest,
+        how.asked.longest,
+        scale=how.scaling,
         window_size=reach,
     )
     assert isinstance(context_NHE, Tensor)  # the sums of the weights were not asked for
     return context_NHE
 
 
-def _in_padded_copies(
-    query_HNE: Tensor,
-    key_HNE: Tensor,
-    value_HNE: Tensor,
-    asking: Packed,
-    asked: Packed,
-    dropout: float,
-    scaling: float | None,
-    window: int | None,
-) -> Tensor:
-    there_BL = torch.arange(asked.longest, device=query_HNE.device) < asked.bounds.diff()[:, None]
-    seen_B1LL = there_BL[:, None, None, :].expand(-1, 1, asking.longest, -1)
-    if window is not None and window < asked.longest:
-        seen_B1LL = seen_B1LL & _within(window, asked.longest, query_HNE.device)
+def _in_padded_copies(query_HNE: Tensor, key_HNE: Tensor, value_HNE: Tensor, how: _How) -> Tensor:
+    there_BL = torch.arange(how.asked.longest, device=query_HNE.device) < how.asked.bounds.diff()[:, None]
+    seen_B1LL = there_BL[:, None, None, :].expand(-1, 1, how.asking.longest, -1)
+    if how.window is not None and how.window < how.asked.longest:
+        seen_B1LL = seen_B1LL & _within(how.window, how.asked.longest, query_HNE.device)
     context_BHLE = scaled_dot_product_attention(
-        _padded(query_HNE, asking),
-        _padded(key_HNE, asked),
-        _padded(value_HNE, asked),
+        _padded(query_HNE, how.asking),
+        _padded(key_HNE, how.asked),
+        _padded(value_HNE, how.asked),
         seen_B1LL,
-        dropout_p=dropout,
-        scale=scaling,
+        dropout_p=how.dropout,
+        scale=how.scaling,
     )
-    return context_BHLE.transpose(1, 2).flatten(0, 1)[_slots(asking)]
+    return context_BHLE.transpose(1, 2).flatten(0, 1)[_slots(how.asking)]
 
 
 def _padded(vectors_HNE: Tensor, packed: Packed) -> Tensor:
@@ -145,18 +152,10 @@ def _slots(packed: Packed) -> Tensor:
     return packed.pair_N * packed.longest + packed.place_N
 
 
-def _by_length(
-    query_HNE: Tensor,
-    key_HNE: Tensor,
-    value_HNE: Tensor,
-    asking: Packed,
-    asked: Packed,
-    dropout: float,
-    scaling: float | None,
-    window: int | None,
-) -> Tensor:
+def _by_length(query_HNE: Tensor, key_HNE: Tensor, value_HNE: Tensor, how: _How) -> Tensor:
     groups = [
-        (*lengths, len(list(group))) for lengths, group in groupby(zip(asking.lengths, asked.lengths, strict=True))
+        (*lengths, len(list(group)))
+        for lengths, group in groupby(zip(how.asking.lengths, how.asked.lengths, strict=True))
     ]
     queries = torch.split(query_HNE, [asking_length * pairs for asking_length, _, pairs in groups], dim=1)
     keys, values = (
@@ -165,12 +164,12 @@ def _by_length(
     )
     contexts = []
     for (_, length, pairs), *parts in zip(groups, queries, keys, values, strict=True):
-        mask = _within(window, length, query_HNE.device) if window is not None and window < length else None
+        mask = _within(how.window, length, query_HNE.device) if how.window is not None and how.window < length else None
         query_HRTE, key_HRTE, value_HRTE = (
             part_HNE.reshape(len(part_HNE), pairs, -1, part_HNE.shape[-1]) for part_HNE in parts
         )
         context_HRTE = scaled_dot_product_attention(
-            query_HRTE, key_HRTE, value_HRTE, mask, dropout_p=dropout, scale=scaling
+            query_HRTE, key_HRTE, value_HRTE, mask, dropout_p=how.dropout, scale=how.scaling
         )
         contexts.append(context_HRTE.flatten(1, 2))
     return torch.cat(contexts, dim=1).transpose(0, 1)
