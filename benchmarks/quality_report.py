@@ -18,13 +18,20 @@ from zhichun import schema
 from zhichun.files import read_json, write_json, write_text
 from zhichun.metrics import F1, Judged, LogLoss, MacroF1, Metric, MicroF1, label_codes, nDCG, paired_bootstrap
 from zhichun.recipe import Recipe
+from zhichun.recipes.ablations import whole_recipe
 
-OURS, THEIRS, TEXT_ONLY = "zhichun", "sentence-transformers", "zhichun-text-only"
+OURS, THEIRS = "zhichun", "sentence-transformers"
+TEXT_ONLY, WHOLE = "zhichun-text-only", "zhichun-whole-recipe"
 SYSTEMS = {
     OURS: "encoder, trigrams, embeddings of country, brand and color",
     THEIRS: "`CrossEncoder`, its own trainer",
     TEXT_ONLY: "encoder alone",
+    WHOLE: "as zhichun, with all that the paper adds to cross-entropy",
 }
+# What the whole recipe has that plain cross-entropy has not, as settings.
+PLAIN_ROW, WHOLE_ROW = whole_recipe().rows
+ADDED = [setting for setting in WHOLE_ROW.settings if setting not in PLAIN_ROW.settings]
+COMPARED = ("micro_f1", "ndcg")
 METRICS: tuple[Metric, ...] = (MicroF1(), MacroF1(), nDCG(), LogLoss(), *(F1(label) for label in schema.LABELS))
 COLUMNS = ("micro_f1", "macro_f1", "ndcg", *(f"f1.{label}" for label in schema.LABELS), "seconds")
 LIBRARIES = ("zhichun", "torch", "transformers", "tokenizers", "accelerate", "sentence-transformers", "numpy")
@@ -33,7 +40,7 @@ LIBRARIES = ("zhichun", "torch", "transformers", "tokenizers", "accelerate", "se
 def compare(
     outcomes: Mapping[str, Sequence[Path]], seeds: Sequence[int], recipe: Recipe, manifest: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Measure every outcome and the differences between our systems and theirs.
+    """Measure every outcome and the differences: our systems' from theirs, the whole recipe's from plain training.
 
     Parameters
     ----------
@@ -45,34 +52,20 @@ def compare(
         What both were trained with and on.
     """
     judged = {system: [_judged(folder) for folder in folders] for system, folders in outcomes.items()}
-    systems: dict[str, Any] = {}
-    for system, folders in outcomes.items():
-        figures = [{metric.name: float(metric(run)) for metric in METRICS} for run in judged[system]]
-        rows = [
-            {"seed": seed, **row, **read_json(folder / "outcome.json")}
-            for seed, row, folder in zip(seeds, figures, folders, strict=True)
-        ]
-        names = [name for name in rows[0] if name != "seed"]
-        systems[system] = {
-            "what": SYSTEMS[system],
-            "mean": {name: float(np.mean([row[name] for row in rows])) for name in names},
-            "seeds": rows,
-        }
     always = judged[THEIRS][0].always("E")
-    return {
+    result = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": machine(),
         "versions": versions(*LIBRARIES),
         "sources": manifest["sources"],
         "recipe": _shared(recipe),
-        "systems": systems,
+        "systems": {system: _figures(system, judged[system], seeds, folders) for system, folders in outcomes.items()},
         "always_exact": {metric.name: float(metric(always)) for metric in (MicroF1(), MacroF1())},
-        "differences": {
-            system: {name: _difference(judged[system], judged[THEIRS], name) for name in ("micro_f1", "ndcg")}
-            for system in systems
-            if system != THEIRS
-        },
+        "differences": {system: _differences(judged[system], judged[THEIRS]) for system in judged if system != THEIRS},
     }
+    if WHOLE in judged:
+        result["whole_recipe"] = {"settings": ADDED, "minus_zhichun": _differences(judged[WHOLE], judged[OURS])}
+    return result
 
 
 def write_report(result: dict[str, Any], folder: Path) -> None:
@@ -80,6 +73,17 @@ def write_report(result: dict[str, Any], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "quality_esci.json", {"benchmark": "quality_esci", **result})
     write_text(folder / "quality_esci.md", _page(result))
+
+
+def _figures(system: str, runs: Sequence[Judged], seeds: Sequence[int], folders: Sequence[Path]) -> dict[str, Any]:
+    """Give the metrics and the seconds of each seed, and their means."""
+    rows = [
+        {"seed": seed, **{metric.name: float(metric(run)) for metric in METRICS}, **read_json(folder / "outcome.json")}
+        for seed, run, folder in zip(seeds, runs, folders, strict=True)
+    ]
+    names = [name for name in rows[0] if name != "seed"]
+    mean = {name: float(np.mean([row[name] for row in rows])) for name in names}
+    return {"what": SYSTEMS[system], "mean": mean, "seeds": rows}
 
 
 def _judged(folder: Path) -> Judged:
@@ -92,6 +96,10 @@ def _judged(folder: Path) -> Judged:
         predictions=probabilities.argmax(axis=1),
         probabilities=probabilities,
     )
+
+
+def _differences(first: Sequence[Judged], second: Sequence[Judged]) -> dict[str, Any]:
+    return {metric: _difference(first, second, metric) for metric in COMPARED}
 
 
 def _difference(first: Sequence[Judged], second: Sequence[Judged], metric: str) -> dict[str, Any]:
@@ -124,6 +132,7 @@ def _shared(recipe: Recipe) -> dict[str, Any]:
 def _page(result: dict[str, Any]) -> str:
     """Write the result for people."""
     systems, pairs, always = result["systems"], result["pairs"], result["always_exact"]
+    whole = result.get("whole_recipe")
     seeds = ", ".join(str(row["seed"]) for row in systems[OURS]["seeds"])
     blank = " |" * (len(COLUMNS) - 2)
     lines = [
@@ -137,7 +146,8 @@ def _page(result: dict[str, Any]) -> str:
         *(f"| {system}: {of['what']} | {_cells(of['mean'])} |" for system, of in systems.items()),
         f"| always Exact | {always['micro_f1']:.3f} | {always['macro_f1']:.3f} |{blank}",
         "",
-        *(line for system, found in result["differences"].items() for line in _found(system, found)),
+        *(line for system, found in result["differences"].items() for line in _found(system, THEIRS, found)),
+        *(_found(WHOLE, OURS, whole["minus_zhichun"]) if whole else []),
         "Each seed:",
         "",
         *_head("system", "seed"),
@@ -148,8 +158,8 @@ def _page(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _found(system: str, differences: Mapping[str, Any]) -> list[str]:
-    lines = [f"{system} minus {THEIRS}, paired bootstrap over {differences['micro_f1']['queries']} queries:", ""]
+def _found(system: str, other: str, differences: Mapping[str, Any]) -> list[str]:
+    lines = [f"{system} minus {other}, paired bootstrap over {differences['micro_f1']['queries']} queries:", ""]
     for metric, found in differences.items():
         interval = f"95 % from {found['low']:+.4f} to {found['high']:+.4f}"
         lines.append(f"* {metric}: {found['mean']:+.4f}, {interval}, p = {found['p']:.3f}")
@@ -159,9 +169,11 @@ def _found(system: str, differences: Mapping[str, Any]) -> list[str]:
 def _circumstances(result: dict[str, Any]) -> list[str]:
     where = result["machine"]
     hardware = f"{where['processor']}, {where['cores']} cores, {where['threads']} threads, GPU {where['gpu'] or 'none'}"
+    whole = result.get("whole_recipe")
     return [
         f"Both: {_listed(result['recipe'])}.",
         "",
+        *([f"{WHOLE} differs from this in {', '.join(whole['settings'])}.", ""] if whole else []),
         f"{result['date']}; {hardware}; {_listed(result['versions'])}.",
         "",
         f"```bash\n{result['command']}\n```",

@@ -79,6 +79,8 @@ def _quality_esci(name: str, result: Mapping[str, Any]) -> str:
     ]
     for system, found in result["differences"].items():
         lines.append(f"{system} minus sentence-transformers: {_differences(found)}.")
+    if "whole_recipe" in result:
+        lines.append(f"zhichun-whole-recipe minus zhichun: {_differences(result['whole_recipe']['minus_zhichun'])}.")
     return "\n".join([*lines, _source(name, result)])
 
 

@@ -80,6 +80,12 @@ def test_quality_has_a_row_for_each_system_and_baseline_and_names_its_source(tmp
     )
 
 
+def test_the_whole_recipe_stands_beside_plain_training_too(tmp_path):
+    whole = {"whole_recipe": {"settings": ["objective.ema=EMA"], "minus_zhichun": {"ndcg": DIFFERENCE}}}
+    text = render_results.render(write(tmp_path, quality_esci={**QUALITY, **whole}))
+    assert "\nzhichun-whole-recipe minus zhichun: nDCG +0.0123 (95 %: -0.0040 to +0.0300, p = 0.250).\n" in text
+
+
 def test_tiny_start_has_means_over_its_seeds(tmp_path):
     text = render_results.render(write(tmp_path, tiny_start=TINY))
     assert "| matching start | 0.750 | 0.910 |\n| random start | 0.600 | 0.850 |\n" in text
