@@ -1,7 +1,6 @@
 """What the server refuses, and in whose words: keys, hosts, limits, broken bodies, a full queue, a time that is up."""
 
 import base64
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -298,13 +297,3 @@ def test_what_is_asked_again_is_not_computed_again(scorer):
     assert first["results"] == second["results"]
     hits = next(line for line in metrics.splitlines() if line.startswith("zhichun_") and "cache" in line)
     assert float(hits.split()[-1]) == 2, hits
-
-
-# The document that describes it
-
-
-def test_the_description_names_every_endpoint(client):
-    paths = client.get("/openapi.json").json()["paths"]
-    asked = {"/rerank", "/v1/rerank", "/v2/rerank", "/score", "/v1/score", "/predict", "/v1/models", "/info"}
-    assert asked | {"/health", "/health/live", "/health/ready", "/metrics"} == set(paths)
-    assert json.dumps(paths)

@@ -23,11 +23,15 @@ def status_router(service: Service) -> APIRouter:
         response.status_code = 200 if (is_ready if ready else live) else 503
         return response
 
+    # Load balancers ask with HEAD; it has no answer of its own to describe.
+    @router.head("/health", include_in_schema=False)
+    @router.head("/health/ready", include_in_schema=False)
     @router.get("/health", summary="Whether requests are answered now", responses={200: {"model": Health}, **unwell})
     @router.get("/health/ready", summary="The same", responses={200: {"model": Health}, **unwell})
     async def ready() -> Response:
         return health(ready=True)
 
+    @router.head("/health/live", include_in_schema=False)
     @router.get("/health/live", summary="Whether the process works", responses={200: {"model": Health}, **unwell})
     async def live() -> Response:
         return health(ready=False)
