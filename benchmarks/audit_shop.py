@@ -7,7 +7,6 @@ is only looked up afterwards. Folds that are trained already are not trained aga
 """
 
 import argparse
-import datetime
 import sys
 import time
 from pathlib import Path
@@ -19,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
-from machine import machine, versions
+from machine import circumstances
 
 from zhichun import schema
 from zhichun.audit import audit
@@ -92,9 +91,7 @@ def main() -> None:
     result = {
         "what": "wrong labels of the sample shop found by confident learning",
         "command": " ".join(["python benchmarks/audit_shop.py", *(f"--set {setting}" for setting in given.settings)]),
-        "date": datetime.date.today().isoformat(),
-        "machine": machine(),
-        "versions": versions("zhichun", "torch", "transformers", "cleanlab"),
+        **circumstances("zhichun", "torch", "transformers", "cleanlab"),
         "data": {**SHOP, "folds": summary["folds"]},
         "recipe": {"name": "tiny", "settings": given.settings, "epochs": recipe.train.epochs},
         "seconds": round(seconds),

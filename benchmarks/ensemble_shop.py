@@ -8,7 +8,6 @@ twentieth, so that weights can be fitted too. What is done already is not done a
 """
 
 import argparse
-import datetime
 import os
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from machine import machine, versions
+from machine import circumstances
 
 from zhichun.files import read_json, write_json
 
@@ -132,9 +131,7 @@ def main() -> None:
     result = {
         "what": "the six members of task 1 on the sample shop, alone and together",
         "command": " ".join(["python benchmarks/ensemble_shop.py", *_options(given, parser)]),
-        "date": datetime.date.today().isoformat(),
-        "machine": machine(),
-        "versions": versions("zhichun", "torch", "transformers", "cleanlab"),
+        **circumstances("zhichun", "torch", "transformers", "cleanlab"),
         "data": {**shop, "drop": DROP, "audit_epochs": given.audit_epochs},
         "members": MEMBERS,
         "settings": [*SHAPE, f"train.epochs={given.epochs}"],

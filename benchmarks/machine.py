@@ -1,5 +1,6 @@
-"""What a benchmark ran on."""
+"""What a benchmark ran on, and when."""
 
+import datetime
 import importlib.metadata
 import os
 import platform
@@ -22,6 +23,12 @@ def machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
     }
+
+
+def circumstances(*libraries: str) -> dict[str, Any]:
+    """Give what every result is kept with: the date (UTC), the machine, and the versions of libraries."""
+    date = datetime.datetime.now(datetime.UTC).date().isoformat()
+    return {"date": date, "machine": machine(), "versions": versions(*libraries)}
 
 
 def versions(*libraries: str) -> dict[str, str]:

@@ -17,13 +17,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from machine import machine, versions
+from machine import circumstances
 from plain_prepare import plain_prepare
 
 from zhichun import schema
@@ -69,9 +68,7 @@ def main() -> None:
         compared = compare(Path(name))
     result = {
         "command": "python " + " ".join(["benchmarks/prepare_scale.py", *sys.argv[1:]]),
-        "date": date.today().isoformat(),
-        "machine": machine(),
-        "versions": versions("zhichun", "polars", "pyarrow", "numpy", "pandas"),
+        **circumstances("zhichun", "polars", "pyarrow", "numpy", "pandas"),
         "goals": GOALS,
         "full": full,
         "tenth": tenth,

@@ -10,7 +10,6 @@ one thread that makes examples as fast as it can feeds any device that reads few
 """
 
 import argparse
-import datetime
 import sys
 import tempfile
 import time
@@ -22,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from machine import machine, versions
+from machine import circumstances
 
 from zhichun.console import Bar, Stages
 from zhichun.data.catalogue_store import CatalogueTexts
@@ -207,9 +206,7 @@ def main() -> None:
     result = {
         "what": "pre-training: tokens per second, and the share of the time spent waiting for data",
         "command": "python benchmarks/pretrain_step.py",
-        "date": datetime.date.today().isoformat(),
-        "machine": machine(),
-        "versions": versions("zhichun", "torch", "transformers", "tokenizers"),
+        **circumstances("zhichun", "torch", "transformers", "tokenizers"),
         "data": SHOP,
         "shapes": {**before, **measured},
     }

@@ -13,7 +13,6 @@ Writes ``quality_esci.json`` and ``quality_esci.md`` into ``benchmarks/results/`
 import argparse
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -27,12 +26,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from esci_arguments import HERE, command, esci_parser, parse_esci, prepared
 from quality_report import OURS, TEXT_ONLY, THEIRS, WHOLE, WHOLE_ROW, compare, write_report
 
 from zhichun import schema
 from zhichun.data.dataset import Dataset
 from zhichun.data.feature_store import open_pairs
-from zhichun.data.prepare import prepare
 from zhichun.evaluation import evaluate
 from zhichun.files import replacing, write_json
 from zhichun.recipe import Recipe
@@ -40,8 +39,6 @@ from zhichun.recipes.kdd2022 import baseline
 from zhichun.scoring.pair_tables import append_columns
 from zhichun.tasks import TASKS
 from zhichun.training import make_featurizer, split, train
-
-HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -145,30 +142,19 @@ def run_once(system: str, comparison: Comparison, seed: int, work: Path) -> Path
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Compare our fine-tuning with sentence-transformers' on ESCI.")
-    parser.add_argument("encoder", help="name or folder of a transformers encoder")
-    parser.add_argument("--name", help="what the results call it, if not as it is given")
-    parser.add_argument("--data", type=Path, default=os.environ.get("ESCI_DATA"), help="default: $ESCI_DATA")
-    parser.add_argument("--work", type=Path, default=HERE / "work", help="where outcomes are kept")
+    parser = esci_parser(__doc__)
     parser.add_argument("--results", type=Path, default=HERE / "results")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--text-only", action="store_true", help="train ours without its embeddings and trigrams too")
     parser.add_argument("--whole-recipe", action="store_true", help="train ours with all of the paper's methods too")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipe for both")
-    arguments = parser.parse_args()
-    if arguments.data is None:
-        parser.error("name the folder of the Shopping Queries Dataset with --data, or in ESCI_DATA")
-    return arguments
+    return parse_esci(parser)
 
 
 def main() -> None:
     arguments = parse_arguments()
-    data = arguments.work / "esci"
-    if not data.is_dir():
-        prepare(arguments.data, data)
     chosen = ["model.max_length=96", "train.epochs=2", "train.learning_rate=1e-4"]
     recipe = baseline().with_settings([f"model.encoder={arguments.encoder}", *chosen, *arguments.set])
-    comparison = Comparison.of(recipe, data)
+    comparison = Comparison.of(recipe, prepared(arguments))
     systems = [OURS, THEIRS, *[TEXT_ONLY] * arguments.text_only, *[WHOLE] * arguments.whole_recipe]
     outcomes: dict[str, list[Path]] = {system: [] for system in systems}
     for seed in arguments.seeds:
@@ -176,15 +162,10 @@ def main() -> None:
             outcomes[system].append(run_once(system, comparison, seed, arguments.work / "quality_esci"))
     result = compare(outcomes, arguments.seeds, recipe, comparison.dataset.manifest)
     result["pairs"] = {part: len(getattr(comparison, part)) for part in ("training", "validation", "test")}
-    name = arguments.name or arguments.encoder
-    write_report(result | {"encoder": name, "command": _command(arguments, name)}, arguments.results)
-
-
-def _command(arguments: argparse.Namespace, name: str) -> str:
-    options = [f"--set {change}" for change in arguments.set]
+    options = [f"--seeds {' '.join(map(str, arguments.seeds))}"]
     options += ["--text-only"] * arguments.text_only + ["--whole-recipe"] * arguments.whole_recipe
-    seeds = " ".join(map(str, arguments.seeds))
-    return " ".join(["python benchmarks/quality_esci.py", name, "--data ESCI_FOLDER", f"--seeds {seeds}", *options])
+    found = {"encoder": arguments.name, "command": command("quality_esci.py", arguments, options)}
+    write_report(result | found, arguments.results)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 Legend: ``P`` pairs, ``Q`` queries.
 """
 
-import datetime
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 from cross_encoder import in_bf16
-from machine import machine, versions
+from machine import circumstances
 
 from zhichun import schema
 from zhichun.files import read_json, write_json, write_text
@@ -54,9 +53,7 @@ def compare(
     judged = {system: [_judged(folder) for folder in folders] for system, folders in outcomes.items()}
     always = judged[THEIRS][0].always("E")
     result = {
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": machine(),
-        "versions": versions(*LIBRARIES),
+        **circumstances(*LIBRARIES),
         "sources": manifest["sources"],
         "recipe": _shared(recipe),
         "systems": {system: _figures(system, judged[system], seeds, folders) for system, folders in outcomes.items()},

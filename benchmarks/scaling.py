@@ -11,7 +11,6 @@ weighs as much as computing: what grows would show. What is trained and exported
 """
 
 import argparse
-import datetime
 import json
 import os
 import subprocess
@@ -24,7 +23,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from machine import machine, versions
+from machine import circumstances
 
 from zhichun import schema
 from zhichun.data.dataset import Dataset, read_parquet
@@ -186,9 +185,7 @@ def main() -> None:
     result = {
         "what": "scoring more and more pairs of a sample shop",
         "command": " ".join(["python benchmarks/scaling.py", *sys.argv[1:]]),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": machine(),
-        "versions": versions("zhichun", "onnxruntime", "openvino", "numpy", "pyarrow"),
+        **circumstances("zhichun", "onnxruntime", "openvino", "numpy", "pyarrow"),
         "shop": SHOP,
         "settings": SETTINGS,
         "goals": GOALS,

@@ -11,8 +11,6 @@ Legend: ``P`` pairs, ``C`` classes.
 """
 
 import argparse
-import datetime
-import os
 import statistics
 import sys
 import time
@@ -27,14 +25,14 @@ import cross_encoder
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from machine import machine, versions
+from esci_arguments import HERE, command, esci_parser, parse_esci, prepared
+from machine import circumstances
 from sentence_transformers.cross_encoder import CrossEncoder
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from zhichun import schema
 from zhichun.data.dataset import Dataset
 from zhichun.data.feature_store import open_pairs
-from zhichun.data.prepare import prepare
 from zhichun.errors import UserError
 from zhichun.export import export
 from zhichun.files import write_json
@@ -50,8 +48,8 @@ from zhichun.scoring.scorer import Scorer
 from zhichun.tasks import TASKS, Floats
 from zhichun.training import train
 
-HERE = Path(__file__).parent
 THEIRS = "sentence-transformers"
+LIBRARIES = ("zhichun", "torch", "transformers", "tokenizers", THEIRS, "onnxruntime", "openvino", "nncf", "numpy")
 ENGINES = (*RUN_ENGINES, "onnx", "onnx-int8", "openvino", "openvino-bf16", "openvino-int8")
 # How many times as fast, and how alike at least: scores in fp32, labels else.
 GOALS = {"openvino": 2.3, "openvino-bf16": 4.3, "openvino-int8": 6.5}
@@ -216,37 +214,26 @@ def compare(scores: dict[str, Score], dataset: Dataset, recipe: Recipe, given: a
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("encoder", help="name or folder of a transformers encoder of the kind of BERT or XLM-R")
-    parser.add_argument("--name", help="what the results call it, if not as it is given")
-    parser.add_argument("--data", type=Path, default=os.environ.get("ESCI_DATA"), help="default: $ESCI_DATA")
-    parser.add_argument("--work", type=Path, default=HERE / "work", help="where the run and its export are kept")
+    parser = esci_parser(__doc__)
     parser.add_argument("--run", type=Path, help="a finished run with nothing beside the encoder, to use as it is")
     parser.add_argument("--pairs", type=int, default=0, help="time a sample of so many pairs; all if not given")
     parser.add_argument("--test-pairs", type=int, default=0, help="measure on so many test pairs; all if not given")
     parser.add_argument("--repeats", type=int, default=REPEATS)
     parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=ENGINES)
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipe")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "score_cpu.json")
-    arguments = parser.parse_args()
-    if arguments.data is None:
-        parser.error("name the folder of the Shopping Queries Dataset with --data, or in ESCI_DATA")
-    return arguments
+    return parse_esci(parser)
 
 
 def _options(arguments: argparse.Namespace) -> list[str]:
     """Name what was not left as it is."""
     options = [f"--pairs {arguments.pairs}"] if arguments.pairs else []
     options += [f"--test-pairs {arguments.test_pairs}"] if arguments.test_pairs else []
-    options += [f"--repeats {arguments.repeats}"] if arguments.repeats != REPEATS else []
-    return options + [f"--set {change}" for change in arguments.set]
+    return options + ([f"--repeats {arguments.repeats}"] if arguments.repeats != REPEATS else [])
 
 
 def main() -> None:
     arguments = parse_arguments()
-    data, work = arguments.work / "esci", arguments.work / "score_cpu"
-    if not data.is_dir():
-        prepare(arguments.data, data)
+    data, work = prepared(arguments), arguments.work / "score_cpu"
     recipe = task2().with_settings([f"model.encoder={arguments.encoder}", *CHOSEN, *OFF, *PLAIN, *arguments.set])
     run = arguments.run or fine_tuned(recipe, data, work / "run")
     folder = work / "export"
@@ -260,14 +247,11 @@ def main() -> None:
     scores = systems(run, folder, theirs, arguments.engines)
     measured = compare(scores, dataset, recipe, arguments)
     config = ExportConfig.load(folder)
-    name = arguments.name or arguments.encoder
     result = {
         "what": "scoring on a processor, against sentence-transformers' CrossEncoder.predict",
-        "command": " ".join([f"python benchmarks/score_cpu.py {name} --data ESCI_FOLDER", *_options(arguments)]),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "encoder": name,
-        "machine": machine(),
-        "versions": versions(
+        "command": command("score_cpu.py", arguments, _options(arguments)),
+        "encoder": arguments.name,
+        **circumstances(
             *("zhichun", "torch", "transformers", "tokenizers", THEIRS, "onnxruntime", "openvino", "nncf", "numpy")
         ),
         "max_length": recipe.model.max_length,

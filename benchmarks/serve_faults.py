@@ -11,7 +11,6 @@ Writes ``benchmarks/results/serve_faults.json``, and fails when a promise is bro
 """
 
 import argparse
-import datetime
 import http.client
 import json
 import os
@@ -26,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import machine, versions
+from machine import circumstances
 from serve_fault_kinds import FAULTS, KEY, WITH_KEY, Known
 from serve_load import Texts, environment_folder
 from serve_models import made, shop
@@ -205,9 +204,7 @@ def main() -> None:
     result = {
         "what": "the server under load with faults",
         "command": f"python benchmarks/serve_faults.py{option}",
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": machine(),
-        "versions": versions("zhichun", "onnxruntime", "fastapi", "uvicorn"),
+        **circumstances("zhichun", "onnxruntime", "fastapi", "uvicorn"),
         "seconds": arguments.seconds,
         "good_clients": GOOD_CLIENTS,
         "pairs_per_request": PAIRS,

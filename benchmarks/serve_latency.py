@@ -11,7 +11,6 @@ needs `pip install 'zhichun[train,onnx,serve,bench]'` and a quiet machine.
 """
 
 import argparse
-import datetime
 import importlib.util
 import sys
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from machine import machine, versions
+from machine import circumstances
 from serve_load import Texts, environment_folder, fresh, ids_body, measured
 from serve_models import SHAPES, Model, made, shop
 from served import Served, serving
@@ -31,6 +30,7 @@ from zhichun.scoring.scorer import Scorer
 
 HERE = Path(__file__).parent
 THEIRS = "sentence-transformers"
+LIBRARIES = ("zhichun", "torch", "transformers", "tokenizers", THEIRS, "onnxruntime", "openvino", "fastapi", "uvicorn")
 ENGINES = ("onnx", "onnx-int8", "openvino-int8")
 PAIRS, CLIENTS, SECONDS, MAX_LENGTH = 100, [1, 8, 32], 8.0, 128
 # In fp32 all must compute the same, or it is not the same model that is compared.
@@ -169,9 +169,7 @@ def main() -> None:
     result = {
         "what": "the server, beside a plain FastAPI endpoint around sentence-transformers' CrossEncoder",
         "command": " ".join(["python benchmarks/serve_latency.py", *encoder, *options]),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": machine(),
-        "versions": versions(
+        **circumstances(
             *("zhichun", "torch", "transformers", "tokenizers", THEIRS, "onnxruntime", "openvino", "fastapi", "uvicorn")
         ),
         "encoder": Path(arguments.encoder).name if arguments.encoder else "random weights",

@@ -10,7 +10,6 @@ Legend: ``B`` pairs, ``C`` classes.
 """
 
 import argparse
-import datetime
 import statistics
 import sys
 import time
@@ -19,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from machine import machine, versions
+from machine import circumstances
 from torch import Tensor
 from torch.nn import functional
 from transformers import BertConfig
@@ -171,9 +170,7 @@ def main() -> None:
     result = {
         "what": "the cost of a training step with each method, beside a plain one",
         "command": f"python benchmarks/step_cost.py --rounds {rounds}",
-        "date": datetime.date.today().isoformat(),
-        "machine": machine(),
-        "versions": versions("zhichun", "torch", "transformers"),
+        **circumstances("zhichun", "torch", "transformers"),
         "encoder": {"architecture": "bert", **SHAPE},
         "batch": {"pairs": PAIRS, "tokens": TOKENS, "precision": "fp32"},
         "ways": ways,

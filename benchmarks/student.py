@@ -15,7 +15,6 @@ A run that is in the work folder already is not trained again. Writes ``benchmar
 """
 
 import argparse
-import datetime
 import json
 import statistics
 import sys
@@ -24,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import machine, versions
+from machine import circumstances
 from two_sides import SEEDS, SHOP, difference, figures, on_test, scored, shop_data
 
 from zhichun import schema
@@ -126,9 +125,7 @@ def main() -> None:
     result = {
         "what": "a small student against its teacher, with and without the teacher's labels",
         "command": " ".join(["python benchmarks/student.py", *sys.argv[1:]]),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": machine(),
-        "versions": versions("zhichun", "torch", "transformers", "onnxruntime", "openvino"),
+        **circumstances("zhichun", "torch", "transformers", "onnxruntime", "openvino"),
         "data": {"test_pairs": len(one.labels), "test_queries": len(one.queries), "shop": None if given.data else SHOP},
         "recipes": {TEACHER: [given.teacher, *given.set_teacher], "student": [given.student, *given.set_student]},
         "share": SHARE,

@@ -13,8 +13,6 @@ does too and, on a processor that has units for it, once more in bf16, which is 
 """
 
 import argparse
-import datetime
-import os
 import statistics
 import sys
 import tempfile
@@ -32,7 +30,8 @@ import numpy.typing as npt
 import torch
 from accelerate import Accelerator
 from datasets.utils.logging import disable_progress_bar
-from machine import machine, versions
+from esci_arguments import HERE, command, esci_parser, parse_esci, prepared
+from machine import circumstances
 from score_cpu import as_cross_encoder
 from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
 from sentence_transformers.cross_encoder.losses import CrossEntropyLoss
@@ -41,7 +40,6 @@ from transformers import TrainerCallback, set_seed
 from zhichun.console import Bar
 from zhichun.data.dataset import Dataset
 from zhichun.data.feature_store import open_pairs
-from zhichun.data.prepare import prepare
 from zhichun.errors import UserError
 from zhichun.files import write_json
 from zhichun.nn.model_folder import TrainedModel
@@ -55,7 +53,6 @@ from zhichun.train.loop import Loop
 from zhichun.train.run_folder import RunFolder
 from zhichun.training import build_model, judged_batches, make_featurizer, split
 
-HERE = Path(__file__).parent
 OURS, THEIRS = "zhichun", "sentence-transformers"
 # Without a warm-up, in whose first step their rate is 0 and ours is not: a step's lead would be a difference in loss.
 CHOSEN = ["model.max_length=256", "train.epochs=1", "train.learning_rate=1e-4", "train.warmup=0"]
@@ -258,18 +255,11 @@ def apart(differences: npt.NDArray[np.float64]) -> dict[str, float | None]:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("encoder", help="name or folder of a transformers encoder")
-    parser.add_argument("--name", help="what the results call it, if not as it is given")
-    parser.add_argument("--data", type=Path, default=os.environ.get("ESCI_DATA"), help="default: $ESCI_DATA")
-    parser.add_argument("--work", type=Path, default=HERE / "work", help="where the dataset folder is kept")
+    parser = esci_parser(__doc__)
     parser.add_argument("--steps", type=int, default=14, help="steps of each training, 2 or more")
     parser.add_argument("--rounds", type=int, default=3, help="trainings of each side")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipe for both")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "train_cpu.json")
-    arguments = parser.parse_args()
-    if arguments.data is None:
-        parser.error("name the folder of the Shopping Queries Dataset with --data, or in ESCI_DATA")
+    arguments = parse_esci(parser)
     if arguments.steps < 2:
         parser.error("the first step is not counted: give --steps 2 or more")
     return arguments
@@ -278,20 +268,14 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Measure, and write the result."""
     arguments = parse_arguments()
-    data = arguments.work / "esci"
-    if not data.is_dir():
-        prepare(arguments.data, data)
     recipe = baseline().with_settings([f"model.encoder={arguments.encoder}", *CHOSEN, *OFF, *arguments.set])
-    job = Job(recipe, data, arguments.steps)
-    name = arguments.name or arguments.encoder
-    options = [f"--steps {job.steps}", f"--rounds {arguments.rounds}", *(f"--set {change}" for change in arguments.set)]
+    job = Job(recipe, prepared(arguments), arguments.steps)
+    options = [f"--steps {job.steps}", f"--rounds {arguments.rounds}"]
     result = {
         "what": "plain fine-tuning on a processor, against sentence-transformers' CrossEncoderTrainer",
-        "command": " ".join([f"python benchmarks/train_cpu.py {name} --data ESCI_FOLDER", *options]),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "encoder": name,
-        "machine": machine(),
-        "versions": versions("zhichun", "torch", "transformers", "accelerate", THEIRS, "datasets"),
+        "command": command("train_cpu.py", arguments, options),
+        "encoder": arguments.name,
+        **circumstances("zhichun", "torch", "transformers", "accelerate", THEIRS, "datasets"),
         "batch_size": job.batch,
         "max_length": recipe.model.max_length,
         "steps": job.steps,

@@ -3,14 +3,13 @@
 A run that is in the work folder already is not trained again. Not a script: `tiny_start.py` and `soft_labels.py` are.
 """
 
-import datetime
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from machine import machine, versions
+from machine import circumstances
 
 from zhichun import schema
 from zhichun.data.prepare import prepare
@@ -52,9 +51,7 @@ def compare_sides(work: Path, base: Recipe, sides: Mapping[str, Sequence[str]]) 
     first, second = sides
     one = judged[first][0]
     return {
-        "date": datetime.date.today().isoformat(),
-        "machine": machine(),
-        "versions": versions("zhichun", "torch", "transformers"),
+        **circumstances("zhichun", "torch", "transformers"),
         "data": {**SHOP, "test_pairs": len(one.labels), "test_queries": len(one.queries)},
         "seeds": list(SEEDS),
         "baselines": {"always_exact": MicroF1()(one.always("E")), "random_order": nDCG()(one.in_random_order())},
