@@ -3,6 +3,7 @@
 import copy
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +20,7 @@ from zhichun.files import read_json, write_json
 from zhichun.nn.model_folder import TrainedModel
 from zhichun.ranking import rank
 from zhichun.scoring.load import fingerprint_of, load_scorer
-from zhichun.scoring.members import SharedProgress
+from zhichun.scoring.members import Member, SharedProgress
 from zhichun.scoring.pair_tables import append_columns
 from zhichun.scoring.scorer import Scorer
 from zhichun.tasks import TASKS
@@ -121,6 +122,26 @@ def test_the_labels_are_the_same_for_fewer_evaluations(runs, tmp_path):
     assert asked.possible == 4 * len(QUERIES)
     assert len(QUERIES) <= asked.made <= 2 * len(QUERIES), "regressors are never asked"
     assert asked.skipped >= 0.5
+
+
+def test_the_seconds_of_labels_are_those_of_scoring_alone(runs, tmp_path, monkeypatch):
+    clock = [0.0]
+
+    def taking(seconds, work):
+        def timed(*arguments, **options):
+            clock[0] += seconds
+            return work(*arguments, **options)
+
+        return timed
+
+    for owner, name, seconds in ((Member, "load", 1000), (Scorer, "read", 100), (Scorer, "predict", 1)):
+        monkeypatch.setattr(owner, name, taking(seconds, getattr(owner, name)))
+    monkeypatch.setattr("zhichun.scoring.ensemble.time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    make_ensemble(of(runs, "a", "b"), tmp_path / "two")
+    ensemble = load_scorer(tmp_path / "two")
+    ensemble.label_pairs(*pairs())
+    assert clock[0] > 1000
+    assert 1 <= ensemble.evaluations.seconds <= 2
 
 
 def test_an_ensemble_ranks_as_a_run_does(runs, tmp_path):

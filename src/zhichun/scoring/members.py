@@ -74,7 +74,7 @@ class Evaluations:
     possible, made
         Pairs times members.
     seconds
-        Taken by those that were made.
+        Taken by those that were made, without loading models and reading texts.
     """
 
     possible: int = 0
