@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ from zhichun.errors import UserError
 ROOT = Path(__file__).parents[2]
 _spec = importlib.util.spec_from_file_location("render_results", ROOT / "benchmarks" / "render_results.py")
 render_results = importlib.util.module_from_spec(_spec)
+sys.path.insert(0, str(ROOT / "benchmarks"))  # where a script finds what stands beside it
 _spec.loader.exec_module(render_results)
+sys.path.pop(0)
 
 DIFFERENCE = {"mean": 0.0123, "low": -0.004, "high": 0.03, "p": 0.25}
 QUALITY = {

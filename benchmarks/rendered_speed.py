@@ -1,0 +1,120 @@
+"""Results about preparing, scoring and serving, as Markdown."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rendered_parts import machine_of, source, table
+
+
+def prepare_scale(name: str, result: Mapping[str, Any]) -> str:
+    """Write the result of `prepare_scale.py`."""
+    full, plain, cost = result["full"], result["against_pandas_and_python"], result["cost_per_row_full_to_tenth"]
+    lines = [
+        "**Preparing data at the size of the real set.** "
+        f"A sample shop of {full['pairs']:,} pairs on {full['products']:,} products, with vocabularies: "
+        f"{full['seconds']['wall']:.0f} s, peak memory {full['peak_gib']:.1f} GiB, on {machine_of(result)}. "
+        f"A row costs {cost['wall']:.2f} times what it costs in a run on one tenth. "
+        f"On {plain['pairs']:,} pairs it is {plain['times_faster']['wall']:.1f} times as fast as plain pandas and "
+        "Python in the same run, with equal output.",
+    ]
+    return "\n".join([*lines, source(name, result)])
+
+
+def score_cpu(name: str, result: Mapping[str, Any]) -> str:
+    """Write the result of `score_cpu.py`."""
+    rows = [
+        [
+            system,
+            f"{of['pairs_per_second']:.0f}",
+            f"{of['times_faster']:.1f}",
+            *(f"{value:.1%}" for value in (of["labels_same"], of["on_test"]["labels_same"])),
+            f"{of['on_test']['ndcg_difference']:+.4f}",
+            f"{of['scores_differ']:.1g}",
+        ]
+        for system, of in result["systems"].items()
+    ]
+    heads = ["engine", "pairs/s", "times as fast", "same labels", "on test", "nDCG, test", "scores differ by at most"]
+    pairs = result["pairs"]
+    lines = [
+        f"**Scoring on a processor, beside sentence-transformers' `CrossEncoder.predict`.** {result['encoder']}, "
+        f"fine-tuned, {result['max_length']} tokens (mean {result['mean_tokens']:.0f}); the same weights and "
+        f"{pairs['timed']:,} pairs of texts for all, in one run on {machine_of(result)}; labels and nDCG beside "
+        f"sentence-transformers' own, on all pairs and on {pairs['test']:,} test pairs.",
+        "",
+        table(heads, rows),
+        "",
+    ]
+    return "\n".join([*lines, source(name, result)])
+
+
+def serve_latency(name: str, result: Mapping[str, Any]) -> str:
+    """Write the result of `serve_latency.py`."""
+    rows = [
+        [f"{shape}, {system}", str(cell["clients"]), *_latencies(cell), f"{cell['times_throughput']:.1f}"]
+        for shape, of in result["shapes"].items()
+        for system, found in of["systems"].items()
+        for cell in found["fresh"]
+    ]
+    kept = [
+        [f"{shape}, {system}, {what}", str(found[key]["clients"]), *_latencies(found[key]), ""]
+        for shape, of in result["shapes"].items()
+        for system, found in of["systems"].items()
+        for key, what in (("repeated", "requests that come again"), ("by_id", "products by id"))
+        if key in found
+    ]
+    heads = ["model, engine", "clients", "p50, s", "p95, s", "requests/s", "pairs/s", "times as many"]
+    tokens = ", ".join(f"{shape} {of['mean_tokens']:.0f}" for shape, of in result["shapes"].items())
+    lines = [
+        "**The server, beside a plain FastAPI endpoint around sentence-transformers' `CrossEncoder`.** "
+        f"{result['pairs_per_request']} texts a request, of {result['texts']}, cut to {result['max_length']} tokens "
+        f"(mean: {tokens}); the same weights ({result['encoder']}) and bodies for all, in one run on "
+        f"{machine_of(result)}.",
+        "",
+        table(heads, rows + kept),
+        "",
+    ]
+    return "\n".join([*lines, source(name, result)])
+
+
+def _latencies(cell: Mapping[str, Any]) -> list[str]:
+    times = ["" if cell[at] is None else f"{cell[at]:.2f}" for at in ("p50", "p95")]
+    return [*times, f"{cell['requests_per_second']:.1f}", f"{cell['pairs_per_second']:,.0f}"]
+
+
+def serve_faults(name: str, result: Mapping[str, Any]) -> str:
+    """Write the result of `serve_faults.py`."""
+    statuses, grown = result["statuses"], result["growth"]
+    faults = sum(count for key, count in statuses.items() if not key.startswith("good "))
+    lines = [
+        f"**The server under load with faults.** {result['seconds'] / 60:.0f} minutes on {machine_of(result)}: "
+        f"{statuses['good 200']:,} answers held against the right ones, {result['wrong']:,} wrong; {faults:,} faults "
+        f"beside them. After the warm-up, memory changed by {grown['rss_mib']:+.0f} MiB and open files by "
+        f"{grown['open_files']:+.0f}. Accepted requests lost, SIGTERM under load included: "
+        f"{statuses.get('good lost', 0)}. Broken promises: {', '.join(result['broken']) or 'none'}.",
+    ]
+    return "\n".join([*lines, source(name, result)])
+
+
+def scaling(name: str, result: Mapping[str, Any]) -> str:
+    """Write the result of `scaling.py`."""
+    files = [("with texts", of) for of in result["sizes"]] + [("with ids, products looked up", result["looked_up"])]
+    rows = [
+        [
+            f"{of['pairs']:,} {what}",
+            f"{of['pairs_per_second']:,.0f}",
+            f"{of['peak_mib']:,}",
+            f"{of['seconds']['scoring']:,.1f}",
+        ]
+        for what, of in files
+    ]
+    beside = result["largest_beside_the_others"]
+    lines = [
+        f"**Scoring more and more pairs.** A very small model's export, by `{result['engine']}`; pairs of a sample "
+        f"shop of {result['shop']['products']:,} products; on {machine_of(result)}. The largest file has "
+        f"{beside['throughput']:.2f} times the pace of the smallest, and {beside['memory']:.2f} times the memory of "
+        "the one before it.",
+        "",
+        table(["pairs", "pairs/s", "highest memory, MiB", "seconds"], rows),
+        "",
+    ]
+    return "\n".join([*lines, source(name, result)])
