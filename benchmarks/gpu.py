@@ -17,7 +17,6 @@ nothing is measured and nothing written. Writes ``benchmarks/results/gpu.json``;
 """
 
 import argparse
-import datetime
 import os
 import statistics
 import sys
@@ -30,15 +29,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from esci_arguments import HERE
 from gpu_shapes import SHAPES, Shape, random_encoder
-from machine import machine, versions
+from machine import circumstances
 from score_cpu import Texts, as_cross_encoder, timed
 from sentence_transformers.cross_encoder import CrossEncoder
 from train_cpu import OFF, OURS, THEIRS, Job, train_ours, train_theirs
 
 from zhichun.data.dataset import Dataset
 from zhichun.data.feature_store import open_pairs
-from zhichun.data.prepare import prepare
 from zhichun.errors import UserError
 from zhichun.files import write_json
 from zhichun.recipe import Recipe
@@ -49,7 +48,6 @@ from zhichun.scoring.scorer import Scorer
 from zhichun.tasks import Floats
 from zhichun.training import make_featurizer
 
-HERE = Path(__file__).parent
 GOALS = {"training_utilisation": 0.5, "scoring_utilisation": 0.6, "times_faster": 3.0, "whole_recipe_in_steps": 2.5}
 CHOSEN = ["model.max_length=256", "train.epochs=1", "train.learning_rate=1e-5", "train.warmup=0"]
 LARGE_STEP = ["train.batch_size=256", "train.micro_batch_tokens=16384"]
@@ -238,8 +236,6 @@ def main() -> None:
         given.work / "gpu" / f"{given.shape}-{given.attention_dropout}",
         SHAPES[given.shape],
     )
-    if not data.is_dir():
-        prepare(given.data, data)
     work.mkdir(parents=True, exist_ok=True)
     encoder = random_encoder(shape, work / "encoder", data, given.attention_dropout)
     job = Job(recipe_of(encoder, smoke=given.smoke), data, given.steps, device.type)
@@ -252,9 +248,7 @@ def main() -> None:
         "command": f"python benchmarks/gpu.py --data ESCI_FOLDER --shape {given.shape} --steps {given.steps} "
         f"--rounds {given.rounds} --pairs {given.pairs} --repeats {given.repeats} "
         f"--attention-dropout {given.attention_dropout}",
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": machine(),
-        "versions": versions("zhichun", "torch", "transformers", "accelerate", THEIRS),
+        **circumstances("zhichun", "torch", "transformers", "accelerate", THEIRS),
         "shape": vars(shape),
         "goals": GOALS,
         "tflops_of_a_matrix_product": at_best / 1e12,
