@@ -40,7 +40,8 @@ class Job:
     figures: dict[bytes, Floats] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.waiting = deque(self.pairs)
+        # A round is small, and its batches are padded: slices of like length leave them little to pad.
+        self.waiting = deque(sorted(self.pairs, key=lambda key: -self.pairs[key].characters))
 
     def give(self, figures: Mapping[bytes, Floats]) -> None:
         """Take the figures of its pairs from those of a round."""
