@@ -46,6 +46,16 @@ def test_jobs_take_turns_by_slices(job):
     assert jobs.pairs == len(jobs) == 0
 
 
+def test_a_slice_is_of_like_length_and_the_longest_come_first(job):
+    jobs = Jobs()
+    lengths = [10, 90, 20, 80] * SLICE
+    jobs.add(job([pairs_of(f"{place}", 1, length)[0] for place, length in enumerate(lengths)]))
+    slices = []
+    while taken := jobs.take(characters=1, least=1, now=0.0)[0]:
+        slices.append({len(pair.texts[0]) for pair in taken.values()})
+    assert slices == [{90}, {80}, {20}, {10}]
+
+
 def test_short_pairs_fill_a_round_and_long_ones_do_not(job):
     for characters, count in ((10, 16), (5_000, 13), (SMALL_CHARACTERS, 1)):
         jobs = Jobs()
