@@ -4,11 +4,14 @@ import datetime
 import importlib.metadata
 import os
 import platform
-from typing import Any
+import sys
+from typing import Any, Final
 
 import torch
 
 from zhichun.scoring.processor import processor_name
+
+PLACES: Final = ("--work", "--out")
 
 
 def machine() -> dict[str, Any]:
@@ -29,6 +32,17 @@ def circumstances(*libraries: str) -> dict[str, Any]:
     """Give what every result is kept with: the date (UTC), the machine, and the versions of libraries."""
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
     return {"date": date, "machine": machine(), "versions": versions(*libraries)}
+
+
+def command_as_given(script: str) -> str:
+    """Write the command that this process was called by, without this machine's folders."""
+    given, kept = iter(sys.argv[1:]), []
+    for argument in given:
+        if argument in PLACES:
+            next(given, None)
+        elif not argument.startswith(tuple(f"{place}=" for place in PLACES)):
+            kept.append(argument)
+    return " ".join([f"python benchmarks/{script}", *kept])
 
 
 def versions(*libraries: str) -> dict[str, str]:

@@ -122,7 +122,7 @@ def ensemble_shop(name: str, result: Mapping[str, Any]) -> str:
         for of in sorted(equal["members"], key=lambda of: str(of["name"]))
     ]
     rows += [[f"all six, {what} weights", *cells_of(of, ["ndcg", "micro_f1"])] for what, of in _ways(equal, fitted)]
-    rows.append(["random order", f"{result['random_order']:.3f}"])
+    rows.append(["random order", f"{result['random_order']:.3f}", ""])
     saved = equal["labels_only"]
     lines = [
         f"**The paper's six, alone and together.** Sample shop, {result['pairs']:,} test pairs of "

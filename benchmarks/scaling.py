@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from machine import circumstances
+from machine import circumstances, command_as_given
 
 from zhichun import schema
 from zhichun.data.dataset import Dataset, read_parquet
@@ -184,7 +184,7 @@ def main() -> None:
         parser.error("--sizes must be two or more, to be compared")
     result = {
         "what": "scoring more and more pairs of a sample shop",
-        "command": " ".join(["python benchmarks/scaling.py", *sys.argv[1:]]),
+        "command": command_as_given("scaling.py"),
         **circumstances("zhichun", "onnxruntime", "openvino", "numpy", "pyarrow"),
         "shop": SHOP,
         "settings": SETTINGS,

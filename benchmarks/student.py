@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import circumstances
+from machine import circumstances, command_as_given
 from two_sides import SEEDS, SHOP, difference, figures, on_test, scored, shop_data
 
 from zhichun import schema
@@ -124,7 +124,7 @@ def main() -> None:
     one = judged[TEACHER][0]
     result = {
         "what": "a small student against its teacher, with and without the teacher's labels",
-        "command": " ".join(["python benchmarks/student.py", *sys.argv[1:]]),
+        "command": command_as_given("student.py"),
         **circumstances("zhichun", "torch", "transformers", "onnxruntime", "openvino"),
         "data": {"test_pairs": len(one.labels), "test_queries": len(one.queries), "shop": None if given.data else SHOP},
         "recipes": {TEACHER: [given.teacher, *given.set_teacher], "student": [given.student, *given.set_student]},
