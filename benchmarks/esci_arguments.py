@@ -1,6 +1,6 @@
 """What every script that measures an encoder on the Shopping Queries Dataset is given, and how its command is written.
 
-Not a script: `quality_esci.py`, `score_cpu.py` and `train_cpu.py` are.
+Not a script: `gpu.py`, `quality_esci.py`, `score_cpu.py` and `train_cpu.py` are.
 """
 
 import argparse
@@ -13,22 +13,34 @@ from zhichun.data.prepare import prepare
 HERE = Path(__file__).parent
 
 
-def esci_parser(description: str | None) -> argparse.ArgumentParser:
-    """Make a parser with the arguments that these scripts share."""
+def data_parser(description: str | None) -> argparse.ArgumentParser:
+    """Make a parser with the arguments that say where the data are and what is made of them."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("encoder", help="name or folder of a transformers encoder of the kind of BERT or XLM-R")
-    parser.add_argument("--name", help="what the results call it, if not as it is given")
     parser.add_argument("--data", type=Path, default=os.environ.get("ESCI_DATA"), help="default: $ESCI_DATA")
     parser.add_argument("--work", type=Path, default=HERE / "work", help="where data and trainings are kept")
+    return parser
+
+
+def parse_data(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Read the arguments; ends the script where no dataset is named."""
+    arguments = parser.parse_args()
+    if arguments.data is None:
+        parser.error("name the folder of the Shopping Queries Dataset with --data, or in ESCI_DATA")
+    return arguments
+
+
+def esci_parser(description: str | None) -> argparse.ArgumentParser:
+    """Make a parser for scripts that are given an encoder too."""
+    parser = data_parser(description)
+    parser.add_argument("encoder", help="name or folder of a transformers encoder of the kind of BERT or XLM-R")
+    parser.add_argument("--name", help="what the results call it, if not as it is given")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipe for all")
     return parser
 
 
 def parse_esci(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Read the arguments; ends the script where no dataset is named. ``name`` is always given."""
-    arguments = parser.parse_args()
-    if arguments.data is None:
-        parser.error("name the folder of the Shopping Queries Dataset with --data, or in ESCI_DATA")
+    """Read the arguments as `parse_data` does; ``name`` is always given."""
+    arguments = parse_data(parser)
     arguments.name = arguments.name or arguments.encoder
     return arguments
 

@@ -17,7 +17,6 @@ nothing is measured and nothing written. Writes ``benchmarks/results/gpu.json``;
 """
 
 import argparse
-import os
 import statistics
 import sys
 import time
@@ -28,11 +27,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from esci_arguments import HERE
+from esci_arguments import HERE, data_parser, parse_data, prepared
 from gpu_shapes import SHAPES, Shape, random_encoder
-from machine import circumstances
-from score_cpu import Texts, as_cross_encoder, timed
+from machine import circumstances, command_as_given
+from score_cpu import Texts, as_cross_encoder, by_ours, by_theirs, timed
 from sentence_transformers.cross_encoder import CrossEncoder
 from train_cpu import OFF, OURS, THEIRS, Job, train_ours, train_theirs
 
@@ -40,17 +40,17 @@ from zhichun.data.dataset import Dataset
 from zhichun.data.feature_store import open_pairs
 from zhichun.errors import UserError
 from zhichun.files import write_json
+from zhichun.nn.model_folder import TrainedModel
 from zhichun.recipe import Recipe
 from zhichun.recipes.ablations import whole_recipe
 from zhichun.recipes.kdd2022 import baseline
 from zhichun.scoring.engine import RUN_ENGINES
-from zhichun.scoring.scorer import Scorer
-from zhichun.tasks import Floats
+from zhichun.scoring.torch_engine import place_of
 from zhichun.training import make_featurizer
 
 GOALS = {"training_utilisation": 0.5, "scoring_utilisation": 0.6, "times_faster": 3.0, "whole_recipe_in_steps": 2.5}
 CHOSEN = ["model.max_length=256", "train.epochs=1", "train.learning_rate=1e-5", "train.warmup=0"]
-LARGE_STEP = ["train.batch_size=256", "train.micro_batch_tokens=16384"]
+LARGE_STEP = ("train.batch_size=256", "train.micro_batch_tokens=16384")
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def sides(fast: str) -> dict[str, Side]:
         f"{THEIRS}, bf16": Side(train_theirs, (), fast),
         OURS: Side(train_ours, (), fast),
         f"{OURS}, compiled": Side(train_ours, ("train.compile=true",), fast),
-        f"{OURS}, 256 pairs a step": Side(train_ours, tuple(LARGE_STEP), fast),
+        f"{OURS}, 256 pairs a step": Side(train_ours, LARGE_STEP, fast),
         f"{OURS}, 256 pairs a step, compiled": Side(train_ours, (*LARGE_STEP, "train.compile=true"), fast),
         f"{OURS}, whole recipe": Side(train_ours, whole, fast),
     }
@@ -99,87 +99,83 @@ def peak(device: torch.device, size: int, seconds: float = 2.0) -> float:
     return 2 * size**3 / best
 
 
-def measure_training(job: Job, shape: Shape, fast: str, rounds: int, at_best: float) -> dict[str, Any]:
-    """Let all sides take their steps in turn, each time in a process of its own."""
-    taken: dict[str, list[dict[str, Any]]] = {}
-    jobs = {}
-    for seed in range(rounds):
-        for name, side in sides(fast).items():
-            changes = [*side.settings, f"train.precision={side.precision}", f"train.seed={seed}"]
-            jobs[name] = replace(job, recipe=job.recipe.with_settings(changes))
-            with ProcessPoolExecutor(1, get_context("spawn")) as process:
-                outcome = process.submit(side.work, jobs[name]).result()
-            taken.setdefault(name, []).append(outcome)
-            print(f"{name}, seed {seed}: {jobs[name].batch / outcome['seconds_of_step']:.1f} pairs/s", flush=True)
-    return {name: _of_training(runs, taken[THEIRS], jobs[name], job, shape, at_best) for name, runs in taken.items()}
+@dataclass(frozen=True)
+class Course:
+    """What is measured, and what it is held against.
 
+    Parameters
+    ----------
+    job
+        The plain training, and the device.
+    shape
+        Of the encoder.
+    at_best
+        Operations per second of a product of matrices.
+    dataset, lengths_P
+        The data, and the tokens of each pair.
+    """
 
-def _of_training(
-    runs: list[dict[str, Any]], theirs: list[dict[str, Any]], job: Job, their_job: Job, shape: Shape, at_best: float
-) -> dict[str, Any]:
-    """Give pairs per second, how many times theirs, and the share of the GPU that was used."""
-    seconds = statistics.median(run["seconds_of_step"] for run in runs)
-    dataset = Dataset.open(job.data)
-    pairs = open_pairs(dataset, make_featurizer(job.recipe.model, dataset), job.recipe.model.max_length)
-    rows = job.rows(dataset)
-    flops_of_step = shape.step_flops(pairs.lengths[rows]) * job.batch / len(rows)
-    of_theirs = statistics.median(run["seconds_of_step"] for run in theirs)
-    return {
-        "precision": runs[0]["precision"],
-        "pairs_per_second": job.batch / seconds,
-        "times_faster": (job.batch / seconds) / (their_job.batch / of_theirs),
-        "utilisation": flops_of_step / seconds / at_best,
-        "seconds_of_step": [run["seconds_of_step"] for run in runs],
-        "losses": [[round(loss, 4) for loss in run["losses"]] for run in runs],
-    }
+    job: Job
+    shape: Shape
+    at_best: float
+    dataset: Dataset
+    lengths_P: npt.NDArray[np.int64]
 
+    def train(self, fast: str, rounds: int) -> dict[str, Any]:
+        """Let all sides take their steps in turn, each time in a process of its own."""
+        taken: dict[str, list[dict[str, Any]]] = {}
+        jobs = {}
+        for seed in range(rounds):
+            for name, side in sides(fast).items():
+                changes = [*side.settings, f"train.precision={side.precision}", f"train.seed={seed}"]
+                jobs[name] = replace(self.job, recipe=self.job.recipe.with_settings(changes))
+                with ProcessPoolExecutor(1, get_context("spawn")) as process:
+                    outcome = process.submit(side.work, jobs[name]).result()
+                taken.setdefault(name, []).append(outcome)
+                print(f"{name}, seed {seed}: {jobs[name].batch / outcome['seconds_of_step']:.1f} pairs/s", flush=True)
+        found = {name: self._of_training(runs, jobs[name]) for name, runs in taken.items()}
+        for of in found.values():
+            of["times_faster"] = of["pairs_per_second"] / found[THEIRS]["pairs_per_second"]
+        return found
 
-def measure_scoring(job: Job, shape: Shape, count: int, repeats: int, at_best: float, work: Path) -> dict[str, Any]:
-    """Let all sides score the same pairs from texts in turn."""
-    dataset = Dataset.open(job.data)
-    featurizer = make_featurizer(job.recipe.model, dataset)
-    rows = np.random.default_rng(0).permutation(len(dataset.labels))[: count or None]
-    pairs = open_pairs(dataset, featurizer, job.recipe.model.max_length)
-    trained = job.model(featurizer)
-    folder = work / "model"
-    if not folder.is_dir():
-        partial = work / "model.partial"
-        partial.mkdir(parents=True, exist_ok=True)
-        trained.save(partial)
-        partial.rename(folder)
-    theirs = as_cross_encoder(trained, job.recipe, work / "cross_encoder", device=job.device)
+    def _of_training(self, runs: list[dict[str, Any]], job: Job) -> dict[str, Any]:
+        """Give pairs per second, and the share of the GPU that was used."""
+        seconds = statistics.median(run["seconds_of_step"] for run in runs)
+        rows = job.rows(self.dataset)
+        flops_of_step = self.shape.step_flops(self.lengths_P[rows]) * job.batch / len(rows)
+        return {
+            "precision": runs[0]["precision"],
+            "pairs_per_second": job.batch / seconds,
+            "utilisation": flops_of_step / seconds / self.at_best,
+            "seconds_of_step": [run["seconds_of_step"] for run in runs],
+            "losses": [[round(loss, 4) for loss in run["losses"]] for run in runs],
+        }
 
-    def by_theirs(model: CrossEncoder) -> Any:
-        def score(texts: Texts) -> Floats:
-            logits_PC: Floats = model.predict(texts.theirs, show_progress_bar=False)
-            return logits_PC
-
-        return score
-
-    def by_ours(engine: str) -> Any:
-        scorer = Scorer.load(folder, device=job.device, engine=engine)
-
-        def score(texts: Texts) -> Floats:
-            read = scorer.read(*texts.ours)
-            return scorer.logits(read, np.arange(len(read)))
-
-        return score
-
-    in_bf16 = CrossEncoder(
-        str(work / "cross_encoder"),
-        max_length=job.recipe.model.max_length,
-        device=job.device,
-        model_kwargs={"dtype": torch.bfloat16},
-    )
-    scores = {THEIRS: by_theirs(theirs), f"{THEIRS}, bf16": by_theirs(in_bf16)}
-    scores |= {f"{OURS}, {engine}": by_ours(engine) for engine in RUN_ENGINES}
-    found = timed(scores, Texts.of(dataset, rows, job.recipe), repeats)
-    flops = shape.forward_flops(pairs.lengths[rows]) / len(rows)
-    reference = found[THEIRS]["logits"]
-    for of in found.values():
-        of["utilisation"] = of["pairs_per_second"] * flops / at_best
-        of["logits_differ"] = float(np.abs(of.pop("logits") - reference).max())
-    return found
+    def score(self, trained: TrainedModel, count: int, repeats: int, work: Path) -> dict[str, Any]:
+        """Let all sides score the same pairs from texts in turn."""
+        job, folder = self.job, work / "model"
+        if not folder.is_dir():
+            partial = work / "model.partial"
+            partial.mkdir(parents=True, exist_ok=True)
+            trained.save(partial)
+            partial.rename(folder)
+        theirs = as_cross_encoder(trained, job.recipe, work / "cross_encoder", device=job.device)
+        in_bf16 = CrossEncoder(
+            str(work / "cross_encoder"),
+            max_length=job.recipe.model.max_length,
+            device=job.device,
+            model_kwargs={"dtype": torch.bfloat16},
+        )
+        scores = {THEIRS: by_theirs(theirs), f"{THEIRS}, bf16": by_theirs(in_bf16)}
+        scores |= {f"{OURS}, {engine}": by_ours(folder, engine, job.device) for engine in RUN_ENGINES}
+        rows = np.random.default_rng(0).permutation(len(self.dataset.labels))[: count or None]
+        found = timed(scores, Texts.of(self.dataset, rows, job.recipe), repeats)
+        flops = self.shape.forward_flops(self.lengths_P[rows]) / len(rows)
+        reference = found[THEIRS]["logits"]
+        for of in found.values():
+            of["utilisation"] = of["pairs_per_second"] * flops / self.at_best
+            of["logits_differ"] = float(np.abs(of.pop("logits") - reference).max())
+        return found
 
 
 def _wait(device: torch.device) -> None:
@@ -188,9 +184,7 @@ def _wait(device: torch.device) -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=os.environ.get("ESCI_DATA"), help="default: $ESCI_DATA")
-    parser.add_argument("--work", type=Path, default=HERE / "work", help="where the dataset and the models are kept")
+    parser = data_parser(__doc__)
     parser.add_argument("--shape", choices=[name for name in SHAPES if name != "smoke"], default="xlm-roberta-large")
     parser.add_argument("--smoke", action="store_true", help="a few steps of a tiny encoder, on any machine")
     parser.add_argument(
@@ -206,9 +200,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--repeats", type=int, default=3, help="how often they are scored")
     parser.add_argument("--out", type=Path, help="default: results/gpu.json, and nowhere with --smoke")
-    arguments = parser.parse_args()
-    if arguments.data is None:
-        parser.error("name the folder of the Shopping Queries Dataset with --data, or in ESCI_DATA")
+    arguments = parse_data(parser)
     if arguments.smoke:
         arguments.shape, arguments.steps, arguments.rounds = "smoke", 3, 1
         arguments.pairs, arguments.repeats = 64, 1
@@ -229,25 +221,24 @@ def main() -> None:
     if not torch.cuda.is_available() and not given.smoke:
         print("There is no GPU here: nothing is measured. --smoke tries the whole way on a processor.")
         return
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = place_of(None)
     fast = "bf16" if device.type == "cuda" else "fp32"
-    data, work, shape = (
-        given.work / "esci",
-        given.work / "gpu" / f"{given.shape}-{given.attention_dropout}",
-        SHAPES[given.shape],
-    )
+    data, shape = prepared(given), SHAPES[given.shape]
+    work = given.work / "gpu" / f"{given.shape}-{given.attention_dropout}"
     work.mkdir(parents=True, exist_ok=True)
     encoder = random_encoder(shape, work / "encoder", data, given.attention_dropout)
     job = Job(recipe_of(encoder, smoke=given.smoke), data, given.steps, device.type)
     at_best = peak(device, 8192 if device.type == "cuda" else 512)
     print(f"a product of bf16 matrices: {at_best / 1e12:.1f} TFLOP/s", flush=True)
-    training = measure_training(job, shape, fast, given.rounds, at_best)
-    scoring = measure_scoring(job, shape, given.pairs, given.repeats, at_best, work)
+    dataset = Dataset.open(data)
+    featurizer = make_featurizer(job.recipe.model, dataset)
+    pairs = open_pairs(dataset, featurizer, job.recipe.model.max_length)
+    course = Course(job, shape, at_best, dataset, pairs.lengths)
+    training = course.train(fast, given.rounds)
+    scoring = course.score(job.model(featurizer), given.pairs, given.repeats, work)
     result = {
         "what": "fine-tuning and scoring on a GPU, against sentence-transformers and the GPU's own speed",
-        "command": f"python benchmarks/gpu.py --data ESCI_FOLDER --shape {given.shape} --steps {given.steps} "
-        f"--rounds {given.rounds} --pairs {given.pairs} --repeats {given.repeats} "
-        f"--attention-dropout {given.attention_dropout}",
+        "command": command_as_given("gpu.py"),
         **circumstances("zhichun", "torch", "transformers", "accelerate", THEIRS),
         "shape": vars(shape),
         "goals": GOALS,

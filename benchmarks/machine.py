@@ -40,6 +40,9 @@ def command_as_given(script: str) -> str:
     for argument in given:
         if argument in PLACES:
             next(given, None)
+        elif argument == "--data":
+            next(given, None)
+            kept.append("--data DATA_FOLDER")
         elif not argument.startswith(tuple(f"{place}=" for place in PLACES)):
             kept.append(argument)
     return " ".join([f"python benchmarks/{script}", *kept])

@@ -121,21 +121,29 @@ def as_cross_encoder(trained: TrainedModel, recipe: Recipe, folder: Path, device
 
 def systems(run: Path, folder: Path, theirs: CrossEncoder, engines: list[str]) -> dict[str, Score]:
     """Load what is compared, each as a function from texts to logits ``[P, C]``."""
+    ours = {engine: by_ours(run if engine in RUN_ENGINES else folder, engine, "cpu") for engine in engines}
+    return {THEIRS: by_theirs(theirs), **ours}
 
-    def score_theirs(texts: Texts) -> Floats:
-        logits_PC: Floats = theirs.predict(texts.theirs, show_progress_bar=False)
+
+def by_theirs(model: CrossEncoder) -> Score:
+    """Let a `CrossEncoder` score, at the defaults of its `predict`."""
+
+    def score(texts: Texts) -> Floats:
+        logits_PC: Floats = model.predict(texts.theirs, show_progress_bar=False)
         return logits_PC
 
-    def score_ours(engine: str) -> Score:
-        scorer = Scorer.load(run if engine in RUN_ENGINES else folder, device="cpu", engine=engine)
+    return score
 
-        def score(texts: Texts) -> Floats:
-            pairs = scorer.read(*texts.ours)
-            return scorer.logits(pairs, np.arange(len(pairs)))
 
-        return score
+def by_ours(folder: Path, engine: str, device: str) -> Score:
+    """Let one of our engines score, reading the texts included."""
+    scorer = Scorer.load(folder, device=device, engine=engine)
 
-    return {THEIRS: score_theirs, **{engine: score_ours(engine) for engine in engines}}
+    def score(texts: Texts) -> Floats:
+        pairs = scorer.read(*texts.ours)
+        return scorer.logits(pairs, np.arange(len(pairs)))
+
+    return score
 
 
 def timed(scores: dict[str, Score], texts: Texts, repeats: int) -> dict[str, dict[str, Any]]:
