@@ -12,7 +12,7 @@ from zhichun.objectives import FineTuning, FineTuningSettings
 from zhichun.plan.rate import MOST_PAIRS, Rate, made_up_batch, measure
 from zhichun.plan.shapes import OUTPUTS, PIECES, Shape
 from zhichun.scoring.engine import RUN_ENGINES
-from zhichun.scoring.torch_engine import TOKENS_PER_BATCH, TorchEngine, to_tensors
+from zhichun.scoring.torch_engine import TOKENS_PER_BATCH, TorchEngine, place_of, to_tensors
 from zhichun.text.tokenizer import PairLayout
 from zhichun.train.optim import make_optimizer
 from zhichun.train.settings import TrainSettings
@@ -20,14 +20,9 @@ from zhichun.train.settings import TrainSettings
 PAIRS_PER_STEP: Final = TrainSettings().batch_size
 
 
-def device() -> torch.device:
-    """Find the GPU, or else the processor."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def engines() -> list[str]:
     """Name the engines of runs: fp32, and bf16 where there are units for it."""
-    return list(RUN_ENGINES[: 1 + has_bf16(device())])
+    return list(RUN_ENGINES[: 1 + has_bf16(place_of(None))])
 
 
 def scoring_rate(shape: Shape, engine: str, tokens: int, seconds: float) -> Rate:
@@ -41,7 +36,7 @@ def training_rate(shape: Shape, tokens: int, seconds: float) -> Rate:
 
     The optimiser's part of a step is shared out to the pairs of a usual step, which are more than are computed at once.
     """
-    place, pairs = device(), _pairs(tokens)
+    place, pairs = place_of(None), _pairs(tokens)
     objective = FineTuning(_model(shape, tokens).train(), FineTuningSettings()).to(place)
     optimizer = make_optimizer(objective, TrainSettings())
     batch = to_tensors(made_up_batch(pairs, tokens), place)
@@ -73,7 +68,7 @@ def training_rate(shape: Shape, tokens: int, seconds: float) -> Rate:
 
 def _pairs(tokens: int) -> int:
     """Pairs that are computed at once."""
-    return MOST_PAIRS if device().type == "cpu" else max(1, TOKENS_PER_BATCH // tokens)
+    return MOST_PAIRS if place_of(None).type == "cpu" else max(1, TOKENS_PER_BATCH // tokens)
 
 
 def _model(shape: Shape, tokens: int) -> RelevanceModel:
@@ -87,4 +82,4 @@ def _model(shape: Shape, tokens: int) -> RelevanceModel:
     )
     alone = ModelSettings(trigrams=None, country=None, brand=None, color=None)
     layout = PairLayout(prefix=(0,), middle=(2, 2), suffix=(2,), first_type=0, second_type=0)
-    return RelevanceModel(alone, new_encoder(config), VocabularySizes(), OUTPUTS, layout).to(device())
+    return RelevanceModel(alone, new_encoder(config), VocabularySizes(), OUTPUTS, layout).to(place_of(None))

@@ -167,9 +167,8 @@ class Ensemble:
             nonlocal seconds
             scorer = member.scorer
             texts = read.by(scorer)
-            began = (
-                time.perf_counter()
-            )  # a model is loaded and texts are read before: no skipped evaluation spares that
+            # A model is loaded and texts are read before: no skipped evaluation spares that.
+            began = time.perf_counter()
             said_PC = scorer.predict(texts, rows, progress=shown).probabilities
             seconds += time.perf_counter() - began
             assert said_PC is not None

@@ -29,7 +29,7 @@ from zhichun.data.table import require_file
 from zhichun.errors import UserError
 from zhichun.files import replacing, write_json
 from zhichun.scoring.batches import Rows
-from zhichun.scoring.pair_scorer import Columns, PairScorer, require_classes
+from zhichun.scoring.pair_scorer import Columns, PairScorer, Progress, require_classes
 from zhichun.scoring.pair_tables import (
     append_columns,
     find_columns,
@@ -46,7 +46,6 @@ from zhichun.text.clean import clean_text
 CHUNK_ROWS = 20_000
 CHUNK_BYTES = 1 << 26
 OF_CATALOGUE = "products."
-Progress = Callable[[int], None]
 _Score = Callable[[Progress | None], Prediction | Labels]
 
 
