@@ -29,8 +29,9 @@ from zhichun.data.dataset import Dataset
 from zhichun.data.prepare import prepare
 from zhichun.data.sample_shop import write_sample_shop
 from zhichun.files import read_json, write_json
-from zhichun.nn.encoder import TinyEncoder, new_encoder, tiny_config
+from zhichun.nn.encoder import new_encoder
 from zhichun.nn.encoder_settings import EncoderSettings
+from zhichun.nn.encoder_shapes import TinyEncoder, tiny_config
 from zhichun.objectives import Pretraining
 from zhichun.pretext.task import Sizes
 from zhichun.recipe import PretrainingRecipe, load_recipe

@@ -29,7 +29,7 @@ from zhichun.methods import AWP, EMA, FGM, FGSM, PGD, SMART, DropoutView, FreeLB
 from zhichun.nn.encoder import new_encoder
 from zhichun.nn.relevance_model import ModelSettings, RelevanceModel, VocabularySizes
 from zhichun.objectives import FineTuning, FineTuningSettings
-from zhichun.text.tokenizer import PairLayout
+from zhichun.text.pair_layout import PairLayout
 from zhichun.train.optim import make_optimizer
 from zhichun.train.settings import TrainSettings
 

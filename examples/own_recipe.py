@@ -6,7 +6,7 @@ examples/own_recipe.py:titles_only`` shows its settings.
 
 from dataclasses import replace
 
-from zhichun.nn.encoder import TinyEncoder
+from zhichun.nn.encoder_shapes import TinyEncoder
 from zhichun.nn.relevance_model import ModelSettings
 from zhichun.recipe import Recipe
 from zhichun.recipes.tiny import tiny

@@ -75,7 +75,7 @@ def reader() -> TextReader:
 @pytest.fixture(scope="session")
 def tiny_recipe() -> Recipe:
     """The recipe `tiny`, shrunk: two layers of 32, one epoch, every part on."""
-    from zhichun.nn.encoder import TinyEncoder
+    from zhichun.nn.encoder_shapes import TinyEncoder
     from zhichun.nn.relevance_model import ModelSettings
     from zhichun.recipe import load_recipe
 

@@ -20,8 +20,9 @@ from zhichun.data.feature_store import open_pairs
 from zhichun.errors import UserError
 from zhichun.figures import measure
 from zhichun.files import replacing
-from zhichun.nn.encoder import TINY, load_tokenizer
+from zhichun.nn.encoder import load_tokenizer
 from zhichun.nn.encoder_settings import EncoderSettings, start_encoder
+from zhichun.nn.encoder_shapes import TINY
 from zhichun.nn.model_folder import TrainedModel, vocabulary_sizes
 from zhichun.nn.pretrained_folder import PretrainedTables
 from zhichun.nn.relevance_model import ModelSettings, RelevanceModel

@@ -16,7 +16,8 @@ from zhichun.data.catalogue_store import CatalogueTexts
 from zhichun.data.dataset import Dataset
 from zhichun.data.prepare import prepare
 from zhichun.data.sample_shop import write_sample_shop
-from zhichun.nn.encoder import Encoder, TinyEncoder, new_encoder, tiny_config
+from zhichun.nn.encoder import Encoder, new_encoder
+from zhichun.nn.encoder_shapes import TinyEncoder, tiny_config
 from zhichun.nn.matching_start import start_matching
 from zhichun.pretext import (
     MLM,

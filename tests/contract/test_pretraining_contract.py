@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from two_processes import run_in_two
 from worker import Interrupted, as_tensors, fit, gradients
 
-from zhichun.nn.encoder import TinyEncoder
 from zhichun.nn.encoder_settings import EncoderSettings
+from zhichun.nn.encoder_shapes import TinyEncoder
 from zhichun.objectives.pretraining import STEP_ITEMS
 from zhichun.pretext.task import ITEMS
 from zhichun.recipe import PretrainingRecipe

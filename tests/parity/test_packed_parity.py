@@ -21,7 +21,7 @@ from zhichun.nn.packing import Packed, tokens_of
 from zhichun.nn.relevance_model import ModelSettings, RelevanceModel, VocabularySizes
 from zhichun.objectives import FineTuning, FineTuningSettings
 from zhichun.scoring.scorer import Scorer
-from zhichun.text.tokenizer import PairLayout, assemble, packed, padded
+from zhichun.text.pair_layout import PairLayout, assemble, packed, padded
 from zhichun.training import train
 
 SIZE = {"vocab_size": 60, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32}

@@ -23,8 +23,9 @@ from tokenizers import (
 
 from zhichun.errors import UserError
 from zhichun.text.features import ProductFeatures, QueryFeatures
+from zhichun.text.pair_layout import truncated_lengths
 from zhichun.text.pairs import Pairs
-from zhichun.text.tokenizer import PairTokenizer, truncated_lengths
+from zhichun.text.tokenizer import PairTokenizer
 from zhichun.text.unigram import train_unigram
 
 WORDS = re.findall(

@@ -12,7 +12,7 @@ from zhichun.nn.head import Head
 from zhichun.nn.packing import tokens_of
 from zhichun.scoring.predict import to_tensors
 from zhichun.tasks import TASKS
-from zhichun.text.tokenizer import PairLayout, assemble, packed, padded
+from zhichun.text.pair_layout import PairLayout, assemble, packed, padded
 from zhichun.training import build_model, make_featurizer
 
 PAD = 1

@@ -10,9 +10,10 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from zhichun.nn.encoder import new_encoder, plain_config
+from zhichun.nn.encoder import new_encoder
+from zhichun.nn.encoder_shapes import plain_config
 from zhichun.nn.packing import tokens_of
-from zhichun.text.tokenizer import PairLayout, assemble, packed
+from zhichun.text.pair_layout import PairLayout, assemble, packed
 
 FILE = Path(__file__).parents[2] / "benchmarks" / "gpu_shapes.py"
 LAYOUT = PairLayout(prefix=(0,), middle=(2, 2), suffix=(2,), first_type=0, second_type=0)

@@ -8,7 +8,8 @@ import torch
 from zhichun.data.dataset import Dataset
 from zhichun.data.feature_store import open_pairs
 from zhichun.errors import UserError
-from zhichun.nn.encoder import TinyEncoder, new_encoder, tiny_config
+from zhichun.nn.encoder import new_encoder
+from zhichun.nn.encoder_shapes import TinyEncoder, tiny_config
 from zhichun.nn.head import Head
 from zhichun.nn.id_embeddings import IdEmbeddings
 from zhichun.nn.matching_start import start_matching

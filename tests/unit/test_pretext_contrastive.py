@@ -9,7 +9,8 @@ from torch import nn
 
 from zhichun import schema
 from zhichun.errors import UserError
-from zhichun.nn.encoder import TinyEncoder, new_encoder, tiny_config
+from zhichun.nn.encoder import new_encoder
+from zhichun.nn.encoder_shapes import TinyEncoder, tiny_config
 from zhichun.nn.key_queue import EMPTY, KeyQueue
 from zhichun.pretext import Contrastive
 from zhichun.pretext.contrastive import ContrastiveHead, pooled

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from zhichun.errors import UserError
-from zhichun.nn.encoder import TinyEncoder, new_encoder, tiny_config
+from zhichun.nn.encoder import new_encoder
+from zhichun.nn.encoder_shapes import TinyEncoder, tiny_config
 from zhichun.pretext import MLM, PairMLM
 from zhichun.pretext.mlm import MLMHead, hide
 from zhichun.pretext.task import Draw, Sizes

@@ -12,7 +12,8 @@ from transformers import AutoModel, AutoTokenizer
 
 from zhichun.data.dataset import Dataset
 from zhichun.errors import UserError
-from zhichun.nn.encoder import TinyEncoder, load_encoder, load_tokenizer
+from zhichun.nn.encoder import load_encoder, load_tokenizer
+from zhichun.nn.encoder_shapes import TinyEncoder
 from zhichun.nn.pretrained_folder import TABLES, PretrainedTables
 from zhichun.pretraining import pretrain
 from zhichun.recipe import PretrainingRecipe

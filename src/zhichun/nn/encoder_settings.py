@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 
 from zhichun.errors import UserError
-from zhichun.nn.encoder import TINY, Encoder, TinyEncoder, load_encoder, new_encoder, tiny_config
+from zhichun.nn.encoder import Encoder, load_encoder, new_encoder
+from zhichun.nn.encoder_shapes import TINY, TinyEncoder, tiny_config
 from zhichun.nn.matching_start import start_matching
 from zhichun.text.document import FIELDS, check_fields
 from zhichun.text.tokenizer import PairTokenizer

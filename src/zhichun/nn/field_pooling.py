@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from zhichun.errors import UserError
 from zhichun.nn.packing import Packed, Tokens
-from zhichun.text.tokenizer import PairLayout
+from zhichun.text.pair_layout import PairLayout
 
 
 class FieldPooling(nn.Module):

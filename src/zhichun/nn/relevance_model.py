@@ -21,7 +21,7 @@ from zhichun.nn.id_embeddings import IdEmbeddings
 from zhichun.nn.ngram_unit import NgramUnit
 from zhichun.nn.packing import tokens_of
 from zhichun.text.document import COUNTRIES
-from zhichun.text.tokenizer import PairLayout
+from zhichun.text.pair_layout import PairLayout
 
 
 @dataclass(frozen=True, kw_only=True)

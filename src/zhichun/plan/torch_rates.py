@@ -5,7 +5,8 @@ from typing import Final
 
 import torch
 
-from zhichun.nn.encoder import new_encoder, plain_config
+from zhichun.nn.encoder import new_encoder
+from zhichun.nn.encoder_shapes import plain_config
 from zhichun.nn.precision import has_bf16
 from zhichun.nn.relevance_model import ModelSettings, RelevanceModel, VocabularySizes
 from zhichun.objectives import FineTuning, FineTuningSettings
@@ -13,7 +14,7 @@ from zhichun.plan.rate import MOST_PAIRS, Rate, made_up_batch, measure
 from zhichun.plan.shapes import OUTPUTS, PIECES, Shape
 from zhichun.scoring.engine import RUN_ENGINES
 from zhichun.scoring.torch_engine import TOKENS_PER_BATCH, TorchEngine, place_of, to_tensors
-from zhichun.text.tokenizer import PairLayout
+from zhichun.text.pair_layout import PairLayout
 from zhichun.train.optim import make_optimizer
 from zhichun.train.settings import TrainSettings
 

@@ -1,7 +1,7 @@
 """Recipes that need nothing: a tiny encoder from random weights, for a first run, for tests, for a small shop."""
 
-from zhichun.nn.encoder import TinyEncoder
 from zhichun.nn.encoder_settings import EncoderSettings
+from zhichun.nn.encoder_shapes import TinyEncoder
 from zhichun.nn.relevance_model import ModelSettings
 from zhichun.objectives import PretrainingSettings
 from zhichun.pretext import MLM, Contrastive, Product2Brand, Product2Color, Product2Query

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from zhichun.text.features import ProductFeatures, QueryFeatures
+from zhichun.text.pair_layout import PairLayout, assemble, packed, padded
 from zhichun.text.ragged import Int32, Int64, Ragged
-from zhichun.text.tokenizer import PairLayout, assemble, packed, padded
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -70,8 +70,8 @@ class Pairs:
         -------
         dict
             ``input_ids``, ``attention_mask`` and, for encoders that use them, ``token_type_ids``, all ``[B, T]``, or
-            what `text.tokenizer.packed` makes; ``country``, ``brand``, ``color`` ``[B]``; and for each bag of trigrams
-            its ids ``[N]`` and, under ``*_offsets``, where each pair's begin and the last ends ``[B + 1]``.
+            what `pair_layout.packed` makes; ``country``, ``brand``, ``color`` ``[B]``; and for each bag of trigrams its
+            ids ``[N]`` and, under ``*_offsets``, where each pair's begin and the last ends ``[B + 1]``.
         """
         query_rows, product_rows = self.query_row_P[rows], self.product_row_P[rows]
         made = self._assembled(query_rows, product_rows)

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from zhichun.text.document import COLUMN_OF, ProductTexts, Rows
+from zhichun.text.pair_layout import assemble, padded
 from zhichun.text.ragged import Int32
-from zhichun.text.tokenizer import PairTokenizer, assemble, padded
+from zhichun.text.tokenizer import PairTokenizer
 
 Arrays = dict[str, npt.NDArray[np.int64]]
 
