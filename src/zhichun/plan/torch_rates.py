@@ -10,10 +10,11 @@ from zhichun.nn.encoder_shapes import plain_config
 from zhichun.nn.precision import has_bf16
 from zhichun.nn.relevance_model import ModelSettings, RelevanceModel, VocabularySizes
 from zhichun.objectives import FineTuning, FineTuningSettings
+from zhichun.plan.memory import MICRO_BATCH_TOKENS
 from zhichun.plan.rate import MOST_PAIRS, Rate, made_up_batch, measure
 from zhichun.plan.shapes import OUTPUTS, PIECES, Shape
 from zhichun.scoring.engine import RUN_ENGINES
-from zhichun.scoring.torch_engine import TOKENS_PER_BATCH, TorchEngine, place_of, to_tensors
+from zhichun.scoring.torch_engine import TorchEngine, place_of, to_tensors
 from zhichun.text.pair_layout import PairLayout
 from zhichun.train.optim import make_optimizer
 from zhichun.train.settings import TrainSettings
@@ -28,8 +29,8 @@ def engines() -> list[str]:
 
 def scoring_rate(shape: Shape, engine: str, tokens: int, seconds: float) -> Rate:
     """Time one of torch's engines on a shape's measured layers."""
-    network = TorchEngine(_model(shape, tokens).eval(), in_bf16=engine == RUN_ENGINES[1])
-    return measure(network, tokens, seconds, _pairs(tokens))
+    network = TorchEngine.of(_model(shape, tokens).eval(), in_bf16=engine == RUN_ENGINES[1])
+    return measure(network, tokens, seconds, _pairs(tokens, network.tokens_per_batch))
 
 
 def training_rate(shape: Shape, tokens: int, seconds: float) -> Rate:
@@ -37,7 +38,7 @@ def training_rate(shape: Shape, tokens: int, seconds: float) -> Rate:
 
     The optimiser's part of a step is shared out to the pairs of a usual step, which are more than are computed at once.
     """
-    place, pairs = place_of(None), _pairs(tokens)
+    place, pairs = place_of(None), _pairs(tokens, MICRO_BATCH_TOKENS)
     objective = FineTuning(_model(shape, tokens).train(), FineTuningSettings()).to(place)
     optimizer = make_optimizer(objective, TrainSettings())
     batch = to_tensors(made_up_batch(pairs, tokens), place)
@@ -67,9 +68,9 @@ def training_rate(shape: Shape, tokens: int, seconds: float) -> Rate:
     return Rate(pairs * len(taken), sum(taken))
 
 
-def _pairs(tokens: int) -> int:
-    """Pairs that are computed at once."""
-    return MOST_PAIRS if place_of(None).type == "cpu" else max(1, TOKENS_PER_BATCH // tokens)
+def _pairs(tokens: int, budget: int) -> int:
+    """Pairs that are computed at once: few on a processor, on a GPU what the budget of tokens holds."""
+    return MOST_PAIRS if place_of(None).type == "cpu" else max(1, budget // tokens)
 
 
 def _model(shape: Shape, tokens: int) -> RelevanceModel:
