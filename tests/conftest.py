@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 if TYPE_CHECKING:
     from zhichun.data.catalogue_store import CatalogueTexts
     from zhichun.recipe import Recipe
+    from zhichun.serve.settings import ServeSettings
     from zhichun.text.reader import TextReader
 
 TOKENIZER = Path(__file__).parent / "golden" / "tokenizer.json"
@@ -105,32 +107,42 @@ def tiny_export(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture(scope="session")
-def server(tiny_run: Path) -> Iterator[str]:
-    """The address of a server of the finished run, on a free port of this machine; it ends with the session."""
-    pytest.importorskip("fastapi")
+def serving() -> Callable[[ServeSettings], AbstractContextManager[str]]:
+    """Serve settings in a thread of this process, on a free port, while a `with` lasts; gives the address."""
+    uvicorn = pytest.importorskip("uvicorn")
     import threading
     import time
 
-    import uvicorn
-
     from zhichun.serve.app import create_app
     from zhichun.serve.server import address, config_of, listening
+
+    @contextmanager
+    def serve(settings: ServeSettings) -> Iterator[str]:
+        service = settings.service()
+        app = create_app(settings.load, service, keys=settings.keys, hosts=settings.hosts)
+        with listening(settings.host, 0) as socket:
+            running = uvicorn.Server(config_of(app, settings))
+            thread = threading.Thread(target=running.run, kwargs={"sockets": [socket]}, daemon=True)
+            thread.start()
+            latest = time.monotonic() + 60
+            while service.phase == "loading" and time.monotonic() < latest:
+                time.sleep(0.02)
+            assert service.phase == "ready"
+            yield address(settings.host, socket.getsockname()[1])
+            running.should_exit = True
+            thread.join(30)
+            assert not thread.is_alive()
+
+    return serve
+
+
+@pytest.fixture(scope="session")
+def server(tiny_run: Path, serving: Callable[[ServeSettings], AbstractContextManager[str]]) -> Iterator[str]:
+    """The address of a server of the finished run; it ends with the session."""
     from zhichun.serve.settings import ServeSettings
 
-    settings = ServeSettings(run=tiny_run, port=0)
-    service = settings.service()
-    app = create_app(settings.load, service, hosts=settings.hosts)
-    with listening(settings.host, 0) as socket:
-        running = uvicorn.Server(config_of(app, settings))
-        thread = threading.Thread(target=running.run, kwargs={"sockets": [socket]}, daemon=True)
-        thread.start()
-        began = time.monotonic()
-        while service.phase == "loading" and time.monotonic() - began < 60:
-            time.sleep(0.05)
-        assert service.phase == "ready"
-        yield address(settings.host, socket.getsockname()[1])
-        running.should_exit = True
-        thread.join(20)
+    with serving(ServeSettings(run=tiny_run)) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,8 @@
 
 import os
 import sys
-import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
 
 from running_server import KEY, MOST_DOCUMENTS, MOST_WAITING, Running
-
-SECONDS = 30
 
 
 @pytest.fixture(autouse=True)
@@ -40,29 +37,13 @@ def closed_connections(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def running(tiny_run: Path) -> Iterator[Running]:
-    """Serve the tiny run in a thread of this process, on a free port."""
-    uvicorn = pytest.importorskip("uvicorn")
+def running(tiny_run: Path, serving: Callable[..., AbstractContextManager[str]]) -> Iterator[Running]:
+    """Serve the tiny run with a key and low limits."""
     from zhichun import Scorer
-    from zhichun.serve.app import create_app
     from zhichun.serve.keys import Keys
     from zhichun.serve.limits import Limits
-    from zhichun.serve.server import address, config_of, listening
     from zhichun.serve.settings import ServeSettings
 
-    keys, limits = Keys.of([KEY]), Limits(documents=MOST_DOCUMENTS, queue_pairs=MOST_WAITING)
-    settings = ServeSettings(run=tiny_run, port=0, name="zhichun", keys=keys, limits=limits)
-    service = settings.service()
-    app = create_app(settings.load, service, keys=keys, hosts=settings.hosts)
-    with listening(settings.host, settings.port) as socket:
-        server = uvicorn.Server(config_of(app, settings))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]}, daemon=True)
-        thread.start()
-        latest = time.monotonic() + SECONDS
-        while service.phase == "loading" and time.monotonic() < latest:
-            time.sleep(0.02)
-        assert service.phase == "ready"
-        yield Running(address(settings.host, socket.getsockname()[1]), Scorer.load(tiny_run, device="cpu"))
-        server.should_exit = True
-        thread.join(SECONDS)
-        assert not thread.is_alive()
+    limits = Limits(documents=MOST_DOCUMENTS, queue_pairs=MOST_WAITING)
+    with serving(ServeSettings(run=tiny_run, name="zhichun", keys=Keys.of([KEY]), limits=limits)) as url:
+        yield Running(url, Scorer.load(tiny_run, device="cpu"))

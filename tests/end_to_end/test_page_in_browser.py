@@ -1,11 +1,7 @@
 """The page of a server in a browser: search, filter, judge and download, by mouse and by keyboard, wide and narrow."""
 
-import asyncio
 import csv
 import shutil
-import socket
-import threading
-import time
 from itertools import pairwise
 from urllib.parse import urlencode
 
@@ -13,14 +9,12 @@ import pytest
 
 from zhichun import schema
 from zhichun.data.dataset import Dataset
-from zhichun.serve.catalogue import Catalogue
 
 CHROMIUM = shutil.which("chromium")
 if CHROMIUM is None:
     pytest.skip("needs Debian's chromium at /usr/bin", allow_module_level=True)
 playwright = pytest.importorskip("playwright.sync_api")
-fastapi = pytest.importorskip("fastapi")
-uvicorn = pytest.importorskip("uvicorn")
+pytest.importorskip("fastapi")
 
 OPTIONS = (
     "--no-sandbox",
@@ -38,29 +32,12 @@ LANGUAGE = {"us": "en", "es": "es", "jp": "ja"}
 
 
 @pytest.fixture(scope="module")
-def address(tiny_dataset, tiny_run):
-    """The page of a small trained run and its catalogue, on a free port."""
-    from zhichun.scoring.load import load_scorer
-    from zhichun.serve.page import page_router
+def address(tiny_dataset, tiny_run, serving):
+    """The page of a small trained run and its catalogue."""
+    from zhichun.serve.settings import ServeSettings
 
-    scorer = load_scorer(tiny_run)
-
-    async def rank(query, products, locale):
-        return await asyncio.to_thread(scorer.score, query, products, locale)
-
-    app = fastapi.FastAPI()
-    catalogue = Catalogue.open(tiny_dataset, shown=False)
-    app.include_router(page_router(rank, catalogue, task=scorer.task, model="run", engine=scorer.engine_name))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off", ws="none"))
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-        thread.start()
-        until = time.monotonic() + SECONDS
-        while not server.started and time.monotonic() < until:
-            time.sleep(0.01)
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
-        server.should_exit = True
-        thread.join(SECONDS)
+    with serving(ServeSettings(run=tiny_run, products=tiny_dataset)) as url:
+        yield f"{url}/"
 
 
 @pytest.fixture(scope="module")
