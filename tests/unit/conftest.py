@@ -1,8 +1,9 @@
-"""What unit tests share: runs of five folds that nobody trained, for the audit."""
+"""What unit tests share: a scorer without a network, and runs of five folds that nobody trained, for the audit."""
 
 import hashlib
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+# The tests beside it import `scoring_stub`.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from scoring_stub import Stub
+
 from zhichun.data.dataset import Dataset
 
 TRUSTED, DOUBTED = (0.7, 0.1), (0.05, 0.85)
+
+
+@pytest.fixture
+def scorer() -> Stub:
+    """One that remembers how many pairs it was called with."""
+    return Stub()
 
 
 @pytest.fixture

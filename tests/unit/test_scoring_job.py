@@ -1,82 +1,18 @@
 """A file of pairs in, the same file with scores out: nothing lost, nothing reordered, nothing half-written."""
 
 import csv
-import os
 import re
-import threading
 import tracemalloc
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+from scoring_stub import QUERIES, Stub, read, score, table_of, write
 
-from zhichun.errors import UserError
 from zhichun.scoring.scoring_job import ScoringJob, fingerprint
-from zhichun.tasks import TASKS
 
 NEW = ["p_E", "p_S", "p_C", "p_I", "label", "gain"]
-QUERIES = ["red shoes", "Zapatillas, rojas", '10" blade', "赤い 靴"]
-
-
-class Stub:
-    """A scorer without a network: its gain is a function of the query and the product alone."""
-
-    task = TASKS["esci"]
-    lookahead = 0
-
-    def __init__(self):
-        self.calls = []
-
-    def reading(self, queries, products, locales):
-        return lambda progress=None: self.score_pairs(queries, products, locales, progress=progress)
-
-    def score_pairs(self, queries, products, locales, *, progress=None):
-        self.calls.append(len(queries))
-        texts = zip(queries, locales, *([text or "" for text in column] for column in products.values()), strict=True)
-        logits = [[sum(map(ord, "".join(text))) % 97 / 97, 0, 0, 0] for text in texts]
-        if progress:
-            progress(len(queries))
-        return self.task.predict(np.asarray(logits, np.float32))
-
-
-@pytest.fixture
-def scorer():
-    return Stub()
-
-
-def table_of(rows):
-    return pa.table(
-        {
-            "shop": pa.array(range(rows), pa.int64()),
-            "query": [QUERIES[row % 4] for row in range(rows)],
-            "title": [None if row % 7 == 6 else f"product, {row}\nin two lines" for row in range(rows)],
-            "price": [None if row % 5 == 0 else row / 4 for row in range(rows)],
-            "locale": ["us", "es", "us", "jp"][: max(rows, 1)] * (rows // 4) + ["us"] * (rows % 4),
-        }
-    )
-
-
-def write(table, path):
-    if path.suffix == ".parquet":
-        pq.write_table(table, path, row_group_size=7)
-    else:
-        options = pa.csv.WriteOptions(delimiter="\t" if path.suffix == ".tsv" else ",")
-        pa.csv.write_csv(table, path, write_options=options)
-    return path
-
-
-def read(path):
-    if path.suffix == ".parquet":
-        table = pq.read_table(path)
-        return [table.column_names, *map(list, zip(*(column.to_pylist() for column in table.columns), strict=True))]
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.reader(file, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True))
-
-
-def score(scorer, pairs, out, **options):
-    return ScoringJob(scorer, pairs, out, **{"model_fingerprint": "a", "chunk_rows": 10, **options}).run()
 
 
 @pytest.mark.parametrize("kind", [".parquet", ".csv", ".tsv"])
@@ -128,135 +64,6 @@ def test_a_field_of_a_megabyte_is_read_and_kept(scorer, tmp_path):
     score(scorer, tmp_path / "pairs.csv", tmp_path / "out.parquet")
     assert pq.read_table(tmp_path / "out.parquet")["title"].to_pylist() == [long, "a"]
     assert csv.field_size_limit() == limit
-
-
-def interrupt_after(scorer, calls):
-    """Let the process die, as it were, before its next chunk."""
-    whole = scorer.score_pairs
-
-    def score_pairs(*arguments, **options):
-        if len(scorer.calls) == calls:
-            raise KeyboardInterrupt
-        return whole(*arguments, **options)
-
-    scorer.score_pairs = score_pairs
-
-
-def killed(pairs, out, calls=2, **options):
-    scorer = Stub()
-    interrupt_after(scorer, calls)
-    with pytest.raises(KeyboardInterrupt):
-        score(scorer, pairs, out, **options)
-    assert not out.exists()
-    assert len(list(out.with_name(f"{out.name}.parts").glob("part-*.parquet"))) == calls
-
-
-@pytest.fixture
-def pairs(tmp_path):
-    return write(table_of(35), tmp_path / "pairs.parquet")
-
-
-def test_a_killed_job_goes_on_after_its_last_whole_part(scorer, pairs, tmp_path):
-    whole, out = tmp_path / "whole.csv", tmp_path / "out.csv"
-    score(Stub(), pairs, whole)
-    killed(pairs, out)
-    (tmp_path / "out.csv.parts" / "partial-part-000002.parquet").write_bytes(b"half")
-    progress = []
-    assert ScoringJob(scorer, pairs, out, model_fingerprint="a", chunk_rows=10).run(progress.append) == 35
-    assert scorer.calls == [10, 5]
-    assert sum(progress) == 35
-    assert out.read_bytes() == whole.read_bytes()
-    assert not (tmp_path / "out.csv.parts").exists()
-
-
-class ReadsAhead(Stub):
-    """Reads while it scores, and scores no piece before the next one is read."""
-
-    lookahead = 1
-
-    def __init__(self, pieces):
-        super().__init__()
-        self.read = [threading.Event() for _ in range(pieces)]
-        self.readings = 0
-
-    def reading(self, queries, products, locales):
-        after = self.read[min(self.readings + 1, len(self.read) - 1)]
-        self.read[self.readings].set()
-        self.readings += 1
-
-        def score(progress=None):
-            assert after.wait(10)
-            return self.score_pairs(queries, products, locales, progress=progress)
-
-        return score
-
-
-def test_texts_are_read_while_the_pairs_before_are_scored(pairs, tmp_path):
-    whole, out = tmp_path / "whole.csv", tmp_path / "out.csv"
-    score(Stub(), pairs, whole)
-    score(ReadsAhead(4), pairs, out)
-    assert out.read_bytes() == whole.read_bytes()
-
-
-def test_a_job_that_reads_ahead_goes_on_after_a_kill_too(pairs, tmp_path):
-    whole, out = tmp_path / "whole.csv", tmp_path / "out.csv"
-    score(Stub(), pairs, whole)
-    killed(pairs, out)
-    scorer = ReadsAhead(2)
-    score(scorer, pairs, out)
-    assert scorer.calls == [10, 5]
-    assert out.read_bytes() == whole.read_bytes()
-
-
-def test_an_error_in_what_is_read_ahead_names_its_row_and_leaves_nothing(tmp_path):
-    table = table_of(35).set_column(1, "query", pa.array([*["q"] * 33, "", "q"]))
-    write(table, tmp_path / "pairs.parquet")
-    scorer = Stub()
-    scorer.lookahead = 3
-    with pytest.raises(UserError, match="the query is empty") as refused:
-        score(scorer, tmp_path / "pairs.parquet", tmp_path / "out.csv")
-    assert refused.value.row == 34
-    assert not list(tmp_path.glob("out*"))
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"model_fingerprint": "b"},
-        {"prefix": "x_"},
-        {"chunk_rows": 20},
-        {"chunk_bytes": 20},
-        {"locale": "jp"},
-        {"columns": {"title": "query"}},
-    ],
-    ids=lambda change: next(iter(change)),
-)
-def test_parts_of_another_model_or_with_other_options_are_not_used(scorer, pairs, tmp_path, change):
-    out = tmp_path / "out.parquet"
-    killed(pairs, out)
-    score(scorer, pairs, out, **change)
-    assert sum(scorer.calls) == 35
-
-
-def test_parts_of_another_input_or_catalogue_are_not_used(scorer, tmp_path):
-    catalogue = write(pa.table({"product_id": ["1"], "title": ["old"]}), tmp_path / "catalogue.csv")
-    pairs = write(pa.table({"query": ["q"] * 30, "product_id": ["1"] * 30}), tmp_path / "pairs.csv")
-    out = tmp_path / "out.csv"
-    for changed in (pairs, catalogue):
-        killed(pairs, out, catalogue=catalogue)
-        stat = changed.stat()
-        os.utime(changed, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1_000_000))
-        scorer.calls.clear()
-        score(scorer, pairs, out, catalogue=catalogue)
-        assert sum(scorer.calls) == 30
-        out.unlink()
-
-
-def test_a_folder_of_parts_without_a_plan_is_started_anew(scorer, pairs, tmp_path):
-    parts = tmp_path / "out.parquet.parts"
-    parts.mkdir()
-    (parts / "part-000000.parquet").write_bytes(b"of something else")
-    assert score(scorer, pairs, tmp_path / "out.parquet") == 35
 
 
 def test_products_are_looked_up_by_id_and_locale(scorer, tmp_path):

@@ -1,50 +1,17 @@
 """Files of pairs that cannot be scored: named with the row and what to do, with nothing left behind."""
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+from scoring_stub import score, write
 
 from zhichun.errors import UserError
-from zhichun.scoring.scoring_job import ScoringJob
-from zhichun.tasks import TASKS
-
-
-class Stub:
-    """A scorer without a network, to which all pairs are alike."""
-
-    task = TASKS["esci"]
-    lookahead = 0
-
-    def __init__(self):
-        self.calls = []
-
-    def reading(self, queries, products, locales):
-        return lambda progress=None: self.score_pairs(queries, products, locales, progress=progress)
-
-    def score_pairs(self, queries, products, locales, *, progress=None):
-        self.calls.append(len(queries))
-        return self.task.predict(np.zeros((len(queries), 4), np.float32))
-
-
-@pytest.fixture
-def scorer():
-    return Stub()
 
 
 @pytest.fixture
 def pairs(tmp_path):
     return write(pa.table({"query": ["q"] * 35, "title": ["t"] * 35}), tmp_path / "pairs.parquet")
-
-
-def write(table, path):
-    pq.write_table(table, path) if path.suffix == ".parquet" else pa.csv.write_csv(table, path)
-    return path
-
-
-def score(scorer, pairs, out, **options):
-    return ScoringJob(scorer, pairs, out, **{"model_fingerprint": "a", "chunk_rows": 10, **options}).run()
 
 
 BAD_TABLES = {
