@@ -7,7 +7,8 @@ on the test pairs. Usage, with the `bench` and `train` extras installed:
     python benchmarks/quality_esci.py sentence-transformers/all-MiniLM-L6-v2 --data ESCI_FOLDER
 
 Each training's outcome is kept in the work folder and not run again, so a run that was killed can be started again.
-Writes ``quality_esci.json`` and ``quality_esci.md`` into ``benchmarks/results/``.
+Writes ``quality_esci.json`` and ``quality_esci.md`` into ``benchmarks/results/``, with ``--whole-recipe``
+``quality_esci_whole_recipe``.
 """
 
 import argparse

@@ -66,10 +66,11 @@ def compare(
 
 
 def write_report(result: dict[str, Any], folder: Path) -> None:
-    """Write ``quality_esci.json`` and ``quality_esci.md``."""
+    """Write ``quality_esci.json`` and ``.md``; with the whole recipe ``quality_esci_whole_recipe``."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "quality_esci.json", {"benchmark": "quality_esci", **result})
-    write_text(folder / "quality_esci.md", _page(result))
+    name = "quality_esci_whole_recipe" if WHOLE in result["systems"] else "quality_esci"
+    write_json(folder / f"{name}.json", {"benchmark": "quality_esci", **result})
+    write_text(folder / f"{name}.md", _page(result))
 
 
 def _figures(system: str, runs: Sequence[Judged], seeds: Sequence[int], folders: Sequence[Path]) -> dict[str, Any]:

@@ -75,6 +75,7 @@ LAYOUTS: dict[str, Callable[[str, Mapping[str, Any]], str]] = {
     "prepare_scale": rendered_speed.prepare_scale,
     "pretrain_step": rendered_models.pretrain_step,
     "quality_esci": rendered_models.quality_esci,
+    "quality_esci_whole_recipe": rendered_models.quality_esci,
     "scaling": rendered_speed.scaling,
     "score_cpu": rendered_speed.score_cpu,
     "serve_faults": rendered_speed.serve_faults,

@@ -15,9 +15,10 @@ def quality_esci(name: str, result: Mapping[str, Any]) -> str:
     rows = [[f"{system}: {of['what']}", *cells_of(of["mean"], columns)] for system, of in systems.items()]
     rows.append(["always Exact", *cells_of(result["always_exact"], columns)])
     lines = [
-        f"**Fine-tuning, beside sentence-transformers.** Encoder {result['encoder']}; pairs of the Shopping Queries "
-        f"Dataset, {pairs['training']:,} to train on and {pairs['test']:,} to test on; means over {seeds} seeds; gains "
-        f"`esci`; seconds of one training on {machine_of(result)}.",
+        f"**Fine-tuning, beside sentence-transformers.** Encoder {result['encoder']}, "
+        f"{result['recipe']['max_length']} tokens; pairs of the Shopping Queries Dataset, {pairs['training']:,} to "
+        f"train on and {pairs['test']:,} to test on; means over {seeds} seeds; gains `esci`; seconds of one training "
+        f"on {machine_of(result)}.",
         "",
         table(["system", *(TITLES.get(column, column) for column in columns)], rows),
         "",

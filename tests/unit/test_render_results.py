@@ -23,6 +23,7 @@ QUALITY = {
     "date": "2026-11-21",
     "machine": {"gpu": None, "cores": 2, "processor": "A processor"},
     "pairs": {"training": 2600, "validation": 100, "test": 700},
+    "recipe": {"max_length": 96},
     "systems": {
         "zhichun": {
             "what": "everything",
@@ -74,6 +75,7 @@ def test_quality_has_a_row_for_each_system_and_baseline_and_names_its_source(tmp
     assert "| system | micro-F1 | macro-F1 | nDCG | seconds |\n| --- | ---: | ---: | ---: | ---: |\n" in text
     assert "| zhichun: everything | 0.612 | 0.500 | 0.900 | 100 |\n" in text
     assert "| always Exact | 0.500 | 0.167 |  |  |\n" in text
+    assert "Encoder some/encoder, 96 tokens; pairs" in text
     assert "means over 3 seeds" in text
     assert "on 2 cores of A processor." in text
     assert "micro-F1 +0.0123 (95 %: -0.0040 to +0.0300, p = 0.250)" in text
@@ -85,7 +87,7 @@ def test_quality_has_a_row_for_each_system_and_baseline_and_names_its_source(tmp
 
 def test_the_whole_recipe_stands_beside_plain_training_too(tmp_path):
     whole = {"whole_recipe": {"settings": ["objective.ema=EMA"], "minus_zhichun": {"ndcg": DIFFERENCE}}}
-    text = render_results.render(write(tmp_path, quality_esci={**QUALITY, **whole}))
+    text = render_results.render(write(tmp_path, quality_esci_whole_recipe={**QUALITY, **whole}))
     assert "\nzhichun-whole-recipe minus zhichun: nDCG +0.0123 (95 %: -0.0040 to +0.0300, p = 0.250).\n" in text
 
 
