@@ -34,7 +34,7 @@ from gpu_shapes import SHAPES, Shape, random_encoder
 from machine import circumstances, command_as_given
 from score_cpu import Texts, as_cross_encoder, by_ours, by_theirs, timed
 from sentence_transformers.cross_encoder import CrossEncoder
-from train_cpu import OFF, OURS, THEIRS, Job, train_ours, train_theirs
+from train_sides import OFF, OURS, THEIRS, Job, train_ours, train_theirs
 
 from zhichun.data.dataset import Dataset
 from zhichun.data.feature_store import open_pairs

@@ -19,6 +19,7 @@ from transformers.utils import logging
 
 from zhichun.errors import UserError
 from zhichun.nn import packed_attention
+from zhichun.nn.dropout import exchange_dropout
 from zhichun.nn.first_token import make_last_layer_heed_first_only
 from zhichun.nn.packing import Packed
 from zhichun.text.tokenizer import PairTokenizer
@@ -40,6 +41,7 @@ class Encoder(nn.Module):
         super().__init__()
         if getattr(model, "pooler", None) is not None:
             model.pooler = None
+        exchange_dropout(model)
         self.model = model
         self.heeds_first_only = make_last_layer_heed_first_only(model)
         self.reads_types = getattr(model.config, "type_vocab_size", 0) > 1

@@ -18,11 +18,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
 from zhichun.nn.packing import Packed
+from zhichun.nn.product_attention import attend_by_products
 
 ARCHITECTURES: Final = ("bert", "roberta", "xlm-roberta", "camembert")
 
@@ -84,8 +84,7 @@ def _plain_attention(
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Attend in single products, as transformers' `eager`, which every architecture has to itself, does."""
-    scores_BHTT = query_BHTE @ key_BHTE.transpose(2, 3) * scaling
-    if attention_mask is not None:
-        scores_BHTT = scores_BHTT + attention_mask
-    weights_BHTT = nn.functional.dropout(torch.softmax(scores_BHTT, dim=-1), p=dropout, training=module.training)
-    return (weights_BHTT @ value_BHTE).transpose(1, 2), None
+    context_BHTE = attend_by_products(
+        query_BHTE, key_BHTE, value_BHTE, attention_mask, dropout_p=dropout, scale=scaling
+    )
+    return context_BHTE.transpose(1, 2), None

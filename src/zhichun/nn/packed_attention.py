@@ -5,7 +5,8 @@ One function serves packed and padded batches: what is called with ``packed`` is
 
 * `torch.nn.attention.varlen` on a GPU in half precision, without attention dropout, which its kernel does not know;
 * else on a GPU: queries, keys and values are padded, and they alone; everything outside of attention stays packed;
-* on a processor: the pairs of each length together, without padding and mask.
+* on a processor: the pairs of each length together, without padding and mask; where weights are dropped, in single
+  products, as torch would, but with a cheaper mask (`nn.dropout`).
 
 Legend: ``B`` pairs, ``H`` heads, ``N`` tokens of all pairs, ``E`` size of a head, ``L`` tokens of the longest pair,
 ``R`` neighbours of one length, ``T`` their length.
@@ -25,6 +26,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from zhichun.nn.packing import Packed
+from zhichun.nn.product_attention import attend_by_products
 
 NAME: Final = "zhichun_packed"
 ARCHITECTURES: Final = ("bert", "roberta", "xlm-roberta", "camembert", "modernbert")
@@ -168,9 +170,8 @@ def _by_length(query_HNE: Tensor, key_HNE: Tensor, value_HNE: Tensor, how: _How)
         query_HRTE, key_HRTE, value_HRTE = (
             part_HNE.reshape(len(part_HNE), pairs, -1, part_HNE.shape[-1]) for part_HNE in parts
         )
-        context_HRTE = scaled_dot_product_attention(
-            query_HRTE, key_HRTE, value_HRTE, mask, dropout_p=how.dropout, scale=how.scaling
-        )
+        attend = attend_by_products if how.dropout else scaled_dot_product_attention
+        context_HRTE = attend(query_HRTE, key_HRTE, value_HRTE, mask, dropout_p=how.dropout, scale=how.scaling)
         contexts.append(context_HRTE.flatten(1, 2))
     return torch.cat(contexts, dim=1).transpose(0, 1)
 

@@ -1,0 +1,56 @@
+"""Dropout whose mask costs little on a processor.
+
+What       A number stays when 16 random bits are at or above a threshold. torch's own mask takes one draw of its
+           generator for each number, on one core while the others wait; here one draw of 64 bits serves four numbers,
+           and all else is done by all cores. On a GPU torch's own is taken
+Equation   ``x · 1[b ≥ t] · 2^16 / (2^16 - t)`` with ``b`` even on 0 … 2^16 - 1 and ``t = round(2^16 · p)``
+Reference  Srivastava et al. (2014), "Dropout: A Simple Way to Prevent Neural Networks from Overfitting"
+Our number fine-tuning all-MiniLM-L6-v2 at 256 tokens takes 1.06 times as many pairs a second as with torch's own, on
+           two cores (`benchmarks/train_cpu.py`)
+Cost       none
+Traps      the share that is dropped is rounded to a 65,536th. A seed gives other masks than torch's own, and other ones
+           on a processor than on a GPU
+"""
+
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+BITS: Final = 16
+PER_DRAW: Final = 64 // BITS
+
+
+def drop(values: Tensor, p: float) -> Tensor:
+    """Set a share of the numbers to zero, and scale the others so that the mean stays.
+
+    Parameters
+    ----------
+    values
+        Of any shape.
+    p
+        The share, from 0 to 1.
+    """
+    threshold = round(p * 2**BITS)
+    if values.device.type != "cpu" or not 0 < threshold < 2**BITS:
+        return nn.functional.dropout(values, p)
+    draws = torch.empty(-(-values.numel() // PER_DRAW), dtype=torch.int64)
+    bits = draws.random_(-(2**63), None).view(torch.int16)[: values.numel()].view(values.shape)
+    stays = bits >= threshold - 2 ** (BITS - 1)  # the bits are read as numbers with a sign
+    return values * stays * (2**BITS / (2**BITS - threshold))
+
+
+class Dropout(nn.Dropout):
+    """`torch.nn.Dropout` by `drop`."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Drop in training; give the same back elsewhere."""
+        return drop(values, self.p) if self.training else values
+
+
+def exchange_dropout(model: nn.Module) -> None:
+    """Let every dropout within a model be done by `drop`."""
+    for module in list(model.modules()):
+        for name, part in module.named_children():
+            if type(part) is nn.Dropout:
+                setattr(module, name, Dropout(part.p).train(part.training))
