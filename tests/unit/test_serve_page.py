@@ -80,10 +80,10 @@ async def rank_backwards(query, products, locale):
     return TASKS["esci"].of_probabilities(rows)
 
 
-def client(rank=rank_backwards, *, task="esci", judgements=JUDGED):
+def client(rank=rank_backwards, *, task="esci", judgements=JUDGED, made=None):
     from fastapi.testclient import TestClient
 
-    made = Catalogue(table(), judgements and judged())
+    made = made or Catalogue(table(), judgements and judged())
     app = fastapi.FastAPI()
     app.include_router(page_router(rank, made, task=TASKS[task], model="runs/<tiny>", engine="torch"))
     return TestClient(app)
@@ -301,9 +301,5 @@ def test_the_search_does_not_hold_the_server_up(monkeypatch):
         return []
 
     monkeypatch.setattr(made, "search", search)
-    from fastapi.testclient import TestClient
-
-    app = fastapi.FastAPI()
-    app.include_router(page_router(rank_backwards, made, task=TASKS["esci"], model="m", engine="e"))
-    assert TestClient(app).get(SHOES).status_code == 200
+    assert client(made=made).get(SHOES).status_code == 200
     assert loops == ["in a thread"]
