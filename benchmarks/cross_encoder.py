@@ -9,6 +9,7 @@ Legend: ``P`` pairs, ``C`` classes.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,7 @@ from zhichun.errors import UserError
 from zhichun.nn.encoder import load_tokenizer
 from zhichun.nn.precision import has_bf16
 from zhichun.recipe import Recipe
+from zhichun.scoring.torch_engine import place_of
 from zhichun.text.clean import clean_text
 from zhichun.text.document import COLUMN_OF
 from zhichun.text.pairs import Pairs
@@ -89,24 +91,16 @@ def fine_tune(recipe: Recipe, training: TextPairs, validation: TextPairs, out: P
     settings, classes = recipe.train, schema.LABELS
     set_seed(settings.seed)  # the classification layer starts at random
     model = CrossEncoder(recipe.model.encoder, num_labels=len(classes), max_length=recipe.model.max_length)
-    arguments = CrossEncoderTrainingArguments(
-        output_dir=str(out),
-        num_train_epochs=settings.epochs,
-        per_device_train_batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=settings.warmup,
-        weight_decay=settings.weight_decay,
-        max_grad_norm=settings.clip or 0.0,
+    arguments = same_values(
+        settings,
+        out,
         bf16=in_bf16(settings),
         use_cpu=not torch.cuda.is_available(),  # without which it refuses bf16 on a processor
-        seed=settings.seed,
         eval_strategy="epoch",
         save_strategy="epoch",
         save_total_limit=1,
         load_best_model_at_end=True,
         metric_for_best_model="eval_validation_f1_micro",
-        report_to="none",
     )
     evaluator = CrossEncoderClassificationEvaluator(
         validation.as_pairs(), validation.labels, name="validation", write_csv=False
@@ -121,10 +115,26 @@ def fine_tune(recipe: Recipe, training: TextPairs, validation: TextPairs, out: P
     return model
 
 
+def same_values(settings: TrainSettings, out: Path, **own: Any) -> CrossEncoderTrainingArguments:
+    """Give their trainer the values that ours trains with, and what is its own."""
+    return CrossEncoderTrainingArguments(
+        output_dir=str(out),
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=settings.warmup,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.clip or 0.0,
+        seed=settings.seed,
+        report_to="none",
+        **own,
+    )
+
+
 def in_bf16(settings: TrainSettings) -> bool:
     """Tell whether our training computes in bf16 on this machine; theirs then does too."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return settings.precision == "bf16" or (settings.precision == "auto" and has_bf16(device))
+    return settings.precision == "bf16" or (settings.precision == "auto" and has_bf16(place_of(None)))
 
 
 def score(model: CrossEncoder, pairs: TextPairs) -> npt.NDArray[np.float32]:

@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator
 from datasets.utils.logging import disable_progress_bar
 from score_cpu import as_cross_encoder
-from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
+from sentence_transformers.cross_encoder import CrossEncoderTrainer
 from sentence_transformers.cross_encoder.losses import CrossEntropyLoss
 from transformers import TrainerCallback, set_seed
 
@@ -157,22 +157,14 @@ def train_theirs(job: Job) -> dict[str, Any]:
         start = job.model(make_featurizer(job.recipe.model, dataset))
         model = as_cross_encoder(start, job.recipe, Path(folder) / "start", device=job.device)
         set_seed(settings.seed)
-        arguments = CrossEncoderTrainingArguments(
-            output_dir=folder,
-            num_train_epochs=settings.epochs,
-            per_device_train_batch_size=job.batch,
-            learning_rate=settings.learning_rate,
-            lr_scheduler_type="cosine",
-            warmup_steps=settings.warmup,
-            weight_decay=settings.weight_decay,
-            max_grad_norm=settings.clip or 0.0,
-            use_cpu=job.device == "cpu",
+        arguments = cross_encoder.same_values(
+            settings,
+            Path(folder),
             bf16=settings.precision == "bf16",
-            seed=settings.seed,
+            use_cpu=job.device == "cpu",
             save_strategy="no",
             logging_steps=1,
             disable_tqdm=True,
-            report_to="none",
         )
         CrossEncoderTrainer(
             model=model,
