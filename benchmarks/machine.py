@@ -38,12 +38,12 @@ def command_as_given(script: str) -> str:
     """Write the command that this process was called by, without this machine's folders."""
     given, kept = iter(sys.argv[1:]), []
     for argument in given:
-        if argument in PLACES:
+        name, joined, _ = argument.partition("=")
+        if name in (*PLACES, "--data") and not joined:
             next(given, None)
-        elif argument == "--data":
-            next(given, None)
+        if name == "--data":
             kept.append("--data DATA_FOLDER")
-        elif not argument.startswith(tuple(f"{place}=" for place in PLACES)):
+        elif name not in PLACES:
             kept.append(argument)
     return " ".join([f"python benchmarks/{script}", *kept])
 

@@ -29,6 +29,7 @@ from zhichun.methods import AWP, EMA, FGM, FGSM, PGD, SMART, DropoutView, FreeLB
 from zhichun.nn.encoder import new_encoder
 from zhichun.nn.relevance_model import ModelSettings, RelevanceModel, VocabularySizes
 from zhichun.objectives import FineTuning, FineTuningSettings
+from zhichun.scoring.torch_engine import place_of
 from zhichun.text.pair_layout import PairLayout
 from zhichun.train.optim import make_optimizer
 from zhichun.train.settings import TrainSettings
@@ -38,7 +39,7 @@ PAIRS, TOKENS, CLASSES = 32, 96, 4
 SHAPE = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
 SIZES = VocabularySizes(trigrams=20_000, brands=5_000, colors=2_000)
 LAYOUT = PairLayout(prefix=(101,), middle=(102,), suffix=(102,), first_type=0, second_type=1)
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+DEVICE = place_of(None)
 
 PLAIN = FineTuningSettings(loss=Poly1())
 FULL = replace(PLAIN, second_view=FGM(), rdrop=RDrop(), mixup=Mixup(), ema=EMA())

@@ -7,6 +7,7 @@ from typing import Final
 
 from zhichun.plan.rate import MOST_PAIRS
 from zhichun.plan.shapes import Shape
+from zhichun.train.settings import TrainSettings
 
 GIB: Final = 1 << 30
 # What a scoring job takes beside the model: Python, its libraries, and a chunk of texts with their tokens.
@@ -15,7 +16,7 @@ JOB_WITH_TORCH: Final = 900 << 20
 FP32, INT8, BF16 = 4, 1, 2
 # Weights, their gradients and AdamW's two moments, all in fp32.
 TRAINED: Final = 4 * FP32
-MICRO_BATCH_TOKENS: Final = 4096
+MICRO_BATCH_TOKENS: Final = TrainSettings().micro_batch_tokens
 
 
 def scoring_bytes(weights: int, working: int, streams: int, *, with_torch: bool) -> int:
