@@ -16,7 +16,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -41,12 +41,19 @@ from zhichun.scoring.pair_tables import append_columns
 from zhichun.tasks import TASKS
 from zhichun.training import make_featurizer, split, train
 
+# What a system of ours trains with beside the recipe that all are given.
+OWN_SETTINGS = {
+    TEXT_ONLY: ["model.trigrams=null", "model.country=null", "model.brand=null", "model.color=null"],
+    WHOLE: WHOLE_ROW.settings,
+}
+
 
 @dataclass(frozen=True)
 class Comparison:
     """What both systems are given."""
 
     recipe: Recipe
+    given: Sequence[str]
     data: Path
     dataset: Dataset
     training: npt.NDArray[np.int64]
@@ -54,8 +61,9 @@ class Comparison:
     test: npt.NDArray[np.int64]
 
     @classmethod
-    def of(cls, recipe: Recipe, data: Path) -> "Comparison":
+    def of(cls, recipe: Recipe, given: Sequence[str], data: Path) -> "Comparison":
         """Part the pairs; refuses texts of which the two systems would read different tokens."""
+        recipe = recipe.with_settings(given)
         dataset = Dataset.open(data)
         training, validation = split(dataset, recipe.train)
         test = np.flatnonzero(dataset.column(schema.SPLIT) == "test")
@@ -63,39 +71,32 @@ class Comparison:
         for rows in (training, validation, test):
             texts = cross_encoder.text_pairs(dataset, rows, recipe)
             cross_encoder.require_same_tokens(texts, pairs, rows, recipe)
-        return cls(recipe, data, dataset, training, validation, test)
+        return cls(recipe, given, data, dataset, training, validation, test)
 
-    @property
-    def key(self) -> str:
-        """Hash of all that decides an outcome but system and seed."""
-        manifest = (self.data / "manifest.json").read_text("utf-8")
-        return hashlib.sha256((json.dumps(self.recipe.to_json()) + manifest).encode()).hexdigest()[:12]
+    def recipe_of(self, system: str, seed: int) -> Recipe:
+        """Give a system's recipe; settings given by hand win over the system's own."""
+        recipe = self.recipe.with_settings([*OWN_SETTINGS.get(system, ()), *self.given])
+        return replace(recipe, train=replace(recipe.train, seed=seed))
 
-    def recipe_of(self, seed: int) -> Recipe:
-        """Give the recipe with a seed."""
-        return replace(self.recipe, train=replace(self.recipe.train, seed=seed))
+    def key(self, system: str) -> str:
+        """Hash of all that decides an outcome but the seed."""
+        recipe, manifest = self.recipe_of(system, seed=0), (self.data / "manifest.json").read_text("utf-8")
+        return hashlib.sha256((json.dumps(recipe.to_json()) + manifest).encode()).hexdigest()[:12]
 
 
-def run_ours(comparison: Comparison, seed: int, out: Path) -> float:
+def run_ours(recipe: Recipe, comparison: Comparison, out: Path) -> float:
     """Train and evaluate as a user does; gives the seconds of training."""
-    return _train_and_evaluate(comparison.recipe_of(seed), comparison.data, out)
+    began = time.monotonic()
+    run = train(recipe, comparison.data, out / "run")
+    seconds = time.monotonic() - began
+    evaluate(run.path, comparison.data, out=out)
+    shutil.rmtree(out / "run")
+    return seconds
 
 
-def run_text_only(comparison: Comparison, seed: int, out: Path) -> float:
-    """Train ours with nothing beside the encoder: no trigrams, no embeddings of country, brand and color."""
-    off = ["model.trigrams=null", "model.country=null", "model.brand=null", "model.color=null"]
-    return _train_and_evaluate(comparison.recipe_of(seed).with_settings(off), comparison.data, out)
-
-
-def run_whole_recipe(comparison: Comparison, seed: int, out: Path) -> float:
-    """Train ours with all that the paper adds to cross-entropy, set as the ablation of that name does."""
-    recipe = comparison.recipe_of(seed).with_settings(WHOLE_ROW.settings)
-    return _train_and_evaluate(recipe, comparison.data, out)
-
-
-def run_theirs(comparison: Comparison, seed: int, out: Path) -> float:
+def run_theirs(recipe: Recipe, comparison: Comparison, out: Path) -> float:
     """Train a `CrossEncoder`; leaves the same ``scored.parquet`` as our evaluation."""
-    recipe, dataset = comparison.recipe_of(seed), comparison.dataset
+    dataset = comparison.dataset
     training, validation, test = (
         cross_encoder.text_pairs(dataset, rows, recipe)
         for rows in (comparison.training, comparison.validation, comparison.test)
@@ -111,33 +112,17 @@ def run_theirs(comparison: Comparison, seed: int, out: Path) -> float:
     return seconds
 
 
-RUNNERS: dict[str, Callable[[Comparison, int, Path], float]] = {
-    OURS: run_ours,
-    THEIRS: run_theirs,
-    TEXT_ONLY: run_text_only,
-    WHOLE: run_whole_recipe,
-}
-
-
-def _train_and_evaluate(recipe: Recipe, data: Path, out: Path) -> float:
-    began = time.monotonic()
-    run = train(recipe, data, out / "run")
-    seconds = time.monotonic() - began
-    evaluate(run.path, data, out=out)
-    shutil.rmtree(out / "run")
-    return seconds
-
-
 def run_once(system: str, comparison: Comparison, seed: int, work: Path) -> Path:
     """Run a system with a seed, unless its outcome is there; gives the outcome's folder."""
-    out = work / comparison.key / f"{system}-{seed}"
+    out = work / comparison.key(system) / f"{system}-{seed}"
     if not (out / "outcome.json").is_file():
         shutil.rmtree(out, ignore_errors=True)  # half a training's time would be no time of a training
         out.mkdir(parents=True)
         print(f"{system}, seed {seed}", flush=True)
         # In a process of its own: both sides set up torch and accelerate for all that comes after.
         with ProcessPoolExecutor(1, get_context("spawn")) as process:
-            seconds = process.submit(RUNNERS[system], comparison, seed, out).result()
+            run, recipe = run_theirs if system == THEIRS else run_ours, comparison.recipe_of(system, seed)
+            seconds = process.submit(run, recipe, comparison, out).result()
         write_json(out / "outcome.json", {"seconds": round(seconds, 1)})
     return out
 
@@ -154,14 +139,14 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     chosen = ["model.max_length=96", "train.epochs=2", "train.learning_rate=1e-4"]
-    recipe = baseline().with_settings([f"model.encoder={arguments.encoder}", *chosen, *arguments.set])
-    comparison = Comparison.of(recipe, prepared(arguments))
+    recipe = baseline().with_settings([f"model.encoder={arguments.encoder}", *chosen])
+    comparison = Comparison.of(recipe, arguments.set, prepared(arguments))
     systems = [OURS, THEIRS, *[TEXT_ONLY] * arguments.text_only, *[WHOLE] * arguments.whole_recipe]
     outcomes: dict[str, list[Path]] = {system: [] for system in systems}
     for seed in arguments.seeds:
         for system in systems:
             outcomes[system].append(run_once(system, comparison, seed, arguments.work / "quality_esci"))
-    result = compare(outcomes, arguments.seeds, recipe, comparison.dataset.manifest)
+    result = compare(outcomes, arguments.seeds, comparison.recipe, comparison.dataset.manifest)
     result["pairs"] = {part: len(getattr(comparison, part)) for part in ("training", "validation", "test")}
     options = [f"--seeds {' '.join(map(str, arguments.seeds))}"]
     options += ["--text-only"] * arguments.text_only + ["--whole-recipe"] * arguments.whole_recipe
