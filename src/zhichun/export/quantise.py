@@ -6,7 +6,10 @@ the first product of the feed-forward. What stays as it was:
 * the feed-forward's second product: a few of its inputs are hundreds of times the others, and a scale that fits them
   rounds all others away (half of the whole error, measured on MiniLM);
 * the products within attention, which are no faster in int8;
-* what is computed for one token of a pair only (the last layer, the head), and embeddings: they cost next to nothing.
+* embeddings and the head, and in OpenVINO what is computed for one token of a pair only (the last layer): they cost
+  next to nothing.
+
+Activations are smoothed first (`export.smoothing`; NNCF does the same by itself).
 
 Weights have 7 bits of the 8. Processors without units for int8 (AVX2, AVX-512 without VNNI) add two products of bytes
 in 16 bits, which cannot hold 2 · 255 · 127 and stop at their end; 2 · 255 · 64 they hold. So every processor finds the
@@ -15,33 +18,44 @@ sums are exact and by 0.14 on AVX2; with 7 bits by 0.03 on both.
 """
 
 import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from zhichun.export.graph import TWO_GIB
 from zhichun.export.quiet import quiet
+from zhichun.export.smoothing import SMOOTHED, Inputs, smooth
 from zhichun.scoring.engine import required
 
-Inputs = dict[str, Any]
-# How much of the activations' spread SmoothQuant (Xiao et al., 2023) moves into the weights: half, as in the paper.
-SMOOTHED: Final = 0.5
 
+def write_onnx_int8(graph: Path, out: Path, calibration: Sequence[Inputs]) -> None:
+    """Quantise products with weights, per output channel; activations are smoothed, and scaled as they come.
 
-def write_onnx_int8(graph: Path, out: Path) -> None:
-    """Quantise products with weights, per output channel; activations are scaled as they come."""
+    Parameters
+    ----------
+    graph
+        The ONNX graph.
+    out
+        The ``.onnx`` to write.
+    calibration
+        Inputs of the graph for pairs, one by one, which show where activations have outliers.
+    """
     quantisation = required("onnxruntime.quantization")
     onnx = required("onnx")
     found = onnx.load(graph, load_external_data=False).graph
     shapes = {weight.name: tuple(weight.dims) for weight in found.initializer}
     products = [node for node in found.node if node.op_type == "MatMul" and node.input[1] in shapes]
+    chosen = [node.name for node in products if not _narrows(*shapes[node.input[1]])]
     weights = graph.with_name(f"{graph.name}.data")
-    with quiet("root"):
+    with quiet("root"), tempfile.TemporaryDirectory(dir=out.parent, prefix="partial-") as folder:
+        smoothed = Path(folder, "smoothed.onnx")
+        smooth(graph, smoothed, chosen, calibration)
         quantisation.quantize_dynamic(
-            graph,
+            smoothed,
             out,
             op_types_to_quantize=["MatMul"],
-            nodes_to_exclude=[node.name for node in products if _narrows(*shapes[node.input[1]])],
+            nodes_to_quantize=chosen,
             per_channel=True,
             reduce_range=True,
             weight_type=quantisation.QuantType.QInt8,

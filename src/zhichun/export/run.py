@@ -155,12 +155,11 @@ class _Export:
             return
         made = self.folder / name / FORMATS[name][0]
         made.parent.mkdir()
-        if name == "onnx-int8":
-            write_onnx_int8(graph, made)
-        elif name == "openvino":
+        if name == "openvino":
             write_openvino(graph, made)
-        else:
-            write_openvino_int8(graph, made, list(map(inputs.of, self.sample.calibration_batches())))
+            return
+        write_int8 = write_onnx_int8 if name == "onnx-int8" else write_openvino_int8
+        write_int8(graph, made, list(map(inputs.of, self.sample.calibration_batches())))
 
     def _checks(self, config: ExportConfig, formats: Sequence[str]) -> dict[str, Any]:
         self.bar.note(f"checking on {len(self.sample.check):,} held-out pairs")
