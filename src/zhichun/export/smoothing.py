@@ -5,7 +5,7 @@ What       a few channels of a token's vector are many times the others, and the
            by the same, so the answer stays what it was
 Equation   Eq. 4, ``s_j = max|X_j|^α / max|W_j|^(1-α)``
 Reference  *SmoothQuant: Accurate and Efficient Post-Training Quantization for Large Language Models*, ICML 2023
-Our number errors of the logits of a fine-tuned MiniLM in int8: 0.028 instead of 0.051 (root mean square)
+Our number of a fine-tuned MiniLM's logits, int8 loses 0.033 instead of 0.051 (root mean square; 400 pairs of ESCI)
 Cost       one multiplication of each activation that is read; products that read the same one share it
 Traps      the greatest values are those of the pairs that it is calibrated with
 
