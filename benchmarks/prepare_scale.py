@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,6 +21,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from child import run_child
 from machine import circumstances
 from plain_prepare import plain_prepare
 
@@ -51,8 +51,6 @@ def progress(stage, done, total):
     ends[stage] = round(time.perf_counter() - begun, 1)
 prepare(Path(shop), Path(out), steps=[Rebalance()] if balance else [], progress=progress)
 Path(out, "stages.json").write_text(json.dumps({**ends, "all": round(time.perf_counter() - begun, 1)}))
-# Of this program alone: what the system tells of a child that ended counts the parent's memory, from before it began.
-print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """
 
 
@@ -93,14 +91,8 @@ def measure(folder: Path, share: float, balance: bool) -> dict[str, Any]:
     write_sample_shop(shop, products=products, queries=queries, candidates=20.0, text="esci")
     print("preparing them", flush=True)
     load, begun = os.getloadavg()[0], time.perf_counter()
-    command = [sys.executable, "-c", CHILD, shop, out, "balance" if balance else ""]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    peak_kib = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
+    _, peak_kib, usage = run_child(CHILD, shop, out, "balance" if balance else "")
     seconds = {"wall": time.perf_counter() - begun, "cpu": usage.ru_utime + usage.ru_stime}
-    if status:
-        raise SystemExit(f"prepare ended with status {status}")
     manifest = read_json(out / "manifest.json")
     rows = manifest["products"]["kept"] + manifest["examples"]["kept"]
     return {
@@ -110,7 +102,7 @@ def measure(folder: Path, share: float, balance: bool) -> dict[str, Any]:
         "vocabulary": manifest["vocabulary"],
         "mean_characters": mean_characters(shop / schema.OFFICIAL_PRODUCTS_FILE),
         "megabytes": {each.name: round(sum(f.stat().st_size for f in each.rglob("*.*")) / 1e6) for each in (shop, out)},
-        "peak_gib": round(int(peak_kib) / 2**20, 2),
+        "peak_gib": round(peak_kib / 2**20, 2),
         "seconds": {clock: round(taken, 1) for clock, taken in seconds.items()},
         "microseconds_per_row": {clock: round(taken / rows * 1e6, 2) for clock, taken in seconds.items()},
         "load_of_the_machine_before": round(load, 1),

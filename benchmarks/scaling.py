@@ -13,8 +13,6 @@ weighs as much as computing: what grows would show. What is trained and exported
 import argparse
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,6 +21,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from child import run_child
 from machine import circumstances, command_as_given
 
 from zhichun import schema
@@ -64,9 +63,7 @@ catalogue = Path(products[0]) if products else None
 job = ScoringJob(scorer=scorer, pairs=Path(pairs), out=Path(out), model_fingerprint=engine, catalogue=catalogue)
 rows = job.run()
 seconds = {"loading": loaded - began, "scoring": time.perf_counter() - loaded}
-# Of this program alone: what the system tells of a child that ended counts the parent's memory, from before it began.
-peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
-print(json.dumps({"rows": rows, "engine": scorer.engine_name, "seconds": seconds, "peak_kib": int(peak)}))
+print(json.dumps({"rows": rows, "engine": scorer.engine_name, "seconds": seconds}))
 """
 
 
@@ -119,20 +116,9 @@ def write_pairs(data: Path, count: int, path: Path, *, texts: bool) -> None:
 def measure(exported: Path, pairs: Path, engine: str, catalogue: Path | None = None) -> dict[str, Any]:
     """Score a file in a process of its own; gives its pairs per second and its highest memory."""
     out = pairs.with_name("scored.parquet")
-    command = [
-        sys.executable,
-        "-c",
-        CHILD,
-        *map(str, (exported, pairs, out, engine)),
-        *([catalogue] if catalogue else []),
-    ]
-    load, process = os.getloadavg()[0], subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    said = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"scoring ended with status {status}")
-    found = json.loads(said.splitlines()[-1])
+    load = os.getloadavg()[0]
+    said, peak_kib, usage = run_child(CHILD, exported, pairs, out, engine, *([catalogue] if catalogue else []))
+    found = json.loads(said[-1])
     assert pq.read_metadata(out).num_rows == found["rows"] == pq.read_metadata(pairs).num_rows
     out.unlink()
     return {
@@ -141,7 +127,7 @@ def measure(exported: Path, pairs: Path, engine: str, catalogue: Path | None = N
         "pairs_per_second": round(found["rows"] / found["seconds"]["scoring"], 1),
         "seconds": {name: round(seconds, 2) for name, seconds in found["seconds"].items()},
         "processor_seconds": round(usage.ru_utime + usage.ru_stime, 2),
-        "peak_mib": round(found["peak_kib"] / 1024),
+        "peak_mib": round(peak_kib / 1024),
         "load_of_the_machine_before": round(load, 1),
     }
 
