@@ -20,12 +20,12 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from machine import circumstances
 
-from zhichun import schema
-from zhichun.audit import audit
-from zhichun.data.prepare import prepare
+from zhichun.core import schema
+from zhichun.core.files import read_json, write_json
+from zhichun.data.prepare.prepare import prepare
 from zhichun.data.sample_shop import TRUE_LABEL, TRUE_LABELS_FILE, write_sample_shop
-from zhichun.files import read_json, write_json
-from zhichun.recipe import load_recipe
+from zhichun.fit.recipe import load_recipe
+from zhichun.judgements.audit import audit
 
 HERE = Path(__file__).parent
 SHOP = {"products": 2000, "queries": 600, "seed": 0}

@@ -22,17 +22,17 @@ from sentence_transformers.cross_encoder.evaluation import CrossEncoderClassific
 from sentence_transformers.cross_encoder.losses import CrossEntropyLoss
 from transformers import AutoTokenizer, set_seed
 
-from zhichun import schema
-from zhichun.data.dataset import Dataset
-from zhichun.errors import UserError
-from zhichun.nn.encoder import load_tokenizer
-from zhichun.nn.precision import has_bf16
-from zhichun.recipe import Recipe
-from zhichun.scoring.torch_engine import place_of
+from zhichun.core import schema
+from zhichun.core.errors import UserError
+from zhichun.data.dataset.dataset import Dataset
+from zhichun.fit.recipe import Recipe
+from zhichun.fit.train_settings import TrainSettings
+from zhichun.model.encoder import load_tokenizer
+from zhichun.model.precision import has_bf16
+from zhichun.score.engines.torch_engine import place_of
 from zhichun.text.clean import clean_text
 from zhichun.text.document import COLUMN_OF
 from zhichun.text.pairs import Pairs
-from zhichun.train.settings import TrainSettings
 
 
 @dataclass(frozen=True)

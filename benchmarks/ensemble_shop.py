@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from machine import circumstances
 
-from zhichun.files import read_json, write_json
+from zhichun.core.files import read_json, write_json
 
 HERE = Path(__file__).parent
 DROP = 0.04

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from zhichun.data.prepare import prepare
+from zhichun.data.prepare.prepare import prepare
 
 HERE = Path(__file__).parent
 

@@ -36,17 +36,17 @@ from score_cpu import Texts, as_cross_encoder, by_ours, by_theirs, timed
 from sentence_transformers.cross_encoder import CrossEncoder
 from train_sides import OFF, OURS, THEIRS, Job, train_ours, train_theirs
 
-from zhichun.data.dataset import Dataset
-from zhichun.data.feature_store import open_pairs
-from zhichun.errors import UserError
-from zhichun.files import write_json
-from zhichun.nn.model_folder import TrainedModel
-from zhichun.recipe import Recipe
-from zhichun.recipes.ablations import whole_recipe
-from zhichun.recipes.kdd2022 import baseline
-from zhichun.scoring.engine import RUN_ENGINES
-from zhichun.scoring.torch_engine import place_of
-from zhichun.training import make_featurizer
+from zhichun.core.errors import UserError
+from zhichun.core.files import write_json
+from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset.feature_store import open_pairs
+from zhichun.fit.recipe import Recipe
+from zhichun.fit.recipes.ablations import whole_recipe
+from zhichun.fit.recipes.kdd2022 import baseline
+from zhichun.fit.train import make_featurizer
+from zhichun.model.model_folder import TrainedModel
+from zhichun.score.engines.engine import RUN_ENGINES
+from zhichun.score.engines.torch_engine import place_of
 
 GOALS = {"training_utilisation": 0.5, "scoring_utilisation": 0.6, "times_faster": 3.0, "whole_recipe_in_steps": 2.5}
 CHOSEN = ["model.max_length=256", "train.epochs=1", "train.learning_rate=1e-5", "train.warmup=0"]

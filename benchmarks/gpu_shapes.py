@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaModel
 
-from zhichun import schema
-from zhichun.data.dataset import Dataset
+from zhichun.core import schema
+from zhichun.data.dataset.dataset import Dataset
 
 SPECIAL: Final = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
 # Of the vocabulary that is made from the data: what a few thousand products can fill.

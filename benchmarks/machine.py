@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import torch
 
-from zhichun.scoring.processor import processor_name
+from zhichun.core.device import processor_name
 
 PLACES: Final = ("--work", "--out")
 

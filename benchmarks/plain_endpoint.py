@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from sentence_transformers.cross_encoder import CrossEncoder
 
-from zhichun.tasks import TASKS
+from zhichun.core.tasks import TASKS
 
 
 class Body(BaseModel):

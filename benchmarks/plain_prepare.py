@@ -11,8 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from zhichun import schema
-from zhichun.data.folds import fold_key, query_fold
+from zhichun.core import schema
+from zhichun.data.dataset.query_folds import fold_key, query_fold
 from zhichun.text.clean import clean_text
 from zhichun.text.vocabulary import normalise
 

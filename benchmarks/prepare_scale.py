@@ -25,10 +25,10 @@ from child import run_child
 from machine import circumstances
 from plain_prepare import plain_prepare
 
-from zhichun import schema
-from zhichun.data.prepare import prepare
+from zhichun.core import schema
+from zhichun.core.files import read_json, write_json
+from zhichun.data.prepare.prepare import prepare
 from zhichun.data.sample_shop import write_sample_shop
-from zhichun.files import read_json, write_json
 
 RESULT = Path(__file__).parent / "results" / "prepare_scale.json"
 # Of the real set.
@@ -43,8 +43,8 @@ GOALS = {"peak_gib": 8, "minutes": 15, "cost_ratio": 1.2, "times_faster": 10}
 CHILD = """
 import json, sys, time
 from pathlib import Path
-from zhichun.data.prepare import prepare
-from zhichun.data.rebalance import Rebalance
+from zhichun.data.prepare.prepare import prepare
+from zhichun.data.prepare.rebalance import Rebalance
 shop, out, balance = sys.argv[1:]
 begun, ends = time.perf_counter(), {}
 def progress(stage, done, total):

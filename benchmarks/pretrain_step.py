@@ -23,25 +23,25 @@ import torch
 from accelerate import Accelerator
 from machine import circumstances
 
-from zhichun.console import Bar, Stages
-from zhichun.data.catalogue_store import CatalogueTexts
-from zhichun.data.dataset import Dataset
-from zhichun.data.prepare import prepare
+from zhichun.core.console import Bar, Stages
+from zhichun.core.files import read_json, write_json
+from zhichun.data.dataset.catalogue_store import CatalogueTexts
+from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.prepare.prepare import prepare
 from zhichun.data.sample_shop import write_sample_shop
-from zhichun.files import read_json, write_json
-from zhichun.nn.encoder import new_encoder
-from zhichun.nn.encoder_settings import EncoderSettings
-from zhichun.nn.encoder_shapes import TinyEncoder, tiny_config
-from zhichun.objectives import Pretraining
-from zhichun.pretext.task import Sizes
-from zhichun.recipe import PretrainingRecipe, load_recipe
+from zhichun.fit.checkpoint import CheckpointFolder
+from zhichun.fit.loop import Loop
+from zhichun.fit.product_batches import Examples, ProductBatches
+from zhichun.fit.recipe import PretrainingRecipe, load_recipe
+from zhichun.fit.run_folder import RunFolder
+from zhichun.fit.train import open_tokenizer
+from zhichun.model.encoder import new_encoder
+from zhichun.model.encoder_settings import EncoderSettings
+from zhichun.model.encoder_shapes import TinyEncoder, tiny_config
+from zhichun.objective import Pretraining
+from zhichun.objective.pretext.task import Sizes
 from zhichun.text.reader import TextReader
 from zhichun.text.vocabulary import Vocabulary
-from zhichun.train.checkpoint import CheckpointFolder
-from zhichun.train.loop import Loop
-from zhichun.train.product_batches import Examples, ProductBatches
-from zhichun.train.run_folder import RunFolder
-from zhichun.training import open_tokenizer
 
 HERE = Path(__file__).parent
 RESULT = HERE / "results" / "pretrain_step.json"

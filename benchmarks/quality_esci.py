@@ -1,6 +1,6 @@
 """Our fine-tuning against what a user would pick otherwise: sentence-transformers' `CrossEncoder`.
 
-Fine-tunes one encoder for the four classes with `zhichun.training.train` and with sentence-transformers'
+Fine-tunes one encoder for the four classes with `zhichun.fit.train.train` and with sentence-transformers'
 `CrossEncoder`, on the same pairs, from the same tokens and with the same values, once for each seed, and measures both
 on the test pairs. Usage, with the `bench` and `train` extras installed:
 
@@ -30,16 +30,16 @@ import pyarrow.parquet as pq
 from esci_arguments import HERE, command, esci_parser, parse_esci, prepared
 from quality_report import OURS, TEXT_ONLY, THEIRS, WHOLE, WHOLE_ROW, compare, write_report
 
-from zhichun import schema
-from zhichun.data.dataset import Dataset
-from zhichun.data.feature_store import open_pairs
-from zhichun.evaluation import evaluate
-from zhichun.files import replacing, write_json
-from zhichun.recipe import Recipe
-from zhichun.recipes.kdd2022 import baseline
-from zhichun.scoring.pair_tables import append_columns
-from zhichun.tasks import TASKS
-from zhichun.training import make_featurizer, split, train
+from zhichun.core import schema
+from zhichun.core.files import replacing, write_json
+from zhichun.core.tasks import TASKS
+from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset.feature_store import open_pairs
+from zhichun.data.readers.pair_tables import append_columns
+from zhichun.fit.recipe import Recipe
+from zhichun.fit.recipes.kdd2022 import baseline
+from zhichun.fit.train import make_featurizer, split, train
+from zhichun.measure.evaluate import evaluate
 
 # What a system of ours trains with beside the recipe that all are given.
 OWN_SETTINGS = {

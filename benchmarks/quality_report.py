@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 from cross_encoder import in_bf16
 from machine import circumstances
 
-from zhichun import schema
-from zhichun.files import read_json, write_json, write_text
+from zhichun.core import schema
+from zhichun.core.files import read_json, write_json, write_text
+from zhichun.fit.recipe import Recipe
+from zhichun.fit.recipes.ablations import whole_recipe
 from zhichun.metrics import F1, Judged, LogLoss, MacroF1, Metric, MicroF1, label_codes, nDCG, paired_bootstrap
-from zhichun.recipe import Recipe
-from zhichun.recipes.ablations import whole_recipe
 
 OURS, THEIRS = "zhichun", "sentence-transformers"
 TEXT_ONLY, WHOLE = "zhichun-text-only", "zhichun-whole-recipe"

@@ -15,8 +15,8 @@ import rendered_models
 import rendered_speed
 from rendered_parts import source
 
-from zhichun.errors import UserError
-from zhichun.files import read_json, write_text
+from zhichun.core.errors import UserError
+from zhichun.core.files import read_json, write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- results -->", "<!-- /results -->"

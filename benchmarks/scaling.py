@@ -24,16 +24,16 @@ import pyarrow.parquet as pq
 from child import run_child
 from machine import circumstances, command_as_given
 
-from zhichun import schema
-from zhichun.data.dataset import Dataset, read_parquet
-from zhichun.data.prepare import prepare
+from zhichun.core import schema
+from zhichun.core.files import write_json
+from zhichun.data.dataset.dataset import Dataset, read_parquet
+from zhichun.data.prepare.prepare import prepare
 from zhichun.data.sample_shop import write_sample_shop
-from zhichun.export import export
-from zhichun.files import write_json
-from zhichun.recipe import load_recipe
-from zhichun.scoring.engine import MEASURE
-from zhichun.scoring.load import load_scorer
-from zhichun.training import train
+from zhichun.fit.recipe import load_recipe
+from zhichun.fit.train import train
+from zhichun.score.engines.engine import MEASURE
+from zhichun.score.export.export_run import export
+from zhichun.score.load import load_scorer
 
 HERE = Path(__file__).parent
 SIZES = (10_000, 100_000, 1_000_000)
@@ -55,8 +55,8 @@ import json, sys, time
 from pathlib import Path
 model, pairs, out, engine, *products = sys.argv[1:]
 began = time.perf_counter()
-from zhichun.scoring.load import load_scorer
-from zhichun.scoring.scoring_job import ScoringJob
+from zhichun.score.load import load_scorer
+from zhichun.score.job import ScoringJob
 scorer = load_scorer(Path(model), engine=engine)
 loaded = time.perf_counter()
 catalogue = Path(products[0]) if products else None

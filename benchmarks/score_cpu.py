@@ -30,24 +30,24 @@ from machine import circumstances
 from sentence_transformers.cross_encoder import CrossEncoder
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from zhichun import schema
-from zhichun.data.dataset import Dataset
-from zhichun.data.feature_store import open_pairs
-from zhichun.errors import UserError
-from zhichun.export import export
-from zhichun.files import write_json
+from zhichun.core import schema
+from zhichun.core.device import has_bf16
+from zhichun.core.errors import UserError
+from zhichun.core.files import write_json
+from zhichun.core.tasks import TASKS, Floats
+from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset.feature_store import open_pairs
+from zhichun.fit.recipe import Recipe
+from zhichun.fit.recipes.kdd2022 import task2
+from zhichun.fit.train import train
 from zhichun.metrics import Judged, MicroF1, nDCG
-from zhichun.nn.model_folder import TrainedModel
-from zhichun.recipe import Recipe
-from zhichun.recipes.kdd2022 import task2
-from zhichun.scoring.batches import Rows
-from zhichun.scoring.engine import RUN_ENGINES
-from zhichun.scoring.export_folder import FORMATS, ExportConfig
-from zhichun.scoring.exported import choose
-from zhichun.scoring.processor import has_bf16
-from zhichun.scoring.scorer import Scorer
-from zhichun.tasks import TASKS, Floats
-from zhichun.training import train
+from zhichun.model.model_folder import TrainedModel
+from zhichun.score.engines.engine import RUN_ENGINES
+from zhichun.score.export.export_folder import FORMATS, ExportConfig
+from zhichun.score.export.export_run import export
+from zhichun.score.export.exported import choose
+from zhichun.score.scorer import Scorer
+from zhichun.score.token_batches import Rows
 
 THEIRS = "sentence-transformers"
 LIBRARIES = ("zhichun", "torch", "transformers", "tokenizers", THEIRS, "onnxruntime", "openvino", "nncf", "numpy")

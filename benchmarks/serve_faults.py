@@ -31,9 +31,9 @@ from serve_load import Texts, environment_folder
 from serve_models import made, shop
 from served import Served, serving
 
-from zhichun.errors import UserError
-from zhichun.files import write_json
-from zhichun.scoring.scorer import Scorer
+from zhichun.core.errors import UserError
+from zhichun.core.files import write_json
+from zhichun.score.scorer import Scorer
 
 HERE = Path(__file__).parent
 SECONDS, GOOD_CLIENTS, KNOWN, PAIRS, MAX_LENGTH = 600.0, 4, 200, 20, 64

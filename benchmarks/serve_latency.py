@@ -23,10 +23,10 @@ from serve_load import Texts, environment_folder, fresh, ids_body, measured
 from serve_models import SHAPES, Model, made, shop
 from served import Served, serving
 
-from zhichun import schema
-from zhichun.errors import UserError
-from zhichun.files import write_json
-from zhichun.scoring.scorer import Scorer
+from zhichun.core import schema
+from zhichun.core.errors import UserError
+from zhichun.core.files import write_json
+from zhichun.score.scorer import Scorer
 
 HERE = Path(__file__).parent
 THEIRS = "sentence-transformers"
@@ -147,7 +147,7 @@ def main() -> None:
     arguments = parse_arguments()
     data = shop(arguments.work)
     texts = Texts.of(environment_folder("ESCI_DATA"), data)
-    with_catalogue = data if importlib.util.find_spec("zhichun.serve.catalogue") else None
+    with_catalogue = data if importlib.util.find_spec("zhichun.serve.page.catalogue_search") else None
     models = {
         name: made(name, arguments.work, data, arguments.max_length, arguments.encoder if name == "minilm" else None)
         for name in arguments.shapes

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from served import HOST, JSON, Served
 
-from zhichun import schema
+from zhichun.core import schema
 from zhichun.text.clean import clean_text
 
 PRODUCTS_FILE = "shopping_queries_dataset_products.parquet"

@@ -11,13 +11,13 @@ from score_cpu import OFF, PLAIN, as_cross_encoder, fine_tuned
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from zhichun import schema
-from zhichun.data.dataset import Dataset
-from zhichun.data.prepare import prepare
+from zhichun.core import schema
+from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.prepare.prepare import prepare
 from zhichun.data.sample_shop import write_sample_shop
-from zhichun.export import export
-from zhichun.nn.model_folder import TrainedModel
-from zhichun.recipes.kdd2022 import task2
+from zhichun.fit.recipes.kdd2022 import task2
+from zhichun.model.model_folder import TrainedModel
+from zhichun.score.export.export_run import export
 
 SHOP = {"products": 300, "queries": 60}
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from two_sides import compare_sides, shop_data
 
-from zhichun.figures import COMPARED, compare
-from zhichun.files import write_json
-from zhichun.fold_training import train_folds
-from zhichun.recipe import load_recipe
-from zhichun.scoring.prior_correction import HeldOutPredictions
-from zhichun.tasks import TASKS
+from zhichun.core.files import write_json
+from zhichun.core.tasks import TASKS
+from zhichun.fit.folds import train_folds
+from zhichun.fit.recipe import load_recipe
+from zhichun.metrics.figures import COMPARED, compare
+from zhichun.score.prior_correction import HeldOutPredictions
 
 HERE = Path(__file__).parent
 SHARE = 0.3

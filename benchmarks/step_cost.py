@@ -23,16 +23,16 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import BertConfig
 
-from zhichun.files import write_json
-from zhichun.losses import Poly1
-from zhichun.methods import AWP, EMA, FGM, FGSM, PGD, SMART, DropoutView, FreeLB, Mixup, RDrop
-from zhichun.nn.encoder import new_encoder
-from zhichun.nn.relevance_model import ModelSettings, RelevanceModel, VocabularySizes
-from zhichun.objectives import FineTuning, FineTuningSettings
-from zhichun.scoring.torch_engine import place_of
+from zhichun.core.files import write_json
+from zhichun.fit.optim import make_optimizer
+from zhichun.fit.train_settings import TrainSettings
+from zhichun.model.encoder import new_encoder
+from zhichun.model.relevance_model import ModelSettings, RelevanceModel, VocabularySizes
+from zhichun.objective import FineTuning, FineTuningSettings
+from zhichun.objective.losses import Poly1
+from zhichun.objective.methods import AWP, EMA, FGM, FGSM, PGD, SMART, DropoutView, FreeLB, Mixup, RDrop
+from zhichun.score.engines.torch_engine import place_of
 from zhichun.text.pair_layout import PairLayout
-from zhichun.train.optim import make_optimizer
-from zhichun.train.settings import TrainSettings
 
 HERE = Path(__file__).parent
 PAIRS, TOKENS, CLASSES = 32, 96, 4

@@ -26,16 +26,16 @@ import numpy as np
 from machine import circumstances, command_as_given
 from two_sides import SEEDS, SHOP, difference, figures, on_test, scored, shop_data
 
-from zhichun import schema
-from zhichun.data.dataset import Dataset
-from zhichun.export import export
-from zhichun.files import write_json
-from zhichun.fold_training import train_folds
+from zhichun.core import schema
+from zhichun.core.files import write_json
+from zhichun.data.dataset.dataset import Dataset
+from zhichun.fit.folds import train_folds
+from zhichun.fit.recipe import load_recipe
 from zhichun.metrics import Judged, MicroF1, nDCG
-from zhichun.nn.model_folder import TrainedModel
-from zhichun.recipe import load_recipe
-from zhichun.scoring.export_folder import FORMATS
-from zhichun.scoring.scorer import Scorer
+from zhichun.model.model_folder import TrainedModel
+from zhichun.score.export.export_folder import FORMATS
+from zhichun.score.export.export_run import export
+from zhichun.score.scorer import Scorer
 
 HERE = Path(__file__).parent
 TEACHER, SOFT, HARD = "teacher", "soft", "hard"

@@ -13,8 +13,8 @@ from typing import Any
 
 from two_sides import compare_sides
 
-from zhichun.files import write_json
-from zhichun.recipe import load_recipe
+from zhichun.core.files import write_json
+from zhichun.fit.recipe import load_recipe
 
 HERE = Path(__file__).parent
 STARTS = {"matching": ["model.tiny.matching_layers=2"], "random": ["model.tiny.matching_layers=null"]}

@@ -30,10 +30,10 @@ from esci_arguments import HERE, command, esci_parser, parse_esci, prepared
 from machine import circumstances
 from train_sides import OFF, OURS, THEIRS, Job, train_ours, train_theirs, train_with_torch_dropout
 
-from zhichun.errors import UserError
-from zhichun.files import write_json
-from zhichun.nn.precision import has_bf16
-from zhichun.recipes.kdd2022 import baseline
+from zhichun.core.errors import UserError
+from zhichun.core.files import write_json
+from zhichun.fit.recipes.kdd2022 import baseline
+from zhichun.model.precision import has_bf16
 
 # Without a warm-up, in whose first step their rate is 0 and ours is not: a step's lead would be a difference in loss.
 CHOSEN = ["model.max_length=256", "train.epochs=1", "train.learning_rate=1e-4", "train.warmup=0"]

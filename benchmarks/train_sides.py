@@ -19,18 +19,19 @@ from sentence_transformers.cross_encoder import CrossEncoderTrainer
 from sentence_transformers.cross_encoder.losses import CrossEntropyLoss
 from transformers import TrainerCallback, set_seed
 
-from zhichun.console import Bar
-from zhichun.data.dataset import Dataset
-from zhichun.data.feature_store import open_pairs
-from zhichun.nn import dropout, product_attention
-from zhichun.nn.model_folder import TrainedModel
-from zhichun.objectives import FineTuning
-from zhichun.recipe import Recipe
-from zhichun.tasks import TASKS
+from zhichun.core.console import Bar
+from zhichun.core.tasks import TASKS
+from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset.feature_store import open_pairs
+from zhichun.fit.loop import Loop
+from zhichun.fit.recipe import Recipe
+from zhichun.fit.run_folder import RunFolder
+from zhichun.fit.train import build_model, judged_batches, make_featurizer, split
+from zhichun.model.attention import dropout
+from zhichun.model.attention import single as product_attention
+from zhichun.model.model_folder import TrainedModel
+from zhichun.objective import FineTuning
 from zhichun.text.features import Featurizer
-from zhichun.train.loop import Loop
-from zhichun.train.run_folder import RunFolder
-from zhichun.training import build_model, judged_batches, make_featurizer, split
 
 OURS, THEIRS = "zhichun", "sentence-transformers"
 OFF = [f"model.{part}=null" for part in ("trigrams", "country", "brand", "color")]

@@ -11,13 +11,13 @@ import numpy as np
 import pyarrow.parquet as pq
 from machine import circumstances
 
-from zhichun import schema
-from zhichun.data.prepare import prepare
+from zhichun.core import schema
+from zhichun.data.prepare.prepare import prepare
 from zhichun.data.sample_shop import write_sample_shop
-from zhichun.evaluation import evaluate
+from zhichun.fit.recipe import Recipe
+from zhichun.fit.train import train
+from zhichun.measure.evaluate import evaluate
 from zhichun.metrics import Judged, MicroF1, label_codes, nDCG, paired_bootstrap
-from zhichun.recipe import Recipe
-from zhichun.training import train
 
 SEEDS = (0, 1, 2)
 SHOP = {"products": 2000, "queries": 600, "seed": 0}

@@ -9,8 +9,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from zhichun import Judged, Scorer, evaluate, load_recipe, nDCG, prepare, write_sample_shop
+from zhichun.fit.train import train
 from zhichun.metrics import label_codes
-from zhichun.training import train
 
 
 def main(folder: Path, products: int = 2000, queries: int = 600, settings: tuple[str, ...] = ()) -> float:

@@ -6,11 +6,11 @@ examples/own_recipe.py:titles_only`` shows its settings.
 
 from dataclasses import replace
 
-from zhichun.nn.encoder_shapes import TinyEncoder
-from zhichun.nn.relevance_model import ModelSettings
-from zhichun.recipe import Recipe
-from zhichun.recipes.tiny import tiny
-from zhichun.train.settings import TrainSettings
+from zhichun.fit.recipe import Recipe
+from zhichun.fit.recipes.tiny import tiny
+from zhichun.fit.train_settings import TrainSettings
+from zhichun.model.encoder_shapes import TinyEncoder
+from zhichun.model.relevance_model import ModelSettings
 
 
 def small() -> Recipe:

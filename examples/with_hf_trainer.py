@@ -19,12 +19,12 @@ import torch
 from transformers import Trainer, TrainingArguments
 
 from zhichun import load_recipe, prepare, write_sample_shop
-from zhichun.data.dataset import Dataset
-from zhichun.data.feature_store import open_pairs
-from zhichun.objectives import FineTuning
-from zhichun.tasks import TASKS
+from zhichun.core.tasks import TASKS
+from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset.feature_store import open_pairs
+from zhichun.fit.train import build_model, make_featurizer, split, trigram_vectors
+from zhichun.objective import FineTuning
 from zhichun.text.pairs import Pairs
-from zhichun.training import build_model, make_featurizer, split, trigram_vectors
 
 
 @dataclass(frozen=True)

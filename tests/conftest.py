@@ -22,9 +22,9 @@ os.environ["ACCELERATE_USE_CPU"] = "true"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 if TYPE_CHECKING:
-    from zhichun.data.catalogue_store import CatalogueTexts
-    from zhichun.recipe import Recipe
-    from zhichun.serve.settings import ServeSettings
+    from zhichun.data.dataset.catalogue_store import CatalogueTexts
+    from zhichun.fit.recipe import Recipe
+    from zhichun.serve.http.serve_settings import ServeSettings
     from zhichun.text.reader import TextReader
 
 TOKENIZER = Path(__file__).parent / "golden" / "tokenizer.json"
@@ -36,7 +36,7 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     Its tokenizer of 500 pieces is there already: it is the golden one, the same on every machine.
     """
-    from zhichun.data.prepare import prepare
+    from zhichun.data.prepare.prepare import prepare
     from zhichun.data.sample_shop import write_sample_shop
 
     folder = tmp_path_factory.mktemp("tiny")
@@ -53,9 +53,9 @@ def catalogue(tiny_dataset: Path) -> CatalogueTexts:
     """The catalogue of the tiny dataset, with the queries of its training pairs."""
     import numpy as np
 
-    from zhichun import schema
-    from zhichun.data.catalogue_store import CatalogueTexts
-    from zhichun.data.dataset import Dataset
+    from zhichun.core import schema
+    from zhichun.data.dataset.catalogue_store import CatalogueTexts
+    from zhichun.data.dataset.dataset import Dataset
     from zhichun.text.vocabulary import Vocabulary
 
     dataset = Dataset.open(tiny_dataset)
@@ -77,9 +77,9 @@ def reader() -> TextReader:
 @pytest.fixture(scope="session")
 def tiny_recipe() -> Recipe:
     """The recipe `tiny`, shrunk: two layers of 32, one epoch, every part on."""
-    from zhichun.nn.encoder_shapes import TinyEncoder
-    from zhichun.nn.relevance_model import ModelSettings
-    from zhichun.recipe import load_recipe
+    from zhichun.fit.recipe import load_recipe
+    from zhichun.model.encoder_shapes import TinyEncoder
+    from zhichun.model.relevance_model import ModelSettings
 
     recipe = load_recipe("tiny")
     shape = TinyEncoder(layers=2, hidden=32, heads=2, pieces=500, matching_layers=1)
@@ -90,7 +90,7 @@ def tiny_recipe() -> Recipe:
 @pytest.fixture(scope="session")
 def tiny_run(tiny_dataset: Path, tiny_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run folder; read only."""
-    from zhichun.training import train
+    from zhichun.fit.train import train
 
     return train(tiny_recipe, tiny_dataset, tmp_path_factory.mktemp("run") / "run").path
 
@@ -100,8 +100,8 @@ def tiny_export(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """An export of the finished run in every format; read only."""
     for library in ("onnxruntime", "onnxscript", "openvino", "nncf"):
         pytest.importorskip(library)
-    from zhichun.export import export
-    from zhichun.scoring.export_folder import FORMATS
+    from zhichun.score.export.export_folder import FORMATS
+    from zhichun.score.export.export_run import export
 
     return export(tiny_run, list(FORMATS), out=tmp_path_factory.mktemp("export") / "export", shown=False)
 
@@ -113,8 +113,8 @@ def serving() -> Callable[[ServeSettings], AbstractContextManager[str]]:
     import threading
     import time
 
-    from zhichun.serve.app import create_app
-    from zhichun.serve.server import address, config_of, listening
+    from zhichun.serve.http.app import create_app
+    from zhichun.serve.http.server import address, config_of, listening
 
     @contextmanager
     def serve(settings: ServeSettings) -> Iterator[str]:
@@ -139,7 +139,7 @@ def serving() -> Callable[[ServeSettings], AbstractContextManager[str]]:
 @pytest.fixture(scope="session")
 def server(tiny_run: Path, serving: Callable[[ServeSettings], AbstractContextManager[str]]) -> Iterator[str]:
     """The address of a server of the finished run; it ends with the session."""
-    from zhichun.serve.settings import ServeSettings
+    from zhichun.serve.http.serve_settings import ServeSettings
 
     with serving(ServeSettings(run=tiny_run)) as url:
         yield url

@@ -1,7 +1,7 @@
 """From a product catalogue and judged pairs to a trained, measured and served relevance model.
 
 The public names are loaded when they are first used, so that what needs no torch does not import it. Training is
-`zhichun.training.train`; `zhichun.train` is the package of its parts.
+`zhichun.fit.train.train`; `zhichun.fit` is the package of its parts.
 """
 
 import importlib
@@ -15,27 +15,27 @@ _HOMES = {
     "MacroF1": "zhichun.metrics",
     "MicroF1": "zhichun.metrics",
     "Precision": "zhichun.metrics",
-    "Recipe": "zhichun.recipe",
-    "Scorer": "zhichun.scoring.scorer",
-    "UserError": "zhichun.errors",
-    "evaluate": "zhichun.evaluation",
-    "load_recipe": "zhichun.recipe",
-    "load_scorer": "zhichun.scoring.load",
+    "Recipe": "zhichun.fit.recipe",
+    "Scorer": "zhichun.score.scorer",
+    "UserError": "zhichun.core.errors",
+    "evaluate": "zhichun.measure.evaluate",
+    "load_recipe": "zhichun.fit.recipe",
+    "load_scorer": "zhichun.score.load",
     "nDCG": "zhichun.metrics",
     "paired_bootstrap": "zhichun.metrics",
-    "prepare": "zhichun.data.prepare",
+    "prepare": "zhichun.data.prepare.prepare",
     "write_sample_shop": "zhichun.data.sample_shop",
 }
 
 if TYPE_CHECKING:
-    from zhichun.data.prepare import prepare
+    from zhichun.core.errors import UserError
+    from zhichun.data.prepare.prepare import prepare
     from zhichun.data.sample_shop import write_sample_shop
-    from zhichun.errors import UserError
-    from zhichun.evaluation import evaluate
+    from zhichun.fit.recipe import Recipe, load_recipe
+    from zhichun.measure.evaluate import evaluate
     from zhichun.metrics import MRR, Judged, MacroF1, MicroF1, Precision, nDCG, paired_bootstrap
-    from zhichun.recipe import Recipe, load_recipe
-    from zhichun.scoring.load import load_scorer
-    from zhichun.scoring.scorer import Scorer
+    from zhichun.score.load import load_scorer
+    from zhichun.score.scorer import Scorer
 
 __all__ = [
     "MRR",

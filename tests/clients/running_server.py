@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from zhichun import Scorer
-from zhichun.scoring.pair_scorer import Product
-from zhichun.tasks import Prediction
+from zhichun.core.tasks import Prediction
+from zhichun.score.pair_scorer import Product
 
 KEY = "a-key-of-tests"
 MOST_DOCUMENTS, MOST_WAITING = 20, 100

@@ -9,15 +9,15 @@ from accelerate import Accelerator
 from safetensors.torch import save_file
 from worker import fit
 
-from zhichun.data.catalogue_store import CatalogueTexts
-from zhichun.data.dataset import Dataset
-from zhichun.objectives import Pretraining
-from zhichun.pretraining import build_objective, readable_pairs
-from zhichun.recipe import PretrainingRecipe
+from zhichun.data.dataset.catalogue_store import CatalogueTexts
+from zhichun.data.dataset.dataset import Dataset
+from zhichun.fit.pretrain import build_objective, readable_pairs
+from zhichun.fit.product_batches import Examples, ProductBatches
+from zhichun.fit.recipe import PretrainingRecipe
+from zhichun.fit.train import open_tokenizer
+from zhichun.objective import Pretraining
 from zhichun.text.reader import TextReader
 from zhichun.text.vocabulary import Vocabulary
-from zhichun.train.product_batches import Examples, ProductBatches
-from zhichun.training import open_tokenizer
 
 
 def begin(recipe: PretrainingRecipe, data: Path, steps: int = 1) -> tuple[Pretraining, ProductBatches]:

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from zhichun.pretext.contrastive import Contrastive, ContrastiveHead
+from zhichun.objective.pretext.contrastive import Contrastive, ContrastiveHead
 
 STEPS = 5
 PLACES = 7

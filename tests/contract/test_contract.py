@@ -14,15 +14,15 @@ import worker
 from two_processes import run_in_two
 from worker import Interrupted, begin, fit, gradients
 
-import zhichun.losses
-import zhichun.methods
-import zhichun.pretext
-from zhichun import codec
-from zhichun.losses import GHMC
-from zhichun.recipe import Recipe
-from zhichun.recipes import kdd2022
-from zhichun.train.optim import make_optimizer
-from zhichun.train.run_folder import RunFolder
+import zhichun.objective.losses
+import zhichun.objective.methods
+import zhichun.objective.pretext
+from zhichun.core import settings as codec
+from zhichun.fit.optim import make_optimizer
+from zhichun.fit.recipe import Recipe
+from zhichun.fit.recipes import kdd2022
+from zhichun.fit.run_folder import RunFolder
+from zhichun.objective.losses import GHMC
 
 FGM_AT_OUTPUT = 'objective.second_view={"kind": "FGM", "at": "output"}'
 TWO_VIEWS = (FGM_AT_OUTPUT, "objective.rdrop=RDrop")
@@ -195,12 +195,12 @@ def largest_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tens
 
 
 def modules_with_cards() -> list[str]:
-    packages = (zhichun.losses, zhichun.methods, zhichun.pretext)
+    packages = (zhichun.objective.losses, zhichun.objective.methods, zhichun.objective.pretext)
     found = [f"{package.__name__}.{of.name}" for package in packages for of in pkgutil.iter_modules(package.__path__)]
-    return [module for module in found if module != "zhichun.pretext.task"]  # what a task is, and none itself
+    return [module for module in found if module != "zhichun.objective.pretext.task"]  # what a task is, and none itself
 
 
-@pytest.mark.parametrize("module", [*modules_with_cards(), "zhichun.nn.matching_start"])
+@pytest.mark.parametrize("module", [*modules_with_cards(), "zhichun.model.matching_start"])
 def test_the_card_is_complete(module):
     what, _, card = (importlib.import_module(module).__doc__ or "").partition("\n\n")
     assert what.strip().endswith(".")
@@ -210,4 +210,6 @@ def test_the_card_is_complete(module):
 
 
 def test_the_cards_are_found():
-    assert {"zhichun.losses.cross_entropy", "zhichun.losses.squared_error"} <= set(modules_with_cards())
+    assert {"zhichun.objective.losses.cross_entropy", "zhichun.objective.losses.squared_error"} <= set(
+        modules_with_cards()
+    )

@@ -11,15 +11,15 @@ from safetensors.torch import load_file
 from scipy import stats
 from two_processes import run_in_two
 
-from zhichun import schema
-from zhichun.data.catalogue_store import CatalogueTexts
-from zhichun.data.dataset import Dataset
-from zhichun.data.prepare import prepare
+from zhichun.core import schema
+from zhichun.data.dataset.catalogue_store import CatalogueTexts
+from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.prepare.prepare import prepare
 from zhichun.data.sample_shop import write_sample_shop
-from zhichun.nn.encoder import Encoder, new_encoder
-from zhichun.nn.encoder_shapes import TinyEncoder, tiny_config
-from zhichun.nn.matching_start import start_matching
-from zhichun.pretext import (
+from zhichun.model.encoder import Encoder, new_encoder
+from zhichun.model.encoder_shapes import TinyEncoder, tiny_config
+from zhichun.model.matching_start import start_matching
+from zhichun.objective.pretext import (
     MLM,
     AnyPretext,
     Contrastive,
@@ -28,7 +28,7 @@ from zhichun.pretext import (
     Product2Color,
     Product2Query,
 )
-from zhichun.pretext.task import Draw, Outcome, PretextHead, Reader, Sizes
+from zhichun.objective.pretext.task import Draw, Outcome, PretextHead, Reader, Sizes
 from zhichun.text.vocabulary import Vocabulary
 
 TASKS = {

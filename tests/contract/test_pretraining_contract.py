@@ -13,14 +13,14 @@ from safetensors.torch import load_file
 from two_processes import run_in_two
 from worker import Interrupted, as_tensors, fit, gradients
 
-from zhichun.nn.encoder_settings import EncoderSettings
-from zhichun.nn.encoder_shapes import TinyEncoder
-from zhichun.objectives.pretraining import STEP_ITEMS
-from zhichun.pretext.task import ITEMS
-from zhichun.recipe import PretrainingRecipe
-from zhichun.train.optim import make_optimizer
-from zhichun.train.run_folder import RunFolder
-from zhichun.train.settings import PretrainSettings
+from zhichun.fit.optim import make_optimizer
+from zhichun.fit.recipe import PretrainingRecipe
+from zhichun.fit.run_folder import RunFolder
+from zhichun.fit.train_settings import PretrainSettings
+from zhichun.model.encoder_settings import EncoderSettings
+from zhichun.model.encoder_shapes import TinyEncoder
+from zhichun.objective.pretext.task import ITEMS
+from zhichun.objective.pretraining import STEP_ITEMS
 
 ALONE = ("objective.mlm=null", "train.metric=loss")
 SMALL = '{"kind": "%s", "size": 8}'

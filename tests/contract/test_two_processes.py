@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from two_processes import SECONDS, kill_in_two, run_in_two
 from worker import begin, fit, gradients
 
-from zhichun.train.run_folder import RunFolder
-from zhichun.training import train
+from zhichun.fit.run_folder import RunFolder
+from zhichun.fit.train import train
 
 # Those of the paper's methods that do not depend on how a step is cut.
 METHODS = (

@@ -16,17 +16,17 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import save_file
 
-from zhichun.console import Bar
-from zhichun.data.dataset import Dataset
-from zhichun.data.feature_store import open_pairs
-from zhichun.objectives import FineTuning
-from zhichun.recipe import Recipe
-from zhichun.tasks import TASKS
-from zhichun.train.batches import dropout_seed
-from zhichun.train.collate import JudgedBatches
-from zhichun.train.loop import Batches, Loop
-from zhichun.train.run_folder import RunFolder
-from zhichun.training import build_model, judged_batches, make_featurizer, split
+from zhichun.core.console import Bar
+from zhichun.core.tasks import TASKS
+from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset.feature_store import open_pairs
+from zhichun.fit.batches import dropout_seed
+from zhichun.fit.collate import JudgedBatches
+from zhichun.fit.loop import Batches, Loop
+from zhichun.fit.recipe import Recipe
+from zhichun.fit.run_folder import RunFolder
+from zhichun.fit.train import build_model, judged_batches, make_featurizer, split
+from zhichun.objective import FineTuning
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import sys
 
 from zhichun.cli import main
 
-IMPORTED_ONCE = ("zhichun.training", "torch._dynamo", "transformers.models.xlm_roberta.modeling_xlm_roberta")
+IMPORTED_ONCE = ("zhichun.fit.train", "torch._dynamo", "transformers.models.xlm_roberta.modeling_xlm_roberta")
 
 
 def kill_at(event: str, pattern: str, count: int) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from zhichun.ablate import Ablation, Row, ablate
 from zhichun.ablate import run as run_module
-from zhichun.errors import UserError
+from zhichun.core.errors import UserError
 
 TABLE = Ablation(
     name="Two losses",
@@ -126,7 +126,7 @@ def test_killed_at_the_worst_moments_it_goes_on_to_the_same_table(tiny_dataset, 
 
 
 def test_a_pre_training_is_done_before_the_row_and_its_loss_shown(tiny_dataset, tiny_recipe, tmp_path):
-    from zhichun.recipe import PretrainingRecipe, load_recipe
+    from zhichun.fit.recipe import PretrainingRecipe, load_recipe
 
     off = tuple(f"objective.{task}=null" for task in ("product2query", "contrastive", "product2color"))
     rows = (Row(name="fresh"), Row(name="MLM", pretraining=(*off, "objective.product2brand=null")))
@@ -151,7 +151,7 @@ def test_a_pre_training_is_done_before_the_row_and_its_loss_shown(tiny_dataset, 
 def test_a_row_without_the_doubtful_judgements_trains_on_fewer_pairs(tiny_dataset, tiny_recipe, tmp_path):
     pytest.importorskip("cleanlab")
     from zhichun.ablate import Dropping
-    from zhichun.data.dataset import Dataset
+    from zhichun.data.dataset.dataset import Dataset
 
     rows = (Row(name="all"), Row(name="fewer", dropping=Dropping(share=0.04)))
     table = Ablation(name="T", caption="", metrics=("micro_f1",), rows=rows)

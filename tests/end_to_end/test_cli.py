@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from zhichun import schema
-from zhichun.recipe import PretrainingRecipe, describe, load_recipe
+from zhichun.core import schema
+from zhichun.fit.recipe import PretrainingRecipe, describe, load_recipe
 
 # What each command is for
 
@@ -124,10 +124,10 @@ def test_the_other_two_tasks_go_the_same_way(home, tmp_path, recipe, settings, h
 
 
 def test_demo_goes_the_whole_way_and_uses_what_is_there(tmp_path, tiny_recipe, monkeypatch, succeed):
-    monkeypatch.setattr("zhichun.demo.PRODUCTS", 300)
-    monkeypatch.setattr("zhichun.demo.QUERIES", 60)
+    monkeypatch.setattr("zhichun.cli.demo.PRODUCTS", 300)
+    monkeypatch.setattr("zhichun.cli.demo.QUERIES", 60)
     recipes = {"tiny": tiny_recipe, "tiny:pretrain": load_recipe("tiny:pretrain", PretrainingRecipe)}
-    monkeypatch.setattr("zhichun.demo.load_recipe", lambda name, *_: recipes[name])
+    monkeypatch.setattr("zhichun.cli.demo.load_recipe", lambda name, *_: recipes[name])
     said = succeed("demo", tmp_path / "demo")
     assert re.search(r"micro-F1 0\.\d+ \(always Exact: 0\.\d+\), nDCG 0\.\d+ \(random order: 0\.\d+\)", said)
     assert re.search(r"pre-trained minus fresh, nDCG: [+-]0\.\d{4} \(95 %: [+-]0\.\d{4} to", said)

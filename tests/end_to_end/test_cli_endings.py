@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 import typer
 
-from zhichun import schema
 from zhichun.cli import app, main
+from zhichun.core import schema
 
 COMMANDS = typer.main.get_command(app).commands
 

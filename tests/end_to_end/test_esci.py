@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from zhichun import schema
+from zhichun.core import schema
 
 pytestmark = pytest.mark.esci
 

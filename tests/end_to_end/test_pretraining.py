@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from zhichun.nn.encoder_settings import EncoderSettings
-from zhichun.pretraining import pretrain
-from zhichun.recipe import PretrainingRecipe, load_recipe
-from zhichun.train.run_folder import RunFolder
+from zhichun.fit.pretrain import pretrain
+from zhichun.fit.recipe import PretrainingRecipe, load_recipe
+from zhichun.fit.run_folder import RunFolder
+from zhichun.model.encoder_settings import EncoderSettings
 
 SECONDS = 180
 PRODUCED = ("model.safetensors", "config.json", "tokenizer.json", "tables.safetensors")

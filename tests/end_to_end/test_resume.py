@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from zhichun.train.run_folder import RunFolder
-from zhichun.training import train
+from zhichun.fit.run_folder import RunFolder
+from zhichun.fit.train import train
 
 SECONDS = 120
 MOMENTS = {  # audit event, pattern of its path, at which of them

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from zhichun import codec
-from zhichun.recipe import load_recipe
-from zhichun.training import train
+from zhichun.core import settings as codec
+from zhichun.fit.recipe import load_recipe
+from zhichun.fit.train import train
 
 STEPS = 20
 TOLERANCE = 1e-4

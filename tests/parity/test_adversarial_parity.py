@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from zhichun.data.dataset import Dataset
-from zhichun.data.feature_store import open_pairs
-from zhichun.objectives import FineTuning
-from zhichun.tasks import TASKS
-from zhichun.training import build_model, judged_batches, make_featurizer, split
+from zhichun.core.tasks import TASKS
+from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset.feature_store import open_pairs
+from zhichun.fit.train import build_model, judged_batches, make_featurizer, split
+from zhichun.objective import FineTuning
 
 EPSILON, ALPHA = 1.0, 0.5
 SETTINGS = ("model.dropout=0.0", "objective.second_view=FGM", "objective.rdrop=RDrop", "train.micro_batch_tokens=300")

@@ -12,27 +12,27 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import BertConfig, BertTokenizerFast, DebertaV2Config, ModernBertConfig
 
-from zhichun import schema
-from zhichun.data.dataset import Dataset
-from zhichun.data.feature_store import open_pairs
-from zhichun.nn.model_folder import TrainedModel
-from zhichun.scoring.batches import Rows
-from zhichun.scoring.beside import Beside
-from zhichun.scoring.engine import Engine, predict_with
-from zhichun.scoring.export_folder import ExportConfig
-from zhichun.scoring.scorer import Scorer
-from zhichun.scoring.torch_engine import TorchEngine
-from zhichun.tasks import TASKS, Floats
+from zhichun.core import schema
+from zhichun.core.tasks import TASKS, Floats
+from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset.feature_store import open_pairs
+from zhichun.fit.train import build_model, make_featurizer
+from zhichun.model.model_folder import TrainedModel
+from zhichun.score.engines.beside import Beside
+from zhichun.score.engines.engine import Engine, predict_with
+from zhichun.score.engines.torch_engine import TorchEngine
+from zhichun.score.export.export_folder import ExportConfig
+from zhichun.score.scorer import Scorer
+from zhichun.score.token_batches import Rows
 from zhichun.text.pairs import Pairs
-from zhichun.training import build_model, make_featurizer
 
 pytest.importorskip("onnxscript")
 pytest.importorskip("openvino")
 
-from zhichun.export import export
-from zhichun.export.graph import input_names, tables_of, write_onnx
-from zhichun.export.quantise import write_openvino
-from zhichun.scoring.exported import open_engine
+from zhichun.score.export.export_run import export
+from zhichun.score.export.exported import open_engine
+from zhichun.score.export.graph import input_names, tables_of, write_onnx
+from zhichun.score.export.quantise import write_openvino
 
 FP32 = 1e-4
 PAIRS = 60

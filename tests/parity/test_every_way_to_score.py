@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from zhichun import schema
-from zhichun.scoring.scorer import Scorer
+from zhichun.core import schema
+from zhichun.score.scorer import Scorer
 
 FP32, BF16, INT8 = 1e-5, 2e-3, 5e-3
 

@@ -5,6 +5,7 @@ import pytest
 import pytrec_eval
 import sklearn.metrics
 
+from zhichun.core.schema import GAINS, LABELS
 from zhichun.metrics import (
     F1,
     MRR,
@@ -19,7 +20,6 @@ from zhichun.metrics import (
     judge_run,
     nDCG,
 )
-from zhichun.schema import GAINS, LABELS
 
 SAME = {"rel": 0, "abs": 1e-9}
 

@@ -11,18 +11,18 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import BertConfig, DebertaV2Config, ModernBertConfig, PretrainedConfig, XLMRobertaConfig
 
-from zhichun.errors import UserError
-from zhichun.losses import Poly1
-from zhichun.methods import AWP, EMA, FGM, FGSM, PGD, SMART, FreeLB, Mixup, RDrop
-from zhichun.nn import packed_attention
-from zhichun.nn.encoder import Encoder, new_encoder
-from zhichun.nn.layers import recompute_activations
-from zhichun.nn.packing import Packed, tokens_of
-from zhichun.nn.relevance_model import ModelSettings, RelevanceModel, VocabularySizes
-from zhichun.objectives import FineTuning, FineTuningSettings
-from zhichun.scoring.scorer import Scorer
+from zhichun.core.errors import UserError
+from zhichun.fit.train import train
+from zhichun.model.attention import packed as packed_attention
+from zhichun.model.attention.packing import Packed, tokens_of
+from zhichun.model.encoder import Encoder, new_encoder
+from zhichun.model.layers import recompute_activations
+from zhichun.model.relevance_model import ModelSettings, RelevanceModel, VocabularySizes
+from zhichun.objective import FineTuning, FineTuningSettings
+from zhichun.objective.losses import Poly1
+from zhichun.objective.methods import AWP, EMA, FGM, FGSM, PGD, SMART, FreeLB, Mixup, RDrop
+from zhichun.score.scorer import Scorer
 from zhichun.text.pair_layout import PairLayout, assemble, packed, padded
-from zhichun.training import train
 
 SIZE = {"vocab_size": 60, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32}
 SPECIAL = {"bos_token_id": 0, "cls_token_id": 0, "eos_token_id": 2, "sep_token_id": 2}

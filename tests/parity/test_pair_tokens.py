@@ -21,7 +21,7 @@ from tokenizers import (
     trainers,
 )
 
-from zhichun.errors import UserError
+from zhichun.core.errors import UserError
 from zhichun.text.features import ProductFeatures, QueryFeatures
 from zhichun.text.pair_layout import truncated_lengths
 from zhichun.text.pairs import Pairs

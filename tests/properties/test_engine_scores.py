@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zhichun import schema
-from zhichun.data.dataset import Dataset
-from zhichun.data.feature_store import open_pairs
-from zhichun.scoring.engine import predict_with
-from zhichun.scoring.scorer import Scorer
+from zhichun.core import schema
+from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset.feature_store import open_pairs
+from zhichun.score.engines.engine import predict_with
+from zhichun.score.scorer import Scorer
 
 # Of logits of about 1. In bf16 a number has 8 bits; in int8 what is rounded is the same, so only bf16's noise is left.
 TOLERANCES = {"onnx": 1e-5, "onnx-int8": 1e-5, "openvino": 1e-5, "openvino-bf16": 0.03, "openvino-int8": 0.03}

@@ -4,9 +4,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zhichun.scoring.average import average
-from zhichun.scoring.vote import vote
-from zhichun.tasks import TASKS
+from zhichun.core.tasks import TASKS
+from zhichun.score.ensemble.average import average
+from zhichun.score.ensemble.vote import vote
 
 
 @st.composite

@@ -5,10 +5,10 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zhichun.data.clean_column import clean_column
-from zhichun.data.trigram_counts import LETTERS, CatalogueTrigrams
+from zhichun.data.prepare.clean_column import clean_column
+from zhichun.data.prepare.trigram_counts import LETTERS, CatalogueTrigrams
 from zhichun.text.clean import clean_text
-from zhichun.text.trigram_counter import TrigramCounter
+from zhichun.text.trigrams.counter import TrigramCounter
 
 PIECES = st.sampled_from(
     [*"<>&; \n\t\r\u0301\u3099\u1161\u200b\xa0", "<br>", "&amp;", "&#65;", "&#１;", "]]>", "か", "가"]

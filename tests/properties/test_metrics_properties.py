@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from zhichun.core.schema import GAINS, LABELS
 from zhichun.metrics import MRR, BrierScore, ExpectedCalibrationError, Judged, MacroF1, MicroF1, Precision, nDCG
-from zhichun.schema import GAINS, LABELS
 
 RANKING = (nDCG(), nDCG() @ 3, MRR(), MRR(("E", "S")) @ 2, Precision(), Precision() @ 2)
 GAIN = [GAINS["esci"][label] for label in LABELS]

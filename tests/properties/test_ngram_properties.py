@@ -5,7 +5,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zhichun.text.ngrams import TrigramVocabulary, bag_ids, key_to_text, text_to_key, trigram_keys
+from zhichun.text.trigrams.bags import TrigramVocabulary, bag_ids, key_to_text, text_to_key, trigram_keys
 from zhichun.text.vocabulary import normalise
 
 # All of Unicode with lone surrogates, and often what is hard: blanks, case that changes length, composition, sigma.

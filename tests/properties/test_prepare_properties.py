@@ -3,7 +3,7 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zhichun.data.folds import fold_key, folds_of, in_test, query_bucket, query_fold
+from zhichun.data.dataset.query_folds import fold_key, folds_of, in_test, query_bucket, query_fold
 from zhichun.text.clean import clean_text
 
 # Pieces from which markup, also broken and escaped markup, comes about often.

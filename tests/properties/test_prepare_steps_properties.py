@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zhichun.data.folds import fold_key
-from zhichun.data.prepare import prepare
-from zhichun.data.rebalance import Rebalance
-from zhichun.errors import UserError
+from zhichun.core.errors import UserError
+from zhichun.data.dataset.query_folds import fold_key
+from zhichun.data.prepare.prepare import prepare
+from zhichun.data.prepare.rebalance import Rebalance
 
 # Few of each, so that pairs repeat, conflict and leak; some that are the same query only after folding.
 QUERIES = st.sampled_from(

@@ -4,10 +4,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zhichun import schema
-from zhichun.pretext import MLM, Contrastive, Product2Query
-from zhichun.pretext.mlm import frame
-from zhichun.pretext.task import Draw
+from zhichun.core import schema
+from zhichun.objective.pretext import MLM, Contrastive, Product2Query
+from zhichun.objective.pretext.mlm import frame
+from zhichun.objective.pretext.task import Draw
 from zhichun.text.document import ProductTexts
 from zhichun.text.spans import SpanLengths, cut, draw_spans, repeat_words, without, word_of_token
 

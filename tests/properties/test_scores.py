@@ -12,16 +12,16 @@ import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from zhichun import schema
-from zhichun.data.dataset import Dataset
-from zhichun.data.feature_store import open_pairs
-from zhichun.data.read_catalogue import read_catalogue
-from zhichun.errors import UserError
-from zhichun.nn.model_folder import TrainedModel
-from zhichun.ranking import rank
-from zhichun.scoring.predict import predict
-from zhichun.scoring.scorer import Scorer
-from zhichun.scoring.scoring_job import ScoringJob
+from zhichun.core import schema
+from zhichun.core.errors import UserError
+from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset.feature_store import open_pairs
+from zhichun.data.readers.whole_catalogue import read_catalogue
+from zhichun.model.model_folder import TrainedModel
+from zhichun.score.job import ScoringJob
+from zhichun.score.predict import predict
+from zhichun.score.rank import rank
+from zhichun.score.scorer import Scorer
 
 TOLERANCE = 1e-5
 COLUMNS = ["p_E", "p_S", "p_C", "p_I"]

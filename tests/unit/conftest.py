@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from scoring_stub import Stub
 
-from zhichun.data.dataset import Dataset
+from zhichun.data.dataset.dataset import Dataset
 
 TRUSTED, DOUBTED = (0.7, 0.1), (0.05, 0.85)
 

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from zhichun.scoring.scoring_job import ScoringJob
-from zhichun.tasks import TASKS
+from zhichun.core.tasks import TASKS
+from zhichun.score.job import ScoringJob
 
 QUERIES = ["red shoes", "Zapatillas, rojas", '10" blade', "赤い 靴"]
 

@@ -10,9 +10,9 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from zhichun.nn.encoder import new_encoder
-from zhichun.nn.encoder_shapes import plain_config
-from zhichun.nn.packing import tokens_of
+from zhichun.model.attention.packing import tokens_of
+from zhichun.model.encoder import new_encoder
+from zhichun.model.encoder_shapes import plain_config
 from zhichun.text.pair_layout import PairLayout, assemble, packed
 
 FILE = Path(__file__).parents[2] / "benchmarks" / "gpu_shapes.py"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from zhichun.errors import UserError
+from zhichun.core.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 _spec = importlib.util.spec_from_file_location("render_results", ROOT / "benchmarks" / "render_results.py")

@@ -1,4 +1,4 @@
-"""Ablations: a table whose rows are trained with several seeds each, compared, and set beside the paper's figures."""
+"""Ablations: the rows of the paper's tables, trained with several seeds each and compared."""
 
 from zhichun.ablate.ablation import Ablation, Dropping, Row
 from zhichun.ablate.table import ablate

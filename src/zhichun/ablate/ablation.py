@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from zhichun import schema
-from zhichun.errors import UserError, suggest
-from zhichun.figures import CALIBRATION, RANKING
+from zhichun.core import schema
+from zhichun.core.errors import UserError, suggest
+from zhichun.metrics.figures import CALIBRATION, RANKING
 
 MLM_LOSS: Final = "mlm_loss"
 # Measured query by query, so that two rows can be compared on the same queries; the others only seed by seed.

@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from zhichun.data.dataset import REMEDY
-from zhichun.errors import UserError
+from zhichun.core.errors import UserError
+from zhichun.data.dataset.dataset import REMEDY
 
 
 def identity(*values: Any) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from zhichun.report.ablation_tables import ShownTable, circumstances, machine, metric_tables, rows_table, state
+from zhichun.measure.report.ablation_tables import ShownTable, circumstances, machine, metric_tables, rows_table, state
 
 
 def markdown(result: dict[str, Any]) -> str:

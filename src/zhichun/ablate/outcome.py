@@ -16,13 +16,13 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from zhichun import schema
 from zhichun.ablate.ablation import PAIRED
-from zhichun.figures import RANKING
-from zhichun.files import read_json
+from zhichun.core import schema
+from zhichun.core.files import read_json
+from zhichun.core.tasks import TASKS
+from zhichun.measure.report.scored import Scored
 from zhichun.metrics import Judged, MicroF1, paired_bootstrap
-from zhichun.report.scored import Scored
-from zhichun.tasks import TASKS
+from zhichun.metrics.figures import RANKING
 
 OUTCOME_FILE: Final = "outcome.json"
 # 97.5 % quantiles of Student's t, from 1 degree of freedom on; beyond the last, the last is on the safe side.

@@ -8,19 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from zhichun import schema
 from zhichun.ablate.ablation import Ablation, Row, check_settings
 from zhichun.ablate.identity import manifest_hash
 from zhichun.ablate.row_settings import in_row, overruled, require_effect, row_recipe
 from zhichun.ablate.run import Run
 from zhichun.ablate.stages import Pretrained, Reduced, Stage
-from zhichun.data.dataset import Dataset
-from zhichun.errors import UserError
-from zhichun.nn.encoder_settings import EncoderSettings
-from zhichun.objectives import FineTuning
-from zhichun.recipe import PretrainingRecipe, Recipe
-from zhichun.tasks import TASKS
-from zhichun.training import build_model, make_featurizer, split, trigram_vectors
+from zhichun.core import schema
+from zhichun.core.errors import UserError
+from zhichun.core.tasks import TASKS
+from zhichun.data.dataset.dataset import Dataset
+from zhichun.fit.recipe import PretrainingRecipe, Recipe
+from zhichun.fit.train import build_model, make_featurizer, split, trigram_vectors
+from zhichun.model.encoder_settings import EncoderSettings
+from zhichun.objective import FineTuning
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,11 +15,11 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from zhichun import schema
 from zhichun.ablate.identity import manifest_hash
-from zhichun.data.dataset import Dataset
-from zhichun.data.folds import BUCKETS, VALIDATION_BUCKET
-from zhichun.files import write_json
+from zhichun.core import schema
+from zhichun.core.files import write_json
+from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset.query_folds import BUCKETS, VALIDATION_BUCKET
 
 COUNTED: Final = {"locale": schema.LOCALE, "label": schema.LABEL, "split": schema.SPLIT, "fold": schema.FOLD}
 

@@ -14,7 +14,7 @@ from zhichun.ablate.ablation import Row
 from zhichun.ablate.outcome import Outcome, difference, estimate
 from zhichun.ablate.plan import Plan
 from zhichun.ablate.row_settings import effective
-from zhichun.files import read_json
+from zhichun.core.files import read_json
 
 FORMAT: Final = 1
 MACHINE: Final = ("platform", "processor", "cores", "threads", "gpu", "python", "libraries")

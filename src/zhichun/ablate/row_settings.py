@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from zhichun.ablate.ablation import Ablation, Row
-from zhichun.errors import UserError
-from zhichun.recipe import Recipe
+from zhichun.core.errors import UserError
+from zhichun.fit.recipe import Recipe
 
 
 def row_recipe(ablation: Ablation, row: Row, base: Recipe, given: Sequence[str]) -> Recipe:

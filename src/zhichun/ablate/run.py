@@ -9,17 +9,17 @@ from typing import Any, Final
 
 import pyarrow.parquet as pq
 
-from zhichun import schema
 from zhichun.ablate.ablation import METRICS, Row
 from zhichun.ablate.identity import manifest_hash
 from zhichun.ablate.outcome import OUTCOME_FILE, Outcome
 from zhichun.ablate.stages import Stage
-from zhichun.errors import UserError
-from zhichun.evaluation import evaluate
-from zhichun.files import read_json, replacing, write_json
-from zhichun.recipe import Recipe
-from zhichun.train.run_folder import RunFolder
-from zhichun.training import train
+from zhichun.core import schema
+from zhichun.core.errors import UserError
+from zhichun.core.files import read_json, replacing, write_json
+from zhichun.fit.recipe import Recipe
+from zhichun.fit.run_folder import RunFolder
+from zhichun.fit.train import train
+from zhichun.measure.evaluate import evaluate
 
 # Columns of `scored.parquet` for looking at single pairs; they go when the weights go.
 TEXTS: Final = (schema.QUERY, schema.SMALL, schema.LARGE, schema.SPLIT, schema.FOLD, schema.WEIGHT, schema.ORIGIN)

@@ -10,11 +10,11 @@ from typing import Any, Final, Protocol
 from zhichun.ablate.ablation import MLM_LOSS
 from zhichun.ablate.identity import identity, manifest_hash
 from zhichun.ablate.reduced import without
-from zhichun.audit import audit
-from zhichun.files import read_json, write_json
-from zhichun.pretraining import pretrain
-from zhichun.recipe import PretrainingRecipe, Recipe
-from zhichun.train.run_folder import RunFolder
+from zhichun.core.files import read_json, write_json
+from zhichun.fit.pretrain import pretrain
+from zhichun.fit.recipe import PretrainingRecipe, Recipe
+from zhichun.fit.run_folder import RunFolder
+from zhichun.judgements.audit import audit
 
 MADE_FILE: Final = "made.json"
 

@@ -12,10 +12,10 @@ from zhichun.ablate.markdown import markdown
 from zhichun.ablate.plan import Plan
 from zhichun.ablate.result import make_result
 from zhichun.ablate.run import Run
-from zhichun.errors import UserError
-from zhichun.files import write_json, write_text
-from zhichun.recipe import PretrainingRecipe, Recipe
-from zhichun.report.ablation_page import ablation_page
+from zhichun.core.errors import UserError
+from zhichun.core.files import write_json, write_text
+from zhichun.fit.recipe import PretrainingRecipe, Recipe
+from zhichun.measure.report.ablation_page import ablation_page
 
 
 def ablate(

@@ -13,8 +13,8 @@ from rich.markup import escape
 
 from zhichun.cli import ablating, auditing, data, ensembling, exporting, planning, serving, training, using
 from zhichun.cli.options import app
-from zhichun.console import stderr
-from zhichun.errors import UserError
+from zhichun.core.console import stderr
+from zhichun.core.errors import UserError
 
 __all__ = [
     "ablating",

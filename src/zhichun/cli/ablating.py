@@ -9,11 +9,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from zhichun.cli.options import app, say, stdout
-from zhichun.console import stderr
-from zhichun.errors import UserError
+from zhichun.core.console import stderr
+from zhichun.core.errors import UserError
 
 if TYPE_CHECKING:  # it loads pyarrow, which the help of the command line does not need
-    from zhichun.report.ablation_tables import ShownTable
+    from zhichun.measure.report.ablation_tables import ShownTable
 
 # On the terminal there is no room for all; the files have them.
 LEFT_OUT = ("95 %", "deviation over seeds", "p", "paper")
@@ -52,9 +52,9 @@ def ablate(
     """
     from zhichun.ablate import Ablation
     from zhichun.ablate import ablate as run_table
-    from zhichun.recipe import PretrainingRecipe, functions_of, load_recipe, load_value
-    from zhichun.recipes import ablations
-    from zhichun.report.ablation_tables import metric_tables
+    from zhichun.fit.recipe import PretrainingRecipe, functions_of, load_recipe, load_value
+    from zhichun.fit.recipes import ablations
+    from zhichun.measure.report.ablation_tables import metric_tables
 
     if table is None:
         for name, function in functions_of(ablations, Ablation).items():

@@ -42,14 +42,14 @@ def audit(
     pairs that it did not train on with their labels. Writes tables, a page to decide on, and lists for `zhichun
     prepare --drop-issues` and `--relabel`. Nothing is changed in the dataset. Needs `pip install 'zhichun[audit]'`.
     """
-    from zhichun.audit import audit as find_issues
+    from zhichun.judgements.audit import audit as find_issues
 
     if recipe is None:
         if assignments:
             raise typer.BadParameter("has no effect without a RECIPE", param_hint="--set")
         to_train = None
     else:
-        from zhichun.recipe import load_recipe
+        from zhichun.fit.recipe import load_recipe
 
         to_train = load_recipe(recipe).with_settings(assignments or [])
     found = find_issues(data, out, recipe=to_train, runs=runs, accept=accept, drop=drop, page_pairs=page_pairs)

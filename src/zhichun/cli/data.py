@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from zhichun.cli.options import LocaleOption, app, mapping, say
-from zhichun.console import Stages
-from zhichun.files import write_json
+from zhichun.core.console import Stages
+from zhichun.core.files import write_json
 
 if TYPE_CHECKING:
     from zhichun.text.tokenizer import PairTokenizer
@@ -109,14 +109,14 @@ def prepare(
 
     Rows that cannot be used are counted by reason and listed with file and row in `rejected.parquet`.
     """
-    from zhichun.data import prepare as steps
-    from zhichun.data.rebalance import Rebalance
-    from zhichun.data.steps import MakingStep
-    from zhichun.report.summary import write_summary_page
+    from zhichun.data.prepare import prepare as steps
+    from zhichun.data.prepare.rebalance import Rebalance
+    from zhichun.data.prepare.steps import MakingStep
+    from zhichun.measure.report.summary import write_summary_page
 
     making: list[MakingStep] = [Rebalance()] if balance else []
     if translate is not None:
-        from zhichun.data.translate import open_translation
+        from zhichun.data.prepare.translate import open_translation
 
         translation = open_translation(
             translate, model=translation_model, engine=translation_engine, cache=translation_cache
@@ -186,8 +186,8 @@ def summary(
     Counts by locale, label, split and step, lengths, empty fields, brands and colors, in `summary.html` and
     `summary.json`.
     """
-    from zhichun.data.summary import SAMPLE, SUMMARY_FILE, summarise
-    from zhichun.report.summary import write_summary_page
+    from zhichun.data.prepare.summary import SAMPLE, SUMMARY_FILE, summarise
+    from zhichun.measure.report.summary import write_summary_page
 
     stages = Stages()
     figures = summarise(
@@ -214,7 +214,7 @@ def _open_tokenizer(name: str) -> "PairTokenizer":
     for folder in (Path(name), Path(name) / "model"):
         if (folder / "tokenizer.json").is_file():
             return PairTokenizer.load(folder)
-    from zhichun.nn.encoder import load_tokenizer
+    from zhichun.model.encoder import load_tokenizer
 
     return load_tokenizer(name)
 
@@ -234,7 +234,7 @@ def word2vec(
 
     Called again after a kill, it goes on after the last whole epoch. Needs `pip install 'zhichun[word2vec]'`.
     """
-    from zhichun.data.word2vec import Word2VecSettings, train_trigram_vectors
+    from zhichun.fit.word2vec import Word2VecSettings, train_trigram_vectors
 
     settings = Word2VecSettings(size=size, epochs=epochs, products=products, seed=seed)
     stages = Stages("products")

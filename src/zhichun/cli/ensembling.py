@@ -41,7 +41,7 @@ def ensemble(
     Classifiers are averaged by their probabilities, regressors by their gains, and both together by expected gain and
     gain, as the paper does for task 1.
     """
-    from zhichun.ensemble import make_ensemble
+    from zhichun.score.ensemble.make import make_ensemble
 
     made = make_ensemble(runs, out, weights=weights, data=data, copy=copy, overwrite=overwrite)
     for member in made.members:
@@ -55,7 +55,7 @@ def ensemble(
 
 
 def show_members(measured: dict[str, Any]) -> None:
-    """Show how an ensemble stands beside its members, as `zhichun.evaluation.evaluate` gives it."""
+    """Show how an ensemble stands beside its members, as `zhichun.measure.evaluate.evaluate` gives it."""
     found = measured["ensemble"]
     table = Table(title=f"members on {measured['split']}")
     metrics = [name for name in TITLES if any(name in member for member in found["members"])]

@@ -37,10 +37,10 @@ def export(
     `zhichun score`, `rank` and `evaluate` take the folder in place of the run and choose the fastest safe engine. Every
     format is checked against the model on held-out pairs; int8 is safe where 99 % of the labels are the same.
     """
-    from zhichun.export import export as export_run
-    from zhichun.scoring.export_folder import ExportConfig
-    from zhichun.scoring.exported import choose
-    from zhichun.tables import checks_table
+    from zhichun.cli.tables import checks_table
+    from zhichun.score.export.export_folder import ExportConfig
+    from zhichun.score.export.export_run import export as export_run
+    from zhichun.score.export.exported import choose
 
     folder = export_run(run, to, out=out, data=data, overwrite=overwrite)
     config = ExportConfig.load(folder)

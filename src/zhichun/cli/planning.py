@@ -37,10 +37,10 @@ def plan(
     Pairs per second, time and memory by model and engine, how many candidates a query may have, and what an epoch of
     training takes. Nothing is downloaded: encoders get random weights, and of large ones few layers are timed.
     """
-    from zhichun.files import write_json
-    from zhichun.plan import Question
-    from zhichun.plan import plan as measure
-    from zhichun.plan.table import scoring_table, training_table
+    from zhichun.core.files import write_json
+    from zhichun.score.plan import Question
+    from zhichun.score.plan import plan as measure
+    from zhichun.score.plan.table import scoring_table, training_table
 
     question = Question(
         pairs=pairs, judged=judged, tokens=tokens, latency=latency_ms / 1000, candidates=candidates, seconds=seconds

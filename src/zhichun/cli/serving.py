@@ -59,10 +59,10 @@ def serve(
     The model is a run, or an export or ensemble of runs; an export needs no torch. SIGTERM or Ctrl-C ends the server
     when all accepted requests are answered.
     """
-    from zhichun.serve.keys import Keys
-    from zhichun.serve.limits import Limits
-    from zhichun.serve.server import serve as serve_model
-    from zhichun.serve.settings import ServeSettings
+    from zhichun.serve.http.keys import Keys
+    from zhichun.serve.http.limits import Limits
+    from zhichun.serve.http.serve_settings import ServeSettings
+    from zhichun.serve.http.server import serve as serve_model
 
     limits = Limits(
         body_bytes=most_body << 20,

@@ -33,16 +33,16 @@ def train(
     On several devices: `accelerate launch -m zhichun train …`. A run that was killed goes on with `--resume` and ends
     with the same weights, bit for bit.
     """
-    from zhichun.recipe import load_recipe
+    from zhichun.fit.recipe import load_recipe
 
     to_train = load_recipe(recipe).with_settings(assignments or [])
     if folds is not None:
-        from zhichun.fold_training import train_folds
+        from zhichun.fit.folds import train_folds
 
         train_folds(to_train, data, out, folds=folds, resume=resume)
         say(f"{out}: {folds} runs trained. Next: zhichun audit --data {data} --runs {out} --out AUDIT")
         return
-    from zhichun.training import train as run_training
+    from zhichun.fit.train import train as run_training
 
     run = run_training(to_train, data, out, resume=resume)
     say(f"{run.path}: trained. Next: zhichun evaluate {run.path} --data {data}")
@@ -69,8 +69,8 @@ def pretrain(
 
     The texts of all products are read and no label is. On several devices, and after a kill, as `zhichun train`.
     """
-    from zhichun.pretraining import pretrain as run_pretraining
-    from zhichun.recipe import PretrainingRecipe, load_recipe
+    from zhichun.fit.pretrain import pretrain as run_pretraining
+    from zhichun.fit.recipe import PretrainingRecipe, load_recipe
 
     found = load_recipe(recipe, PretrainingRecipe).with_settings(assignments or [])
     run = run_pretraining(found, data, out, resume=resume)
@@ -84,8 +84,8 @@ def recipe(
     assignments: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE.")] = None,
 ) -> None:
     """Show every setting of a recipe, with its value and what it means."""
-    from zhichun.recipe import AnyRecipe, describe, load_recipe
-    from zhichun.tables import settings_table
+    from zhichun.cli.tables import settings_table
+    from zhichun.fit.recipe import AnyRecipe, describe, load_recipe
 
     stdout.print(settings_table(describe(load_recipe(name, AnyRecipe).with_settings(assignments or []))))
 
@@ -101,9 +101,9 @@ def evaluate(
 ) -> None:
     """Measure a run on judged pairs, overall and by locale, beside simple baselines; write `metrics.json`."""
     from zhichun.cli.ensembling import show_members
-    from zhichun.evaluation import evaluate as measure_run
-    from zhichun.tables import comparison_table, confusion_table, figures_table
-    from zhichun.tasks import TASKS
+    from zhichun.cli.tables import comparison_table, confusion_table, figures_table
+    from zhichun.core.tasks import TASKS
+    from zhichun.measure.evaluate import evaluate as measure_run
 
     measured = measure_run(run, data, split=split, out=out, prior_correction=prior_correction, engine=engine)
     stdout.print(figures_table(measured))

@@ -15,8 +15,8 @@ from zhichun.cli.options import (
     say,
     stdout,
 )
-from zhichun.console import Bar
-from zhichun.errors import UserError
+from zhichun.core.console import Bar
+from zhichun.core.errors import UserError
 
 ColumnsOption = Annotated[
     str,
@@ -56,9 +56,9 @@ def score(
 
     The file is read as a stream. A run that was killed goes on where it was when it is called again.
     """
-    from zhichun.scoring.ensemble import Ensemble
-    from zhichun.scoring.load import fingerprint_of, load_scorer
-    from zhichun.scoring.scoring_job import ScoringJob
+    from zhichun.score.ensemble.ensemble import Ensemble
+    from zhichun.score.job import ScoringJob
+    from zhichun.score.load import fingerprint_of, load_scorer
 
     own_columns = mapping(columns, "--columns")
     if out.exists() and not overwrite:
@@ -103,10 +103,10 @@ def rank(
     engine: EngineOption = "auto",
 ) -> None:
     """Rank products for one query and show the best with their label, probabilities and score."""
-    from zhichun.data.read_catalogue import read_catalogue
-    from zhichun.ranking import rank as rank_products
-    from zhichun.scoring.load import load_scorer
-    from zhichun.tables import ranking_table
+    from zhichun.cli.tables import ranking_table
+    from zhichun.data.readers.whole_catalogue import read_catalogue
+    from zhichun.score.load import load_scorer
+    from zhichun.score.rank import rank as rank_products
 
     own_columns = mapping(columns, "--columns")
     scorer = load_scorer(run, engine=engine)
@@ -124,6 +124,6 @@ def demo(
 
     Called again it uses what is there; delete the folder to start anew.
     """
-    from zhichun.demo import run_demo
+    from zhichun.cli.demo import run_demo
 
     run_demo(folder, seed, stdout)

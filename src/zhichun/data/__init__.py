@@ -1,1 +1,1 @@
-"""Data: readers, one for each source, and steps, one for each file."""
+"""Data: readers of tables, the steps of `zhichun prepare`, the dataset folder and the sample shop."""

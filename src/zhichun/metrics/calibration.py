@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from zhichun.errors import UserError
+from zhichun.core.errors import UserError
 from zhichun.metrics.judged import Judged
 
 

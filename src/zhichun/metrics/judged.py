@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from zhichun.errors import UserError, suggest
+from zhichun.core.errors import UserError, suggest
+from zhichun.core.schema import LABELS
 from zhichun.metrics.ties import TiedGroups
-from zhichun.schema import LABELS
 
 # The label of a document that was returned but never judged: it takes a place in the ranking and gains nothing.
 UNJUDGED = -1

@@ -24,10 +24,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from zhichun.errors import UserError, suggest
+from zhichun.core.errors import UserError, suggest
+from zhichun.core.schema import GAINS
 from zhichun.metrics.judged import Judged
 from zhichun.metrics.metric import RankingMetric
-from zhichun.schema import GAINS
 
 
 @dataclass(frozen=True, repr=False)
@@ -37,7 +37,7 @@ class nDCG(RankingMetric):
     Parameters
     ----------
     gains
-        A preset of `zhichun.schema.GAINS`, or the gain of each label: finite, not negative.
+        A preset of `zhichun.core.schema.GAINS`, or the gain of each label: finite, not negative.
     k
         Only the first k ranks count, in the best order too; ``None`` is the whole list.
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from zhichun.errors import UserError
+from zhichun.core.errors import UserError
+from zhichun.core.schema import LABELS
 from zhichun.metrics.judged import UNJUDGED, Judged
-from zhichun.schema import LABELS
 
 
 def judge_run(

@@ -1,1 +1,1 @@
-"""`zhichun serve`: one rerank server that speaks the languages of TEI, Jina, Cohere and vLLM."""
+"""`zhichun serve`: one rerank server with the request formats of TEI, Jina, Cohere and vLLM, and a page."""

@@ -1,1 +1,1 @@
-"""Texts to ids, without torch."""
+"""Texts: cleaning, folding, tokens, trigrams, vocabularies, and pairs as arrays; without torch."""

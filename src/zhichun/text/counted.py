@@ -12,8 +12,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from zhichun.errors import UserError
-from zhichun.files import replacing
+from zhichun.core.errors import UserError
+from zhichun.core.files import replacing
 
 COUNT = "count"
 REMEDY = "Write the vocabularies again from the dataset, or copy the whole model folder again."

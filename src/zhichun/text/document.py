@@ -11,8 +11,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from zhichun import schema
-from zhichun.errors import UserError, suggest
+from zhichun.core import schema
+from zhichun.core.errors import UserError, suggest
 
 COLUMN_OF: Final = {
     "title": schema.TITLE,

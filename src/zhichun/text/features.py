@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from zhichun import schema
+from zhichun.core import schema
+from zhichun.core.arrays import Int32, Ragged
 from zhichun.text.clean import clean_text
 from zhichun.text.document import COLUMN_OF
-from zhichun.text.ngrams import TrigramVocabulary, bag_ids
-from zhichun.text.ragged import Int32, Ragged
 from zhichun.text.tokenizer import PairTokenizer
+from zhichun.text.trigrams.bags import TrigramVocabulary, bag_ids
 from zhichun.text.vocabulary import Vocabulary
 
 Texts = Sequence[str | None]

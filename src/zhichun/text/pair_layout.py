@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from zhichun.errors import UserError
-from zhichun.text.ragged import Int32
+from zhichun.core.arrays import Int32
+from zhichun.core.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from zhichun.core.arrays import Int32, Int64, Ragged
 from zhichun.text.features import ProductFeatures, QueryFeatures
 from zhichun.text.pair_layout import PairLayout, assemble, packed, padded
-from zhichun.text.ragged import Int32, Int64, Ragged
 
 Arrays = dict[str, npt.NDArray[Any]]
 

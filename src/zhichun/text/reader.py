@@ -10,9 +10,9 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from zhichun.core.arrays import Int32
 from zhichun.text.document import COLUMN_OF, ProductTexts, Rows
 from zhichun.text.pair_layout import assemble, padded
-from zhichun.text.ragged import Int32
 from zhichun.text.tokenizer import PairTokenizer
 
 Arrays = dict[str, npt.NDArray[np.int64]]

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from zhichun.errors import UserError
+from zhichun.core.arrays import Int32, Ragged
+from zhichun.core.errors import UserError
 from zhichun.text.pair_layout import PairLayout
-from zhichun.text.ragged import Int32, Ragged
 
 # The names that XLM-R's and BERT's families give these tokens.
 PADDING: Final = ("<pad>", "[PAD]")

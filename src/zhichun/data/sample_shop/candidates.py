@@ -6,10 +6,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from zhichun.core.schema import LABELS, LOCALES
 from zhichun.data.sample_shop.catalogue import TYPE_WEIGHTS, Catalogue, apportion
 from zhichun.data.sample_shop.departments import TYPES_PER_DEPARTMENT, TYPES_PER_FAMILY
 from zhichun.data.sample_shop.rule import ABSENT, ATTRIBUTES, BRAND, TYPE, Attributes
-from zhichun.schema import LABELS, LOCALES
 
 Counts = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.int32]
@@ -39,7 +39,7 @@ class Queries:
     Attributes
     ----------
     locales
-        Shape ``(queries,)``: places in :data:`zhichun.schema.LOCALES`.
+        Shape ``(queries,)``: places in :data:`zhichun.core.schema.LOCALES`.
     asked
         Shape ``(queries, 7)``, columns as in :data:`.rule.ATTRIBUTES`.
     hard

@@ -6,11 +6,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from zhichun.core.schema import LOCALES
 from zhichun.data.sample_shop.brands import BRANDS
 from zhichun.data.sample_shop.departments import DEPARTMENTS, TYPES_PER_DEPARTMENT, facet_list
 from zhichun.data.sample_shop.facets import COLORS, FACETS, value_range
 from zhichun.data.sample_shop.rule import ABSENT, ATTRIBUTES, BRAND, COLOR, TYPE, Attributes
-from zhichun.schema import LOCALES
 
 # Shares of us, es and jp among the products of the official dataset.
 PRODUCT_LOCALES: Final = (0.67, 0.14, 0.19)
@@ -30,7 +30,7 @@ class Catalogue:
     Attributes
     ----------
     locales
-        Shape ``(products,)``: places in :data:`zhichun.schema.LOCALES`.
+        Shape ``(products,)``: places in :data:`zhichun.core.schema.LOCALES`.
     attributes
         Shape ``(products, 7)``, columns as in :data:`.rule.ATTRIBUTES`.
     types

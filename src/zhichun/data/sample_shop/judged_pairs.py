@@ -6,10 +6,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from zhichun.core.schema import LOCALES
 from zhichun.data.sample_shop.candidates import Queries, make_queries
 from zhichun.data.sample_shop.catalogue import Catalogue
 from zhichun.data.sample_shop.rule import true_labels
-from zhichun.schema import LOCALES
 
 TEST_SHARE: Final = 0.2
 # What a mistaken judge says instead of E, S, C and I: more often a label next to the true one.
@@ -33,7 +33,7 @@ class JudgedPairs:
     query_ids, products
         Shape ``(pairs,)``: rows of the queries and of the catalogue.
     truth, labels
-        Shape ``(pairs,)``: places in :data:`zhichun.schema.LABELS`, true and as judged.
+        Shape ``(pairs,)``: places in :data:`zhichun.core.schema.LABELS`, true and as judged.
     """
 
     queries: Queries

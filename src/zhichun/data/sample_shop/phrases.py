@@ -230,7 +230,7 @@ def remarks(locale: str, length: str) -> list[str]:
     Parameters
     ----------
     locale
-        One of :data:`zhichun.schema.LOCALES`.
+        One of :data:`zhichun.core.schema.LOCALES`.
     length
         ``short`` or ``esci``.
 

@@ -6,13 +6,13 @@ from typing import Final
 
 import numpy as np
 
-from zhichun.data.folds import fold_key
+from zhichun.core.schema import LOCALES
+from zhichun.data.dataset.query_folds import fold_key
 from zhichun.data.sample_shop.brands import BRANDS
 from zhichun.data.sample_shop.candidates import Queries
 from zhichun.data.sample_shop.departments import TYPES, TYPES_PER_DEPARTMENT, TYPES_PER_FAMILY
 from zhichun.data.sample_shop.facets import COLORS, FACETS, WORDS
 from zhichun.data.sample_shop.rule import ABSENT, ATTRIBUTES, BRAND, COLOR, TYPE
-from zhichun.schema import LOCALES
 
 # Orders of the parts, the usual one first. "extra" is a word that asks for nothing; "main" is what an accessory is for.
 _ORDERS: Final = {
@@ -148,7 +148,7 @@ def write_query(locale: str, asked: list[int], chance: Chance, extras: int = 0) 
     Parameters
     ----------
     locale
-        One of :data:`zhichun.schema.LOCALES`.
+        One of :data:`zhichun.core.schema.LOCALES`.
     asked
         Seven numbers, in the order of :data:`.rule.ATTRIBUTES`.
     chance

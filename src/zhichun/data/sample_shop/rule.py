@@ -39,7 +39,7 @@ def true_labels(asked: Attributes, offered: Attributes) -> npt.NDArray[np.int8]:
     Returns
     -------
     numpy.ndarray
-        Shape ``(n,)``: places in :data:`zhichun.schema.LABELS`, that is 0 for E, 1 for S, 2 for C and 3 for I.
+        Shape ``(n,)``: places in :data:`zhichun.core.schema.LABELS`, that is 0 for E, 1 for S, 2 for C and 3 for I.
     """
     asked_type, offered_type = asked[:, TYPE], offered[:, TYPE]
     has_all = ((asked == ABSENT) | (asked == offered))[:, BRAND:].all(axis=1)

@@ -12,14 +12,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from zhichun.core.schema import BRAND as BRAND_FIELD
+from zhichun.core.schema import BULLETS, DESCRIPTION, TITLE
+from zhichun.core.schema import COLOR as COLOR_FIELD
 from zhichun.data.sample_shop import phrases
 from zhichun.data.sample_shop.brands import BRANDS
 from zhichun.data.sample_shop.departments import TYPES
 from zhichun.data.sample_shop.facets import COLORS, FACETS, SHADES, WORDS
 from zhichun.data.sample_shop.rule import ABSENT, ATTRIBUTES, BRAND, COLOR, TYPE, Attributes
-from zhichun.schema import BRAND as BRAND_FIELD
-from zhichun.schema import BULLETS, DESCRIPTION, TITLE
-from zhichun.schema import COLOR as COLOR_FIELD
 
 TextLength = Literal["short", "esci"]
 Rows = npt.NDArray[np.bool_]
@@ -91,7 +91,7 @@ class LocaleTexts:
     Parameters
     ----------
     locale
-        One of :data:`zhichun.schema.LOCALES`.
+        One of :data:`zhichun.core.schema.LOCALES`.
     length
         ``short`` for titles of about 60 characters, bullets of 120 and descriptions of 150; ``esci`` for about 100, 700
         and 800. Japanese texts are shorter, as they are there.

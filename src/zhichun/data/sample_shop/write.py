@@ -10,13 +10,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from zhichun import schema
+from zhichun.core import schema
+from zhichun.core.errors import UserError
+from zhichun.core.files import replacing
 from zhichun.data.sample_shop.catalogue import Catalogue, make_catalogue
 from zhichun.data.sample_shop.judged_pairs import JudgedPairs, judge
 from zhichun.data.sample_shop.query_texts import write_queries
 from zhichun.data.sample_shop.texts import LAYOUTS, LocaleTexts, TextLength
-from zhichun.errors import UserError
-from zhichun.files import replacing
 
 TRUE_LABELS_FILE: Final = "true_labels.parquet"
 TRUE_LABEL: Final = "true_label"

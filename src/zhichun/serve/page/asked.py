@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from zhichun.serve.refusal import invalid
+from zhichun.serve.api.refusal import invalid
 from zhichun.text.clean import clean_text
 
 QUERY_LIMIT: Final = 500

@@ -6,10 +6,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from zhichun.core.schema import LABEL_NAMES
+from zhichun.core.tasks import Prediction, Task
+from zhichun.measure.report.names import class_name
 from zhichun.metrics import Judged, label_codes, nDCG
-from zhichun.report.names import class_name
-from zhichun.schema import LABEL_NAMES
-from zhichun.tasks import Prediction, Task
 
 Fields = dict[str, str | None]
 OTHER: Final = "other"

@@ -14,17 +14,17 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.concurrency import run_in_threadpool
 
 import zhichun
-from zhichun import schema
-from zhichun.errors import UserError
-from zhichun.report.names import language
-from zhichun.scoring.pair_scorer import Product
-from zhichun.serve.catalogue import Catalogue, Hit
+from zhichun.core import schema
+from zhichun.core.errors import UserError
+from zhichun.core.tasks import Prediction, Task
+from zhichun.measure.report.names import language
+from zhichun.score.pair_scorer import Product
+from zhichun.serve.api.refusal import Refusal, too_large
 from zhichun.serve.page import asked as limits
 from zhichun.serve.page.asked import Asked, own_products, read_asked
+from zhichun.serve.page.catalogue_search import Catalogue, Hit
 from zhichun.serve.page.comparison import Comparison, class_of, compare
 from zhichun.serve.page.static_files import STATIC, static_files
-from zhichun.serve.refusal import Refusal, too_large
-from zhichun.tasks import Prediction, Task
 
 Rank = Callable[[str, Sequence[Product], str], Awaitable[Prediction]]
 EXAMPLES: Final = 8

@@ -7,7 +7,7 @@ from functools import cache
 from importlib import resources
 from typing import Final
 
-from zhichun.report.html import asset
+from zhichun.measure.report.html import asset
 
 STATIC: Final = "static"
 _TYPES: Final = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}

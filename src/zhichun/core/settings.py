@@ -1,0 +1,185 @@
+"""Settings to JSON and back: frozen dataclasses of plain values, of other dataclasses, and of kinds.
+
+Where a field may hold one of several dataclasses (a loss, a method), its JSON names the class under ``kind``.
+"""
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from zhichun.core.errors import UserError, suggest
+
+T = TypeVar("T")
+
+
+def encode(value: Any) -> Any:
+    """Turn settings into JSON values; every dataclass carries its ``kind``."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: encode(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {"kind": type(value).__name__, **fields}
+    if isinstance(value, tuple | list):
+        return [encode(item) for item in value]
+    return value
+
+
+def decode(hint: type[T], value: Any, path: str = "") -> T:
+    """Turn JSON values into settings of the type that is asked for.
+
+    Parameters
+    ----------
+    hint
+        The type: a dataclass, a union of dataclasses, a plain type, ``Literal`` or ``tuple[X, ...]``.
+    value
+        The JSON value. For a union of dataclasses the bare name of a kind stands for its defaults.
+    path
+        Dotted name for messages.
+
+    Raises
+    ------
+    UserError
+        For an unknown field or kind (answered with the nearest right one) or a value of the wrong type.
+    """
+    decoded: T = _decode(hint, value, path)
+    return decoded
+
+
+def _decode(hint: Any, value: Any, path: str) -> Any:
+    origin = typing.get_origin(hint)
+    if origin in (types.UnionType, typing.Union):
+        return _decode_union(typing.get_args(hint), value, path)
+    if dataclasses.is_dataclass(hint):
+        return _decode_dataclass(_by_name([hint]), value, path)
+    if origin is typing.Literal:
+        choices = typing.get_args(hint)
+        if value not in choices:
+            raise UserError(f"{path}={value!r} is unknown.", remedy=suggest(str(value), map(str, choices)))
+        return value
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise UserError(f'{path}={value!r} is not a list, such as ["title", "brand"].')
+        return tuple(_decode(typing.get_args(hint)[0], item, path) for item in value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not hint:
+        raise UserError(f"{path}={value!r} is not of type {getattr(hint, '__name__', hint)}.")
+    return value
+
+
+def _decode_union(choices: tuple[Any, ...], value: Any, path: str) -> Any:
+    if value is None and type(None) in choices:
+        return None
+    kinds = _by_name([choice for choice in choices if dataclasses.is_dataclass(choice)])
+    if kinds:
+        return _decode_dataclass(kinds, value, path)
+    plain = [choice for choice in choices if choice is not type(None)]
+    for choice in plain[:-1]:
+        try:
+            return _decode(choice, value, path)
+        except UserError:
+            continue
+    return _decode(plain[-1], value, path)
+
+
+def _by_name(kinds: list[Any]) -> dict[str, Any]:
+    return {kind.__name__: kind for kind in kinds}
+
+
+def _decode_dataclass(kinds: dict[str, Any], value: Any, path: str) -> Any:
+    if isinstance(value, str):
+        value = {"kind": value}
+    if not isinstance(value, Mapping):
+        raise UserError(f"{path}={value!r} should name one of {sorted(kinds)}.")
+    kind = value.get("kind", next(iter(kinds)) if len(kinds) == 1 else "")
+    if kind not in kinds:
+        raise UserError(f"{path} has no kind {kind!r}.", remedy=suggest(str(kind), kinds))
+    cls = kinds[kind]
+    hints = typing.get_type_hints(cls)
+    arguments = {}
+    for name, item in value.items():
+        if name == "kind":
+            continue
+        inner = f"{path}.{name}" if path else name
+        if name not in hints:
+            known = [f"{path}.{known}" if path else known for known in hints]
+            raise UserError(f"there is no setting {inner!r}.", remedy=suggest(inner, known))
+        arguments[name] = _decode(hints[name], item, inner)
+    return cls(**arguments)
+
+
+def assigned(settings: Any, assignments: Sequence[str]) -> dict[str, Any]:
+    """Encode settings and change them as ``--set KEY=VALUE`` says, in order.
+
+    Parameters
+    ----------
+    settings
+        A dataclass.
+    assignments
+        The value is JSON where it can be, and text otherwise.
+
+    Returns
+    -------
+    dict
+        What `decode` takes; nothing in it has been checked together yet.
+
+    Raises
+    ------
+    UserError
+        For a misspelt key, answered with the nearest right one.
+    """
+    value: dict[str, Any] = encode(settings)
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals:
+            raise UserError(f"--set {assignment!r} has no value.", remedy="Write --set KEY=VALUE.")
+        _assign(type(settings), value, key.strip(), _parse(text))
+    return value
+
+
+def _assign(cls: Any, value: dict[str, Any], key: str, item: Any) -> None:
+    *outer, last = key.split(".")
+    for place, name in enumerate(outer):
+        _require(value, name, outer[:place])
+        kinds = _kinds(typing.get_type_hints(cls)[name])
+        inner = value[name] = _filled(kinds, value[name])
+        if not isinstance(inner, dict):
+            found = ".".join(outer[: place + 1])
+            raise UserError(f"{found} is {inner!r} and has no setting {last!r}.", remedy="Set it as a whole.")
+        cls, value = kinds[inner["kind"]], inner
+    _require(value, last, outer)
+    value[last] = item
+
+
+def _kinds(hint: Any) -> dict[str, Any]:
+    """List the dataclasses that a field may hold, by name."""
+    return _by_name([choice for choice in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(choice)])
+
+
+def _filled(kinds: Mapping[str, Any], value: Any) -> Any:
+    """Give a kind that was named, alone or with some of its settings, the defaults of the others."""
+    given = {"kind": value} if isinstance(value, str) else value
+    if not isinstance(given, dict) or given.get("kind") not in kinds:
+        return value
+    defaults = {
+        field.name: encode(field.default_factory() if callable(field.default_factory) else field.default)
+        for field in dataclasses.fields(kinds[given["kind"]])
+        if field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+    }
+    return {"kind": given["kind"], **defaults, **given}
+
+
+def _require(value: Any, name: str, outer: list[str]) -> None:
+    """Refuse a name that these settings do not have, with the whole key of the nearest that they have."""
+    if not isinstance(value, dict) or name not in value:
+        known = [".".join([*outer, known]) for known in value if known != "kind"] if isinstance(value, dict) else []
+        key = ".".join([*outer, name])
+        raise UserError(f"there is no setting {key!r}.", remedy=suggest(key, known))
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text

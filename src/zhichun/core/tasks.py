@@ -1,0 +1,133 @@
+"""The three tasks of the Shopping Queries Dataset, and what a model's outputs mean in each.
+
+Legend: ``P`` pairs, ``C`` outputs of the model.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from zhichun.core import schema
+
+Floats = npt.NDArray[np.float32]
+SUBSTITUTE_INDEX: Final = schema.LABELS.index("S")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is predicted of a pair.
+
+    Parameters
+    ----------
+    name
+        ``esci`` (four classes, task 2), ``substitute`` (two classes, task 3), or ``gain`` (regression, task 1).
+    classes
+        Names of the classes; empty for the regressor.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of the model's last layer."""
+        return len(self.classes) or 1
+
+    def targets(self, labels_P: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | Floats:
+        """Turn E/S/C/I indices into the task's targets: class indices, or gains 1, 0.1, 0.01, 0 for the regressor."""
+        if self.name == "esci":
+            return labels_P
+        if self.name == "substitute":
+            return (labels_P == SUBSTITUTE_INDEX).astype(np.int64)
+        gains: Floats = gain_vector()[labels_P]
+        return gains
+
+    def predict(self, logits_PC: Floats) -> "Prediction":
+        """Turn logits into probabilities, scores and classes."""
+        if not self.classes:
+            # The logistic function without overflow.
+            gain_P = np.exp(-np.logaddexp(0, -logits_PC[:, 0].astype(np.float64))).astype(np.float32)
+            return Prediction(self, None, gain_P)
+        shifted_PC = logits_PC.astype(np.float64) - logits_PC.max(axis=1, keepdims=True)
+        exponents_PC = np.exp(shifted_PC)
+        probabilities_PC = exponents_PC / exponents_PC.sum(axis=1, keepdims=True)
+        return self.of_probabilities(probabilities_PC)
+
+    def of_probabilities(self, probabilities_PC: npt.NDArray[np.float64]) -> "Prediction":
+        """Give the prediction that probabilities of the classes make, ``[P, C]``."""
+        score_P = probabilities_PC @ gain_vector() if self.name == "esci" else probabilities_PC[:, 1]
+        return Prediction(self, probabilities_PC.astype(np.float32), score_P.astype(np.float32))
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of P pairs.
+
+    Parameters
+    ----------
+    task
+        The task whose classes are meant.
+    probabilities
+        ``[P, C]``, or ``None`` from a regressor.
+    score
+        What to rank by, ``[P]``: the expected gain ``p_E + 0.1 p_S + 0.01 p_C``, the regressed gain, or for the
+        substitute task the probability of being one.
+    """
+
+    task: Task
+    probabilities: Floats | None
+    score: Floats
+
+    @property
+    def labels(self) -> list[str] | None:
+        """The likeliest class of each pair; a regressor has none."""
+        if self.probabilities is None:
+            return None
+        return [self.task.classes[index] for index in self.probabilities.argmax(axis=1).tolist()]
+
+    def columns(self) -> dict[str, Any]:
+        """Give the prediction as columns: ``p_E`` … and ``label`` of a classifier, ``gain`` of all but task 3."""
+        columns: dict[str, Any] = {}
+        if self.probabilities is not None:
+            columns |= {f"p_{name}": self.probabilities[:, place] for place, name in enumerate(self.task.classes)}
+            columns["label"] = self.labels
+        return columns if self.task.name == "substitute" else {**columns, "gain": self.score}
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The classes of P pairs, where nothing else of them is known.
+
+    Parameters
+    ----------
+    task
+        The task whose classes are meant.
+    index_P
+        Each pair's class, as its place among them.
+    """
+
+    task: Task
+    index_P: npt.NDArray[np.int64]
+
+    @property
+    def labels(self) -> list[str]:
+        """The class of each pair."""
+        return [self.task.classes[index] for index in self.index_P.tolist()]
+
+    def columns(self) -> dict[str, Any]:
+        """Give them as the one column ``label``."""
+        return {"label": self.labels}
+
+
+def gain_vector(preset: str = "esci") -> Floats:
+    """Gains of E, S, C and I as an array."""
+    return np.asarray([schema.GAINS[preset][label] for label in schema.LABELS], np.float32)
+
+
+TASKS: Final = {
+    "esci": Task("esci", schema.LABELS),
+    "substitute": Task("substitute", ("other", "S")),
+    "gain": Task("gain", ()),
+}

@@ -1,0 +1,162 @@
+"""Folds and the test split, from a hash of the query.
+
+A query falls into one of 20 buckets by its hash; four buckets are a fold of five, and bucket 0 is the one twentieth on
+which the final models validate (docs/method.md: 10 buckets, two a fold; these are the same, cut in half). Queries that
+differ in case, white space or Unicode form are one query here, in whatever locale, so that nothing is tested on what
+was trained on.
+
+The hash is BLAKE2b: the same on every machine and in every version of Python, unlike ``hash``.
+"""
+
+import hashlib
+import unicodedata
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zhichun.core.errors import UserError
+
+BUCKETS: Final = 20
+# The validation set of a model that is trained on all five folds.
+VALIDATION_BUCKET: Final = 0
+_MAX_FOLDS: Final = 127  # folds are stored as int8
+
+# One hash for folds and another for the split: with the same, the test set would be taken from some folds only.
+_FOLD_SALT: Final = b"fold"
+_SPLIT_SALT: Final = b"split"
+
+
+def fold_key(query: str) -> str:
+    """Give the form under which queries count as the same, full-width and half-width letters included.
+
+    Parameters
+    ----------
+    query
+        A query.
+
+    Returns
+    -------
+    str
+        Unicode NFKC, case-folded, words one space apart.
+    """
+    # Case folding can undo the normal form, hence once before and once after.
+    folded = unicodedata.normalize("NFKC", query).casefold()
+    return " ".join(unicodedata.normalize("NFKC", folded).split())
+
+
+def query_bucket(query: str, buckets: int = BUCKETS) -> int:
+    """Give the bucket of a query.
+
+    Parameters
+    ----------
+    query
+        A query; only its `fold_key` matters.
+    buckets
+        How many buckets there are.
+
+    Returns
+    -------
+    int
+        From 0 to ``buckets - 1``.
+    """
+    return _hash(query, _FOLD_SALT) % buckets
+
+
+def query_fold(query: str, folds: int = 5) -> int:
+    """Give the fold of a query.
+
+    Parameters
+    ----------
+    query
+        A query; only its `fold_key` matters.
+    folds
+        How many folds there are. Where it divides 20, a fold is ``20 / folds`` neighbouring buckets of `query_bucket`;
+        otherwise it is the hash modulo ``folds``, and a bucket is spread over several folds.
+
+    Returns
+    -------
+    int
+        From 0 to ``folds - 1``.
+    """
+    if BUCKETS % folds == 0:
+        return query_bucket(query) * folds // BUCKETS
+    return query_bucket(query, folds)
+
+
+def folds_of(queries: Sequence[str], folds: int = 5) -> NDArray[np.int8]:
+    """Give the folds of many queries; see `query_fold`.
+
+    Parameters
+    ----------
+    queries
+        Queries, best without repetition.
+    folds
+        How many folds there are.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(len(queries),)``, int8.
+    """
+    return np.fromiter((query_fold(query, folds) for query in queries), np.int8, len(queries))
+
+
+def buckets_of(queries: Sequence[str], buckets: int = BUCKETS) -> NDArray[np.int64]:
+    """Give the buckets of many queries; see `query_bucket`.
+
+    Parameters
+    ----------
+    queries
+        Queries, best without repetition.
+    buckets
+        How many buckets there are.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(len(queries),)``, int64.
+    """
+    return np.fromiter((query_bucket(query, buckets) for query in queries), np.int64, len(queries))
+
+
+def in_test(query: str, test_share: float) -> bool:
+    """Decide by its hash whether a query is for testing; independent of its fold.
+
+    Parameters
+    ----------
+    query
+        A query; only its `fold_key` matters.
+    test_share
+        Which share of the queries is for testing, from 0 to 1. A larger share holds every smaller one.
+
+    Returns
+    -------
+    bool
+        Whether it is.
+    """
+    return _hash(query, _SPLIT_SALT) < test_share * 2**64
+
+
+def check_folds(folds: int) -> None:
+    """Refuse a number of folds that cannot be.
+
+    Parameters
+    ----------
+    folds
+        How many folds were asked for.
+
+    Raises
+    ------
+    UserError
+        If it is not from 2 to 127.
+    """
+    if not 2 <= folds <= _MAX_FOLDS:
+        raise UserError(f"folds={folds} cannot be", remedy=f"Give a whole number from 2 to {_MAX_FOLDS}; 5 is usual.")
+
+
+def _hash(query: str, salt: bytes) -> int:
+    # A lone surrogate cannot be encoded, yet must not crash.
+    key = fold_key(query).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(key, digest_size=8, person=salt).digest(), "big")

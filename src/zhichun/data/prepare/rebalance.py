@@ -1,0 +1,126 @@
+"""Class balance: more training pairs of the rare labels, made by cutting the texts of their products into pieces.
+
+The paper's way with Complement and Irrelevant (docs/method.md): bullets and description together, where long
+enough, are cut into equal pieces; each piece makes a new pair of the same query and label with the document
+``title + ' ' + piece``, its other fields empty, at a lower weight.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import polars as pl
+import pyarrow.parquet as pq
+
+from zhichun.core.errors import UserError
+from zhichun.core.schema import (
+    BULLETS,
+    DESCRIPTION,
+    EXAMPLE_ID,
+    LABEL,
+    LABELS,
+    LOCALE,
+    PRODUCT_COLUMNS,
+    PRODUCT_ID,
+    QUERY,
+    TEXT_COLUMNS,
+    TITLE,
+    WEIGHT,
+)
+from zhichun.data.prepare.clean_column import clean_column
+from zhichun.data.prepare.steps import Made
+
+_BATCH_ROWS: Final = 65_536
+_SOURCE: Final = "source"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rebalance:
+    """Makes training pairs of the rare labels; a `zhichun.data.prepare.steps.MakingStep`.
+
+    Parameters
+    ----------
+    labels
+        The labels that get more pairs.
+    characters
+        Bullets and description must have so many together. The pieces are shorter: ``length // characters + 1`` of
+        equal length.
+    characters_jp
+        The same for Japanese, which says more with fewer.
+    weight
+        Of what is made, as a factor on the judged pair's weight.
+
+    Raises
+    ------
+    UserError
+        If a value cannot be.
+    """
+
+    name: ClassVar[str] = "rebalance"
+    origin: ClassVar[str] = "balanced"
+
+    labels: tuple[str, ...] = ("C", "I")
+    characters: int = 800
+    characters_jp: int = 300
+    weight: float = 0.3
+
+    def __post_init__(self) -> None:
+        if not self.labels or not set(self.labels) <= set(LABELS):
+            raise UserError(f"labels={self.labels!r} are not labels", remedy=f"Possible: {', '.join(LABELS)}.")
+        if min(self.characters, self.characters_jp) < 2:
+            raise UserError("a piece needs characters", remedy="Give 2 or more; 800 and 300 are the paper's.")
+        if not 0 <= self.weight < float("inf"):
+            raise UserError(f"weight={self.weight} is no weight", remedy="Give 0 or more; 0.3 is the paper's.")
+
+    def options(self) -> dict[str, Any]:
+        """Give the parameters, for the manifest."""
+        return {**asdict(self), "labels": list(self.labels)}
+
+    def make(self, judged: pl.DataFrame, products: Path, marker: str, progress: Callable[[int, int], None]) -> Made:
+        """Make the pairs; see `zhichun.data.prepare.steps.MakingStep.make`."""
+        keys = [PRODUCT_ID, LOCALE]
+        rare = judged.filter(pl.col(LABEL).is_in(self.labels)).select(EXAMPLE_ID, QUERY, *keys)
+        pieces = self._cut_products(products, rare.select(keys).unique(), marker, progress)
+        names = pieces.select(pl.col(_SOURCE).alias(PRODUCT_ID), LOCALE, pl.col(PRODUCT_ID).alias("piece"))
+        pairs = rare.join(names, on=keys, how="inner", maintain_order="left_right")
+        pairs = pairs.with_columns(pl.col("piece").alias(PRODUCT_ID), pl.lit(self.weight).alias(WEIGHT)).drop("piece")
+        return Made(pairs=pairs, products=pieces.select(PRODUCT_COLUMNS))
+
+    def _cut_products(
+        self, products: Path, wanted: pl.DataFrame, marker: str, progress: Callable[[int, int], None]
+    ) -> pl.DataFrame:
+        """Read the catalogue and cut the texts of those that are wanted."""
+        columns = [PRODUCT_ID, LOCALE, TITLE, BULLETS, DESCRIPTION]
+        parts = [self._cut(pl.DataFrame(schema=dict.fromkeys(columns, pl.String)), marker)]
+        done = 0
+        with pq.ParquetFile(products) as file:
+            for batch in file.iter_batches(_BATCH_ROWS, columns=columns):
+                rows = pl.DataFrame(pl.from_arrow(batch))
+                rows = rows.join(wanted, on=[PRODUCT_ID, LOCALE], how="semi", maintain_order="left")
+                parts.append(self._cut(rows, marker))
+                done += batch.num_rows
+                progress(done, file.metadata.num_rows)
+        return pl.concat(parts)
+
+    def _cut(self, rows: pl.DataFrame, marker: str) -> pl.DataFrame:
+        """Make a product of each piece, with the id of its product as ``source``."""
+        threshold = pl.when(pl.col(LOCALE) == "jp").then(self.characters_jp).otherwise(self.characters)
+        rows = rows.with_columns(pl.concat_str(BULLETS, DESCRIPTION, separator=" ", ignore_nulls=True).alias("text"))
+        rows = rows.with_columns(pl.col("text").str.len_chars().cast(pl.Int64).alias("length"))
+        rows = rows.filter(pl.col("length") >= threshold)
+        rows = rows.with_columns((pl.col("length") // threshold + 1).alias("pieces"))
+        rows = rows.with_columns(pl.int_ranges(pl.col("pieces")).alias("piece")).explode("piece")
+        start, end = (pl.col("length") * (pl.col("piece") + last) // pl.col("pieces") for last in (0, 1))
+        rows = rows.with_columns(pl.col("text").str.slice(start, end - start).str.strip_chars())
+        rows = rows.filter(pl.col("text") != "")
+        number = pl.format(f"{self.origin}-{{}}", pl.col("piece") + 1)
+        rows = rows.select(
+            pl.col(PRODUCT_ID).alias(_SOURCE),
+            pl.concat_str(PRODUCT_ID, pl.lit(marker), number).alias(PRODUCT_ID),
+            LOCALE,
+            pl.concat_str(TITLE, "text", separator=" ", ignore_nulls=True).alias(TITLE),
+            *(pl.lit(None, pl.String).alias(name) for name in TEXT_COLUMNS if name != TITLE),
+        )
+        # Pieces are cut from clean text, and are clean but where markup comes about at a seam.
+        return rows.with_columns(pl.Series(TITLE, pl.from_arrow(clean_column(rows[TITLE].to_arrow()))))

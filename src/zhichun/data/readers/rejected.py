@@ -1,0 +1,183 @@
+"""The list of rows that were refused, with the reason of each."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, NamedTuple, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from zhichun.core.errors import UserError
+
+REJECTED_FILE: Final = "rejected.parquet"
+REJECTED_SCHEMA: Final = pa.schema(
+    [
+        ("file", pa.string()),
+        ("row", pa.int64()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("record", pa.string()),
+    ]
+)
+
+BROKEN_UTF8: Final = "broken UTF-8"
+MALFORMED: Final = "malformed row"
+MISSING_ID: Final = "missing product id"
+DUPLICATE_PRODUCT: Final = "duplicate product id"
+EMPTY_QUERY: Final = "empty query"
+UNKNOWN_LABEL: Final = "unknown label"
+UNKNOWN_SPLIT: Final = "unknown split"
+NO_PRODUCT: Final = "no such product"
+TWO_LABELS: Final = "two labels for one pair"
+NO_EXAMPLE: Final = "no such example"
+NOT_TRAINING: Final = "not a training example"
+# These are counted and listed but are nobody's mistake: they never make `prepare` fail.
+DUPLICATE: Final = "duplicate"
+LEAKAGE: Final = "query in test too"
+LISTED: Final = "listed as a label issue"
+# Only of lists of pairs to be corrected.
+VALIDATION: Final = "a validation example"
+# Only of pairs that a step made.
+OTHER_FOLD: Final = "query in another fold"
+VALIDATED: Final = "made of a validation query"
+MADE_TWO_LABELS: Final = "made with two labels"
+HARMLESS: Final = frozenset({DUPLICATE, LEAKAGE, LISTED, VALIDATION, OTHER_FOLD, VALIDATED, MADE_TWO_LABELS})
+
+_REMEDIES: Final[Mapping[str, str]] = {
+    BROKEN_UTF8: "Save the file as UTF-8.",
+    MALFORMED: "Check the quotes and the separators.",
+    UNKNOWN_LABEL: "Map your grades with labels={'3': 'E', '2': 'S', …} (--labels 3=E,2=S,…).",
+    UNKNOWN_SPLIT: "A split is 'train' or 'test'.",
+    NO_PRODUCT: "Check that both files write ids and locales alike; locale=… is for files without a locale column.",
+    NO_EXAMPLE: "List ids of the examples.parquet of a dataset made of the same files, each id in one list only.",
+    NOT_TRAINING: "Labels are corrected in training alone; the test pairs stay as they are.",
+}
+_SHOWN = 5
+_FLUSH_ROWS = 20_000
+
+
+class Refusal(NamedTuple):
+    """One refused row.
+
+    Attributes
+    ----------
+    file
+        Name of the file.
+    row
+        Its data row, from 1 (for JSON Lines and TREC files: the line).
+    reason, detail
+        One of this module's reasons, and what exactly was found.
+    """
+
+    file: str
+    row: int
+    reason: str
+    detail: str
+
+
+class RejectedRows:
+    """Counts refused rows by reason and writes them to a Parquet file as they come, in bounded memory.
+
+    Parameters
+    ----------
+    path
+        The file to write; it is there, possibly empty, once this is closed.
+
+    Attributes
+    ----------
+    counts : Counter[str]
+        Rows by reason.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.counts: Counter[str] = Counter()
+        self._first: list[Refusal] = []
+        self._pending: list[tuple[str, int, str, str, str]] = []
+        self._writer = pq.ParquetWriter(path, REJECTED_SCHEMA, compression="zstd")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def bad(self) -> int:
+        """How many rows a user must correct or drop."""
+        return sum(count for reason, count in self.counts.items() if reason not in HARMLESS)
+
+    def add(self, refusal: Refusal, record: Mapping[str, str | None] | Sequence[str]) -> None:
+        """Take one row onto the list.
+
+        Parameters
+        ----------
+        refusal
+            Where and why.
+        record
+            The row's values by column, or one after the other where it could not be split into columns.
+        """
+        self.counts[refusal.reason] += 1
+        if refusal.reason not in HARMLESS and len(self._first) < _SHOWN:
+            self._first.append(refusal)
+        self._pending.append((refusal.file, refusal.row, refusal.reason, _encodable(refusal.detail), _as_json(record)))
+        if len(self._pending) >= _FLUSH_ROWS:
+            self._flush()
+
+    def close(self) -> None:
+        """Write what is left and complete the file."""
+        self._flush()
+        self._writer.close()
+
+    def failure(self, listed_in: Path) -> UserError:
+        """Say which rows cannot be used.
+
+        Parameters
+        ----------
+        listed_in
+            Where the user finds the whole list.
+
+        Returns
+        -------
+        UserError
+            With the count by reason, the first rows and what to do.
+        """
+        reasons = [(reason, count) for reason, count in self.counts.most_common() if reason not in HARMLESS]
+        lines = [
+            f"{self.bad:,} rows cannot be used: " + ", ".join(f"{count:,} × {reason}" for reason, count in reasons)
+        ]
+        lines += [f"  {each.file}, row {each.row}: {each.reason} ({each.detail})" for each in self._first]
+        remedies = [_REMEDIES[reason] for reason, _ in reasons if reason in _REMEDIES]
+        remedies += [
+            f"All of them are in {listed_in}.",
+            'Correct them, or leave them out with on_bad_rows="drop" (--on-bad-rows drop).',
+        ]
+        return UserError("\n".join(lines), remedy="\n".join(remedies))
+
+    def _flush(self) -> None:
+        if self._pending:
+            columns = [list(column) for column in zip(*self._pending, strict=True)]
+            self._writer.write_table(pa.table(columns, schema=REJECTED_SCHEMA))
+            self._pending.clear()
+
+
+def _as_json(record: Mapping[str, str | None] | Sequence[str]) -> str:
+    if isinstance(record, Mapping):
+        values: Any = {name: value and _encodable(value) for name, value in record.items()}
+    else:
+        values = [_encodable(value) for value in record]
+    return json.dumps(values, ensure_ascii=False)
+
+
+def _encodable(text: str) -> str:
+    """Write bytes that are no UTF-8, which were read as surrogates, in hexadecimal."""
+    if text.isascii():
+        return text
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,0 +1,1 @@
+"""Training: recipes, the loop, checkpoints, run folders, pre-training, folds and soft labels."""

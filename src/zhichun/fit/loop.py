@@ -1,0 +1,220 @@
+"""The training loop, for every objective: batches, one backward, one step; it knows no method by name.
+
+Resuming gives the same weights bit for bit: order, dropout and learning rate are functions of the step, and weights and
+the optimiser's moments are in the checkpoint.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy.typing as npt
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from zhichun.core.ahead import ahead
+from zhichun.core.console import Bar
+from zhichun.core.errors import UserError
+from zhichun.fit.batches import dropout_seed
+from zhichun.fit.checkpoint import Progress
+from zhichun.fit.optim import learning_rate, make_optimizer
+from zhichun.fit.run_folder import RunFolder
+from zhichun.fit.train_settings import PretrainSettings, TrainSettings
+from zhichun.fit.waiting import Waiting
+from zhichun.model.encoder import Encoder
+from zhichun.model.layers import compile_layers, recompute_activations
+from zhichun.model.precision import has_bf16
+from zhichun.score.predict import to_tensors
+
+Arrays = dict[str, npt.NDArray[Any]]
+LOOKAHEAD = 2
+
+
+class Objective(Protocol):
+    """What the loop asks of an objective, which is an `nn.Module`."""
+
+    shipped: nn.Module
+    """The model that is evaluated and kept."""
+
+    def after_step(self) -> None:
+        """Follow the optimiser's step."""
+
+
+class Batches(Protocol):
+    """What the loop asks of the data."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps that read everything once."""
+
+    def size(self, step: int) -> int:
+        """Examples of a step over all processes."""
+
+    def micro_batches(self, step: int, rank: int, processes: int) -> Iterator[Arrays]:
+        """One process's batches of a step."""
+
+
+@dataclass(frozen=True)
+class Loop:
+    """One training run.
+
+    Parameters
+    ----------
+    accelerator
+        Devices and processes.
+    batches
+        The data.
+    evaluate
+        Called with the model on every process; gives the validation figures, ``settings.metric`` among them.
+    settings
+        How long and how fast.
+    run
+        Where checkpoints and figures go.
+    bar
+        Shows progress.
+    waiting
+        How much of the time is spent waiting for data.
+    """
+
+    accelerator: Accelerator
+    batches: Batches
+    evaluate: Callable[[nn.Module], Mapping[str, float]]
+    settings: TrainSettings | PretrainSettings
+    run: RunFolder
+    bar: Bar
+    waiting: Waiting = field(default_factory=Waiting)
+
+    def fit(self, objective: nn.Module) -> Progress:
+        """Train from the newest checkpoint, or from the start, to the end.
+
+        Returns
+        -------
+        Progress
+            Where the best weights are; they are in the run's checkpoint folder.
+        """
+        accelerator, settings = self.accelerator, self.settings
+        steps = settings.epochs * self.batches.steps_per_epoch
+        for encoder in (part for part in objective.modules() if isinstance(part, Encoder)):
+            if settings.activation_checkpointing == "layers":
+                recompute_activations(encoder)
+            if settings.compile:
+                compile_layers(encoder)
+        optimizer = make_optimizer(objective, settings)
+        progress = self._restore(objective, optimizer)
+        wrapped, optimizer = accelerator.prepare(objective, optimizer)
+        saved_at = time.monotonic()
+        self.bar.start(progress.step, steps)
+        for step, micro_batches in self.waiting.timed(self._prefetched(progress.step, steps)):
+            if progress.stopped:
+                break
+            figures = self._step(wrapped, optimizer, step, steps, micro_batches)
+            accelerator.unwrap_model(wrapped).after_step()
+            progress.step = step + 1
+            self._log({"step": progress.step, **figures})
+            self.bar.advance(self.batches.size(step), figures["loss"])
+            if progress.step in self._evaluated_after(steps):
+                self._evaluate(objective, progress)
+                self.bar.note(f"waited for data {self.waiting.share:.1%} of the time")
+            elif time.monotonic() - saved_at < 60 * settings.checkpoint_minutes:
+                continue
+            self._save(objective, optimizer, progress)
+            saved_at = time.monotonic()
+        self.bar.stop()
+        accelerator.wait_for_everyone()  # the best weights are whole when the first process comes here
+        return progress
+
+    def _step(
+        self, wrapped: nn.Module, optimizer: Any, step: int, steps: int, micro_batches: list[Arrays]
+    ) -> dict[str, Any]:
+        """Do one step; gives the loss over all processes, the norm of its gradient, and the parts of the loss."""
+        accelerator, settings = self.accelerator, self.settings
+        for group in optimizer.param_groups:
+            group["lr"] = group["scale"] * learning_rate(step, steps, settings)
+        wrapped.train()
+        sums: dict[str, Tensor] = {}
+        for index, arrays in enumerate(micro_batches):
+            batch = to_tensors(arrays, accelerator.device)
+            torch.manual_seed(dropout_seed(settings.seed, step, index, accelerator.process_index))
+            last = index == len(micro_batches) - 1
+            with nullcontext() if last else accelerator.no_sync(wrapped):
+                with self.autocast():
+                    result = wrapped(batch)
+                accelerator.backward(result.total)
+            for name, part in (("total", result.total.detach()), *result.parts.items()):
+                sums[name] = sums[name] + part if name in sums else part
+        norm: Tensor | None = None
+        if settings.clip is not None:
+            norm = accelerator.clip_grad_norm_(wrapped.parameters(), settings.clip)
+        optimizer.step()
+        optimizer.zero_grad()
+        values = accelerator.reduce(torch.stack(list(sums.values())), "mean").tolist()
+        loss, *parts = values
+        if loss != loss:
+            raise UserError(
+                f"the loss is not a number at step {step + 1}.",
+                remedy="Lower train.learning_rate, or use --set train.precision=fp32.",
+            )
+        figures = {"loss": loss, "gradient_norm": None if norm is None else float(norm)}
+        names = list(sums)[1:]
+        # What has no figure in this step is NaN, which JSON does not know.
+        told = {name: part if part == part else None for name, part in zip(names, parts, strict=True)}
+        return figures if names in ([], ["loss"]) else {**figures, "parts": told}
+
+    def autocast(self) -> torch.autocast:
+        """Compute in bf16 where the settings and the device allow; logits and losses are float32 all the same."""
+        device, precision = self.accelerator.device, self.settings.precision
+        wanted = precision == "bf16" or (precision == "auto" and has_bf16(device))
+        return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
+
+    def _prefetched(self, start: int, steps: int) -> Iterator[tuple[int, list[Arrays]]]:
+        """Make the batches of the next steps in the background."""
+        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        yield from ahead(
+            ((step, list(self.batches.micro_batches(step, rank, processes))) for step in range(start, steps)), LOOKAHEAD
+        )
+
+    def _evaluated_after(self, steps: int) -> set[int]:
+        count = self.settings.epochs * self.settings.evaluations
+        return {max(1, round(steps * (k + 1) / count)) for k in range(count)}
+
+    def _evaluate(self, objective: nn.Module, progress: Progress) -> None:
+        with self.autocast():
+            figures = dict(self.evaluate(objective.shipped))  # type: ignore[arg-type]
+        value = figures[self.settings.metric] * (-1 if self.settings.metric.endswith("loss") else 1)
+        loss = figures.get("loss", float("inf"))
+        if (value, -loss) > (progress.best_value, -progress.best_loss):
+            progress.best_step, progress.best_value, progress.best_loss = progress.step, value, loss
+            progress.stale = 0
+            if self.accelerator.is_main_process:
+                weights = objective.shipped.state_dict()  # type: ignore[union-attr]
+                self.run.checkpoints.save_best(weights, progress.step)
+        else:
+            progress.stale += 1
+            progress.stopped = self.settings.patience is not None and progress.stale >= self.settings.patience
+        self._log({"step": progress.step, "validation": figures})
+        self.bar.note(" ".join(f"{name} {figure:.4f}" for name, figure in figures.items()))
+
+    def _log(self, record: dict[str, Any]) -> None:
+        if self.accelerator.is_main_process:
+            self.run.log(record)
+
+    def _save(self, objective: nn.Module, optimizer: Any, progress: Progress) -> None:
+        # Nothing here may wait for the other processes: each asks its own clock whether to come.
+        if self.accelerator.is_main_process:
+            self.run.checkpoints.save(objective.state_dict(), optimizer.state_dict(), progress)
+
+    def _restore(self, objective: nn.Module, optimizer: Any) -> Progress:
+        found = self.run.checkpoints.latest()
+        if found is None:
+            progress = Progress()
+        else:
+            weights, moments, progress = found
+            objective.load_state_dict(weights)
+            optimizer.load_state_dict(moments)
+        if self.accelerator.is_main_process:
+            self.run.forget_after(progress.step)
+        self.accelerator.wait_for_everyone()
+        return progress

@@ -1,0 +1,284 @@
+"""A recipe: everything that decides a training run, as one frozen value that goes through JSON unchanged.
+
+A recipe is made by a Python function, `zhichun.fit.recipes.tiny.tiny`, or `my_file.py:function`, or read back from the
+`recipe.json` of a run.
+"""
+
+import importlib
+import importlib.util
+import inspect
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal, Self, TypeVar, get_type_hints, overload
+
+from zhichun.core import settings as codec
+from zhichun.core.errors import UserError, suggest
+from zhichun.core.tasks import TASKS
+from zhichun.fit.train_settings import PretrainSettings, TrainSettings
+from zhichun.model.encoder_settings import EncoderSettings
+from zhichun.model.relevance_model import ModelSettings
+from zhichun.objective import FineTuningSettings, PretrainingSettings
+from zhichun.objective.losses import SquaredError
+from zhichun.objective.methods import AWP
+
+T = TypeVar("T")
+R = TypeVar("R", bound="AnyRecipe")
+FORMAT = 1
+PACKAGED = ("tiny", "kdd2022", "distil")
+
+
+class AnyRecipe:
+    """What recipes of every kind can do; all of them are frozen dataclasses."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the recipe as JSON values."""
+        return {"format": FORMAT, **codec.encode(self)}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any], source: str = "") -> Self:
+        """Read a recipe from JSON values.
+
+        Raises
+        ------
+        UserError
+            For another format, an unknown setting or a wrong value.
+        """
+        found = value.get("format") if isinstance(value, dict) else None
+        if found != FORMAT:
+            raise UserError(f"is of recipe format {found}; this version reads {FORMAT}.", file=source)
+        return codec.decode(cls, {name: item for name, item in value.items() if name != "format"})
+
+    def with_settings(self, assignments: Sequence[str]) -> Self:
+        """Apply ``--set KEY=VALUE`` in order.
+
+        Parameters
+        ----------
+        assignments
+            Such as ``train.learning_rate=2e-5``, ``model.brand=null``, ``model.fields=["title","brand"]``; the value is
+            JSON where it can be, and text otherwise.
+
+        Raises
+        ------
+        UserError
+            For a misspelt key (answered with the nearest right one), or a value of the wrong type.
+        """
+        return codec.decode(type(self), codec.assigned(self, assignments))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(AnyRecipe):
+    """Everything that decides a fine-tuning but the data.
+
+    Parameters
+    ----------
+    task
+        `esci`: four classes; `substitute`: substitute or not; `gain`: regression of the gain.
+    model
+        What the model consists of.
+    objective
+        What is minimised.
+    train
+        How long, how fast and on what.
+    """
+
+    task: Literal["esci", "substitute", "gain"] = "esci"
+    model: ModelSettings = field(default_factory=ModelSettings)
+    objective: FineTuningSettings = field(default_factory=FineTuningSettings)
+    train: TrainSettings = field(default_factory=TrainSettings)
+
+    def __post_init__(self) -> None:
+        regressor = isinstance(self.objective.loss, SquaredError)
+        if regressor != (self.task == "gain"):
+            right = "SquaredError" if self.task == "gain" else "CrossEntropy"
+            raise UserError(
+                f"the task {self.task!r} cannot be trained with the loss {type(self.objective.loss).__name__}.",
+                remedy=f"Use --set objective.loss={right}.",
+            )
+        weights = getattr(self.objective.loss, "class_weights", None)
+        if weights is not None and len(weights) != TASKS[self.task].outputs:
+            classes = ", ".join(TASKS[self.task].classes)
+            raise UserError(
+                f"objective.loss.class_weights={list(weights)} are {len(weights)} weights.",
+                remedy=f"Give one for each class of the task {self.task!r}: {classes}.",
+            )
+        if self.task == "gain" and self.train.soft_labels is not None and self.train.soft_labels.temperature != 1:
+            raise UserError(
+                "train.soft_labels.temperature has no effect on the task 'gain', which has no probabilities.",
+                remedy="Leave it at 1.",
+            )
+        if isinstance(self.objective.second_view, AWP) and self.train.activation_checkpointing is not None:
+            raise UserError(
+                "AWP moves the weights for one pass, which train.activation_checkpointing would compute again unmoved.",
+                remedy="Use --set train.activation_checkpointing=null, or --set objective.second_view=FGM.",
+            )
+        metrics = {"esci": ("micro_f1", "macro_f1", "ndcg"), "substitute": ("micro_f1", "macro_f1"), "gain": ("ndcg",)}
+        if self.train.metric not in (*metrics[self.task], "loss"):
+            raise UserError(
+                f"the task {self.task!r} has no {self.train.metric}.",
+                remedy=f"Use --set train.metric={metrics[self.task][0]}, or train.metric=loss.",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainingRecipe(AnyRecipe):
+    """Everything that decides a pre-training but the data.
+
+    Parameters
+    ----------
+    model
+        Which encoder, and what it reads.
+    objective
+        Which pretext tasks are learnt.
+    train
+        How long, how fast and on what.
+    """
+
+    model: EncoderSettings = field(default_factory=EncoderSettings)
+    objective: PretrainingSettings = field(default_factory=PretrainingSettings)
+    train: PretrainSettings = field(default_factory=PretrainSettings)
+
+    def __post_init__(self) -> None:
+        if self.objective.mlm is None and self.train.metric == "mlm.loss":
+            raise UserError("objective.mlm=null leaves no mlm.loss.", remedy="Use --set train.metric=loss.")
+        if self.objective.pair_mlm is None and self.train.validation_fold is not None:
+            raise UserError(
+                f"train.validation_fold={self.train.validation_fold} has no effect: no task reads queries.",
+                remedy="Use --set train.validation_fold=null, or --set objective.pair_mlm=PairMLM.",
+            )
+
+
+COMMANDS: dict[type[AnyRecipe], str] = {Recipe: "train", PretrainingRecipe: "pretrain"}
+
+
+@overload
+def load_recipe(name: str) -> Recipe: ...
+
+
+@overload
+def load_recipe(name: str, kind: type[R]) -> R: ...
+
+
+def load_recipe(name: str, kind: type[AnyRecipe] = Recipe) -> AnyRecipe:
+    """Find a recipe by name.
+
+    Parameters
+    ----------
+    name
+        ``tiny``, ``kdd2022:task2``, ``my_file.py:function``, or the path of a ``recipe.json``.
+    kind
+        What is asked for: `Recipe`, `PretrainingRecipe`, or `AnyRecipe`, which is both.
+
+    Raises
+    ------
+    UserError
+        When there is none of that name, or it is of the other kind.
+    """
+    found = _recorded(Path(name)) if name.endswith(".json") else load_value(name, AnyRecipe, PACKAGED)
+    if not isinstance(found, kind):
+        right = COMMANDS[type(found)]
+        raise UserError(
+            f"{name} is a recipe for `zhichun {right}`.", remedy=f"Name another, or use it with: zhichun {right} {name}"
+        )
+    return found
+
+
+def _recorded(path: Path) -> AnyRecipe:
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot be read as a recipe ({error}).", file=path) from error
+    kind = value.get("kind") if isinstance(value, dict) else None
+    return (PretrainingRecipe if kind == PretrainingRecipe.__name__ else Recipe).from_json(value, str(path))
+
+
+def load_value(name: str, kind: type[T], packaged: Sequence[str]) -> T:
+    """Call the function that a name stands for.
+
+    Parameters
+    ----------
+    name
+        ``tiny``, ``kdd2022:task2`` or ``my_file.py:function``.
+    kind
+        What the function is annotated to return; `AnyRecipe` stands for both kinds of recipe.
+    packaged
+        The modules of `zhichun.fit.recipes` that hold such functions.
+
+    Raises
+    ------
+    UserError
+        When there is none of that name.
+    """
+    place, _, function = name.partition(":")
+    module = _module_of_file(Path(place)) if place.endswith(".py") else _packaged(place, kind, packaged)
+    made = functions_of(module, kind)
+    function = function or Path(place).stem
+    if function not in made:
+        raise UserError(f"{place} has no {_called(kind)} {function!r}.", remedy=suggest(function, made))
+    return made[function]()
+
+
+def functions_of(module: ModuleType, kind: type[T]) -> dict[str, Callable[[], T]]:
+    """List the functions of a module that are annotated to return a kind of value, by name."""
+    kinds = (kind, *kind.__subclasses__())
+    wanted = (*kinds, *(each.__name__ for each in kinds))
+    return {
+        name: function
+        for name, function in inspect.getmembers(module, inspect.isfunction)
+        if not name.startswith("_") and inspect.signature(function).return_annotation in wanted
+    }
+
+
+def _called(kind: type) -> str:
+    return "recipe" if issubclass(kind, AnyRecipe) else kind.__name__.lower()
+
+
+def describe(settings: Any, prefix: str = "") -> list[tuple[str, str, str]]:
+    """List every setting with its value and what its docstring says of it."""
+    rows = []
+    words, hints = _parameter_docs(type(settings)), get_type_hints(type(settings))
+    for item in fields(settings):
+        name, value = f"{prefix}{item.name}", getattr(settings, item.name)
+        if not is_dataclass(value):
+            rows.append((name, json.dumps(value), words.get(item.name, "")))
+            continue
+        if not is_dataclass(hints[item.name]) or not fields(value):  # one of several kinds, which is a setting itself
+            rows.append((name, type(value).__name__, words.get(item.name, "")))
+        rows += describe(value, f"{name}.")
+    return rows
+
+
+def _parameter_docs(cls: type) -> dict[str, str]:
+    """Read what docstrings say of each field; those of a class that it derives from hold for it too."""
+    found: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        lines = inspect.cleandoc(base.__doc__ or "").partition("Parameters\n----------\n")[2].splitlines()
+        name = ""
+        for line in lines:
+            if line and not line.startswith(" "):
+                found[name := line.strip()] = ""
+            elif line:
+                found[name] = f"{found[name]} {line.strip()}".strip()
+    return found
+
+
+def _packaged(name: str, kind: type, packaged: Sequence[str]) -> ModuleType:
+    if name not in packaged:
+        own = "my_file.py:function" + (", or RUN/recipe.json" if issubclass(kind, AnyRecipe) else "")
+        raise UserError(
+            f"there is no {_called(kind)} {name!r}.", remedy=f"{suggest(name, packaged)} Or name a file: {own}."
+        )
+    return importlib.import_module(f"zhichun.fit.recipes.{name}")
+
+
+def _module_of_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise UserError("there is no such file.", file=path, remedy="Name a Python file with a function of recipes.")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,194 @@
+"""The run folder: what was trained, on what, with what result.
+
+``recipe.json``, ``environment.json``, ``metrics.jsonl``, ``checkpoint/`` while training and ``model/`` when done.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from zhichun.core.device import processor_name
+from zhichun.core.errors import UserError
+from zhichun.core.files import read_json, replacing, write_json, write_text
+from zhichun.fit.checkpoint import CheckpointFolder
+from zhichun.model.encoder import ENCODER_FOLDER
+from zhichun.model.model_folder import TrainedModel
+from zhichun.model.pretrained_folder import PretrainedEncoder
+
+RECORDS = ("recipe.json", "environment.json")
+LIBRARIES = ("zhichun", "torch", "transformers", "tokenizers", "accelerate", "numpy", "pyarrow")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """An open run folder."""
+
+    path: Path
+
+    @classmethod
+    def create(
+        cls, path: Path, recipe: dict[str, Any], data: Path, *, resume: bool, inputs: Sequence[Path] = ()
+    ) -> "RunFolder":
+        """Make a run folder, or open it to go on.
+
+        Parameters
+        ----------
+        path
+            The folder.
+        recipe
+            The recipe as JSON.
+        data
+            The dataset folder.
+        resume
+            Whether a run that is there already is to be gone on with.
+        inputs
+            Files beside the dataset that decide the training, such as soft labels.
+
+        Raises
+        ------
+        UserError
+            When a run is there and ``resume`` was not asked for, or it is of another recipe, dataset or other inputs.
+            One that ended before its first step is no run yet.
+        """
+        run, environment = cls(path), _environment(data, inputs)
+        recorded = path / "recipe.json"
+        command = "pretrain" if recipe.get("kind") == "PretrainingRecipe" else "train"
+        if path.exists() and not path.is_dir():
+            raise UserError("is a file, not a folder.", file=path, remedy="Choose another --out.")
+        found = {entry.name.removeprefix("partial-") for entry in path.iterdir()} if path.is_dir() else set()
+        if found <= set(RECORDS):
+            path.mkdir(parents=True, exist_ok=True)
+            write_json(path / "environment.json", environment)
+            write_json(recorded, recipe)
+            return run
+        if not recorded.is_file():
+            raise UserError("the folder is not empty and holds no run.", file=path, remedy="Choose another --out.")
+        if not resume:
+            raise UserError(
+                "there is a run already.", file=path, remedy="Go on with --resume, or choose another --out."
+            )
+        if read_json(recorded) != recipe:
+            raise UserError(
+                "the run there is of another recipe.",
+                file=recorded,
+                remedy=f"Go on with it: zhichun {command} {recorded} --data {data} --out {path} --resume",
+            )
+        before = read_json(path / "environment.json")
+        if before["dataset"]["manifest"] != environment["dataset"]["manifest"]:
+            raise UserError("the run there was trained on another dataset.", file=path, remedy="Choose another --out.")
+        known = [item["sha256"] for item in before.get("inputs", [])]
+        if [item["sha256"] for item in environment["inputs"]] != known:
+            changed = [item["file"] for item in environment["inputs"] if item["sha256"] not in known]
+            raise UserError(
+                f"the run there was trained with other soft labels ({', '.join(changed) or 'some are gone'}).",
+                file=path,
+                remedy="Choose another --out.",
+            )
+        return run
+
+    @property
+    def checkpoints(self) -> CheckpointFolder:
+        """Where the checkpoints are."""
+        return CheckpointFolder(self.path / "checkpoint")
+
+    @property
+    def model(self) -> Path:
+        """The folder of the trained model; there when the run is done."""
+        return self.path / "model"
+
+    def write_model(self, trained: TrainedModel) -> None:
+        """Write ``model/`` at once, and drop the checkpoints that it makes needless."""
+        self._write(self.model, trained.save)
+
+    def write_raw(self, weights: dict[str, Tensor]) -> None:
+        """Keep the weights of the last step beside the averaged ones of ``model/``.
+
+        Raises
+        ------
+        UserError
+            When they cannot be written.
+        """
+        try:
+            with replacing(self.path / "raw.safetensors") as partial:
+                save_file(weights, partial)
+        except SafetensorError as error:
+            raise UserError(
+                f"the weights cannot be written ({error}).", file=self.path, remedy="Free some disk space and go on."
+            ) from error
+
+    @property
+    def encoder(self) -> Path:
+        """The folder of the pre-trained encoder; there when a pre-training is done."""
+        return self.path / ENCODER_FOLDER
+
+    def write_encoder(self, pretrained: PretrainedEncoder) -> None:
+        """Write ``encoder/`` at once, and drop the checkpoints that it makes needless."""
+        self._write(self.encoder, pretrained.save)
+
+    def _write(self, folder: Path, save: Callable[[Path], None]) -> None:
+        partial = folder.with_name(f"partial-{folder.name}")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        save(partial)
+        partial.rename(folder)
+        self.drop_checkpoints()
+
+    def drop_checkpoints(self) -> None:
+        """Remove what only a run that is not done needs."""
+        shutil.rmtree(self.checkpoints.path, ignore_errors=True)
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Append one line to ``metrics.jsonl``."""
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Read ``metrics.jsonl``; a last line that a kill cut off is left out."""
+        path = self.path / "metrics.jsonl"
+        for line in path.read_text("utf-8").splitlines() if path.is_file() else []:
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:
+                return
+
+    def forget_after(self, step: int) -> None:
+        """Drop the lines of steps that a resume is going to do again."""
+        kept = [json.dumps(record) + "\n" for record in self.records() if record["step"] <= step]
+        write_text(self.path / "metrics.jsonl", "".join(kept))
+
+
+def _environment(data: Path, inputs: Sequence[Path]) -> dict[str, Any]:
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "dataset": {
+            "folder": str(data),
+            "manifest": _sha256(data / "manifest.json"),
+        },
+        "inputs": [{"file": str(path), "sha256": _sha256(path)} for path in inputs],
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": processor_name(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": gpu,
+        "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
+    }
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

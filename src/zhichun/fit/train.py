@@ -1,0 +1,285 @@
+"""From a recipe and a dataset folder to a run folder."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import nn
+
+from zhichun.core import schema
+from zhichun.core.console import Bar, Stages, stderr
+from zhichun.core.errors import UserError
+from zhichun.core.files import replacing
+from zhichun.core.tasks import TASKS, Floats, Task
+from zhichun.data.dataset.catalogue_tokenizer import catalogue_tokenizer
+from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset.feature_store import open_pairs
+from zhichun.data.readers.pair_tables import append_columns
+from zhichun.fit.batches import BatchPlan
+from zhichun.fit.collate import JudgedBatches
+from zhichun.fit.loop import Loop
+from zhichun.fit.recipe import Recipe
+from zhichun.fit.run_folder import RunFolder
+from zhichun.fit.train_settings import TrainSettings
+from zhichun.measure.report import write_report
+from zhichun.metrics.figures import measure
+from zhichun.model.encoder import load_tokenizer
+from zhichun.model.encoder_settings import EncoderSettings, start_encoder
+from zhichun.model.encoder_shapes import TINY
+from zhichun.model.model_folder import TrainedModel, vocabulary_sizes
+from zhichun.model.pretrained_folder import PretrainedTables
+from zhichun.model.relevance_model import ModelSettings, RelevanceModel
+from zhichun.objective import FineTuning
+from zhichun.score.predict import predict
+from zhichun.score.token_batches import Rows
+from zhichun.text.features import Featurizer
+from zhichun.text.pairs import Pairs
+from zhichun.text.tokenizer import PairTokenizer
+from zhichun.text.trigrams.bags import TrigramVocabulary
+from zhichun.text.trigrams.vectors import TrigramVectors
+from zhichun.text.vocabulary import Vocabulary
+
+
+def train(recipe: Recipe, data: Path, out: Path, *, resume: bool = False, title: str = "train") -> RunFolder:
+    """Train a recipe on a dataset folder.
+
+    Under `accelerate launch` every process calls this; the first one writes.
+
+    Parameters
+    ----------
+    recipe
+        What to train and how.
+    data
+        Dataset folder of `zhichun prepare`.
+    out
+        Run folder to make.
+    resume
+        Go on with the run that is there; where there is none yet, start it.
+    title
+        What the progress is called.
+
+    Returns
+    -------
+    RunFolder
+        With ``model/`` (the best weights) and ``predictions.parquet`` (what they say of the held-out queries); where
+        the weights were averaged, with ``raw.safetensors`` (those that the optimiser left) too.
+
+    Raises
+    ------
+    UserError
+        For a folder that is no dataset or is in use by another run, and for data that cannot be trained on.
+    """
+    # Without cpu=True, processes that a launcher started on a machine without GPU would not know of each other.
+    accelerator = Accelerator(cpu=not torch.accelerator.is_available())
+    dataset, run = Dataset.open(data), RunFolder(out)
+    with accelerator.main_process_first():
+        if accelerator.is_main_process:
+            inputs = _soft_label_tables(recipe, dataset)
+            run = RunFolder.create(out, recipe.to_json(), data, resume=resume, inputs=inputs)
+        stages = Stages(shown=accelerator.is_main_process)
+        featurizer = make_featurizer(recipe.model, dataset)
+        vectors = trigram_vectors(recipe.model, featurizer, dataset)
+        pairs = open_pairs(dataset, featurizer, recipe.model.max_length, stages)
+        stages.stop()
+    if run.model.is_dir():
+        run.drop_checkpoints()  # a kill may have come between the model and this
+        return run
+    task = TASKS[recipe.task]
+    training, validation = split(dataset, recipe.train)
+    torch.manual_seed(recipe.train.seed)
+    model = build_model(recipe.model, featurizer, task, vectors)
+    model.encoder.use_attention(recipe.train.attention)
+    objective = FineTuning(model, recipe.objective)
+    batches = judged_batches(recipe, dataset, pairs, training, pack=model.encoder.packs)
+    smallest = len(training) // batches.steps_per_epoch
+    if smallest < accelerator.num_processes:
+        raise UserError(
+            f"a step of {smallest} pairs is too small for {accelerator.num_processes} processes.",
+            remedy="Raise train.batch_size, or start fewer processes.",
+        )
+    held_out = HeldOut(accelerator, objective, dataset, pairs, validation, task)
+    with Bar(title, "pairs", shown=accelerator.is_main_process) as bar:
+        progress = Loop(accelerator, batches, held_out.figures, recipe.train, run, bar).fit(objective)
+    if accelerator.is_main_process and objective.shipped is not objective.model:
+        run.write_raw(objective.model.state_dict())
+    objective.shipped.load_state_dict(run.checkpoints.best(progress.best_step))
+    logits_PC = held_out.logits(objective.shipped)
+    if accelerator.is_main_process:
+        judged = dataset.examples.take(pa.array(validation))
+        with replacing(run.path / "predictions.parquet") as partial:
+            pq.write_table(append_columns(judged, task.predict(logits_PC)), partial)
+        write_report(run.path)
+        run.write_model(TrainedModel(objective.shipped, featurizer, recipe.model, task))  # last: its folder says "done"
+    accelerator.wait_for_everyone()
+    return run
+
+
+def split(dataset: Dataset, settings: TrainSettings) -> tuple[Rows, Rows]:
+    """Part the training split into what is trained on and what is held out, by query.
+
+    Returns
+    -------
+    training, validation
+        Rows of the examples. Rows that were made from others (by balancing or translation) are never validated on.
+
+    Raises
+    ------
+    UserError
+        When either is empty.
+    """
+    in_training = dataset.column(schema.SPLIT) == schema.TRAIN
+    held_out = dataset.held_out(settings.validation_fold)
+    training = np.flatnonzero(in_training & ~held_out)
+    validation = np.flatnonzero(in_training & held_out & (dataset.column(schema.ORIGIN) == schema.JUDGED))
+    for rows, what in ((training, "to train on"), (validation, "to validate on")):
+        if not len(rows):
+            raise UserError(
+                f"there is no pair {what}.",
+                file=dataset.folder,
+                remedy="Prepare more queries, or choose another fold with --set train.validation_fold=0.",
+            )
+    return training, validation
+
+
+def judged_batches(recipe: Recipe, dataset: Dataset, pairs: Pairs, rows: Rows, *, pack: bool = False) -> JudgedBatches:
+    """Lay out the steps that read these rows of the examples, with the task's targets and the sample weights.
+
+    Parameters
+    ----------
+    recipe, dataset, pairs
+        What is trained, and the features of all its pairs.
+    rows
+        Which examples.
+    pack
+        Whether micro-batches are packed, for an encoder that `use_attention` has set up for it.
+    """
+    settings, task = recipe.train, TASKS[recipe.task]
+    targets = task.targets(dataset.labels[rows])
+    if settings.soft_labels is not None:
+        targets = settings.soft_labels.mix(dataset, rows, task, targets)
+    return JudgedBatches(
+        plan=BatchPlan(pairs.lengths[rows], settings.batch_size, settings.micro_batch_tokens, settings.seed),
+        pairs=pairs,
+        rows=rows,
+        targets=targets,
+        weights=dataset.column(schema.WEIGHT)[rows].astype(np.float32),
+        pack=pack,
+    )
+
+
+def _soft_label_tables(recipe: Recipe, dataset: Dataset) -> list[Path]:
+    """Find the tables of soft labels, and say of which of them a model was trained on what it predicts."""
+    soft = recipe.train.soft_labels
+    if soft is None:
+        return []
+    for path, count in soft.seen(dataset).items():
+        stderr.print(
+            f"{path}: the run that made it was trained on {count:,} of these pairs and is too sure of them. Runs of "
+            "folds that did not see them teach better, unless it is a larger model.",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+    return soft.tables()
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The held-out pairs, scored by all processes together."""
+
+    accelerator: Accelerator
+    objective: FineTuning
+    dataset: Dataset
+    pairs: Pairs
+    rows: Rows
+    task: Task
+
+    def logits(self, model: nn.Module) -> Floats:
+        """Score the held-out pairs, ``[P, C]``."""
+        assert isinstance(model, RelevanceModel)
+        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        mine = predict(model, self.pairs, self.rows[rank::processes])
+        logits_PC = np.zeros((len(self.rows), self.task.outputs), np.float32)
+        for part, logits in enumerate(gather_object([mine])):
+            if len(logits):  # a process without a pair does not know the number of outputs
+                logits_PC[part::processes] = logits
+        return logits_PC
+
+    def figures(self, model: nn.Module) -> Mapping[str, float]:
+        """Measure a model on the held-out pairs."""
+        labels_P, logits_PC = self.dataset.labels[self.rows], self.logits(model)
+        query_ids = self.dataset.column(schema.QUERY_ID)[self.rows]
+        measured = measure(self.task.predict(logits_PC), labels_P, query_ids)
+        targets_P = torch.from_numpy(self.task.targets(labels_P))
+        loss = float(self.objective.loss(torch.from_numpy(logits_PC), targets_P).mean())
+        names = ("micro_f1", "macro_f1", "ndcg")
+        return {"loss": loss, **{name: measured[name] for name in names if name in measured}}
+
+
+def open_tokenizer(settings: EncoderSettings, dataset: Dataset) -> PairTokenizer:
+    """Open the encoder's tokenizer; the tiny one's is trained on the catalogue once."""
+    if settings.encoder == TINY:
+        return catalogue_tokenizer(dataset, settings.tiny.pieces)
+    return load_tokenizer(settings.encoder)
+
+
+def make_featurizer(settings: ModelSettings, dataset: Dataset) -> Featurizer:
+    """Put the tokenizer and the vocabularies that a model asks for together."""
+    vocabulary = dataset.folder / "vocabulary"
+    return Featurizer(
+        tokenizer=open_tokenizer(settings, dataset),
+        fields=settings.fields,
+        trigrams=None if settings.trigrams is None else TrigramVocabulary.load(vocabulary / "trigrams.parquet"),
+        brands=None if settings.brand is None else Vocabulary.load(vocabulary / "brands.parquet"),
+        colors=None if settings.color is None else Vocabulary.load(vocabulary / "colors.parquet"),
+    )
+
+
+def trigram_vectors(settings: ModelSettings, featurizer: Featurizer, dataset: Dataset) -> TrigramVectors | None:
+    """Read the vectors that the semantic unit starts from; none where its start is random.
+
+    Raises
+    ------
+    UserError
+        When they are missing, or of another size or vocabulary.
+    """
+    if settings.trigram_start == "random":
+        return None
+    assert featurizer.trigrams is not None
+    assert settings.trigrams is not None
+    return TrigramVectors.load(dataset.folder / "vocabulary", featurizer.trigrams, settings.trigrams)
+
+
+def build_model(
+    settings: ModelSettings, featurizer: Featurizer, task: Task, vectors: TrigramVectors | None = None
+) -> RelevanceModel:
+    """Make the network with its starting weights; the caller seeds torch.
+
+    Parameters
+    ----------
+    settings
+        What it consists of.
+    featurizer
+        Its tokenizer and vocabularies.
+    task
+        What it puts out.
+    vectors
+        From `trigram_vectors`, for a semantic unit that does not start at random.
+    """
+    assert (vectors is None) == (settings.trigram_start == "random")
+    encoder = start_encoder(settings, featurizer.tokenizer)
+    layout = featurizer.tokenizer.layout
+    model = RelevanceModel(settings, encoder, vocabulary_sizes(featurizer), task.outputs, layout)
+    tables = PretrainedTables.beside(settings.encoder)
+    if tables is not None and model.ids is not None:
+        tables.start(model.ids, {"brand": featurizer.brands, "color": featurizer.colors})
+    if vectors is not None:
+        assert model.ngrams is not None
+        model.ngrams.start_from(torch.from_numpy(vectors.table()))
+    return model

@@ -1,0 +1,145 @@
+"""Settings of the training loop."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from zhichun.core.errors import UserError
+from zhichun.fit.soft_labels import SoftLabels
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopSettings:
+    """How long, how fast and on what, whatever is trained.
+
+    Parameters
+    ----------
+    epochs
+        Passes over what is trained on.
+    batch_size
+        Examples of one step, over all processes and micro-batches.
+    learning_rate
+        Highest learning rate (AdamW); reached after the warm-up, then a cosine down to zero.
+    warmup
+        Share of all steps in which the learning rate rises.
+    weight_decay
+        Decoupled weight decay; never on biases and norms.
+    clip
+        Norm that the gradient is clipped to; null is off.
+    precision
+        `fp32`, `bf16`, or `auto`: bf16 on a GPU or processor that has units for it, fp32 otherwise.
+    seed
+        Seed of weights, order and dropout.
+    evaluations
+        Evaluations per epoch.
+    patience
+        Stop after so many evaluations without a better one; null never stops early.
+    checkpoint_minutes
+        Minutes between checkpoints; there is one at each evaluation too.
+    layer_decay
+        Factor on the learning rate from each of the encoder's layers to the one below, such as 0.9; what is above the
+        encoder has the whole rate; null is off.
+    activation_checkpointing
+        `layers` keeps only what goes into each of the encoder's layers and computes the rest again in the backward
+        pass: less memory, a third more time; null is off.
+    compile
+        Whether `torch.compile` makes kernels for the encoder when the first step comes, which takes a minute or more:
+        worth it for long training on a GPU; on a processor it gains nothing.
+    """
+
+    epochs: int = 5
+    batch_size: int = 32
+    learning_rate: float = 1e-5
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    clip: float | None = 1.0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    seed: int = 0
+    evaluations: int = 1
+    patience: int | None = None
+    checkpoint_minutes: float = 10.0
+    layer_decay: float | None = None
+    activation_checkpointing: Literal["layers"] | None = None
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "learning_rate", "evaluations"):
+            if getattr(self, name) <= 0:
+                raise UserError(f"train.{name}={getattr(self, name)} must be above zero.")
+        for name in ("seed", "weight_decay", "checkpoint_minutes"):
+            if getattr(self, name) < 0:
+                raise UserError(f"train.{name}={getattr(self, name)} must not be below zero.")
+        if not 0 <= self.warmup < 1:
+            raise UserError(f"train.warmup={self.warmup} must be a share of all steps, from 0 to below 1.")
+        if self.clip is not None and self.clip <= 0:
+            raise UserError(f"train.clip={self.clip} is no norm.", remedy="Switch it off with train.clip=null.")
+        if self.patience is not None and self.patience < 1:
+            raise UserError(f"train.patience={self.patience} must be 1 or more.", remedy="train.patience=null is off.")
+        if self.layer_decay is not None and not 0 < self.layer_decay < 1:
+            raise UserError(
+                f"train.layer_decay={self.layer_decay} is no factor between 0 and 1.",
+                remedy="Give one such as 0.9, or train.layer_decay=null, which is off.",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings(LoopSettings):
+    """How fine-tuning goes: as every training, and what only judged pairs need.
+
+    Parameters
+    ----------
+    micro_batch_tokens
+        Tokens that are computed at once, padding included; a step is cut into so many micro-batches as it needs.
+    attention
+        `packed` puts the pairs of a micro-batch end to end in one row, so that no padding is computed anywhere;
+        `padded` fills them up to the longest; `auto` is packed for the encoders that can be (BERT's, XLM-R's and
+        ModernBERT's kinds). The answers are the same.
+    validation_fold
+        Fold of queries held out for validation; null holds out one twentieth of the queries.
+    metric
+        What the best checkpoint is chosen by: `micro_f1`, `macro_f1`, `ndcg`, or `loss` (lower is better); of equal
+        ones, the one with the lower loss.
+    soft_labels
+        Predictions of other runs that the targets are mixed with: distillation and self-distillation; null is off.
+    """
+
+    micro_batch_tokens: int = 4096
+    attention: Literal["auto", "padded", "packed"] = "auto"
+    validation_fold: int | None = None
+    metric: Literal["micro_f1", "macro_f1", "ndcg", "loss"] = "micro_f1"
+    soft_labels: SoftLabels | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.micro_batch_tokens <= 0:
+            raise UserError(f"train.micro_batch_tokens={self.micro_batch_tokens} must be above zero.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainSettings(LoopSettings):
+    """How pre-training goes: as every training, and what only a catalogue needs.
+
+    Parameters
+    ----------
+    micro_batch_size
+        Products whose examples are computed at once, which decides how much memory is needed; a step is cut into as
+        many micro-batches as it needs. Negatives in the batch are from the same micro-batch.
+    held_out
+        Share of the products that is held out to validate on, by a hash of locale and product id.
+    validation_fold
+        Fold of queries that `pair_mlm` does not read, since fine-tuning will validate on it; null leaves out the one
+        twentieth that fine-tuning holds out by default.
+    metric
+        What the best checkpoint is chosen by, lower is better: `mlm.loss`, or `loss`, the total.
+    """
+
+    micro_batch_size: int = 8
+    held_out: float = 0.01
+    validation_fold: int | None = None
+    metric: Literal["mlm.loss", "loss"] = "mlm.loss"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.micro_batch_size <= 0:
+            raise UserError(f"train.micro_batch_size={self.micro_batch_size} must be above zero.")
+        if not 0 < self.held_out < 1:
+            raise UserError(f"train.held_out={self.held_out} must be a share of the products between 0 and 1.")

@@ -1,0 +1,169 @@
+"""From a dataset and the runs of its folds to an audit folder: tables, a page, and lists for `zhichun prepare`."""
+
+import hashlib
+import importlib
+import os
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow.parquet as pq
+
+from zhichun.core.console import stderr
+from zhichun.core.errors import UserError
+from zhichun.core.files import replacing, write_json
+from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset.out_of_fold import fold_count
+from zhichun.data.readers.table import require_file
+from zhichun.judgements.audit.decisions import Decisions, read_decisions
+from zhichun.judgements.audit.findings import Findings
+from zhichun.judgements.audit.lists import (
+    DROP_FILE,
+    RELABEL_FILE,
+    places_of,
+    require_nothing_filled_in,
+    to_drop,
+    write_csv,
+    write_drop,
+    write_relabel,
+    write_to_judge,
+)
+from zhichun.judgements.audit.summary import summarise
+from zhichun.judgements.page.audit_page import write_audit_page
+
+if TYPE_CHECKING:
+    from zhichun.fit.recipe import Recipe
+
+RUNS: Final = "folds"
+PAGE_PAIRS: Final = 5000
+
+
+def audit(
+    data: Path,
+    out: Path,
+    *,
+    recipe: "Recipe | None" = None,
+    runs: Path | None = None,
+    accept: Path | None = None,
+    drop: float | None = None,
+    page_pairs: int = PAGE_PAIRS,
+) -> dict[str, Any]:
+    """Find judgements that are probably wrong, and write them down for people and for `zhichun prepare`.
+
+    Parameters
+    ----------
+    data
+        Dataset folder of `zhichun prepare`.
+    out
+        The audit folder: ``issues.parquet`` and ``.csv``, ``out_of_fold.parquet``, ``summary.json``, ``index.html``,
+        ``to_judge.csv``, ``quepid.csv``; with ``drop`` or ``accept`` also ``drop.csv``, and with ``accept``
+        ``relabel.csv``. Each call writes them anew, and removes lists to drop and relabel of a call before.
+    recipe
+        What to train for each fold, into ``out/folds``; runs that are there are gone on with. None where they are done.
+    runs
+        Finished runs of all folds; ``out/folds`` if not given.
+    accept
+        A person's decisions; see `zhichun.judgements.audit.decisions`.
+    drop
+        Share of the judged training pairs to put on the list to drop, the most doubtful first.
+    page_pairs
+        How many issues the page shows at most; the tables have all.
+
+    Returns
+    -------
+    dict
+        What is in ``summary.json``.
+
+    Raises
+    ------
+    UserError
+        For options that cannot be, data and runs that do not belong together, and decisions that cannot be used.
+    """
+    _check_options(out, recipe, runs, accept, drop, page_pairs)
+    dataset = Dataset.open(data)
+    if recipe is not None:
+        from zhichun.fit.folds import train_folds  # all else runs without torch
+
+        train_folds(recipe, data, out / RUNS, folds=fold_count(dataset), resume=True)
+    stderr.print("audit: comparing judgements with predictions", highlight=False)
+    findings = Findings.of(dataset, runs or out / RUNS)
+    decisions = {} if accept is None else read_decisions(accept, findings)
+    out.mkdir(parents=True, exist_ok=True)
+    stderr.print(
+        f"audit: writing {len(findings.issues):,} judgements in doubt into {out}", highlight=False, soft_wrap=True
+    )
+    for name, table in (("issues", findings.issues), ("out_of_fold", findings.out_of_fold)):
+        with replacing(out / f"{name}.parquet") as partial:
+            pq.write_table(table, partial, compression="zstd")
+    write_csv(out / "issues.csv", findings.issues)
+    write_to_judge(out, findings, decisions)
+    summary = summarise(findings) | _write_corrections(out, findings, decisions, drop, accepted=accept is not None)
+    key = hashlib.sha256(findings.predicted.probabilities_PC.tobytes()).hexdigest()[:16]
+    shown = findings.issues.slice(0, page_pairs)
+    write_audit_page(out / "index.html", summary, shown, findings.found.quality_P, decisions, key)
+    write_json(out / "summary.json", summary)
+    return summary
+
+
+def _check_options(
+    out: Path, recipe: "Recipe | None", runs: Path | None, accept: Path | None, drop: float | None, page_pairs: int
+) -> None:
+    """Refuse what cannot be, before hours are spent."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # a launcher's number of processes
+        raise UserError(
+            "an audit runs in one process.",
+            remedy="Train the folds on all devices first: accelerate launch -m zhichun train RECIPE --folds K",
+        )
+    if recipe is not None and runs is not None:
+        raise UserError(
+            "a recipe to train and runs that are trained already: only one of both can be audited.",
+            remedy="Leave the recipe out, or --runs.",
+        )
+    if recipe is not None and recipe.task != "esci":
+        raise UserError(
+            f"the recipe's task is {recipe.task!r}, which does not tell the four labels apart.",
+            remedy="Use a recipe of the task 'esci', such as kdd2022:task2 or tiny.",
+        )
+    if drop is not None and not 0 < drop < 1:
+        remedy = "Give a share of the training pairs above 0 and below 1, such as 0.04; or leave --drop out."
+        raise UserError(f"drop={drop} is no share.", remedy=remedy)
+    if page_pairs < 1:
+        raise UserError(f"page_pairs={page_pairs} must be 1 or more.")
+    if out.exists() and not out.is_dir():
+        raise UserError("is a file, not a folder.", file=out, remedy="Choose another --out.")
+    for name, what in (("manifest.json", "a dataset"), ("recipe.json", "a run")):
+        if (out / name).exists():
+            raise UserError(f"the folder holds {what}.", file=out, remedy="Choose another --out.")
+    if accept is not None:
+        require_file(accept)
+    importlib.import_module("cleanlab")  # or it would be missed only after the training
+    require_nothing_filled_in(out, accept)
+
+
+def _write_corrections(
+    out: Path, findings: Findings, decisions: Decisions, share: float | None, *, accepted: bool
+) -> dict[str, Any]:
+    """Write the lists that `zhichun prepare` applies; give what the summary says of them."""
+    for name in (DROP_FILE, RELABEL_FILE):
+        (out / name).unlink(missing_ok=True)
+    said: dict[str, Any] = {}
+    listed: list[int] = []
+    if accepted:
+        relabelled = write_relabel(out, findings, decisions)
+        listed += relabelled
+        said["decisions"] = {**dict(sorted(Counter(decisions.values()).items())), "all": len(decisions)}
+        said["relabel"] = len(relabelled)
+    if accepted or share is not None:
+        dropped = to_drop(findings, share, decisions)
+        write_drop(out, findings, dropped)
+        listed += dropped.ids
+        said["drop"] = {
+            "share": share,
+            "asked": dropped.asked,
+            "listed": len(dropped.ids),
+            "by_decision": dropped.decided,
+            "kept_by_decision": dropped.spared,
+        }
+        # zhichun prepare passes over these.
+        said["of_validation_queries"] = int(findings.is_validated[places_of(findings, listed).to_numpy()].sum())
+    return said

@@ -1,0 +1,144 @@
+"""What a person decided of judgements: reading the files that the page and Quepid give back.
+
+A file of decisions has the columns ``example_id`` and ``decision``: `KEEP`, `DROP`, or the label that is right; a row
+without a decision is passed over. A file of Quepid has ``query``, ``docid`` and ``rating``; a rating other than that of
+the given label is the label that is right, and one that is the same says nothing, for nobody may have looked at it.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+
+from zhichun.core import schema
+from zhichun.core.errors import UserError, suggest
+from zhichun.data.readers.judgements import grade_key, grade_labels
+from zhichun.data.readers.listed_pairs import DECISION
+from zhichun.data.readers.pair_tables import read_chunks, texts
+from zhichun.judgements.audit.findings import Findings
+
+KEEP: Final = "keep"
+DROP: Final = "drop"
+# How Quepid's scale of four grades is read and written.
+RATINGS: Final = {"E": "3", "S": "2", "C": "1", "I": "0"}
+QUEPID: Final = ("query", "docid", "rating")
+_ROWS: Final = 20_000
+Decisions = dict[int, str]
+
+
+def read_decisions(path: Path, findings: Findings) -> Decisions:
+    """Read a file of decisions.
+
+    Parameters
+    ----------
+    path
+        A ``.csv``, ``.tsv`` or ``.parquet`` file, as the page or Quepid gives it back.
+    findings
+        What the audit found. A file of decisions can name any judged training pair, Quepid's any issue.
+
+    Returns
+    -------
+    dict
+        `KEEP`, `DROP` or the new label by ``example_id``.
+
+    Raises
+    ------
+    UserError
+        For a file that cannot be read or lacks a column, and for the first row that names no judged training pair,
+        decides what cannot be, or decides otherwise than a row before. File and row are named.
+    """
+    decided: Decisions = {}
+    reader: Callable[[list[str | None]], tuple[int, str] | None] | None = None
+    for row, names, values in _rows(path):
+        if reader is None:
+            reader, columns = _reader(path, names, findings)
+        try:
+            decision = reader([values[names.index(name)] for name in columns])
+        except ValueError as error:
+            raise UserError(str(error), file=path, row=row, remedy="Correct the row, or take it out.") from error
+        if decision is None:
+            continue
+        example, what = decision
+        if decided.setdefault(example, what) != what:
+            problem = f"decides {what!r} on the pair {example}, and a row before {decided[example]!r}."
+            raise UserError(problem, file=path, row=row, remedy="Keep one of both rows.")
+    return decided
+
+
+def _rows(path: Path) -> Iterator[tuple[int, list[str], list[str | None]]]:
+    before = 0
+    for chunk in read_chunks(path, _ROWS):
+        names = chunk.column_names
+        # Lists and numbers that no column here should hold would stop the reading of those that matter.
+        wanted = [name for name in names if name in (schema.EXAMPLE_ID, DECISION, schema.LABEL, *QUEPID)]
+        columns = [texts(chunk, name, path, before) for name in wanted]
+        for place, values in enumerate(zip(*columns, strict=True), start=1):
+            yield before + place, wanted, list(values)
+        before += len(chunk)
+
+
+def _reader(
+    path: Path, names: list[str], findings: Findings
+) -> tuple[Callable[[list[str | None]], tuple[int, str] | None], tuple[str, ...]]:
+    """Tell which of the two kinds of files this is; give what reads its rows, and the columns that this needs."""
+    if {schema.EXAMPLE_ID, DECISION} <= set(names):
+        given = (schema.LABEL,) if schema.LABEL in names else ()
+        return _PageRows(findings.judged), (schema.EXAMPLE_ID, DECISION, *given)
+    if set(QUEPID) <= set(names):
+        return _QuepidRows(findings.issues), QUEPID
+    raise UserError(
+        f"is no file of decisions: its columns are not {schema.EXAMPLE_ID!r} and {DECISION!r}.",
+        file=path,
+        remedy="Give the file that the page of the audit downloads, or Quepid's with query, docid and rating.",
+    )
+
+
+class _PageRows:
+    """Reads rows with an id, a decision and, if there is one, the label that was given."""
+
+    def __init__(self, judged: pa.Table) -> None:
+        ids, labels = (judged.column(name).to_pylist() for name in (schema.EXAMPLE_ID, schema.LABEL))
+        self.given = dict(zip(ids, labels, strict=True))
+        self.known = {KEEP: KEEP, DROP: DROP, **grade_labels()}
+
+    def __call__(self, values: list[str | None]) -> tuple[int, str] | None:
+        text, decision, *label = ((value or "").strip() for value in values)
+        if not decision:
+            return None
+        example = int(text) if text.isdecimal() else None
+        if example is None or example not in self.given:
+            raise ValueError(f"{schema.EXAMPLE_ID} {text!r} is not that of a judged training pair of this dataset.")
+        given = self.given[example]
+        if label and label[0] and label[0] != given:
+            raise ValueError(f"the pair {text} is judged {given} in this dataset, and {label[0]} in this file.")
+        what = self.known.get(decision.casefold())
+        if what is None:
+            possible = suggest(decision, (KEEP, DROP, *schema.LABELS))
+            raise ValueError(f"{decision!r} is no decision. {possible}")
+        return example, KEEP if what == given else what
+
+
+class _QuepidRows:
+    """Reads rows with a query, a product and a rating."""
+
+    def __init__(self, issues: pa.Table) -> None:
+        names = (schema.QUERY, schema.PRODUCT_ID, schema.EXAMPLE_ID, schema.LABEL)
+        self.found: dict[tuple[str, str], list[tuple[int, str]]] = {}
+        for query, product, example, label in zip(*(issues.column(name).to_pylist() for name in names), strict=True):
+            self.found.setdefault((query, product), []).append((example, label))
+        self.known = grade_labels({rating: label for label, rating in RATINGS.items()})
+
+    def __call__(self, values: list[str | None]) -> tuple[int, str] | None:
+        query, product, rating = ((value or "").strip() for value in values)
+        if not rating:
+            return None
+        found = self.found.get((query, product), [])
+        if len(found) != 1:
+            what = "of no label issue" if not found else "of label issues in two locales"
+            raise ValueError(f"the query {query!r} with the product {product!r} is that {what}.")
+        label = self.known.get(grade_key(rating))
+        if label is None:
+            raise ValueError(f"{rating!r} is no rating. Possible: 3 (Exact), 2, 1, 0 (Irrelevant).")
+        example, given = found[0]
+        return None if label == given else (example, label)

@@ -1,0 +1,129 @@
+"""What an audit found, as tables with all that a person needs to judge the pairs anew.
+
+Legend: ``P`` judged training pairs, ``C`` classes, ``I`` issues.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from zhichun.core import schema
+from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset.out_of_fold import PROBABILITIES, OutOfFold, read_out_of_fold
+from zhichun.data.dataset.query_folds import BUCKETS, VALIDATION_BUCKET
+from zhichun.judgements.confident_learning import LabelIssues, find_label_issues
+
+LIKELY: Final = "likely_label"
+QUALITY: Final = "quality"
+ISSUE: Final = "issue"
+# Longer texts are cut: tables of many issues must stay small enough for a spreadsheet and a page.
+CHARACTERS: Final = 400
+_OF_PAIR: Final = (schema.EXAMPLE_ID, schema.QUERY_ID, schema.QUERY, schema.PRODUCT_ID, schema.LOCALE)
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """Judgements, what models think of them, and which are in doubt.
+
+    Attributes
+    ----------
+    dataset
+        The dataset.
+    predicted
+        Out-of-fold probabilities of the judged training pairs.
+    found
+        The label issues among them.
+    """
+
+    dataset: Dataset
+    predicted: OutOfFold
+    found: LabelIssues
+
+    @classmethod
+    def of(cls, dataset: Dataset, runs: Path) -> "Findings":
+        """Read the predictions of the runs and look for label issues.
+
+        Raises
+        ------
+        UserError
+            As `zhichun.data.dataset.out_of_fold.read_out_of_fold` and
+            `zhichun.judgements.confident_learning.find_label_issues`.
+        """
+        predicted = read_out_of_fold(dataset, runs)
+        found = find_label_issues(dataset.labels[predicted.rows_P], predicted.probabilities_PC)
+        return cls(dataset, predicted, found)
+
+    @cached_property
+    def judged(self) -> pa.Table:
+        """The judged training pairs, ``[P]``: ids, query and label, in the order of ``examples.parquet``."""
+        names = [*_OF_PAIR, schema.FOLD, schema.LABEL]
+        return self.dataset.examples.select(names).take(pa.array(self.predicted.rows_P))
+
+    @cached_property
+    def is_issue(self) -> npt.NDArray[np.bool_]:
+        """Whether each judged training pair is an issue, ``[P]``."""
+        is_issue_P = np.zeros(len(self.predicted.rows_P), np.bool_)
+        is_issue_P[self.found.places_I] = True
+        return is_issue_P
+
+    @cached_property
+    def is_validated(self) -> npt.NDArray[np.bool_]:
+        """Whether each pair's query is one that `zhichun prepare` never corrects, ``[P]``."""
+        in_validation = self.dataset.buckets(BUCKETS) == VALIDATION_BUCKET
+        of_pair: npt.NDArray[np.bool_] = in_validation[self.predicted.rows_P]
+        return of_pair
+
+    @cached_property
+    def issues(self) -> pa.Table:
+        """The issues, ``[I]``, the most doubtful first.
+
+        Ids, query, texts of the product (cut to `CHARACTERS`), ``fold``, ``esci_label`` as given, ``likely_label``,
+        ``p_E`` …, and ``quality``.
+        """
+        places_I = self.found.places_I
+        pairs = self.judged.take(pa.array(places_I))
+        products = self._products(self.dataset.product_row[self.predicted.rows_P[places_I]])
+        likely_I = self.predicted.probabilities_PC[places_I].argmax(axis=1)
+        columns = {name: pairs.column(name) for name in _OF_PAIR}
+        columns |= {name: _shortened(products.column(name)) for name in schema.TEXT_COLUMNS}
+        columns |= {name: pairs.column(name) for name in (schema.FOLD, schema.LABEL)}
+        columns[LIKELY] = pa.array(schema.LABELS).take(pa.array(likely_I))
+        return self._with_predictions(pa.table(columns), places_I)
+
+    @cached_property
+    def out_of_fold(self) -> pa.Table:
+        """All judged training pairs, ``[P]``: ids, label, ``p_E`` …, ``quality`` and whether it is an ``issue``."""
+        table = self.judged.select([schema.EXAMPLE_ID, schema.FOLD, schema.LABEL])
+        table = self._with_predictions(table, np.arange(len(table)))
+        return table.append_column(ISSUE, pa.array(self.is_issue))
+
+    def _with_predictions(self, table: pa.Table, places: npt.NDArray[np.int64]) -> pa.Table:
+        for name, values in zip(PROBABILITIES, self.predicted.probabilities_PC[places].T, strict=True):
+            table = table.append_column(name, pa.array(values.astype(np.float32)))
+        return table.append_column(QUALITY, pa.array(self.found.quality_P[places]))
+
+    def _products(self, rows_I: npt.NDArray[np.int32]) -> pa.Table:
+        """Read some rows of the catalogue in one pass, whatever their order."""
+        wanted, place_I = np.unique(rows_I, return_inverse=True)
+        parts, before = [], 0
+        for batch in self.dataset.product_batches():
+            first, last = np.searchsorted(wanted, (before, before + batch.num_rows))
+            parts.append(batch.take(pa.array(wanted[first:last] - before)))
+            before += batch.num_rows
+        return pa.Table.from_batches(parts).take(pa.array(place_I))
+
+
+def _shortened(column: Any) -> Any:
+    whole = pc.cast(column, pa.large_string())
+    cut = pc.binary_join_element_wise(
+        pc.utf8_slice_codeunits(whole, 0, CHARACTERS),
+        pa.scalar("…", pa.large_string()),
+        pa.scalar("", pa.large_string()),
+    )
+    return pc.if_else(pc.greater(pc.utf8_length(whole), CHARACTERS), cut, whole)

@@ -1,0 +1,1 @@
+"""The audit page, on which a person accepts or rejects judgements."""

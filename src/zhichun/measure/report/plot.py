@@ -1,0 +1,141 @@
+"""Plots as inline SVG, in colors of the page's style sheet, so that they follow its dark mode.
+
+Drawn 420 units wide with letters of 13, which stay readable when a phone shrinks the drawing to its width.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from zhichun.measure.report.html import Html, tag
+
+Numbers = Sequence[float] | npt.NDArray[np.float64]
+
+WIDTH: Final = 420
+LEFT, RIGHT, TOP, BOTTOM = 52, 12, 10, 44
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One axis: values ``low`` to ``high`` lie at the places ``start`` to ``end`` of the drawing."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def place(self, value: float) -> float:
+        """Place of a value; one beyond the axis is put at its end."""
+        share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
+        return self.start + share * (self.end - self.start)
+
+    def ticks(self, most: int) -> list[float]:
+        """Round values along the axis, at most ``most`` and one."""
+        raw = (self.high - self.low) / most
+        unit = 10 ** math.floor(math.log10(raw))
+        step = next(factor * unit for factor in (1, 2, 2.5, 5, 10) if factor * unit >= raw * (1 - 1e-9))
+        first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
+        return [round(k * step, 12) for k in range(first, last + 1)]
+
+
+class Plot:
+    """A drawing with two axes, to which marks are added.
+
+    Parameters
+    ----------
+    x, y
+        Lowest and highest value of each axis; where both are the same, room is made around them.
+    x_title, y_title
+        What the axes show.
+    height
+        Height of the drawing in units.
+    """
+
+    def __init__(
+        self, x: tuple[float, float], y: tuple[float, float], x_title: str, y_title: str, height: int = 260
+    ) -> None:
+        self.height = height
+        self.x = Scale(*_roomy(x), LEFT, WIDTH - RIGHT)
+        self.y = Scale(*_roomy(y), height - BOTTOM, TOP)
+        self._marks = [*self._axes(x_title, y_title)]
+
+    def line(self, xs: Numbers, ys: Numbers, style: str) -> None:
+        """Join points; values that are not finite are left out."""
+        points = " ".join(f"{self.x.place(x):.1f},{self.y.place(y):.1f}" for x, y in _finite(xs, ys))
+        self._marks.append(tag("polyline", points=points, class_=f"line {style}"))
+
+    def dots(self, xs: Numbers, ys: Numbers, style: str, radii: Numbers | None = None) -> None:
+        """Mark points, with a radius each if given; values that are not finite are left out."""
+        for x, y, radius in _finite(xs, ys, [3.5] * len(xs) if radii is None else radii):
+            at = {"cx": self.x.place(x), "cy": self.y.place(y), "r": radius}
+            marks = {name: f"{value:.1f}" for name, value in at.items()}
+            self._marks.append(tag("circle", class_=f"dot {style}", **marks))
+
+    def bars(self, edges: Numbers, heights: Numbers, style: str) -> None:
+        """Draw a histogram; bar i reaches from edge i to the next."""
+        for left, right, height in zip(edges[:-1], edges[1:], heights, strict=True):
+            low, high = self.x.place(left) + 0.5, self.x.place(right) - 0.5
+            top, foot = self.y.place(height), self.y.place(0)
+            box = {"x": low, "y": top, "width": high - low, "height": foot - top}
+            self._marks.append(tag("rect", class_=style, **{name: f"{value:.1f}" for name, value in box.items()}))
+
+    def segment(self, start: tuple[float, float], end: tuple[float, float], style: str) -> None:
+        """Draw a straight line."""
+        self._marks.append(self._segment(*self._place(start), *self._place(end), style))
+
+    def svg(self, description: str) -> Html:
+        """Give the drawing, with what it shows in words for those who cannot see it."""
+        view = f"0 0 {WIDTH} {self.height}"
+        return tag("svg", *self._marks, viewBox=view, role="img", aria_label=description)
+
+    def _place(self, point: tuple[float, float]) -> tuple[float, float]:
+        return self.x.place(point[0]), self.y.place(point[1])
+
+    def _axes(self, x_title: str, y_title: str) -> Iterable[Html]:
+        foot, middle = self.height - BOTTOM, (LEFT + WIDTH - RIGHT) / 2
+        for value in self.y.ticks(max(2, self.height // 50)):
+            place = self.y.place(value)
+            yield self._segment(LEFT, place, WIDTH - RIGHT, place, "grid")
+            yield _text(LEFT - 6, place + 4, _label(value), "end")
+        for value in self.x.ticks(5):
+            place = self.x.place(value)
+            yield self._segment(place, foot, place, foot + 4, "grid")
+            yield _text(place, foot + 17, _label(value), "middle")
+        yield _text(middle, self.height - 6, x_title, "middle")
+        centre = (TOP + foot) / 2
+        yield _text(12, centre, y_title, "middle", transform=f"rotate(-90 12 {centre:g})")
+
+    @staticmethod
+    def _segment(x1: float, y1: float, x2: float, y2: float, style: str) -> Html:
+        ends = {"x1": x1, "y1": y1, "x2": x2, "y2": y2}
+        return tag("line", class_=style, **{name: f"{place:.1f}" for name, place in ends.items()})
+
+
+def extent(values: Iterable[float]) -> tuple[float, float]:
+    """Lowest and highest of the finite values; 0 to 1 where there is none."""
+    finite = [value for value in values if math.isfinite(value)]
+    return (min(finite), max(finite)) if finite else (0.0, 1.0)
+
+
+def _roomy(ends: tuple[float, float]) -> tuple[float, float]:
+    low, high = ends
+    if high > low:
+        return low, high
+    room = abs(low) * 0.1 or 1.0
+    return low - room, high + room
+
+
+def _finite(*columns: Numbers) -> list[tuple[float, ...]]:
+    return [row for row in zip(*columns, strict=True) if all(map(math.isfinite, row))]
+
+
+def _text(x: float, y: float, text: str, anchor: str, **attributes: str) -> Html:
+    return tag("text", text, x=f"{x:.1f}", y=f"{y:.1f}", text_anchor=anchor, **attributes)
+
+
+def _label(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:g}"

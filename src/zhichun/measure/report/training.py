@@ -1,0 +1,198 @@
+"""How the training went: the curve of the loss and the validation figures, from ``metrics.jsonl``."""
+
+import json
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from zhichun.measure.report.html import Html, figure, folded, section, table, tag
+from zhichun.measure.report.names import figure_name
+from zhichun.measure.report.plot import Plot, extent
+
+Floats = npt.NDArray[np.float64]
+
+MOST_POINTS: Final = 300
+# Names of the series' colors and dashes in the style sheet.
+STYLES: Final = ("a", "b", "c", "d", "e")
+
+
+@dataclass(frozen=True)
+class History:
+    """What the loop wrote down.
+
+    Parameters
+    ----------
+    steps
+        Records of steps: ``step``, ``loss``, ``gradient_norm``.
+    validations
+        Records of evaluations: ``step``, ``validation``.
+    """
+
+    steps: list[dict[str, Any]]
+    validations: list[dict[str, Any]]
+
+    @classmethod
+    def read(cls, path: Path) -> "History":
+        """Read ``metrics.jsonl``; a line that a kill cut off is left out, and a missing file is empty."""
+        records = []
+        for line in path.read_text("utf-8").splitlines() if path.is_file() else []:
+            try:
+                records.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+        return cls([r for r in records if "loss" in r], [r for r in records if "validation" in r])
+
+    def series(self, name: str) -> tuple[Floats, Floats]:
+        """Give steps and values of what each step wrote down; NaN where it wrote none."""
+        values = [np.nan if record.get(name) is None else record[name] for record in self.steps]
+        return _floats([record["step"] for record in self.steps]), _floats(values)
+
+    def validated(self, name: str) -> tuple[Floats, Floats]:
+        """Give steps and values of a validation figure."""
+        found = [record for record in self.validations if name in record["validation"]]
+        return _floats([r["step"] for r in found]), _floats([r["validation"][name] for r in found])
+
+    @property
+    def figures(self) -> list[str]:
+        """Names of the validation figures, in the order in which they were written."""
+        return list(dict.fromkeys(name for record in self.validations for name in record["validation"]))
+
+    def kept(self, metric: str) -> dict[str, Any] | None:
+        """Find the evaluation whose weights were kept: the first of the best ones."""
+        found = [r for r in self.validations if np.isfinite(r["validation"].get(metric, np.nan))]
+        sign = -1 if metric.endswith("loss") else 1
+        return max(found, key=lambda record: sign * record["validation"][metric], default=None)
+
+
+def training_section(history: History, settings: dict[str, Any]) -> Html | None:
+    """Show the curve of the loss, the validation figures and the norm of the gradient.
+
+    Parameters
+    ----------
+    history
+        What the loop wrote down.
+    settings
+        The recipe's ``train``.
+    """
+    if not history.steps:
+        return None
+    kept = history.kept(settings.get("metric", "micro_f1"))
+    names = [name for name in history.figures if name != "loss"]
+    losses = [name for name in names if name.endswith(".loss")]
+    others = [name for name in names if name not in losses]
+    plots = [
+        _loss(history),
+        _validation(history, kept, others, f"Figures on the held-out {'products' if losses else 'queries'}"),
+        _validation(history, kept, losses, "Loss of each task on the held-out products"),
+    ]
+    parts = [tag("div", *(plot for plot in plots if plot is not None), class_="plots")]
+    if history.validations:
+        parts.append(_validation_table(history, kept))
+    if (norm := _gradient_norm(history, settings.get("clip"))) is not None:
+        parts.append(folded("Norm of the gradient", norm))
+    return section("Training", *parts)
+
+
+def smoothed(values: Floats) -> Floats:
+    """Exponential moving average over about a twentieth of the steps, without the pull of its start (Adam's way)."""
+    keep = 1 - 1 / max(2.0, len(values) / 20)
+    made, total, weight = np.empty(len(values)), 0.0, 0.0
+    for place, value in enumerate(values):
+        if np.isfinite(value):
+            total, weight = keep * total + (1 - keep) * value, keep * weight + 1 - keep
+        made[place] = total / weight if weight else np.nan
+    return made
+
+
+def thinned(steps: Floats, values: Floats) -> tuple[Floats, Floats]:
+    """Keep the lowest and the highest value of every stretch, so that a long run draws as few points as a short one."""
+    stretch = -(-len(values) // MOST_POINTS)
+    if stretch == 1:
+        return steps, values
+    rows = []
+    for start in range(0, len(values), stretch):
+        part = np.nan_to_num(values[start : start + stretch], nan=np.inf)
+        lowest, highest = int(part.argmin()), int(np.where(np.isfinite(part), part, -np.inf).argmax())
+        rows += sorted({start + lowest, start + highest})
+    return steps[rows], values[rows]
+
+
+def _loss(history: History) -> Html:
+    steps, raw = history.series("loss")
+    smooth = smoothed(raw)
+    at, of_validation = history.validated("loss")
+    spikes = np.nanpercentile(raw, 99)
+    _, high = extent([*smooth, *of_validation, spikes])
+    low, _ = extent([*raw, *of_validation])
+    plot = Plot((1, steps[-1]), (low, high), "step", "loss")
+    plot.line(*thinned(steps, raw), "raw")
+    plot.line(*thinned(steps, smooth), "a")
+    plot.line(at, of_validation, "b")
+    plot.dots(at, of_validation, "b")
+    tenth = max(1, len(raw) // 10)
+    first, last = np.nanmean(raw[:tenth]), np.nanmean(raw[-tenth:])
+    text = f"The loss over {len(raw):,} steps: {first:.3f} in the first tenth on average, {last:.3f} in the last."
+    names = [("raw", "each step"), ("a", "smoothed"), *([("b", "validation")] if len(at) else [])]
+    return figure(plot.svg(text), text, legend(names))
+
+
+def _validation(history: History, kept: dict[str, Any] | None, names: list[str], what: str) -> Html | None:
+    if not names or kept is None:
+        return None
+    series = {name: history.validated(name) for name in names}
+    last = max(record["step"] for record in (*history.steps[-1:], *history.validations))
+    low, high = extent(value for _, values in series.values() for value in values)
+    room = (high - low) / 20
+    plot = Plot((0, last), (low - room, high + room), "step", "figure")
+    plot.segment((kept["step"], plot.y.low), (kept["step"], plot.y.high), "mark")
+    for style, (at, values) in zip(cycle(STYLES), series.values(), strict=False):
+        plot.line(at, values, style)
+        plot.dots(at, values, style)
+    names_of = {name: figure_name(name) for name in names}
+    figures = ", ".join(f"{names_of[name]} {value:.3f}" for name, value in kept["validation"].items() if name in names)
+    text = f"{what}. The weights of step {kept['step']:,} were kept: {figures}."
+    return figure(plot.svg(text), text, legend([*zip(cycle(STYLES), names_of.values()), ("mark", "kept weights")]))
+
+
+def _validation_table(history: History, kept: dict[str, Any] | None) -> Html:
+    names = history.figures
+    rows = [
+        [
+            f"{record['step']:,}" + (",\u00a0kept" if record is kept else ""),
+            *(f"{record['validation'][name]:.4f}" if name in record["validation"] else "–" for name in names),
+        ]
+        for record in history.validations
+    ]
+    return table("Validation figures by step", ["step", *map(figure_name, names)], rows)
+
+
+def _gradient_norm(history: History, clip: float | None) -> Html | None:
+    steps, norms = history.series("gradient_norm")
+    finite = norms[np.isfinite(norms)]
+    if not len(finite):
+        return None
+    high = max(float(np.percentile(finite, 99)), clip or 0.0)
+    plot = Plot((1, steps[-1]), (0, high), "step", "norm")
+    plot.line(*thinned(steps, norms), "raw")
+    plot.line(*thinned(steps, smoothed(norms)), "a")
+    text = "The norm of the gradient before it is clipped."
+    names = [("raw", "each step"), ("a", "smoothed")]
+    if clip is not None:
+        plot.segment((1, clip), (steps[-1], clip), "mark")
+        text = f"The norm of the gradient before it is clipped to {clip:g}: {(finite > clip).mean():.0%} of the steps."
+        names.append(("mark", "clipped to"))
+    return figure(plot.svg(text), text, legend(names))
+
+
+def legend(names: list[tuple[str, str]]) -> Html:
+    """List the series of a plot, each with the style that it is drawn in."""
+    items = (tag("li", tag("span", class_=f"swatch {style}", aria_hidden="true"), name) for style, name in names)
+    return tag("ul", *items, class_="legend")
+
+
+def _floats(values: list[Any]) -> Floats:
+    return np.asarray(values, np.float64)

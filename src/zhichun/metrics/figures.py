@@ -1,0 +1,148 @@
+"""How good a model's predictions are: the figures of all three tasks, overall and by locale, beside simple baselines.
+
+Legend: ``P`` pairs, ``C`` classes.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from zhichun.core import schema
+from zhichun.core.tasks import SUBSTITUTE_INDEX, TASKS, Prediction
+from zhichun.metrics import (
+    F1,
+    MRR,
+    ExpectedCalibrationError,
+    Judged,
+    LogLoss,
+    MacroF1,
+    Metric,
+    MicroF1,
+    Precision,
+    confusion,
+    nDCG,
+)
+
+RANKING = (nDCG(), nDCG(gains="official-script"), nDCG() @ 10, MRR(), Precision() @ 1, Precision() @ 5)
+CALIBRATION: tuple[Metric, ...] = (LogLoss(), ExpectedCalibrationError())
+COMPARED = ("micro_f1", "macro_f1", "ndcg", "log_loss")
+
+
+def measure(
+    prediction: Prediction,
+    labels_P: npt.NDArray[np.int64],
+    query_ids: npt.NDArray[Any],
+    locales: npt.NDArray[Any] | None = None,
+) -> dict[str, Any]:
+    """Measure predictions against judgements.
+
+    Parameters
+    ----------
+    prediction
+        What the model says of the pairs.
+    labels_P
+        Judgements as places in `schema.LABELS`.
+    query_ids
+        Which query each pair belongs to, ``[P]``.
+    locales
+        Locale of each pair, ``[P]``; with it the figures by locale are there too.
+
+    Returns
+    -------
+    dict
+        Plain numbers by name: for four classes ``micro_f1``, ``macro_f1``, ``f1.E`` …, ``ndcg`` (gains 1, 0.1, 0.01, 0)
+        and ``ndcg.official-script`` (S and C swapped), ``mrr``, precision at k, ``log_loss``, calibration error,
+        ``confusion`` (rows are the truth), ``substitute`` (the figures of task 3), ``always_exact``,
+        ``random_order``, and ``by_locale``. A regressor has the ranking figures only, a substitute model those of its
+        two classes.
+    """
+    measured = _of_pairs(prediction, labels_P, query_ids)
+    if locales is not None:
+        measured["by_locale"] = {
+            str(locale): _of_pairs(_select(prediction, locales == locale), labels_P[of], query_ids[of])
+            for locale in np.unique(locales)
+            for of in [locales == locale]
+        }
+    return measured
+
+
+def compare(
+    before: Prediction, after: Prediction, labels_P: npt.NDArray[np.int64], query_ids: npt.NDArray[Any]
+) -> dict[str, Any]:
+    """Measure two predictions of the same pairs, a classifier's before and after something was done to them.
+
+    Returns
+    -------
+    dict
+        ``pairs``, ``changed`` (pairs whose probabilities differ), and under ``before`` and ``after`` the figures of
+        `COMPARED` that the task has.
+    """
+    assert before.probabilities is not None
+    assert after.probabilities is not None
+    changed_P = np.abs(before.probabilities - after.probabilities).max(axis=1) > np.finfo(np.float32).eps
+    figures = {"before": _of_pairs(before, labels_P, query_ids), "after": _of_pairs(after, labels_P, query_ids)}
+    named = {when: {name: found[name] for name in COMPARED if name in found} for when, found in figures.items()}
+    return {"pairs": len(labels_P), "changed": int(changed_P.sum()), **named}
+
+
+def _of_pairs(prediction: Prediction, labels_P: npt.NDArray[np.int64], query_ids: npt.NDArray[Any]) -> dict[str, Any]:
+    task = prediction.task
+    measured: dict[str, Any] = {"pairs": len(labels_P), "queries": len(np.unique(query_ids))}
+    if task.classes:
+        measured |= _classification(task.classes, np.asarray(task.targets(labels_P), np.int64), prediction, query_ids)
+    if task.name != "substitute":
+        ranked = Judged(query_ids, labels_P, scores=prediction.score.astype(np.float64))
+        measured |= {metric.name: metric(ranked) for metric in RANKING}
+        measured["random_order"] = {metric.name: metric(ranked.in_random_order()) for metric in RANKING}
+    if task.name == "esci":
+        measured["substitute"] = _as_substitute(prediction, labels_P, query_ids)
+    return measured
+
+
+def _classification(
+    classes: tuple[str, ...],
+    targets_P: npt.NDArray[np.int64],
+    prediction: Prediction,
+    query_ids: npt.NDArray[Any],
+) -> dict[str, Any]:
+    assert prediction.probabilities is not None
+    judged = Judged(
+        query_ids,
+        targets_P,
+        predictions=prediction.probabilities.argmax(axis=1),
+        probabilities=prediction.probabilities.astype(np.float64),
+        classes=classes,
+    )
+    metrics: list[Metric] = [MicroF1(), MacroF1(), *(F1(label) for label in classes)]
+    measured: dict[str, Any] = {metric.name: metric(judged) for metric in [*metrics, *CALIBRATION]}
+    measured["confusion"] = confusion(judged).tolist()
+    always = judged.always(classes[0])
+    measured[f"always_{_name(classes[0])}"] = {metric.name: metric(always) for metric in metrics}
+    return measured
+
+
+def _as_substitute(
+    prediction: Prediction, labels_P: npt.NDArray[np.int64], query_ids: npt.NDArray[Any]
+) -> dict[str, float]:
+    """Task 3 from four classes: the probability of S against the rest."""
+    assert prediction.probabilities is not None
+    task = TASKS["substitute"]
+    of_substitute_P = prediction.probabilities[:, SUBSTITUTE_INDEX]
+    judged = Judged(
+        query_ids,
+        np.asarray(task.targets(labels_P), np.int64),
+        predictions=(of_substitute_P > 0.5).astype(np.int64),
+        classes=task.classes,
+    )
+    metrics: list[Metric] = [MicroF1(), MacroF1(), F1("S")]
+    return {metric.name: metric(judged) for metric in metrics}
+
+
+def _name(label: str) -> str:
+    return schema.LABEL_NAMES.get(label, label).lower()
+
+
+def _select(prediction: Prediction, rows: npt.NDArray[np.bool_]) -> Prediction:
+    probabilities = None if prediction.probabilities is None else prediction.probabilities[rows]
+    return Prediction(prediction.task, probabilities, prediction.score[rows])

@@ -1,0 +1,1 @@
+"""Attention over packed batches, and dropout that is cheap on a CPU."""

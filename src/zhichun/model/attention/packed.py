@@ -1,0 +1,200 @@
+"""Attention among the tokens of each pair of a packed batch, put into transformers' registry of attention functions.
+
+One function serves packed and padded batches: what is called with ``packed`` is packed, all else goes the usual way
+(`scaled_dot_product_attention`). Three ways lead to the same answer, and the fastest possible is taken:
+
+* `torch.nn.attention.varlen` on a GPU in half precision, without attention dropout, which its kernel does not know;
+* else on a GPU: queries, keys and values are padded, and they alone; everything outside of attention stays packed;
+* on a processor: the pairs of each length together, without padding and mask; where weights are dropped, in single
+  products, as torch would, but with a cheaper mask (`nn.dropout`).
+
+Legend: ``B`` pairs, ``H`` heads, ``N`` tokens of all pairs, ``E`` size of a head, ``L`` tokens of the longest pair,
+``R`` neighbours of one length, ``T`` their length.
+"""
+
+import importlib
+from dataclasses import dataclass
+from functools import cache
+from itertools import groupby
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from zhichun.model.attention.packing import Packed
+from zhichun.model.attention.single import attend_by_products
+
+NAME: Final = "zhichun_packed"
+ARCHITECTURES: Final = ("bert", "roberta", "xlm-roberta", "camembert", "modernbert")
+HALF: Final = (torch.bfloat16, torch.float16)
+
+
+@dataclass(frozen=True)
+class _How:
+    """How to attend.
+
+    Parameters
+    ----------
+    asking, asked
+        How queries lie, and how keys and values do.
+    dropout
+        Of the attention's weights.
+    scaling
+        What the products of queries and keys are multiplied with; ``None`` is the usual.
+    window
+        A token sees others that are fewer places away than this; ``None`` sees all.
+    """
+
+    asking: Packed
+    asked: Packed
+    dropout: float = 0.0
+    scaling: float | None = None
+    window: int | None = None
+
+
+def packed_attention(
+    module: nn.Module,
+    query_BHTE: Tensor,
+    key_BHTE: Tensor,
+    value_BHTE: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    packed: Packed | None = None,
+    asking: Packed | None = None,
+    **named: Any,
+) -> tuple[Tensor, None]:
+    """Attend as transformers' attention functions do, ``[B, T, H, E]``.
+
+    Parameters
+    ----------
+    module, attention_mask, named
+        As transformers hands them in.
+    query_BHTE, key_BHTE, value_BHTE
+        Of one row, where the batch is packed.
+    dropout
+        Of the attention's weights.
+    scaling
+        What the products of queries and keys are multiplied with.
+    sliding_window
+        A token sees others that are fewer places away than this; ``None`` sees all.
+    packed
+        How the pairs lie; ``None`` where the batch is padded.
+    asking
+        How the queries lie, where they are those of some tokens only.
+    """
+    given = (query_BHTE, key_BHTE, value_BHTE)
+    if packed is None:
+        plain: tuple[Tensor, None] = sdpa_attention_forward(
+            module, *given, attention_mask, dropout=dropout, scaling=scaling, sliding_window=sliding_window, **named
+        )
+        return plain
+    query_HNE, key_HNE, value_HNE = (tensor[0] for tensor in given)
+    if not query_HNE.is_cuda:
+        attend = _by_length
+    elif query_HNE.dtype in HALF and not dropout and has_varlen():
+        attend = _in_one_call
+    else:
+        attend = _in_padded_copies
+    how = _How(asking or packed, packed, dropout, scaling, sliding_window)
+    context_NHE = attend(query_HNE, key_HNE, value_HNE, how)
+    return context_NHE[None], None
+
+
+def _in_one_call(query_HNE: Tensor, key_HNE: Tensor, value_HNE: Tensor, how: _How) -> Tensor:
+    from torch.nn.attention.varlen import varlen_attn
+
+    assert not how.dropout
+    # The kernel counts the farthest place that is seen.
+    reach = (-1, -1) if how.window is None else (how.window - 1, how.window - 1)
+    query_NHE, key_NHE, value_NHE = (tensor.transpose(0, 1) for tensor in (query_HNE, key_HNE, value_HNE))
+    context_NHE = varlen_attn(
+        query_NHE,
+        key_NHE,
+        value_NHE,
+        how.asking.bounds,
+        how.asked.bounds,
+        how.asking.longest,
+        how.asked.longest,
+        scale=how.scaling,
+        window_size=reach,
+    )
+    assert isinstance(context_NHE, Tensor)  # the sums of the weights were not asked for
+    return context_NHE
+
+
+def _in_padded_copies(query_HNE: Tensor, key_HNE: Tensor, value_HNE: Tensor, how: _How) -> Tensor:
+    there_BL = torch.arange(how.asked.longest, device=query_HNE.device) < how.asked.bounds.diff()[:, None]
+    seen_B1LL = there_BL[:, None, None, :].expand(-1, 1, how.asking.longest, -1)
+    if how.window is not None and how.window < how.asked.longest:
+        seen_B1LL = seen_B1LL & _within(how.window, how.asked.longest, query_HNE.device)
+    context_BHLE = scaled_dot_product_attention(
+        _padded(query_HNE, how.asking),
+        _padded(key_HNE, how.asked),
+        _padded(value_HNE, how.asked),
+        seen_B1LL,
+        dropout_p=how.dropout,
+        scale=how.scaling,
+    )
+    return context_BHLE.transpose(1, 2).flatten(0, 1)[_slots(how.asking)]
+
+
+def _padded(vectors_HNE: Tensor, packed: Packed) -> Tensor:
+    rows_SHE = vectors_HNE.new_zeros(packed.pairs * packed.longest, len(vectors_HNE), vectors_HNE.shape[-1])
+    filled_SHE = rows_SHE.index_copy(0, _slots(packed), vectors_HNE.transpose(0, 1))
+    return filled_SHE.reshape(packed.pairs, packed.longest, *filled_SHE.shape[1:]).transpose(1, 2)
+
+
+def _slots(packed: Packed) -> Tensor:
+    return packed.pair_N * packed.longest + packed.place_N
+
+
+def _by_length(query_HNE: Tensor, key_HNE: Tensor, value_HNE: Tensor, how: _How) -> Tensor:
+    groups = [
+        (*lengths, len(list(group)))
+        for lengths, group in groupby(zip(how.asking.lengths, how.asked.lengths, strict=True))
+    ]
+    queries = torch.split(query_HNE, [asking_length * pairs for asking_length, _, pairs in groups], dim=1)
+    keys, values = (
+        torch.split(vectors_HNE, [asked_length * pairs for _, asked_length, pairs in groups], dim=1)
+        for vectors_HNE in (key_HNE, value_HNE)
+    )
+    contexts = []
+    for (_, length, pairs), *parts in zip(groups, queries, keys, values, strict=True):
+        mask = _within(how.window, length, query_HNE.device) if how.window is not None and how.window < length else None
+        query_HRTE, key_HRTE, value_HRTE = (
+            part_HNE.reshape(len(part_HNE), pairs, -1, part_HNE.shape[-1]) for part_HNE in parts
+        )
+        attend = attend_by_products if how.dropout else scaled_dot_product_attention
+        context_HRTE = attend(query_HRTE, key_HRTE, value_HRTE, mask, dropout_p=how.dropout, scale=how.scaling)
+        contexts.append(context_HRTE.flatten(1, 2))
+    return torch.cat(contexts, dim=1).transpose(0, 1)
+
+
+def _within(window: int, length: int, device: torch.device) -> Tensor:
+    """Tell which places are fewer than ``window`` apart, ``[length, length]``."""
+    place = torch.arange(length, device=device)
+    return (place[:, None] - place).abs() < window
+
+
+@cache
+def has_varlen() -> bool:
+    """Tell whether this torch has attention over sequences of different lengths (from 2.10)."""
+    try:
+        return hasattr(importlib.import_module("torch.nn.attention.varlen"), "varlen_attn")
+    except ImportError:
+        return False
+
+
+def _mask(*, attention_mask: Tensor | None = None, **named: Any) -> Tensor | None:
+    """Make no mask where none is given: a packed batch needs none, and one over all its tokens would not fit."""
+    return None if attention_mask is None else sdpa_mask(attention_mask=attention_mask, **named)
+
+
+AttentionInterface.register(NAME, packed_attention)
+AttentionMaskInterface.register(NAME, _mask)

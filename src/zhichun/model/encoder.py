@@ -1,0 +1,257 @@
+"""The text encoder: any transformers encoder by name or path, or a tiny one from nothing.
+
+This is the only module that imports transformers' model classes.
+
+Legend: ``B`` pairs, ``T`` tokens, ``D`` hidden size, ``V`` pieces; a packed batch is one row, ``B = 1``.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig
+from transformers.utils import logging
+
+from zhichun.core.errors import UserError
+from zhichun.model.attention import packed as packed_attention
+from zhichun.model.attention.dropout import exchange_dropout
+from zhichun.model.attention.packing import Packed
+from zhichun.model.first_token import make_last_layer_heed_first_only
+from zhichun.text.tokenizer import PairTokenizer
+
+ENCODER_FOLDER = "encoder"
+Attention = Literal["auto", "padded", "packed"]
+
+
+class Encoder(nn.Module):
+    """A transformers encoder that gives the vector of the first token.
+
+    Parameters
+    ----------
+    model
+        The bare encoder. A pooling layer is removed: nothing would train it.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        if getattr(model, "pooler", None) is not None:
+            model.pooler = None
+        exchange_dropout(model)
+        self.model = model
+        self.heeds_first_only = make_last_layer_heed_first_only(model)
+        self.reads_types = getattr(model.config, "type_vocab_size", 0) > 1
+
+    @property
+    def hidden(self) -> int:
+        """Size of the vector, ``D``."""
+        return int(self.model.config.hidden_size)
+
+    @property
+    def room(self) -> int | None:
+        """Tokens that it reads at most; ``None`` where nothing bounds them."""
+        room: int | None = getattr(self.model.config, "max_position_embeddings", None)
+        return room if room is None else room - self.first_position
+
+    @property
+    def first_position(self) -> int:
+        """Position of a pair's first token: XLM-R and its kin count from the row after the padding's, others from 0."""
+        table = getattr(getattr(self.model, "embeddings", None), "position_embeddings", None)
+        padding: int | None = getattr(table, "padding_idx", None)
+        return 0 if padding is None else padding + 1
+
+    @property
+    def packs(self) -> bool:
+        """Whether it reads packed batches."""
+        return bool(self.model.config._attn_implementation == packed_attention.NAME)
+
+    def use_attention(self, kind: Attention) -> None:
+        """Let it read packed batches from now on, beside padded ones, or padded ones alone.
+
+        Parameters
+        ----------
+        kind
+            ``packed``, ``padded``, or ``auto``: packed where the architecture can be.
+
+        Raises
+        ------
+        UserError
+            When it is to be packed and its attention cannot be exchanged, such as DeBERTa's, which looks at distances.
+        """
+        architecture = self.model.config.model_type
+        can_pack = architecture in packed_attention.ARCHITECTURES
+        if kind == "padded" or (kind == "auto" and not can_pack):
+            if self.packs:
+                self.model.set_attn_implementation("sdpa")
+            return
+        if not can_pack:
+            raise UserError(
+                f"an encoder of the kind {architecture!r} cannot read packed batches.",
+                remedy=f"Use --set train.attention=padded, or one of {', '.join(packed_attention.ARCHITECTURES)}.",
+            )
+        self.model.set_attn_implementation(packed_attention.NAME)
+
+    @property
+    def table(self) -> Tensor:
+        """The word embeddings, ``[V, D]``, whatever the architecture calls them."""
+        weight: Tensor = self.model.get_input_embeddings().weight
+        return weight
+
+    def look_up(self, input_ids_BT: Tensor) -> Tensor:
+        """Look the tokens' vectors up in the table, before positions and types, ``[B, T, D]``."""
+        vectors_BTD: Tensor = self.model.get_input_embeddings()(input_ids_BT)
+        return vectors_BTD
+
+    def forward(
+        self,
+        input_ids_BT: Tensor,
+        attention: Tensor | Packed,
+        token_type_ids_BT: Tensor | None,
+        vectors_BTD: Tensor | None = None,
+        *,
+        first_only: bool = False,
+    ) -> Tensor:
+        """Encode pairs.
+
+        Parameters
+        ----------
+        input_ids_BT, token_type_ids_BT
+            The tokens; padding stands at the end.
+        attention
+            Which of them see each other: the mask of a padded batch, ``[B, T]``, or how a packed one lies.
+        vectors_BTD
+            What `look_up` gives for them, or something near; looked up where not given.
+        first_only
+            Whether the first token of each pair is all that is wanted: the last layer then computes no other, where
+            the architecture allows (`nn.first_token`).
+
+        Returns
+        -------
+        Tensor
+            The vectors of all tokens, ``[B, T, D]``, of which the first one stands for the pair, or the first ones
+            alone, ``[B, D]``.
+        """
+        read: dict[str, Any] = {"input_ids": input_ids_BT} if vectors_BTD is None else {"inputs_embeds": vectors_BTD}
+        if self.reads_types and token_type_ids_BT is not None:
+            read["token_type_ids"] = token_type_ids_BT
+        if isinstance(attention, Packed):
+            read |= {"position_ids": attention.place_N[None] + self.first_position, "packed": attention}
+        else:
+            read["attention_mask"] = attention
+        if first_only and self.heeds_first_only:
+            first_B1D: Tensor = self.model(first_only=True, **read).last_hidden_state
+            return first_B1D.flatten(0, 1)
+        hidden_BTD: Tensor = self.model(**read).last_hidden_state
+        if not first_only:
+            return hidden_BTD
+        return attention.first(hidden_BTD) if isinstance(attention, Packed) else hidden_BTD[:, 0]
+
+
+def new_encoder(config: PretrainedConfig) -> Encoder:
+    """Make an encoder of that configuration with random weights in float32."""
+    return Encoder(AutoModel.from_config(config, dtype=torch.float32))
+
+
+def load_encoder(name: str) -> Encoder:
+    """Load an encoder by hub name or path, in float32 whatever precision it is stored in.
+
+    Raises
+    ------
+    UserError
+        When it does not exist, has no weights, or lacks some of them.
+    """
+    remedy = "Give the name of a transformers encoder that is cached or can be fetched, or a folder that holds one."
+    name = place_of(name)
+    try:
+        with _quietly():
+            model, info = AutoModel.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
+    except Exception as error:  # what is raised depends on the file that is missing or cut off
+        raise UserError(f"the encoder {name!r} cannot be loaded ({_first_line(error)}).", remedy=remedy) from error
+    missing = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
+    if missing:
+        raise UserError(f"the encoder {name!r} lacks weights, {missing[0]} among {len(missing)}.", remedy=remedy)
+    return Encoder(model)
+
+
+def place_of(name: str) -> str:
+    """Find the encoder in the run folder of a pre-training; any other name or path is given back as it is.
+
+    Raises
+    ------
+    UserError
+        When a run folder holds no encoder.
+    """
+    folder = Path(name)
+    if not (folder / "recipe.json").is_file():
+        return name
+    if (folder / ENCODER_FOLDER / "config.json").is_file():
+        return str(folder / ENCODER_FOLDER)
+    raise UserError(
+        "the run holds no encoder.",
+        file=folder,
+        remedy="Name a finished run of `zhichun pretrain`; one that was killed goes on with --resume.",
+    )
+
+
+def save_encoder(encoder: Encoder, folder: Path) -> None:
+    """Write ``config.json`` and ``model.safetensors`` as `AutoModel` reads them, without a pooling layer.
+
+    Raises
+    ------
+    SafetensorError
+        When the weights cannot be written.
+    """
+    encoder.model.config.architectures = [type(encoder.model).__name__]
+    encoder.model.config.save_pretrained(folder)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.model.state_dict().items()}
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def load_encoder_config(folder: Path) -> PretrainedConfig:
+    """Read the configuration that `save_encoder_config` wrote."""
+    return AutoConfig.from_pretrained(folder)
+
+
+def load_tokenizer(name: str) -> PairTokenizer:
+    """Load an encoder's fast tokenizer by hub name or path.
+
+    Raises
+    ------
+    UserError
+        When there is none, or only a slow one, or one without a vocabulary.
+    """
+    remedy = "Give a name that is cached or can be fetched, or a folder that holds a tokenizer.json."
+    name = place_of(name)
+    try:
+        loaded = AutoTokenizer.from_pretrained(name)
+        tokenizer: Tokenizer = loaded.backend_tokenizer
+    except Exception as error:  # as above
+        raise UserError(
+            f"no fast tokenizer can be loaded for {name!r} ({_first_line(error)}).", remedy=remedy
+        ) from error
+    # Where the files are missing, transformers makes up a tokenizer that knows the special tokens alone.
+    if len(set(loaded.get_vocab()) - set(loaded.all_special_tokens)) < 2:
+        raise UserError(f"the tokenizer of {name!r} has no vocabulary.", remedy=remedy)
+    return PairTokenizer(tokenizer)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep transformers from reporting weights as missing that are not wanted, or are asked for in our own words."""
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]

@@ -1,0 +1,148 @@
+"""The model folder: everything that scoring needs, and nothing that is run on loading (safetensors and JSON only).
+
+``config.json`` (task, settings, sizes), ``encoder/config.json``, ``model.safetensors``, ``tokenizer.json`` and
+``vocabulary/``.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from zhichun.core import settings as codec
+from zhichun.core.errors import UserError
+from zhichun.core.files import read_json
+from zhichun.core.tasks import TASKS, Task
+from zhichun.model.encoder import load_encoder_config, new_encoder
+from zhichun.model.relevance_model import ModelSettings, RelevanceModel, VocabularySizes
+from zhichun.text.features import Featurizer
+
+FORMAT: Final = 1
+WEIGHTS: Final = "model.safetensors"
+REMEDY: Final = "Copy the folder again, or train the run again."
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A relevance model with what it needs to read texts.
+
+    Parameters
+    ----------
+    model
+        The network.
+    featurizer
+        Tokenizer, field order and vocabularies.
+    settings
+        What the network consists of.
+    task
+        What its outputs mean.
+    """
+
+    model: RelevanceModel
+    featurizer: Featurizer
+    settings: ModelSettings
+    task: Task
+
+    @property
+    def sizes(self) -> VocabularySizes:
+        """Rows of the tables that the vocabularies decide."""
+        return vocabulary_sizes(self.featurizer)
+
+    def save(self, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
+        """Write the model folder.
+
+        Parameters
+        ----------
+        folder
+            An empty folder; the caller moves it under its final name.
+        weights
+            Weights to write in place of the network's own.
+
+        Raises
+        ------
+        UserError
+            When the weights cannot be written.
+        """
+        config = {
+            "format": FORMAT,
+            "task": self.task.name,
+            "model": codec.encode(self.settings),
+            "sizes": asdict(self.sizes),
+        }
+        (folder / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        self.model.encoder.model.config.save_pretrained(folder / "encoder")
+        self.featurizer.save(folder)
+        state = {name: tensor.contiguous() for name, tensor in (weights or self.model.state_dict()).items()}
+        try:
+            save_file(state, folder / WEIGHTS)
+        except SafetensorError as error:
+            raise UserError(
+                f"the weights cannot be written ({error}).", file=folder, remedy="Free some disk space and try again."
+            ) from error
+
+    @classmethod
+    def load(cls, folder: Path) -> "TrainedModel":
+        """Load a model folder.
+
+        Raises
+        ------
+        UserError
+            When it is not one, is of another format, or something in it is missing or cut off.
+        """
+        path = folder / "config.json"
+        for needed in (path, folder / "encoder" / "config.json"):
+            if not needed.is_file():
+                raise UserError(
+                    f"not a model folder: there is no {needed.relative_to(folder)}.", file=folder, remedy=REMEDY
+                )
+        config = read_json(path)
+        if config.get("format") != FORMAT:
+            raise UserError(
+                f"is of model format {config.get('format')}; this version reads {FORMAT}.",
+                file=path,
+                remedy="Use the version of zhichun that wrote it (environment.json of its run folder).",
+            )
+        settings = codec.decode(ModelSettings, config["model"], "model")
+        featurizer = Featurizer.load(
+            folder,
+            settings.fields,
+            trigrams=settings.trigrams is not None,
+            brands=settings.brand is not None,
+            colors=settings.color is not None,
+        )
+        task = TASKS[config["task"]]
+        encoder = new_encoder(load_encoder_config(folder / "encoder"))
+        sizes = VocabularySizes(**config["sizes"])
+        model = RelevanceModel(settings, encoder, sizes, task.outputs, featurizer.tokenizer.layout)
+        try:
+            model.load_state_dict(read_weights(folder / WEIGHTS))
+        except RuntimeError as error:
+            raise UserError("the weights are of another model.", file=folder / WEIGHTS, remedy=REMEDY) from error
+        return cls(model.eval(), featurizer, settings, task)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file.
+
+    Raises
+    ------
+    UserError
+        When it is missing or cut off.
+    """
+    try:
+        return load_file(path)
+    except (FileNotFoundError, SafetensorError) as error:
+        raise UserError(f"the weights cannot be read ({error}).", file=path, remedy=REMEDY) from error
+
+
+def vocabulary_sizes(featurizer: Featurizer) -> VocabularySizes:
+    """Count the rows that a featurizer's vocabularies ask of the tables."""
+    return VocabularySizes(
+        trigrams=0 if featurizer.trigrams is None else len(featurizer.trigrams),
+        brands=0 if featurizer.brands is None else len(featurizer.brands),
+        colors=0 if featurizer.colors is None else len(featurizer.colors),
+    )

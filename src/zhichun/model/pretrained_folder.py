@@ -1,0 +1,159 @@
+"""The folder that pre-training leaves: an encoder as transformers reads it, and the tables beside it.
+
+``config.json``, ``model.safetensors``, ``tokenizer.json`` and ``tokenizer_config.json`` are what `AutoModel` and
+`AutoTokenizer` open; ``tables.safetensors`` and ``vocabulary/`` are the vectors of brands and colors with their names.
+
+Legend: ``V`` rows of a table, ``S`` size of a row.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from zhichun.core.errors import UserError
+from zhichun.core.files import write_json
+from zhichun.model.encoder import Encoder, place_of, save_encoder
+from zhichun.model.id_embeddings import IdEmbeddings
+from zhichun.model.model_folder import read_weights
+from zhichun.text.tokenizer import PairTokenizer
+from zhichun.text.vocabulary import Vocabulary
+
+TABLES: Final = "tables.safetensors"
+FILES: Final = {"brand": "brands.parquet", "color": "colors.parquet"}
+
+
+@dataclass(frozen=True)
+class PretrainedTables:
+    """Vectors of brands and colors.
+
+    Parameters
+    ----------
+    vectors
+        The table of each id embedding, ``[V, S]``; row 0 stands for all that is unknown.
+    vocabularies
+        What the other rows stand for.
+    """
+
+    vectors: dict[str, Tensor]
+    vocabularies: dict[str, Vocabulary]
+
+    @classmethod
+    def beside(cls, encoder: str) -> "PretrainedTables | None":
+        """Read the tables beside an encoder; none where there are none.
+
+        Parameters
+        ----------
+        encoder
+            Hub name or path.
+        """
+        folder = Path(place_of(encoder))
+        if not (folder / TABLES).is_file():
+            return None
+        vectors = read_weights(folder / TABLES)
+        return cls(vectors, {name: Vocabulary.load(folder / "vocabulary" / FILES[name]) for name in vectors})
+
+    def save(self, folder: Path) -> None:
+        """Write tables and vocabularies."""
+        save_file({name: table.detach().cpu().contiguous() for name, table in self.vectors.items()}, folder / TABLES)
+        (folder / "vocabulary").mkdir()
+        for name, vocabulary in self.vocabularies.items():
+            vocabulary.save(folder / "vocabulary" / FILES[name])
+
+    def start(self, embeddings: IdEmbeddings, vocabularies: dict[str, Vocabulary | None]) -> dict[str, int]:
+        """Let id embeddings start from these tables, row by row as their names say.
+
+        Row 0 and what was not in the catalogue of the pre-training keep their own start.
+
+        Parameters
+        ----------
+        embeddings
+            Of a model with its starting weights.
+        vocabularies
+            What the rows of its tables stand for.
+
+        Returns
+        -------
+        dict
+            Rows that were taken over, by table.
+
+        Raises
+        ------
+        UserError
+            When vectors are of another size.
+        """
+        taken = {}
+        for name in (name for name in self.vectors if name in embeddings.tables):
+            vocabulary, size = vocabularies[name], self.vectors[name].shape[1]
+            assert vocabulary is not None
+            if embeddings.size_of(name) != size:
+                raise UserError(
+                    f"model.{name}={embeddings.size_of(name)}, and the pre-trained vectors of {name}s have {size}.",
+                    remedy=f"Use --set model.{name}={size}.",
+                )
+            here = torch.from_numpy(self.vocabularies[name].index(vocabulary.values)).long()
+            known = here > 0
+            embeddings.start_from(name, 1 + known.nonzero()[:, 0], self.vectors[name][here[known]])
+            taken[name] = int(known.sum())
+        return taken
+
+
+@dataclass(frozen=True)
+class PretrainedEncoder:
+    """What pre-training makes.
+
+    Parameters
+    ----------
+    encoder
+        The encoder.
+    tokenizer
+        Its tokenizer.
+    max_length
+        Tokens that it was trained on at once.
+    tables
+        Vectors of brands and colors; none where neither was learnt.
+    """
+
+    encoder: Encoder
+    tokenizer: PairTokenizer
+    max_length: int
+    tables: PretrainedTables
+
+    def save(self, folder: Path) -> None:
+        """Write the folder.
+
+        Parameters
+        ----------
+        folder
+            An empty folder; the caller moves it under its final name.
+
+        Raises
+        ------
+        UserError
+            When the weights cannot be written.
+        """
+        try:
+            save_encoder(self.encoder, folder)
+            if self.tables.vectors:
+                self.tables.save(folder)
+        except SafetensorError as error:
+            raise UserError(
+                f"the weights cannot be written ({error}).", file=folder, remedy="Free some disk space and try again."
+            ) from error
+        self.tokenizer.save(folder)
+        write_json(folder / "tokenizer_config.json", self._tokenizer_config())
+
+    def _tokenizer_config(self) -> dict[str, object]:
+        """Say what `AutoTokenizer` does not find in ``tokenizer.json``."""
+        layout, special = self.tokenizer.layout, self.tokenizer.special_names()
+        used = ["input_ids", "attention_mask"]
+        return {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "model_max_length": self.encoder.room or self.max_length,
+            "model_input_names": used if layout.first_type == layout.second_type else [*used, "token_type_ids"],
+            **special,
+        }

@@ -1,0 +1,161 @@
+"""The whole model of the paper's Figure 2; each part can be off.
+
+``h = [CLS] ⊕ country ⊕ brand ⊕ color ⊕ trigrams of the query ⊕ of title, brand, color and bullets ⊕ of the
+description``, then the head.
+
+Legend: ``B`` pairs, ``T`` tokens, ``C`` outputs, ``D`` hidden size, ``F`` features.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from zhichun.core.errors import UserError
+from zhichun.model.attention.packing import tokens_of
+from zhichun.model.encoder import Encoder
+from zhichun.model.encoder_settings import EncoderSettings
+from zhichun.model.field_pooling import FieldPooling
+from zhichun.model.head import Head
+from zhichun.model.id_embeddings import IdEmbeddings
+from zhichun.model.trigram_unit import NgramUnit
+from zhichun.text.document import COUNTRIES
+from zhichun.text.pair_layout import PairLayout
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings(EncoderSettings):
+    """What the model consists of: the encoder, and what stands beside it.
+
+    Parameters
+    ----------
+    trigrams
+        Size of a trigram's vector in the semantic unit; null is off.
+    trigram_start
+        Where the trigrams' vectors start: `random`, `word2vec` (of `zhichun word2vec`), or `word2vec frozen`, where
+        they also stay.
+    country
+        Size of the country embedding; null is off.
+    brand
+        Size of the brand embedding; null is off.
+    color
+        Size of the color embedding; null is off.
+    dropout
+        Dropout of the head.
+    dropout_samples
+        Dropout masks that the head draws for each pair in training, whose loss is the mean over them; null is one.
+    pooling
+        `first`: [CLS] stands for the pair; `fields`: beside it the means over the tokens of the query and of each of
+        the product's fields.
+    """
+
+    trigrams: int | None = 64
+    trigram_start: Literal["random", "word2vec", "word2vec frozen"] = "random"
+    country: int | None = 8
+    brand: int | None = 128
+    color: int | None = 128
+    dropout: float = 0.1
+    dropout_samples: int | None = None
+    pooling: Literal["first", "fields"] = "first"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("trigrams", "country", "brand", "color"):
+            if (size := getattr(self, name)) is not None and size < 1:
+                raise UserError(f"model.{name}={size} is no size.", remedy=f"Switch it off with model.{name}=null.")
+        if self.dropout_samples is not None and self.dropout_samples < 2:
+            raise UserError(
+                f"model.dropout_samples={self.dropout_samples} draws no more masks than without it.",
+                remedy="Give 2 or more, or model.dropout_samples=null, which is off.",
+            )
+        if self.trigrams is None and self.trigram_start != "random":
+            raise UserError(
+                f"model.trigram_start={self.trigram_start!r} has no effect while model.trigrams=null.",
+                remedy="Give model.trigrams a size, or use --set model.trigram_start=random.",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class VocabularySizes:
+    """Rows of the tables that vocabularies decide; the model keeps them beside its weights."""
+
+    trigrams: int = 0
+    brands: int = 0
+    colors: int = 0
+
+
+class RelevanceModel(nn.Module):
+    """Encoder, semantic unit and ID embeddings side by side, and the head on top.
+
+    Parameters
+    ----------
+    settings
+        Which parts, how large.
+    encoder
+        The text encoder.
+    sizes
+        Sizes of the vocabularies.
+    outputs
+        Outputs of the head, ``C``.
+    layout
+        Special tokens of a pair, which pooling by fields finds the fields by.
+    """
+
+    def __init__(
+        self, settings: ModelSettings, encoder: Encoder, sizes: VocabularySizes, outputs: int, layout: PairLayout
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        rows = {"country": len(COUNTRIES), "brand": sizes.brands, "color": sizes.colors}
+        tables = {name: (rows[name], size) for name in rows if (size := getattr(settings, name)) is not None}
+        self.ids = IdEmbeddings(tables) if tables else None
+        frozen = settings.trigram_start == "word2vec frozen"
+        self.ngrams = (
+            NgramUnit(sizes.trigrams, settings.trigrams, frozen=frozen) if settings.trigrams is not None else None
+        )
+        self.pooling = (
+            FieldPooling(layout, len(settings.fields), encoder.hidden) if settings.pooling == "fields" else None
+        )
+        parts = (self.pooling, self.ids, self.ngrams)
+        features = encoder.hidden + sum(part.size for part in parts if part is not None)
+        self.head = Head(features, encoder.hidden, outputs, settings.dropout, settings.dropout_samples)
+        self.outputs = outputs
+
+    def features(self, batch: dict[str, Tensor], vectors_BTD: Tensor | None = None) -> Tensor:
+        """Put what the head reads of each pair side by side, ``[B, F]``; [CLS] is the first ``encoder.hidden`` of it.
+
+        Parameters
+        ----------
+        batch
+            As for `forward`.
+        vectors_BTD
+            As for `forward`.
+        """
+        tokens = tokens_of(batch)
+        read = (batch["input_ids"], tokens.attention, batch.get("token_type_ids"), vectors_BTD)
+        if self.pooling is None:
+            features = [self.encoder(*read, first_only=True)]
+        else:
+            hidden_BTD = self.encoder(*read)
+            features = [tokens.first(hidden_BTD), self.pooling(hidden_BTD, batch["input_ids"], tokens)]
+        features += [part(batch) for part in (self.ids, self.ngrams) if part is not None]
+        return torch.cat(features, dim=1)
+
+    def forward(self, batch: dict[str, Tensor], vectors_BTD: Tensor | None = None) -> Tensor:
+        """Score the pairs of a batch.
+
+        Parameters
+        ----------
+        batch
+            The arrays of `text.pairs.Pairs.collate` as tensors.
+        vectors_BTD
+            Token vectors to read in place of those of ``input_ids``: what a method moves.
+
+        Returns
+        -------
+        Tensor
+            Logits in float32, ``[B, C]``; in training with several dropout samples ``[K, B, C]``.
+        """
+        logits_BC: Tensor = self.head(self.features(batch, vectors_BTD))
+        return logits_BC

@@ -1,0 +1,11 @@
+"""What is minimised: how losses and methods add up to one number.
+
+The training loop wraps the objective, not the model, and knows nothing of what is inside. It uses three things of an
+objective: ``forward(batch)``, ``after_step()`` and ``shipped``, the weights that are evaluated and kept.
+"""
+
+from zhichun.objective.fine_tuning import FineTuning, FineTuningSettings
+from zhichun.objective.pretraining import Pretraining, PretrainingSettings
+from zhichun.objective.total import Total
+
+__all__ = ["FineTuning", "FineTuningSettings", "Pretraining", "PretrainingSettings", "Total"]

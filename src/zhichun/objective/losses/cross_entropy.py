@@ -1,0 +1,25 @@
+"""Cross-entropy, the loss that all others are measured against.
+
+Equation   ``-Σ_c t_c log q_c``; of a hard target ``-log q_y``
+Reference  standard; the paper's Table 4, first row
+Our number see `benchmarks/results/` (the plain fine-tuning of `quality_esci`)
+Cost       none beside the forward pass
+Traps      logits go to float32 before the softmax, or half precision loses the small probabilities
+
+Legend: ``B`` examples, ``C`` classes.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from zhichun.objective.losses.classification import ClassificationLoss
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossEntropy(ClassificationLoss):
+    """Cross-entropy for 4 or 2 classes; the options are those of `ClassificationLoss`."""
+
+    def of_classes(self, log_q_BC: Tensor, target_BC: Tensor) -> Tensor:
+        """Give ``-log q``."""
+        return -log_q_BC

@@ -1,0 +1,43 @@
+"""Poly-1: cross-entropy with more weight on the first term of its expansion in ``1 - q_y``.
+
+Equation   ``Σ_c t_c (-log q_c + ε (1 - q_c))``; of a hard target ``-log q_y + ε (1 - q_y)``
+Reference  Leng et al., 2022, *PolyLoss*, eq. 6; the paper's choice in Table 4, with ε = 1
+Our number none yet: Table 4 will bring it
+Cost       none beside the forward pass
+Traps      below ε = -1 a larger probability of the answer can cost more
+
+Legend: ``B`` examples, ``C`` classes.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from zhichun.core.errors import UserError
+from zhichun.objective.losses.classification import ClassificationLoss
+
+
+@dataclass(frozen=True, kw_only=True)
+class Poly1(ClassificationLoss):
+    """Poly-1 cross-entropy.
+
+    Parameters
+    ----------
+    epsilon
+        What is added to the factor 1 of the expansion's first term.
+    """
+
+    epsilon: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.epsilon == 0 or not -1 <= self.epsilon < float("inf"):
+            raise UserError(
+                f"epsilon={self.epsilon} is no change of the first term from -1 on.",
+                remedy="Give one such as 1; with 0 it is the loss CrossEntropy.",
+            )
+
+    def of_classes(self, log_q_BC: Tensor, target_BC: Tensor) -> Tensor:
+        """Give ``-log q + ε (1 - q)``."""
+        return -log_q_BC - self.epsilon * torch.expm1(log_q_BC)

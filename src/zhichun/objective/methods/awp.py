@@ -1,0 +1,62 @@
+"""AWP: a second view with the model's own weights moved to where the loss rises fastest.
+
+Equation   ``W' = W + γ |W| g / |g|`` for the matrix of each linear layer, ``g`` the gradient of this batch's loss
+Reference  Wu et al., 2020, *Adversarial Weight Perturbation Helps Robust Generalization*, eq. 9; the winner of the
+           contest's task 1 had it in place of FGM
+Our number none yet: the comparison of the adversarial methods will bring it
+Cost       one forward, a backward to the weights, one forward and backward: 2.7 times a plain step
+Traps      the perturbation is that of the batch computed at once, so a step's gradient depends on its micro-batches. A
+           copy of all matrices is held. With ``train.activation_checkpointing`` activations would be recomputed with
+           the weights unmoved: the two are refused together
+
+Differences: embedding tables, norms and biases stay; moving a table of 250,002 rows would copy it.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from zhichun.core.ranges import require_above_zero
+from zhichun.model.relevance_model import RelevanceModel
+from zhichun.objective.views import FirstView, SecondView
+
+
+@dataclass(frozen=True, kw_only=True)
+class AWP:
+    """Adversarial weight perturbation.
+
+    Parameters
+    ----------
+    gamma
+        Norm of a matrix's perturbation, as a share of the matrix's norm.
+    first_step
+        The step of the optimiser, counted from 1, that it begins with; before it there is no second view. null is from
+        the start.
+    """
+
+    gamma: float = 0.005
+    first_step: int | None = None
+
+    def __post_init__(self) -> None:
+        require_above_zero(self, "gamma", remedy="Switch it off with objective.second_view=null.")
+        require_above_zero(self, "first_step", remedy="Begin at once with objective.second_view.first_step=null.")
+
+    def second_view(self, first: FirstView) -> SecondView:
+        """Run the moved model on the batch."""
+        weights = matrices(first.model)
+        with torch.autocast(first.logits_BC.device.type, enabled=False):
+            gradients = torch.autograd.grad(first.mean(first.loss_B), list(weights.values()), retain_graph=True)
+        moved = {
+            name: weight + self.gamma * weight.detach().norm() * gradient / gradient.norm().clamp_min(1e-12)
+            for (name, weight), gradient in zip(weights.items(), gradients, strict=True)
+        }
+        logits_BC: Tensor = functional_call(first.model, moved, (first.batch,))
+        return SecondView(logits_BC, first.loss(logits_BC, first.target))
+
+
+def matrices(model: RelevanceModel) -> dict[str, Tensor]:
+    """Name the trained weights of all linear layers."""
+    linear = [(name, part.weight) for name, part in model.named_modules() if isinstance(part, nn.Linear)]
+    return {f"{name}.weight": weight for name, weight in linear if weight.requires_grad}

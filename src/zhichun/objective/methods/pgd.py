@@ -1,0 +1,52 @@
+"""PGD: FGM in several smaller steps, each from where the last one led, within a ball.
+
+Equation   ``δ ← Π(δ + α g(δ) / |g(δ)|)`` K times from zero, ``Π`` onto ``|δ| ≤ ε``; the view is the model at ``E + δ``
+Reference  Madry et al., 2018, *Towards Deep Learning Models Resistant to Adversarial Attacks*; one of the paper's
+           comparisons
+Our number none yet: the comparison of the adversarial methods will bring it
+Cost       FGM and, for each step after the first, a forward and a backward to the embeddings: 3.7 times a plain step
+           with K = 3
+Traps      with ``steps × alpha`` below ε the ball is never reached. Each pass draws its own dropout. At the table a
+           step's gradient depends on its micro-batches, as FGM's does
+"""
+
+from dataclasses import dataclass
+
+from zhichun.core.ranges import require_above_zero
+from zhichun.objective.views import PLACES, At, FirstView, SecondView
+
+
+@dataclass(frozen=True, kw_only=True)
+class PGD:
+    """Projected gradient descent, uphill.
+
+    Parameters
+    ----------
+    epsilon
+        Largest norm of the perturbation.
+    alpha
+        Norm of one step.
+    steps
+        Steps, K.
+    at
+        What is moved: `table`, the word embeddings, one norm over the batch; or `output`, the token vectors of each
+        pair, a norm for each.
+    """
+
+    epsilon: float = 1.0
+    alpha: float = 0.4
+    steps: int = 3
+    at: At = "table"
+
+    def __post_init__(self) -> None:
+        require_above_zero(self, "epsilon", "alpha", "steps", remedy="Switch it off with objective.second_view=null.")
+
+    def second_view(self, first: FirstView) -> SecondView:
+        """Run the model on the batch that K steps have moved."""
+        place = PLACES[self.at](first.batch)
+        shift = place.cut(self.alpha * first.ascent(place), self.epsilon)
+        for _ in range(self.steps - 1):
+            shift.requires_grad_()
+            gradient = first.gradient(first.moved(place.spread(shift)).loss_B, shift)
+            shift = place.cut(shift.detach() + self.alpha * place.unit(gradient), self.epsilon)
+        return first.moved(place.spread(shift))

@@ -1,0 +1,191 @@
+"""Contrastive learning: two readings of one text are alike, those of other texts are not.
+
+Equation   ``-log e^{s(h_i, h_i⁺)/τ} / (Σ_j e^{s(h_i, h_j⁺)/τ} + Σ_q e^{s(h_i, k_q)/τ})`` with the cosine ``s`` of means
+           over tokens, ``h⁺`` of the second reading, and the keys ``k`` of texts of earlier steps
+Reference  Gao et al., 2021, *SimCSE*; Wu et al., 2021, *ESimCSE*, for word repetition and the queue; He et al., 2020,
+           *MoCo*, for the momentum encoder; the paper, eq. 1
+Our number nDCG 0.935 added to all others, which had 0.896: `benchmarks/results/tables/table3-shop.md`
+Cost       two passes of the encoder with gradient over each product; with a queue one more without, and a copy of its
+           weights, of which EMA makes another
+Traps      without dropout the two readings are one: an encoder that has none is refused unless words are repeated. In
+           validation there is no dropout either, and without repetition the accuracy says nothing. The cosine is taken
+           in float32: half precision errs by 0.1 after the division by τ. Keys wait for the end of the step, so that
+           micro-batches see one queue and no text its own key; nor does one that comes again, at the turn of an epoch,
+           while its key is still there
+Differences  negatives in the batch are those of one process's micro-batch, while keys of all processes enter the queue.
+           At least one word is repeated (ESimCSE: from none), and in the second reading alone
+
+The text is the whole document, cut to the encoder's length. A product without any text gives none.
+
+Legend: ``B`` products, ``T`` tokens, ``D`` hidden size, ``N`` what a text is compared with.
+"""
+
+import copy
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from zhichun.core.errors import UserError
+from zhichun.core.ranges import require_above_zero
+from zhichun.model.encoder import Encoder
+from zhichun.model.key_queue import KeyQueue
+from zhichun.objective.pretext.task import (
+    ITEMS,
+    Arrays,
+    Catalogue,
+    Draw,
+    Outcome,
+    PretextHead,
+    ProductTexts,
+    Reader,
+    Sizes,
+)
+from zhichun.text.spans import repeat_words
+
+READ = ("input_ids", "attention_mask", "token_type_ids")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contrastive:
+    """Contrastive learning of documents.
+
+    Parameters
+    ----------
+    weight
+        Weight in the objective.
+    temperature
+        τ, what the cosines are divided by.
+    repetition
+        At most this share of a text's words is repeated in its second reading (0.32 in ESimCSE); null repeats none.
+    queue
+        Keys of earlier steps that are negatives too; 2.5 times the products of a step, as the authors had 20 of 8. null
+        is off, and there is no momentum encoder then.
+    momentum
+        What the momentum encoder keeps of itself at each step.
+    """
+
+    name: ClassVar[str] = "contrastive"
+    weight: float = 1.0
+    temperature: float = 0.03
+    repetition: float | None = None
+    queue: int | None = 320
+    momentum: float = 0.999
+
+    def __post_init__(self) -> None:
+        require_above_zero(self, "weight", remedy="Switch the task off with objective.contrastive=null.")
+        require_above_zero(self, "temperature", remedy="The paper's is 0.03.")
+        require_above_zero(self, "queue", remedy="Switch the queue off with objective.contrastive.queue=null.")
+        if self.repetition is not None and not 0 < self.repetition <= 1:
+            raise UserError(
+                f"Contrastive with repetition={self.repetition}: it is a share.",
+                remedy="Give 0.32, or null, which is off.",
+            )
+        if not 0 <= self.momentum < 1:
+            raise UserError(
+                f"Contrastive with momentum={self.momentum}: it is from 0 to below 1.", remedy="Give 0.999."
+            )
+
+    def examples(self, texts: ProductTexts, catalogue: Catalogue, reader: Reader, draw: Draw) -> Arrays:
+        """Make the first readings of all products, then the second ones; ``row`` ``[B]`` tells the products apart."""
+        with_text = [place for place in range(len(texts)) if any(column[place] for column in texts.columns.values())]
+        read = texts.at(with_text)
+        first = [tokens[: reader.max_length] for tokens in reader.documents(read)]
+        second = first
+        if self.repetition is not None:
+            generators = [draw.generator(self.name, row) for row in read.rows.tolist()]
+            second = [
+                repeat_words(tokens, generator, self.repetition, reader.word_starts_V, reader.special_ids)
+                for tokens, generator in zip(first, generators, strict=True)
+            ]
+        return {
+            **reader.singles(first + second),
+            "row": read.rows.astype(np.int64),
+            ITEMS: np.asarray(len(with_text), np.int64),
+        }
+
+    def head(self, encoder: Encoder, sizes: Sizes) -> PretextHead:
+        """Make the head, with a copy of the encoder if there is a queue.
+
+        Raises
+        ------
+        UserError
+            When the encoder has no dropout and no words are repeated.
+        """
+        dropout = any(isinstance(module, nn.Dropout) and module.p > 0 for module in encoder.modules())
+        if self.repetition is None and not dropout:
+            raise UserError(
+                "the encoder has no dropout, so that two readings of a text would be the same.",
+                remedy="Use --set objective.contrastive.repetition=0.32, or give the encoder dropout.",
+            )
+        return ContrastiveHead(encoder, self)
+
+
+class ContrastiveHead(PretextHead):
+    """Tells the second reading of a text from those of others and from the queue.
+
+    Parameters
+    ----------
+    encoder
+        With its starting weights; copied where there is a queue.
+    settings
+        Temperature, queue and momentum.
+    """
+
+    def __init__(self, encoder: Encoder, settings: Contrastive) -> None:
+        super().__init__()
+        self.settings = settings
+        self.queue: KeyQueue | None = None
+        if settings.queue is not None:
+            self.queue = KeyQueue(settings.queue, encoder.hidden)
+            self.momentum = copy.deepcopy(encoder).requires_grad_(False).eval()
+        self._waiting: list[tuple[Tensor, Tensor]] = []
+
+    def train(self, mode: bool = True) -> "ContrastiveHead":
+        """Switch dropout on or off; the momentum encoder never has any."""
+        super().train(mode)
+        if self.queue is not None:
+            self.momentum.eval()
+        return self
+
+    def forward(self, encoder: Encoder, batch: dict[str, Tensor]) -> Outcome:
+        """Score the texts of `Contrastive.examples`; in training their keys are kept until `after_step`."""
+        row_B = batch["row"]
+        first_BD, second_BD = pooled(encoder, batch).chunk(2)
+        with torch.autocast(first_BD.device.type, enabled=False):
+            cosine_BN = first_BD @ second_BD.T
+            if self.queue is not None:
+                cosine_BN = torch.cat([cosine_BN, self.queue.cosines(first_BD, row_B)], dim=1)
+        logits_BN = cosine_BN / self.settings.temperature
+        target_B = torch.arange(len(row_B), device=row_B.device)
+        loss_B = functional.cross_entropy(logits_BN, target_B, reduction="none")
+        if self.training and self.queue is not None:
+            with torch.no_grad():
+                first = {name: batch[name][: len(row_B)] for name in READ if name in batch}
+                self._waiting.append((pooled(self.momentum, first), row_B))
+        return Outcome(loss_B, logits_BN.detach().argmax(dim=1) == target_B)
+
+    @torch.no_grad()
+    def after_step(self, encoder: Encoder) -> None:
+        """Let the momentum encoder follow, and queue the step's keys, those of all processes."""
+        if self.queue is None:
+            return
+        for own, leading in zip(self.momentum.parameters(), encoder.parameters(), strict=True):
+            own.lerp_(leading, 1 - self.settings.momentum)
+        keys_QD, rows_Q = self.queue.keys_QD, self.queue.rows_Q
+        self.queue.push(
+            torch.cat([keys_QD[:0], *(keys for keys, _ in self._waiting)]),
+            torch.cat([rows_Q[:0], *(rows for _, rows in self._waiting)]),
+        )
+        self._waiting.clear()
+
+
+def pooled(encoder: Encoder, batch: dict[str, Tensor]) -> Tensor:
+    """Give each text's mean over its tokens, ``[B, D]``, in float32 and of length 1."""
+    mask_BT = batch["attention_mask"]
+    hidden_BTD = encoder(batch["input_ids"], mask_BT, batch.get("token_type_ids")).float()
+    sum_BD = (hidden_BTD * mask_BT[:, :, None]).sum(dim=1)
+    return functional.normalize(sum_BD, dim=1)  # the length goes, so the sum will do for the mean

@@ -1,0 +1,78 @@
+"""Masked language model on pairs: a product and a query that it was judged with, as fine-tuning reads them.
+
+Equation   as `pretext.mlm`, on ``query </s></s> product`` cut to the encoder's length, not packed
+Reference  the team GraphMIRAcles at the same contest, who gained 0.003 nDCG by it; not in the paper
+Our number none yet: `zhichun ablate` will bring it
+Cost       one pass of the encoder over a row for each product that has a query, padded to the longest
+Traps      queries come from training judgements alone, or validation would be read beforehand; labels are not looked
+           at, so the pairs are not all relevant. It has a transform and bias of its own beside those of `mlm`
+
+A product without a judged query gives none; one of several queries is drawn anew in every epoch.
+
+Legend: ``B`` pairs, ``T`` tokens, ``N`` hidden places.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from zhichun.core.ranges import require_above_zero
+from zhichun.model.encoder import Encoder
+from zhichun.objective.pretext.mlm import MLMHead, check_share, hide
+from zhichun.objective.pretext.task import ITEMS, Arrays, Catalogue, Draw, PretextHead, ProductTexts, Reader, Sizes
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairMLM:
+    """Masked language model on judged training queries beside their products.
+
+    Parameters
+    ----------
+    weight
+        Weight in the objective.
+    share
+        Share of the tokens that are hidden, in query and product alike.
+    unit
+        What is hidden at once: a `piece`, or a whole `word`.
+    """
+
+    name: ClassVar[str] = "pair_mlm"
+    weight: float = 1.0
+    share: float = 0.15
+    unit: Literal["piece", "word"] = "piece"
+
+    def __post_init__(self) -> None:
+        require_above_zero(self, "weight", remedy="Switch the task off with objective.pair_mlm=null.")
+        check_share(self.share)
+
+    def examples(self, texts: ProductTexts, catalogue: Catalogue, reader: Reader, draw: Draw) -> Arrays:
+        """Make a row of each product that has a query; ``masked`` and ``target`` ``[N]`` as `MLM.examples` has them."""
+        queries = catalogue.queries(texts.rows)
+        with_query = [place for place, found in enumerate(queries) if found]
+        generators = [draw.generator(self.name, int(texts.rows[place])) for place in with_query]
+        chosen = [
+            queries[place][int(random.integers(len(queries[place])))]
+            for place, random in zip(with_query, generators, strict=True)
+        ]
+        documents = reader.documents(texts.at(with_query))
+        arrays = reader.pairs(reader.tokens(chosen), documents)
+        ids_BT, lengths = arrays["input_ids"], arrays["attention_mask"].sum(axis=1).tolist()
+        hidden_BT = np.zeros(ids_BT.shape, np.bool_)
+        target_BT = ids_BT.copy()
+        for place, random in enumerate(generators):
+            read = slice(lengths[place])
+            ids_BT[place, read], hidden_BT[place, read] = hide(
+                ids_BT[place, read], random, self.share, self.unit, reader
+            )
+        masked_N = np.flatnonzero(hidden_BT)
+        return {
+            **arrays,
+            "masked": masked_N,
+            "target": target_BT.ravel()[masked_N].astype(np.int64),
+            ITEMS: np.asarray(len(masked_N), np.int64),
+        }
+
+    def head(self, encoder: Encoder, sizes: Sizes) -> PretextHead:
+        """Make the transform and the bias of each piece."""
+        return MLMHead(encoder)

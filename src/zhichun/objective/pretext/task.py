@@ -1,0 +1,169 @@
+"""What every pretext task is made of, and what it is given.
+
+A task is a frozen dataclass of settings. It makes the examples of some products as arrays, in the background and
+without torch, as a pure function of (seed, task, epoch, product); and it makes the head that learns from them.
+
+Legend: ``N`` the things that a task scores in a batch: masked tokens, pairs, products.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+from zlib import crc32
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor, nn
+
+from zhichun.model.encoder import Encoder
+from zhichun.text.document import ProductTexts, Rows
+
+__all__ = [
+    "ITEMS",
+    "Arrays",
+    "Catalogue",
+    "Draw",
+    "Outcome",
+    "Pretext",
+    "PretextHead",
+    "ProductTexts",
+    "Reader",
+    "Rows",
+    "Sizes",
+]
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+ITEMS = "items"
+
+
+class Outcome(NamedTuple):
+    """What a head gives for a batch.
+
+    Parameters
+    ----------
+    loss_N
+        Loss of each thing scored, float32; only the objective reduces.
+    right_N
+        Whether it was told right.
+    """
+
+    loss_N: Tensor
+    right_N: Tensor
+
+
+class PretextHead(nn.Module):
+    """The trained part of a task that is not the encoder."""
+
+    def forward(self, encoder: Encoder, batch: dict[str, Tensor]) -> Outcome:
+        """Score a batch of the task's own arrays."""
+        raise NotImplementedError
+
+    def after_step(self, encoder: Encoder) -> None:
+        """Follow the optimiser's step; most heads need not."""
+
+    def tables(self) -> dict[str, Tensor]:
+        """Give the tables that fine-tuning takes over, by id embedding (``brand``, ``color``): a row for each entry."""
+        return {}
+
+
+class Catalogue(Protocol):
+    """The whole catalogue, read by row."""
+
+    def take(self, rows: Rows) -> ProductTexts:
+        """Read some products."""
+
+    def of_locale(self, locale: str) -> Rows:
+        """Rows of all products of a locale."""
+
+    def queries(self, rows: Rows) -> list[list[str]]:
+        """Give the queries that each product was judged with in training, whatever the label."""
+
+
+class Reader(Protocol):
+    """Turns texts into the arrays that the encoder reads, as fine-tuning does."""
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of a text or a pair at most, special tokens included."""
+
+    @property
+    def mask_id(self) -> int:
+        """The tokenizer's mask."""
+
+    @property
+    def special_ids(self) -> Rows:
+        """Ids that are never masked."""
+
+    @property
+    def word_starts_V(self) -> npt.NDArray[np.bool_]:
+        """For each piece of the vocabulary whether a word begins with it."""
+
+    @property
+    def pieces(self) -> int:
+        """Size of the vocabulary."""
+
+    def tokens(self, texts: list[str]) -> list[npt.NDArray[np.int32]]:
+        """Tokenise texts without special tokens."""
+
+    def documents(self, texts: ProductTexts) -> list[npt.NDArray[np.int32]]:
+        """Tokenise products as fine-tuning does: the fields joined by separators, not cut."""
+
+    def singles(self, tokens: list[npt.NDArray[np.int32]]) -> Arrays:
+        """Make ``input_ids``, ``attention_mask`` and, where used, ``token_type_ids`` ``[B, T]`` of one text each.
+
+        Texts are cut to ``max_length`` and padded behind.
+        """
+
+    def pairs(self, first: list[npt.NDArray[np.int32]], second: list[npt.NDArray[np.int32]]) -> Arrays:
+        """Make the same of pairs, cut to ``max_length``, the longer side first."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Where the random numbers of an epoch come from.
+
+    Parameters
+    ----------
+    seed
+        Of the run.
+    epoch
+        Counted from 0.
+    """
+
+    seed: int
+    epoch: int
+
+    def generator(self, task: str, row: int) -> np.random.Generator:
+        """Make the generator of one product's examples in one task, the same in whatever batch and process."""
+        return np.random.Generator(np.random.PCG64([self.seed, crc32(task.encode()), self.epoch, row]))
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Rows of the tables that the catalogue decides."""
+
+    brands: int
+    colors: int
+    pieces: int
+
+
+class Pretext(Protocol):
+    """A pretext task's settings."""
+
+    @property
+    def name(self) -> str:
+        """A class variable, `mlm` or `product2query`; also the prefix of its figures."""
+
+    @property
+    def weight(self) -> float:
+        """Share in the objective."""
+
+    def examples(self, texts: ProductTexts, catalogue: Catalogue, reader: Reader, draw: Draw) -> Arrays:
+        """Make the arrays of one micro-batch.
+
+        ``items`` (0-d, int64) says how many things are scored. Where no product has the field it is 0, the arrays have
+        no rows, and the head is not called.
+        """
+
+    def head(self, encoder: Encoder, sizes: Sizes) -> PretextHead:
+        """Make the head with new weights."""

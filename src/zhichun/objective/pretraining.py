@@ -1,0 +1,196 @@
+"""Pre-training on the catalogue: the pretext tasks added up, every task in every step (the paper, Algorithm 1).
+
+Legend: ``N`` the things that a task scores in a batch, ``K`` tasks.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+
+import torch
+from torch import Tensor, distributed, nn
+
+from zhichun.core.errors import UserError
+from zhichun.model.encoder import Encoder
+from zhichun.objective.methods import EMA
+from zhichun.objective.pretext import MLM, Contrastive, PairMLM, Product2Brand, Product2Color, Product2Query
+from zhichun.objective.pretext.task import ITEMS, Outcome, Pretext, PretextHead, Sizes
+from zhichun.objective.total import Total
+
+STEP_ITEMS = "step_items"
+SEPARATOR = "."
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainingSettings:
+    """Which pretext tasks are learnt; each has its weight.
+
+    Parameters
+    ----------
+    mlm
+        Masked language model on documents: MLM; null is off.
+    pair_mlm
+        Masked language model on training queries beside their products: PairMLM; null is off.
+    product2query
+        Tell queries cut from a product from those of others: Product2Query; null is off.
+    product2brand
+        Tell the brand, and learn its ID embedding: Product2Brand; null is off.
+    product2color
+        Tell the color, and learn its ID embedding: Product2Color; null is off.
+    contrastive
+        Tell two readings of a text from other texts: Contrastive; null is off.
+    ema
+        EMA, an average of the weights that is evaluated and kept in place of the trained ones; null is off.
+    """
+
+    mlm: MLM | None = field(default_factory=MLM)
+    pair_mlm: PairMLM | None = None
+    product2query: Product2Query | None = None
+    product2brand: Product2Brand | None = None
+    product2color: Product2Color | None = None
+    contrastive: Contrastive | None = None
+    ema: EMA | None = None
+
+    def __post_init__(self) -> None:
+        if not self.tasks:
+            raise UserError("every pretext task is off.", remedy="Use --set objective.mlm=MLM.")
+
+    @property
+    def tasks(self) -> tuple[Pretext, ...]:
+        """The tasks that are on."""
+        found = (getattr(self, item.name) for item in fields(self) if item.name != "ema")
+        return tuple(task for task in found if task is not None)
+
+
+class PretextModel(nn.Module):
+    """The encoder and the heads of all tasks: what is averaged, evaluated and kept.
+
+    Parameters
+    ----------
+    encoder
+        The text encoder.
+    heads
+        The head of each task by its name.
+    """
+
+    def __init__(self, encoder: Encoder, heads: dict[str, PretextHead]) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.heads = nn.ModuleDict(heads)
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Outcome]:
+        """Score a batch.
+
+        Parameters
+        ----------
+        batch
+            The arrays of each task with its name and a dot before them.
+
+        Returns
+        -------
+        dict
+            What each task gives; one that scores nothing in this batch is left out.
+        """
+        outcomes = {}
+        for name, head in self.heads.items():
+            assert isinstance(head, PretextHead)
+            prefix = name + SEPARATOR
+            own = {key.removeprefix(prefix): tensor for key, tensor in batch.items() if key.startswith(prefix)}
+            if ITEMS in own:
+                outcomes[name] = head(self.encoder, own)
+        return outcomes
+
+    def tables(self) -> dict[str, Tensor]:
+        """Give the tables that fine-tuning takes over, by id embedding."""
+        found: dict[str, Tensor] = {}
+        for head in self.heads.values():
+            assert isinstance(head, PretextHead)
+            found |= head.tables()
+        return found
+
+
+class Pretraining(nn.Module):
+    """Pre-training on the catalogue.
+
+    ``total = Σ_task weight · Σ_N loss_N / items``, where ``items`` counts what the task scores in the whole step, over
+    micro-batches and processes: how a step is cut changes nothing but the company in which examples are made.
+
+    Parameters
+    ----------
+    encoder
+        With its starting weights.
+    tasks
+        The pretext tasks.
+    sizes
+        Rows of the tables that the catalogue decides.
+    ema
+        Average the weights; the average is what is evaluated and kept.
+    """
+
+    def __init__(self, encoder: Encoder, tasks: Sequence[Pretext], sizes: Sizes, ema: EMA | None = None) -> None:
+        super().__init__()
+        self.model = PretextModel(encoder, {task.name: task.head(encoder, sizes) for task in tasks})
+        self.weights = {task.name: task.weight for task in tasks}
+        self.average = None if ema is None else ema.average_of(self.model)
+
+    def forward(self, batch: dict[str, Tensor]) -> Total:
+        """Compute this batch's share of the step's loss.
+
+        Parameters
+        ----------
+        batch
+            Of `train.product_batches`: the arrays of each task with its name before them, and ``step_items`` ``[K]``,
+            what each task scores in this process's micro-batches of the step.
+
+        Returns
+        -------
+        Total
+            Its parts are loss and accuracy of each task; NaN where a task scores nothing in the whole step.
+        """
+        outcomes = self.model(batch)
+        share_K = _share_of_step(batch[STEP_ITEMS])
+        total, parts = torch.zeros((), device=share_K.device), {}
+        for place, (name, weight) in enumerate(self.weights.items()):
+            if name not in outcomes:
+                # Gradients of all weights are waited for, also of those that this batch has no use for.
+                total = total + 0.0 * _sum_of_weights(self.model.heads[name])
+                loss = right = torch.zeros((), device=share_K.device)
+            else:
+                loss, right = outcomes[name].loss_N.float().sum(), outcomes[name].right_N.float().sum()
+                total = total + weight * loss * share_K[place]
+            parts[f"{name}.loss"] = loss.detach() * share_K[place]
+            parts[f"{name}.accuracy"] = right * share_K[place]
+        if not outcomes:
+            total = total + 0.0 * _sum_of_weights(self.model.encoder)
+        return Total(total, parts)
+
+    @property
+    def shipped(self) -> PretextModel:
+        """The model that is evaluated and kept."""
+        model = self.model if self.average is None else self.average.module
+        assert isinstance(model, PretextModel)
+        return model
+
+    def after_step(self) -> None:
+        """Follow the optimiser's step: the heads first, then the average."""
+        for head in self.model.heads.values():
+            assert isinstance(head, PretextHead)
+            head.after_step(self.model.encoder)
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+
+
+def _share_of_step(own_K: Tensor) -> Tensor:
+    """Give what one thing of each task counts for, ``[K]``; infinite where there is none in the step.
+
+    Gradients are averaged over the processes, hence their number above the fraction.
+    """
+    items_K, processes = own_K.float(), 1
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.all_reduce(items_K)
+        processes = distributed.get_world_size()
+    return processes / items_K
+
+
+def _sum_of_weights(module: nn.Module) -> Tensor:
+    sums = [weight.sum() for weight in module.parameters() if weight.requires_grad]
+    return torch.stack(sums).sum() if sums else torch.zeros(())

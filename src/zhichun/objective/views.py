@@ -1,0 +1,171 @@
+"""Two views of one batch: what a model says of it first, and what a method may start from for a second pass.
+
+Nothing here edits a weight: a moved batch is the same weights read with moved token vectors.
+
+Legend: ``B`` pairs, ``T`` tokens, ``D`` hidden size, ``C`` outputs, ``U`` distinct tokens of a batch; of a packed batch
+(`nn.packing`) token vectors are one row of all its tokens.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from zhichun.model.attention.packing import tokens_of
+from zhichun.model.relevance_model import RelevanceModel
+
+At = Literal["table", "output"]
+Batch = dict[str, Tensor]
+PairLoss = Callable[[Tensor, Tensor], Tensor]
+"""Logits and targets to the loss of each pair, ``[B]``."""
+
+SMALLEST_NORM = 1e-12
+
+
+@dataclass(frozen=True)
+class SecondView:
+    """What a second pass gives: its logits ``[B, C]``, and what the objective adds for each pair, ``[B]``."""
+
+    logits_BC: Tensor
+    loss_B: Tensor
+
+
+@dataclass(frozen=True)
+class FirstView:
+    """The plain pass over a batch, and what starts from it.
+
+    Parameters
+    ----------
+    model
+        The network.
+    batch
+        Its batch, with ``target``, ``weight`` and ``normaliser``.
+    loss
+        The loss of each pair.
+    vectors_BTD
+        Token vectors that the encoder read; ``None`` where it looked them up itself, and nothing moves them.
+    features_BF
+        What the head read.
+    logits_BC
+        What it said.
+    loss_B
+        What that costs.
+    """
+
+    model: RelevanceModel
+    batch: Batch
+    loss: PairLoss
+    vectors_BTD: Tensor | None
+    features_BF: Tensor
+    logits_BC: Tensor
+    loss_B: Tensor
+
+    @classmethod
+    def of(cls, model: RelevanceModel, batch: Batch, loss: PairLoss, *, moved: bool) -> "FirstView":
+        """Run the model; ``moved`` says that a second view will move the token vectors."""
+        vectors_BTD = model.encoder.look_up(batch["input_ids"]) if moved else None
+        if vectors_BTD is not None and not vectors_BTD.requires_grad:  # the table is frozen
+            vectors_BTD.requires_grad_()
+        features_BF = model.features(batch, vectors_BTD)
+        logits_BC = model.head(features_BF)
+        return cls(model, batch, loss, vectors_BTD, features_BF, logits_BC, loss(logits_BC, batch["target"]))
+
+    @property
+    def target(self) -> Tensor:
+        """Targets of the pairs."""
+        return self.batch["target"]
+
+    def mean(self, loss_B: Tensor, weight_B: Tensor | None = None) -> Tensor:
+        """Reduce losses by weight to this batch's share of the step's mean."""
+        weight_B = self.batch["weight"] if weight_B is None else weight_B
+        return (weight_B * loss_B).sum() / self.batch["normaliser"]
+
+    def gradient(self, loss_B: Tensor, of: Tensor, *, again: bool = False) -> Tensor:
+        """Take the gradient of this batch's mean of a loss; ``again`` says that the pass has another one before it."""
+        with torch.autocast(of.device.type, enabled=False):
+            return torch.autograd.grad(self.mean(loss_B), of, retain_graph=again)[0]
+
+    def ascent(self, place: "Place") -> Tensor:
+        """Give the direction in which this batch's loss rises fastest, as unit vectors of a place."""
+        assert self.vectors_BTD is not None
+        return place.unit(place.collect(self.gradient(self.loss_B, self.vectors_BTD, again=True)))
+
+    def moved(self, shift_BTD: Tensor | None = None) -> SecondView:
+        """Run the model again, with the token vectors moved by so much."""
+        vectors_BTD = self.vectors_BTD
+        if shift_BTD is not None:
+            assert vectors_BTD is not None
+            vectors_BTD = vectors_BTD + shift_BTD
+        logits_BC = self.model(self.batch, vectors_BTD)
+        return SecondView(logits_BC, self.loss(logits_BC, self.target))
+
+
+class Place(Protocol):
+    """Where a perturbation lives, and over what its norm is taken."""
+
+    def collect(self, gradient_BTD: Tensor) -> Tensor:
+        """Turn a gradient with respect to the token vectors into one with respect to the place."""
+
+    def spread(self, shift: Tensor) -> Tensor:
+        """Turn a shift of the place into one of the token vectors, ``[B, T, D]``."""
+
+    def norm(self, shift: Tensor) -> Tensor:
+        """Euclidean norm, such that a shift can be divided by it."""
+
+    def unit(self, shift: Tensor) -> Tensor:
+        """Scale to norm 1; a shift of zero stays zero."""
+        return shift / self.norm(shift).clamp_min(SMALLEST_NORM)
+
+    def cut(self, shift: Tensor, radius: float) -> Tensor:
+        """Scale down to a norm of at most so much."""
+        return shift * (radius / self.norm(shift).clamp_min(SMALLEST_NORM)).clamp(max=1.0)
+
+
+class TableRows(Place):
+    """The rows of the embedding table that a batch reads, each once, ``[U, D]``; one norm over all of them.
+
+    Rows that are not read have no gradient, so this is the perturbation of the whole table without its size.
+    """
+
+    def __init__(self, batch: Batch) -> None:
+        self.tokens = tokens_of(batch)
+        rows_U, self.row_BT = torch.unique(batch["input_ids"], return_inverse=True)
+        self.rows = len(rows_U)
+
+    def collect(self, gradient_BTD: Tensor) -> Tensor:
+        """Add up the gradients of the places that read the same row, ``[U, D]``."""
+        gradient_UD = gradient_BTD.new_zeros(self.rows, gradient_BTD.shape[-1])
+        own_BTD = self.tokens.without_padding(gradient_BTD)
+        return gradient_UD.index_add(0, self.row_BT.flatten(), own_BTD.flatten(0, 1))
+
+    def spread(self, shift: Tensor) -> Tensor:
+        """Give each token the shift of its row."""
+        return self.tokens.without_padding(shift[self.row_BT])
+
+    def norm(self, shift: Tensor) -> Tensor:
+        """Take the norm over all rows."""
+        return shift.norm()
+
+
+class PairVectors(Place):
+    """The token vectors of each pair, ``[B, T, D]``, a norm for each pair; the others of the batch change nothing."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.tokens = tokens_of(batch)
+
+    def collect(self, gradient_BTD: Tensor) -> Tensor:
+        """Leave the padding out."""
+        return self.tokens.without_padding(gradient_BTD)
+
+    def spread(self, shift: Tensor) -> Tensor:
+        """Give it as it is."""
+        return shift
+
+    def norm(self, shift: Tensor) -> Tensor:
+        """Take the norm over all tokens of each pair, ``[B, 1, 1]``, or packed ``[1, N, 1]``."""
+        return self.tokens.norms(shift)
+
+
+PLACES: dict[At, Callable[[Batch], Place]] = {"table": TableRows, "output": PairVectors}

@@ -1,0 +1,1 @@
+"""Engines: the network in torch, onnxruntime and OpenVINO behind one contract."""

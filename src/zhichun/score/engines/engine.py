@@ -1,0 +1,114 @@
+"""What scores a batch: the contract that torch, onnxruntime and OpenVINO fill, and the one loop over batches.
+
+Legend: ``P`` pairs, ``B`` pairs of a batch, ``C`` outputs.
+"""
+
+import importlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, Protocol
+
+import numpy as np
+
+from zhichun.core.errors import UserError
+from zhichun.core.tasks import Floats
+from zhichun.score.token_batches import Rows, length_sorted
+from zhichun.text.pairs import Arrays, Pairs
+
+# An engine is a runtime and a precision; fp32 goes without saying. What it reads is the export of that name, but for
+# `openvino-bf16`, which reads that of `openvino`, and for those of torch, which read a run.
+RUN_ENGINES: Final = ("torch", "torch-bf16")
+EXPORT_ENGINES: Final = ("onnx", "onnx-int8", "openvino", "openvino-bf16", "openvino-int8")
+AUTO: Final = "auto"
+MEASURE: Final = "measure"
+
+
+class Engine(Protocol):
+    """Something that turns batches into logits."""
+
+    @property
+    def name(self) -> str:
+        """One of `RUN_ENGINES` or `EXPORT_ENGINES`."""
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of the model, ``C``."""
+
+    @property
+    def tokens_per_batch(self) -> int:
+        """Tokens that a padded batch holds at most."""
+
+    @property
+    def pairs_per_batch(self) -> int | None:
+        """Pairs that a batch holds at most; ``None`` where only tokens count."""
+
+    @property
+    def packs(self) -> bool:
+        """Whether it wants a batch's pairs end to end in one row, without padding."""
+
+    @property
+    def streams(self) -> int:
+        """Batches that are computed at the same time."""
+
+    @property
+    def lookahead(self) -> int:
+        """Files' chunks whose texts are worth reading while one is computed: 0 where that takes the same cores."""
+
+    def run(self, batches: Iterable[Arrays]) -> Iterator[Floats]:
+        """Give the logits of each batch of `Pairs.collate`, ``[B, C]``, in order."""
+
+
+def predict_with(engine: Engine, pairs: Pairs, rows: Rows, *, progress: Callable[[int], None] | None = None) -> Floats:
+    """Score pairs in batches of like length, from the longest to the shortest.
+
+    Parameters
+    ----------
+    engine
+        What computes.
+    pairs
+        All pairs.
+    rows
+        Which of them, ``[P]``.
+    progress
+        Called with the number of pairs that each batch adds.
+
+    Returns
+    -------
+    numpy.ndarray
+        Logits in float32, ``[P, C]``, in the order of ``rows``.
+    """
+    most = engine.pairs_per_batch
+    if most is not None:  # a few pairs are shared out, so that no stream stands idle
+        most = min(most, max(1, -(-len(rows) // engine.streams)))
+    plan = length_sorted(np.arange(len(rows)), pairs.lengths[rows], engine.tokens_per_batch, most)
+    logits_PC: Floats = np.zeros((len(rows), engine.outputs), np.float32)
+    made = engine.run(pairs.collate(rows[places], pack=engine.packs) for places in plan)
+    for places, logits_BC in zip(plan, made, strict=True):
+        logits_PC[places] = logits_BC
+        if progress:
+            progress(len(places))
+    return logits_PC
+
+
+def threads() -> int:
+    """Processors that this process may use: what OMP_NUM_THREADS says, or else those it is allowed."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdigit() and int(asked):
+        return int(asked)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def required(library: str) -> Any:
+    """Import a library of the extra `onnx`, whose libraries carry no types.
+
+    Raises
+    ------
+    UserError
+        When it is not installed.
+    """
+    try:
+        return importlib.import_module(library)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"this needs {error.name}, which is not installed.", remedy="Install it with: pip install 'zhichun[onnx]'"
+        ) from error

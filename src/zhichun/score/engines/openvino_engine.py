@@ -1,0 +1,89 @@
+"""OpenVINO as an engine: the fastest on processors; fp32, bf16 where there are units for it, int8.
+
+Legend: ``B`` pairs, ``C`` outputs.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zhichun.core.device import has_bf16
+from zhichun.core.errors import UserError
+from zhichun.core.tasks import Floats
+from zhichun.score.engines.beside import Beside
+from zhichun.score.engines.engine import required, threads
+from zhichun.score.engines.graph_inputs import GraphInputs
+from zhichun.score.export.export_folder import REMEDY, ExportConfig
+from zhichun.text.pairs import Arrays
+
+PAIRS_PER_BATCH = 8
+TOKENS_PER_BATCH = 4096
+
+
+class OpenVinoEngine:
+    """Runs a graph with OpenVINO on the processor, one stream of batches on each core.
+
+    Parameters
+    ----------
+    graph
+        The ``.xml`` file.
+    name
+        ``openvino``, ``openvino-bf16``, or ``openvino-int8``, which computes what is not quantised in bf16 where there
+        are units for it.
+    config, beside
+        Of the export folder.
+
+    Raises
+    ------
+    UserError
+        When OpenVINO is not installed or cannot read the file.
+    """
+
+    pairs_per_batch = PAIRS_PER_BATCH
+    tokens_per_batch = TOKENS_PER_BATCH
+    packs = False
+    lookahead = 0
+
+    def __init__(self, graph: Path, name: str, config: ExportConfig, beside: Beside) -> None:
+        runtime = required("openvino")
+        self.name = name
+        self.outputs = config.task_of.outputs
+        self.streams = threads()
+        self._inputs = GraphInputs(config.inputs, beside)
+        in_bf16 = name == "openvino-bf16" or (name == "openvino-int8" and has_bf16())
+        settings = {
+            "PERFORMANCE_HINT": "THROUGHPUT",
+            "NUM_STREAMS": str(self.streams),
+            "INFERENCE_NUM_THREADS": str(self.streams),
+            "INFERENCE_PRECISION_HINT": "bf16" if in_bf16 else "f32",
+            "ENABLE_CPU_PINNING": False,  # pinned, a stream waits for its core where other work has it
+        }
+        try:
+            compiled = runtime.Core().compile_model(graph, "CPU", settings)
+        except Exception as error:  # what is raised depends on the fault of the file
+            raise UserError(f"OpenVINO cannot read it ({error}).", file=graph, remedy=REMEDY) from error
+        self._compiled = compiled
+
+    def run(self, batches: Iterable[Arrays]) -> Iterator[Floats]:
+        """Give the logits of each batch, ``[B, C]``, in order."""
+        free: list[Any] = [self._compiled.create_infer_request() for _ in range(self.streams + 1)]
+        waiting: deque[Any] = deque()
+        for batch in batches:
+            if not free:
+                request = waiting.popleft()
+                yield _result(request)
+                free.append(request)
+            request = free.pop()
+            request.start_async(self._inputs.of(batch))
+            waiting.append(request)
+        while waiting:
+            yield _result(waiting.popleft())
+
+
+def _result(request: Any) -> Floats:
+    request.wait()
+    logits_BC: Floats = np.array(request.get_output_tensor().data, np.float32)
+    return logits_BC

@@ -1,0 +1,183 @@
+"""Torch as an engine: the network itself, on a processor or a GPU.
+
+Legend: ``B`` pairs, ``C`` outputs.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+import torch
+from torch import Tensor, nn
+
+from zhichun.core.errors import UserError, suggest
+from zhichun.core.tasks import Floats
+from zhichun.model.attention.packing import LONGEST
+from zhichun.model.model_folder import TrainedModel
+from zhichun.model.precision import has_bf16
+from zhichun.model.relevance_model import RelevanceModel
+from zhichun.score.engines.engine import AUTO, MEASURE, RUN_ENGINES
+from zhichun.text.pairs import Arrays
+
+TOKENS_PER_BATCH: Final = 4096
+# On a GPU: enough to keep it busy whatever the model, and what a token takes while a layer is computed, in bytes for
+# each number of its vector: a few copies in float32, and the feed-forward part's four times as many numbers twice.
+MOST_TOKENS_PER_BATCH: Final = 65_536
+_BYTES_PER_NUMBER: Final = 100
+_SHARE_OF_MEMORY: Final = 0.25
+# Batches that a GPU is given before the answer of the first is waited for.
+_IN_FLIGHT: Final = 2
+
+
+def to_tensors(arrays: Arrays, device: torch.device) -> dict[str, torch.Tensor]:
+    """Move a batch's arrays to a device; what only the host reads stays there."""
+    return {name: _moved(torch.from_numpy(array), device, name) for name, array in arrays.items()}
+
+
+def _moved(tensor: torch.Tensor, device: torch.device, name: str) -> torch.Tensor:
+    if device.type != "cuda" or name == LONGEST:
+        return tensor if name == LONGEST else tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)  # from pinned memory, nobody waits for the copy
+
+
+@dataclass(frozen=True)
+class TorchEngine:
+    """Runs the network as it is, on the device where it is.
+
+    Parameters
+    ----------
+    model
+        In evaluation mode.
+    in_bf16
+        Whether matrices are multiplied in bf16; sums over layers, norms and the head's output stay in float32.
+    tokens_per_batch
+        Tokens of a padded batch at most.
+    """
+
+    model: RelevanceModel
+    in_bf16: bool = False
+    tokens_per_batch: int = TOKENS_PER_BATCH
+    pairs_per_batch: int | None = None
+    streams: int = 1
+
+    @classmethod
+    def of(cls, model: RelevanceModel, *, in_bf16: bool = False) -> Self:
+        """Take a network, with batches for its device."""
+        budget = tokens_at_once(device_of(model), model.encoder.hidden)
+        return cls(model, in_bf16=in_bf16, tokens_per_batch=budget)
+
+    @property
+    def packs(self) -> bool:
+        """Whether the network reads packed batches."""
+        return self.model.encoder.packs
+
+    @property
+    def name(self) -> str:
+        """Its name for users."""
+        return RUN_ENGINES[self.in_bf16]
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of the model."""
+        return self.model.outputs
+
+    @property
+    def lookahead(self) -> int:
+        """On a GPU the processor is free to read the next texts."""
+        return int(device_of(self.model).type == "cuda")
+
+    def run(self, batches: Iterable[Arrays]) -> Iterator[Floats]:
+        """Give the logits of each batch, ``[B, C]``, in order; a GPU computes the next one meanwhile."""
+        device = device_of(self.model)
+        if device.type != "cuda":
+            for batch in batches:
+                yield self._logits(batch, device).numpy()
+            return
+        waiting: deque[tuple[Tensor, torch.cuda.Event]] = deque()
+        for batch in batches:
+            waiting.append(self._launched(batch, device))
+            if len(waiting) > _IN_FLIGHT:
+                yield _landed(*waiting.popleft())
+        while waiting:
+            yield _landed(*waiting.popleft())
+
+    def _launched(self, batch: Arrays, device: torch.device) -> tuple[Tensor, torch.cuda.Event]:
+        """Let the GPU compute a batch without waiting; gives where its logits will be, and what says that they are."""
+        logits_BC = self._logits(batch, device).to("cpu", non_blocking=True)
+        there = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        there.record(torch.cuda.current_stream(device))
+        return logits_BC, there
+
+    @torch.inference_mode()
+    def _logits(self, batch: Arrays, device: torch.device) -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16) if self.in_bf16 else nullcontext():
+            logits_BC: Tensor = self.model(to_tensors(batch, device))
+        return logits_BC
+
+
+def _landed(logits_BC: Tensor, there: torch.cuda.Event) -> Floats:
+    there.synchronize()
+    landed: Floats = logits_BC.numpy()
+    return landed
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Tell where a network is."""
+    return next(model.parameters()).device
+
+
+def tokens_at_once(device: torch.device, hidden: int) -> int:
+    """Choose how many tokens a batch may hold: few on a processor, whose caches are small, many on a GPU.
+
+    Parameters
+    ----------
+    device
+        Where they are computed; of a GPU, a quarter of the memory that is free is used at most.
+    hidden
+        Size of a token's vector.
+    """
+    if device.type != "cuda":
+        return TOKENS_PER_BATCH
+    free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    fitting = int(_SHARE_OF_MEMORY * free / (_BYTES_PER_NUMBER * hidden))
+    return min(MOST_TOKENS_PER_BATCH, max(TOKENS_PER_BATCH, fitting))
+
+
+def chosen_by_auto(device: str | None) -> str:
+    """Name the engine that `auto` is for a run: fp32 on a processor, bf16 on a GPU that has units for it."""
+    place = place_of(device)
+    return RUN_ENGINES[place.type == "cuda" and has_bf16(place)]
+
+
+def place_of(device: str | None) -> torch.device:
+    """Take the device that is asked for; a GPU where there is one, if none is."""
+    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def load_run(folder: Path, device: str | None, engine: str) -> tuple[TrainedModel, TorchEngine]:
+    """Load a model folder of a run; `auto` is what `chosen_by_auto` says.
+
+    Raises
+    ------
+    UserError
+        When the folder is damaged, or the engine is none of torch's.
+    """
+    if engine not in (AUTO, *RUN_ENGINES):
+        raise UserError(
+            f"a run is not scored by the engine {engine!r}.",
+            file=folder,
+            remedy=f"Export it first: zhichun export RUN --to {engine.replace('-bf16', '')}"
+            if engine != MEASURE
+            else f"{suggest(engine, RUN_ENGINES)} An export can be measured: zhichun export RUN --to openvino",
+        )
+    trained = TrainedModel.load(folder)
+    in_bf16 = (chosen_by_auto(device) if engine == AUTO else engine) == RUN_ENGINES[1]
+    if in_bf16:  # once, or autocast would do it for every batch
+        for module in trained.model.encoder.modules():
+            if isinstance(module, nn.Linear):
+                module.to(torch.bfloat16)
+    trained.model.to(place_of(device)).encoder.use_attention("auto")
+    return trained, TorchEngine.of(trained.model, in_bf16=in_bf16)

@@ -1,0 +1,1 @@
+"""Ensembles: which models belong together, what each weighs, and what they gain together."""

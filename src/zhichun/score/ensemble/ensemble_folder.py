@@ -1,0 +1,146 @@
+"""The folder of `zhichun ensemble`: ``ensemble.json`` says which models, by path and hash, and what each weighs.
+
+A path is relative to the folder, so that both can be moved together. ``members/`` holds copies where these were asked
+for. The hash is of the model's files: a member that was trained anew is not taken for the one that was meant.
+"""
+
+import hashlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from zhichun.core.errors import UserError
+from zhichun.core.files import read_json, write_json
+from zhichun.core.tasks import TASKS
+from zhichun.score.job import fingerprint
+
+ENSEMBLE_FILE: Final = "ensemble.json"
+FORMAT: Final = 1
+KIND: Final = "zhichun ensemble"
+AGAIN: Final = "Make the ensemble again with: zhichun ensemble RUN… --out {} --overwrite"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemberEntry:
+    """One model.
+
+    Parameters
+    ----------
+    name
+        What it was called when the ensemble was made.
+    path
+        Its model or export folder, relative to the ensemble's.
+    task
+        Name of what it predicts.
+    weight
+        Its share, above 0; all add up to 1.
+    fingerprint
+        Of the folder's files.
+    """
+
+    name: str
+    path: str
+    task: str
+    weight: float
+    fingerprint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnsembleConfig:
+    """What ``ensemble.json`` says.
+
+    Parameters
+    ----------
+    weights
+        ``equal`` or ``fitted``.
+    members
+        In the order in which they are asked: who weighs most is first.
+    worth
+        What was measured when it was made; ``None`` where nothing was.
+    """
+
+    weights: str
+    members: tuple[MemberEntry, ...]
+    worth: dict[str, Any] | None = None
+
+    @property
+    def rule(self) -> str:
+        """What is averaged, for people; the members' tasks decide it."""
+        tasks = {entry.task for entry in self.members}
+        if len(tasks) > 1:
+            return "weighted mean of the classifiers' expected gains and the regressors' gains; labels by classifiers"
+        return "weighted mean of gains" if tasks == {"gain"} else "weighted mean of probabilities"
+
+    def save(self, folder: Path) -> None:
+        """Write ``ensemble.json``."""
+        write_json(folder / ENSEMBLE_FILE, {"kind": KIND, "format": FORMAT, "rule": self.rule, **asdict(self)})
+
+    @classmethod
+    def load(cls, folder: Path) -> "EnsembleConfig":
+        """Read ``ensemble.json``.
+
+        Raises
+        ------
+        UserError
+            When it is damaged or of another version.
+        """
+        path = folder / ENSEMBLE_FILE
+        content = read_json(path)
+        remedy = AGAIN.format(folder)
+        if content.get("format") != FORMAT:
+            raise UserError(
+                f"is of ensemble format {content.get('format')}; this version reads {FORMAT}.", file=path, remedy=remedy
+            )
+        try:
+            members = tuple(MemberEntry(**entry) for entry in content["members"])
+            tasks = {TASKS[entry.task].name for entry in members}
+            whole = abs(sum(entry.weight for entry in members) - 1) < 1e-6
+            config = cls(weights=content["weights"], members=members, worth=content["worth"])
+        except (KeyError, TypeError) as error:
+            raise UserError(f"is not a whole ensemble.json ({error!r}).", file=path, remedy=remedy) from error
+        if not whole or any(entry.weight <= 0 for entry in members) or not go_together(tasks):
+            raise UserError("has weights or tasks that do not go together.", file=path, remedy=remedy)
+        return config
+
+    def locate(self, folder: Path) -> list[Path]:
+        """Find the members' folders, and check that each is the one that was meant.
+
+        Raises
+        ------
+        UserError
+            When one is missing or has changed.
+        """
+        found = []
+        for entry in self.members:
+            path = (folder / entry.path).resolve()
+            if not path.is_dir():
+                raise UserError(
+                    f"the member {entry.name} is not there.",
+                    file=path,
+                    remedy=f"Put it back where it was beside {folder}, or make the ensemble again; --copy keeps the "
+                    "members in it.",
+                )
+            if fingerprint(path) != entry.fingerprint:
+                raise UserError(
+                    f"the member {entry.name} has changed since the ensemble {folder} was made.",
+                    file=path,
+                    remedy=AGAIN.format(folder),
+                )
+            found.append(path)
+        return found
+
+
+def is_ensemble(folder: Path) -> bool:
+    """Tell a folder of `zhichun ensemble` from others."""
+    return (folder / ENSEMBLE_FILE).is_file()
+
+
+def go_together(tasks: set[str]) -> bool:
+    """Tell whether models of these tasks can be averaged: an expected gain and a gain can, two kinds of classes not."""
+    return len(tasks) == 1 or tasks == {"esci", "gain"}
+
+
+def ensemble_fingerprint(folder: Path) -> str:
+    """Hash of what decides an ensemble's answers: the members' hashes and weights."""
+    entries = sorted((entry.fingerprint, entry.weight) for entry in EnsembleConfig.load(folder).members)
+    return hashlib.sha256(repr(entries).encode()).hexdigest()[:16]

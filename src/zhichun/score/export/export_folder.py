@@ -1,0 +1,157 @@
+"""The folder of `zhichun export`: a model that needs neither torch nor transformers, and no pickle.
+
+``config.json`` (task, sizes, formats, checks, hashes), ``tokenizer.json``, ``vocabulary/``, ``tables/`` (NumPy arrays
+of the embeddings that are looked up outside the graph), and a folder for each format: ``onnx/``, ``onnx-int8/``,
+``openvino/``, ``openvino-int8/``. ``predictions.parquet`` of the run is there for `--prior-correction`.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from zhichun.core.errors import UserError
+from zhichun.core.files import read_json, write_json
+from zhichun.core.tasks import TASKS, Task
+from zhichun.text.features import Featurizer
+
+FORMAT: Final = 1
+KIND: Final = "zhichun export"
+CONFIG: Final = "config.json"
+REMEDY: Final = "Copy the folder again, or make it again with: zhichun export RUN"
+# What each format's folder holds: the file that a runtime opens, and the precision of its weights.
+FORMATS: Final = {
+    "onnx": ("model.onnx", "fp32"),
+    "onnx-int8": ("model.onnx", "int8"),
+    "openvino": ("model.xml", "fp32"),
+    "openvino-int8": ("model.xml", "int8"),
+}
+# A graph is safe when it gives so many pairs the label of the fp32 model; a regressor's must be so near on average.
+SAFE_LABELS: Final = 0.99
+SAFE_SCORE: Final = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """How an exported graph answers beside the model that it was made from, on pairs that it was not calibrated with.
+
+    Parameters
+    ----------
+    pairs
+        How many were compared.
+    labels
+        Share of them with the same label; ``None`` of a regressor.
+    score
+        Mean difference of the scores, without sign.
+    logits
+        Greatest difference of the logits, without sign.
+    """
+
+    pairs: int
+    labels: float | None
+    score: float
+    logits: float
+
+    @property
+    def safe(self) -> bool:
+        """Whether the graph may stand in for the model without being asked for."""
+        return self.score <= SAFE_SCORE if self.labels is None else self.labels >= SAFE_LABELS
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """What ``config.json`` says.
+
+    Parameters
+    ----------
+    task
+        Name of the task.
+    max_length, fields
+        What the encoder reads.
+    inputs
+        The graph's inputs: names of `Pairs.collate`, and ``beside`` where there is a part outside the graph.
+    beside
+        Sizes of the parts outside the graph, in their order: ``country``, ``brand``, ``color``, ``trigrams``.
+    checks
+        Of each format that is there, and of `openvino-bf16` where the processor that exported has units for it.
+    files
+        Size in bytes and SHA-256 of each file.
+    about
+        What the model is and what it was made with, for people.
+    """
+
+    task: str
+    max_length: int
+    fields: tuple[str, ...]
+    inputs: tuple[str, ...]
+    beside: dict[str, int]
+    checks: dict[str, Check]
+    files: dict[str, dict[str, Any]]
+    about: dict[str, Any]
+
+    @property
+    def task_of(self) -> Task:
+        """What the model predicts."""
+        return TASKS[self.task]
+
+    def check_of(self, engine: str) -> Check:
+        """Give an engine's own check, or that of the format that it reads."""
+        return self.checks.get(engine) or self.checks[format_of(engine)]
+
+    def save(self, folder: Path) -> None:
+        """Write ``config.json``."""
+        write_json(folder / CONFIG, {"kind": KIND, "format": FORMAT, **asdict(self)})
+
+    @classmethod
+    def load(cls, folder: Path) -> "ExportConfig":
+        """Read ``config.json`` and check that every file is there in its size.
+
+        Raises
+        ------
+        UserError
+            When it is damaged, of another version, or a file is missing or cut off.
+        """
+        path = folder / CONFIG
+        content = read_json(path)
+        if content.get("format") != FORMAT:
+            raise UserError(
+                f"is of export format {content.get('format')}; this version reads {FORMAT}.", file=path, remedy=REMEDY
+            )
+        try:
+            config = cls(
+                task=TASKS[content["task"]].name,
+                max_length=int(content["max_length"]),
+                fields=tuple(content["fields"]),
+                inputs=tuple(content["inputs"]),
+                beside={str(name): int(size) for name, size in content["beside"].items()},
+                checks={str(name): Check(**check) for name, check in content["checks"].items()},
+                files=dict(content["files"]),
+                about=dict(content["about"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"is not a whole config.json ({error!r}).", file=path, remedy=REMEDY) from error
+        for name, known in config.files.items():
+            file = folder / name
+            if not file.is_file() or file.stat().st_size != known["bytes"]:
+                raise UserError("is missing or cut off.", file=file, remedy=REMEDY)
+        return config
+
+    def featurizer(self, folder: Path) -> Featurizer:
+        """Load what reads texts."""
+        return Featurizer.load(
+            folder,
+            self.fields,
+            trigrams="trigrams" in self.beside,
+            brands="brand" in self.beside,
+            colors="color" in self.beside,
+        )
+
+
+def format_of(engine: str) -> str:
+    """Name the exported format that an engine reads."""
+    return engine.removesuffix("-bf16")
+
+
+def is_export(folder: Path) -> bool:
+    """Tell a folder of `zhichun export` from a run and from a model folder."""
+    path = folder / CONFIG
+    return path.is_file() and read_json(path).get("kind") == KIND

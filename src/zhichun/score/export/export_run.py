@@ -1,0 +1,205 @@
+"""Export a run: its graphs, its tables and all that reads texts, checked against the model on held-out pairs."""
+
+import hashlib
+import importlib.metadata
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from zhichun.core import settings as codec
+from zhichun.core.console import Bar
+from zhichun.core.device import has_bf16
+from zhichun.core.errors import UserError, suggest
+from zhichun.core.tasks import Floats
+from zhichun.data.dataset.out_of_fold import PREDICTIONS_FILE
+from zhichun.model.model_folder import TrainedModel
+from zhichun.score.engines.beside import Beside
+from zhichun.score.engines.engine import required
+from zhichun.score.engines.graph_inputs import GraphInputs
+from zhichun.score.engines.torch_engine import TorchEngine
+from zhichun.score.export.export_folder import FORMATS, ExportConfig
+from zhichun.score.export.exported import open_engine
+from zhichun.score.export.graph import OPSET, input_names, tables_of, write_onnx
+from zhichun.score.export.quantise import write_onnx_int8, write_openvino, write_openvino_int8
+from zhichun.score.export.sample import Sample, compare, recorded_data
+
+LIBRARIES: Final = {
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "onnx-int8": ("onnx", "onnxscript", "onnxruntime"),
+    "openvino": ("onnx", "onnxscript", "openvino"),
+    "openvino-int8": ("onnx", "onnxscript", "openvino", "nncf"),
+}
+# Logits of a graph in fp32 may differ so much from torch's, relative to the greatest where that is above 1.
+TOLERANCE: Final = 1e-3
+
+
+def export(
+    run: Path,
+    formats: Sequence[str],
+    *,
+    out: Path | None = None,
+    data: Path | None = None,
+    overwrite: bool = False,
+    shown: bool = True,
+) -> Path:
+    """Export a run.
+
+    Parameters
+    ----------
+    run
+        Run folder of a finished training.
+    formats
+        Which of `zhichun.score.export.export_folder.FORMATS`.
+    out
+        Folder to make; ``RUN/export`` if not given.
+    data
+        Dataset folder with the pairs to calibrate int8 with and to check on; the one that the run was trained on, if
+        not given.
+    overwrite
+        Whether to replace an export that is there.
+    shown
+        Whether to show progress.
+
+    Returns
+    -------
+    Path
+        The folder, which appears when it is whole.
+
+    Raises
+    ------
+    UserError
+        For a run that is not finished, an unknown format, a library that is missing, a dataset that is not there, an
+        encoder that cannot be exported, or an export that does not answer like the model.
+    """
+    formats = _checked_formats(formats)
+    if not (run / "model").is_dir():
+        raise UserError("there is no finished run.", file=run, remedy="Give a run folder made by: zhichun train")
+    out = run / "export" if out is None else out
+    if out.exists() and not overwrite:
+        raise UserError("is there already.", file=out, remedy="Choose another --out, or give --overwrite.")
+    with Bar("export", shown=shown) as bar:
+        bar.start(0, 2 * len(formats) + 2)
+        trained = TrainedModel.load(run / "model")
+        sample = Sample.draw(run, trained, data or recorded_data(run))
+        partial = out.with_name(f"partial-{out.name}")
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            partial.mkdir(parents=True)
+            _Export(trained, sample, partial, bar).write(run, formats)
+            shutil.rmtree(out, ignore_errors=True)
+            partial.rename(out)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return out
+
+
+def _checked_formats(formats: Sequence[str]) -> list[str]:
+    if not formats:
+        raise UserError("nothing to export to.", remedy=f"Possible: {', '.join(FORMATS)}.")
+    for name in formats:
+        if name not in FORMATS:
+            raise UserError(f"there is no format {name!r}.", remedy=suggest(name, FORMATS))
+        for library in LIBRARIES[name]:
+            required(library)
+    return list(dict.fromkeys(formats))
+
+
+@dataclass(frozen=True)
+class _Export:
+    """One export on its way."""
+
+    trained: TrainedModel
+    sample: Sample
+    folder: Path
+    bar: Bar
+
+    def write(self, run: Path, formats: Sequence[str]) -> None:
+        trained, beside = self.trained, tables_of(self.trained.model)
+        config = ExportConfig(
+            task=trained.task.name,
+            max_length=trained.settings.max_length,
+            fields=trained.settings.fields,
+            inputs=input_names(trained, sum(beside.sizes.values())),
+            beside=beside.sizes,
+            checks={},
+            files={},
+            about={"model": codec.encode(trained.settings), "opset": OPSET, "libraries": _libraries(formats)},
+        )
+        trained.featurizer.save(self.folder)
+        beside.save(self.folder)
+        if (run / PREDICTIONS_FILE).is_file():
+            shutil.copy(run / PREDICTIONS_FILE, self.folder / PREDICTIONS_FILE)
+        graph = self._plain_graph(formats)
+        for name in formats:
+            self.bar.note(f"making {name}")
+            self._make(name, graph, GraphInputs(config.inputs, beside))
+            self.bar.advance(0)
+        if "onnx" not in formats:
+            shutil.rmtree(graph.parent)
+        config = replace(config, checks=self._checks(config, formats))
+        replace(config, files=_files(self.folder)).save(self.folder)
+
+    def _plain_graph(self, formats: Sequence[str]) -> Path:
+        """Write the graph in fp32 that all formats are made from."""
+        self.bar.note("tracing the network")
+        graph = self.folder / ("onnx" if "onnx" in formats else "partial-onnx") / FORMATS["onnx"][0]
+        graph.parent.mkdir()
+        write_onnx(self.trained, graph)
+        self.bar.advance(0)
+        return graph
+
+    def _make(self, name: str, graph: Path, inputs: GraphInputs) -> None:
+        if name == "onnx":  # it is the plain graph itself
+            return
+        made = self.folder / name / FORMATS[name][0]
+        made.parent.mkdir()
+        if name == "openvino":
+            write_openvino(graph, made)
+            return
+        write_int8 = write_onnx_int8 if name == "onnx-int8" else write_openvino_int8
+        write_int8(graph, made, list(map(inputs.of, self.sample.calibration_batches())))
+
+    def _checks(self, config: ExportConfig, formats: Sequence[str]) -> dict[str, Any]:
+        self.bar.note(f"checking on {len(self.sample.check):,} held-out pairs")
+        expected_PC = self.sample.logits(TorchEngine(self.trained.model))
+        self.bar.advance(0)
+        checks = {}
+        for name in formats:
+            found_PC = self._logits(config, name)
+            checks[name] = compare(self.trained.task, expected_PC, found_PC)
+            if FORMATS[name][1] == "fp32":
+                self._require_equal(name, expected_PC, checks[name].logits)
+            if name == "openvino" and has_bf16():
+                in_bf16_PC = self._logits(config, f"{name}-bf16")
+                checks[f"{name}-bf16"] = compare(self.trained.task, expected_PC, in_bf16_PC)
+            self.bar.advance(0)
+        return checks
+
+    def _logits(self, config: ExportConfig, engine: str) -> Floats:
+        beside = Beside.load(self.folder, config.beside)
+        return self.sample.logits(open_engine(self.folder, config, engine, beside))
+
+    def _require_equal(self, name: str, expected_PC: Floats, difference: float) -> None:
+        if not difference <= TOLERANCE * max(1.0, float(abs(expected_PC).max())):
+            kind = self.trained.model.encoder.model.config.model_type
+            raise UserError(
+                f"the {name} graph of an encoder of the kind {kind!r} answers otherwise than the model: its logits "
+                f"differ by {difference:.2g}.",
+                remedy="Score the run with torch, or export it to another format.",
+            )
+
+
+def _files(folder: Path) -> dict[str, dict[str, Any]]:
+    found = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        found[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": digest}
+    return found
+
+
+def _libraries(formats: Sequence[str]) -> dict[str, str]:
+    names = {"zhichun", "torch", "transformers", *(library for name in formats for library in LIBRARIES[name])}
+    return {name: importlib.metadata.version(name) for name in sorted(names)}

@@ -1,0 +1,140 @@
+"""The network as an ONNX graph with a free number of pairs and tokens.
+
+Legend: ``B`` pairs, ``T`` tokens, ``C`` outputs, ``S`` size of what stands beside the encoder.
+"""
+
+import copy
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from zhichun.core.errors import UserError
+from zhichun.model.id_embeddings import IdEmbeddings
+from zhichun.model.model_folder import TrainedModel
+from zhichun.model.relevance_model import RelevanceModel
+from zhichun.model.trigram_unit import NgramUnit
+from zhichun.score.engines.beside import IDS, TRIGRAMS, Beside
+from zhichun.score.engines.engine import required
+from zhichun.score.engines.graph_inputs import BESIDE
+from zhichun.score.export.quiet import quiet
+
+OPSET: Final = 20  # the first with Gelu as one operator, and the last that OpenVINO and onnxruntime know in full
+TWO_GIB: Final = 2**31 - 2**24  # an ONNX file holds less; larger weights lie beside it
+OUTPUT: Final = "logits"
+_EXAMPLE: Final = (3, 7)  # pairs and tokens to trace with; neither 0 nor 1, which would be taken for constants
+
+
+class Given(nn.Module):
+    """Stands for a part that is computed outside the graph, and gives what was handed in."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        """Give ``[B, S]``."""
+        return batch[BESIDE]
+
+
+def tables_of(model: RelevanceModel) -> Beside:
+    """Take the tables of the parts beside the encoder out of a network."""
+    tables: dict[str, Any] = {}
+    if isinstance(model.ids, IdEmbeddings):
+        tables = {name: table.weight for name, table in model.ids.tables.items() if name in IDS}
+    if isinstance(model.ngrams, NgramUnit):
+        tables[TRIGRAMS] = model.ngrams.bag.weight
+    return Beside({name: weight.detach().cpu().numpy() for name, weight in tables.items()})
+
+
+def scoring_graph(model: RelevanceModel, size: int) -> RelevanceModel:
+    """Copy a network as what is exported: its parts beside the encoder are given.
+
+    Parameters
+    ----------
+    model
+        The network; it stays as it is.
+    size
+        Size of what stands beside the encoder, ``S``; 0 where nothing does.
+    """
+    made = copy.deepcopy(model).cpu().eval().requires_grad_(requires_grad=False)
+    # A plain product with an additive mask: what the runtimes know how to fuse.
+    made.encoder.model.set_attn_implementation("eager")
+    made.ids = None
+    made.ngrams = Given(size) if size else None  # type: ignore[assignment]
+    return made
+
+
+def input_names(trained: TrainedModel, size: int) -> tuple[str, ...]:
+    """Name what the graph reads, in the order of its inputs."""
+    layout = trained.featurizer.tokenizer.layout
+    types = trained.model.encoder.reads_types and layout.first_type != layout.second_type
+    return ("input_ids", "attention_mask", *(("token_type_ids",) if types else ()), *((BESIDE,) if size else ()))
+
+
+def write_onnx(trained: TrainedModel, path: Path) -> tuple[str, ...]:
+    """Export a network with torch.onnx; gives the names of its inputs.
+
+    Raises
+    ------
+    UserError
+        When a library is missing, or the encoder's architecture cannot be exported.
+    """
+    for library in ("onnx", "onnxscript"):
+        required(library)
+    size = sum(tables_of(trained.model).sizes.values())
+    names = input_names(trained, size)
+    example = _example(names, size)
+    rows, tokens = torch.export.Dim("pairs", min=1), torch.export.Dim("tokens", min=2)
+    free = {name: {0: rows} if name == BESIDE else {0: rows, 1: tokens} for name in names}
+    model = scoring_graph(trained.model, size)
+    try:
+        with quiet("torch.onnx"), torch.inference_mode():
+            program = torch.onnx.export(
+                model,
+                kwargs={"batch": example},
+                dynamo=True,
+                dynamic_shapes={"batch": free},
+                input_names=list(names),
+                output_names=[OUTPUT],
+                opset_version=OPSET,
+                verbose=False,
+            )
+            assert program is not None
+            bytes_ = sum(weight.nbytes for weight in model.state_dict().values())
+            program.save(path, external_data=bytes_ > TWO_GIB)
+            _strip(path)
+    except Exception as error:  # whatever torch's exporter meets in a network
+        kind = model.encoder.model.config.model_type
+        raise UserError(
+            f"an encoder of the kind {kind!r} cannot be exported ({_cause(error)}).",
+            remedy="Score the run with torch, or train an encoder of the kind of BERT or XLM-R.",
+        ) from error
+    return names
+
+
+def _example(names: tuple[str, ...], size: int) -> dict[str, Tensor]:
+    pairs, tokens = _EXAMPLE
+    ids_BT = torch.arange(pairs * tokens).reshape(pairs, tokens) % 3 + 2
+    mask_BT = torch.ones_like(ids_BT)
+    mask_BT[1, tokens // 2 :] = 0
+    made = {"input_ids": ids_BT, "attention_mask": mask_BT, "token_type_ids": (ids_BT == 0).long()}
+    return {name: torch.zeros(pairs, size) if name == BESIDE else made[name] for name in names}
+
+
+def _strip(path: Path) -> None:
+    """Drop what only misleads: shapes that went stale when constants were folded, and source lines of this machine."""
+    onnx = required("onnx")
+    made = onnx.load(path, load_external_data=False)
+    del made.graph.value_info[:]
+    for node in made.graph.node:
+        del node.metadata_props[:]
+    onnx.save(made, path)
+
+
+def _cause(error: BaseException) -> str:
+    """Say in one line what lies at the bottom of an error."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

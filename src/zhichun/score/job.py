@@ -1,0 +1,260 @@
+"""A file of pairs in, the same file with scores out: streaming, resumable, in bounded memory.
+
+The file is read in chunks; each chunk's result is a part beside the final file, so that a run that was killed goes on
+after the last whole part. The parts become one file at the end, under its name at once.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from zhichun.core import schema
+from zhichun.core.ahead import ahead
+from zhichun.core.errors import UserError
+from zhichun.core.files import replacing, write_json
+from zhichun.core.tasks import Labels, Prediction
+from zhichun.data.dataset.dataset import read_parquet
+from zhichun.data.readers.pair_tables import (
+    append_columns,
+    find_columns,
+    join_parts,
+    kind_of,
+    read_chunks,
+    require_writable,
+    texts,
+)
+from zhichun.data.readers.table import require_file
+from zhichun.data.readers.whole_catalogue import products_file, read_catalogue
+from zhichun.score.pair_scorer import Columns, PairScorer, Progress, require_classes
+from zhichun.score.product_lookup import ProductLookup
+from zhichun.score.token_batches import Rows
+from zhichun.text.clean import clean_text
+from zhichun.text.fold import fold_locales, trim_ids
+
+CHUNK_ROWS = 20_000
+CHUNK_BYTES = 1 << 26
+OF_CATALOGUE = "products."
+_Score = Callable[[Progress | None], Prediction | Labels]
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Pairs of one part, and what scores them; nothing where the part is there already."""
+
+    path: Path
+    pairs: pa.Table
+    score: _Score | None
+
+
+@dataclass(frozen=True)
+class ScoringJob:
+    """Scores a file of pairs.
+
+    Parameters
+    ----------
+    scorer
+        The model.
+    pairs
+        CSV, TSV or Parquet with a query, and the product's texts or, with ``catalogue``, its id.
+    out
+        CSV, TSV or Parquet to write.
+    model_fingerprint
+        What a part made by another model is told by.
+    catalogue
+        Table or folder to look products up in.
+    columns
+        Own column names: ``{"query": "search_term"}``; those of the catalogue with ``products.`` before the key.
+    locale
+        Locale of rows without one.
+    prefix
+        Put before the names of the new columns.
+    labels_only
+        Write the labels and nothing else, which an ensemble gives for less.
+    chunk_rows
+        Rows of a part at most.
+    chunk_bytes
+        Texts that are held at once, about; long ones make parts of fewer rows.
+    """
+
+    scorer: PairScorer
+    pairs: Path
+    out: Path
+    model_fingerprint: str
+    catalogue: Path | None = None
+    columns: Mapping[str, str] | None = None
+    locale: str = schema.LOCALES[0]
+    prefix: str = ""
+    labels_only: bool = False
+    chunk_rows: int = CHUNK_ROWS
+    chunk_bytes: int = CHUNK_BYTES
+
+    def run(self, progress: Progress | None = None) -> int:
+        """Score all rows.
+
+        Returns
+        -------
+        int
+            Rows written.
+
+        Raises
+        ------
+        UserError
+            For a file that cannot be read, a missing column, an empty query or an unknown product.
+        """
+        kind_of(self.out)
+        require_file(self.pairs)
+        parts = self.out.with_name(f"{self.out.name}.parts")
+        self._open_parts(parts)
+        try:
+            rows, paths = self._write_parts(parts, progress)
+            join_parts(paths, self.out)
+        except UserError:  # what was given must change first, and the parts would then be of something else
+            shutil.rmtree(parts)
+            raise
+        shutil.rmtree(parts)
+        return rows
+
+    def _write_parts(self, parts: Path, progress: Progress | None) -> tuple[int, list[Path]]:
+        rows, paths = 0, []
+        with closing(ahead(self._pieces(parts), self._lookahead)) as pieces:
+            for path, of_part in groupby(pieces, attrgetter("path")):
+                scored = []
+                for piece in of_part:
+                    rows += piece.pairs.num_rows
+                    if piece.score is not None:
+                        prediction = piece.score(progress)
+                        scored.append(append_columns(piece.pairs, prediction, self.prefix, self.pairs))
+                    elif progress:
+                        progress(piece.pairs.num_rows)
+                if scored:
+                    with replacing(path) as partial:
+                        pq.write_table(pa.concat_tables(scored), partial)
+                paths.append(path)
+        if not paths:
+            raise UserError("there is no pair to score.", file=self.pairs)
+        return rows, paths
+
+    @property
+    def _lookahead(self) -> int:
+        return 0 if self.labels_only else self.scorer.lookahead  # for labels, members are asked one after the other
+
+    def total(self) -> int:
+        """Rows to score where the file says so, and 0 where only reading it would tell."""
+        if self.pairs.suffix.lower() != ".parquet" or not self.pairs.is_file():
+            return 0
+        return int(read_parquet(self.pairs, columns=[]).num_rows)
+
+    def _open_parts(self, parts: Path) -> None:
+        job = {
+            "pairs": _stamp(self.pairs),
+            "catalogue": None if self.catalogue is None else _stamp(products_file(self.catalogue)),
+            "model": self.model_fingerprint,
+            "columns": dict(self.columns or {}),
+            "locale": self.locale,
+            "prefix": self.prefix,
+            "labels_only": self.labels_only,
+            "chunk_rows": self.chunk_rows,
+            "chunk_bytes": self.chunk_bytes,
+        }
+        plan = parts / "job.json"
+        if parts.is_dir() and (not plan.is_file() or json.loads(plan.read_text("utf-8")) != job):
+            shutil.rmtree(parts)
+        if not parts.is_dir():
+            parts.mkdir(parents=True)
+            write_json(plan, job)
+
+    def _pieces(self, parts: Path) -> Iterator[_Piece]:
+        """Read the pairs piece by piece, with their texts; those of a part that is there already are left unread."""
+        before = 0
+        for number, chunk in enumerate(read_chunks(self.pairs, self.chunk_rows, self.chunk_bytes)):
+            path = parts / f"part-{number:06d}.parquet"
+            if path.is_file():
+                yield _Piece(path, chunk, None)
+            else:
+                yield from (_Piece(path, pairs, score) for pairs, score in self._read(chunk, before))
+            before += chunk.num_rows
+
+    def _read(self, chunk: pa.Table, before: int) -> Iterator[tuple[pa.Table, _Score]]:
+        """Read a chunk's texts, no more at once than are to be held; gives pairs, and what scores them."""
+        own = {name: column for name, column in (self.columns or {}).items() if not name.startswith(OF_CATALOGUE)}
+        columns = find_columns(chunk.column_names, own, self.pairs, catalogue=self.catalogue is not None)
+        require_writable(append_columns(chunk.slice(0, 0), self._nothing, self.prefix, self.pairs), self.out)
+
+        given = {name: texts(chunk, column, self.pairs, before) for name, column in columns.items()}
+        queries = [query or "" for query in given.pop(schema.QUERY)]
+        for row, query in enumerate(queries, start=before + 1):
+            if not clean_text(query):
+                raise UserError("the query is empty.", file=self.pairs, row=row, remedy="Fill or drop it.")
+        locales = fold_locales(_column(given.pop(schema.LOCALE, None)), self.locale, chunk.num_rows)
+        if self.catalogue is None:
+            yield chunk, self._reading(queries, given, locales.to_pylist())
+            return
+        products, ids = self._products, trim_ids(_column(given[schema.PRODUCT_ID]))
+        rows = products.rows(locales, ids)
+        self._require_found(rows, ids, locales, before)
+        for piece in products.pieces(rows, self.chunk_bytes):
+            start, count = piece.start, piece.stop - piece.start
+            of_piece = queries[piece], products.texts(rows[piece]), locales.slice(start, count).to_pylist()
+            yield chunk.slice(start, count), self._reading(*of_piece)
+
+    def _reading(self, queries: list[str], products: Columns, locales: list[str]) -> _Score:
+        if not self.labels_only:
+            return self.scorer.reading(queries, products, locales)
+        return lambda progress: self.scorer.label_pairs(queries, products, locales, progress=progress)
+
+    @property
+    def _nothing(self) -> Prediction | Labels:
+        """What is said of no pair: its columns are those of the result."""
+        task = self.scorer.task
+        if self.labels_only:
+            require_classes(task)
+            return Labels(task, np.zeros(0, np.int64))
+        return task.predict(np.zeros((0, task.outputs), np.float32))
+
+    @cached_property
+    def _products(self) -> ProductLookup:
+        assert self.catalogue is not None
+        columns = {name: column for name, column in (self.columns or {}).items() if name.startswith(OF_CATALOGUE)}
+        return ProductLookup(read_catalogue(self.catalogue, locale=self.locale, columns=columns))
+
+    def _require_found(self, rows: Rows, ids: pa.Array, locales: pa.Array, before: int) -> None:
+        if len(missing := np.flatnonzero(rows < 0)):
+            place = int(missing[0])
+            raise UserError(
+                f"there is no product {ids[place].as_py()!r} in the locale {locales[place].as_py()!r}.",
+                file=self.pairs,
+                row=before + place + 1,
+                remedy="Add it to the catalogue given with --products.",
+            )
+
+
+def _column(values: list[str | None] | None) -> pa.Array | None:
+    return None if values is None else pa.array(values, pa.large_string())
+
+
+def _stamp(path: Path) -> list[Any]:
+    """Tell a file from another of that name, and from itself before a change."""
+    require_file(path)
+    stat = path.stat()
+    return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
+
+
+def fingerprint(model: Path) -> str:
+    """Hash of all files of a model folder."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in model.rglob("*") if path.is_file()):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]

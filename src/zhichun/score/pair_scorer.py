@@ -1,0 +1,176 @@
+"""What scores pairs: a run or an export of one (`Scorer`), or several of them together (`Ensemble`).
+
+Legend: ``P`` pairs, ``C`` classes.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from zhichun.core import schema
+from zhichun.core.arrays import Int64
+from zhichun.core.errors import UserError, suggest
+from zhichun.core.tasks import Labels, Prediction, Task
+from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.readers.table import number_text
+from zhichun.score.prior_correction import PriorCorrection
+from zhichun.score.token_batches import Rows
+from zhichun.text.document import COLUMN_OF
+from zhichun.text.tokenizer import PairTokenizer
+
+Product = str | Mapping[str, str | None]
+Columns = Mapping[str, Sequence[str | None]]
+Progress = Callable[[int], None]
+Stage = Callable[[str, int, int], None]
+
+
+class Reading(Protocol):
+    """Texts that were read, as a function that scores them."""
+
+    def __call__(self, progress: Progress | None = None) -> Prediction:
+        """Score them."""
+
+
+class PairScorer(Protocol):
+    """The one contract of everything that scores; what there is to choose from is opened by `load_scorer`."""
+
+    @property
+    def task(self) -> Task:
+        """What is predicted."""
+
+    @property
+    def engine_name(self) -> str:
+        """What computes, for users."""
+
+    @property
+    def correction(self) -> PriorCorrection | None:
+        """What corrects uncertain pairs; ``None`` leaves them."""
+
+    @property
+    def max_length(self) -> int:
+        """Tokens that a pair is cut to; of an ensemble, by the member that reads most."""
+
+    @property
+    def tokenizer(self) -> PairTokenizer:
+        """What cuts texts into tokens; of an ensemble, that of its first member."""
+
+    @property
+    def lookahead(self) -> int:
+        """Chunks of a file whose texts are worth reading while one is scored; see `Engine.lookahead`."""
+
+    def remembering(self) -> "PairScorer":
+        """Give a scorer that reads a product once and remembers it, in bounded memory."""
+
+    def with_prior_correction(self, run: Path, threshold: float) -> "PairScorer":
+        """Give a scorer whose uncertain probabilities are corrected; see `Scorer.with_prior_correction`."""
+
+    def score(self, query: str, products: Sequence[Product], locale: str = "us") -> Prediction:
+        """Score products for one query; see `Scorer.score`."""
+
+    def score_pairs(
+        self, queries: Sequence[str], products: Columns, locales: Sequence[str], *, progress: Progress | None = None
+    ) -> Prediction:
+        """Score P pairs of texts; see `Scorer.score_pairs`."""
+
+    def reading(self, queries: Sequence[str], products: Columns, locales: Sequence[str]) -> Reading:
+        """Read the texts of P pairs now, and give what scores them when it is called: `score_pairs` in two halves."""
+
+    def score_counted(
+        self, queries: Sequence[str], products: Columns, locales: Sequence[str]
+    ) -> tuple[Prediction, Int64]:
+        """Score P pairs, and count the tokens that are read of each, ``[P]``; of an ensemble, by its first member."""
+
+    def label_pairs(
+        self, queries: Sequence[str], products: Columns, locales: Sequence[str], *, progress: Progress | None = None
+    ) -> Labels:
+        """Give the labels of P pairs and nothing else: those of `score_pairs`, for less where that is possible.
+
+        Raises
+        ------
+        UserError
+            Where there are no classes.
+        """
+
+    def score_examples(self, dataset: Dataset, rows: Rows, *, stages: Stage | None = None) -> Prediction:
+        """Score pairs of a dataset folder.
+
+        Parameters
+        ----------
+        dataset
+            The dataset, which keeps what was read of its texts.
+        rows
+            Which of its examples, ``[P]``.
+        stages
+            Called with (what, done, total) while texts are read and pairs are scored.
+        """
+
+
+def counted(stages: Stage | None, what: str, total: int) -> Progress | None:
+    """Turn steps into the progress of one stage."""
+    if stages is None:
+        return None
+    done = 0
+
+    def progress(more: int) -> None:
+        nonlocal done
+        done += more
+        stages(what, done, total)
+
+    return progress
+
+
+def columns_of(products: Sequence[Product], locale: str) -> tuple[dict[str, list[str | None]], list[str]]:
+    """Give products that were written down by a person as columns of texts, and their locales.
+
+    Raises
+    ------
+    UserError
+        For a product with a field that is unknown or holds no text.
+    """
+    rows = [_as_row(product, locale) for product in products]
+    columns = {name: [row[name] for row in rows] for name in schema.TEXT_COLUMNS}
+    return columns, [row[schema.LOCALE] or locale for row in rows]
+
+
+def require_classes(task: Task) -> None:
+    """Refuse to give labels where there are none.
+
+    Raises
+    ------
+    UserError
+        For a regressor.
+    """
+    if not task.classes:
+        raise UserError("a regressor gives no labels.", remedy="Leave --labels-only out, or name a classifier.")
+
+
+def labels_of(prediction: Prediction) -> Labels:
+    """Take the labels of a classifier's prediction."""
+    require_classes(prediction.task)
+    assert prediction.probabilities is not None
+    return Labels(prediction.task, prediction.probabilities.argmax(axis=1))
+
+
+def _as_row(product: Product, locale: str) -> dict[str, str | None]:
+    """Give a product's texts by the catalogue's column names."""
+    row: dict[str, str | None] = dict.fromkeys((*schema.TEXT_COLUMNS, schema.LOCALE))
+    if isinstance(product, str):
+        return {**row, schema.TITLE: product, schema.LOCALE: locale}
+    names = {**COLUMN_OF, "locale": schema.LOCALE, "product_id": schema.PRODUCT_ID, "id": schema.PRODUCT_ID}
+    known = (*names, *schema.PRODUCT_COLUMNS)
+    for name, text in product.items():
+        if name not in known:
+            raise UserError(f"a product has no field {name!r}.", remedy=suggest(name, known))
+        row[names.get(name, name)] = _as_text(name, text)
+    return row
+
+
+def _as_text(name: str, value: Any) -> str | None:
+    """Take numbers for what they look like, and NaN, which data frames put into gaps, for nothing."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, int | float | np.number):
+        return number_text(float(value))
+    raise UserError(f"a product's {name!r} is {value!r}.", remedy="Give a text, or None where there is none.")

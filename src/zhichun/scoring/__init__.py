@@ -1,1 +1,0 @@
-"""Scoring: texts to probabilities; imports nothing of training."""

@@ -1,0 +1,1 @@
+"""The HTTP application: middleware, limits, keys, settings and the server process."""

@@ -1,0 +1,122 @@
+"""What `zhichun serve` was asked for, in one value that a worker process can be given."""
+
+import ipaddress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+from zhichun.core.errors import UserError
+from zhichun.score.load import fingerprint_of, load_scorer
+from zhichun.score.pair_scorer import PairScorer
+from zhichun.serve.http.keys import OPEN, VARIABLE, Keys
+from zhichun.serve.http.limits import Limits
+from zhichun.serve.page.catalogue_search import Catalogue
+from zhichun.serve.queue.service import Service
+
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeSettings:
+    """What is served, where, and to whom.
+
+    Parameters
+    ----------
+    run
+        Folder of `zhichun train`, `zhichun export` or `zhichun ensemble`.
+    products, columns
+        Catalogue whose products are found by id and by the page, and its own column names.
+    locale
+        Of requests that name none.
+    engine
+        What computes, as for `Scorer.load`.
+    name
+        Of the model, for clients; the folder's if not given.
+    host, port
+        Where the server listens; port 0 is any that is free.
+    allowed_hosts
+        Further names under which a server without keys may be called.
+    workers
+        Processes.
+    keys
+        That open it.
+    limits
+        Of requests, queue and cache.
+    log_texts
+        Whether the log may hold texts of requests.
+    """
+
+    run: Path
+    products: Path | None = None
+    columns: dict[str, str] = field(default_factory=dict)
+    locale: str = "us"
+    engine: str = "auto"
+    name: str | None = None
+    host: str = "127.0.0.1"
+    port: int = 8080
+    allowed_hosts: tuple[str, ...] = ()
+    workers: int = 1
+    keys: Keys = OPEN
+    limits: Limits = field(default_factory=Limits)
+    log_texts: bool = False
+
+    def check(self) -> None:
+        """Refuse what cannot or should not be served, before anything is loaded.
+
+        Raises
+        ------
+        UserError
+            When there is no such model, or the server would be open to others without a key.
+        """
+        if not is_loopback(self.host) and not self.keys:
+            raise UserError(
+                f"a server on {self.host} is open to others and needs API keys.",
+                remedy=f"Give --api-keys FILE or {VARIABLE}, or leave --host out to serve this machine alone.",
+            )
+        _ = self.fingerprint  # which is refused where there is no model
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of all that decides the model's answers, for which its files are read once.
+
+        Raises
+        ------
+        UserError
+            When there is no such model.
+        """
+        return fingerprint_of(self.run)
+
+    @property
+    def hosts(self) -> frozenset[str] | None:
+        """Names under which the server may be called; any, where keys protect it."""
+        if self.keys:
+            return None
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return LOOPBACK | {host.lower()} | {name.lower() for name in self.allowed_hosts}
+
+    def service(self) -> Service:
+        """Make the service, not loaded yet."""
+        name = self.name or self.run.resolve().name
+        return Service(name, self.locale, self.limits, self.fingerprint)
+
+    def load(self) -> tuple[PairScorer, Catalogue | None]:
+        """Load the model and the catalogue."""
+        scorer = load_scorer(self.run, engine=self.engine).remembering()
+        scorer.score("warm", ["up"], self.locale)  # what is made when it is first needed is made now
+        return scorer, self._catalogue()
+
+    def _catalogue(self) -> Catalogue | None:
+        if self.products is None:
+            return None
+        return Catalogue.open(self.products, columns=self.columns or None, locale=self.locale)
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a server on a host is reached from this machine alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

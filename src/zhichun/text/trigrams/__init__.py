@@ -1,0 +1,1 @@
+"""Character trigrams: bags, counts and vectors of the multi-granular semantic unit."""

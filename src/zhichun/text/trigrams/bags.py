@@ -1,0 +1,218 @@
+"""Character trigrams: the input of the multi-granular semantic unit, the same in training, scoring and serving.
+
+A text is lower-cased, what only separates words (punctuation, symbols, spaces, control characters) becomes one space,
+and outer spaces go. Its trigrams are all windows of three code points, stripped of outer spaces; a text of three or
+fewer is one trigram, an empty one has none (docs/method.md). The authors' loop dropped the last window; here it
+counts.
+
+A trigram is kept as a *key*: its code points, 21 bits each, the first highest, zeros after a short one. Keys sort like
+the trigrams they stand for, and a batch of texts becomes keys without a loop over characters.
+
+Legend: ``B`` texts, ``B1`` one more, ``M`` code points, ``L`` code points after folding, ``N`` trigrams of all texts
+together, ``V`` known trigrams.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from zhichun.core.errors import UserError
+from zhichun.text.blanks import SPACE, blank_code_points
+from zhichun.text.counted import REMEDY, read_counted, write_counted
+
+Texts = Sequence[str | None]
+Keys = npt.NDArray[np.uint64]
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+
+COLUMN: Final = "trigram"
+BITS: Final = np.uint64(21)
+LOW: Final = np.uint64((1 << 21) - 1)
+
+
+def trigram_keys(texts: Texts) -> tuple[Keys, Int64]:
+    """Cut texts into trigrams.
+
+    Needs about 60 bytes of memory per code point while it runs, so give it a large corpus in batches.
+
+    Parameters
+    ----------
+    texts
+        Cleaned of markup; ``None`` counts as empty.
+
+    Returns
+    -------
+    keys_N : NDArray[uint64]
+        The trigrams of all texts in order, each as often as it occurs.
+    offsets_B1 : NDArray[int64]
+        Text ``b`` has ``keys_N[offsets_B1[b] : offsets_B1[b + 1]]``.
+    """
+    folded_L, bounds_B1 = _fold(texts)
+    lengths_B = np.diff(bounds_B1)
+    offsets_B1 = _offsets(np.maximum(lengths_B - 2, np.minimum(lengths_B, 1)))
+    padded = np.concatenate([folded_L, np.zeros(2, np.uint64)])
+    windows_L = padded[:-2] << (BITS + BITS) | padded[1:-1] << BITS | padded[2:]
+    starts_N = np.arange(offsets_B1[-1]) + np.repeat(bounds_B1[:-1] - offsets_B1[:-1], np.diff(offsets_B1))
+    keys_N = windows_L[starts_N]
+    # The one window of a text of one or two code points reaches into the next text.
+    keys_N[offsets_B1[:-1][lengths_B == 1]] &= ~(LOW << BITS | LOW)
+    keys_N[offsets_B1[:-1][lengths_B == 2]] &= ~LOW
+    # Strip: a trailing space is masked out, a leading one is shifted out at the top.
+    keys_N[(keys_N & LOW) == SPACE] &= ~LOW
+    keys_N[keys_N >> (BITS + BITS) == SPACE] <<= BITS
+    return keys_N, offsets_B1
+
+
+def _fold(texts: Texts) -> tuple[Keys, Int64]:
+    """Lower-case texts and fold their blanks.
+
+    Returns
+    -------
+    folded_L : NDArray[uint64]
+        The code points of all folded texts, one text straight after the other.
+    bounds_B1 : NDArray[int64]
+        Where each begins.
+    """
+    # One text at a time, because lower case may be longer ("İ") and depends on what follows (the Greek final sigma).
+    lowered = [text.lower() if text else "" for text in texts]
+    offsets_B1 = _offsets(np.fromiter(map(len, lowered), np.int64, len(lowered)))
+    codes_M = np.frombuffer("".join(lowered).encode("utf-32-le", "surrogatepass"), "<u4")
+    letters = np.flatnonzero(~blank_code_points()[codes_M])
+    first_B1 = np.searchsorted(letters, offsets_B1)
+    # Letters that are not neighbours have one space between them, unless the second begins a text.
+    after_space = np.diff(letters, prepend=-1) > 1
+    after_space[first_B1[:-1][np.diff(first_B1) > 0]] = False
+    ends = _offsets(1 + after_space)
+    folded_L = np.full(ends[-1], SPACE, np.uint64)
+    folded_L[ends[1:] - 1] = codes_M[letters]
+    return folded_L, ends[first_B1]
+
+
+def _offsets(lengths: npt.NDArray[np.integer]) -> Int64:
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+
+
+def key_to_text(keys_N: Keys) -> list[str]:
+    """Write keys as the trigrams they stand for."""
+    codes_N3 = np.stack([keys_N >> (BITS + BITS), keys_N >> BITS & LOW, keys_N & LOW], axis=1).astype(np.uint32)
+    trigrams: list[str] = codes_N3.view("U3").ravel().tolist()
+    return trigrams
+
+
+def text_to_key(trigrams: Sequence[str]) -> Keys:
+    """Pack trigrams as keys; undoes :func:`key_to_text`.
+
+    Raises
+    ------
+    ValueError
+        When one is empty or longer than three code points.
+    """
+    for trigram in trigrams:
+        if not 1 <= len(trigram) <= 3:
+            raise ValueError(f"{trigram!r} has {len(trigram)} characters; a trigram has 1 to 3.")
+    codes_N3 = np.array(trigrams, "U3").view(np.uint32).reshape(-1, 3).astype(np.uint64)
+    return codes_N3[:, 0] << (BITS + BITS) | codes_N3[:, 1] << BITS | codes_N3[:, 2]
+
+
+@dataclass(frozen=True, eq=False)
+class TrigramVocabulary:
+    """The trigrams that have a vector of their own. Id 0 is padding; all others are left out of the bag.
+
+    Parameters
+    ----------
+    keys_V, counts_V
+        Known trigrams, distinct, and how often each was seen; the first has id 1.
+    """
+
+    keys_V: Keys
+    counts_V: Int64
+
+    @classmethod
+    def build(cls, keys_V: Keys, counts_V: Int64) -> "TrigramVocabulary":
+        """Give ids by count descending and then by key."""
+        order = np.lexsort((keys_V, -counts_V))
+        return cls(keys_V[order], counts_V[order])
+
+    def __len__(self) -> int:
+        """Rows of the embedding table: the known trigrams and the padding."""
+        return len(self.keys_V) + 1
+
+    @cached_property
+    def _sorted(self) -> tuple[Keys, Int32]:
+        """Keys in ascending order and their ids, closed by a key above all others without an id."""
+        order = np.argsort(self.keys_V)
+        keys = np.append(self.keys_V[order], np.iinfo(np.uint64).max)
+        return keys, np.append(order + 1, 0).astype(np.int32)
+
+    def ids(self, texts: Texts) -> tuple[Int32, Int64]:
+        """Look up the trigrams of texts.
+
+        Returns
+        -------
+        ids_N : NDArray[int32]
+            Ids of the known trigrams of all texts in order, each as often as it occurs.
+        offsets_B1 : NDArray[int64]
+            Where each text begins, as in :func:`trigram_keys`.
+        """
+        keys_N, offsets_B1 = trigram_keys(texts)
+        sorted_keys, sorted_ids = self._sorted
+        place = np.searchsorted(sorted_keys, keys_N)
+        known = sorted_keys[place] == keys_N
+        return sorted_ids[place[known]], _offsets(known)[offsets_B1]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of everything that decides which ids a text gets."""
+        return hashlib.sha256(self.keys_V.astype("<u8").tobytes()).hexdigest()[:16]
+
+    def save(self, path: Path) -> None:
+        """Write the Parquet columns ``trigram`` and ``count``, in the order of the ids from 1.
+
+        Raises
+        ------
+        UserError
+            When the file cannot be written.
+        """
+        write_counted(path, COLUMN, key_to_text(self.keys_V), self.counts_V)
+
+    @classmethod
+    def load(cls, path: Path) -> "TrigramVocabulary":
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        UserError
+            When the file is missing, damaged or not such a vocabulary.
+        """
+        trigrams, counts_V = read_counted(path, COLUMN)
+        try:
+            return cls(text_to_key(trigrams), counts_V)
+        except ValueError as error:
+            raise UserError(str(error), file=path, remedy=REMEDY) from error
+
+
+def bag_ids(vocabulary: TrigramVocabulary, fields: Sequence[Texts]) -> tuple[Int32, Int64]:
+    """Look up the trigrams of several fields as one bag per row; no trigram spans two fields.
+
+    Parameters
+    ----------
+    vocabulary
+        The known trigrams.
+    fields
+        At least one column of ``B`` texts each, such as titles, brands, colors and bullets.
+
+    Returns
+    -------
+    ids_N : NDArray[int32]
+        Ids of all rows, row after row and field after field.
+    offsets_B1 : NDArray[int64]
+        Where each row begins.
+    """
+    ids_N, offsets = vocabulary.ids([text for row in zip(*fields, strict=True) for text in row])
+    return ids_N, offsets[:: len(fields)]

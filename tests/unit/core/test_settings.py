@@ -1,0 +1,85 @@
+"""Settings to JSON and back, whatever frozen dataclasses they are made of."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pytest
+
+from zhichun.core import settings as codec
+from zhichun.core.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Circle:
+    radius: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Square:
+    side: float = 1.0
+    tilted: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    shape: Circle | Square = field(default_factory=Circle)
+    frame: Square | None = None
+    color: Literal["red", "green"] = "red"
+    sizes: tuple[int, ...] = ()
+    copies: int | None = 1
+    title: int | str = ""
+
+
+DRAWING = Drawing(shape=Square(side=2.0, tilted=True), frame=Square(), sizes=(3, 4), copies=None, title="one")
+
+
+def test_settings_go_through_json_unchanged():
+    assert codec.decode(Drawing, json.loads(json.dumps(codec.encode(DRAWING)))) == DRAWING
+
+
+def test_every_dataclass_names_its_kind():
+    encoded = codec.encode(DRAWING)
+    assert encoded["kind"] == "Drawing"
+    assert encoded["shape"] == {"kind": "Square", "side": 2.0, "tilted": True}
+    assert encoded["sizes"] == [3, 4]
+
+
+def test_what_is_left_out_has_its_default_and_a_bare_name_is_a_kind_with_its_own():
+    assert codec.decode(Drawing, {}) == Drawing()
+    assert codec.decode(Drawing, {"shape": "Square"}).shape == Square()
+    assert codec.decode(Drawing, {"frame": {"side": 3.0}}).frame == Square(side=3.0)  # where only one is possible
+
+
+def test_a_whole_number_serves_where_a_float_is_asked_for():
+    radius = codec.decode(Drawing, {"shape": {"kind": "Circle", "radius": 2}}).shape.radius
+    assert (radius, type(radius)) == (2.0, float)
+
+
+def test_a_union_of_plain_types_takes_each():
+    assert codec.decode(Drawing, {"title": 7}).title == 7
+    assert codec.decode(Drawing, {"title": "7"}).title == "7"
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"shape": "Sqare"}, "shape has no kind 'Sqare'.\nDid you mean 'Square'?"),
+        ({"shape": {"radius": 2.0}}, "shape has no kind ''.\nPossible: Circle, Square."),
+        ({"shape": None}, "shape=None should name one of ['Circle', 'Square']"),
+        ({"shape": {"kind": "Circle", "raduis": 2.0}}, "no setting 'shape.raduis'.\nDid you mean 'shape.radius'?"),
+        ({"shape": {"kind": "Circle", "radius": True}}, "shape.radius=True is not of type float"),
+        ({"shape": {"kind": "Circle", "radius": "2"}}, "shape.radius='2' is not of type float"),
+        ({"frame": "Circle"}, "frame has no kind 'Circle'.\nPossible: Square."),
+        ({"color": "gren"}, "color='gren' is unknown.\nDid you mean 'green'?"),
+        ({"sizes": 3}, "sizes=3 is not a list"),
+        ({"sizes": [3, "four"]}, "sizes='four' is not of type int"),
+        ({"copies": "two"}, "copies='two' is not of type int"),
+        ({"title": 1.5}, "title=1.5 is not of type"),
+        ({"kind": "Painting"}, "has no kind 'Painting'"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_place(value, message):
+    with pytest.raises(UserError) as error:
+        codec.decode(Drawing, value)
+    assert message in str(error.value)

@@ -1,0 +1,98 @@
+import polars as pl
+import pytest
+
+from zhichun.core.errors import UserError
+from zhichun.data.prepare.prepare import prepare
+
+EXAMPLES = (
+    "example_id,query,product_id,label,split\n"
+    "10,red shoe,1,E,train\n11,red shoe,2,I,train\n12,hat,2,E,train\n13,sock,1,I,test\n"
+)
+
+
+@pytest.fixture
+def attempt(tmp_path):
+    """Prepare four pairs, leaving out those that a list names; give the manifest."""
+
+    def run(issues, name="issues.csv", **options):
+        (tmp_path / "e.csv").write_text(EXAMPLES, "utf-8")
+        (tmp_path / "p.csv").write_text("product_id,title\n1,Red shoe\n2,Blue hat\n", "utf-8")
+        if isinstance(issues, pl.DataFrame):
+            issues.write_parquet(tmp_path / name)
+        else:
+            (tmp_path / name).write_text(issues, "utf-8")
+        tables = {"examples": tmp_path / "e.csv", "products": tmp_path / "p.csv"}
+        return prepare(None, tmp_path / "out", **tables, drop_issues=tmp_path / name, overwrite=True, **options)
+
+    run.read = lambda name: pl.read_parquet(tmp_path / "out" / f"{name}.parquet")
+    return run
+
+
+@pytest.mark.parametrize(
+    ("issues", "name"),
+    [
+        ("query,example_id,doubt\nred shoe,11,0.9\nred shoe,10,0.8\n", "issues.csv"),
+        ('{"example_id": 10}\n{"example_id": 11}\n', "issues.jsonl"),
+        (pl.DataFrame({"example_id": [10, 11, 11]}), "issues.parquet"),
+        (pl.DataFrame({"example_id": [10.0, 11.0]}), "issues.parquet"),
+    ],
+)
+def test_listed_training_pairs_are_left_out_counted_and_listed(attempt, issues, name):
+    manifest = attempt(issues, name)
+    assert attempt.read("examples")["example_id"].to_list() == [12, 13]
+    step = {"step": "drop issues", "read": 4, "made": 0, "dropped": {"listed as a label issue": 2}, "kept": 2}
+    assert manifest["steps"][-1] == step
+    assert manifest["examples"]["dropped"] == {"listed as a label issue": 2}
+    assert attempt.read("rejected").select("file", "row", "reason", "detail").rows() == [
+        ("e.csv", 1, "listed as a label issue", "10"),
+        ("e.csv", 2, "listed as a label issue", "11"),
+    ]
+    assert manifest["options"]["drop_issues"] is True
+    assert manifest["sources"][-1]["part"] == "issues"
+
+
+def test_ids_that_name_no_training_pair_are_refused_with_their_row(attempt):
+    with pytest.raises(UserError) as error:
+        attempt("example_id\n10\n99\n13\nx\n")
+    message = str(error.value)
+    assert "3 rows cannot be used" in message
+    assert "issues.csv, row 2: no such example (example_id '99')" in message
+    assert "issues.csv, row 3: not a training example (example_id '13')" in message
+    assert "issues.csv, row 4: malformed row (example_id 'x')" in message
+    assert "the test pairs stay as they are" in error.value.remedy
+
+
+def test_such_ids_can_be_passed_over_and_test_pairs_stay(attempt):
+    manifest = attempt("example_id\n10\n99\n13\nx\n", on_bad_rows="drop")
+    assert attempt.read("examples")["example_id"].to_list() == [11, 12, 13]
+    assert manifest["refused_issues"] == {"malformed row": 1, "no such example": 1, "not a training example": 1}
+    assert manifest["examples"]["dropped"] == {"listed as a label issue": 1}
+    assert len(attempt.read("rejected")) == 4
+
+
+def test_a_list_without_ids_is_refused(attempt, tmp_path):
+    with pytest.raises(
+        UserError, match=r"issues\.csv: no column 'example_id'; the file has 'exampel_id'\nName .* Did you"
+    ):
+        attempt("exampel_id\n10\n")
+    with pytest.raises(UserError, match=r"there is no such file"):
+        prepare(
+            None,
+            tmp_path / "out",
+            examples=tmp_path / "e.csv",
+            products=tmp_path / "p.csv",
+            drop_issues=tmp_path / "x.csv",
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_empty_list_drops_nothing(attempt):
+    assert attempt("example_id\n")["steps"][-1]["dropped"] == {}
+
+
+def test_counted_ids_are_those_of_the_rows_whatever_else_is_dropped(tmp_path):
+    (tmp_path / "e.csv").write_text("query,product_id,label\nhat,9,E\nhat,1,E\nhat\nshoe,1,E\n", "utf-8")
+    (tmp_path / "p.csv").write_text("product_id,title\n1,Red shoe\n", "utf-8")
+    tables = {"examples": tmp_path / "e.csv", "products": tmp_path / "p.csv"}
+    prepare(None, tmp_path / "out", **tables, on_bad_rows="drop", test_share=0)
+    assert pl.read_parquet(tmp_path / "out" / "examples.parquet")["example_id"].to_list() == [1, 3]

@@ -1,0 +1,90 @@
+"""Torch as an engine: how it chooses batches and precision for its device, and that a GPU says the same."""
+
+import numpy as np
+import pytest
+import torch
+
+from zhichun.score.engines import torch_engine
+from zhichun.score.engines.torch_engine import MOST_TOKENS_PER_BATCH, TOKENS_PER_BATCH, tokens_at_once
+from zhichun.score.scorer import Scorer
+
+GPU, CPU = torch.device("cuda"), torch.device("cpu")
+GIB = 2**30
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+@pytest.fixture
+def memory(monkeypatch):
+    """Let a GPU have so much free memory, of which some is kept by torch and not in use."""
+
+    def of(free, reserved=0, allocated=0):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, 80 * GIB))
+        monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: reserved)
+        monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: allocated)
+
+    return of
+
+
+def test_a_processor_takes_small_batches():
+    assert tokens_at_once(CPU, 1024) == TOKENS_PER_BATCH
+
+
+def test_a_gpu_takes_what_fits_into_a_quarter_of_its_free_memory(memory):
+    memory(8 * GIB)
+    assert tokens_at_once(GPU, 1024) == 2 * GIB // (100 * 1024)
+    memory(6 * GIB, reserved=3 * GIB, allocated=1 * GIB)
+    assert tokens_at_once(GPU, 1024) == 2 * GIB // (100 * 1024)
+
+
+def test_batches_on_a_gpu_have_bounds(memory):
+    memory(80 * GIB)
+    assert tokens_at_once(GPU, 384) == MOST_TOKENS_PER_BATCH
+    memory(1000)
+    assert tokens_at_once(GPU, 384) == TOKENS_PER_BATCH
+
+
+@pytest.mark.parametrize(
+    ("device", "has_units", "engine"),
+    [("cpu", True, "torch"), ("cuda", True, "torch-bf16"), ("cuda", False, "torch"), ("cuda:1", True, "torch-bf16")],
+)
+def test_auto_is_bf16_on_a_gpu_with_units_for_it(device, has_units, engine, monkeypatch):
+    monkeypatch.setattr(torch_engine, "has_bf16", lambda _: has_units)
+    assert torch_engine.chosen_by_auto(device) == engine
+
+
+def test_on_a_processor_nothing_is_read_ahead(tiny_run):
+    assert Scorer.load(tiny_run, device="cpu").lookahead == 0
+
+
+def test_reading_and_scoring_may_be_apart(tiny_run):
+    scorer = Scorer.load(tiny_run, device="cpu")
+    given = ["red shoes"] * 3, {"product_title": ["red shoes", "blue hat", ""]}, ["us", "es", "jp"]
+    progress = []
+    apart = scorer.reading(*given)(progress.append)
+    assert sum(progress) == 3
+    assert np.array_equal(apart.probabilities, scorer.score_pairs(*given).probabilities)
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize(("engine", "within"), [("torch", 1e-4), ("torch-bf16", 0.05)])
+def test_a_gpu_says_what_the_processor_says(tiny_run, engine, within, monkeypatch):
+    """In many batches, so that answers land while later ones are computed."""
+    titles = [f"red shoes {'leather ' * (number % 9)}{number}" for number in range(200)]
+    given = ["red shoes"] * len(titles), {"product_title": titles}, ["us"] * len(titles)
+    expected = Scorer.load(tiny_run, device="cpu").score_pairs(*given)
+    monkeypatch.setattr(torch_engine, "tokens_at_once", lambda *_: 256)
+    scorer = Scorer.load(tiny_run, device="cuda", engine=engine)
+    assert scorer.engine_name == engine
+    assert scorer.lookahead == 1
+    found = scorer.score_pairs(*given)
+    assert np.abs(found.probabilities - expected.probabilities).max() < within
+    assert found.probabilities.dtype == np.float32
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_auto_on_a_gpu_is_bf16_and_batches_are_large(tiny_run):
+    scorer = Scorer.load(tiny_run, device="cuda")
+    assert scorer.engine_name == torch_engine.chosen_by_auto("cuda")
+    assert scorer.engine.tokens_per_batch > TOKENS_PER_BATCH

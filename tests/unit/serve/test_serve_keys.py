@@ -1,0 +1,61 @@
+"""Keys: where they are read, how a client sends them, and what lets nobody in."""
+
+import base64
+
+import pytest
+
+from zhichun.core.errors import UserError
+from zhichun.serve.http.keys import OPEN, Keys
+
+
+def basic(text):
+    return b"Basic " + base64.b64encode(text)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {b"authorization": b"Bearer right"},
+        {b"authorization": b"bearer  right "},
+        {b"authorization": basic(b"anyone:right")},
+        {b"x-api-key": b"right"},
+        {b"x-api-key": b"wrong", b"authorization": b"Bearer right"},
+    ],
+)
+def test_a_key_opens(headers):
+    assert Keys.of(["other", "right"]).admit(headers)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {b"authorization": b"Bearer wrong"},
+        {b"authorization": b"right"},
+        {b"authorization": b"Bearer"},
+        {b"authorization": b"Basic %%%"},
+        {b"authorization": basic(b"right")},
+        {b"x-api-key": b""},
+        {b"x-api-key": b"\xff"},
+    ],
+)
+def test_anything_else_does_not(headers):
+    assert not Keys.of(["right"]).admit(headers)
+    assert OPEN.admit(headers)
+
+
+def test_keys_come_from_file_and_environment(tmp_path):
+    file = tmp_path / "keys"
+    file.write_text("# ours\none\n\n two \n")
+    keys = Keys.load(file, {"ZHICHUN_API_KEYS": "three, four,"})
+    assert len(keys.hashes) == 4
+    assert all(keys.admit({b"x-api-key": key}) for key in (b"one", b"two", b"three", b"four"))
+    assert not Keys.load(None, {})
+    assert "one" not in repr(keys)
+
+
+def test_a_file_without_a_key_is_refused(tmp_path):
+    (tmp_path / "keys").write_text("# none\n")
+    for name in ("keys", "no such file"):
+        with pytest.raises(UserError, match="key"):
+            Keys.load(tmp_path / name, {})

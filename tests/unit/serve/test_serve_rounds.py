@@ -1,0 +1,101 @@
+"""Rounds: whose pairs are taken, how many, and that the fault of one request is not that of another."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+pytest.importorskip("fastapi")
+from zhichun.serve.api.pair import Pair
+from zhichun.serve.api.refusal import Refusal
+from zhichun.serve.http.counters import Metrics
+from zhichun.serve.http.limits import Limits
+from zhichun.serve.queue import batcher
+from zhichun.serve.queue.batcher import Batcher
+from zhichun.serve.queue.jobs import SLICE, SMALL_CHARACTERS, Job, Jobs
+
+
+class Panic(BaseException):
+    """What the bindings of a library in another language raise when it panics."""
+
+
+def pairs_of(name: str, count: int, characters: int = 10) -> list[Pair]:
+    return [Pair(name, (f"{place}".zfill(characters), None, None, None, None), "us") for place in range(count)]
+
+
+@pytest.fixture
+def job():
+    """Make a job of pairs; its loop ends with the test."""
+    loop = asyncio.new_event_loop()
+    yield lambda pairs: Job({pair.key: pair for pair in pairs}, 10.0, loop.create_future())
+    loop.close()
+
+
+def test_jobs_take_turns_by_slices(job):
+    jobs = Jobs()
+    for name, count in (("large", 100), ("small", 3), ("other", 20)):
+        jobs.add(job(pairs_of(name, count)))
+    taken, of = jobs.take(characters=280, least=1, now=0.0)
+    names = [pair.query for pair in taken.values()]
+    assert names[: SLICE + 3] == ["large"] * SLICE + ["small"] * 3
+    assert {name: names.count(name) for name in set(names)} == {"large": SLICE, "small": 3, "other": SLICE}
+    assert len(of) == 3
+    assert jobs.pairs == 123 - len(taken)
+    while jobs.take(characters=280, least=1, now=0.0)[0]:
+        pass
+    assert jobs.pairs == len(jobs) == 0
+
+
+def test_a_slice_is_of_like_length_and_the_longest_come_first(job):
+    jobs = Jobs()
+    lengths = [10, 90, 20, 80] * SLICE
+    jobs.add(job([pairs_of(f"{place}", 1, length)[0] for place, length in enumerate(lengths)]))
+    slices = []
+    while taken := jobs.take(characters=1, least=1, now=0.0)[0]:
+        slices.append({len(pair.texts[0]) for pair in taken.values()})
+    assert slices == [{90}, {80}, {20}, {10}]
+
+
+def test_short_pairs_fill_a_round_and_long_ones_do_not(job):
+    for characters, count in ((10, 16), (5_000, 13), (SMALL_CHARACTERS, 1)):
+        jobs = Jobs()
+        jobs.add(job(pairs_of("a", 40, characters)))
+        assert len(jobs.take(characters=1, least=16, now=0.0)[0]) == count
+
+
+def test_nothing_is_taken_of_jobs_that_nobody_waits_for(job):
+    jobs = Jobs()
+    late, gone = job(pairs_of("late", 5)), job(pairs_of("gone", 5))
+    for each in (late, gone):
+        jobs.add(each)
+    gone.done.cancel()
+    assert jobs.take(characters=100, least=1, now=late.deadline) == ({}, [])
+    assert jobs.pairs == 0
+
+
+@pytest.mark.parametrize("fault", [ValueError("secret"), Panic("secret")])
+def test_the_fault_of_one_request_fails_no_other(monkeypatch, caplog, fault):
+    rounds = []
+
+    def score(_, pairs):
+        rounds.append(len(pairs))
+        if any(pair.query == "poison" for pair in pairs):
+            raise fault
+        return np.full((len(pairs), 2), 0.5, np.float32)
+
+    async def ask() -> list[object]:
+        joined = Batcher(None, Limits(cached_scores=0), Metrics())
+        asked = [joined.score(pairs_of(name, 3), 20.0) for name in ("good", "poison", "better")]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        again = await joined.score(pairs_of("again", 3), 20.0)
+        await joined.close()
+        return [*answers, again]
+
+    monkeypatch.setattr(batcher, "score", score)
+    good, poison, better, again = asyncio.run(ask())
+    assert rounds[0] == 9, "all three were joined"
+    assert isinstance(poison, Refusal)
+    assert poison.status == 424
+    for answer in (good, better, again):
+        assert answer.figures_PF.tolist() == [[0.5, 0.5]] * 3
+    assert "secret" not in caplog.text
