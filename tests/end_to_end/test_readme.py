@@ -6,6 +6,7 @@ The commands themselves are run elsewhere; nothing is trained here.
 import ast
 import doctest
 import importlib
+import importlib.util
 import inspect
 import itertools
 import re
@@ -17,13 +18,13 @@ import numpy as np
 import pytest
 import typer
 
-from zhichun import schema
 from zhichun.cli import app
-from zhichun.data import rejected
-from zhichun.data.pairs import EXAMPLES_SCHEMA
-from zhichun.figures import measure
-from zhichun.recipe import AnyRecipe, PretrainingRecipe, Recipe, describe, load_recipe
-from zhichun.tasks import TASKS
+from zhichun.core import schema
+from zhichun.core.tasks import TASKS
+from zhichun.data.prepare.judged_pairs import EXAMPLES_SCHEMA
+from zhichun.data.readers import rejected
+from zhichun.fit.recipe import AnyRecipe, PretrainingRecipe, Recipe, describe, load_recipe
+from zhichun.metrics.figures import measure
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -132,16 +133,11 @@ def test_links_lead_somewhere(page):
             assert anchor in map(slug, headings), link
 
 
-def test_the_tree_is_the_tree():
-    (tree,) = [block for block in blocks(README, "") if block.startswith("src/zhichun/")]
-    place, named = [], set()
-    for line in tree.splitlines():
-        depth, name = (len(line) - len(line.lstrip())) // 2, line.split()[0]
-        place = [*place[:depth], name]
-        named.add("".join(place).rstrip("/"))
-        assert exists("".join(place)), line
-    reached = {str(path.relative_to(ROOT)) for path in reached_from("zhichun.cli")}
-    assert reached <= named, "the tree leaves out what the command line uses"
+def test_the_tree_is_made_of_the_packages_docstrings():
+    spec = importlib.util.spec_from_file_location("source_tree", ROOT / "docs" / "source_tree.py")
+    source_tree = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(source_tree)
+    assert source_tree.tree() in README.read_text("utf-8"), "write it anew: python docs/source_tree.py"
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.stem)
@@ -185,22 +181,6 @@ def test_the_pages_name_every_column_and_figure_and_no_reason_that_does_not_exis
     assert set(figures) - {"pairs", "queries"} <= set(inline_code(ROOT / "docs" / "metrics.md"))
     columns = {name for task in TASKS.values() for name in task.predict(np.eye(4, task.outputs, dtype="f4")).columns()}
     assert columns <= set(inline_code(ROOT / "docs" / "scoring.md"))
-
-
-def reached_from(module):
-    """Find the files and folders of the package's first level that a module imports, with all that those import."""
-    package, found, waiting = ROOT / "src" / "zhichun", {}, [module]
-    while waiting:
-        name = waiting.pop()
-        path = ROOT / "src" / name.replace(".", "/")
-        file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-        if name not in found and name != "zhichun":
-            found[name] = package / file.relative_to(package).parts[0]
-            imports = [
-                node for node in ast.walk(ast.parse(file.read_text("utf-8"))) if isinstance(node, ast.ImportFrom)
-            ]
-            waiting += [node.module for node in imports if (node.module or "").startswith("zhichun")]
-    return set(found.values())
 
 
 def resolve(dotted):
