@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 from machine import circumstances
 
 from zhichun.core.files import read_json, write_json
@@ -80,7 +79,7 @@ def make(work: Path, shop: Mapping[str, int], epochs: int, audit_epochs: int) ->
 
 
 def measure(work: Path) -> dict[str, Any]:
-    """Put the six together in both ways, evaluate both, and score the labels alone."""
+    """Put the six together in both ways, and evaluate both."""
     result: dict[str, Any] = {}
     for weights in ("equal", "fitted"):
         options = ("--weights", weights, "--data", "data", "--overwrite")
@@ -97,21 +96,7 @@ def measure(work: Path) -> dict[str, Any]:
         if weights == "equal":
             result["pairs"], result["queries"] = found["pairs"], found["queries"]
             result["random_order"] = found["random_order"]["ndcg"]
-    return {**result, "labels_only": labels_only(work)}
-
-
-def labels_only(work: Path) -> dict[str, Any]:
-    """Score the test pairs with and without skipping, and count the labels that differ."""
-    scored = pq.read_table(work / "equal" / "scored.parquet")
-    pq.write_table(scored.select(["query", "product_id", "product_locale"]), work / "pairs.parquet")
-    score = ("score", "equal", "pairs.parquet")
-    seconds = {
-        name: call(work, *score, f"{name}.parquet", "--products", "data", "--overwrite", *options)
-        for name, options in (("whole", ()), ("labels", ("--labels-only",)))
-    }
-    one, other = (pq.read_table(work / f"{name}.parquet").column("label").to_pylist() for name in seconds)
-    different = sum(first != second for first, second in zip(one, other, strict=True))
-    return {"seconds_of_command": {name: round(took, 1) for name, took in seconds.items()}, "different": different}
+    return result
 
 
 def main() -> None:

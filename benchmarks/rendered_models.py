@@ -124,7 +124,6 @@ def ensemble_shop(name: str, result: Mapping[str, Any]) -> str:
     ]
     rows += [[f"all six, {what} weights", *cells_of(of, ["ndcg", "micro_f1"])] for what, of in _ways(equal, fitted)]
     rows.append(["random order", f"{result['random_order']:.3f}", ""])
-    saved = equal["labels_only"]
     lines = [
         f"**The paper's six, alone and together.** Sample shop, {result['pairs']:,} test pairs of "
         f"{result['queries']:,} queries; tiny shapes of `kdd2022:task1_member1` to `6`; gains `esci`; on "
@@ -136,8 +135,6 @@ def ensemble_shop(name: str, result: Mapping[str, Any]) -> str:
             f"{what} weights minus the best member: {differences(of['against_best'])}."
             for what, of in _ways(equal, fitted)
         ),
-        f"Labels alone need {1 - saved['skipped']:.1%} of the members' evaluations, {saved['seconds']:.1f} s of "
-        f"{saved['seconds_of_all']:.1f} s; {result['labels_only']['different']} labels differ.",
     ]
     return "\n".join([*lines, source(name, result)])
 

@@ -45,9 +45,6 @@ def evaluated(three, home, succeed):
 
 def test_it_is_evaluated_beside_its_members(evaluated, three, folder, home, succeed):
     assert re.search(r"together minus the best member \(.*\), nDCG: [+-]0\.\d{4} \(95 %: ", evaluated)
-    assert re.search(
-        r"labels alone \(zhichun score --labels-only\) need \d+\.\d% of the members' evaluations", evaluated
-    )
     measured = json.loads((three / "metrics.json").read_text())
     together = 0
     for member in measured["ensemble"]["members"]:
@@ -58,7 +55,7 @@ def test_it_is_evaluated_beside_its_members(evaluated, three, folder, home, succ
     assert columns(three / "scored.parquet", "gain")[0] == pytest.approx(together, abs=1e-6)
 
 
-def test_it_scores_files_and_its_labels_alone_for_less(evaluated, three, folder, home, succeed, fail):
+def test_it_scores_files(evaluated, three, folder, home, succeed):
     table = pq.read_table(three / "scored.parquet").select(["query", "product_id", "product_locale"])
     pq.write_table(table, folder / "pairs.parquet")
     options = (folder / "pairs.parquet", folder / "out.parquet", "--products", home / "data", "--overwrite")
@@ -68,15 +65,6 @@ def test_it_scores_files_and_its_labels_alone_for_less(evaluated, three, folder,
         columns(folder / "out.parquet", *names), columns(three / "scored.parquet", *names), strict=True
     ):
         assert np.abs(made - expected).max() < 1e-5
-    said = succeed("score", three, *options, "--labels-only")
-    skipped = float(re.search(r"(\d+\.\d)% of [\d,]+ evaluations by members skipped", said)[1])
-    assert skipped >= 33.3, "the regressor is never asked"
-    scored = pq.read_table(folder / "out.parquet")
-    assert scored.column_names == ["query", "product_id", "product_locale", "label"]
-    assert scored.column("label").to_pylist() == pq.read_table(three / "scored.parquet").column("label").to_pylist()
-    assert "a regressor gives no labels" in fail("score", folder / "regressor", *options, "--labels-only")
-    succeed("score", folder / "classifier", *options, "--labels-only")
-    assert pq.read_table(folder / "out.parquet").column_names[-1] == "label"
 
 
 def test_it_ranks_a_catalogue(three, home, succeed):

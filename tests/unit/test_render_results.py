@@ -192,7 +192,6 @@ def test_ensemble_shop_holds_all_six_against_the_best_of_them(tmp_path):
         "micro_f1": 0.7,
         "members": [{"name": "work/member4", "ndcg": 0.94}, {"name": "work/member1", "ndcg": 0.93, "micro_f1": 0.69}],
         "against_best": {"ndcg": {"member": "work/member4", **DIFFERENCE}},
-        "labels_only": {"skipped": 0.55, "seconds": 4.5, "seconds_of_all": 9.0},
     }
     result = {
         "machine": QUALITY["machine"],
@@ -202,13 +201,11 @@ def test_ensemble_shop_holds_all_six_against_the_best_of_them(tmp_path):
         "random_order": 0.858,
         "equal": way,
         "fitted": way,
-        "labels_only": {"different": 0},
     }
     text = render_results.render(write(tmp_path, ensemble_shop=result))
     assert "| member1: classifier | 0.930 | 0.690 |\n| member4: regressor | 0.940 |  |\n" in text
     assert "| all six, equal weights | 0.950 | 0.700 |" in text
     assert "equal weights minus the best member: nDCG +0.0123 (95 %: -0.0040" in text
-    assert "Labels alone need 45.0% of the members' evaluations, 4.5 s of 9.0 s; 0 labels differ." in text
 
 
 def test_serving_has_a_row_for_each_number_of_clients_and_for_what_is_kept(tmp_path):

@@ -67,12 +67,6 @@ def show_members(measured: dict[str, Any]) -> None:
     table.add_row("together", "1.000", *(_cell(measured, name) for name in metrics), f"{seconds:.1f}")
     stdout.print(table)
     _say_differences(found)
-    if "labels_only" in found:
-        saved = found["labels_only"]
-        say(
-            f"labels alone (zhichun score --labels-only) need {1 - saved['skipped']:.1%} of the members' evaluations: "
-            f"about {saved['seconds']:.1f} s of {saved['seconds_of_all']:.1f} s"
-        )
 
 
 def _worth_table(worth: dict[str, Any]) -> Table:

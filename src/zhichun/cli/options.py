@@ -23,14 +23,6 @@ ModelArgument = Annotated[
     ),
 ]
 DataOption = Annotated[Path, typer.Option("--data", help="Dataset folder of `zhichun prepare`.", show_default=False)]
-PriorCorrectionOption = Annotated[
-    float | None,
-    typer.Option(
-        help="Correct pairs whose entropy is above this share of the highest, such as 0.9, by how often each class "
-        "occurs among the pairs that the run held out.",
-        show_default=False,
-    ),
-]
 EngineOption = Annotated[
     str,
     typer.Option(

@@ -52,20 +52,6 @@ def _flat(figures: dict[str, Any]) -> dict[str, Any]:
     return {**figures, **{f"substitute.{name}": value for name, value in figures.get("substitute", {}).items()}}
 
 
-def comparison_table(compared: dict[str, Any], names: Sequence[str]) -> Table:
-    """Lay out what `zhichun.metrics.figures.compare` gives of some sets of pairs, those that are there."""
-    table = Table(title="prior correction: before → after")
-    there = [name for name in names if compared[name] is not None]
-    table.add_column("", overflow="fold")
-    for name in there:
-        table.add_column(escape(name.replace("_", " ")), justify="right", no_wrap=True)
-    table.add_row("corrected", *(f"{compared[name]['changed']:,} of {compared[name]['pairs']:,}" for name in there))
-    for figure in compared[there[0]]["before"] if there else ():
-        sides = [[compared[name][when][figure] for when in ("before", "after")] for name in there]
-        table.add_row(figure, *(f"{before:.4f} → {after:.4f}" for before, after in sides))
-    return table
-
-
 def confusion_table(measured: dict[str, Any], classes: Sequence[str]) -> Table:
     """Lay out the confusion matrix; rows are the truth."""
     table = Table(title="judged ↓ predicted →")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from zhichun.cli.options import DataOption, EngineOption, ModelArgument, PriorCorrectionOption, app, say, stdout
+from zhichun.cli.options import DataOption, EngineOption, ModelArgument, app, say, stdout
 
 
 @app.command()
@@ -96,21 +96,18 @@ def evaluate(
     data: DataOption,
     split: Annotated[str, typer.Option(help="`test`, `train` or `all`.")] = "test",
     out: Annotated[Path | None, typer.Option(help="Where metrics.json goes; the run folder if not given.")] = None,
-    prior_correction: PriorCorrectionOption = None,
     engine: EngineOption = "auto",
 ) -> None:
     """Measure a run on judged pairs, overall and by locale, beside simple baselines; write `metrics.json`."""
     from zhichun.cli.ensembling import show_members
-    from zhichun.cli.tables import comparison_table, confusion_table, figures_table
+    from zhichun.cli.tables import confusion_table, figures_table
     from zhichun.core.tasks import TASKS
     from zhichun.measure.evaluate import evaluate as measure_run
 
-    measured = measure_run(run, data, split=split, out=out, prior_correction=prior_correction, engine=engine)
+    measured = measure_run(run, data, split=split, out=out, engine=engine)
     stdout.print(figures_table(measured))
     if "confusion" in measured:
         stdout.print(confusion_table(measured, TASKS[measured["task"]].classes))
     if "ensemble" in measured:
         show_members(measured)
-    if "prior_correction" in measured:
-        stdout.print(comparison_table(measured["prior_correction"], (split, "held_out")))
     say(f"{(out or run) / 'metrics.json'}")

@@ -9,7 +9,6 @@ from zhichun.cli.options import (
     EngineOption,
     LocaleOption,
     ModelArgument,
-    PriorCorrectionOption,
     app,
     mapping,
     say,
@@ -42,21 +41,13 @@ def score(
     columns: ColumnsOption = "",
     locale: LocaleOption = "us",
     prefix: Annotated[str, typer.Option(help="Put before the names of the new columns.")] = "",
-    prior_correction: PriorCorrectionOption = None,
     engine: EngineOption = "auto",
-    labels_only: Annotated[
-        bool,
-        typer.Option(
-            "--labels-only", help="Write the labels alone; an ensemble skips members that cannot change them."
-        ),
-    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
 ) -> None:
     """Score a file of query-product pairs: the same rows come out with probabilities, label and gain.
 
     The file is read as a stream. A run that was killed goes on where it was when it is called again.
     """
-    from zhichun.score.ensemble.ensemble import Ensemble
     from zhichun.score.job import ScoringJob
     from zhichun.score.load import fingerprint_of, load_scorer
 
@@ -64,30 +55,20 @@ def score(
     if out.exists() and not overwrite:
         raise UserError("the file is there already.", file=out, remedy="Choose another name, or give --overwrite.")
     scorer = load_scorer(run, engine=engine)
-    key = f"{fingerprint_of(run)} {scorer.engine_name}"
-    if prior_correction is not None:
-        scorer, key = scorer.with_prior_correction(run, prior_correction), f"{key} corrected {prior_correction}"
     job = ScoringJob(
         scorer=scorer,
         pairs=pairs,
         out=out,
-        model_fingerprint=key,
+        model_fingerprint=f"{fingerprint_of(run)} {scorer.engine_name}",
         catalogue=products,
         columns=own_columns,
         locale=locale,
         prefix=prefix,
-        labels_only=labels_only,
     )
     with Bar("score", "pairs") as bar:
         bar.start(0, job.total())
         rows = job.run(lambda done: bar.advance(done, steps=done))
     say(f"{out}: {rows:,} pairs scored by {scorer.engine_name}")
-    if labels_only and isinstance(scorer, Ensemble):
-        asked = scorer.evaluations
-        say(
-            f"{asked.skipped:.1%} of {asked.possible:,} evaluations by members skipped: {asked.seconds:.1f} s, and "
-            f"about {asked.spared:.1f} s spared"
-        )
 
 
 @app.command()

@@ -96,31 +96,6 @@ class Prediction:
         return columns if self.task.name == "substitute" else {**columns, "gain": self.score}
 
 
-@dataclass(frozen=True)
-class Labels:
-    """The classes of P pairs, where nothing else of them is known.
-
-    Parameters
-    ----------
-    task
-        The task whose classes are meant.
-    index_P
-        Each pair's class, as its place among them.
-    """
-
-    task: Task
-    index_P: npt.NDArray[np.int64]
-
-    @property
-    def labels(self) -> list[str]:
-        """The class of each pair."""
-        return [self.task.classes[index] for index in self.index_P.tolist()]
-
-    def columns(self) -> dict[str, Any]:
-        """Give them as the one column ``label``."""
-        return {"label": self.labels}
-
-
 def gain_vector(preset: str = "esci") -> Floats:
     """Gains of E, S, C and I as an array."""
     return np.asarray([schema.GAINS[preset][label] for label in schema.LABELS], np.float32)

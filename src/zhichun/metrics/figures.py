@@ -26,7 +26,6 @@ from zhichun.metrics import (
 
 RANKING = (nDCG(), nDCG(gains="official-script"), nDCG() @ 10, MRR(), Precision() @ 1, Precision() @ 5)
 CALIBRATION: tuple[Metric, ...] = (LogLoss(), ExpectedCalibrationError())
-COMPARED = ("micro_f1", "macro_f1", "ndcg", "log_loss")
 
 
 def measure(
@@ -65,25 +64,6 @@ def measure(
             for of in [locales == locale]
         }
     return measured
-
-
-def compare(
-    before: Prediction, after: Prediction, labels_P: npt.NDArray[np.int64], query_ids: npt.NDArray[Any]
-) -> dict[str, Any]:
-    """Measure two predictions of the same pairs, a classifier's before and after something was done to them.
-
-    Returns
-    -------
-    dict
-        ``pairs``, ``changed`` (pairs whose probabilities differ), and under ``before`` and ``after`` the figures of
-        `COMPARED` that the task has.
-    """
-    assert before.probabilities is not None
-    assert after.probabilities is not None
-    changed_P = np.abs(before.probabilities - after.probabilities).max(axis=1) > np.finfo(np.float32).eps
-    figures = {"before": _of_pairs(before, labels_P, query_ids), "after": _of_pairs(after, labels_P, query_ids)}
-    named = {when: {name: found[name] for name in COMPARED if name in found} for when, found in figures.items()}
-    return {"pairs": len(labels_P), "changed": int(changed_P.sum()), **named}
 
 
 def _of_pairs(prediction: Prediction, labels_P: npt.NDArray[np.int64], query_ids: npt.NDArray[Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ after the last whole part. The parts become one file at the end, under its name 
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +24,7 @@ from zhichun.core import schema
 from zhichun.core.ahead import ahead
 from zhichun.core.errors import UserError
 from zhichun.core.files import replacing, write_json
-from zhichun.core.tasks import Labels, Prediction
+from zhichun.core.tasks import Prediction
 from zhichun.data.dataset.dataset import read_parquet
 from zhichun.data.readers.pair_tables import (
     append_columns,
@@ -37,7 +37,7 @@ from zhichun.data.readers.pair_tables import (
 )
 from zhichun.data.readers.table import require_file
 from zhichun.data.readers.whole_catalogue import products_file, read_catalogue
-from zhichun.score.pair_scorer import Columns, PairScorer, Progress, require_classes
+from zhichun.score.pair_scorer import PairScorer, Progress, Reading
 from zhichun.score.product_lookup import ProductLookup
 from zhichun.score.token_batches import Rows
 from zhichun.text.clean import clean_text
@@ -46,7 +46,6 @@ from zhichun.text.fold import fold_locales, trim_ids
 CHUNK_ROWS = 20_000
 CHUNK_BYTES = 1 << 26
 OF_CATALOGUE = "products."
-_Score = Callable[[Progress | None], Prediction | Labels]
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class _Piece:
 
     path: Path
     pairs: pa.Table
-    score: _Score | None
+    score: Reading | None
 
 
 @dataclass(frozen=True)
@@ -80,8 +79,6 @@ class ScoringJob:
         Locale of rows without one.
     prefix
         Put before the names of the new columns.
-    labels_only
-        Write the labels and nothing else, which an ensemble gives for less.
     chunk_rows
         Rows of a part at most.
     chunk_bytes
@@ -96,7 +93,6 @@ class ScoringJob:
     columns: Mapping[str, str] | None = None
     locale: str = schema.LOCALES[0]
     prefix: str = ""
-    labels_only: bool = False
     chunk_rows: int = CHUNK_ROWS
     chunk_bytes: int = CHUNK_BYTES
 
@@ -128,7 +124,7 @@ class ScoringJob:
 
     def _write_parts(self, parts: Path, progress: Progress | None) -> tuple[int, list[Path]]:
         rows, paths = 0, []
-        with closing(ahead(self._pieces(parts), self._lookahead)) as pieces:
+        with closing(ahead(self._pieces(parts), self.scorer.lookahead)) as pieces:
             for path, of_part in groupby(pieces, attrgetter("path")):
                 scored = []
                 for piece in of_part:
@@ -146,10 +142,6 @@ class ScoringJob:
             raise UserError("there is no pair to score.", file=self.pairs)
         return rows, paths
 
-    @property
-    def _lookahead(self) -> int:
-        return 0 if self.labels_only else self.scorer.lookahead  # for labels, members are asked one after the other
-
     def total(self) -> int:
         """Rows to score where the file says so, and 0 where only reading it would tell."""
         if self.pairs.suffix.lower() != ".parquet" or not self.pairs.is_file():
@@ -164,7 +156,6 @@ class ScoringJob:
             "columns": dict(self.columns or {}),
             "locale": self.locale,
             "prefix": self.prefix,
-            "labels_only": self.labels_only,
             "chunk_rows": self.chunk_rows,
             "chunk_bytes": self.chunk_bytes,
         }
@@ -186,7 +177,7 @@ class ScoringJob:
                 yield from (_Piece(path, pairs, score) for pairs, score in self._read(chunk, before))
             before += chunk.num_rows
 
-    def _read(self, chunk: pa.Table, before: int) -> Iterator[tuple[pa.Table, _Score]]:
+    def _read(self, chunk: pa.Table, before: int) -> Iterator[tuple[pa.Table, Reading]]:
         """Read a chunk's texts, no more at once than are to be held; gives pairs, and what scores them."""
         own = {name: column for name, column in (self.columns or {}).items() if not name.startswith(OF_CATALOGUE)}
         columns = find_columns(chunk.column_names, own, self.pairs, catalogue=self.catalogue is not None)
@@ -199,7 +190,7 @@ class ScoringJob:
                 raise UserError("the query is empty.", file=self.pairs, row=row, remedy="Fill or drop it.")
         locales = fold_locales(_column(given.pop(schema.LOCALE, None)), self.locale, chunk.num_rows)
         if self.catalogue is None:
-            yield chunk, self._reading(queries, given, locales.to_pylist())
+            yield chunk, self.scorer.reading(queries, given, locales.to_pylist())
             return
         products, ids = self._products, trim_ids(_column(given[schema.PRODUCT_ID]))
         rows = products.rows(locales, ids)
@@ -207,20 +198,12 @@ class ScoringJob:
         for piece in products.pieces(rows, self.chunk_bytes):
             start, count = piece.start, piece.stop - piece.start
             of_piece = queries[piece], products.texts(rows[piece]), locales.slice(start, count).to_pylist()
-            yield chunk.slice(start, count), self._reading(*of_piece)
-
-    def _reading(self, queries: list[str], products: Columns, locales: list[str]) -> _Score:
-        if not self.labels_only:
-            return self.scorer.reading(queries, products, locales)
-        return lambda progress: self.scorer.label_pairs(queries, products, locales, progress=progress)
+            yield chunk.slice(start, count), self.scorer.reading(*of_piece)
 
     @property
-    def _nothing(self) -> Prediction | Labels:
+    def _nothing(self) -> Prediction:
         """What is said of no pair: its columns are those of the result."""
         task = self.scorer.task
-        if self.labels_only:
-            require_classes(task)
-            return Labels(task, np.zeros(0, np.int64))
         return task.predict(np.zeros((0, task.outputs), np.float32))
 
     @cached_property

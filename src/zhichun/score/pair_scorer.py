@@ -4,7 +4,6 @@ Legend: ``P`` pairs, ``C`` classes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,10 +11,9 @@ import numpy as np
 from zhichun.core import schema
 from zhichun.core.arrays import Int64
 from zhichun.core.errors import UserError, suggest
-from zhichun.core.tasks import Labels, Prediction, Task
+from zhichun.core.tasks import Prediction, Task
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.readers.table import number_text
-from zhichun.score.prior_correction import PriorCorrection
 from zhichun.score.token_batches import Rows
 from zhichun.text.document import COLUMN_OF
 from zhichun.text.tokenizer import PairTokenizer
@@ -45,10 +43,6 @@ class PairScorer(Protocol):
         """What computes, for users."""
 
     @property
-    def correction(self) -> PriorCorrection | None:
-        """What corrects uncertain pairs; ``None`` leaves them."""
-
-    @property
     def max_length(self) -> int:
         """Tokens that a pair is cut to; of an ensemble, by the member that reads most."""
 
@@ -62,9 +56,6 @@ class PairScorer(Protocol):
 
     def remembering(self) -> "PairScorer":
         """Give a scorer that reads a product once and remembers it, in bounded memory."""
-
-    def with_prior_correction(self, run: Path, threshold: float) -> "PairScorer":
-        """Give a scorer whose uncertain probabilities are corrected; see `Scorer.with_prior_correction`."""
 
     def score(self, query: str, products: Sequence[Product], locale: str = "us") -> Prediction:
         """Score products for one query; see `Scorer.score`."""
@@ -81,17 +72,6 @@ class PairScorer(Protocol):
         self, queries: Sequence[str], products: Columns, locales: Sequence[str]
     ) -> tuple[Prediction, Int64]:
         """Score P pairs, and count the tokens that are read of each, ``[P]``; of an ensemble, by its first member."""
-
-    def label_pairs(
-        self, queries: Sequence[str], products: Columns, locales: Sequence[str], *, progress: Progress | None = None
-    ) -> Labels:
-        """Give the labels of P pairs and nothing else: those of `score_pairs`, for less where that is possible.
-
-        Raises
-        ------
-        UserError
-            Where there are no classes.
-        """
 
     def score_examples(self, dataset: Dataset, rows: Rows, *, stages: Stage | None = None) -> Prediction:
         """Score pairs of a dataset folder.
@@ -132,25 +112,6 @@ def columns_of(products: Sequence[Product], locale: str) -> tuple[dict[str, list
     rows = [_as_row(product, locale) for product in products]
     columns = {name: [row[name] for row in rows] for name in schema.TEXT_COLUMNS}
     return columns, [row[schema.LOCALE] or locale for row in rows]
-
-
-def require_classes(task: Task) -> None:
-    """Refuse to give labels where there are none.
-
-    Raises
-    ------
-    UserError
-        For a regressor.
-    """
-    if not task.classes:
-        raise UserError("a regressor gives no labels.", remedy="Leave --labels-only out, or name a classifier.")
-
-
-def labels_of(prediction: Prediction) -> Labels:
-    """Take the labels of a classifier's prediction."""
-    require_classes(prediction.task)
-    assert prediction.probabilities is not None
-    return Labels(prediction.task, prediction.probabilities.argmax(axis=1))
 
 
 def _as_row(product: Product, locale: str) -> dict[str, str | None]:

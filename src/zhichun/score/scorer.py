@@ -15,7 +15,7 @@ import numpy as np
 from zhichun.core import schema
 from zhichun.core.arrays import Int32, Int64
 from zhichun.core.errors import UserError
-from zhichun.core.tasks import Floats, Labels, Prediction, Task
+from zhichun.core.tasks import Floats, Prediction, Task
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.feature_store import open_pairs
 from zhichun.score.engines.engine import AUTO, Engine, predict_with
@@ -30,10 +30,7 @@ from zhichun.score.pair_scorer import (
     Stage,
     columns_of,
     counted,
-    labels_of,
-    require_classes,
 )
-from zhichun.score.prior_correction import HeldOutPredictions, PriorCorrection
 from zhichun.score.token_batches import Rows
 from zhichun.text.document import country_index
 from zhichun.text.features import Featurizer
@@ -60,15 +57,12 @@ class Scorer:
         What the model predicts.
     engine
         Computes the logits; its ``name`` says what with.
-    correction
-        Corrects what the network is unsure of; ``None`` leaves it.
     """
 
     featurizer: Featurizer
     max_length: int
     task: Task
     engine: Engine
-    correction: PriorCorrection | None = None
 
     @classmethod
     def load(cls, run: Path | str, device: str | None = None, engine: str = AUTO) -> Self:
@@ -113,23 +107,6 @@ class Scorer:
         """Give a scorer that reads a product once, as long as the features of all fit into so many bytes."""
         return replace(self, featurizer=CachingFeaturizer.of(self.featurizer, most_bytes))
 
-    def with_prior_correction(self, run: Path, threshold: float) -> Self:
-        """Give a scorer whose uncertain probabilities are corrected by the prior of the classes.
-
-        Parameters
-        ----------
-        run
-            Run folder, whose held-out pairs say what the prior is.
-        threshold
-            Pairs whose entropy is above this share of the highest are uncertain.
-
-        Raises
-        ------
-        UserError
-            For a regressor, a folder without predictions of held-out pairs, or a threshold that cannot be.
-        """
-        return replace(self, correction=PriorCorrection.fit(HeldOutPredictions.of_run(run, self.task), threshold))
-
     @property
     def engine_name(self) -> str:
         """What computes."""
@@ -150,9 +127,8 @@ class Scorer:
         return predict_with(self.engine, pairs, rows, progress=progress)
 
     def predict(self, pairs: Pairs, rows: Rows, *, progress: Progress | None = None) -> Prediction:
-        """Say what the logits of ``rows`` mean, corrected where there is a correction."""
-        prediction = self.task.predict(self.logits(pairs, rows, progress=progress))
-        return prediction if self.correction is None else self.correction.correct(prediction)
+        """Say what the logits of ``rows`` mean."""
+        return self.task.predict(self.logits(pairs, rows, progress=progress))
 
     def score(self, query: str, products: Sequence[Product], locale: str = "us") -> Prediction:
         """Score products for one query.
@@ -209,13 +185,6 @@ class Scorer:
         """Score P pairs, and count the tokens that are read of each, ``[P]``."""
         pairs = self.read(queries, products, locales)
         return self.predict(pairs, np.arange(len(pairs))), pairs.lengths
-
-    def label_pairs(
-        self, queries: Sequence[str], products: Columns, locales: Sequence[str], *, progress: Progress | None = None
-    ) -> Labels:
-        """Give the labels of `score_pairs`; see `PairScorer.label_pairs`."""
-        require_classes(self.task)
-        return labels_of(self.score_pairs(queries, products, locales, progress=progress))
 
     def score_examples(self, dataset: Dataset, rows: Rows, *, stages: Stage | None = None) -> Prediction:
         """Score pairs of a dataset folder; see `PairScorer.score_examples`."""

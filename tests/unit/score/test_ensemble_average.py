@@ -5,7 +5,6 @@ import pytest
 
 from zhichun.core.tasks import TASKS, Prediction
 from zhichun.score.ensemble.average import average
-from zhichun.score.ensemble.vote import is_decided, vote
 
 ESCI, GAIN, SUBSTITUTE = TASKS["esci"], TASKS["gain"], TASKS["substitute"]
 
@@ -54,31 +53,3 @@ def test_one_member_is_itself_bit_for_bit(alone, weight):
     assert made.task == alone.task
     if alone.probabilities is not None:
         assert made.probabilities.tobytes() == alone.probabilities.tobytes()
-
-
-def test_a_lead_decides_only_where_what_is_left_cannot_make_it_up():
-    led_by_half = np.array([[0.5, 0.0, 0.0, 0.0]])
-    assert is_decided(led_by_half, 0.49)
-    assert not is_decided(led_by_half, 0.5), "the others may all be sure of another class"
-
-
-def test_members_are_not_asked_about_what_is_decided():
-    answers = [
-        np.array([[1, 0, 0, 0], [0.6, 0.4, 0, 0], [0.5, 0.5, 0, 0]]),
-        np.array([[0, 1, 0, 0], [0, 1, 0, 0], [1, 0, 0, 0]]),
-        np.array([[0, 1, 0, 0], [1, 0, 0, 0], [0, 1, 0, 0]]),
-    ]
-    asked = []
-
-    def member(number):
-        def ask(rows):
-            asked.append((number, rows.tolist()))
-            return answers[number][rows].astype(np.float32)
-
-        return ask
-
-    found = vote([member(0), member(1), member(2)], [0.6, 0.25, 0.15], pairs=3, classes=4)
-    # 0.6 against 0.4 to come; 0.36 : 0.49 and 0.55 : 0.3 with 0.15 to come, of which the second lead is large enough.
-    assert asked == [(0, [0, 1, 2]), (1, [1, 2]), (2, [1])]
-    assert found.asked_M == (3, 2, 1)
-    assert found.index_P.tolist() == [0, 0, 0]

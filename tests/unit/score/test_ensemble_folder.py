@@ -3,7 +3,6 @@
 import copy
 import shutil
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +20,7 @@ from zhichun.fit.train import build_model
 from zhichun.measure.evaluate import evaluate
 from zhichun.model.model_folder import TrainedModel
 from zhichun.score.ensemble.make import make_ensemble
-from zhichun.score.ensemble.members import Member, SharedProgress
+from zhichun.score.ensemble.members import SharedProgress
 from zhichun.score.load import fingerprint_of, load_scorer
 from zhichun.score.rank import rank
 from zhichun.score.scorer import Scorer
@@ -110,40 +109,6 @@ def test_members_are_averaged_whatever_their_order(runs, tmp_path):
     assert made.probabilities == pytest.approx((first.probabilities + second.probabilities) / 2, abs=1e-6)
 
 
-def test_the_labels_are_the_same_for_fewer_evaluations(runs, tmp_path):
-    make_ensemble(of(runs, "a", "b", "gain-1", "gain-2"), tmp_path / "four")
-    ensemble, seen = load_scorer(tmp_path / "four"), []
-    made = ensemble.label_pairs(*pairs(), progress=seen.append)
-    assert made.labels == ensemble.score_pairs(*pairs()).labels
-    assert len(set(made.labels)) > 1
-    assert made.columns() == {"label": made.labels}
-    assert sum(seen) == len(QUERIES)
-    asked = ensemble.evaluations
-    assert asked.possible == 4 * len(QUERIES)
-    assert len(QUERIES) <= asked.made <= 2 * len(QUERIES), "regressors are never asked"
-    assert asked.skipped >= 0.5
-
-
-def test_the_seconds_of_labels_are_those_of_scoring_alone(runs, tmp_path, monkeypatch):
-    clock = [0.0]
-
-    def taking(seconds, work):
-        def timed(*arguments, **options):
-            clock[0] += seconds
-            return work(*arguments, **options)
-
-        return timed
-
-    for owner, name, seconds in ((Member, "load", 1000), (Scorer, "read", 100), (Scorer, "predict", 1)):
-        monkeypatch.setattr(owner, name, taking(seconds, getattr(owner, name)))
-    monkeypatch.setattr("zhichun.score.ensemble.ensemble.time", SimpleNamespace(perf_counter=lambda: clock[0]))
-    make_ensemble(of(runs, "a", "b"), tmp_path / "two")
-    ensemble = load_scorer(tmp_path / "two")
-    ensemble.label_pairs(*pairs())
-    assert clock[0] > 1000
-    assert 1 <= ensemble.evaluations.seconds <= 2
-
-
 def test_an_ensemble_ranks_as_a_run_does(runs, tmp_path):
     make_ensemble(of(runs, "a", "gain-1"), tmp_path / "two")
     columns = {name: [None] * 6 for name in schema.PRODUCT_COLUMNS} | {
@@ -171,7 +136,6 @@ def test_evaluation_holds_the_ensemble_against_its_members(runs, tiny_dataset, t
     gap = found["against_best"]["ndcg"]
     assert gap["member"] == best
     assert gap["mean"] == pytest.approx(measured["ndcg"] - by_name[best]["ndcg"])
-    assert 1 / 3 <= found["labels_only"]["skipped"] < 2 / 3
 
 
 def test_folds_of_one_recipe_weigh_as_one(runs, tmp_path):
@@ -258,8 +222,6 @@ def test_what_is_there_is_not_replaced_unasked(runs, tmp_path):
         make_ensemble([tmp_path / "out"], tmp_path / "other")
     with pytest.raises(UserError, match=r"one run is needed here.\nName one of its members"):
         Scorer.load(tmp_path / "out")
-    with pytest.raises(UserError, match="no held-out pairs of its own"):
-        load_scorer(tmp_path / "out").with_prior_correction(tmp_path / "out", 0.9)
 
 
 @pytest.mark.parametrize(
@@ -278,17 +240,10 @@ def test_a_damaged_folder_is_refused(runs, tmp_path, change, message):
         load_scorer(tmp_path / "out")
 
 
-def test_regressors_have_no_labels(runs, tmp_path):
-    make_ensemble(of(runs, "gain-1", "gain-2"), tmp_path / "out")
-    with pytest.raises(UserError, match="gives no labels"):
-        load_scorer(tmp_path / "out").label_pairs(*pairs())
-
-
 def test_progress_counts_whole_pairs():
     told = []
     shared = SharedProgress(told.append, 3)
     for done in (4, 4, 4):
         shared(done)
-    shared.finish(6)
-    assert told == [1, 1, 2, 2]
+    assert told == [1, 1, 2]
     SharedProgress(None, 3)(9)

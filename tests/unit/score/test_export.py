@@ -118,7 +118,7 @@ print("LOADED", *{NONE_OF_IT!r} & set(sys.modules))
 
 def test_evaluating_an_export_in_fp32_gives_the_run_s_figures(tiny_run, tiny_export, tiny_dataset, tmp_path):
     figures = [
-        evaluate(folder, tiny_dataset, out=tmp_path / name, prior_correction=0.97, engine=name, shown=False)
+        evaluate(folder, tiny_dataset, out=tmp_path / name, engine=name, shown=False)
         for folder, name in ((tiny_run, "torch"), (tiny_export, "onnx"))
     ]
     assert figures[1]["micro_f1"] == pytest.approx(figures[0]["micro_f1"], abs=1e-6)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from zhichun.core import schema
 from zhichun.core.errors import UserError, suggest
 from zhichun.core.files import replacing
-from zhichun.core.tasks import Labels, Prediction
+from zhichun.core.tasks import Prediction
 from zhichun.data.readers.table import is_encodable, require_file, text_array
 from zhichun.text.document import COLUMN_OF
 
@@ -118,10 +118,8 @@ def texts(table: pa.Table, name: str, file: Path, before: int) -> list[str | Non
     return values
 
 
-def append_columns(
-    table: pa.Table, prediction: Prediction | Labels, prefix: str = "", file: Path | None = None
-) -> pa.Table:
-    """Put probabilities, label and gain, or labels alone, beside a table's own columns.
+def append_columns(table: pa.Table, prediction: Prediction, prefix: str = "", file: Path | None = None) -> pa.Table:
+    """Put probabilities, label and gain beside a table's own columns.
 
     Raises
     ------

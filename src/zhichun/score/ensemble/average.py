@@ -11,11 +11,8 @@ Legend: ``P`` pairs, ``C`` classes.
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-from zhichun.core.tasks import Floats, Prediction
-
-Doubles = npt.NDArray[np.float64]
+from zhichun.core.tasks import Prediction
 
 
 def average(predictions: Sequence[Prediction], weights: Sequence[float]) -> Prediction:
@@ -43,18 +40,7 @@ def average(predictions: Sequence[Prediction], weights: Sequence[float]) -> Pred
         return Prediction(predictions[0].task, None, score_P.astype(np.float32))
     total_PC = np.zeros((len(score_P), classifiers[0][0].task.outputs))
     for made, weight in classifiers:
-        add_vote(total_PC, slice(None), made.probabilities, weight)
-    probabilities_PC = mean_of(total_PC, [weight for _, weight in classifiers])
+        assert made.probabilities is not None
+        total_PC += weight * made.probabilities.astype(np.float64)
+    probabilities_PC = (total_PC / sum(weight for _, weight in classifiers)).astype(np.float32)
     return Prediction(classifiers[0][0].task, probabilities_PC, score_P.astype(np.float32))
-
-
-def add_vote(total_PC: Doubles, rows: slice | npt.NDArray[np.int64], said_PC: Floats | None, weight: float) -> None:
-    """Add one classifier's probabilities to the sum of some pairs, in place."""
-    assert said_PC is not None
-    total_PC[rows] += weight * said_PC.astype(np.float64)
-
-
-def mean_of(total_PC: Doubles, weights: Sequence[float]) -> Floats:
-    """Divide a sum of votes by their weights."""
-    mean_PC: Floats = (total_PC / sum(weights)).astype(np.float32)
-    return mean_PC

@@ -1,27 +1,24 @@
-"""Several models that answer as one: by the mean of what they say (`average`), or by the label they vote for (`vote`).
+"""Several models that answer as one: by the mean of what they say (`average`).
 
 Legend: ``P`` pairs, ``C`` classes, ``M`` members.
 """
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
 from zhichun.core.arrays import Int64
-from zhichun.core.errors import UserError
-from zhichun.core.tasks import TASKS, Floats, Labels, Prediction, Task
+from zhichun.core.tasks import TASKS, Prediction, Task
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.score.engines.engine import AUTO
 from zhichun.score.ensemble.average import average
 from zhichun.score.ensemble.ensemble_folder import EnsembleConfig
-from zhichun.score.ensemble.members import Answer, Evaluations, Member, SharedProgress, SharedReader
-from zhichun.score.ensemble.vote import vote
-from zhichun.score.pair_scorer import Columns, Product, Progress, Reading, Stage, columns_of, counted, require_classes
+from zhichun.score.ensemble.members import Answer, Member, SharedProgress, SharedReader
+from zhichun.score.pair_scorer import Columns, Product, Progress, Reading, Stage, columns_of, counted
 from zhichun.score.token_batches import Rows
 from zhichun.text.tokenizer import PairTokenizer
 
@@ -34,12 +31,9 @@ class Ensemble:
     ----------
     members
         In the order in which they are asked.
-    evaluations
-        Adds up what `label_pairs` has done.
     """
 
     members: tuple[Member, ...]
-    evaluations: Evaluations = field(default_factory=Evaluations, compare=False)
 
     @classmethod
     def load(cls, folder: Path, device: str | None = None, engine: str = AUTO) -> Self:
@@ -97,24 +91,6 @@ class Ensemble:
         """Give an ensemble each of whose members reads a product once."""
         return replace(self, members=tuple(replace(member, remembers=True) for member in self.members))
 
-    @property
-    def correction(self) -> None:
-        """There is none."""
-
-    def with_prior_correction(self, run: Path, threshold: float) -> Self:
-        """Refuse it: what an ensemble holds out nobody knows.
-
-        Raises
-        ------
-        UserError
-            Always.
-        """
-        raise UserError(
-            "an ensemble has no held-out pairs of its own, whose prior could correct it.",
-            file=run,
-            remedy="Leave --prior-correction out, or name one of its members.",
-        )
-
     def score(self, query: str, products: Sequence[Product], locale: str = "us") -> Prediction:
         """Score products for one query; see `Scorer.score`."""
         columns, locales = columns_of(products, locale)
@@ -146,39 +122,6 @@ class Ensemble:
         return self.combine(
             [member.scorer.predict(read.by(member.scorer), rows, progress=shown) for member in self.members]
         )
-
-    def label_pairs(
-        self, queries: Sequence[str], products: Columns, locales: Sequence[str], *, progress: Progress | None = None
-    ) -> Labels:
-        """Give the labels of `score_pairs`; only classifiers are asked, and only where their vote can count.
-
-        Raises
-        ------
-        UserError
-            For an ensemble of regressors.
-        """
-        require_classes(self.task)
-        voters = [member for member in self.members if member.task.classes]
-        shown, read = SharedProgress(progress, len(voters)), SharedReader(queries, products, locales)
-
-        seconds = 0.0
-
-        def ask(member: Member, rows: Rows) -> Floats:
-            nonlocal seconds
-            scorer = member.scorer
-            texts = read.by(scorer)
-            # A model is loaded and texts are read before: no skipped evaluation spares that.
-            began = time.perf_counter()
-            said_PC = scorer.predict(texts, rows, progress=shown).probabilities
-            seconds += time.perf_counter() - began
-            assert said_PC is not None
-            return said_PC
-
-        weights = [member.weight for member in voters]
-        found = vote([partial(ask, member) for member in voters], weights, len(queries), self.task.outputs)
-        shown.finish(len(queries))
-        self.evaluations.add(len(queries) * len(self.members), sum(found.asked_M), seconds)
-        return Labels(self.task, found.index_P)
 
     def score_examples(self, dataset: Dataset, rows: Rows, *, stages: Stage | None = None) -> Prediction:
         """Score pairs of a dataset folder by all members; see `PairScorer.score_examples`."""

@@ -1,4 +1,4 @@
-"""The members of an ensemble, and what they share: progress, what was read, and how often they were asked."""
+"""The members of an ensemble, and what they share: progress, and what was read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -65,39 +65,6 @@ class Member:
         return self.load()
 
 
-@dataclass
-class Evaluations:
-    """How often members were asked for labels, and how often they would have been, had all been asked.
-
-    Parameters
-    ----------
-    possible, made
-        Pairs times members.
-    seconds
-        Taken by those that were made, without loading models and reading texts.
-    """
-
-    possible: int = 0
-    made: int = 0
-    seconds: float = 0.0
-
-    @property
-    def skipped(self) -> float:
-        """Share that was not needed."""
-        return 1 - self.made / max(1, self.possible)
-
-    @property
-    def spared(self) -> float:
-        """About how many seconds the others would have taken."""
-        return self.seconds / max(1, self.made) * (self.possible - self.made)
-
-    def add(self, possible: int, made: int, seconds: float) -> None:
-        """Count more of them."""
-        self.possible += possible
-        self.made += made
-        self.seconds += seconds
-
-
 @dataclass(frozen=True)
 class Answer:
     """What one member says of pairs, and how long it took, in seconds."""
@@ -124,13 +91,7 @@ class SharedProgress:
     def __call__(self, done: int) -> None:
         """Report pairs that one member has done with."""
         self._done += done
-        self._tell(self._done // self.members)
-
-    def finish(self, pairs: int) -> None:
-        """Report what nobody had to do."""
-        self._tell(pairs)
-
-    def _tell(self, pairs: int) -> None:
+        pairs = self._done // self.members
         if self.progress and pairs > self._told:
             self.progress(pairs - self._told)
             self._told = pairs

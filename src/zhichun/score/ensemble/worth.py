@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zhichun.core.tasks import Floats, Prediction
+from zhichun.core.tasks import Prediction
 from zhichun.metrics import Judged, MicroF1, nDCG, paired_bootstrap
 from zhichun.score.ensemble.ensemble import Ensemble
 from zhichun.score.ensemble.members import Answer
-from zhichun.score.ensemble.vote import vote
-from zhichun.score.token_batches import Rows
 
 Values = tuple[npt.NDArray[np.float64], npt.NDArray[Any] | None]
 
@@ -96,11 +94,10 @@ def beside_members(
     Returns
     -------
     dict
-        ``members`` with name, task, weight, figures and seconds of each; ``against_best``; and, where there are
-        classes, ``labels_only``: what `--labels-only` would skip of the members' evaluations and of their time.
+        ``members`` with name, task, weight, figures and seconds of each, and ``against_best``.
     """
     told = list(zip(ensemble.members, answers, strict=True))
-    found: dict[str, Any] = {
+    return {
         "members": [
             {
                 "name": member.name,
@@ -115,32 +112,6 @@ def beside_members(
             prediction, {member.name: answer.prediction for member, answer in told}, judgements
         ),
     }
-    if ensemble.task.classes:
-        found["labels_only"] = _saving(ensemble, answers)
-    return found
-
-
-def _saving(ensemble: Ensemble, answers: Sequence[Answer]) -> dict[str, float]:
-    """Count what a vote would ask of the members, which have all answered already."""
-    voters, pairs = [], len(answers[0].prediction.score)
-    for member, answer in zip(ensemble.members, answers, strict=True):
-        if (said_PC := answer.prediction.probabilities) is not None:
-            voters.append((_voter(said_PC), member.weight, answer.seconds))
-    asks, weights = [ask for ask, _, _ in voters], [weight for _, weight, _ in voters]
-    asked_M = vote(asks, weights, pairs, ensemble.task.outputs).asked_M
-    needed = sum(asked / pairs * seconds for asked, (_, _, seconds) in zip(asked_M, voters, strict=True))
-    return {
-        "skipped": 1 - sum(asked_M) / (pairs * len(answers)),
-        "seconds": round(needed, 3),
-        "seconds_of_all": round(sum(answer.seconds for answer in answers), 3),
-    }
-
-
-def _voter(said_PC: Floats) -> Any:
-    def ask(rows: Rows) -> Floats:
-        return said_PC[rows]
-
-    return ask
 
 
 def _values(prediction: Prediction, judgements: Judgements) -> dict[str, Values]:

@@ -2,7 +2,7 @@
 
 ``config.json`` (task, sizes, formats, checks, hashes), ``tokenizer.json``, ``vocabulary/``, ``tables/`` (NumPy arrays
 of the embeddings that are looked up outside the graph), and a folder for each format: ``onnx/``, ``onnx-int8/``,
-``openvino/``, ``openvino-int8/``. ``predictions.parquet`` of the run is there for `--prior-correction`.
+``openvino/``, ``openvino-int8/``.
 """
 
 from dataclasses import asdict, dataclass

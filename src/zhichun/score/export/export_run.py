@@ -13,7 +13,6 @@ from zhichun.core.console import Bar
 from zhichun.core.device import has_bf16
 from zhichun.core.errors import UserError, suggest
 from zhichun.core.tasks import Floats
-from zhichun.data.dataset.out_of_fold import PREDICTIONS_FILE
 from zhichun.model.model_folder import TrainedModel
 from zhichun.score.engines.beside import Beside
 from zhichun.score.engines.engine import required
@@ -87,7 +86,7 @@ def export(
         shutil.rmtree(partial, ignore_errors=True)
         try:
             partial.mkdir(parents=True)
-            _Export(trained, sample, partial, bar).write(run, formats)
+            _Export(trained, sample, partial, bar).write(formats)
             shutil.rmtree(out, ignore_errors=True)
             partial.rename(out)
         finally:
@@ -115,7 +114,7 @@ class _Export:
     folder: Path
     bar: Bar
 
-    def write(self, run: Path, formats: Sequence[str]) -> None:
+    def write(self, formats: Sequence[str]) -> None:
         trained, beside = self.trained, tables_of(self.trained.model)
         config = ExportConfig(
             task=trained.task.name,
@@ -129,8 +128,6 @@ class _Export:
         )
         trained.featurizer.save(self.folder)
         beside.save(self.folder)
-        if (run / PREDICTIONS_FILE).is_file():
-            shutil.copy(run / PREDICTIONS_FILE, self.folder / PREDICTIONS_FILE)
         graph = self._plain_graph(formats)
         for name in formats:
             self.bar.note(f"making {name}")
