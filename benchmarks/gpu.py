@@ -34,6 +34,7 @@ from gpu_shapes import SHAPES, Shape, random_encoder
 from machine import circumstances, command_as_given
 from score_cpu import Texts, as_cross_encoder, by_ours, by_theirs, timed
 from sentence_transformers.cross_encoder import CrossEncoder
+from tables.paper_tables import whole_recipe
 from train_sides import OFF, OURS, THEIRS, Job, train_ours, train_theirs
 
 from zhichun.core.errors import UserError
@@ -41,7 +42,6 @@ from zhichun.core.files import write_json
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.feature_store import open_pairs
 from zhichun.fit.recipe import Recipe
-from zhichun.fit.recipes.ablations import whole_recipe
 from zhichun.fit.recipes.kdd2022 import baseline
 from zhichun.fit.train import make_featurizer
 from zhichun.model.model_folder import TrainedModel

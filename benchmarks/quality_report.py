@@ -12,11 +12,11 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 from cross_encoder import in_bf16
 from machine import circumstances
+from tables.paper_tables import whole_recipe
 
 from zhichun.core import schema
 from zhichun.core.files import read_json, write_json, write_text
 from zhichun.fit.recipe import Recipe
-from zhichun.fit.recipes.ablations import whole_recipe
 from zhichun.metrics import F1, Judged, LogLoss, MacroF1, Metric, MicroF1, label_codes, nDCG, paired_bootstrap
 
 OURS, THEIRS = "zhichun", "sentence-transformers"

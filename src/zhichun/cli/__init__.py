@@ -11,13 +11,12 @@ from collections.abc import Sequence
 
 from rich.markup import escape
 
-from zhichun.cli import ablating, auditing, data, ensembling, exporting, planning, serving, training, using
+from zhichun.cli import auditing, data, ensembling, exporting, planning, serving, training, using
 from zhichun.cli.options import app
 from zhichun.core.console import stderr
 from zhichun.core.errors import UserError
 
 __all__ = [
-    "ablating",
     "app",
     "auditing",
     "data",

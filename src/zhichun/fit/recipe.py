@@ -24,7 +24,6 @@ from zhichun.objective import FineTuningSettings, PretrainingSettings
 from zhichun.objective.losses import SquaredError
 from zhichun.objective.methods import AWP
 
-T = TypeVar("T")
 R = TypeVar("R", bound="AnyRecipe")
 FORMAT = 1
 PACKAGED = ("tiny", "kdd2022", "distil")
@@ -176,7 +175,7 @@ def load_recipe(name: str, kind: type[AnyRecipe] = Recipe) -> AnyRecipe:
     UserError
         When there is none of that name, or it is of the other kind.
     """
-    found = _recorded(Path(name)) if name.endswith(".json") else load_value(name, AnyRecipe, PACKAGED)
+    found = _recorded(Path(name)) if name.endswith(".json") else _made(name)
     if not isinstance(found, kind):
         right = COMMANDS[type(found)]
         raise UserError(
@@ -194,45 +193,30 @@ def _recorded(path: Path) -> AnyRecipe:
     return (PretrainingRecipe if kind == PretrainingRecipe.__name__ else Recipe).from_json(value, str(path))
 
 
-def load_value(name: str, kind: type[T], packaged: Sequence[str]) -> T:
-    """Call the function that a name stands for.
-
-    Parameters
-    ----------
-    name
-        ``tiny``, ``kdd2022:task2`` or ``my_file.py:function``.
-    kind
-        What the function is annotated to return; `AnyRecipe` stands for both kinds of recipe.
-    packaged
-        The modules of `zhichun.fit.recipes` that hold such functions.
-
-    Raises
-    ------
-    UserError
-        When there is none of that name.
-    """
+def _made(name: str) -> AnyRecipe:
+    """Call the function that a name stands for: ``tiny``, ``kdd2022:task2`` or ``my_file.py:function``."""
     place, _, function = name.partition(":")
-    module = _module_of_file(Path(place)) if place.endswith(".py") else _packaged(place, kind, packaged)
-    made = functions_of(module, kind)
-    function = function or Path(place).stem
+    if place.endswith(".py"):
+        module = _module_of_file(Path(place))
+    elif place in PACKAGED:
+        module = importlib.import_module(f"zhichun.fit.recipes.{place}")
+    else:
+        own = "my_file.py:function, or RUN/recipe.json"
+        raise UserError(f"there is no recipe {place!r}.", remedy=f"{suggest(place, PACKAGED)} Or name a file: {own}.")
+    made, function = _functions_of(module), function or Path(place).stem
     if function not in made:
-        raise UserError(f"{place} has no {_called(kind)} {function!r}.", remedy=suggest(function, made))
+        raise UserError(f"{place} has no recipe {function!r}.", remedy=suggest(function, made))
     return made[function]()
 
 
-def functions_of(module: ModuleType, kind: type[T]) -> dict[str, Callable[[], T]]:
-    """List the functions of a module that are annotated to return a kind of value, by name."""
-    kinds = (kind, *kind.__subclasses__())
-    wanted = (*kinds, *(each.__name__ for each in kinds))
+def _functions_of(module: ModuleType) -> dict[str, Callable[[], AnyRecipe]]:
+    """List the functions of a module that are annotated to return a recipe, by name."""
+    wanted = {kind if written else kind.__name__ for kind in COMMANDS for written in (True, False)}
     return {
         name: function
         for name, function in inspect.getmembers(module, inspect.isfunction)
         if not name.startswith("_") and inspect.signature(function).return_annotation in wanted
     }
-
-
-def _called(kind: type) -> str:
-    return "recipe" if issubclass(kind, AnyRecipe) else kind.__name__.lower()
 
 
 def describe(settings: Any, prefix: str = "") -> list[tuple[str, str, str]]:
@@ -262,15 +246,6 @@ def _parameter_docs(cls: type) -> dict[str, str]:
             elif line:
                 found[name] = f"{found[name]} {line.strip()}".strip()
     return found
-
-
-def _packaged(name: str, kind: type, packaged: Sequence[str]) -> ModuleType:
-    if name not in packaged:
-        own = "my_file.py:function" + (", or RUN/recipe.json" if issubclass(kind, AnyRecipe) else "")
-        raise UserError(
-            f"there is no {_called(kind)} {name!r}.", remedy=f"{suggest(name, packaged)} Or name a file: {own}."
-        )
-    return importlib.import_module(f"zhichun.fit.recipes.{name}")
 
 
 def _module_of_file(path: Path) -> ModuleType:
