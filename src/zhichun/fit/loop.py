@@ -164,7 +164,7 @@ class Loop:
         return figures if names in ([], ["loss"]) else {**figures, "parts": told}
 
     def autocast(self) -> torch.autocast:
-        """Compute in bf16 where the settings and the device allow; logits and losses are float32 all the same."""
+        """Compute in bf16 where the settings and the device allow; the head and the losses are float32 all the same."""
         device, precision = self.accelerator.device, self.settings.precision
         wanted = precision == "bf16" or (precision == "auto" and has_bf16(device))
         return torch.autocast(device.type, torch.bfloat16, enabled=wanted)

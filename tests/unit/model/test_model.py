@@ -105,6 +105,23 @@ def test_the_head_is_a_tanh_between_two_linear_layers():
     assert head(torch.tensor([[0.3, -0.2]])).item() == pytest.approx(expected.item())
 
 
+def test_under_autocast_the_head_is_still_computed_in_float32():
+    """In bf16 all these pairs, which differ in the fourth digit, would have one of a few logits."""
+    torch.manual_seed(0)
+    head = Head(8, 16, 4, dropout=0.1, samples=2)
+    features_BF = torch.randn(8) + 1e-4 * torch.randn(500, 8)
+    for training in (True, False):
+        head.train(training)
+        found = []
+        for enabled in (True, False):
+            torch.manual_seed(1)
+            with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+                found.append(head(features_BF))
+        assert torch.equal(*found)
+    assert len(found[0][:, 0].unique()) > 450
+    assert len(found[0][:, 0].bfloat16().unique()) < 20
+
+
 def test_the_tiny_encoder_reads_exactly_max_length_tokens(tiny_recipe, tiny_dataset):
     model, _ = model_and_batch(tiny_recipe, tiny_dataset)
     assert model.encoder.room == tiny_recipe.model.max_length

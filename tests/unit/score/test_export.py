@@ -17,6 +17,7 @@ from zhichun.core.errors import UserError
 from zhichun.measure.evaluate import evaluate
 from zhichun.score.engines import engine as engine_module
 from zhichun.score.engines.beside import Beside
+from zhichun.score.engines.openvino_engine import HEAD_SETTINGS, _without_head
 from zhichun.score.export import export_run as export_module
 from zhichun.score.export import exported
 from zhichun.score.export.export_folder import FORMATS, ExportConfig, is_export
@@ -82,6 +83,22 @@ def test_torch_in_bf16_is_an_engine_of_a_run(tiny_run):
     plain, in_bf16 = (Scorer.load(tiny_run, "cpu", engine) for engine in ("torch", "torch-bf16"))
     difference = np.abs(plain.score("red", PRODUCTS).probabilities - in_bf16.score("red", PRODUCTS).probabilities).max()
     assert 0 < difference < 0.05
+
+
+@pytest.mark.parametrize("name", ["openvino", "openvino-int8"])
+def test_openvino_in_bf16_computes_the_head_in_fp32(tiny_export, name):
+    """Precision is a setting of a whole graph, so the head is one of its own."""
+    import openvino
+
+    core = openvino.Core()
+    model, head = _without_head(openvino, core.read_model(tiny_export / name / "model.xml"))
+    products = [operator.get_type_name() == "MatMul" for operator in head.get_ordered_ops()]
+    assert sum(products) == 2
+    assert {output.any_name for output in head.outputs} == {"logits"}
+    compiled = core.compile_model(head, "CPU", HEAD_SETTINGS).get_runtime_model()
+    kinds = {operator.get_rt_info()["runtimePrecision"].astype(str) for operator in compiled.get_ordered_ops()}
+    assert kinds == {"f32"}
+    assert len(model.outputs) == 2  # the encoder's vector, and what stands beside it as it came
 
 
 @pytest.mark.parametrize("engine", ["auto", "measure"])

@@ -21,6 +21,8 @@ from zhichun.text.pairs import Arrays
 
 PAIRS_PER_BATCH = 8
 TOKENS_PER_BATCH = 4096
+LINEAR_LAYERS_OF_HEAD = 2
+HEAD_SETTINGS = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": "1"}
 
 
 class OpenVinoEngine:
@@ -31,8 +33,8 @@ class OpenVinoEngine:
     graph
         The ``.xml`` file.
     name
-        ``openvino``, ``openvino-bf16``, or ``openvino-int8``, which computes what is not quantised in bf16 where there
-        are units for it.
+        ``openvino``, ``openvino-bf16``, or ``openvino-int8``, which computes what is not quantised in bf16 where the
+        CPU has it. The head is computed in fp32 in all of them, or logits would tie.
     config, beside
         Of the export folder.
 
@@ -61,11 +63,15 @@ class OpenVinoEngine:
             "INFERENCE_PRECISION_HINT": "bf16" if in_bf16 else "f32",
             "ENABLE_CPU_PINNING": False,  # pinned, a stream waits for its core where other work has it
         }
+        core = runtime.Core()
         try:
-            compiled = runtime.Core().compile_model(graph, "CPU", settings)
+            model, head = core.read_model(graph), None
+            if in_bf16:
+                model, head = _without_head(runtime, model)
+                head = core.compile_model(head, "CPU", HEAD_SETTINGS)
+            self._compiled, self._head = core.compile_model(model, "CPU", settings), head
         except Exception as error:  # what is raised depends on the fault of the file
             raise UserError(f"OpenVINO cannot read it ({error}).", file=graph, remedy=REMEDY) from error
-        self._compiled = compiled
 
     def run(self, batches: Iterable[Arrays]) -> Iterator[Floats]:
         """Give the logits of each batch, ``[B, C]``, in order."""
@@ -74,16 +80,34 @@ class OpenVinoEngine:
         for batch in batches:
             if not free:
                 request = waiting.popleft()
-                yield _result(request)
+                yield self._result(request)
                 free.append(request)
             request = free.pop()
             request.start_async(self._inputs.of(batch))
             waiting.append(request)
         while waiting:
-            yield _result(waiting.popleft())
+            yield self._result(waiting.popleft())
+
+    def _result(self, request: Any) -> Floats:
+        request.wait()
+        if self._head is None:
+            return np.array(request.get_output_tensor().data, np.float32)
+        logits_BC: Floats = self._head([tensor.data for tensor in request.output_tensors])[0]
+        return logits_BC
 
 
-def _result(request: Any) -> Floats:
-    request.wait()
-    logits_BC: Floats = np.array(request.get_output_tensor().data, np.float32)
-    return logits_BC
+def _without_head(runtime: Any, model: Any) -> tuple[Any, Any]:
+    """Cut a graph in two where the head begins to read: precision is a setting of a whole graph."""
+    results, inputs = model.get_results(), model.get_parameters()
+    operator, products = results[0], 0
+    while products < LINEAR_LAYERS_OF_HEAD:
+        operator = operator.input_value(0).get_node()
+        products += operator.get_type_name() == "MatMul"
+    read = [operator.input(0)]
+    while (before := read[0].get_source_output().get_node()).get_type_name() in ("Multiply", "Concat"):
+        read = before.inputs() if before.get_type_name() == "Concat" else [before.input(0)]  # a product is smoothing's
+    features = [place.get_source_output() for place in read]
+    given = [runtime.opset13.parameter(output.get_partial_shape(), np.float32) for output in features]
+    for place, parameter in zip(read, given, strict=True):
+        place.replace_source_output(parameter.output(0))
+    return runtime.Model(features, inputs), runtime.Model(results, given)

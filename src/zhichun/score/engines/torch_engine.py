@@ -52,7 +52,7 @@ class TorchEngine:
     model
         In evaluation mode.
     in_bf16
-        Whether matrices are multiplied in bf16; sums over layers, norms and the head's output stay in float32.
+        Whether matrices are multiplied in bf16; sums over layers, norms and the head stay in float32.
     tokens_per_batch
         Tokens of a padded batch at most.
     """
