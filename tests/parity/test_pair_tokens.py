@@ -22,7 +22,8 @@ from tokenizers import (
 )
 
 from zhichun.core.errors import UserError
-from zhichun.text.features import ProductFeatures, QueryFeatures
+from zhichun.text.clean import clean_text
+from zhichun.text.features import MOST_CHARACTERS, MOST_OF_A_WORD, ProductFeatures, QueryFeatures, readable
 from zhichun.text.pair_layout import truncated_lengths
 from zhichun.text.pairs import Pairs
 from zhichun.text.tokenizer import PairTokenizer
@@ -183,6 +184,49 @@ def test_cutting_keeps_what_fits_and_fills_the_room(first, second, room):
     assert kept[0] <= first
     assert kept[1] <= second
     assert sum(kept) == min(first + second, room)
+
+
+LONG_TEXTS = st.lists(
+    st.sampled_from(
+        [*WORDS, "x" * 700, "赤い靴レディース" * 60, "e" + "\u0301" * 40, "\u0600", "\u3099", "ﾞ", "<mask>", "＜mask＞"]
+    )
+    | st.text(st.characters(codec="utf-8"), max_size=6),
+    max_size=400,
+).map(lambda words: clean_text(" ".join(words)))
+
+
+@settings(max_examples=150, deadline=None)
+@given(written=st.lists(LONG_TEXTS, min_size=1, max_size=3), most=st.integers(1, 60))
+def test_the_first_tokens_of_a_long_text_are_those_of_the_whole(tokenizer, written, most):
+    whole, first = tokenizer.encode(written), tokenizer.encode(written, most)
+    assert [first[row].tolist() for row in range(len(written))] == [
+        whole[row][:most].tolist() for row in range(len(written))
+    ]
+    documents, cut = (tokenizer.encode_documents([written, written[::-1]], cut)[0].tolist() for cut in (None, most))
+    assert cut == documents[:most]
+
+
+def test_no_more_of_a_long_text_is_tokenised_than_is_needed(tokenizer, monkeypatch):
+    read, ids = [], tokenizer._ids
+    monkeypatch.setattr(tokenizer, "_ids", lambda texts: read.extend(map(len, texts)) or ids(texts))
+    tokenizer.encode(["red shoes " * 5_000] * 3, 64)
+    assert read == [8 * 64 + 1] * 3
+
+
+def test_the_words_of_a_tokenizer_that_does_not_split_at_spaces_are_read_whole(tokenizer):
+    whole = Tokenizer.from_str(tokenizer.tokenizer.to_str())
+    whole.pre_tokenizer = pre_tokenizers.Metaspace(split=False)
+    assert PairTokenizer(whole).beginning("red shoes", 1) == "red shoes"
+    assert tokenizer.beginning("red shoes", 1) == "red"
+
+
+@given(st.text(max_size=50), st.integers(0, 2000), st.sampled_from(["<b>x</b> ", "y", "a &amp; b "]))
+def test_what_is_read_of_a_text_does_not_depend_on_when_it_was_cleaned(text, times, more):
+    raw = text + more * (times * 20)
+    read = readable(raw)
+    assert read == readable(clean_text(raw)) == readable(read)
+    assert len(read) <= MOST_CHARACTERS
+    assert all(len(word) <= MOST_OF_A_WORD for word in read.split(" "))
 
 
 @pytest.mark.parametrize(

@@ -97,16 +97,16 @@ class CachingFeaturizer(Featurizer):
         parts = (featurizer.trigrams, featurizer.brands, featurizer.colors)
         return cls(featurizer.tokenizer, featurizer.fields, *parts, cache=FeatureCache(most_bytes))
 
-    def products(self, columns: Mapping[str, Texts]) -> ProductFeatures:
+    def products(self, columns: Mapping[str, Texts], most: int | None = None) -> ProductFeatures:
         """Give the features of products; the same as without a cache."""
         rows = len(next(iter(columns.values())))
         texts = list(zip(*(columns.get(name) or [None] * rows for name in schema.TEXT_COLUMNS), strict=True))
-        keys = [_key(product) for product in texts]
+        keys = [_key(product, most) for product in texts]
         known = self.cache.get(list(dict.fromkeys(keys)))
         unknown = {key: product for key, product in zip(keys, texts, strict=True) if key not in known}
         if unknown:
             given = dict(zip(schema.TEXT_COLUMNS, zip(*unknown.values(), strict=True), strict=True))
-            made = dict(zip(unknown, _rows(super().products(given), len(unknown)), strict=True))
+            made = dict(zip(unknown, _rows(super().products(given, most), len(unknown)), strict=True))
             self.cache.put(made)
             known |= made
         return self._joined([known[key] for key in keys])
@@ -123,8 +123,8 @@ class CachingFeaturizer(Featurizer):
         return ProductFeatures(tokens, bags("trigrams"), bags("description_trigrams"), ids("brand"), ids("color"))
 
 
-def _key(product: Sequence[str | None]) -> bytes:
-    digest = hashlib.blake2b(digest_size=16)
+def _key(product: Sequence[str | None], most: int | None) -> bytes:
+    digest = hashlib.blake2b(f"{most} ".encode(), digest_size=16)
     for text in product:
         content = (text or "").encode("utf-8", "surrogatepass")
         digest.update(len(content).to_bytes(8, "little"))  # so that no text can flow into the next

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Final
 
 from zhichun.core import schema
 from zhichun.core.arrays import Int32, Ragged
@@ -18,6 +19,11 @@ from zhichun.text.trigrams.bags import TrigramVocabulary, bag_ids
 from zhichun.text.vocabulary import Vocabulary
 
 Texts = Sequence[str | None]
+
+# What is read of a text at all, by tokens, trigrams and ids alike: no seller writes more that a model could learn from.
+MOST_CHARACTERS: Final = 1 << 15
+# And of a word: scripts without spaces have shorter runs, and tokenisers take a run as one piece of work.
+MOST_OF_A_WORD: Final = 1 << 12
 
 # The semantic unit's two bags of a product; the query's bag is the third (docs/method.md).
 MAIN_BAG = (schema.TITLE, schema.BRAND, schema.COLOR, schema.BULLETS)
@@ -64,18 +70,20 @@ class Featurizer:
     colors: Vocabulary | None = None
 
     def queries(self, texts: Texts) -> QueryFeatures:
-        """Compute the features of queries."""
+        """Compute the features of queries, of which all tokens are kept."""
         cleaned = _clean(texts)
         trigrams = None if self.trigrams is None else _bag(self.trigrams, [cleaned])
         return QueryFeatures(self.tokenizer.encode(cleaned), trigrams)
 
-    def products(self, columns: Mapping[str, Texts]) -> ProductFeatures:
+    def products(self, columns: Mapping[str, Texts], most: int | None = None) -> ProductFeatures:
         """Compute the features of products.
 
         Parameters
         ----------
         columns
             Texts by column name of the catalogue; a column that is missing counts as empty.
+        most
+            First tokens of each that are needed, as `PairTokenizer.encode` takes it; the other features read it all.
         """
         rows = len(next(iter(columns.values())))
         cleaned = {name: _clean(columns.get(name) or [None] * rows) for name in schema.TEXT_COLUMNS}
@@ -83,7 +91,7 @@ class Featurizer:
         if self.trigrams is not None:
             bags = [_bag(self.trigrams, [cleaned[name] for name in bag]) for bag in (MAIN_BAG, DESCRIPTION_BAG)]
         return ProductFeatures(
-            tokens=self.tokenizer.encode_documents([cleaned[COLUMN_OF[field]] for field in self.fields]),
+            tokens=self.tokenizer.encode_documents([cleaned[COLUMN_OF[field]] for field in self.fields], most),
             trigrams=bags[0],
             description_trigrams=bags[1],
             brand=None if self.brands is None else self.brands.index(cleaned[schema.BRAND]),
@@ -93,7 +101,7 @@ class Featurizer:
     @cached_property
     def fingerprint(self) -> str:
         """Hash of all that decides the features: tokenizer, template and vocabularies."""
-        digest = hashlib.sha256(f"1 {self.tokenizer.fingerprint} {'|'.join(self.fields)}".encode())
+        digest = hashlib.sha256(f"2 {self.tokenizer.fingerprint} {'|'.join(self.fields)}".encode())
         for part in (self.trigrams, self.brands, self.colors):
             digest.update(b"-" if part is None else part.fingerprint.encode())
         return digest.hexdigest()[:16]
@@ -120,8 +128,16 @@ class Featurizer:
         )
 
 
+def readable(text: str) -> str:
+    """Clean a text, and cut it to what is read of it."""
+    text = clean_text(text)[:MOST_CHARACTERS].rstrip(" ")
+    if len(text) > MOST_OF_A_WORD:
+        text = " ".join([word[:MOST_OF_A_WORD] for word in text.split(" ")])
+    return text
+
+
 def _clean(texts: Texts) -> list[str]:
-    return [clean_text(text) if text else "" for text in texts]
+    return [readable(text) if text else "" for text in texts]
 
 
 def _bag(vocabulary: TrigramVocabulary, fields: Sequence[Texts]) -> Ragged:

@@ -24,6 +24,8 @@ UNKNOWN: Final = ("<unk>", "[UNK]")
 MASK: Final = ("<mask>", "[MASK]")
 WORD_MARKS: Final = ("▁", "Ġ")
 UNSPACED: Final = re.compile(r"▁?[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f]")
+# What is read of a long text at first: more than most tokens have, of any language.
+CHARACTERS_PER_TOKEN: Final = 8
 
 
 class PairTokenizer:
@@ -135,19 +137,59 @@ class PairTokenizer:
         }
         return {name: str(self.tokenizer.id_to_token(id_)) for name, id_ in ids.items() if id_ is not None}
 
-    def encode(self, texts: Sequence[str]) -> Ragged:
+    def encode(self, texts: Sequence[str], most: int | None = None) -> Ragged:
         """Tokenise texts without special tokens; special tokens that stand in a text as words are not obeyed.
+
+        Parameters
+        ----------
+        texts
+            Cleaned texts.
+        most
+            Only the first so many tokens of each text are given, and its rest is not tokenised; ``None`` gives all.
 
         Returns
         -------
         Ragged
             One row of ids for each text.
         """
-        encodings = self.tokenizer.encode_batch_fast([self._plain(text) for text in texts], add_special_tokens=False)
+        plain = [self._plain(text) for text in texts]
+        if most is None:
+            return self._ids(plain)
+        rows = [np.zeros(0, np.int32)] * len(plain)
+        left, characters = list(range(len(plain))), most
+        while left:
+            characters *= CHARACTERS_PER_TOKEN
+            parts = [self.beginning(plain[row], characters) for row in left]
+            found = self._ids(parts)
+            for place, row in enumerate(left):
+                rows[row] = found[place][:most]
+            left = [
+                row
+                for row, part in zip(left, parts, strict=True)
+                if len(rows[row]) < most and len(part) < len(plain[row])
+            ]
+        return _joined(rows)
+
+    def _ids(self, texts: Sequence[str]) -> Ragged:
+        encodings = self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         # A normaliser can make special tokens out of full-width letters, which the raw text did not show.
         return Ragged.from_rows([encoding.ids for encoding in encodings]).without(self._special_ids)
 
-    def encode_documents(self, columns: Sequence[Sequence[str]]) -> Ragged:
+    def beginning(self, text: str, characters: int) -> str:
+        """Give the words of a text of which some lie within so many characters.
+
+        Where the tokenizer splits at spaces, what follows one changes no token before it.
+        """
+        end = text.find(" ", characters) if len(text) > characters and self._splits_at_spaces else -1
+        return text if end < 0 else text[:end]
+
+    @cached_property
+    def _splits_at_spaces(self) -> bool:
+        """Whether no token is ever made of two words; in some language models, one is."""
+        splitter = self.tokenizer.pre_tokenizer
+        return splitter is not None and len(splitter.pre_tokenize_str("a b")) > 1
+
+    def encode_documents(self, columns: Sequence[Sequence[str]], most: int | None = None) -> Ragged:
         """Tokenise products field by field and join the fields with the separator of pairs.
 
         An empty field keeps its separator, so that the position of a field always tells which it is.
@@ -156,21 +198,24 @@ class PairTokenizer:
         ----------
         columns
             One column of texts for each field, in the template's order.
+        most
+            As `encode` takes it.
         """
-        parts = [self.encode(column) for column in columns]
-        middle = np.asarray(self.layout.middle, np.int32)
-        pieces = [middle] * (2 * len(parts) - 1)
-        values: list[Int32] = []
-        rows = len(parts[0])
-        for row in range(rows):
+        parts = [self.encode(column, most) for column in columns]
+        pieces = [np.asarray(self.layout.middle, np.int32)] * (2 * len(parts) - 1)
+        rows: list[Int32] = []
+        for row in range(len(parts[0])):
             pieces[::2] = [part[row] for part in parts]
-            values.extend(pieces)
-        lengths = np.sum([part.lengths for part in parts], axis=0) + (len(parts) - 1) * len(middle)
-        offsets_R1 = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-        return Ragged.from_flat(np.concatenate(values) if values else np.zeros(0, np.int32), offsets_R1)
+            rows.append(np.concatenate(pieces)[:most])
+        return _joined(rows)
 
     def _plain(self, text: str) -> str:
         for special in self._special_texts:
             if special in text:
                 text = text.replace(special, " ")
         return text
+
+
+def _joined(rows: Sequence[Int32]) -> Ragged:
+    offsets_R1 = np.cumsum([0, *map(len, rows)], dtype=np.int64)
+    return Ragged.from_flat(np.concatenate([np.zeros(0, np.int32), *rows]), offsets_R1)
