@@ -136,7 +136,7 @@ def test_only_the_training_knows_accelerate():
 def test_only_the_encoder_knows_the_classes_of_transformers():
     # Three files beside it know no class of a model: two put attention into transformers' registry, one makes a config.
     beside = {"zhichun.model.first_token", "zhichun.model.attention.packed", "zhichun.model.encoder_shapes"}
-    assert users_of("transformers") <= {"zhichun.model.encoder", "zhichun.model.translation.marian", *beside}
+    assert users_of("transformers") <= {"zhichun.model.encoder", "zhichun.model.translator", *beside}
 
 
 def test_polars_is_used_in_data_preparation_only():

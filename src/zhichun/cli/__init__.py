@@ -44,7 +44,7 @@ EXTRAS = {
     "onnx": ("onnx", "onnxruntime", "onnxscript", "openvino", "nncf"),
     "word2vec": ("gensim",),
     "serve": ("fastapi", "uvicorn", "pydantic", "starlette", "yaml", "bm25s", "jinja2"),
-    "translate": ("ctranslate2", "sentencepiece"),
+    "translate": ("sentencepiece",),
 }
 
 

@@ -93,9 +93,6 @@ def prepare(
         str | None,
         typer.Option(help="MarianMT model by hub name or folder.", show_default="Helsinki-NLP/opus-mt-es-en"),
     ] = None,
-    translation_engine: Annotated[
-        Literal["marian", "ctranslate2"], typer.Option(help="What runs it; ctranslate2 is the faster on a CPU.")
-    ] = "marian",
     translation_cache: Annotated[
         Path | None,
         typer.Option(help="Folder that keeps translations from one time to the next.", show_default="~/.cache/zhichun"),
@@ -116,13 +113,14 @@ def prepare(
 
     making: list[MakingStep] = [Rebalance()] if balance else []
     if translate is not None:
-        from zhichun.data.prepare.translate import open_translation
+        from zhichun.data.prepare.translate import Translation, read_direction
+        from zhichun.model.translator import Translator, default_cache
 
-        translation = open_translation(
-            translate, model=translation_model, engine=translation_engine, cache=translation_cache
-        )
-        say(f"translation: {translation.translator.name}, licence {translation.translator.licence}")
-        making.append(translation)
+        source, target = read_direction(translate)
+        model = translation_model or f"Helsinki-NLP/opus-mt-{source}-{target}"
+        translator = Translator(model, translation_cache or default_cache())
+        say(f"translation: {translator.name}, licence {translator.licence}")
+        making.append(Translation(translate=translator, source=source, target=target))
     elif translation_model or translation_cache:
         raise typer.BadParameter("has no effect without --translate", param_hint="--translation-…")
     if len(places) > 2:

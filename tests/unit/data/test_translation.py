@@ -1,4 +1,4 @@
-"""What surrounds a translation engine: directions, licences, batches, the cache, and the step."""
+"""The step that makes training pairs by translation."""
 
 import json
 
@@ -11,10 +11,6 @@ from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.data.prepare.clean_catalogue import PRODUCTS_SCHEMA
 from zhichun.data.prepare.translate import Translation, read_direction
-from zhichun.model.translation import cache as cache_module
-from zhichun.model.translation.batches import batches_by_length
-from zhichun.model.translation.cache import CachedTranslator
-from zhichun.model.translation.checkpoint import Checkpoint
 
 
 class Reversal:
@@ -25,66 +21,16 @@ class Reversal:
     def __init__(self, name="reversal"):
         self.name, self.asked = name, []
 
-    def translate(self, texts):
+    def __call__(self, texts):
         self.asked += texts
         return [text[::-1] for text in texts]
-
-
-def test_the_licence_is_that_of_the_card_or_of_the_makers_or_unknown(tmp_path):
-    assert Checkpoint("Helsinki-NLP/opus-mt-es-en", tmp_path).licence == "CC-BY-4.0 (the makers of OPUS-MT)"
-    assert Checkpoint("opus-mt-es-en", tmp_path).licence == "unknown: check it before use"
-    (tmp_path / "README.md").write_text("# A card that says\nlicense: nothing\n")
-    assert Checkpoint("somebody/model", tmp_path).licence == "unknown: check it before use"
-    (tmp_path / "README.md").write_text("---\ntags: [a]\nlicense:  mit\nlicense_link: x\n---\n")
-    assert Checkpoint("Helsinki-NLP/opus-mt-es-en", tmp_path).licence == "mit (its model card)"
-
-
-def test_batches_hold_like_lengths_and_every_text_once():
-    lengths = [3, 0, 9, 1, 8, 2, 30]
-    batches = list(batches_by_length(lengths, most=18))
-    assert batches == [[6], [2, 4], [0, 5, 3]]
-
-
-def test_the_cache_asks_once_for_each_text_and_translator(tmp_path):
-    path = tmp_path / "new" / "translations.sqlite"
-    first, again, other = Reversal(), Reversal(), Reversal("another")
-    assert CachedTranslator(first, path).translate(["bb", "a", "bb", ""]) == ["bb", "a", "bb", ""]
-    assert CachedTranslator(again, path).translate(["abc", "bb"]) == ["cba", "bb"]
-    assert CachedTranslator(other, path).translate(["bb"]) == ["bb"]
-    assert (first.asked, again.asked, other.asked) == (["", "a", "bb"], ["abc"], ["bb"])
-
-
-def test_a_kill_costs_one_chunk_at_most(tmp_path, monkeypatch):
-    monkeypatch.setattr(cache_module, "CHUNK", 2)
-
-    class Killed(Reversal):
-        def translate(self, texts):
-            if len(self.asked) >= 4:
-                raise KeyboardInterrupt
-            return super().translate(texts)
-
-    texts = ["ab", "cd", "ef", "gh", "ij"]
-    with pytest.raises(KeyboardInterrupt):
-        CachedTranslator(Killed(), tmp_path / "cache").translate(texts)
-    resumed = Reversal()
-    assert CachedTranslator(resumed, tmp_path / "cache").translate(texts) == ["ba", "dc", "fe", "hg", "ji"]
-    assert resumed.asked == ["ij"]
-
-
-def test_a_cache_that_is_no_cache_is_named(tmp_path):
-    path = tmp_path / "cache"
-    path.write_bytes(b"no database" * 100)
-    with pytest.raises(UserError, match=r"cache: the cache of translations cannot be used"):
-        CachedTranslator(Reversal(), path).translate(["a"])
-    with pytest.raises(UserError, match="cannot be used"):
-        CachedTranslator(Reversal(), path / "below a file").translate(["a"])
 
 
 def test_directions_are_read_and_locales_named():
     assert read_direction("es:en") == ("es", "en")
     assert read_direction("jp:us") == ("ja", "en")
-    assert Translation(translator=Reversal(), source="ja", target="es").locales == ("jp", "es")
-    assert Translation(translator=Reversal()).locales == ("es", "us")
+    assert Translation(translate=Reversal(), source="ja", target="es").locales == ("jp", "es")
+    assert Translation(translate=Reversal()).locales == ("es", "us")
     for wrong in ("es", "es:", "us:en", "es:en:fr", ""):
         with pytest.raises(UserError, match="no direction"):
             read_direction(wrong)
@@ -114,7 +60,7 @@ def judged(*rows):
 def test_pairs_of_the_source_locale_are_made_anew_in_the_target_locale(catalogue):
     pairs = judged((7, "rojos", "A", "es"), (8, "red", "C", "us"), (9, "azul", "C", "es"), (10, "azul", "A", "es"))
     translator, seen = Reversal(), []
-    made = Translation(translator=translator).make(pairs, catalogue, "~", lambda *step: seen.append(step))
+    made = Translation(translate=translator).make(pairs, catalogue, "~", lambda *step: seen.append(step))
     assert made.pairs.to_dict(as_series=False) == {
         schema.EXAMPLE_ID: [7, 9, 10],
         schema.QUERY: ["sojor", "luza", "luza"],
@@ -133,22 +79,22 @@ def test_pairs_of_the_source_locale_are_made_anew_in_the_target_locale(catalogue
 
 def test_a_pair_without_a_title_or_a_translation_is_not_made(catalogue):
     class Silent(Reversal):
-        def translate(self, texts):
+        def __call__(self, texts):
             return ["" if text in ("nada", "taza") else " <b>x</b>  y " for text in texts]
 
     pairs = judged((1, "q", "A", "es"), (2, "nada", "A", "es"), (3, "q", "B", "es"), (4, "q", "C", "es"))
-    made = Translation(translator=Silent()).make(pairs, catalogue, "~", lambda *_: None)
+    made = Translation(translate=Silent()).make(pairs, catalogue, "~", lambda *_: None)
     assert made.pairs.select(schema.EXAMPLE_ID, schema.QUERY).rows() == [(1, "x y")]
     assert made.products[schema.PRODUCT_ID].to_list() == ["A~es-us"]
 
 
 def test_without_pairs_of_the_locale_nothing_is_made(catalogue):
-    made = Translation(translator=Reversal()).make(judged((8, "red", "C", "us")), catalogue, "~", lambda *_: None)
+    made = Translation(translate=Reversal()).make(judged((8, "red", "C", "us")), catalogue, "~", lambda *_: None)
     assert (len(made.pairs), len(made.products)) == (0, 0)
 
 
 def test_the_manifest_records_direction_translator_and_licence():
-    assert json.loads(json.dumps(Translation(translator=Reversal()).options())) == {
+    assert json.loads(json.dumps(Translation(translate=Reversal()).options())) == {
         "direction": "es:en",
         "translator": "reversal",
         "licence": "none",

@@ -5,18 +5,16 @@ locale us with weight 0.3; it measured no gain (docs/method.md: us −0.0009, es
 translated product keeps its brand, which is a name, and none of the texts that would still be in the first language.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Protocol
 
 import polars as pl
 
 from zhichun.core.errors import UserError
 from zhichun.core.schema import BRAND, EXAMPLE_ID, LOCALE, PRODUCT_COLUMNS, PRODUCT_ID, QUERY, TITLE, WEIGHT
 from zhichun.data.prepare.steps import Made
-from zhichun.model.translation.cache import CachedTranslator, default_cache
-from zhichun.model.translation.translator import Translator, open_translator
 from zhichun.text.clean import clean_text
 
 # Languages whose locale is called otherwise; the locale of any other language is called as the language is.
@@ -52,32 +50,16 @@ def read_direction(direction: str) -> tuple[str, str]:
     return source, target
 
 
-def open_translation(
-    direction: str, *, model: str | None = None, engine: str = "marian", cache: Path | None = None, beams: int = 1
-) -> "Translation":
-    """Make the step with an engine and a model, and the cache of what was translated before.
+class Translate(Protocol):
+    """Translates texts, in order; an empty one stays empty."""
 
-    Parameters
-    ----------
-    direction
-        As for `read_direction`.
-    model
-        Name on the Hugging Face hub or folder; the OPUS-MT model of the direction where it is None.
-    engine, beams
-        As for `zhichun.model.translation.translator.open_translator`.
-    cache
-        Folder for translations and converted models; that of the user where it is None.
+    name: str
+    """What decides the translations."""
+    licence: str
+    """The licence of its model."""
 
-    Raises
-    ------
-    UserError
-        When the direction, engine or model cannot be used.
-    """
-    source, target = read_direction(direction)
-    cache = default_cache() if cache is None else cache
-    translator = open_translator(engine, model or f"Helsinki-NLP/opus-mt-{source}-{target}", cache, beams=beams)
-    cached = CachedTranslator(translator, cache / "translations.sqlite")
-    return Translation(translator=cached, source=source, target=target)
+    def __call__(self, texts: Sequence[str]) -> list[str]:
+        """Translate."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +68,8 @@ class Translation:
 
     Parameters
     ----------
-    translator
-        Translates from ``source`` to ``target``.
+    translate
+        Translates from ``source`` to ``target``, as `zhichun.model.translator.Translator` does.
     source, target
         Languages, as `read_direction` gives them.
     weight
@@ -97,7 +79,7 @@ class Translation:
     name: ClassVar[str] = "translate"
     origin: ClassVar[str] = "translated"
 
-    translator: Translator
+    translate: Translate
     source: str = "es"
     target: str = "en"
     weight: float = 0.3
@@ -111,8 +93,8 @@ class Translation:
         """Give what the manifest records."""
         return {
             "direction": f"{self.source}:{self.target}",
-            "translator": self.translator.name,
-            "licence": self.translator.licence,
+            "translator": self.translate.name,
+            "licence": self.translate.licence,
             "weight": self.weight,
         }
 
@@ -169,7 +151,7 @@ class Translation:
         made: dict[str, str] = {}
         for start in range(0, len(waiting), CHUNK):
             chunk = waiting[start : start + CHUNK]
-            made |= zip(chunk, map(clean_text, self.translator.translate(chunk)), strict=True)
+            made |= zip(chunk, map(clean_text, self.translate(chunk)), strict=True)
             progress(start + len(chunk), len(waiting))
         return {text: translation for text, translation in made.items() if translation}
 

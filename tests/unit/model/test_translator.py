@@ -1,7 +1,7 @@
-"""Translation with two engines, on one tiny checkpoint that is trained here."""
+"""Translation by a tiny MarianMT checkpoint that is trained here."""
 
 import json
-import sys
+import shutil
 
 import pyarrow.parquet as pq
 import pytest
@@ -11,11 +11,10 @@ from transformers import MarianConfig, MarianMTModel
 from zhichun.cli import main
 from zhichun.core.errors import UserError
 from zhichun.data.dataset.dataset import Dataset
-from zhichun.model.translation.checkpoint import Checkpoint
-from zhichun.model.translation.translator import open_translator
+from zhichun.model import translator
+from zhichun.model.translator import Translator
 
 sentencepiece = pytest.importorskip("sentencepiece")
-ctranslate2 = pytest.importorskip("ctranslate2")
 
 ENGLISH = {"zapatos": "shoes", "rojos": "red", "azules": "blue", "taza": "mug", "mesa": "table", "de": "of"}
 TEXTS = ["zapatos rojos", "", "taza de mesa", "taza", "zapatos azules de mesa", "taza de mesa"]
@@ -80,105 +79,127 @@ def taught_word_by_word(words):
     return model
 
 
-@pytest.mark.parametrize("engine", ["marian", "ctranslate2"])
-def test_both_engines_translate_alike_in_the_order_of_the_texts(checkpoint, tmp_path, engine):
-    translator = open_translator(engine, str(checkpoint), tmp_path)
-    assert translator.translate(TEXTS) == TRANSLATED
-    assert translator.translate([]) == []
+def test_texts_are_translated_in_their_order(checkpoint, tmp_path):
+    translate = Translator(str(checkpoint), tmp_path)
+    assert translate(TEXTS) == TRANSLATED
+    assert translate([]) == []
 
 
-@pytest.mark.parametrize("engine", ["marian", "ctranslate2"])
-def test_an_unknown_word_and_a_long_text_do_no_harm(checkpoint, tmp_path, engine, monkeypatch):
-    translator = open_translator(engine, str(checkpoint), tmp_path)
-    unknown, known = translator.translate(["desconocido", "taza"])
+def test_an_unknown_word_and_a_long_text_do_no_harm(checkpoint, tmp_path, monkeypatch):
+    translate = Translator(str(checkpoint), tmp_path)
+    unknown, known = translate(["desconocido", "taza"])
     assert known == "mug"
     assert "<" not in unknown
-    monkeypatch.setattr("zhichun.model.translation.pieces.MOST_PIECES", 4)
-    assert translator.translate(["taza de mesa rojos azules"]) == ["mug of table"]
+    monkeypatch.setattr(translator, "MOST_PIECES", 4)
+    assert translate(["taza de mesa rojos azules"]) == ["mug of table"]
 
 
 def test_beams_are_another_translator_and_translate_too(checkpoint, tmp_path):
-    for engine in ("marian", "ctranslate2"):
-        greedy, wide = (open_translator(engine, str(checkpoint), tmp_path, beams=beams) for beams in (1, 3))
-        assert greedy.name != wide.name
-        assert wide.translate(TEXTS) == TRANSLATED
+    greedy, wide = (Translator(str(checkpoint), tmp_path, beams=beams) for beams in (1, 3))
+    assert greedy.name != wide.name
+    assert wide(TEXTS) == TRANSLATED
 
 
-def test_a_checkpoint_is_converted_once_and_a_converted_one_is_read_as_it_is(checkpoint, tmp_path, monkeypatch):
-    open_translator("ctranslate2", str(checkpoint), tmp_path)
-    (folder,) = tmp_path.iterdir()
-    monkeypatch.setattr(ctranslate2.converters, "TransformersConverter", None)
-    open_translator("ctranslate2", str(checkpoint), tmp_path)
-    converted = open_translator("ctranslate2", str(folder), tmp_path)
-    assert converted.translate(TEXTS) == TRANSLATED
-    assert converted.licence == "apache-2.0 (its model card)"
-    with pytest.raises(UserError, match=r"CTranslate2's format.\n.*engine ctranslate2"):
-        open_translator("marian", str(folder), tmp_path)
+def counted(translate, monkeypatch):
+    """Note which texts are really translated."""
+    asked, generate = [], translate._generate
+
+    def note(texts):
+        asked.extend(texts)
+        return generate(texts)
+
+    monkeypatch.setattr(translate, "_generate", note)
+    return asked
 
 
-def test_a_failed_conversion_leaves_nothing(checkpoint, tmp_path, monkeypatch):
-    def fail(self, folder, force):
-        raise ValueError("no such architecture")
+def test_each_text_is_translated_once_by_each_translator(checkpoint, tmp_path, monkeypatch):
+    cache = tmp_path / "new"
+    first, again = (Translator(str(checkpoint), cache) for _ in range(2))
+    other = Translator(str(checkpoint), cache, beams=2)
+    asked = [counted(translate, monkeypatch) for translate in (first, again, other)]
+    assert first(["taza", "mesa", "taza", ""]) == ["mug", "table", "mug", ""]
+    assert again(["rojos", "mesa"]) == ["red", "table"]
+    assert other(["mesa"]) == ["table"]
+    assert asked == [["mesa", "taza"], ["rojos"], ["mesa"]]
 
-    monkeypatch.setattr(ctranslate2.converters.TransformersConverter, "convert", fail)
-    with pytest.raises(UserError, match=r"cannot be converted.*no such architecture.*\n.*engine marian"):
-        open_translator("ctranslate2", str(checkpoint), tmp_path)
-    assert not list(tmp_path.iterdir())
+
+def test_a_kill_costs_one_batch(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(translator, "BATCH", 2)
+    killed, resumed = (Translator(str(checkpoint), tmp_path) for _ in range(2))
+    generate = killed._generate
+
+    def stop(texts):
+        if "zapatos" in texts:
+            raise KeyboardInterrupt
+        return generate(texts)
+
+    monkeypatch.setattr(killed, "_generate", stop)
+    texts = ["mesa", "taza", "rojos", "azules", "zapatos"]
+    with pytest.raises(KeyboardInterrupt):
+        killed(texts)
+    asked = counted(resumed, monkeypatch)
+    assert resumed(texts) == ["table", "mug", "red", "blue", "shoes"]
+    assert asked == ["zapatos"]
+
+
+def test_a_cache_that_is_no_cache_is_named(checkpoint, tmp_path):
+    (tmp_path / "translations.sqlite").write_bytes(b"no database" * 100)
+    for folder in (tmp_path, tmp_path / "translations.sqlite"):
+        with pytest.raises(UserError, match=r"the cache of translations cannot be used.*\n.*--translation-cache"):
+            Translator(str(checkpoint), folder)(["taza"])
+
+
+def copy(checkpoint, folder, **changed):
+    shutil.copytree(checkpoint, folder)
+    for name, content in changed.items():
+        path = folder / name.replace("_", ".")
+        path.unlink() if content is None else path.write_bytes(content)
+    return str(folder)
 
 
 def test_the_name_tells_models_apart_and_holds_no_path(checkpoint, tmp_path):
-    name = open_translator("marian", str(checkpoint), tmp_path).name
+    name = Translator(str(checkpoint), tmp_path).name
     assert name.startswith("tiny-es-en ")
     assert str(checkpoint.parent) not in name
-    other = tmp_path / "tiny-es-en"
-    other.mkdir()
-    for path in checkpoint.iterdir():
-        (other / path.name).write_bytes(path.read_bytes())
-    assert Checkpoint.find(str(other)).fingerprint == Checkpoint.find(str(checkpoint)).fingerprint
-    (other / "config.json").write_text("{}")
-    assert Checkpoint.find(str(other)).fingerprint != Checkpoint.find(str(checkpoint)).fingerprint
+    same = copy(checkpoint, tmp_path / "a" / "tiny-es-en", README_md=b"# Another card")
+    assert Translator(same, tmp_path).name == name
+    config = json.loads((checkpoint / "config.json").read_text()) | {"num_beams": 7}
+    other = copy(checkpoint, tmp_path / "b" / "tiny-es-en", config_json=json.dumps(config).encode())
+    assert Translator(other, tmp_path).name != name
+
+
+def test_the_licence_is_that_of_the_card_or_of_the_makers_or_unknown(tmp_path):
+    assert translator._licence(tmp_path, "Helsinki-NLP/opus-mt-es-en") == "CC-BY-4.0 (the makers of OPUS-MT)"
+    assert translator._licence(tmp_path, "opus-mt-es-en") == "unknown: check it before use"
+    (tmp_path / "README.md").write_text("# A card that says\nlicense: nothing\n")
+    assert translator._licence(tmp_path, "somebody/model") == "unknown: check it before use"
+    (tmp_path / "README.md").write_text("---\ntags: [a]\nlicense:  mit\nlicense_link: x\n---\n")
+    assert translator._licence(tmp_path, "Helsinki-NLP/opus-mt-es-en") == "mit (its model card)"
 
 
 def test_models_that_cannot_be_used_are_answered(checkpoint, tmp_path, monkeypatch):
-    with pytest.raises(UserError, match=r"'maria'.\nDid you mean 'marian'"):
-        open_translator("maria", str(checkpoint), tmp_path)
-    with pytest.raises(UserError, match=r"no translation model: there is no source.spm"):
-        open_translator("marian", str(tmp_path), tmp_path)
+    with pytest.raises(UserError, match=r"no translation model: there is no source\.spm"):
+        Translator(str(tmp_path), tmp_path)
     with pytest.raises(UserError, match="beams=0"):
-        open_translator("marian", str(checkpoint), tmp_path, beams=0)
+        Translator(str(checkpoint), tmp_path, beams=0)
 
     def fetch(name, allow_patterns):
         raise FileNotFoundError("the hub cannot be reached\nand more")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
-    with pytest.raises(UserError, match=r"'no/model' cannot be fetched \(the hub cannot be reached\).\nGive a folder"):
-        open_translator("ctranslate2", "no/model", tmp_path)
-    several = {"▁a": 0, ">>spa<<": 1, ">>por<<": 2, "</s>": 3, "<unk>": 4}
-    folder = tmp_path / "several"
-    folder.mkdir()
-    for path in checkpoint.iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
-    (folder / "vocab.json").write_text(json.dumps(several))
-    for engine in ("marian", "ctranslate2"):
-        with pytest.raises(UserError, match=r"several languages \(>>por<<, >>spa<<"):
-            open_translator(engine, str(folder), tmp_path)
+    with pytest.raises(UserError, match=r"'no/model' cannot be fetched \(the hub cannot be reached\)\.\nGive a folder"):
+        Translator("no/model", tmp_path)
+    several = json.dumps({"▁a": 0, ">>spa<<": 1, ">>por<<": 2, "</s>": 3, "<unk>": 4}).encode()
+    with pytest.raises(UserError, match=r"several languages \(>>por<<, >>spa<<"):
+        Translator(copy(checkpoint, tmp_path / "several", vocab_json=several), tmp_path)
 
 
-def test_an_engine_that_is_not_installed_is_named(checkpoint, tmp_path, monkeypatch):
-    monkeypatch.delitem(sys.modules, "zhichun.model.translation.converted", raising=False)
-    monkeypatch.setitem(sys.modules, "ctranslate2", None)
-    with pytest.raises(UserError, match=r"needs ctranslate2.*\n.*pip install 'zhichun\[translate\]'"):
-        open_translator("ctranslate2", str(checkpoint), tmp_path)
-
-
-def test_damaged_files_are_named(checkpoint, tmp_path):
-    for damaged in ("source.spm", "model.safetensors"):
-        folder = tmp_path / damaged.replace(".", "-")
-        folder.mkdir()
-        for path in checkpoint.iterdir():
-            (folder / path.name).write_bytes(path.read_bytes()[: 40 if path.name == damaged else None])
-        with pytest.raises(UserError, match=r"cannot be read.*\nGet it again"):
-            open_translator("marian", str(folder), tmp_path).translate(TEXTS)
+@pytest.mark.parametrize("damaged", ["source.spm", "model.safetensors", "vocab.json", "config.json"])
+def test_damaged_files_are_named(checkpoint, tmp_path, damaged):
+    begin = (checkpoint / damaged).read_bytes()[:40]
+    folder = copy(checkpoint, tmp_path / "damaged", **{damaged.replace(".", "_"): begin})
+    with pytest.raises(UserError, match=r"damaged: .*cannot be read(.|\n)*Download it again"):
+        Translator(folder, tmp_path)
 
 
 def prepare(tmp_path, name, *options):
@@ -193,10 +214,8 @@ def prepare(tmp_path, name, *options):
     return ended.value.code
 
 
-@pytest.mark.parametrize("engine", ["marian", "ctranslate2"])
-def test_prepare_adds_translated_training_pairs(checkpoint, tmp_path, engine, capsys):
-    options = ["--translate", "es:en", "--translation-model", checkpoint, "--translation-engine", engine]
-    options += ["--translation-cache", tmp_path / "cache"]
+def test_prepare_adds_translated_training_pairs(checkpoint, tmp_path, capsys):
+    options = ["--translate", "es:en", "--translation-model", checkpoint, "--translation-cache", tmp_path / "cache"]
     assert prepare(tmp_path, "data", *options) == 0
     assert "licence apache-2.0 (its model card)" in capsys.readouterr().out
     rows = pq.read_table(tmp_path / "data" / "examples.parquet").to_pylist()
@@ -221,7 +240,7 @@ def test_preparing_again_gives_the_same_bytes_from_the_cache(checkpoint, tmp_pat
     def fail(self, texts):
         raise AssertionError("translated again")
 
-    monkeypatch.setattr("zhichun.model.translation.pieces.PieceTranslator.translate", fail)
+    monkeypatch.setattr(Translator, "_generate", fail)
     assert prepare(tmp_path, "two", *options) == 0
     for file in ("examples.parquet", "products.parquet", "manifest.json", "vocabulary/trigrams.parquet"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()

@@ -1,0 +1,211 @@
+"""Machine translation of training data: MarianMT by transformers, with every translation kept on disk.
+
+Junczys-Dowmunt et al., 2018, "Marian: Fast Neural Machine Translation in C++"; checkpoints such as
+Helsinki-NLP/opus-mt-es-en. Translations lie in an SQLite file by text and translator, so that a kill costs one batch
+and a second run nothing.
+
+Legend: ``B`` texts of a batch, ``T`` pieces.
+"""
+
+import hashlib
+import json
+import os
+import re
+import sqlite3
+import warnings
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors import SafetensorError
+from transformers import GenerationConfig, MarianMTModel, MarianTokenizer
+
+from zhichun.core.errors import UserError
+
+# Texts that are translated at once, and kept before the next ones.
+BATCH: Final = 64
+# Of a longer text only the beginning is translated; a translation without end is cut there.
+MOST_PIECES: Final = 256
+NEEDED: Final = ("source.spm", "target.spm", "vocab.json", "config.json")
+_FETCHED: Final = ("*.json", "*.spm", "*.txt", "README.md", "*.safetensors", "pytorch_model.bin")
+_DECISIVE: Final = ("*.spm", "config.json", "*vocab*", "*.safetensors", "pytorch_model.bin")
+# Their makers release all of them under it: https://github.com/Helsinki-NLP/OPUS-MT-train/issues/12
+_OPUS: Final = "Helsinki-NLP/opus-mt-"
+_TABLE: Final = (
+    "CREATE TABLE IF NOT EXISTS translations "
+    "(translator TEXT, text TEXT, translation TEXT NOT NULL, PRIMARY KEY (translator, text)) WITHOUT ROWID"
+)
+
+
+def default_cache() -> Path:
+    """Name the folder for translations: ``zhichun`` in the user's folder for caches."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zhichun"
+
+
+class Translator:
+    """Translates texts from one language to another; on a GPU where there is one.
+
+    Parameters
+    ----------
+    model
+        A MarianMT checkpoint of one pair of languages: its name on the Hugging Face hub, or a folder.
+    cache
+        Folder that keeps translations; several processes may share it.
+    beams
+        Width of the beam search; 1 is greedy.
+
+    Attributes
+    ----------
+    name : str
+        What decides the translations, for people and for the cache: model, hash of its files, beams.
+    licence : str
+        The licence of the model and where it is stated.
+
+    Raises
+    ------
+    UserError
+        When there is no such model, it is damaged, or it translates into several languages.
+    """
+
+    def __init__(self, model: str, cache: Path, *, beams: int = 1) -> None:
+        if beams < 1:
+            raise UserError(f"beams={beams} is not possible.", remedy="Give a whole number from 1; 1 is greedy.")
+        folder = Path(model).expanduser()
+        known_as = folder.resolve().name if folder.is_dir() else model
+        self._folder = folder if folder.is_dir() else _fetch(model)
+        _check(self._folder)
+        self.name = f"{known_as} {_fingerprint(self._folder)} marian beams={beams}"
+        self.licence = _licence(self._folder, known_as)
+        self._cache = cache / "translations.sqlite"
+        self._beams = beams
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._tokenizer, self._model = self._open()
+
+    def __call__(self, texts: Sequence[str]) -> list[str]:
+        """Translate texts, in order, each different one once; an empty one stays empty.
+
+        Raises
+        ------
+        UserError
+            When the cache cannot be read or written.
+        """
+        try:
+            self._cache.parent.mkdir(parents=True, exist_ok=True)
+            with closing(sqlite3.connect(self._cache, timeout=60)) as connection:
+                connection.execute(_TABLE)
+                return self._translate_new(connection, texts)
+        except (OSError, sqlite3.Error) as error:
+            raise UserError(
+                f"the cache of translations cannot be used ({error}).",
+                file=self._cache,
+                remedy="Name another folder with --translation-cache, or delete the file if it is damaged.",
+            ) from error
+
+    def _translate_new(self, connection: sqlite3.Connection, texts: Sequence[str]) -> list[str]:
+        known = {"": ""}
+        for text in {*texts} - {""}:
+            where = "SELECT translation FROM translations WHERE translator = ? AND text = ?"
+            if found := connection.execute(where, (self.name, text)).fetchone():
+                known[text] = found[0]
+        # Neighbours of like length make batches with little padding.
+        new = sorted({*texts} - known.keys(), key=lambda text: (len(text), text))
+        for start in range(0, len(new), BATCH):
+            batch = new[start : start + BATCH]
+            made = dict(zip(batch, self._generate(batch), strict=True))
+            rows = [(self.name, *pair) for pair in made.items()]
+            with connection:
+                connection.executemany("INSERT OR REPLACE INTO translations VALUES (?, ?, ?)", rows)
+            known |= made
+        return [known[text] for text in texts]
+
+    def _generate(self, texts_B: list[str]) -> list[str]:
+        """Translate one batch."""
+        read = self._tokenizer(texts_B, truncation=True, max_length=MOST_PIECES, padding=True, return_tensors="pt")
+        ids_BT, mask_BT = read["input_ids"].to(self._device), read["attention_mask"].to(self._device)
+        with torch.inference_mode():
+            made_BT = self._model.generate(input_ids=ids_BT, attention_mask=mask_BT)
+        return [text.strip() for text in self._tokenizer.batch_decode(made_BT, skip_special_tokens=True)]
+
+    def _open(self) -> tuple[Any, Any]:
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message=".*sacremoses")  # it evens out quotes, which our texts are
+                tokenizer = MarianTokenizer.from_pretrained(self._folder)
+            model = MarianMTModel.from_pretrained(self._folder, dtype=torch.float32).to(self._device).eval()
+        except ImportError as error:
+            raise UserError(
+                "translation needs sentencepiece, which is not installed.",
+                remedy="Install it with: pip install 'zhichun[translate]'",
+            ) from error
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            raise UserError(
+                f"the MarianMT model cannot be read ({error}).", file=self._folder, remedy="Download it again."
+            ) from error
+        # The model's own generation settings are replaced as a whole: generate() would mix them in.
+        model.generation_config = GenerationConfig(
+            num_beams=self._beams,
+            do_sample=False,
+            max_new_tokens=MOST_PIECES,
+            decoder_start_token_id=model.config.decoder_start_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=model.config.pad_token_id,
+            bad_words_ids=[[model.config.pad_token_id]],
+        )
+        return tokenizer, model
+
+
+def _fetch(name: str) -> Path:
+    """Find a checkpoint in the hub's cache or on the hub."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(_FETCHED)))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"the translation model {name!r} cannot be fetched ({str(error).strip().splitlines()[0]}).",
+            remedy="Give a folder that holds one, or a name that is cached or can be fetched from the hub.",
+        ) from error
+
+
+def _check(folder: Path) -> None:
+    """Refuse a folder that is no MarianMT checkpoint, or one that needs the language to translate into, ``>>spa<<``."""
+    for file in NEEDED:
+        if not (folder / file).is_file():
+            raise UserError(
+                f"no translation model: there is no {file}.",
+                file=folder,
+                remedy="Give a MarianMT checkpoint, such as Helsinki-NLP/opus-mt-es-en.",
+            )
+    try:
+        pieces = json.loads((folder / "vocab.json").read_text("utf-8"))
+    except ValueError as error:
+        raise UserError(f"vocab.json cannot be read ({error}).", file=folder, remedy="Download it again.") from error
+    languages = sorted(piece for piece in pieces if re.fullmatch(">>.+<<", piece))
+    if len(languages) > 1:
+        raise UserError(
+            f"the model translates into several languages ({', '.join(languages[:3])} …).",
+            file=folder,
+            remedy="Choose a model of one pair of languages.",
+        )
+
+
+def _fingerprint(folder: Path) -> str:
+    """Hash the files that decide the translations."""
+    digest = hashlib.sha256()
+    for path in sorted({path for pattern in _DECISIVE for path in folder.glob(pattern)}):
+        with path.open("rb") as file:
+            digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def _licence(folder: Path, name: str) -> str:
+    """Name the licence and where it is stated: the model card, or else what is known of its makers."""
+    card = folder / "README.md"
+    if card.is_file():
+        front = re.match(r"---\n(.*?)\n---", card.read_text("utf-8", errors="replace"), re.DOTALL)
+        named = re.search(r"^license:[ \t]*(\S.*)$", front[1], re.MULTILINE) if front else None
+        if named:
+            return f"{named[1].strip()} (its model card)"
+    return "CC-BY-4.0 (the makers of OPUS-MT)" if name.startswith(_OPUS) else "unknown: check it before use"
