@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 from cross_encoder import in_bf16
 from machine import circumstances
+from rendered_parts import chance
 from tables.paper_tables import whole_recipe
 
 from zhichun.core import schema
@@ -160,7 +161,7 @@ def _found(system: str, other: str, differences: Mapping[str, Any]) -> list[str]
     lines = [f"{system} minus {other}, paired bootstrap over {differences['micro_f1']['queries']} queries:", ""]
     for metric, found in differences.items():
         interval = f"95 % from {found['low']:+.4f} to {found['high']:+.4f}"
-        lines.append(f"* {metric}: {found['mean']:+.4f}, {interval}, p = {found['p']:.3f}")
+        lines.append(f"* {metric}: {found['mean']:+.4f}, {interval}, {chance(found['p'])}")
     return [*lines, ""]
 
 

@@ -1,4 +1,4 @@
-"""Writes the README's results anew from the JSON files in ``benchmarks/results``, so that no figure is typed by hand.
+"""Writes ``docs/results.md`` anew from the JSON files in ``benchmarks/results``, so that no figure is typed by hand.
 
     python benchmarks/render_results.py
 
@@ -11,9 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import rendered_headline
 import rendered_models
 import rendered_speed
-from rendered_parts import source
+from rendered_parts import source, table
 
 from zhichun.core.errors import UserError
 from zhichun.core.files import read_json, write_text
@@ -24,9 +25,10 @@ NONE_YET = "No result is recorded yet."
 
 
 def main() -> None:
-    """Rewrite the README."""
-    readme = ROOT / "README.md"
-    write_text(readme, insert(readme.read_text("utf-8"), render(ROOT / "benchmarks" / "results")))
+    """Rewrite the page."""
+    page = ROOT / "docs" / "results.md"
+    results = ROOT / "benchmarks" / "results"
+    write_text(page, insert(page.read_text("utf-8"), f"{headline(results)}\n\n{render(results)}"))
 
 
 def insert(page: str, results: str) -> str:
@@ -38,13 +40,13 @@ def insert(page: str, results: str) -> str:
         When the page does not have both markers once.
     """
     if page.count(BEGIN) != 1 or page.count(END) != 1 or page.index(BEGIN) > page.index(END):
-        raise UserError(f"the page must have {BEGIN} and then {END}, once each.", file="README.md")
+        raise UserError(f"the page must have {BEGIN} and then {END}, once each.", file="docs/results.md")
     before, _, rest = page.partition(BEGIN)
     return f"{before}{BEGIN}\n{results}\n{END}{rest.partition(END)[2]}"
 
 
 def render(folder: Path) -> str:
-    """Write all results of a folder as Markdown, in order of their names.
+    """Write all results of a folder as Markdown: the headline, those with a layout in its order, then the others.
 
     Parameters
     ----------
@@ -56,37 +58,52 @@ def render(folder: Path) -> str:
     UserError
         For a file that is damaged or lacks a figure.
     """
-    parts = []
-    for path in sorted(folder.glob("*.json")):
-        try:
-            parts.append(LAYOUTS.get(path.stem, _named)(path.stem, read_json(path)))
-        except (KeyError, IndexError, TypeError) as error:
-            raise UserError(f"lacks a figure ({error!r}).", file=path, remedy="Run its benchmark again.") from error
+    parts, files = [], {path.stem: path for path in sorted(folder.glob("*.json"))}
+    for path in [files.pop(stem) for stem in LAYOUTS if stem in files] + list(files.values()):
+        parts.append(_written(LAYOUTS.get(path.stem, _named), path, path.stem))
     return "\n\n".join(parts) or NONE_YET
+
+
+def headline(folder: Path) -> str:
+    """Write what stands beside sentence-transformers in one table, as far as it was measured."""
+    rows = [
+        _written(row, path)
+        for stem, row in rendered_headline.ROWS.items()
+        if (path := folder / f"{stem}.json").is_file()
+    ]
+    return table(["beside sentence-transformers", "measured", "data and machine"], rows)
+
+
+def _written(write: Callable[..., Any], path: Path, *name: str) -> Any:
+    try:
+        return write(*name, read_json(path))
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(f"lacks a figure ({error!r}).", file=path, remedy="Run its benchmark again.") from error
 
 
 def _named(name: str, result: Mapping[str, Any]) -> str:
     return f"**{result.get('what', name)}.** " + source(name, result)
 
 
+# In this order: what is set beside others first.
 LAYOUTS: dict[str, Callable[[str, Mapping[str, Any]], str]] = {
-    "audit_shop": rendered_models.audit_shop,
-    "ensemble_shop": rendered_models.ensemble_shop,
-    "prepare_scale": rendered_speed.prepare_scale,
-    "pretrain_step": rendered_models.pretrain_step,
     "quality_esci": rendered_models.quality_esci,
     "quality_esci_whole_recipe": rendered_models.quality_esci,
-    "scaling": rendered_speed.scaling,
     "score_cpu": rendered_speed.score_cpu,
-    "serve_faults": rendered_speed.serve_faults,
+    "train_cpu": rendered_models.train_cpu,
     "serve_latency": rendered_speed.serve_latency,
+    "serve_faults": rendered_speed.serve_faults,
+    "scaling": rendered_speed.scaling,
+    "prepare_scale": rendered_speed.prepare_scale,
+    "pretrain_step": rendered_models.pretrain_step,
     "step_cost": rendered_models.step_cost,
+    "audit_shop": rendered_models.audit_shop,
+    "ensemble_shop": rendered_models.ensemble_shop,
     "student": rendered_models.student,
+    "soft_labels": partial(rendered_models.two_sides, title="Self-distillation", sides=("soft", "hard"), what="labels"),
     "tiny_start": partial(
         rendered_models.two_sides, title="The tiny encoder's start", sides=("matching", "random"), what="start"
     ),
-    "soft_labels": partial(rendered_models.two_sides, title="Self-distillation", sides=("soft", "hard"), what="labels"),
-    "train_cpu": rendered_models.train_cpu,
 }
 
 

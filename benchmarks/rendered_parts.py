@@ -21,9 +21,14 @@ def cells_of(figures: Mapping[str, float], columns: Iterable[str]) -> list[str]:
 def differences(found: Mapping[str, Mapping[str, float]]) -> str:
     """Write differences with their intervals."""
     return "; ".join(
-        f"{TITLES.get(name, name)} {of['mean']:+.4f} (95 %: {of['low']:+.4f} to {of['high']:+.4f}, p = {of['p']:.3f})"
+        f"{TITLES.get(name, name)} {of['mean']:+.4f} (95 %: {of['low']:+.4f} to {of['high']:+.4f}, {chance(of['p'])})"
         for name, of in found.items()
     )
+
+
+def chance(p: float) -> str:
+    """Write the p of a bootstrap; a finite number of draws never gives 0."""
+    return f"p = {p:.3f}" if p >= 0.0005 else "p < 0.001"
 
 
 def machine_of(result: Mapping[str, Any]) -> str:
@@ -36,4 +41,4 @@ def source(name: str, result: Mapping[str, Any]) -> str:
     """Say where the figures come from: the file, what made it, when."""
     command = f" by `{result['command']}`" if "command" in result else ""
     date = f", {result['date']}" if "date" in result else ""
-    return f"[benchmarks/results/{name}.json](benchmarks/results/{name}.json){command}{date}."
+    return f"[benchmarks/results/{name}.json](../benchmarks/results/{name}.json){command}{date}."

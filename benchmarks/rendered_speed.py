@@ -36,7 +36,7 @@ def score_cpu(name: str, result: Mapping[str, Any]) -> str:
     heads = ["engine", "pairs/s", "times as fast", "same labels", "on test", "nDCG, test", "scores differ by at most"]
     pairs = result["pairs"]
     lines = [
-        f"**Scoring on a processor, beside sentence-transformers' `CrossEncoder.predict`.** {result['encoder']}, "
+        f"**Scoring on a CPU, beside sentence-transformers' `CrossEncoder.predict`.** {result['encoder']}, "
         f"fine-tuned, {result['max_length']} tokens (mean {result['mean_tokens']:.0f}); the same weights and "
         f"{pairs['timed']:,} pairs of texts for all, in one run on {machine_of(result)}; labels and nDCG beside "
         f"sentence-transformers' own, on all pairs and on {pairs['test']:,} test pairs.",

@@ -1,7 +1,6 @@
 """From a product catalogue and judged pairs to a trained, measured and served relevance model.
 
-The public names are loaded when they are first used, so that what needs no torch does not import it. Training is
-`zhichun.fit.train.train`; `zhichun.fit` is the package of its parts.
+The public names are loaded when they are first used, so that what needs no torch does not import it.
 """
 
 import importlib
@@ -24,6 +23,7 @@ _HOMES = {
     "nDCG": "zhichun.metrics",
     "paired_bootstrap": "zhichun.metrics",
     "prepare": "zhichun.data.prepare.prepare",
+    "train": "zhichun.fit.train",
     "write_sample_shop": "zhichun.data.sample_shop",
 }
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from zhichun.data.prepare.prepare import prepare
     from zhichun.data.sample_shop import write_sample_shop
     from zhichun.fit.recipe import Recipe, load_recipe
+    from zhichun.fit.train import train
     from zhichun.measure.evaluate import evaluate
     from zhichun.metrics import MRR, Judged, MacroF1, MicroF1, Precision, nDCG, paired_bootstrap
     from zhichun.score.load import load_scorer
@@ -52,6 +53,7 @@ __all__ = [
     "nDCG",
     "paired_bootstrap",
     "prepare",
+    "train",
     "write_sample_shop",
 ]
 

@@ -29,7 +29,7 @@ from zhichun.metrics.figures import measure
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "experiments" / "LOG.md"]
-PAGES += sorted((ROOT / "docs").rglob("*.md"))
+PAGES += sorted(page for page in (ROOT / "docs").rglob("*.md") if page.parent.name != "reference")  # generated
 COMMANDS = typer.main.get_command(app).commands
 OTHER_TOOLS_OPTIONS = {"--num_processes"}
 FOLDERS = "src|tests|docs|benchmarks|experiments|examples"

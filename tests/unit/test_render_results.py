@@ -32,7 +32,7 @@ QUALITY = {
         }
     },
     "always_exact": {"micro_f1": 0.5, "macro_f1": 0.1667},
-    "differences": {"zhichun": {"micro_f1": DIFFERENCE}},
+    "differences": {"zhichun": {"micro_f1": DIFFERENCE, "ndcg": {**DIFFERENCE, "p": 0.0001}}},
 }
 TINY = {
     "seeds": [0, 1],
@@ -72,23 +72,23 @@ def test_without_results_it_says_so(tmp_path, folder):
 
 def test_quality_has_a_row_for_each_system_and_baseline_and_names_its_source(tmp_path):
     text = render_results.render(write(tmp_path, quality_esci=QUALITY))
-    assert "| system | micro-F1 | macro-F1 | nDCG | seconds |\n| --- | ---: | ---: | ---: | ---: |\n" in text
-    assert "| zhichun: everything | 0.612 | 0.500 | 0.900 | 100 |\n" in text
-    assert "| always Exact | 0.500 | 0.167 |  |  |\n" in text
+    assert "| system | micro-F1 | macro-F1 | seconds |\n| --- | ---: | ---: | ---: |\n" in text
+    assert "| zhichun: everything | 0.612 | 0.500 | 100 |\n" in text
+    assert "| always Exact | 0.500 | 0.167 |  |\n" in text
     assert "Encoder some/encoder, 96 tokens; pairs" in text
     assert "means over 3 seeds" in text
     assert "on 2 cores of A processor." in text
     assert "micro-F1 +0.0123 (95 %: -0.0040 to +0.0300, p = 0.250)" in text
     assert (
-        "(benchmarks/results/quality_esci.json) by `python benchmarks/quality_esci.py some/encoder`, 2026-11-21."
+        "(../benchmarks/results/quality_esci.json) by `python benchmarks/quality_esci.py some/encoder`, 2026-11-21."
         in text
     )
 
 
 def test_the_whole_recipe_stands_beside_plain_training_too(tmp_path):
-    whole = {"whole_recipe": {"settings": ["objective.ema=EMA"], "minus_zhichun": {"ndcg": DIFFERENCE}}}
+    whole = {"whole_recipe": {"settings": ["objective.ema=EMA"], "minus_zhichun": {"micro_f1": DIFFERENCE}}}
     text = render_results.render(write(tmp_path, quality_esci_whole_recipe={**QUALITY, **whole}))
-    assert "\nzhichun-whole-recipe minus zhichun: nDCG +0.0123 (95 %: -0.0040 to +0.0300, p = 0.250).\n" in text
+    assert "\nzhichun-whole-recipe minus zhichun: micro-F1 +0.0123 (95 %: -0.0040 to +0.0300, p = 0.250).\n" in text
 
 
 def test_tiny_start_has_means_over_its_seeds(tmp_path):
@@ -251,11 +251,11 @@ def test_faults_of_serving_name_what_was_lost_and_broken(tmp_path, statuses, bro
     assert said in text
 
 
-def test_results_come_in_order_of_their_names_and_an_unknown_layout_is_named(tmp_path):
+def test_results_come_in_the_order_of_the_layouts_and_an_unknown_one_is_named_last(tmp_path):
     text = render_results.render(write(tmp_path, tiny_start=TINY, another={"what": "Speed"}, quality_esci=QUALITY))
-    places = [text.index(f"benchmarks/results/{name}.json") for name in ("another", "quality_esci", "tiny_start")]
+    places = [text.index(f"benchmarks/results/{name}.json") for name in ("quality_esci", "tiny_start", "another")]
     assert places == sorted(places)
-    assert text.startswith("**Speed.** ")
+    assert "\n\n**Speed.** " in text
 
 
 @pytest.mark.parametrize("content", ["{", '{"systems": {}}', "[]"])
@@ -281,7 +281,14 @@ def test_a_page_without_both_markers_is_refused(page):
         render_results.insert(page, "new")
 
 
-def test_the_readme_holds_the_results_of_the_folder():
-    page = (ROOT / "README.md").read_text("utf-8")
-    rendered = render_results.render(ROOT / "benchmarks" / "results")
-    assert render_results.insert(page, rendered) == page, "make results writes it anew"
+def test_a_difference_that_no_draw_reached_has_no_p_of_zero(tmp_path):
+    surely = {**TINY, "difference": {"ndcg": {**DIFFERENCE, "p": 1e-4}}}
+    text = render_results.render(write(tmp_path, tiny_start=surely))
+    assert "p < 0.001" in text
+    assert "p = 0.000" not in text
+
+
+def test_the_page_holds_the_results_of_the_folder():
+    page, folder = (ROOT / "docs" / "results.md").read_text("utf-8"), ROOT / "benchmarks" / "results"
+    made = f"{render_results.headline(folder)}\n\n{render_results.render(folder)}"
+    assert render_results.insert(page, made) == page, "make results writes it anew"
