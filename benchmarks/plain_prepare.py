@@ -12,8 +12,9 @@ from typing import Any
 import pandas as pd
 
 from zhichun.core import schema
-from zhichun.data.dataset.query_folds import fold_key, query_fold
+from zhichun.data.dataset.query_folds import query_fold
 from zhichun.text.clean import clean_text
+from zhichun.text.fold import fold_query
 from zhichun.text.vocabulary import normalise
 
 Table = list[dict[str, Any]]
@@ -60,13 +61,13 @@ def check_examples(table: pd.DataFrame, products: Table) -> Table:
             continue
         labels.setdefault((example[schema.QUERY], *place), set()).add(example[schema.LABEL])
         if example[schema.SPLIT] == "test":
-            tested.add(fold_key(example[schema.QUERY]))
+            tested.add(fold_query(example[schema.QUERY]))
         examples.append(example)
     kept, seen = [], set()
     for example in examples:
         query = example[schema.QUERY]
         pair = (query, example[schema.LOCALE], example[schema.PRODUCT_ID])
-        leaks = example[schema.SPLIT] == "train" and fold_key(query) in tested
+        leaks = example[schema.SPLIT] == "train" and fold_query(query) in tested
         if len(labels[pair]) > 1 or pair in seen or leaks:
             continue
         seen.add(pair)

@@ -8,7 +8,7 @@ from typing import Any
 
 from zhichun import Scorer
 from zhichun.core.tasks import Prediction
-from zhichun.score.pair_scorer import Product
+from zhichun.score.given import Product
 
 KEY = "a-key-of-tests"
 MOST_DOCUMENTS, MOST_WAITING = 20, 100

@@ -3,8 +3,9 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zhichun.data.dataset.query_folds import fold_key, folds_of, in_test, query_bucket, query_fold
+from zhichun.data.dataset.query_folds import folds_of, in_test, query_bucket, query_fold
 from zhichun.text.clean import clean_text
+from zhichun.text.fold import fold_query
 
 # Pieces from which markup, also broken and escaped markup, comes about often.
 PIECES = st.sampled_from(
@@ -70,7 +71,7 @@ def test_what_differs_only_in_space_and_unicode_form_shares_fold_and_split(query
 
 @given(st.text(st.characters(max_codepoint=0x7F), max_size=30))
 def test_case_and_space_never_change_the_key(query):
-    assert fold_key(query.upper()) == fold_key(query.lower()) == fold_key(f" {query}  ")
+    assert fold_query(query.upper()) == fold_query(query.lower()) == fold_query(f" {query}  ")
 
 
 @given(st.lists(QUERY, max_size=20), st.integers(2, 127))

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zhichun.core.errors import UserError
-from zhichun.data.dataset.query_folds import fold_key
 from zhichun.data.prepare.prepare import prepare
 from zhichun.data.prepare.rebalance import Rebalance
+from zhichun.text.fold import fold_query
 
 # Few of each, so that pairs repeat, conflict and leak; some that are the same query only after folding.
 QUERIES = st.sampled_from(
@@ -103,7 +103,7 @@ def attempt():
 @settings(max_examples=30, deadline=None)
 def test_no_query_is_in_two_folds_or_in_both_splits(attempt, examples, folds, share):
     prepared = attempt(examples, balance=True, folds=folds, test_share=share)
-    keys = pl.Series("key", [fold_key(query) for query in prepared.examples["query"]])
+    keys = pl.Series("key", [fold_query(query) for query in prepared.examples["query"]])
     places = prepared.examples.with_columns(keys).select("key", "fold", "split").unique()
     assert places["key"].is_unique().all()
     assert prepared.examples["fold"].is_between(0, folds - 1).all()

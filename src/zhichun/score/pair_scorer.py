@@ -3,23 +3,16 @@
 Legend: ``P`` pairs, ``C`` classes.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
-import numpy as np
-
-from zhichun.core import schema
 from zhichun.core.arrays import Int64
-from zhichun.core.errors import UserError, suggest
 from zhichun.core.tasks import Prediction, Task
 from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.readers.table import number_text
+from zhichun.score.given import Columns, Products
 from zhichun.score.token_batches import Rows
-from zhichun.text.document import COLUMN_OF
 from zhichun.text.tokenizer import PairTokenizer
 
-Product = str | Mapping[str, str | None]
-Columns = Mapping[str, Sequence[str | None]]
 Progress = Callable[[int], None]
 Stage = Callable[[str, int, int], None]
 
@@ -57,7 +50,7 @@ class PairScorer(Protocol):
     def remembering(self) -> "PairScorer":
         """Give a scorer that reads a product once and remembers it, in bounded memory."""
 
-    def score(self, query: str, products: Sequence[Product], locale: str = "us") -> Prediction:
+    def score(self, query: str, products: Products, locale: str | None = None) -> Prediction:
         """Score products for one query; see `Scorer.score`."""
 
     def score_pairs(
@@ -99,39 +92,3 @@ def counted(stages: Stage | None, what: str, total: int) -> Progress | None:
         stages(what, done, total)
 
     return progress
-
-
-def columns_of(products: Sequence[Product], locale: str) -> tuple[dict[str, list[str | None]], list[str]]:
-    """Give products that were written down by a person as columns of texts, and their locales.
-
-    Raises
-    ------
-    UserError
-        For a product with a field that is unknown or holds no text.
-    """
-    rows = [_as_row(product, locale) for product in products]
-    columns = {name: [row[name] for row in rows] for name in schema.TEXT_COLUMNS}
-    return columns, [row[schema.LOCALE] or locale for row in rows]
-
-
-def _as_row(product: Product, locale: str) -> dict[str, str | None]:
-    """Give a product's texts by the catalogue's column names."""
-    row: dict[str, str | None] = dict.fromkeys((*schema.TEXT_COLUMNS, schema.LOCALE))
-    if isinstance(product, str):
-        return {**row, schema.TITLE: product, schema.LOCALE: locale}
-    names = {**COLUMN_OF, "locale": schema.LOCALE, "product_id": schema.PRODUCT_ID, "id": schema.PRODUCT_ID}
-    known = (*names, *schema.PRODUCT_COLUMNS)
-    for name, text in product.items():
-        if name not in known:
-            raise UserError(f"a product has no field {name!r}.", remedy=suggest(name, known))
-        row[names.get(name, name)] = _as_text(name, text)
-    return row
-
-
-def _as_text(name: str, value: Any) -> str | None:
-    """Take numbers for what they look like, and NaN, which data frames put into gaps, for nothing."""
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, int | float | np.number):
-        return number_text(float(value))
-    raise UserError(f"a product's {name!r} is {value!r}.", remedy="Give a text, or None where there is none.")

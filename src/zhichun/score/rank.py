@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 
 from zhichun.core import schema
 from zhichun.core.errors import UserError
+from zhichun.score.given import Products, catalogue_of, locale_of, query_of
 from zhichun.score.pair_scorer import PairScorer
-from zhichun.text.clean import clean_text
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Ranked:
     probabilities: tuple[float, ...]
 
 
-def rank(scorer: PairScorer, query: str, products: pa.Table, locale: str = "us") -> list[Ranked]:
+def rank(scorer: PairScorer, query: str, products: Products | pa.Table, locale: str | None = None) -> list[Ranked]:
     """Score all products of a locale and sort them; equal scores stay in the catalogue's order.
 
     Parameters
@@ -46,17 +46,17 @@ def rank(scorer: PairScorer, query: str, products: pa.Table, locale: str = "us")
     query
         The query.
     products
-        Table with `schema.PRODUCT_COLUMNS`.
+        Table with `schema.PRODUCT_COLUMNS`; or whatever `Scorer.score` takes, with an ``id`` for each product.
     locale
-        Which products.
+        Which products, as in `Scorer.score`.
 
     Raises
     ------
     UserError
         For an empty query, or a locale without products.
     """
-    if not clean_text(query):
-        raise UserError("the query is empty.")
+    query, locale = query_of(query), locale_of(locale)
+    products = catalogue_of(products, locale)
     if schema.ORIGIN in products.column_names:  # products that a step made for training are in no shop
         products = products.filter(pc.equal(products.column(schema.ORIGIN), schema.CATALOGUE))
     chosen = products.filter(pc.equal(products.column(schema.LOCALE), locale))

@@ -22,13 +22,11 @@ from zhichun.score.engines.engine import AUTO, Engine, predict_with
 from zhichun.score.ensemble.ensemble_folder import is_ensemble
 from zhichun.score.export.export_folder import is_export
 from zhichun.score.feature_cache import MOST_BYTES, CachingFeaturizer
+from zhichun.score.given import Columns, Products, columns_of, query_of
 from zhichun.score.pair_scorer import (
-    Columns,
-    Product,
     Progress,
     Reading,
     Stage,
-    columns_of,
     counted,
 )
 from zhichun.score.token_batches import Rows
@@ -130,8 +128,8 @@ class Scorer:
         """Say what the logits of ``rows`` mean."""
         return self.task.predict(self.logits(pairs, rows, progress=progress))
 
-    def score(self, query: str, products: Sequence[Product], locale: str = "us") -> Prediction:
-        """Score products for one query.
+    def score(self, query: str, products: Products, locale: str | None = None) -> Prediction:
+        """Score products for one query, as files and requests are scored.
 
         Parameters
         ----------
@@ -139,9 +137,12 @@ class Scorer:
             The query.
         products
             Texts (taken as titles), or mappings with ``title``, ``brand``, ``color``, ``bullets``, ``description`` or
-            the catalogue's own column names; ``locale`` or ``product_locale`` in one goes before the argument.
+            the catalogue's own column names; ``locale`` or ``product_locale`` in one goes before the argument. They
+            come in a list, an array, a series or a data frame; a lone text or mapping is one product. A gap (``None``,
+            ``NaN``) is a product, or a field, without a text; a number is its digits.
         locale
-            Locale of query and products.
+            Locale of query and products, however it is written (``US``, ``en-US``); ``us`` if not given. The model
+            knows ``us``, ``es`` and ``jp`` apart; all others are one to it.
 
         Returns
         -------
@@ -151,10 +152,10 @@ class Scorer:
         Raises
         ------
         UserError
-            For a product with a field that is unknown or holds no text.
+            For an empty query, and for a product with a field that is unknown or holds no text.
         """
         columns, locales = columns_of(products, locale)
-        return self.score_pairs([query] * len(products), columns, locales)
+        return self.score_pairs([query_of(query)] * len(locales), columns, locales)
 
     def score_pairs(
         self, queries: Sequence[str], products: Columns, locales: Sequence[str], *, progress: Progress | None = None

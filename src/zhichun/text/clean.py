@@ -60,8 +60,25 @@ _HIDDEN: Final = (
 # Only entities that end with a semicolon: `html.unescape` alone would read `Rock&region` as `Rock®ion`.
 _ENTITY: Final = re.compile(r"&(?:#\d{1,8}|#[xX][0-9a-fA-F]{1,7}|[a-zA-Z][a-zA-Z0-9]{1,31});")
 _NESTED_AMPERSAND: Final = re.compile(r"&(?:(?:[aA][mM][pP]|#0*38|#[xX]0*26);)+")
-# Control characters that `str.split` does not take for white space, and two signs of no width.
-_CONTROL: Final = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x9f\u200b\ufeff]")
+# Control characters that `str.split` does not take for white space, and a sign that looks like a space.
+_CONTROL: Final = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x9f\u2800]")
+# Characters that nobody sees: hyphens and breaks that are possible, marks of direction, fillers, variation selectors.
+# Within a word they would make another word of it, so they vanish, but for those that make an emoji of several
+# characters and the joiners of scripts that spell with them (Arabic, Hebrew and those of India).
+_INVISIBLE: Final = (
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+_EMOJI: Final = "\xa9\xae\u203c\u2049\u2100-\u2bff\u3030\u303d\u3297\u3299\U0001f000-\U0001faff"
+_PART: Final = f"[{_EMOJI}][\ufe0e\ufe0f\U0001f3fb-\U0001f3ff]?"
+_UNSEEN: Final = re.compile(
+    "(\U0001f3f4[\U000e0020-\U000e007e]+\U000e007f"
+    f"|{_PART}(?:\u200d{_PART})*"
+    "|[#*0-9]\ufe0f\u20e3"
+    "|[\u0590-\u1aff\ua800-\uabff\ufb1d-\ufdff\ufe70-\ufefc\U00010a00-\U00011fff][\u200c\u200d])"
+    f"|[{_INVISIBLE}]+"
+)
+_ANY_INVISIBLE: Final = re.compile(f"[{_INVISIBLE}]")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 # To put marks in their order takes the square of how many follow each other: a text of 100,000 takes 20 seconds. No
 # script stacks so many; of a longer run as many are kept as Unicode's Stream-Safe Text Format has (UAX #15).
@@ -72,7 +89,7 @@ _PASSES: Final = 16
 
 
 def clean_text(text: str) -> str:
-    """Remove markup, decode entities, and fold white space and control characters.
+    """Remove markup, unseen characters and control characters, decode entities, and fold white space.
 
     Parameters
     ----------
@@ -98,6 +115,9 @@ def clean_text(text: str) -> str:
 
 def _fold(text: str) -> str:
     if not text.isascii():
+        # First, for marks that an unseen character kept apart from their letter.
+        if _ANY_INVISIBLE.search(text):
+            text = _UNSEEN.sub(r"\1", text)
         text = _cut_marks(_SURROGATE.sub("\ufffd", text))
         if not unicodedata.is_normalized("NFC", text):
             text = _cut_marks(unicodedata.normalize("NFC", text))

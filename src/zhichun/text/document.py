@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from zhichun.core import schema
 from zhichun.core.errors import UserError, suggest
+from zhichun.text.fold import fold_locale
 
 COLUMN_OF: Final = {
     "title": schema.TITLE,
@@ -81,5 +82,6 @@ def check_fields(fields: Sequence[str]) -> tuple[str, ...]:
 
 
 def country_index(locale: str) -> int:
-    """Row of a locale in the country table: us, es, jp, and one for all others."""
-    return COUNTRIES.index(locale) if locale in schema.LOCALES else len(COUNTRIES) - 1
+    """Row of a locale, however it is written, in the country table: us, es, jp, and one for all others."""
+    folded = fold_locale(locale)
+    return COUNTRIES.index(folded) if folded in schema.LOCALES else len(COUNTRIES) - 1

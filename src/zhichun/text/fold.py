@@ -1,12 +1,144 @@
-"""Product ids and locales in the one form under which both tables are joined."""
+"""One form for every kind of value, wherever it comes from: a column, an option, a request or Python.
 
+Two values are the same thing where their folded forms are equal, and nowhere does anything compare them otherwise.
+The text of a query or a product is folded by `zhichun.text.clean.clean_text`.
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-# What stands in a file where there is no id; `nan` is what pandas writes.
+from zhichun.core.schema import LABEL_NAMES
+from zhichun.text.clean import clean_text
+
+# What stands in a file where there is no id or no grade; `nan` is what pandas writes.
+NOTHING: Final = frozenset({"", "nan", "<na>", "nat", "none", "null"})
 _NO_ID: Final = pa.array(["", "nan"], pa.large_string())
+
+# Countries by the language that most of their shoppers write in: `en-GB` is `gb`, while `fr-CA` stays `fr-ca`, because
+# a shop in Canada may have the same product in two languages.
+_COUNTRIES: Final = {
+    "en": "us gb au nz ie",
+    "es": "es mx ar cl co pe",
+    "ja": "jp",
+    "de": "de at",
+    "pt": "pt br",
+    "zh": "cn tw",
+    "ar": "sa eg",
+    "sv": "se",
+    "da": "dk",
+    "nb": "no",
+    "cs": "cz",
+    "el": "gr",
+    "uk": "ua",
+    "he": "il",
+    "ko": "kr",
+    "vi": "vn",
+}
+# Languages that no country is called: the dataset's own two are meant by them.
+_COUNTRY_OF: Final = {"en": "us", "ja": "jp"}
+_NUMBER: Final = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:e[+-]?\d+)?")
+_LABELS: Final = {full.casefold(): label.casefold() for label, full in LABEL_NAMES.items()}
+
+
+@lru_cache(1024)
+def fold_locale(locale: str) -> str:
+    """Give the form of a locale: a country in lower case, as the dataset has it.
+
+    Parameters
+    ----------
+    locale
+        ``us``, ``US``, ``en-US``, ``en_US.UTF-8``, ``en`` and so on.
+
+    Returns
+    -------
+    str
+        The country where the tag's language is its main one, so that all of these are ``us``; ``ja``, ``ja-JP`` and
+        ``JP`` are ``jp``. Any other tag is itself, in lower case with hyphens: ``fr-ca``. Empty for a blank one.
+    """
+    tag = re.split(r"[.@]", _narrow(locale))[0].replace("_", "-").replace(" ", "")
+    language, *rest = tag.split("-")
+    country = rest[-1] if rest else ""
+    main = country == language or country in _COUNTRIES.get(language, "").split()
+    return country if main else _COUNTRY_OF.get(tag, tag)
+
+
+def fold_locales(locales: Any | None, default: str, length: int) -> Any:
+    """Fold a column of locales, with the default where there is none.
+
+    Parameters
+    ----------
+    locales
+        A ``pyarrow`` array of ``large_string``, or None where the file has no such column.
+    default
+        The locale of rows without one.
+    length
+        How many rows there are.
+
+    Returns
+    -------
+    pyarrow.Array
+        ``large_string`` without nulls.
+    """
+    default = fold_locale(default)
+    if locales is None:
+        return pa.array([default] * length, pa.large_string())
+    return pc.fill_null(fold_column(locales, lambda text: fold_locale(text) or None), default)
+
+
+def fold_column(column: Any, fold: Callable[[str], str | None]) -> Any:
+    """Fold a ``pyarrow`` array of texts; each different text is folded once. Null stays null."""
+    codes = column.cast(pa.large_string()).dictionary_encode()
+    folded = pa.array([fold(text) for text in codes.dictionary.to_pylist()], pa.large_string())
+    return folded.take(codes.indices)
+
+
+def fold_grade(grade: str | float | None) -> str:
+    """Give the form of a grade: ``3``, ``3.0``, ``3,00`` and `` 3 `` are one, and so are ``E``, ``e`` and ``Exact``.
+
+    Parameters
+    ----------
+    grade
+        A grade as it is written.
+
+    Returns
+    -------
+    str
+        ``3``, ``2.5``, ``-1``, or the text in lower case; empty where there is none, as in a gap of a data frame.
+    """
+    key = _narrow(value_text(grade) or "")
+    if _NUMBER.fullmatch(key):
+        key = number_text(float(key.replace(",", "."))) or ""
+        return "0" if key == "-0" else key
+    return "" if key in NOTHING else _LABELS.get(key, key)
+
+
+def fold_query(query: str) -> str:
+    """Give the form under which queries count as the same, full-width and half-width letters included.
+
+    Parameters
+    ----------
+    query
+        A query.
+
+    Returns
+    -------
+    str
+        The cleaned query in Unicode NFKC, case-folded, words one space apart.
+    """
+    # Case folding can undo the normal form, hence once before and once after.
+    folded = unicodedata.normalize("NFKC", clean_text(query)).casefold()
+    return " ".join(unicodedata.normalize("NFKC", folded).split())
+
+
+def fold_name(name: str) -> str:
+    """Give the form of the name of a column or field: without case, spaces, underscores and hyphens."""
+    return re.sub(r"[\s_-]+", "", _narrow(name))
 
 
 def trim_ids(ids: Any) -> Any:
@@ -26,24 +158,70 @@ def trim_ids(ids: Any) -> Any:
     return pc.if_else(pc.is_in(pc.utf8_lower(trimmed), value_set=_NO_ID), pa.scalar(None, pa.large_string()), trimmed)
 
 
-def fold_locales(locales: Any | None, default: str, length: int) -> Any:
-    """Write locales in lower case, and the default where there is none.
+def is_missing(value: Any) -> bool:
+    """Tell the gaps of data frames, ``None``, ``NaN``, ``NaT`` and ``pd.NA``, from values."""
+    try:
+        return value is None or bool(value != value)
+    except TypeError:  # pandas does not say whether its NA differs from itself
+        return True
+    except ValueError:  # an array
+        return False
+
+
+def value_text(value: Any) -> str | None:
+    """Give a value as text; a list's items stand on lines of their own.
 
     Parameters
     ----------
-    locales
-        A ``pyarrow`` array of ``large_string``, or None where the file has no such column.
-    default
-        The locale of rows without one.
-    length
-        How many rows there are.
+    value
+        A text, a number (numpy's too), None or another gap of a data frame, or a list of these.
 
     Returns
     -------
-    pyarrow.Array
-        ``large_string`` without nulls.
+    str or None
+        None for a gap. Whole numbers stay what they are, however large: ``12345678901234567``.
+
+    Raises
+    ------
+    TypeError
+        For anything else.
     """
-    if locales is None:
-        return pa.array([default] * length, pa.large_string())
-    folded = pc.utf8_lower(pc.utf8_trim_whitespace(locales))
-    return pc.fill_null(pc.if_else(pc.equal(folded, ""), default, folded), default)
+    if isinstance(value, str):
+        return str(value)
+    if hasattr(value, "as_py"):  # a scalar of pyarrow
+        return value_text(value.as_py())
+    if hasattr(value, "tolist"):  # numpy's scalars and arrays
+        return value_text(value.tolist())
+    if isinstance(value, list | tuple):
+        return "\n".join(text for item in value if (text := value_text(item)))
+    if is_missing(value):
+        return None
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return number_text(value)
+    if isinstance(value, int) or type(value).__name__ == "Decimal":
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is no text")
+
+
+def number_text(value: float | None) -> str | None:
+    """Write 3.0 as ``3``, since ids and grades become floats where a column has gaps.
+
+    Parameters
+    ----------
+    value
+        A number.
+
+    Returns
+    -------
+    str or None
+        Its text; none for NaN.
+    """
+    if value is None or value != value:
+        return None
+    return str(int(value)) if value.is_integer() else str(value)
+
+
+def _narrow(text: str) -> str:
+    return unicodedata.normalize("NFKC", clean_text(text)).casefold().strip()

@@ -6,9 +6,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from zhichun.core.schema import EXAMPLE_COLUMNS, ORIGIN, PREPARED_COLUMNS, PRODUCT_COLUMNS, TEXT_COLUMNS
-from zhichun.data.dataset.query_folds import fold_key, in_test, query_fold
+from zhichun.data.dataset.query_folds import in_test, query_fold
 from zhichun.data.prepare.judged_pairs import EXAMPLES_SCHEMA
 from zhichun.data.prepare.prepare import prepare
+from zhichun.text.fold import fold_query
 
 PRODUCTS = [
     {"product_id": "1", "title": "<b>Red</b> shoe &amp; sock", "brand": "ACME", "locale": "us"},
@@ -136,7 +137,7 @@ def test_folds_are_about_equal_and_never_share_a_query(shop, folds):
     shop(pairs, folds=folds)
     by_key = {}
     for each in shop.read("examples"):
-        by_key.setdefault(fold_key(each["query"]), set()).add(each["fold"])
+        by_key.setdefault(fold_query(each["query"]), set()).add(each["fold"])
     assert all(len(found) == 1 for found in by_key.values())
     sizes = [sum(fold in found for found in by_key.values()) for fold in range(folds)]
     expected = 1500 / folds

@@ -10,6 +10,7 @@ from zhichun.core.errors import UserError
 from zhichun.data.readers.judgements import grade_labels, read_topics
 from zhichun.data.readers.rejected import RejectedRows
 from zhichun.data.readers.sources import open_judgements, open_sources, open_table
+from zhichun.text.fold import fold_grade
 
 ALL = {"query": "query", "product_id": "product_id", "esci_label": "label"}
 CSV = 'query,product_id,label\nred shoe,1,E\n"two, ""words""\nlines",2,S\n'
@@ -195,7 +196,7 @@ def test_files_cut_short_are_refused(tmp_path):
 def test_grades_are_mapped_however_they_are_written():
     labels = grade_labels({"3": "E", "2.0": "substitute", "Not Relevant": "I"})
     assert [labels[grade] for grade in ("3", "2", "not relevant")] == ["E", "S", "I"]
-    assert [grade_labels()[grade] for grade in ("e", "exact", "complement", "i")] == ["E", "E", "C", "I"]
+    assert [grade_labels()[fold_grade(grade)] for grade in ("e", "exact", "complement", "i")] == ["E", "E", "C", "I"]
     with pytest.raises(UserError, match="'3' is mapped to 'exakt', which is no label\nPossible: C, E, I, S"):
         grade_labels({"3": "exakt"})
 

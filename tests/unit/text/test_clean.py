@@ -51,7 +51,7 @@ def test_what_is_no_markup_stays(text):
     ("given", "cleaned"),
     [
         ("  a\r\n\tb\u00a0c\u3000d\u2028e\x85f  ", "a b c d e f"),
-        ("a\x00b\x1fc\x7fd\u200be\ufefff", "a b c d e f"),
+        ("a\x00b\x1fc\x7fd\u2800e", "a b c d e"),
         ("e\u0301", "\u00e9"),
         ("a\ud800b", "a\ufffdb"),
         ("&#xD800;", "\ufffd"),
@@ -61,6 +61,34 @@ def test_what_is_no_markup_stays(text):
 )
 def test_white_space_control_characters_and_unicode_take_one_form(given, cleaned):
     assert clean_text(given) == cleaned
+
+
+UNSEEN = "\u00ad\u034f\u061c\u115f\u1160\u17b4\u180b\u180e\u200b\u200c\u200d\u200e\u200f\u202a\u202e\u2060\u2066\u2069"
+UNSEEN += "\u206f\u3164\ufe00\ufe0e\ufe0f\ufeff\uffa0\ufff9\U000e0001\U000e0100"
+
+
+@pytest.mark.parametrize("sign", UNSEEN, ids=lambda sign: f"U+{ord(sign):04X}")
+def test_unseen_characters_vanish_within_words_and_leave_nothing_alone(sign):
+    assert clean_text(f"trail{sign}shoe{sign} {sign}red") == "trailshoe red"
+    assert clean_text(f"&#{ord(sign)};靴{sign}下") == "靴下"
+    assert clean_text(f"cafe{sign}\u0301") == "café"
+    assert clean_text(sign * 3) == clean_text(f" {sign}\u2800<br>{sign}") == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "👩\u200d👧\u200d👦 shirt",
+        "❤\ufe0f\u200d🔥",
+        "👍🏽",
+        "1\ufe0f\u20e3 size",
+        "🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",
+        "می\u200cخواهم",
+        "क्\u200dष",
+    ],
+)
+def test_emoji_of_several_characters_and_joiners_that_spell_stay(text):
+    assert clean_text(text) == text
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ The hash is BLAKE2b: the same on every machine and in every version of Python, u
 """
 
 import hashlib
-import unicodedata
 from collections.abc import Sequence
 from typing import Final
 
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zhichun.core.errors import UserError
+from zhichun.text.fold import fold_query
 
 BUCKETS: Final = 20
 # The validation set of a model that is trained on all five folds.
@@ -28,31 +28,13 @@ _FOLD_SALT: Final = b"fold"
 _SPLIT_SALT: Final = b"split"
 
 
-def fold_key(query: str) -> str:
-    """Give the form under which queries count as the same, full-width and half-width letters included.
-
-    Parameters
-    ----------
-    query
-        A query.
-
-    Returns
-    -------
-    str
-        Unicode NFKC, case-folded, words one space apart.
-    """
-    # Case folding can undo the normal form, hence once before and once after.
-    folded = unicodedata.normalize("NFKC", query).casefold()
-    return " ".join(unicodedata.normalize("NFKC", folded).split())
-
-
 def query_bucket(query: str, buckets: int = BUCKETS) -> int:
     """Give the bucket of a query.
 
     Parameters
     ----------
     query
-        A query; only its `fold_key` matters.
+        A query; only its `fold_query` matters.
     buckets
         How many buckets there are.
 
@@ -70,7 +52,7 @@ def query_fold(query: str, folds: int = 5) -> int:
     Parameters
     ----------
     query
-        A query; only its `fold_key` matters.
+        A query; only its `fold_query` matters.
     folds
         How many folds there are. Where it divides 20, a fold is ``20 / folds`` neighbouring buckets of `query_bucket`;
         otherwise it is the hash modulo ``folds``, and a bucket is spread over several folds.
@@ -127,7 +109,7 @@ def in_test(query: str, test_share: float) -> bool:
     Parameters
     ----------
     query
-        A query; only its `fold_key` matters.
+        A query; only its `fold_query` matters.
     test_share
         Which share of the queries is for testing, from 0 to 1. A larger share holds every smaller one.
 
@@ -158,5 +140,5 @@ def check_folds(folds: int) -> None:
 
 def _hash(query: str, salt: bytes) -> int:
     # A lone surrogate cannot be encoded, yet must not crash.
-    key = fold_key(query).encode("utf-8", "surrogatepass")
+    key = fold_query(query).encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(key, digest_size=8, person=salt).digest(), "big")

@@ -1,7 +1,7 @@
 """The step that sees to it that nothing is tested, or validated, on what was trained on.
 
 Queries that differ in case, white space or Unicode form are one query here, in whatever locale: they share a fold
-because that follows from `zhichun.data.dataset.query_folds.fold_key`, and they must share a split.
+because that follows from `zhichun.text.fold.fold_query`, and they must share a split.
 """
 
 import polars as pl

@@ -26,12 +26,13 @@ from zhichun.core.schema import (
     TRAIN,
     WEIGHT,
 )
-from zhichun.data.dataset.query_folds import VALIDATION_BUCKET, buckets_of, fold_key
+from zhichun.data.dataset.query_folds import VALIDATION_BUCKET, buckets_of
 from zhichun.data.prepare.deduplicate import PAIR
 from zhichun.data.prepare.pair_values import INDEX, ROW
 from zhichun.data.prepare.split import KEY
 from zhichun.data.prepare.steps import Made, Refuse
 from zhichun.data.readers import rejected as reasons
+from zhichun.text.fold import fold_query
 
 _SOURCE: Final = "source"
 _FACTOR: Final = "factor"
@@ -98,7 +99,7 @@ def _new_queries(pairs: pl.DataFrame, source: str) -> pl.DataFrame:
     queries = pairs.select(QUERY, source).unique(maintain_order=True)
     buckets = [buckets_of(queries[name].to_list()) for name in (source, QUERY)]
     return queries.with_columns(
-        pl.Series(KEY, [fold_key(query) for query in queries[QUERY]], pl.String),
+        pl.Series(KEY, [fold_query(query) for query in queries[QUERY]], pl.String),
         pl.Series("escaped", (buckets[0] == VALIDATION_BUCKET) & (buckets[1] != VALIDATION_BUCKET)),
     )
 

@@ -22,11 +22,10 @@ from zhichun.core.schema import (
     TRAIN,
     WEIGHT,
 )
-from zhichun.data.readers.judgements import grade_key
 from zhichun.data.readers.rejected import RejectedRows
 from zhichun.data.readers.table import Table
 from zhichun.text.clean import clean_text
-from zhichun.text.fold import fold_locales, trim_ids
+from zhichun.text.fold import fold_grade, fold_locales, trim_ids
 
 INDEX: Final = "index"
 ROW: Final = "row"
@@ -109,7 +108,7 @@ def read_values(raw: pl.DataFrame, options: PairOptions) -> pl.DataFrame:
             QUERY: _each_distinct(raw[QUERY], lambda query: clean_text(query) or None, pl.String),
             PRODUCT_ID: _series(trim_ids(_arrow(raw[PRODUCT_ID]))),
             LOCALE: _series(fold_locales(locales, options.locale, len(raw))),
-            LABEL: _each_distinct(raw[LABEL], lambda grade: options.labels.get(grade_key(grade)), pl.String),
+            LABEL: _each_distinct(raw[LABEL], lambda grade: options.labels.get(fold_grade(grade)), pl.String),
             SPLIT: _column(raw, SPLIT, _split, pl.String),
             SMALL: _column(raw, SMALL, _VERSIONS.get, pl.Int64, blank=1),
             LARGE: _column(raw, LARGE, _VERSIONS.get, pl.Int64, blank=1),

@@ -13,10 +13,10 @@ import polars as pl
 from zhichun.core.schema import EXAMPLE_ID, LABEL, LOCALE, PRODUCT_ID, QUERY
 from zhichun.data.prepare.pair_values import ROW
 from zhichun.data.readers import rejected as reasons
-from zhichun.data.readers.judgements import grade_key
 from zhichun.data.readers.listed_pairs import read_list, refuse_listed
 from zhichun.data.readers.rejected import RejectedRows
 from zhichun.data.readers.table import Table
+from zhichun.text.fold import fold_grade
 
 NEW_LABEL: Final = "new_label"
 COLUMNS: Final = (EXAMPLE_ID, NEW_LABEL)
@@ -45,7 +45,7 @@ def read_changes(frame: pl.DataFrame, listed: Table, labels: Mapping[str, str], 
         row for each pair whose label changes, in the order of the pairs.
     """
     rows = read_list(listed, COLUMNS, frame, rejected)
-    meaning = [labels.get(grade_key(text or "")) for text in rows[NEW_LABEL]]
+    meaning = [labels.get(fold_grade(text or "")) for text in rows[NEW_LABEL]]
     rows = rows.with_columns(pl.Series("meaning", meaning, pl.String))
     rows = refuse_listed(rows, pl.col("meaning").is_null(), reasons.UNKNOWN_LABEL, listed, rejected)
     first = pl.col("meaning").first().over(EXAMPLE_ID, order_by=ROW)

@@ -9,11 +9,12 @@ from typing import Final
 import polars as pl
 
 from zhichun.core.schema import FOLD, QUERY, SPLIT, TEST, TRAIN
-from zhichun.data.dataset.query_folds import fold_key, folds_of, in_test
+from zhichun.data.dataset.query_folds import folds_of, in_test
 from zhichun.data.prepare.pair_values import PairOptions
 from zhichun.data.prepare.steps import Refuse
+from zhichun.text.fold import fold_query
 
-# The form under which queries count as the same, `zhichun.data.dataset.query_folds.fold_key`.
+# The form under which queries count as the same, `zhichun.text.fold.fold_query`.
 KEY: Final = "key"
 
 
@@ -38,7 +39,7 @@ def split_by_query(frame: pl.DataFrame, refuse: Refuse, *, options: PairOptions)
     by_query = pl.DataFrame(
         {
             QUERY: queries,
-            KEY: [fold_key(query) for query in queries],
+            KEY: [fold_query(query) for query in queries],
             FOLD: folds_of(queries.to_list(), options.folds),
             "drawn": [TEST if in_test(query, options.test_share) else TRAIN for query in queries],
         },

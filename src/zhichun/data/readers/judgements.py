@@ -12,8 +12,9 @@ from zhichun.core.errors import UserError, suggest
 from zhichun.core.schema import LABEL_NAMES
 from zhichun.data.readers.table import require_file
 from zhichun.data.readers.text_table import Row, TextTable
+from zhichun.text.fold import fold_grade
 
-_KNOWN: Final = {name.casefold(): label for label, full in LABEL_NAMES.items() for name in (label, full)}
+_KNOWN: Final = {fold_grade(label): label for label in LABEL_NAMES}
 
 
 def grade_labels(given: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -27,7 +28,7 @@ def grade_labels(given: Mapping[str, str] | None = None) -> dict[str, str]:
     Returns
     -------
     dict
-        `grade_key` to label. E, S, C, I and their names are always in it, unless the user means something else by them.
+        Folded grade to label. E, S, C, I and their names are in it, unless the user means something else by them.
 
     Raises
     ------
@@ -36,33 +37,12 @@ def grade_labels(given: Mapping[str, str] | None = None) -> dict[str, str]:
     """
     labels = dict(_KNOWN)
     for grade, label in (given or {}).items():
-        if label.casefold() not in _KNOWN:
+        if fold_grade(label) not in _KNOWN:
             raise UserError(
                 f"grade {grade!r} is mapped to {label!r}, which is no label", remedy=suggest(label, LABEL_NAMES)
             )
-        labels[grade_key(str(grade))] = _KNOWN[label.casefold()]
+        labels[fold_grade(grade)] = _KNOWN[fold_grade(label)]
     return labels
-
-
-def grade_key(grade: str) -> str:
-    """Give the form under which grades count as the same: ``3``, ``3.0`` and `` 3``, ``Exact`` and ``exact``.
-
-    Parameters
-    ----------
-    grade
-        A grade as it is written.
-
-    Returns
-    -------
-    str
-        Its common form.
-    """
-    key = grade.strip().casefold()
-    try:
-        number = float(key)
-    except ValueError:
-        return key
-    return str(int(number)) if number.is_integer() else key
 
 
 class QrelsTable(TextTable):

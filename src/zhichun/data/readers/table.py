@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from zhichun.core.errors import UserError
 from zhichun.data.readers.rejected import BROKEN_UTF8, Refusal, RejectedRows
+from zhichun.text.fold import number_text
 
 BATCH_ROWS: Final = 16_384
 _BUFFER_BYTES: Final = 1 << 20
@@ -194,24 +195,6 @@ def decode_texts(
     kept = np.flatnonzero(whole_N).tolist()
     columns = {field: pa.array([values[index] for index in kept], pa.large_string()) for field, values in texts.items()}
     return Batch(rows_N[kept], columns, done)
-
-
-def number_text(value: float | None) -> str | None:
-    """Write 3.0 as ``3``, since ids and grades become floats where a column has gaps.
-
-    Parameters
-    ----------
-    value
-        A number.
-
-    Returns
-    -------
-    str or None
-        Its text; none for NaN.
-    """
-    if value is None or value != value:
-        return None
-    return str(int(value)) if value.is_integer() else str(value)
 
 
 def is_encodable(text: str) -> bool:

@@ -18,7 +18,8 @@ import numpy as np
 
 from zhichun.core.errors import UserError
 from zhichun.data.readers.rejected import MALFORMED, Refusal, RejectedRows
-from zhichun.data.readers.table import BATCH_ROWS, Batch, Table, decode_texts, is_encodable, number_text
+from zhichun.data.readers.table import BATCH_ROWS, Batch, Table, decode_texts, is_encodable
+from zhichun.text.fold import number_text
 
 GZIP: Final = ".gz"
 

@@ -7,12 +7,12 @@ from typing import Final
 import numpy as np
 
 from zhichun.core.schema import LOCALES
-from zhichun.data.dataset.query_folds import fold_key
 from zhichun.data.sample_shop.brands import BRANDS
 from zhichun.data.sample_shop.candidates import Queries
 from zhichun.data.sample_shop.departments import TYPES, TYPES_PER_DEPARTMENT, TYPES_PER_FAMILY
 from zhichun.data.sample_shop.facets import COLORS, FACETS, WORDS
 from zhichun.data.sample_shop.rule import ABSENT, ATTRIBUTES, BRAND, COLOR, TYPE
+from zhichun.text.fold import fold_query
 
 # Orders of the parts, the usual one first. "extra" is a word that asks for nothing; "main" is what an accessory is for.
 _ORDERS: Final = {
@@ -215,7 +215,7 @@ def write_queries(queries: Queries, rng: np.random.Generator) -> list[str]:
         for attempt in itertools.count():
             # Where the plain wordings are used up, words that ask for nothing make new ones.
             text = write_query(LOCALES[locale], asked, rng.random, extras=attempt // 6)
-            key = fold_key(text)
+            key = fold_query(text)
             if key not in seen:
                 break
         seen.add(key)

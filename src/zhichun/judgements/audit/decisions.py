@@ -13,10 +13,11 @@ import pyarrow as pa
 
 from zhichun.core import schema
 from zhichun.core.errors import UserError, suggest
-from zhichun.data.readers.judgements import grade_key, grade_labels
+from zhichun.data.readers.judgements import grade_labels
 from zhichun.data.readers.listed_pairs import DECISION
 from zhichun.data.readers.pair_tables import read_chunks, texts
 from zhichun.judgements.audit.findings import Findings
+from zhichun.text.fold import fold_grade
 
 KEEP: Final = "keep"
 DROP: Final = "drop"
@@ -137,7 +138,7 @@ class _QuepidRows:
         if len(found) != 1:
             what = "of no label issue" if not found else "of label issues in two locales"
             raise ValueError(f"the query {query!r} with the product {product!r} is that {what}.")
-        label = self.known.get(grade_key(rating))
+        label = self.known.get(fold_grade(rating))
         if label is None:
             raise ValueError(f"{rating!r} is no rating. Possible: 3 (Exact), 2, 1, 0 (Irrelevant).")
         example, given = found[0]

@@ -18,7 +18,8 @@ from zhichun.score.engines.engine import AUTO
 from zhichun.score.ensemble.average import average
 from zhichun.score.ensemble.ensemble_folder import EnsembleConfig
 from zhichun.score.ensemble.members import Answer, Member, SharedProgress, SharedReader
-from zhichun.score.pair_scorer import Columns, Product, Progress, Reading, Stage, columns_of, counted
+from zhichun.score.given import Columns, Products, columns_of, query_of
+from zhichun.score.pair_scorer import Progress, Reading, Stage, counted
 from zhichun.score.token_batches import Rows
 from zhichun.text.tokenizer import PairTokenizer
 
@@ -91,10 +92,10 @@ class Ensemble:
         """Give an ensemble each of whose members reads a product once."""
         return replace(self, members=tuple(replace(member, remembers=True) for member in self.members))
 
-    def score(self, query: str, products: Sequence[Product], locale: str = "us") -> Prediction:
+    def score(self, query: str, products: Products, locale: str | None = None) -> Prediction:
         """Score products for one query; see `Scorer.score`."""
         columns, locales = columns_of(products, locale)
-        return self.score_pairs([query] * len(products), columns, locales)
+        return self.score_pairs([query_of(query)] * len(locales), columns, locales)
 
     def score_pairs(
         self, queries: Sequence[str], products: Columns, locales: Sequence[str], *, progress: Progress | None = None

@@ -8,7 +8,8 @@ from pathlib import Path
 from zhichun.core.tasks import Prediction, Task
 from zhichun.score.engines.engine import AUTO
 from zhichun.score.export.export_folder import ExportConfig, is_export
-from zhichun.score.pair_scorer import Columns, Progress
+from zhichun.score.given import Columns
+from zhichun.score.pair_scorer import Progress
 from zhichun.score.scorer import Scorer
 from zhichun.text.pairs import Pairs
 

@@ -5,7 +5,8 @@ from typing import Final
 
 from tokenizers import Tokenizer
 
-from zhichun.score.pair_scorer import PairScorer, Product
+from zhichun.score.given import Product
+from zhichun.score.pair_scorer import PairScorer
 from zhichun.text.document import COLUMN_OF
 
 # About twice as many as most tokens have, of any language.

@@ -8,12 +8,12 @@ from typing import Any, Final
 import yaml
 
 from zhichun.core import schema
-from zhichun.data.readers.table import number_text
-from zhichun.score.pair_scorer import Product
+from zhichun.score.given import Product
 from zhichun.serve.api.refusal import invalid
 from zhichun.serve.api.requests import Document
 from zhichun.serve.page.catalogue_search import Catalogue
 from zhichun.text.document import COLUMN_OF
+from zhichun.text.fold import number_text
 
 TEXT_FIELDS: Final = (*COLUMN_OF, *schema.TEXT_COLUMNS)
 ID_FIELDS: Final = ("id", schema.PRODUCT_ID)

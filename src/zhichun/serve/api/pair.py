@@ -11,7 +11,8 @@ import numpy as np
 
 from zhichun.core import schema
 from zhichun.core.tasks import Floats, Prediction, Task
-from zhichun.score.pair_scorer import PairScorer, Product, columns_of
+from zhichun.score.given import Product, columns_of
+from zhichun.score.pair_scorer import PairScorer
 
 SCORE, TOKENS, PROBABILITIES = 0, 1, 2
 

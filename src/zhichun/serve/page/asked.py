@@ -6,6 +6,7 @@ from typing import Final
 
 from zhichun.serve.api.refusal import invalid
 from zhichun.text.clean import clean_text
+from zhichun.text.fold import fold_locale
 
 QUERY_LIMIT: Final = 500
 LINES_LIMIT: Final = 100
@@ -60,7 +61,7 @@ def read_asked(values: Mapping[str, str], locales: Sequence[str]) -> Asked:
     typed = values.get("q", "")
     if len(typed) > QUERY_LIMIT:
         raise invalid(f"The query has {len(typed):,} characters; {QUERY_LIMIT} are possible.")
-    locale = values.get("locale") or locales[0]
+    locale = fold_locale(values.get("locale", "")) or locales[0]
     if locale not in locales:
         raise invalid(f"There is no such locale. There are: {', '.join(locales)}.")
     top = values.get("top", "")

@@ -22,6 +22,7 @@ from zhichun.data.readers.whole_catalogue import read_catalogue
 from zhichun.serve.page.first_stage import Documents, FirstStage
 from zhichun.serve.page.judged_queries import JudgedQueries
 from zhichun.text.document import COLUMN_OF
+from zhichun.text.fold import fold_locale
 
 Fields = dict[str, str | None]
 Report = Callable[[str, int, int], None]
@@ -122,7 +123,7 @@ class Catalogue:
         locale
             Its locale; None takes the first one that has it, in the catalogue's order.
         """
-        row = self._row(product_id, locale)
+        row = self._row(product_id, None if locale is None else fold_locale(locale))
         return None if row is None else self._fields(row)
 
     def _row(self, product_id: str, locale: str | None) -> int | None:

@@ -10,6 +10,7 @@ from zhichun.core import schema
 from zhichun.data.dataset.dataset import read_parquet
 from zhichun.data.dataset.dataset_folder import MANIFEST_FILE
 from zhichun.data.prepare.clean_column import clean_column
+from zhichun.text.fold import fold_column, fold_query
 
 _COLUMNS: Final = [schema.QUERY, schema.PRODUCT_ID, schema.LOCALE, schema.LABEL, schema.SPLIT]
 
@@ -30,6 +31,7 @@ class JudgedQueries:
         pairs = pairs.filter(pc.is_in(pairs.column(schema.LABEL), value_set=pa.array(schema.LABELS)))
         tested = pairs.filter(pc.equal(pairs.column(schema.SPLIT), schema.TEST))
         self._pairs = (tested if tested.num_rows else pairs).select(_COLUMNS)
+        self._keys = fold_column(self._pairs.column(schema.QUERY).combine_chunks(), fold_query)
 
     @classmethod
     def find(cls, folder: Path) -> "JudgedQueries | None":
@@ -51,8 +53,8 @@ class JudgedQueries:
 
     def of(self, query: str, locale: str) -> dict[str, str]:
         """Give the labels of a query's products by their id."""
-        column = self._pairs.column
-        asked = pc.and_(pc.equal(column(schema.QUERY), query), pc.equal(column(schema.LOCALE), locale))
+        column, key = self._pairs.column, fold_query(query)
+        asked = pc.and_(pc.equal(self._keys, key), pc.equal(column(schema.LOCALE), locale))
         found = self._pairs.filter(asked)
         ids, labels = (found.column(name).to_pylist() for name in (schema.PRODUCT_ID, schema.LABEL))
         return dict(zip(ids, labels, strict=True))

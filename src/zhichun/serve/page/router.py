@@ -18,7 +18,7 @@ from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import Prediction, Task
 from zhichun.measure.report.names import language
-from zhichun.score.pair_scorer import Product
+from zhichun.score.given import Product
 from zhichun.serve.api.refusal import Refusal, too_large
 from zhichun.serve.page import asked as limits
 from zhichun.serve.page.asked import Asked, own_products, read_asked

@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 
 from zhichun.core.tasks import Floats, Prediction, Task
-from zhichun.score.pair_scorer import PairScorer, Product
+from zhichun.score.given import Product
+from zhichun.score.pair_scorer import PairScorer
 from zhichun.serve.api.pair import Pair, pairs_of, prediction_of
 from zhichun.serve.api.refusal import invalid, too_large, unavailable
 from zhichun.serve.http.counters import Metrics

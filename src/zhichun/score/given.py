@@ -1,0 +1,127 @@
+"""What a caller in Python gives to be scored, under the rules of files and requests: gaps, numbers, folds.
+
+The gaps of data frames (``None``, ``NaN``, ``pd.NA``) are no text, numbers are their digits, a lone text is one
+product, and a query of which cleaning leaves nothing is refused.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import pyarrow as pa
+
+from zhichun.core import schema
+from zhichun.core.errors import UserError, suggest
+from zhichun.text.clean import clean_text
+from zhichun.text.document import COLUMN_OF
+from zhichun.text.fold import fold_locale, fold_name, is_missing, value_text
+
+Product = str | Mapping[str, Any]
+Products = Product | Iterable[Product | None]
+Columns = Mapping[str, Sequence[str | None]]
+DEFAULT_LOCALE: Final = "us"
+
+_COLUMN_OF: Final = {**COLUMN_OF, "locale": schema.LOCALE, "product_id": schema.PRODUCT_ID, "id": schema.PRODUCT_ID}
+_FIELDS: Final = (*_COLUMN_OF, *schema.PRODUCT_COLUMNS)
+_KNOWN: Final = {fold_name(name): _COLUMN_OF.get(name, name) for name in _FIELDS}
+
+
+def query_of(query: Any) -> str:
+    """Read a query.
+
+    Raises
+    ------
+    UserError
+        When it is no text, or nothing is left of it when it is cleaned.
+    """
+    text = _text(query, "the query")
+    if not clean_text(text or ""):
+        raise UserError("the query is empty.", remedy="Give one with a letter or a digit.")
+    return text or ""
+
+
+def locale_of(locale: Any, default: str = DEFAULT_LOCALE) -> str:
+    """Read a locale, in the form under which the dataset knows it; the default where there is none."""
+    return fold_locale(_text(locale, "the locale") or "") or fold_locale(default)
+
+
+def columns_of(products: Any, locale: Any = None) -> tuple[dict[str, list[str | None]], list[str]]:
+    """Give products as columns of texts, and their locales.
+
+    Parameters
+    ----------
+    products
+        A text or mapping (one product), or several: a list, an array, a series, or a data frame with a row for each.
+    locale
+        Of products that name none.
+
+    Raises
+    ------
+    UserError
+        For a product with a field that is unknown, named twice, or holds no text.
+    """
+    rows = _rows(products)
+    locale = locale_of(locale)
+    columns = {name: [row[name] for row in rows] for name in schema.TEXT_COLUMNS}
+    return columns, [locale_of(row[schema.LOCALE], locale) for row in rows]
+
+
+def catalogue_of(products: Any, locale: Any = None) -> pa.Table:
+    """Give products as a catalogue, with `schema.PRODUCT_COLUMNS`; a table that has them stays as it is.
+
+    Raises
+    ------
+    UserError
+        As `columns_of`; and for a product without an id.
+    """
+    if isinstance(products, pa.Table) and set(schema.PRODUCT_COLUMNS) <= set(products.column_names):
+        return products
+    columns, locales = columns_of(products, locale)
+    ids = [row[schema.PRODUCT_ID] for row in _rows(products)]
+    if None in ids:
+        raise UserError(f"product {ids.index(None) + 1} has no product_id.", remedy="Give each one: {'id': …}.")
+    return pa.table({schema.PRODUCT_ID: ids, **columns, schema.LOCALE: locales})
+
+
+def _rows(products: Any) -> list[dict[str, str | None]]:
+    return [_row(product, place) for place, product in enumerate(_each(products), start=1)]
+
+
+def _each(products: Any) -> Iterable[Any]:
+    """Give the products one by one, whatever holds them."""
+    if isinstance(products, str | Mapping):
+        return [products]
+    for rows in ("to_pylist", "to_dicts"):  # pyarrow; data frames of polars
+        if hasattr(products, rows):
+            return list(getattr(products, rows)())
+    if hasattr(products, "columns") and hasattr(products, "to_dict"):  # data frames of pandas
+        return list(products.to_dict("records"))
+    if getattr(products, "ndim", 1) == 0:  # an array without a dimension
+        return [products.item()]
+    if is_missing(products) or isinstance(products, bytes) or not isinstance(products, Iterable):
+        raise UserError(f"{products!r} are no products.", remedy="Give a list of texts, or of mappings of fields.")
+    return products
+
+
+def _row(product: Any, place: int) -> dict[str, str | None]:
+    """Give a product's texts by the catalogue's column names."""
+    row: dict[str, str | None] = dict.fromkeys((*schema.TEXT_COLUMNS, schema.LOCALE, schema.PRODUCT_ID))
+    if not (hasattr(product, "keys") and hasattr(product, "items")):  # a mapping, or a row of a data frame
+        return {**row, schema.TITLE: _text(product, f"product {place}")}
+    for name, value in product.items():
+        column = _KNOWN.get(fold_name(str(name)))
+        if column is None:
+            raise UserError(f"product {place} has a field {name!r}, which is none.", remedy=suggest(str(name), _FIELDS))
+        text = _text(value, f"product {place}: its {name!r}")
+        if text is not None and row[column] is not None:
+            raise UserError(
+                f"product {place} has a second {name!r} under another name.", remedy="Leave one of the two out."
+            )
+        row[column] = row[column] if text is None else text
+    return row
+
+
+def _text(value: Any, what: str) -> str | None:
+    try:
+        return value_text(value)
+    except TypeError as error:
+        raise UserError(f"{what} is {value!r}, which is no text.", remedy="Give a text, a number or None.") from error
