@@ -15,6 +15,7 @@ from zhichun.serve.api.refusal import invalid
 from zhichun.serve.api.replies import Patience, decimals, failures, judgements, reply
 from zhichun.serve.api.requests import Document, PredictRequest, QueriesRequest, ScoreRequest, TextsRequest
 from zhichun.serve.api.responses import ClassScore, Score, ScoreResponse, Usage
+from zhichun.serve.http.body import JsonRoute
 from zhichun.serve.queue.service import Service, new_id
 
 Waits = Annotated[Patience, Depends()]
@@ -22,7 +23,7 @@ Waits = Annotated[Patience, Depends()]
 
 def score_router(service: Service) -> APIRouter:
     """Make the endpoints of a service."""
-    router = APIRouter(tags=["score"])
+    router = APIRouter(tags=["score"], route_class=JsonRoute)
 
     async def score(body: ScoreRequest, patience: Waits) -> Response:
         pairs = _pairs(service, body)

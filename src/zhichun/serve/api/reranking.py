@@ -11,6 +11,7 @@ from zhichun.serve.api.documents import products_of
 from zhichun.serve.api.replies import WARNING, Patience, best_first, decimals, failures, judgements, reply
 from zhichun.serve.api.requests import AnyRerankRequest, Document, RerankRequest, TeiRerankRequest
 from zhichun.serve.api.responses import Meta, RerankResponse, RerankResult, TeiRank, Tokens, Usage
+from zhichun.serve.http.body import JsonRoute
 from zhichun.serve.queue.service import Service, new_id
 
 Waits = Annotated[Patience, Depends()]
@@ -18,7 +19,7 @@ Waits = Annotated[Patience, Depends()]
 
 def rerank_router(service: Service) -> APIRouter:
     """Make the endpoints of a service."""
-    router = APIRouter(tags=["rerank"])
+    router = APIRouter(tags=["rerank"], route_class=JsonRoute)
 
     @router.post(
         "/rerank",

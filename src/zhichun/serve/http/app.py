@@ -75,6 +75,7 @@ def create_app(
         if keys
         else [],
     )
+    app.state.limits = service.limits
     for router in (rerank_router(service), score_router(service), status_router(service)):
         app.include_router(router)
     app.add_middleware(Guard, service=service, keys=keys, hosts=hosts, log_texts=log_texts)

@@ -12,6 +12,7 @@ from zhichun.core.errors import suggest
 from zhichun.serve.api.dialects import dialect_of, empty, error_body
 from zhichun.serve.api.documents import FIELDS
 from zhichun.serve.api.refusal import Refusal, invalid
+from zhichun.serve.http.body import cut
 
 # Names of kinds that requests are told apart by; they stand in the place of an error, and no client wrote them.
 TAGS: Final = ("list", "product", "pair", "batch")
@@ -32,13 +33,11 @@ def answer_errors(app: FastAPI) -> None:
 
 async def _on_refusal(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, Refusal)
-    return _answer(request, error, await _body(request))
+    return _answer(request, error, _body(request))
 
 
 async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    if isinstance(error.body, bytes) and error.body:
-        return _answer(request, Refusal(415, "Validation", "the body needs Content-Type: application/json."))
     return _answer(request, refusal_of(error.errors()[0], request.url.path, error.body), error.body)
 
 
@@ -59,11 +58,9 @@ def refusal_of(error: Any, path: str, body: Any) -> Refusal:
         Of the request.
     """
     source, *places = error["loc"]
-    if error["type"] == "json_invalid":
-        return Refusal(400, "Validation", "the body is not JSON.")
     if path in ("/rerank", "/score", "/v1/score") and source == "body":
         places = places[1:]  # which of two requests was meant
-    names = [str(place) for place in places if place not in TAGS and "(" not in str(place)]
+    names = [cut(str(place)) for place in places if place not in TAGS and "(" not in str(place)]
     if error["type"] == "too_short" and error["ctx"]["field_type"] == "List" and not error["ctx"]["actual_length"]:
         return empty(dialect_of(path, body), ".".join(names))
     if error["type"] == "extra_forbidden":
@@ -78,9 +75,6 @@ def _answer(request: Request, refusal: Refusal, body: Any = None) -> JSONRespons
     return JSONResponse(content, refusal.status, headers=refusal.headers)
 
 
-async def _body(request: Request) -> Any:
-    """Give the body once more, which tells the interface; it was valid."""
-    try:
-        return await request.json()
-    except ValueError:
-        return None
+def _body(request: Request) -> Any:
+    """Give the body, which tells the interface, where it could be read."""
+    return getattr(request, "_json", None)

@@ -1,0 +1,109 @@
+"""How a body of JSON is read: what is refused before it is parsed, and in which words."""
+
+import gzip
+import json
+import threading
+
+import pytest
+
+pytest.importorskip("fastapi")
+from fastapi import APIRouter, FastAPI, Request
+from starlette.testclient import TestClient
+
+from zhichun.serve.api.refusal import Refusal
+from zhichun.serve.http.body import SMALL_BYTES, JsonRoute, cut, parsed
+from zhichun.serve.http.error_replies import answer_errors
+from zhichun.serve.http.limits import Limits
+
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.fixture(scope="module")
+def client() -> TestClient:
+    """A client of an application with one endpoint, which says what it read, and in which thread it was parsed."""
+    app, router = FastAPI(), APIRouter(route_class=JsonRoute)
+    app.state.limits = Limits(documents=10)
+
+    @router.post("/echo")
+    async def echo(request: Request) -> object:
+        return await request.json()
+
+    app.include_router(router)
+    answer_errors(app)
+    return TestClient(app)
+
+
+@pytest.mark.parametrize(
+    ("content", "headers", "status", "said"),
+    [
+        (gzip.compress(b"{}"), {**JSON, "Content-Encoding": "gzip"}, 415, "Content-Encoding gzip is not read"),
+        (b"{}", {**JSON, "Content-Encoding": "\tbr\x01" * 99}, 415, "Content-Encoding br"),
+        ('["é"]'.encode("latin-1"), JSON, 415, "not UTF-8: byte 2"),
+        ('["a"]'.encode("utf-16"), JSON, 415, "not UTF-8: byte 0"),
+        (b"[]", {"Content-Type": "application/json; charset=ISO-8859-1"}, 415, "charset iso-8859-1 is not read"),
+        (b"[]", {"Content-Type": "text/plain"}, 415, "needs Content-Type: application/json"),
+        (b"[]", {}, 415, "needs Content-Type: application/json"),
+        (b" \n", JSON, 400, "the body is empty"),
+        (b'{"a" 1}', JSON, 400, "not JSON at character 5"),
+        (b"[NaN]", JSON, 400, "not JSON"),
+        (b"[" * 5000 + b"]" * 5000, JSON, 400, "nested too deeply"),
+        (b"[1" + b"0" * 5000 + b"]", JSON, 400, "not JSON"),
+        (b"[" + b"1," * 500_000 + b"1]", JSON, 413, "more than 10640 values"),
+        (b"[" + b'"",' * 500_000 + b'""]', JSON, 413, "more than 10640 values"),
+        (b"[" + b"[]," * 500_000 + b"[]]", JSON, 413, "more than 10640 values"),
+        (b"{" + b",".join(b'"%d":{}' % name for name in range(6000)) + b"}", JSON, 413, "more than 10640 values"),
+    ],
+)
+def test_a_body_that_is_not_read_says_why(client, content, headers, status, said):
+    answer = client.post("/echo", content=content, headers=headers)
+    assert (answer.status_code, said in answer.json()["detail"]) == (status, True), answer.text
+    assert len(answer.text) < 300
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"text": 'commas, [brackets], {braces}, "quotes" and \\ ' * 5000},
+        ["\\", '\\"', "\\\\", '"', "\n\u2028\U0001f600"] * 1000,
+        [12345678901234567890123, 0.1, None, True],
+    ],
+)
+@pytest.mark.parametrize("ascii", [True, False])
+def test_what_is_read_is_what_was_written(client, value, ascii):
+    content = json.dumps(value, ensure_ascii=ascii).encode()
+    for mark in (b"", b"\xef\xbb\xbf"):
+        answer = client.post("/echo", content=mark + content, headers=JSON)
+        assert json.loads(answer.text) == value
+
+
+def test_media_types_of_json_and_utf_8_by_its_names_are_read(client):
+    for kind in ("application/json; charset=UTF8", "APPLICATION/JSON", "application/vnd.api+json;charset=utf_8"):
+        assert client.post("/echo", content=b"[1]", headers={"Content-Type": kind}).json() == [1]
+    assert client.post("/echo", content=b"[1]", headers={**JSON, "Content-Encoding": "identity"}).json() == [1]
+
+
+def test_a_large_body_is_parsed_in_a_thread_of_its_own(client, monkeypatch):
+    threads: dict[int, int] = {}
+    loads = json.loads
+
+    def watched(text: str, **options: object) -> object:
+        threads[len(text)] = threading.get_ident()
+        return loads(text, **options)
+
+    monkeypatch.setattr("zhichun.serve.http.body.json.loads", watched)
+    with client:  # one event loop for both
+        for size in (10, SMALL_BYTES):
+            client.post("/echo", content=b'["' + b"a" * size + b'"]', headers=JSON)
+    assert len(set(threads.values())) == 2
+
+
+def test_a_value_is_counted_once_and_text_is_not():
+    assert parsed(b'{"a,[{": ["b,,,", 1]}', most=4) == {"a,[{": ["b,,,", 1]}
+    with pytest.raises(Refusal) as refused:
+        parsed(b'{"a": ["b", 1]}', most=2)
+    assert refused.value.status == 413
+
+
+def test_a_client_s_text_is_cut_and_cannot_act_on_a_terminal():
+    assert cut("x" * 100) == "x" * 60 + "…"
+    assert cut("a\n2026 ERROR\x1b[2J\x7f\u202e\ud800é") == r"a\n2026 ERROR\x1b[2J\x7f\u202e\ud800é"
