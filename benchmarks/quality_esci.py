@@ -31,7 +31,7 @@ from esci_arguments import HERE, command, esci_parser, parse_esci, prepared
 from quality_report import OURS, TEXT_ONLY, THEIRS, WHOLE, WHOLE_ROW, compare, write_report
 
 from zhichun.core import schema
-from zhichun.core.files import replacing, write_json
+from zhichun.core.files import new_file, write_json
 from zhichun.core.tasks import TASKS
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.feature_store import open_pairs
@@ -106,7 +106,7 @@ def run_theirs(recipe: Recipe, comparison: Comparison, out: Path) -> float:
     seconds = time.monotonic() - began
     prediction = TASKS[recipe.task].predict(cross_encoder.score(model, test))
     judged = dataset.examples.take(pa.array(comparison.test))
-    with replacing(out / "scored.parquet") as partial:
+    with new_file(out / "scored.parquet") as partial:
         pq.write_table(append_columns(judged, prediction), partial)
     shutil.rmtree(out / "trainer")
     return seconds

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 SECONDS = 120
-KILLED = ("os.rename", "fold-2.*partial-predictions", 1)
+KILLED = ("os.rename", "fold-2.*predictions.*partial", 1)
 
 
 def times(folder: Path) -> dict[Path, int]:

@@ -15,16 +15,16 @@ from zhichun.fit.train import train
 
 SECONDS = 120
 MOMENTS = {  # audit event, pattern of its path, at which of them
-    "the folder has just been made": ("os.rename", "partial-environment", 1),
-    "the recipe is not written yet": ("os.rename", "partial-recipe", 1),
+    "the folder has just been made": ("os.rename", "environment.*partial", 1),
+    "the recipe is not written yet": ("os.rename", "recipe.*partial", 1),
     "a step is done and not yet logged": ("open", "/metrics.jsonl", 4),
     "a step is logged and not yet in a checkpoint": ("os.mkdir", "partial-step", 2),
     "a checkpoint lacks a file": ("open", "partial-step.*/progress.json", 2),
     "a checkpoint is whole and has no name yet": ("os.rename", "partial-step", 2),
     "two checkpoints are there": ("shutil.rmtree", "/step-", 2),
-    "the lines of steps to do again are being dropped": ("os.rename", "partial-metrics", 1),
+    "the lines of steps to do again are being dropped": ("os.rename", "metrics.*partial", 1),
     "the best weights have no name yet": ("os.rename", "partial-best", 1),
-    "the predictions have no name yet": ("os.rename", "partial-predictions", 1),
+    "the predictions have no name yet": ("os.rename", "predictions.*partial", 1),
     "the model is being written": ("open", "partial-model/config.json", 1),
     "the model has no name yet": ("os.rename", "partial-model", 1),
     "the checkpoints of a finished run are still there": ("shutil.rmtree", "/checkpoint$", 1),

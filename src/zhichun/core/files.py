@@ -1,34 +1,306 @@
-"""Files that are whole or not there: written beside their name and moved."""
+"""Files and folders that are whole or not there, and folders that one process has at a time.
 
+Each is written beside its name, under one that no other process has, brought to the disk and renamed.
+"""
+
+import errno
+import fcntl
+import glob
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+import resource
+import secrets
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from zhichun.core.errors import UserError
 
+LOCK_FILE: Final = ".lock"
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL_TEXTS: Final = (*map(os.strerror, _FULL), *(f"os error {number}" for number in _FULL))
+_FULL_BYTES: Final = 1 << 20
+
+
+class NotWritten(UserError):
+    """A file or folder that cannot be written: the disk is full, or it may not be."""
+
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a path to write to; when the block ends well, the file is moved under its name, and otherwise removed.
+def new_file(path: Path) -> Iterator[Path]:
+    """Give a path to write a file to; it gets its name when the block ends well, and is removed otherwise.
+
+    Of two processes that write the same file at once, the later one's stays, whole.
 
     Parameters
     ----------
     path
-        The file to make or replace.
+        The file to make or replace; folders above it are made.
+
+    Raises
+    ------
+    NotWritten
+        When the disk is full or the file may not be written; what was there before stays.
     """
-    partial = path.with_name(f"partial-{path.name}")
-    try:
+    with _beside(path, Path.touch) as partial:
+        if path.is_dir():
+            raise NotWritten("is a folder, not a file.", file=path, remedy="Name a file.")
         yield partial
-        partial.replace(path)
+        _sync(partial)
+        partial.replace(path.resolve())
+        _sync(path.resolve().parent)
+
+
+@contextmanager
+def new_folder(path: Path, *, overwrite: bool = False, marker: str = "", first_wins: bool = False) -> Iterator[Path]:
+    """Give a folder to write to; it gets its name when the block ends well, and is removed otherwise.
+
+    Parameters
+    ----------
+    path
+        The folder to make; an empty one may be there.
+    overwrite
+        Whether to replace one that is there.
+    marker
+        Name of a file that tells what may be replaced; a folder without it is somebody's own.
+    first_wins
+        For what is the same whoever makes it: one that another process made meanwhile is kept, and this one goes.
+
+    Raises
+    ------
+    NotWritten
+        When the disk is full or the folder may not be written; what was there before stays.
+    UserError
+        When there is one that is not to be replaced, or another process is making it.
+    """
+    with _beside(path, Path.mkdir, alone=not first_wins) as partial:
+        if not first_wins:
+            _require_free(path, overwrite, marker)
+        yield partial
+        for folder, _, names in os.walk(partial, topdown=False):
+            for each in (*names, "."):
+                _sync(Path(folder, each))
+        _give_name(partial, path.resolve(), overwrite, first_wins)
+        _sync(path.resolve().parent)
+
+
+def _require_free(path: Path, overwrite: bool, marker: str) -> None:
+    if path.exists() and not path.is_dir():
+        raise UserError("is a file, not a folder.", file=path, remedy="Name a folder that does not exist yet.")
+    if not path.is_dir() or not any(path.iterdir()):
+        return
+    if marker and not (path / marker).is_file():
+        raise UserError(
+            f"the folder has other things in it and no {marker}, so it is not replaced.",
+            file=path,
+            remedy="Name another folder, or remove it.",
+        )
+    if not overwrite:
+        raise UserError(
+            "the folder exists.", file=path, remedy="Name another, or replace it with --overwrite (overwrite=True)."
+        )
+
+
+def _give_name(partial: Path, path: Path, overwrite: bool, first_wins: bool) -> None:
+    try:
+        partial.rename(path)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        if first_wins:
+            return
+        if not overwrite:
+            raise UserError("another process made the folder meanwhile.", file=path) from error
+        # A folder cannot be replaced in one step; the old one stays beside until the new one has its name.
+        old = _name_beside(path, "old")
+        path.rename(old)
+        partial.rename(path)
+        shutil.rmtree(old)
+
+
+def _name_beside(path: Path, kind: str) -> Path:
+    return path.with_name(f"{path.name}.{kind}-{os.getpid()}-{secrets.token_hex(4)}")
+
+
+@contextmanager
+def _beside(path: Path, make: Callable[[Path], None], *, alone: bool = False) -> Iterator[Path]:
+    """Make something beside a path and lock it, so that others see it live; remove what is left of it at the end."""
+    path = path.resolve()
+    partial, lock = _name_beside(path, "partial"), None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        mutex = _lock(path.parent, fcntl.LOCK_EX)  # two that begin at once see each other
+        try:
+            others = _clear_left_over(path)
+            if alone and others:
+                raise UserError(f"process {others[0]} is writing it.", file=path, remedy="Wait for it, or stop it.")
+            make(partial)
+            lock = _lock(partial)
+        finally:
+            _unlock(mutex)
+        yield partial
+    except Exception as error:
+        if (explained := _explained(error, path, partial)) is None:
+            raise
+        raise explained from error
     finally:
-        partial.unlink(missing_ok=True)
+        _remove(partial)
+        _unlock(lock)
+
+
+def _clear_left_over(path: Path) -> list[int]:
+    """Put right what killed processes left beside a path; give the numbers of those that are writing it now."""
+    running = []
+    for kind in ("old", "partial"):
+        for found in sorted(path.parent.glob(f"{glob.escape(path.name)}.{kind}-*-*")):
+            owner = found.name.split("-")[-2]
+            if not owner.isdecimal():
+                continue
+            lock = None
+            with suppress(OSError):  # somebody else's
+                lock = _lock(found) if _has_ended(int(owner)) else None
+            if lock is None:
+                running.append(int(owner))
+                continue
+            if kind == "old" and not path.exists():  # killed between two renames
+                found.rename(path)
+            else:
+                _remove(found)
+            _unlock(lock)
+    return running
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+
+
+def _has_ended(process: int) -> bool:
+    """Tell that no other process has this number; in a container, one that ended may have had that of this one."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return process == os.getpid()
+
+
+def _lock(path: Path, how: int = fcntl.LOCK_EX | fcntl.LOCK_NB) -> int | None:
+    """Lock a file or folder until it is closed; ``None`` where another process has it."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(opened, how)
+    except BlockingIOError:
+        os.close(opened)
+        return None
+    except OSError:  # a file system without locks
+        pass
+    return opened
+
+
+def _unlock(lock: int | None) -> None:
+    if lock is not None:
+        os.close(lock)
+
+
+def _sync(path: Path) -> None:
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def _explained(error: Exception, path: Path, partial: Path) -> NotWritten | None:
+    """Say why nothing could be written, whatever a library made of it; ``None`` where the reason is another."""
+    kept = "what was there before is as it was" if os.path.lexists(path) else "nothing of it is left"
+    if _is_full(error, partial):
+        return NotWritten(
+            f"the disk is full, or a file grew over its limit; {kept}.",
+            file=path,
+            remedy="Free some space, or name a place on another disk.",
+        )
+    if isinstance(error, OSError) and str(error.filename or path).startswith((str(path.parent), str(partial))):
+        return NotWritten(
+            f"cannot be written ({error.strerror or error}); {kept}.",
+            file=path,
+            remedy="Name a place where you may write.",
+        )
+    return None
+
+
+def _is_full(error: Exception, partial: Path) -> bool:
+    chain: BaseException | None = error
+    while chain is not None:
+        if getattr(chain, "errno", None) in _FULL or any(text in str(chain) for text in _FULL_TEXTS):
+            return True
+        chain = chain.__cause__ or chain.__context__
+    with suppress(OSError):
+        most = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+        largest = max((each.stat().st_size for each in (partial, *partial.rglob("*")) if each.is_file()), default=0)
+        return shutil.disk_usage(partial.parent).free < _FULL_BYTES or most != resource.RLIM_INFINITY <= largest
+    return False
+
+
+@contextmanager
+def in_use(folder: Path) -> Iterator[None]:
+    """Have a folder, which is made if need be, for this process alone while the block runs.
+
+    Raises
+    ------
+    UserError
+        When another process has it: names that one.
+    NotWritten
+        When it cannot be made or written.
+    """
+    made, file = not os.path.lexists(folder), folder / LOCK_FILE
+    try:
+        opened = _open_lock(file)
+    except OSError as error:
+        raise NotWritten(
+            f"cannot be written ({error.strerror}).", file=folder, remedy="Name a folder in which you may write."
+        ) from error
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+        os.close(opened)
+        if made:
+            with suppress(OSError):  # something was written
+                folder.rmdir()
+
+
+def _open_lock(file: Path) -> int:
+    while True:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            opened = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:  # the process before has just removed the folder
+            continue
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            owner = os.read(opened, 1000).decode("utf-8", "replace") or "another process"
+            os.close(opened)
+            raise UserError(
+                f"the folder is in use by {owner}.", file=file.parent, remedy="Wait until it is done, or name another."
+            ) from error
+        except OSError:  # a file system without locks
+            pass
+        if file.exists() and os.path.samestat(os.fstat(opened), file.stat()):
+            os.ftruncate(opened, 0)
+            os.write(opened, f"process {os.getpid()} ({Path(sys.argv[0]).name} {' '.join(sys.argv[1:3])})".encode())
+            return opened
+        os.close(opened)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file."""
-    with replacing(path) as partial:
+    with new_file(path) as partial:
         partial.write_text(text, "utf-8")
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from zhichun.core.device import processor_name
 from zhichun.core.errors import UserError
-from zhichun.core.files import read_json, replacing, write_json, write_text
+from zhichun.core.files import new_file, read_json, write_json, write_text
 from zhichun.fit.checkpoint import CheckpointFolder
 from zhichun.model.encoder import ENCODER_FOLDER
 from zhichun.model.model_folder import TrainedModel
@@ -68,7 +68,7 @@ class RunFolder:
         command = "pretrain" if recipe.get("kind") == "PretrainingRecipe" else "train"
         if path.exists() and not path.is_dir():
             raise UserError("is a file, not a folder.", file=path, remedy="Choose another --out.")
-        found = {entry.name.removeprefix("partial-") for entry in path.iterdir()} if path.is_dir() else set()
+        found = {entry.name.partition(".partial-")[0] for entry in path.iterdir()} if path.is_dir() else set()
         if found <= set(RECORDS):
             path.mkdir(parents=True, exist_ok=True)
             write_json(path / "environment.json", environment)
@@ -122,7 +122,7 @@ class RunFolder:
             When they cannot be written.
         """
         try:
-            with replacing(self.path / "raw.safetensors") as partial:
+            with new_file(self.path / "raw.safetensors") as partial:
                 save_file(weights, partial)
         except SafetensorError as error:
             raise UserError(

@@ -15,7 +15,7 @@ from torch import nn
 from zhichun.core import schema
 from zhichun.core.console import Bar, Stages, stderr
 from zhichun.core.errors import UserError
-from zhichun.core.files import replacing
+from zhichun.core.files import new_file
 from zhichun.core.tasks import TASKS, Floats, Task
 from zhichun.data.dataset.catalogue_tokenizer import catalogue_tokenizer
 from zhichun.data.dataset.dataset import Dataset
@@ -112,7 +112,7 @@ def train(recipe: Recipe, data: Path, out: Path, *, resume: bool = False, title:
     logits_PC = held_out.logits(objective.shipped)
     if accelerator.is_main_process:
         judged = dataset.examples.take(pa.array(validation))
-        with replacing(run.path / "predictions.parquet") as partial:
+        with new_file(run.path / "predictions.parquet") as partial:
             pq.write_table(append_columns(judged, task.predict(logits_PC)), partial)
         write_report(run.path)
         run.write_model(TrainedModel(objective.shipped, featurizer, recipe.model, task))  # last: its folder says "done"

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from zhichun.core.files import replacing
+from zhichun.core.files import new_file
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class EpochState:
     def save(self, model: Any, epochs_done: int) -> None:
         """Write the state after an epoch."""
         _, key, position, _, _ = model.random.get_state()
-        with replacing(self.path) as partial, partial.open("wb") as file:
+        with new_file(self.path) as partial, partial.open("wb") as file:
             np.savez(
                 file,
                 belongs_to=np.array(self.belongs_to),

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from zhichun.core import schema
 from zhichun.core.console import Stages
 from zhichun.core.errors import UserError, suggest
-from zhichun.core.files import replacing, write_json
+from zhichun.core.files import new_file, write_json
 from zhichun.core.tasks import Prediction
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.readers.pair_tables import append_columns
@@ -80,7 +80,7 @@ def evaluate(
     folder = run if out is None else out
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "metrics.json", measured)
-    with replacing(folder / "scored.parquet") as partial:
+    with new_file(folder / "scored.parquet") as partial:
         pq.write_table(append_columns(dataset.examples.take(pa.array(rows)), prediction), partial)
     if folder.samefile(run) and (run / "recipe.json").is_file():
         write_report(run)

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from zhichun.core import schema
 from zhichun.core.ahead import ahead
 from zhichun.core.errors import UserError
-from zhichun.core.files import replacing, write_json
+from zhichun.core.files import new_file, write_json
 from zhichun.core.tasks import Prediction
 from zhichun.data.dataset.dataset import read_parquet
 from zhichun.data.readers.pair_tables import (
@@ -135,7 +135,7 @@ class ScoringJob:
                     elif progress:
                         progress(piece.pairs.num_rows)
                 if scored:
-                    with replacing(path) as partial:
+                    with new_file(path) as partial:
                         pq.write_table(pa.concat_tables(scored), partial)
                 paths.append(path)
         if not paths:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zhichun.core.errors import UserError
-from zhichun.core.files import replacing
+from zhichun.core.files import new_file
 
 COUNT = "count"
 REMEDY = "Write the vocabularies again from the dataset, or copy the whole model folder again."
@@ -38,7 +38,7 @@ def write_counted(path: Path, column: str, values: Sequence[str], counts_V: npt.
     """
     table = pa.table({column: pa.array(values, pa.string()), COUNT: pa.array(counts_V, pa.int64())})
     try:
-        with replacing(path) as partial:
+        with new_file(path) as partial:
             pq.write_table(table, partial, compression="zstd")
     except OSError as error:
         remedy = "Free space or make the folder writable, and run again."

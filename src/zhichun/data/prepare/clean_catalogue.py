@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from zhichun.core.errors import UserError
-from zhichun.core.files import replacing
+from zhichun.core.files import new_file
 from zhichun.core.schema import CATALOGUE, LOCALE, ORIGIN, PRODUCT_COLUMNS, PRODUCT_ID, TEXT_COLUMNS
 from zhichun.data.prepare.clean_column import clean_column
 from zhichun.data.readers.rejected import DUPLICATE_PRODUCT, MISSING_ID, Refusal, RejectedRows
@@ -102,7 +102,7 @@ def append_products(path: Path, made: Iterable[Any]) -> None:
         ``pyarrow`` tables of `PRODUCTS_SCHEMA`.
     """
     with (
-        replacing(path) as partial,
+        new_file(path) as partial,
         pq.ParquetFile(path) as catalogue,
         pq.ParquetWriter(partial, PRODUCTS_SCHEMA, compression="zstd") as writer,
     ):

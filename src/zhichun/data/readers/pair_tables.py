@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from zhichun.core import schema
 from zhichun.core.errors import UserError, suggest
-from zhichun.core.files import replacing
+from zhichun.core.files import new_file
 from zhichun.core.tasks import Prediction
 from zhichun.data.readers.table import is_encodable, require_file, text_array
 from zhichun.text.document import COLUMN_OF
@@ -242,7 +242,7 @@ def _separator(kind: str) -> str:
 def join_parts(parts: list[Path], out: Path) -> None:
     """Write Parquet parts one after another as one Parquet, CSV or TSV file."""
     kind, first = kind_of(out), pq.read_schema(parts[0])
-    with replacing(out) as partial:
+    with new_file(out) as partial:
         writer: pq.ParquetWriter | pa.csv.CSVWriter
         if kind == ".parquet":
             writer = pq.ParquetWriter(partial, first)

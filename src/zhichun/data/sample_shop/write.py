@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from zhichun.core import schema
 from zhichun.core.errors import UserError
-from zhichun.core.files import replacing
+from zhichun.core.files import new_file
 from zhichun.data.sample_shop.catalogue import Catalogue, make_catalogue
 from zhichun.data.sample_shop.judged_pairs import JudgedPairs, judge
 from zhichun.data.sample_shop.query_texts import write_queries
@@ -136,7 +136,7 @@ def _new_files(folder: Path) -> Iterator[list[Any]]:
     """Open all files; they get their names when all of them are whole, and go if anything fails."""
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as moves, ExitStack() as writers:
-        partial = {name: moves.enter_context(replacing(folder / name)) for name in _FILES}
+        partial = {name: moves.enter_context(new_file(folder / name)) for name in _FILES}
         yield [
             writers.enter_context(pq.ParquetWriter(partial[name], columns, compression="zstd"))
             for name, columns in _FILES.items()

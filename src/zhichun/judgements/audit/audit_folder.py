@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from zhichun.core.console import stderr
 from zhichun.core.errors import UserError
-from zhichun.core.files import replacing, write_json
+from zhichun.core.files import new_file, write_json
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.out_of_fold import fold_count
 from zhichun.data.readers.table import require_file
@@ -93,7 +93,7 @@ def audit(
         f"audit: writing {len(findings.issues):,} judgements in doubt into {out}", highlight=False, soft_wrap=True
     )
     for name, table in (("issues", findings.issues), ("out_of_fold", findings.out_of_fold)):
-        with replacing(out / f"{name}.parquet") as partial:
+        with new_file(out / f"{name}.parquet") as partial:
             pq.write_table(table, partial, compression="zstd")
     write_csv(out / "issues.csv", findings.issues)
     write_to_judge(out, findings, decisions)

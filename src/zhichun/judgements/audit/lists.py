@@ -11,7 +11,7 @@ import pyarrow.csv as pacsv
 
 from zhichun.core import schema
 from zhichun.core.errors import UserError
-from zhichun.core.files import replacing
+from zhichun.core.files import new_file
 from zhichun.data.prepare.relabel import NEW_LABEL
 from zhichun.data.readers.listed_pairs import DECISION
 from zhichun.data.readers.pair_tables import read_chunks, texts
@@ -139,7 +139,7 @@ def require_nothing_filled_in(folder: Path, accept: Path | None) -> None:
 
 def write_csv(path: Path, table: pa.Table) -> None:
     """Write a table as CSV; a file of that name is replaced when the new one is whole."""
-    with replacing(path) as partial:
+    with new_file(path) as partial:
         pacsv.write_csv(table, partial)
 
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zhichun.core.errors import UserError
-from zhichun.core.files import replacing
+from zhichun.core.files import new_file
 from zhichun.text.trigrams.bags import COLUMN, TrigramVocabulary, key_to_text
 
 Vectors = npt.NDArray[np.float32]
@@ -63,7 +63,7 @@ class TrigramVectors:
         }
         described = {"vocabulary": self.vocabulary.fingerprint, "made_by": dict(self.made_by)}
         table = pa.table(columns).replace_schema_metadata({METADATA: json.dumps(described, sort_keys=True)})
-        with replacing(path) as partial:
+        with new_file(path) as partial:
             pq.write_table(table, partial)
 
     @classmethod
