@@ -34,7 +34,7 @@ from zhichun.objective import FineTuning
 from zhichun.text.features import Featurizer
 
 OURS, THEIRS = "zhichun", "sentence-transformers"
-OFF = [f"model.{part}=null" for part in ("trigrams", "country", "brand", "color")]
+OFF = ["model.trigram_start=random", *(f"model.{part}=null" for part in ("trigrams", "country", "brand", "color"))]
 
 
 @dataclass(frozen=True)

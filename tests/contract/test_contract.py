@@ -6,8 +6,10 @@ A new one is a line in `ROWS`. The gradient on several processes is in here too,
 import importlib
 import json
 import pkgutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import worker
@@ -135,6 +137,20 @@ def test_accumulated_micro_batches_equal_one_batch(row, tiny_recipe, tiny_datase
     accumulated = gradients(objective, iter(parts))
     objective, batches = begin(whole, tiny_dataset)
     assert largest_difference(accumulated, gradients(objective, batches.micro_batches(0, 0, 1))) < 1e-6
+
+
+@torch.no_grad()
+def test_a_step_is_the_mean_by_weight_over_all_its_pairs(tiny_recipe, tiny_dataset):
+    """By weight, not by count; weights of zero leave the loss zero."""
+    objective, batches = begin(tiny_recipe.with_settings([*STILL, CUT]), tiny_dataset)
+    parts = [worker.as_tensors(arrays) for arrays in batches.micro_batches(0, 0, 1)]
+    loss_P = torch.cat([objective.loss(objective.model(part), part["target"]) for part in parts])
+    weight_P = torch.cat([part["weight"] for part in parts])
+    total = sum(objective(part).total for part in parts)
+    assert total.item() == pytest.approx(float((weight_P * loss_P).sum() / weight_P.sum()), rel=1e-5)
+    assert abs(total.item() - loss_P.mean().item()) > 1e-3
+    unweighted = replace(batches, weights=np.zeros_like(batches.weights))
+    assert sum(objective(worker.as_tensors(part)).total.item() for part in unweighted.micro_batches(0, 0, 1)) == 0
 
 
 def test_every_parameter_gets_a_gradient(recipe, tiny_dataset):

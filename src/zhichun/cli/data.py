@@ -230,7 +230,7 @@ def word2vec(
 ) -> None:
     """Train Word2vec on the catalogue's trigrams, for `model.trigram_start=word2vec` or `word2vec frozen`.
 
-    Called again after a kill, it goes on after the last whole epoch. Needs `pip install 'zhichun[word2vec]'`.
+    An interrupted run starts again. Needs `pip install 'zhichun[word2vec]'`.
     """
     from zhichun.fit.word2vec import Word2VecSettings, train_trigram_vectors
 

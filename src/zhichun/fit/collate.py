@@ -50,7 +50,8 @@ class JudgedBatches:
 
     def micro_batches(self, step: int, rank: int, processes: int) -> Iterator[Arrays]:
         """Make one process's batches of a step."""
-        normaliser = self.weights[self.plan.step(step)].sum(dtype=np.float64) / processes
+        weight = self.weights[self.plan.step(step)].sum(dtype=np.float64)
+        normaliser = (weight or 1.0) / processes  # a step of weights of zero teaches nothing, and is no fault
         for places in self.plan.micro_batches(step, rank, processes):
             yield {
                 **self.pairs.collate(self.rows[places], pack=self.pack),

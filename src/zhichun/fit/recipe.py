@@ -203,13 +203,13 @@ def _made(name: str) -> AnyRecipe:
     else:
         own = "my_file.py:function, or RUN/recipe.json"
         raise UserError(f"there is no recipe {place!r}.", remedy=f"{suggest(place, PACKAGED)} Or name a file: {own}.")
-    made, function = _functions_of(module), function or Path(place).stem
+    made, function = functions_of(module), function or Path(place).stem
     if function not in made:
         raise UserError(f"{place} has no recipe {function!r}.", remedy=suggest(function, made))
     return made[function]()
 
 
-def _functions_of(module: ModuleType) -> dict[str, Callable[[], AnyRecipe]]:
+def functions_of(module: ModuleType) -> dict[str, Callable[[], AnyRecipe]]:
     """List the functions of a module that are annotated to return a recipe, by name."""
     wanted = {kind if written else kind.__name__ for kind in COMMANDS for written in (True, False)}
     return {

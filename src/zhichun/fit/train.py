@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from zhichun.fit.loop import Loop
 from zhichun.fit.recipe import Recipe
 from zhichun.fit.run_folder import RunFolder
 from zhichun.fit.train_settings import TrainSettings
+from zhichun.fit.word2vec import Word2VecSettings, train_trigram_vectors
 from zhichun.measure.report import write_report
 from zhichun.metrics.figures import measure
 from zhichun.model.encoder import load_tokenizer
@@ -42,7 +44,7 @@ from zhichun.text.features import Featurizer
 from zhichun.text.pairs import Pairs
 from zhichun.text.tokenizer import PairTokenizer
 from zhichun.text.trigrams.bags import TrigramVocabulary
-from zhichun.text.trigrams.vectors import TrigramVectors
+from zhichun.text.trigrams.vectors import TrigramVectors, vectors_path
 from zhichun.text.vocabulary import Vocabulary
 
 
@@ -84,7 +86,7 @@ def train(recipe: Recipe, data: Path, out: Path, *, resume: bool = False, title:
             run = RunFolder.create(out, recipe.to_json(), data, resume=resume, inputs=inputs)
         stages = Stages(shown=accelerator.is_main_process)
         featurizer = make_featurizer(recipe.model, dataset)
-        vectors = trigram_vectors(recipe.model, featurizer, dataset)
+        vectors = trigram_vectors(recipe.model, featurizer, dataset, stages)
         pairs = open_pairs(dataset, featurizer, recipe.model.max_length, stages)
         stages.stop()
     if run.model.is_dir():
@@ -241,19 +243,32 @@ def make_featurizer(settings: ModelSettings, dataset: Dataset) -> Featurizer:
     )
 
 
-def trigram_vectors(settings: ModelSettings, featurizer: Featurizer, dataset: Dataset) -> TrigramVectors | None:
-    """Read the vectors that the semantic unit starts from; none where its start is random.
+def trigram_vectors(
+    settings: ModelSettings, featurizer: Featurizer, dataset: Dataset, stages: Stages | None = None
+) -> TrigramVectors | None:
+    """Read the vectors that the semantic unit starts from, made first where they are missing; none of a random start.
 
     Raises
     ------
     UserError
-        When they are missing, or of another size or vocabulary.
+        When they are of another vocabulary, or missing with nothing there to make them.
     """
     if settings.trigram_start == "random":
         return None
     assert featurizer.trigrams is not None
     assert settings.trigrams is not None
-    return TrigramVectors.load(dataset.folder / "vocabulary", featurizer.trigrams, settings.trigrams)
+    folder, size = dataset.folder / "vocabulary", settings.trigrams
+    if not vectors_path(folder, size).is_file():
+        command = f"zhichun word2vec {dataset.folder} --size {size}"
+        if find_spec("gensim") is None:
+            raise UserError(
+                f"trigrams start from Word2vec, but there are no vectors of size {size} and no gensim to make them.",
+                file=folder,
+                remedy=f"Make them with: pip install 'zhichun[word2vec]' && {command}",
+            )
+        stderr.print(f"Word2vec of the trigrams is made first, as by: {command}", highlight=False, soft_wrap=True)
+        train_trigram_vectors(dataset.folder, Word2VecSettings(size=size), progress=stages)
+    return TrigramVectors.load(folder, featurizer.trigrams, size)
 
 
 def build_model(

@@ -1,25 +1,27 @@
-"""Word2vec of the catalogue's trigrams: where the semantic unit's vectors may start.
+"""Word2vec of the catalogue's trigrams: where the semantic unit's vectors start.
 
 Skip-gram with negative sampling (Mikolov et al., 2013, "Distributed Representations of Words and Phrases and their
-Compositionality"), done by gensim. The words are exactly the dataset's trigram vocabulary: what the catalogue holds
-often enough, and what a training query holds. Of the latter, one that the catalogue lacks keeps its random start, which
-is short.
+Compositionality"), done by gensim. A field of a product is a sentence, its known trigrams are the words: exactly the
+dataset's trigram vocabulary. One that only a training query holds keeps its random start, which is short.
 
-One worker gives the same bytes each time. Where it is killed, it goes on after the last whole epoch, to the same bytes.
+One worker gives the same bytes each time. Nothing is kept of a run that was interrupted: it starts again.
 """
 
 import dataclasses
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from zhichun.core.errors import UserError
-from zhichun.data.dataset.dataset import Dataset
-from zhichun.fit.trigram_sentences import TrigramSentences
-from zhichun.fit.word2vec_state import EpochState
+from zhichun.core.schema import CATALOGUE, ORIGIN, PRODUCTS_FILE, TEXT_COLUMNS
+from zhichun.data.dataset.dataset import REMEDY, Dataset, read_parquet
+from zhichun.text.clean import clean_text
 from zhichun.text.trigrams.bags import TrigramVocabulary
 from zhichun.text.trigrams.vectors import TrigramVectors, vectors_path
 
@@ -27,6 +29,10 @@ Progress = Callable[[str, int, int], None]
 
 # gensim's learning rates, first and last; linear in between.
 ALPHA: Final = (0.025, 0.0001)
+# A thousand products are 2 to 3 million characters, and cutting them needs 60 bytes for each.
+BATCH_ROWS: Final = 1024
+# What gensim reads of a sentence; it would leave out the rest by itself, and count it all the same.
+LONGEST: Final = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,24 +106,19 @@ def train_trigram_vectors(
     if len(vocabulary) == 1:
         raise UserError("the dataset has no trigrams.", file=folder, remedy="Prepare a catalogue that has texts.")
     model = _new_model(settings, vocabulary, workers)
+    sentences = TrigramSentences(dataset, vocabulary, settings.products)
+
+    def report(done: int) -> None:
+        if progress:
+            progress("word2vec", done, settings.epochs * sentences.products)
+
+    sentences.report = report
+    first, last = ALPHA
+    model.train(sentences, total_examples=len(sentences), epochs=settings.epochs, start_alpha=first, end_alpha=last)
+    sentences.raise_failure()
     path = vectors_path(folder / "vocabulary", settings.size)
     made_by = {"method": "word2vec skip-gram", **dataclasses.asdict(settings), "workers": workers}
-    state = EpochState(path.with_name(f"unfinished-{path.stem}.npz"), f"{vocabulary.fingerprint} {made_by}")
-    rates = np.linspace(*ALPHA, settings.epochs + 1).tolist()
-    for epoch in range(state.restore(model), settings.epochs):
-        sentences = _sentences(dataset, vocabulary, settings, epoch, progress)
-        model.train(
-            sentences,
-            total_examples=len(sentences),
-            epochs=1,
-            start_alpha=rates[epoch],
-            end_alpha=rates[epoch + 1],
-        )
-        sentences.raise_failure()
-        if epoch + 1 < settings.epochs:
-            state.save(model, epoch + 1)
     TrigramVectors(model.wv.vectors, vocabulary, made_by).save(path)
-    state.forget()
     return path
 
 
@@ -144,14 +145,53 @@ def _new_model(settings: Word2VecSettings, vocabulary: TrigramVocabulary, worker
     return model
 
 
-def _sentences(
-    dataset: Dataset, vocabulary: TrigramVocabulary, settings: Word2VecSettings, epoch: int, progress: Progress | None
-) -> TrigramSentences:
-    """Read the catalogue for one epoch; progress counts the products of all epochs."""
+class TrigramSentences:
+    """Lists of trigram ids, one for each field of each product, an empty one included; the catalogue is streamed.
 
-    def report(done: int) -> None:
-        if progress:
-            progress("word2vec", epoch * sentences.products + done, settings.epochs * sentences.products)
+    Products that a step of `prepare` made of others are left out, and of the rest ``most`` are drawn evenly. gensim
+    reads in a thread of its own and would wait for ever if that thread failed; so a failure ends the sentences early,
+    and `raise_failure` raises it.
+    """
 
-    sentences = TrigramSentences(dataset, vocabulary, settings.products, report)
-    return sentences
+    def __init__(self, dataset: Dataset, vocabulary: TrigramVocabulary, most: int | None = None) -> None:
+        self._path, self._vocabulary = dataset.folder / PRODUCTS_FILE, vocabulary
+        origins = read_parquet(self._path, REMEDY, columns=[ORIGIN])
+        self._catalogue: int = pc.sum(pc.equal(origins[ORIGIN], CATALOGUE)).as_py() or 0
+        self.products = self._catalogue if most is None else min(most, self._catalogue)
+        self.report: Callable[[int], None] = lambda done: None
+        self._read = 0
+        self._failure: Exception | None = None
+
+    def __len__(self) -> int:
+        return self.products * len(TEXT_COLUMNS)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        try:
+            for products in self._drawn():
+                yield from self._sentences(products)
+                self._read += products.num_rows
+                self.report(self._read)
+        except Exception as error:
+            self._failure = error
+
+    def raise_failure(self) -> None:
+        """Raise what ended the sentences early, if anything did."""
+        if self._failure is not None:
+            raise self._failure
+
+    def _drawn(self) -> Iterator[Any]:
+        """Read the products in small parts: of ``n`` rows, the ``k`` where ``row * k / n`` reaches the next integer."""
+        first = 0
+        with pq.ParquetFile(self._path) as file:
+            for batch in file.iter_batches(BATCH_ROWS, columns=[*TEXT_COLUMNS, ORIGIN]):
+                part = batch.filter(pc.equal(batch.column(ORIGIN), CATALOGUE))
+                rows = np.arange(first, first + part.num_rows + 1)
+                yield part.take(np.flatnonzero(np.diff(rows * self.products // max(1, self._catalogue))))
+                first += part.num_rows
+
+    def _sentences(self, products: Any) -> Iterator[list[int]]:
+        fields = [products.column(name).to_pylist() for name in TEXT_COLUMNS]
+        texts = [clean_text(text) if text else "" for row in zip(*fields, strict=True) for text in row]
+        ids_N, offsets = self._vocabulary.ids(texts)
+        for begin, end in itertools.pairwise(offsets):
+            yield ids_N[begin : min(end, begin + LONGEST)].tolist()

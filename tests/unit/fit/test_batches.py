@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from zhichun.fit.batches import BatchPlan, dropout_seed
+from zhichun.fit.recipe import load_recipe
 from zhichun.score.token_batches import length_sorted
 
 LENGTHS = np.random.default_rng(0).integers(5, 64, size=103)
@@ -50,6 +51,12 @@ def test_a_padded_micro_batch_keeps_to_the_budget():
     cut = plan().micro_batches(0, 0, 1)
     assert len(cut) > 1
     assert all(len(places) * LENGTHS[places].max() <= 200 for places in cut)
+
+
+def test_a_micro_batch_of_the_paper_s_recipe_holds_a_whole_step():
+    train, most = load_recipe("kdd2022:task2").train, load_recipe("kdd2022:task2").model.max_length
+    plan = BatchPlan(np.full(320, most), train.batch_size, train.micro_batch_tokens, seed=0)
+    assert [len(places) for places in plan.micro_batches(0, 0, 1)] == [32]
 
 
 def test_little_is_padding_though_the_pairs_of_a_step_are_random():

@@ -16,8 +16,7 @@ from zhichun.core.errors import UserError
 from zhichun.core.tasks import TASKS
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.fit import train as training
-from zhichun.fit.trigram_sentences import LONGEST, TrigramSentences
-from zhichun.fit.word2vec import Word2VecSettings, train_trigram_vectors
+from zhichun.fit.word2vec import LONGEST, TrigramSentences, Word2VecSettings, train_trigram_vectors
 from zhichun.model.model_folder import TrainedModel
 from zhichun.model.relevance_model import ModelSettings
 from zhichun.text.trigrams.bags import TrigramVocabulary
@@ -76,7 +75,7 @@ def test_an_even_draw_reads_so_many_products_and_a_long_text_is_cut(dataset, mon
     sentences = TrigramSentences(Dataset.open(dataset), vocabulary_of(dataset), most=7)
     assert len(list(sentences)) == len(sentences) == 35
     assert max(map(len, sentences)) < LONGEST
-    monkeypatch.setattr("zhichun.fit.trigram_sentences.LONGEST", 5)
+    monkeypatch.setattr("zhichun.fit.word2vec.LONGEST", 5)
     assert max(map(len, sentences)) == 5
 
 
@@ -102,40 +101,36 @@ def test_one_worker_gives_the_same_bytes_and_the_seed_counts(dataset):
     path.write_bytes(first)
 
 
-def test_after_a_kill_between_epochs_it_goes_on_to_the_same_bytes(dataset, monkeypatch):
+def test_an_interrupted_run_leaves_nothing_and_starts_again(dataset):
     path = vectors_path(dataset / "vocabulary", 8)
-    whole = path.read_bytes()
+    whole, there = path.read_bytes(), sorted(path.parent.iterdir())
     path.unlink()
-    read = []
 
     def kill(_, done, total):
-        read.append((done, total))
         if done > 60:
             raise RuntimeError("killed")
 
     with pytest.raises(RuntimeError, match="killed"):
         train_trigram_vectors(dataset, QUICK, progress=kill)
-    assert not path.exists()
-    assert read[0][0] <= 60
-    read.clear()
+    assert sorted(path.parent.iterdir()) == [file for file in there if file != path]
+    read = []
     train_trigram_vectors(dataset, QUICK, progress=lambda _, done, total: read.append((done, total)))
-    assert (read[0][0] > 60, read[-1]) == (True, (120, 120))
+    assert read[-1] == (120, 120)
     assert path.read_bytes() == whole
-    assert not list(path.parent.glob("*.npz"))
 
 
-def test_the_state_of_another_training_is_not_gone_on_with(dataset):
-    path = vectors_path(dataset / "vocabulary", 8)
-    whole = path.read_bytes()
-
-    def kill(_, done, total):
-        if done > 60:
-            raise RuntimeError("killed")
-
-    with pytest.raises(RuntimeError):
-        train_trigram_vectors(dataset, replace(QUICK, seed=3), progress=kill)
-    train_trigram_vectors(dataset, QUICK)
-    assert path.read_bytes() == whole
+def test_training_makes_the_vectors_that_are_missing(dataset, tiny_recipe, tmp_path, capsys, monkeypatch):
+    path = vectors_path(dataset / "vocabulary", 6)
+    model = replace(tiny_recipe.model, trigram_start="word2vec", trigrams=6)
+    with monkeypatch.context() as without:
+        without.setattr(training, "find_spec", lambda name: None)
+        with pytest.raises(UserError, match=rf"no gensim.*\n.*pip install.* && zhichun word2vec {dataset} --size 6$"):
+            training.train(replace(tiny_recipe, model=model), dataset, tmp_path / "run")
+    training.train(replace(tiny_recipe, model=model), dataset, tmp_path / "run")
+    assert f"zhichun word2vec {dataset} --size 6" in capsys.readouterr().err
+    made = path.read_bytes()
+    train_trigram_vectors(dataset, Word2VecSettings(size=6))
+    assert path.read_bytes() == made
 
 
 def test_the_model_starts_from_the_vectors(dataset, tiny_recipe):
@@ -210,7 +205,7 @@ def test_a_failure_while_reading_is_raised_and_does_not_hang(dataset, monkeypatc
     def fail(text):
         raise OSError("the disk went away")
 
-    monkeypatch.setattr("zhichun.fit.trigram_sentences.clean_text", fail)
+    monkeypatch.setattr("zhichun.fit.word2vec.clean_text", fail)
     with pytest.raises(OSError, match="went away"):
         train_trigram_vectors(dataset, QUICK)
 

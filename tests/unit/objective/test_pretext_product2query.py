@@ -4,9 +4,12 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from zhichun.core import schema
 from zhichun.core.errors import UserError
+from zhichun.objective.losses import CrossEntropy, Poly1
 from zhichun.objective.pretext import Product2Query
 from zhichun.objective.pretext.task import Draw
 from zhichun.text.document import ProductTexts
@@ -154,6 +157,24 @@ def test_false_queries_are_not_of_another_locale():
     arrays = examples(Product2Query(), shop.take([1]), shop)
     assert all(query in products[2][0] for query in arrays["query"][arrays["label"] == 0].tolist() if len(query) > 12)
     assert (arrays["label"] == 0).any()
+
+
+@pytest.mark.parametrize("loss", [Poly1(), Poly1(epsilon=2.0), CrossEntropy()])
+def test_pairs_are_scored_by_the_loss_of_the_settings(loss):
+    class Vectors(nn.Module):
+        hidden = 2
+
+        def forward(self, input_ids, attention_mask, token_type_ids):
+            return torch.tensor([[[0.3, -0.2]], [[1.0, 0.4]], [[-0.7, 0.1]]])
+
+    head = Product2Query(loss=loss, dropout=0.0).head(Vectors(), None)
+    label = torch.tensor([1, 0, 1])
+    ids = torch.ones(3, 1, dtype=torch.int64)
+    outcome = head(Vectors(), {"input_ids": ids, "attention_mask": ids, "label": label})
+    p = head.classes(Vectors()(None, None, None)[:, 0]).softmax(dim=1)[torch.arange(3), label]
+    epsilon = getattr(loss, "epsilon", 0.0)
+    assert outcome.loss_N.tolist() == pytest.approx((-p.log() + epsilon * (1 - p)).tolist(), rel=1e-5)
+    assert Product2Query().loss == Poly1(epsilon=1.0)
 
 
 def test_products_without_a_title_or_with_a_short_one_give_none():
