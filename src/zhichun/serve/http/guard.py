@@ -127,7 +127,7 @@ class Guard:
         try:
             await asyncio.wait((answering, gone), return_when=asyncio.FIRST_COMPLETED)
             if not answering.done() and not exchange.is_answered:  # a whole answer ends what is received, too
-                self.service.metrics.gone.add()
+                self.service.metrics.disconnects.inc()
                 answering.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await answering
@@ -160,8 +160,8 @@ class Guard:
 
     def _note(self, exchange: Exchange, seconds: float) -> None:
         route, status = exchange.route, exchange.status or 499  # 499: the client went before the answer
-        self.service.metrics.requests.add(path=route, status=str(status))
-        self.service.metrics.seconds.observe(seconds, path=route)
+        self.service.metrics.requests.labels(path=route, status=str(status)).inc()
+        self.service.metrics.seconds.labels(path=route).observe(seconds)
         log.info("%s %s %s %d %.1f ms", exchange.id, exchange.scope["method"], route, status, seconds * 1000)
 
     def _log_fault(self, exchange: Exchange, error: Exception) -> None:

@@ -82,8 +82,8 @@ class Batcher:
         keys = [pair.key for pair in pairs]
         unknown = dict(zip(keys, pairs, strict=True))
         figures = self.cache.get(list(unknown))
-        self.metrics.pairs.add(len(pairs))
-        self.metrics.cached.add(len(figures))
+        self.metrics.pairs.inc(len(pairs))
+        self.metrics.cached.inc(len(figures))
         cached = sum(key in figures for key in keys)
         for key in figures:
             del unknown[key]
