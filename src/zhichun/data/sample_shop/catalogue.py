@@ -7,11 +7,24 @@ import numpy as np
 import numpy.typing as npt
 
 from zhichun.core.schema import LOCALES
-from zhichun.data.sample_shop.brands import BRANDS
-from zhichun.data.sample_shop.departments import DEPARTMENTS, TYPES_PER_DEPARTMENT, facet_list
-from zhichun.data.sample_shop.facets import COLORS, FACETS, value_range
-from zhichun.data.sample_shop.rule import ABSENT, ATTRIBUTES, BRAND, COLOR, TYPE, Attributes
+from zhichun.data.sample_shop.words import (
+    BRANDS,
+    COLORS,
+    DEPARTMENTS,
+    FACETS,
+    TYPES_PER_DEPARTMENT,
+    facet_list,
+    value_range,
+)
 
+# The columns of an attribute table; what can be asked for besides the type are the last six.
+TYPE: Final = 0
+BRAND: Final = 1
+COLOR: Final = 2
+ATTRIBUTES: Final = ("type", "brand", "color", "material", "feature", "size", "audience")
+ABSENT: Final = -1
+
+Attributes = npt.NDArray[np.int16]
 # Shares of us, es and jp among the products of the official dataset.
 PRODUCT_LOCALES: Final = (0.67, 0.14, 0.19)
 # Of two main products and two accessories; main products are more common.
@@ -32,9 +45,9 @@ class Catalogue:
     locales
         Shape ``(products,)``: places in :data:`zhichun.core.schema.LOCALES`.
     attributes
-        Shape ``(products, 7)``, columns as in :data:`.rule.ATTRIBUTES`.
+        Shape ``(products, 7)``, columns as in `ATTRIBUTES`.
     types
-        How many of :data:`.departments.TYPES` are in use; always whole departments.
+        How many of `zhichun.data.sample_shop.words.TYPES` are in use; always whole departments.
     by_type
         Shape ``(products,)``: the rows sorted by locale and type.
     starts

@@ -7,46 +7,23 @@ from typing import Final
 import numpy as np
 
 from zhichun.core.schema import LOCALES
-from zhichun.data.sample_shop.brands import BRANDS
-from zhichun.data.sample_shop.candidates import Queries
-from zhichun.data.sample_shop.departments import TYPES, TYPES_PER_DEPARTMENT, TYPES_PER_FAMILY
-from zhichun.data.sample_shop.facets import COLORS, FACETS, WORDS
-from zhichun.data.sample_shop.rule import ABSENT, ATTRIBUTES, BRAND, COLOR, TYPE
+from zhichun.data.sample_shop.catalogue import ABSENT, ATTRIBUTES, BRAND, COLOR, TYPE
+from zhichun.data.sample_shop.judged_pairs import Queries
+from zhichun.data.sample_shop.words import (
+    BRANDS,
+    COLORS,
+    FACETS,
+    TEXTS,
+    TYPES,
+    TYPES_PER_DEPARTMENT,
+    TYPES_PER_FAMILY,
+    WORDS,
+)
 from zhichun.text.fold import fold_query
 
-# Orders of the parts, the usual one first. "extra" is a word that asks for nothing; "main" is what an accessory is for.
-_ORDERS: Final = {
-    "us": (
-        "extra brand color material feature type size main audience",
-        "type main feature material color brand size audience extra",
-        "brand type main color feature material size audience extra",
-    ),
-    "es": (
-        "type main feature material color brand size audience extra",
-        "type main brand color material feature audience size extra",
-        "extra brand type main material color feature size audience",
-    ),
-    "jp": (
-        "brand main type feature material color size audience extra",
-        "extra color material feature main type size brand audience",
-        "main type color audience brand size feature material extra",
-    ),
-}
+# Queries have their parts in three orders, the usual one first: "extra" is a word that asks for nothing, "main" what
+# an accessory is for.
 _ORDER_SHARES: Final = (0.6, 0.25, 0.15)
-_EXTRAS: Final = {
-    "us": (
-        *("best", "cheap", "new", "good quality", "gift", "sale", "top rated", "under $30", "amazing", "home"),
-        *("discount", "quality", "popular", "original", "online", "2021", "near me", "deals", "nice", "premium"),
-    ),
-    "es": (
-        *("barato", "oferta", "mejor", "original", "regalo", "bueno", "calidad precio", "online", "nuevo", "casa"),
-        *("rebajas", "premium", "moderno", "2021", "comprar", "envío gratis", "top", "económico", "popular", "bonito"),
-    ),
-    "jp": (
-        *("おすすめ", "人気", "安い", "ギフト", "セール", "ランキング", "高品質", "新品", "おしゃれ", "定番"),
-        *("激安", "送料無料", "かわいい", "2021", "通販", "最安値", "高級", "新作", "限定", "プレゼント"),
-    ),
-}
 _FOR: Final = {"us": "for {}", "es": "para {}", "jp": "{}用"}
 _ODD_STARTS: Final = ("!", "#1 ", "* ", '"', "+ ", "- ")
 _UNACCENTED: Final = str.maketrans("áéíóú", "aeiou")
@@ -136,7 +113,7 @@ def _parts(locale: str, asked: list[int], extras: int, chance: Chance) -> dict[s
         if value != ABSENT:
             parts[facet] = getattr(WORDS[facet][value], locale)
     if extras or chance() < _EXTRA_SHARE:
-        words = _EXTRAS[locale]
+        words = TEXTS["query_extras"][locale]
         some = [words[int(chance() * len(words))] for _ in range(max(1, extras))]
         parts["extra"] = " ".join(dict.fromkeys(some))
     return parts
@@ -163,7 +140,7 @@ def write_query(locale: str, asked: list[int], chance: Chance, extras: int = 0) 
     parts = _parts(locale, asked, extras, chance)
     draw = chance()
     order = 0 if draw < _ORDER_SHARES[0] else 1 if draw < _ORDER_SHARES[0] + _ORDER_SHARES[1] else 2
-    names = [name for name in _ORDERS[locale][order].split() if parts.get(name)]
+    names = [name for name in TEXTS["query_orders"][locale][order].split() if parts.get(name)]
     if parts.get("feature", "").startswith("with "):  # a lamp with remote, not a with remote lamp
         names.remove("feature")
         names.insert(names.index("type") + 1, "feature")

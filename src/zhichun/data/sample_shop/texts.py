@@ -15,11 +15,18 @@ import pyarrow.compute as pc
 from zhichun.core.schema import BRAND as BRAND_FIELD
 from zhichun.core.schema import BULLETS, DESCRIPTION, TITLE
 from zhichun.core.schema import COLOR as COLOR_FIELD
-from zhichun.data.sample_shop import phrases
-from zhichun.data.sample_shop.brands import BRANDS
-from zhichun.data.sample_shop.departments import TYPES
-from zhichun.data.sample_shop.facets import COLORS, FACETS, SHADES, WORDS
-from zhichun.data.sample_shop.rule import ABSENT, ATTRIBUTES, BRAND, COLOR, TYPE, Attributes
+from zhichun.data.sample_shop.catalogue import ABSENT, ATTRIBUTES, BRAND, COLOR, TYPE, Attributes
+from zhichun.data.sample_shop.words import (
+    BRANDS,
+    COLORS,
+    FACETS,
+    MARKUP_SHARES,
+    TEXTS,
+    TYPES,
+    WAYS,
+    WORDS,
+    remarks,
+)
 
 TextLength = Literal["short", "esci"]
 Rows = npt.NDArray[np.bool_]
@@ -32,22 +39,8 @@ _TOLD_IF_FIELD_IS_EMPTY: Final = 0.97
 # How often it has a synonym of the type.
 _SYNONYM: Final = 0.2
 
-# The parts of titles in two orders per locale, and what stands between them.
+# Titles have their parts in two orders per locale; what stands between them.
 LAYOUTS: Final = 2
-_TITLES: Final = {
-    "us": (
-        "brand type feature material size audience color promise model occasion",
-        "brand color material type feature audience size promise model occasion",
-    ),
-    "es": (
-        "brand type material feature audience size color promise model occasion",
-        "type brand color feature material size audience promise model occasion",
-    ),
-    "jp": (
-        "brand type feature material color size audience promise model occasion",
-        "brand feature material type audience size color promise model occasion",
-    ),
-}
 _SEPARATORS: Final = {"us": (", ", " "), "es": (", ", " "), "jp": (" ", " ")}
 _LOWER: Final = frozenset({"a", "and", "cm", "con", "de", "for", "ml", "para", "sin", "with", "y"})
 _MODELS: Final = tuple(f"{a}{b}{number}" for a in "ABDGKLMPRSTVXZ" for b in "CFHNQX" for number in range(10, 100, 3))
@@ -99,12 +92,12 @@ class LocaleTexts:
 
     def __init__(self, locale: str, length: TextLength) -> None:
         self._locale, self._length = locale, length
-        about = phrases.ABOUT[locale]
-        ways = slice(0, phrases.WAYS) if length == "short" else slice(phrases.WAYS, None)
+        about = TEXTS["about"][locale]
+        ways = slice(0, WAYS) if length == "short" else slice(WAYS, None)
         kinds = [tuple(headline(name) for name in getattr(kind, locale)) for kind in TYPES]
         words = {facet: [getattr(word, locale) for word in WORDS[facet]] for facet in FACETS}
-        shades = [shade.format(getattr(color, locale)) for color in COLORS for shade in SHADES[locale]]
-        introductions = phrases.INTRODUCTIONS[locale]
+        shades = [shade.format(getattr(color, locale)) for color in COLORS for shade in TEXTS["shades"][locale]]
+        introductions = TEXTS["introductions"][locale]
 
         def table(texts: Iterable[str]) -> Any:
             return pa.array(list(texts), _TEXT)
@@ -116,11 +109,11 @@ class LocaleTexts:
         self._words = {facet: table(headline(word) for word in words[facet]) for facet in FACETS}
         self._about = {facet: table(t.format(w) for w in words[facet] for t in about[facet][ways]) for facet in FACETS}
         self._introductions = table(text.format(names[0]) for names in kinds for text in introductions)
-        self._remarks = table(phrases.remarks(locale, length))
-        self._occasions = table(phrases.OCCASIONS[locale])
-        self._promises = table(phrases.PROMISES[locale])
+        self._remarks = table(remarks(locale, length))
+        self._occasions = table(TEXTS["occasions"][locale])
+        self._promises = table(TEXTS["promises"][locale])
         self._models = table(_MODELS)
-        self._markup = [table(markup[place] for markup in phrases.MARKUP) for place in range(4)]
+        self._markup = [table(markup[place] for markup in TEXTS["markup"]) for place in range(4)]
 
     def write(self, attributes: Attributes, layout: int, rng: np.random.Generator) -> dict[str, Any]:
         """Write the five text columns.
@@ -177,7 +170,7 @@ class LocaleTexts:
         for facet in FACETS:
             values = attributes[:, ATTRIBUTES.index(facet)]
             parts[facet] = _take(self._words[facet], values, (values != ABSENT) & (rng.random(n) < _TOLD))
-        first, *others = _TITLES[self._locale][layout].split()
+        first, *others = TEXTS["titles"][self._locale][layout].split()
         rest = _join([parts[name] for name in others], _SEPARATORS[self._locale][layout], nulls="skip")
         return _join([parts[first], rest], " ", nulls="skip")
 
@@ -197,7 +190,7 @@ class LocaleTexts:
 
     def _descriptions(self, attributes: Attributes, brand: Any, has_one: Rows, rng: np.random.Generator) -> Any:
         places = _one_of(self._introductions, attributes[:, TYPE], len(TYPES), rng)
-        style = rng.choice(len(phrases.MARKUP), size=len(attributes), p=phrases.MARKUP_SHARES)
+        style = rng.choice(len(TEXTS["markup"]), size=len(attributes), p=MARKUP_SHARES)
         before, after_first, between, after = (_take(part, style, has_one) for part in self._markup)
         space = pa.scalar(" ", _TEXT)
         pieces = [before, brand, space, _take(self._introductions, places, has_one), after_first]
