@@ -38,7 +38,7 @@ from zhichun.data.dataset.feature_store import open_pairs
 from zhichun.data.readers.pair_tables import append_columns
 from zhichun.fit.recipe import Recipe
 from zhichun.fit.recipes.kdd2022 import baseline
-from zhichun.fit.train import make_featurizer, split, train
+from zhichun.fit.train import make_featurizer, train
 from zhichun.measure.evaluate import evaluate
 
 # What a system of ours trains with beside the recipe that all are given.
@@ -65,7 +65,7 @@ class Comparison:
         """Part the pairs; refuses texts of which the two systems would read different tokens."""
         recipe = recipe.with_settings(given)
         dataset = Dataset.open(data)
-        training, validation = split(dataset, recipe.train)
+        training, validation = dataset.split(recipe.train.validation_fold)
         test = np.flatnonzero(dataset.column(schema.SPLIT) == "test")
         pairs = open_pairs(dataset, make_featurizer(recipe.model, dataset), recipe.model.max_length)
         for rows in (training, validation, test):

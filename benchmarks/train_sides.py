@@ -26,7 +26,7 @@ from zhichun.data.dataset.feature_store import open_pairs
 from zhichun.fit.loop import Loop
 from zhichun.fit.recipe import Recipe
 from zhichun.fit.run_folder import RunFolder
-from zhichun.fit.train import build_model, judged_batches, make_featurizer, split
+from zhichun.fit.train import build_model, judged_batches, make_featurizer
 from zhichun.model.attention import dropout
 from zhichun.model.attention import single as product_attention
 from zhichun.model.model_folder import TrainedModel
@@ -48,7 +48,7 @@ class Job:
 
     def rows(self, dataset: Dataset) -> np.ndarray:
         """Draw the pairs to train on, the same for both sides."""
-        training, _ = split(dataset, self.recipe.train)
+        training, _ = dataset.split(self.recipe.train.validation_fold)
         return np.random.default_rng(self.recipe.train.seed).permutation(training)[: self.steps * self.batch]
 
     @property

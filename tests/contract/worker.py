@@ -25,7 +25,7 @@ from zhichun.fit.collate import JudgedBatches
 from zhichun.fit.loop import Batches, Loop
 from zhichun.fit.recipe import Recipe
 from zhichun.fit.run_folder import RunFolder
-from zhichun.fit.train import build_model, judged_batches, make_featurizer, split
+from zhichun.fit.train import build_model, judged_batches, make_featurizer
 from zhichun.objective import FineTuning
 
 
@@ -53,7 +53,7 @@ def begin(recipe: Recipe, data: Path, steps: int = 1) -> tuple[FineTuning, Judge
     """Make the objective and an epoch of so many steps; the pairs' sample weights are far from equal."""
     dataset = Dataset.open(data)
     featurizer = make_featurizer(recipe.model, dataset)
-    rows = split(dataset, recipe.train)[0][: steps * recipe.train.batch_size]
+    rows = dataset.split(recipe.train.validation_fold)[0][: steps * recipe.train.batch_size]
     pairs = open_pairs(dataset, featurizer, recipe.model.max_length)
     torch.manual_seed(recipe.train.seed)
     model = build_model(recipe.model, featurizer, TASKS[recipe.task])

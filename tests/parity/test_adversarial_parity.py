@@ -10,7 +10,7 @@ from torch.nn import functional
 from zhichun.core.tasks import TASKS
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.feature_store import open_pairs
-from zhichun.fit.train import build_model, judged_batches, make_featurizer, split
+from zhichun.fit.train import build_model, judged_batches, make_featurizer
 from zhichun.objective import FineTuning
 
 EPSILON, ALPHA = 1.0, 0.5
@@ -22,7 +22,7 @@ def objective_and_batches(tiny_recipe, tiny_dataset) -> tuple[FineTuning, list[d
     recipe = tiny_recipe.with_settings(SETTINGS)
     dataset = Dataset.open(tiny_dataset)
     featurizer = make_featurizer(recipe.model, dataset)
-    rows = split(dataset, recipe.train)[0][:32]
+    rows = dataset.split(recipe.train.validation_fold)[0][:32]
     batches = judged_batches(recipe, dataset, open_pairs(dataset, featurizer, recipe.model.max_length), rows)
     torch.manual_seed(0)
     objective = FineTuning(build_model(recipe.model, featurizer, TASKS[recipe.task]), recipe.objective)

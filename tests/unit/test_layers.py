@@ -101,8 +101,6 @@ LEFT = {
     "zhichun.score.plan.torch_rates imports zhichun.fit.train_settings",
     "zhichun.score.plan.torch_rates imports zhichun.fit.optim",
     "zhichun.score.plan.memory imports zhichun.fit.train_settings",
-    "zhichun.score.export.sample imports zhichun.fit.recipe",
-    "zhichun.score.export.sample imports zhichun.fit.train",
     "zhichun.measure.report.trained imports zhichun.fit.recipe",
 }
 

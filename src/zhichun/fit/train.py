@@ -27,7 +27,6 @@ from zhichun.fit.collate import JudgedBatches
 from zhichun.fit.loop import Loop
 from zhichun.fit.recipe import Recipe
 from zhichun.fit.run_folder import RunFolder
-from zhichun.fit.train_settings import TrainSettings
 from zhichun.fit.word2vec import Word2VecSettings, train_trigram_vectors
 from zhichun.measure.report import write_report
 from zhichun.metrics.figures import measure
@@ -93,7 +92,7 @@ def train(recipe: Recipe, data: Path, out: Path, *, resume: bool = False, title:
         run.drop_checkpoints()  # a kill may have come between the model and this
         return run
     task = TASKS[recipe.task]
-    training, validation = split(dataset, recipe.train)
+    training, validation = dataset.split(recipe.train.validation_fold)
     torch.manual_seed(recipe.train.seed)
     model = build_model(recipe.model, featurizer, task, vectors)
     model.encoder.use_attention(recipe.train.attention)
@@ -120,33 +119,6 @@ def train(recipe: Recipe, data: Path, out: Path, *, resume: bool = False, title:
         run.write_model(TrainedModel(objective.shipped, featurizer, recipe.model, task))  # last: its folder says "done"
     accelerator.wait_for_everyone()
     return run
-
-
-def split(dataset: Dataset, settings: TrainSettings) -> tuple[Rows, Rows]:
-    """Part the training split into what is trained on and what is held out, by query.
-
-    Returns
-    -------
-    training, validation
-        Rows of the examples. Rows that were made from others (by balancing or translation) are never validated on.
-
-    Raises
-    ------
-    UserError
-        When either is empty.
-    """
-    in_training = dataset.column(schema.SPLIT) == schema.TRAIN
-    held_out = dataset.held_out(settings.validation_fold)
-    training = np.flatnonzero(in_training & ~held_out)
-    validation = np.flatnonzero(in_training & held_out & (dataset.column(schema.ORIGIN) == schema.JUDGED))
-    for rows, what in ((training, "to train on"), (validation, "to validate on")):
-        if not len(rows):
-            raise UserError(
-                f"there is no pair {what}.",
-                file=dataset.folder,
-                remedy="Prepare more queries, or choose another fold with --set train.validation_fold=0.",
-            )
-    return training, validation
 
 
 def judged_batches(recipe: Recipe, dataset: Dataset, pairs: Pairs, rows: Rows, *, pack: bool = False) -> JudgedBatches:

@@ -9,15 +9,14 @@ from zhichun.core.errors import UserError
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.feature_store import open_pairs
 from zhichun.fit import train as training
-from zhichun.fit.train import HeldOut, split, train
-from zhichun.fit.train_settings import TrainSettings
+from zhichun.fit.train import HeldOut, train
 from zhichun.model.model_folder import TrainedModel
 
 
 @pytest.mark.parametrize("fold", [None, 2])
 def test_no_query_is_both_trained_on_and_held_out_and_no_test_pair_either(tiny_dataset, fold):
     dataset = Dataset.open(tiny_dataset)
-    rows = split(dataset, TrainSettings(validation_fold=fold))
+    rows = dataset.split(fold)
     queries = [set(dataset.column(schema.QUERY_ID)[part]) for part in rows]
     assert queries[0] & queries[1] == set()
     assert sum(map(len, rows)) == (dataset.column(schema.SPLIT) == "train").sum()
@@ -27,7 +26,7 @@ def test_no_query_is_both_trained_on_and_held_out_and_no_test_pair_either(tiny_d
 
 def test_a_fold_that_does_not_exist_is_refused(tiny_dataset):
     with pytest.raises(UserError, match=r"no pair to validate on\.\n.*validation_fold"):
-        split(Dataset.open(tiny_dataset), TrainSettings(validation_fold=9))
+        Dataset.open(tiny_dataset).split(9)
 
 
 def test_a_folder_that_is_no_dataset_leaves_no_run(tiny_recipe, tmp_path):

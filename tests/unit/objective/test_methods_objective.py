@@ -11,7 +11,7 @@ from zhichun.core.errors import UserError
 from zhichun.core.tasks import TASKS
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.fit.recipe import Recipe, load_recipe
-from zhichun.fit.train import build_model, judged_batches, make_featurizer, open_pairs, split, train
+from zhichun.fit.train import build_model, judged_batches, make_featurizer, open_pairs, train
 from zhichun.model.layers import recompute_activations
 from zhichun.model.model_folder import TrainedModel
 from zhichun.objective import FineTuning
@@ -29,7 +29,7 @@ def begin(tiny_recipe, tiny_dataset):
         recipe: Recipe = tiny_recipe.with_settings(settings)
         dataset = Dataset.open(tiny_dataset)
         featurizer = make_featurizer(recipe.model, dataset)
-        rows = split(dataset, recipe.train)[0][:8]
+        rows = dataset.split(recipe.train.validation_fold)[0][:8]
         batches = judged_batches(recipe, dataset, open_pairs(dataset, featurizer, recipe.model.max_length), rows)
         torch.manual_seed(0)
         objective = FineTuning(build_model(recipe.model, featurizer, TASKS[recipe.task]), recipe.objective)

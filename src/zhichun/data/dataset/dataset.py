@@ -130,6 +130,32 @@ class Dataset:
             return self.buckets(BUCKETS) == VALIDATION_BUCKET
         return self.column(schema.FOLD) == fold
 
+    def split(self, validation_fold: int | None) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Part the training split into what is trained on and what is held out, by query.
+
+        Returns
+        -------
+        training, validation
+            Rows of the examples. Rows that were made from others (by balancing or translation) are never validated on.
+
+        Raises
+        ------
+        UserError
+            When either is empty.
+        """
+        in_training = self.column(schema.SPLIT) == schema.TRAIN
+        held_out = self.held_out(validation_fold)
+        training = np.flatnonzero(in_training & ~held_out)
+        validation = np.flatnonzero(in_training & held_out & (self.column(schema.ORIGIN) == schema.JUDGED))
+        for rows, what in ((training, "to train on"), (validation, "to validate on")):
+            if not len(rows):
+                raise UserError(
+                    f"there is no pair {what}.",
+                    file=self.folder,
+                    remedy="Prepare more queries, or choose another fold with --set train.validation_fold=0.",
+                )
+        return training, validation
+
     @cached_property
     def product_count(self) -> int:
         """Products in the catalogue."""

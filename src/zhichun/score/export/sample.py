@@ -15,8 +15,6 @@ from zhichun.core.files import read_json
 from zhichun.core.tasks import Floats, Task
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.feature_store import Progress, open_pairs
-from zhichun.fit.recipe import load_recipe
-from zhichun.fit.train import split
 from zhichun.model.model_folder import TrainedModel
 from zhichun.score.engines.engine import Engine, predict_with
 from zhichun.score.export.export_folder import Check
@@ -55,7 +53,7 @@ class Sample:
             For a folder that is no dataset or has no such pairs.
         """
         dataset = Dataset.open(data)
-        training, held_out = split(dataset, load_recipe(str(run / "recipe.json")).train)
+        training, held_out = dataset.split(read_json(run / "recipe.json")["train"]["validation_fold"])
         pairs = open_pairs(dataset, trained.featurizer, trained.settings.max_length, progress)
         chance = np.random.default_rng(0)
         return cls(pairs, chance.permutation(training)[:CALIBRATED], chance.permutation(held_out)[:CHECKED])
