@@ -194,8 +194,8 @@ def test_plan_says_what_a_model_costs_here(home, tmp_path, succeed, fail):
     asked = ("plan", home / "run", "--seconds", 0.2, "--tokens", 16, "--pairs", 5000, "--candidates", 7)
     said = succeed(*asked, "--out", tmp_path / "plan.json")
     assert "scoring 5,000 pairs of about 16 tokens" in said
-    (row,) = json.loads((tmp_path / "plan.json").read_text())["scoring"]
-    assert (row["engine"], row["layers_timed"]) == ("torch", "all")
+    row, *_ = json.loads((tmp_path / "plan.json").read_text())["scoring"]
+    assert row["engine"] == "torch"
     assert row["seconds"] == pytest.approx(5000 / row["pairs_per_second"])
-    assert "there is no such folder" in fail("plan", tmp_path / "missing")
+    assert "cannot be loaded" in fail("plan", tmp_path / "missing")
     assert "pairs=0 must be above zero" in fail("plan", "--pairs", 0)

@@ -174,10 +174,15 @@ def load_run(folder: Path, device: str | None, engine: str) -> tuple[TrainedMode
             else f"{suggest(engine, RUN_ENGINES)} An export can be measured: zhichun export RUN --to openvino",
         )
     trained = TrainedModel.load(folder)
-    in_bf16 = (chosen_by_auto(device) if engine == AUTO else engine) == RUN_ENGINES[1]
+    return trained, ready_engine(trained.model, device, chosen_by_auto(device) if engine == AUTO else engine)
+
+
+def ready_engine(model: RelevanceModel, device: str | None, engine: str) -> TorchEngine:
+    """Move a network to where it is to score, in place, and make it ready for one of torch's engines."""
+    in_bf16 = engine == RUN_ENGINES[1]
     if in_bf16:  # once, or autocast would do it for every batch
-        for module in trained.model.encoder.modules():
+        for module in model.encoder.modules():
             if isinstance(module, nn.Linear):
                 module.to(torch.bfloat16)
-    trained.model.to(place_of(device)).encoder.use_attention("auto")
-    return trained, TorchEngine.of(trained.model, in_bf16=in_bf16)
+    model.to(place_of(device)).encoder.use_attention("auto")
+    return TorchEngine.of(model, in_bf16=in_bf16)
