@@ -16,9 +16,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from zhichun.text.blanks import SPACE, blank_code_points
 from zhichun.text.trigrams.bags import BITS, LOW, Int64, Keys
 from zhichun.text.trigrams.counter import TrigramCounter
+from zhichun.text.words import SPACE, blank_code_points
 
 Codes = npt.NDArray[np.uint8]
 

@@ -15,7 +15,7 @@ import bm25s
 import numpy as np
 import numpy.typing as npt
 
-from zhichun.text.terms import terms, terms_of_all
+from zhichun.text.words import terms, terms_of_all
 
 Progress = Callable[[int, int], None]
 # How often bm25s goes through the documents: for their lengths, their terms and their scores.

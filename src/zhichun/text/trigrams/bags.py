@@ -23,8 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from zhichun.core.errors import UserError
-from zhichun.text.blanks import SPACE, blank_code_points
-from zhichun.text.counted import REMEDY, read_counted, write_counted
+from zhichun.text.vocabulary import REMEDY, read_counted, write_counted
+from zhichun.text.words import SPACE, blank_code_points
 
 Texts = Sequence[str | None]
 Keys = npt.NDArray[np.uint64]
