@@ -151,12 +151,8 @@ def write_counted(path: Path, column: str, values: Sequence[str], counts_V: npt.
         When the file cannot be written.
     """
     table = pa.table({column: pa.array(values, pa.string()), COUNT: pa.array(counts_V, pa.int64())})
-    try:
-        with new_file(path) as partial:
-            pq.write_table(table, partial, compression="zstd")
-    except OSError as error:
-        remedy = "Free space or make the folder writable, and run again."
-        raise UserError(f"the vocabulary cannot be written ({error}).", file=path, remedy=remedy) from error
+    with new_file(path) as partial:
+        pq.write_table(table, partial, compression="zstd")
 
 
 def read_counted(path: Path, column: str) -> tuple[list[str], npt.NDArray[np.int64]]:
