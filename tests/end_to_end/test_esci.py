@@ -9,6 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from zhichun.core import schema
+from zhichun.data.dataset.dataset import Dataset
+from zhichun.metrics import Judged, nDCG
 
 pytestmark = pytest.mark.esci
 
@@ -89,3 +91,17 @@ def test_real_products_are_ranked(trained, locale, succeed):
     said = succeed("rank", trained / "run", query, "--products", trained / "data", "--locale", locale, "--top", "2")
     assert f"({locale}, " in said
     assert said.count("│ 0.") >= 10
+
+
+def test_task_1_is_the_small_version_where_a_random_order_is_far_lower(trained):
+    dataset = Dataset.open(trained / "data")
+    query_ids = dataset.column(schema.QUERY_ID)
+    test = np.flatnonzero(dataset.column(schema.SPLIT) == schema.TEST)
+    random = {}
+    for version in ("small", "all"):
+        rows = dataset.of_version(test, version, ranking=True)[1]
+        judged = Judged(query_ids[rows], dataset.labels[rows]).in_random_order()
+        random[version] = (len(judged.queries), nDCG()(judged))
+    assert dataset.of_version(test, None, ranking=True)[0] == "small"
+    assert random["small"] == (36, pytest.approx(0.712, abs=5e-4))
+    assert random["all"][1] == pytest.approx(0.846, abs=5e-4)

@@ -23,7 +23,9 @@ LOCALES_SHOWN = 4
 
 def figures_table(measured: dict[str, Any]) -> Table:
     """Lay out what `zhichun.metrics.figures.measure` gives: overall, by locale, and the baselines beside it."""
-    table = Table(title=f"{measured['split']}: {measured['pairs']:,} pairs of {measured['queries']:,} queries")
+    version = measured.get("version", "all")
+    of = "" if version == "all" else f", {version} version"
+    table = Table(title=f"{measured['split']}{of}: {measured['pairs']:,} pairs of {measured['queries']:,} queries")
     by_locale = measured.get("by_locale", {})
     largest = sorted(by_locale, key=lambda name: -by_locale[name]["pairs"])[:LOCALES_SHOWN]
     columns = {"all": _flat(measured), **{name: _flat(by_locale[name]) for name in by_locale if name in largest}}

@@ -95,6 +95,13 @@ def evaluate(
     run: ModelArgument,
     data: DataOption,
     split: Annotated[str, typer.Option(help="`test`, `train` or `all`.")] = "test",
+    version: Annotated[
+        str | None,
+        typer.Option(
+            help="Pairs of the `small` or `large` version of the dataset, or `all`.",
+            show_default="small for ranking where the dataset has it, otherwise all",
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Where metrics.json goes; the run folder if not given.")] = None,
     engine: EngineOption = "auto",
 ) -> None:
@@ -104,7 +111,7 @@ def evaluate(
     from zhichun.core.tasks import TASKS
     from zhichun.measure.evaluate import evaluate as measure_run
 
-    measured = measure_run(run, data, split=split, out=out, engine=engine)
+    measured = measure_run(run, data, split=split, version=version, out=out, engine=engine)
     stdout.print(figures_table(measured))
     if "confusion" in measured:
         stdout.print(confusion_table(measured, TASKS[measured["task"]].classes))

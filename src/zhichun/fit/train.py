@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -29,6 +30,7 @@ from zhichun.fit.recipe import Recipe
 from zhichun.fit.run_folder import RunFolder
 from zhichun.fit.word2vec import Word2VecSettings, train_trigram_vectors
 from zhichun.measure.report import write_report
+from zhichun.metrics import Judged, nDCG
 from zhichun.metrics.figures import measure
 from zhichun.model.encoder import load_tokenizer
 from zhichun.model.encoder_settings import EncoderSettings, start_encoder
@@ -104,7 +106,11 @@ def train(recipe: Recipe, data: Path, out: Path, *, resume: bool = False, title:
             f"a step of {smallest} pairs is too small for {accelerator.num_processes} processes.",
             remedy="Raise train.batch_size, or start fewer processes.",
         )
-    held_out = HeldOut(accelerator, objective, dataset, pairs, validation, task)
+    version, ranked = dataset.of_version(validation, None, ranking=recipe.train.metric == "ndcg")
+    if version != "all" and accelerator.is_main_process:
+        text = f"nDCG is measured on the {version} version: {len(ranked):,} of {len(validation):,} held-out pairs."
+        stderr.print(text, highlight=False, soft_wrap=True)
+    held_out = HeldOut(accelerator, objective, dataset, pairs, validation, task, np.isin(validation, ranked))
     with Bar(title, "pairs", shown=accelerator.is_main_process) as bar:
         progress = Loop(accelerator, batches, held_out.figures, recipe.train, run, bar).fit(objective)
     if accelerator.is_main_process and objective.shipped is not objective.model:
@@ -173,6 +179,8 @@ class HeldOut:
     pairs: Pairs
     rows: Rows
     task: Task
+    ranked_P: npt.NDArray[np.bool_]
+    """Those that nDCG is measured on: of the small version, where it chooses the checkpoint."""
 
     def logits(self, model: nn.Module) -> Floats:
         """Score the held-out pairs, ``[P, C]``."""
@@ -189,7 +197,10 @@ class HeldOut:
         """Measure a model on the held-out pairs."""
         labels_P, logits_PC = self.dataset.labels[self.rows], self.logits(model)
         query_ids = self.dataset.column(schema.QUERY_ID)[self.rows]
-        measured = measure(self.task.predict(logits_PC), labels_P, query_ids)
+        prediction = self.task.predict(logits_PC)
+        measured = measure(prediction, labels_P, query_ids)
+        if "ndcg" in measured:
+            measured["ndcg"] = nDCG()(Judged(query_ids, labels_P, scores=prediction.score).select(self.ranked_P))
         targets_P = torch.from_numpy(self.task.targets(labels_P))
         loss = float(self.objective.loss(torch.from_numpy(logits_PC), targets_P).mean())
         names = ("micro_f1", "macro_f1", "ndcg")

@@ -96,8 +96,8 @@ class TrainSettings(LoopSettings):
     validation_fold
         Fold of queries held out for validation; null holds out one twentieth of the queries.
     metric
-        What the best checkpoint is chosen by: `micro_f1`, `macro_f1`, `ndcg`, or `loss` (lower is better); of equal
-        ones, the one with the lower loss.
+        What the best checkpoint is chosen by: `micro_f1`, `macro_f1`, `ndcg` (on the small version of the dataset,
+        where it has one), or `loss` (lower is better); of equal ones, the one with the lower loss.
     soft_labels
         Predictions of other runs that the targets are mixed with: distillation and self-distillation; null is off.
     """

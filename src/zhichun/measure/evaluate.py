@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from zhichun.core import schema
 from zhichun.core.console import Stages
 from zhichun.core.errors import UserError, suggest
-from zhichun.core.files import new_file, write_json
+from zhichun.core.files import new_file, read_json, write_json
 from zhichun.core.tasks import Prediction
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.readers.pair_tables import append_columns
@@ -29,6 +29,7 @@ def evaluate(
     data: Path,
     *,
     split: str = "test",
+    version: str | None = None,
     out: Path | None = None,
     engine: str = AUTO,
     shown: bool = True,
@@ -43,6 +44,9 @@ def evaluate(
         Dataset folder.
     split
         ``test``, ``train``, or ``all``.
+    version
+        ``small``, ``large`` or ``all`` pairs of it; ``None`` is the small version for task 1 (a regressor, or a
+        classifier whose checkpoint was chosen by nDCG) where the dataset has one, and all pairs for the others.
     out
         Where ``metrics.json`` and ``scored.parquet`` (every pair with its probabilities) go; the run folder, if not
         given, whose ``report.html`` is then written anew.
@@ -54,7 +58,7 @@ def evaluate(
     Returns
     -------
     dict
-        What `zhichun.metrics.figures.measure` gives, with the split and the names of data and gains; of an ensemble
+        What `zhichun.metrics.figures.measure` gives, with split and version and the gains; of an ensemble
         also how it stands beside its members, under ``ensemble``.
 
     Raises
@@ -64,13 +68,14 @@ def evaluate(
     """
     scorer = load_scorer(run, engine=engine)
     dataset = Dataset.open(data)
-    rows = _rows_of(dataset, split)
+    version, rows = dataset.of_version(_rows_of(dataset, split), version, ranking=_ranks(scorer, run))
     prediction, of_ensemble = _score(scorer, dataset, rows, shown)
     if not np.isfinite(prediction.score).all():
         raise UserError("the model gives scores that are no numbers.", file=run, remedy="Train it again in fp32.")
     query_ids, locales = dataset.column(schema.QUERY_ID)[rows], dataset.column(schema.LOCALE)[rows]
     measured = {
         "split": split,
+        "version": version,
         "task": scorer.task.name,
         "engine": scorer.engine_name,
         "gains": schema.GAINS,
@@ -99,6 +104,13 @@ def _score(scorer: PairScorer, dataset: Dataset, rows: Rows, shown: bool) -> tup
     prediction = scorer.combine([answer.prediction for answer in answers])
     judgements = Judgements(dataset.labels[rows], dataset.column(schema.QUERY_ID)[rows])
     return prediction, {"ensemble": beside_members(scorer, answers, prediction, judgements)}
+
+
+def _ranks(scorer: PairScorer, run: Path) -> bool:
+    """Tell whether a model is for task 1."""
+    recipe = run / "recipe.json"
+    chosen_by = read_json(recipe)["train"].get("metric") if recipe.is_file() else None
+    return scorer.task.name == "gain" or chosen_by == "ndcg"
 
 
 def _rows_of(dataset: Dataset, split: str) -> Rows:

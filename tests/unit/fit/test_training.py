@@ -1,6 +1,10 @@
 """From a dataset folder to a run: who is held out, and what cannot be trained on."""
 
+from dataclasses import replace
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from accelerate import Accelerator
 
@@ -10,6 +14,8 @@ from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.feature_store import open_pairs
 from zhichun.fit import train as training
 from zhichun.fit.train import HeldOut, train
+from zhichun.measure.evaluate import evaluate
+from zhichun.metrics import Judged, label_codes, nDCG
 from zhichun.model.model_folder import TrainedModel
 
 
@@ -61,5 +67,44 @@ def test_held_out_pairs_fewer_than_processes_are_scored_all_the_same(tiny_recipe
     dataset = Dataset.open(tiny_dataset)
     pairs = open_pairs(dataset, trained.featurizer, 32)
     monkeypatch.setattr(training, "gather_object", lambda mine: [*mine, np.zeros((0, 0), np.float32)])
-    held_out = HeldOut(OfTwo(cpu=True), None, dataset, pairs, np.array([7]), trained.task)
+    held_out = HeldOut(OfTwo(cpu=True), None, dataset, pairs, np.array([7]), trained.task, np.ones(1, bool))
     assert held_out.logits(trained.model).shape == (1, 4)
+
+
+def test_task_1_is_chosen_and_measured_by_ndcg_on_the_small_version(tiny_recipe, tiny_dataset, tmp_path, capsys):
+    settings = ["task=gain", "objective.loss=SquaredError", "train.metric=ndcg", "train.validation_fold=1"]
+    recipe = tiny_recipe.with_settings(settings)
+    run = train(recipe, tiny_dataset, tmp_path / "run")
+    held_out = pq.read_table(run.path / "predictions.parquet").to_pandas()
+    small = held_out[held_out.small_version == 1]
+    assert 0 < len(small) < len(held_out)
+    judged = Judged(small["query_id"].to_numpy(), label_codes(small["esci_label"]), scores=small["gain"].to_numpy())
+    (validation,) = [record["validation"] for record in run.records() if "validation" in record]
+    assert validation["ndcg"] == pytest.approx(nDCG()(judged))
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"nDCG is measured on the small version: {len(small)} of {len(held_out)} held-out pairs." in said
+
+    examples = Dataset.open(tiny_dataset).examples.to_pandas()
+    test = examples[examples.split == "test"]
+    counts = {"small": int((test.small_version == 1).sum()), "large": int((test.large_version == 1).sum())}
+    measured = evaluate(run.path, tiny_dataset, shown=False)
+    assert (measured["version"], measured["pairs"]) == ("small", counts["small"])
+    assert pq.read_metadata(run.path / "scored.parquet").num_rows == counts["small"]
+    for version, count in (*counts.items(), ("all", len(test))):
+        found = evaluate(run.path, tiny_dataset, version=version, out=tmp_path / version, shown=False)
+        assert (found["version"], found["pairs"]) == (version, count)
+    with pytest.raises(UserError, match=r"no version 'smal'\.\n.*'small'"):
+        evaluate(run.path, tiny_dataset, version="smal", shown=False)
+
+
+def test_where_all_or_no_pairs_are_of_the_small_version_there_is_nothing_to_tell_apart(tiny_dataset):
+    dataset = Dataset.open(tiny_dataset)
+    rows = np.arange(len(dataset.labels))
+    for value in (0, 1):
+        column = dataset.examples.column_names.index("small_version")
+        same = dataset.examples.set_column(column, "small_version", pa.array([value] * len(rows)))
+        assert replace(dataset, examples=same).of_version(rows, None, ranking=True)[0] == "all"
+    assert dataset.of_version(rows, None, ranking=False)[0] == "all"
+    none = replace(dataset, examples=dataset.examples.set_column(column, "small_version", pa.array([0] * len(rows))))
+    with pytest.raises(UserError, match=r"no pair is of the small version\.\nUse --version all\."):
+        none.of_version(rows, "small", ranking=True)

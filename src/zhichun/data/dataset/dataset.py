@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from zhichun.core import schema
 from zhichun.core.arrays import Int32
-from zhichun.core.errors import UserError
+from zhichun.core.errors import UserError, suggest
 from zhichun.core.files import read_json
 from zhichun.data.dataset.query_folds import BUCKETS, VALIDATION_BUCKET, buckets_of
 from zhichun.text.document import COUNTRIES
@@ -155,6 +155,38 @@ class Dataset:
                     remedy="Prepare more queries, or choose another fold with --set train.validation_fold=0.",
                 )
         return training, validation
+
+    def of_version(
+        self, rows: npt.NDArray[np.int64], version: str | None, *, ranking: bool
+    ) -> tuple[str, npt.NDArray[np.int64]]:
+        """Take the pairs of a version of the dataset: task 1, ranking, is measured on the small one.
+
+        Parameters
+        ----------
+        rows
+            Of the examples.
+        version
+            ``small``, ``large`` or ``all``; ``None`` is ``small`` where ranking is measured and some of the pairs, but
+            not all, belong to it, and otherwise ``all``.
+        ranking
+            Whether it is task 1 that is measured.
+
+        Raises
+        ------
+        UserError
+            When there is no such version, or it has none of the pairs.
+        """
+        columns = {"small": schema.SMALL, "large": schema.LARGE}
+        if version not in (None, "all", *columns):
+            raise UserError(f"there is no version {version!r}.", remedy=suggest(str(version), ("all", *columns)))
+        if version == "all" or (version is None and not ranking):
+            return "all", rows
+        taken = rows[self.column(columns[version or "small"])[rows] == 1]
+        if version is None:
+            return ("small", taken) if 0 < len(taken) < len(rows) else ("all", rows)
+        if not len(taken):
+            raise UserError(f"no pair is of the {version} version.", file=self.folder, remedy="Use --version all.")
+        return version, taken
 
     @cached_property
     def product_count(self) -> int:

@@ -68,9 +68,8 @@ def _summary(recipe: dict[str, Any], history: History, measured: dict[str, Any])
         return _summary_of_pretraining(recipe, history, f"encoder {encoder}, {steps:,} steps")
     text = f"Task {recipe.get('task', '–')}, encoder {encoder}, {steps:,} steps."
     if measured:
-        text += (
-            f" Measured on {measured['pairs']:,} pairs of {measured['queries']:,} queries (split: {measured['split']})."
-        )
+        which = f"split: {measured['split']}, version: {measured.get('version', 'all')}"
+        text += f" Measured on {measured['pairs']:,} pairs of {measured['queries']:,} queries ({which})."
         source, beside = measured, baselines(measured)
     else:
         text += " Not evaluated yet: zhichun evaluate adds figures, calibration and mistakes."
