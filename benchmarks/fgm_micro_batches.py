@@ -21,7 +21,7 @@ from zhichun.core.tasks import TASKS
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.feature_store import open_pairs
 from zhichun.fit.recipe import Recipe, load_recipe
-from zhichun.fit.train import build_model, judged_batches, make_featurizer, split, train
+from zhichun.fit.train import build_model, judged_batches, make_featurizer, train
 from zhichun.measure.evaluate import evaluate
 from zhichun.objective import FineTuning
 from zhichun.score.predict import to_tensors
@@ -43,7 +43,7 @@ def gradients(recipe: Recipe, data: Path) -> list[tuple[torch.Tensor, int]]:
     pairs = open_pairs(dataset, featurizer, recipe.model.max_length)
     torch.manual_seed(0)
     objective = FineTuning(build_model(recipe.model, featurizer, TASKS[recipe.task]), recipe.objective)
-    batches = judged_batches(recipe, dataset, pairs, split(dataset, recipe.train)[0])
+    batches = judged_batches(recipe, dataset, pairs, dataset.split(recipe.train.validation_fold)[0])
     found = []
     for step in range(STEPS):
         objective.zero_grad()
