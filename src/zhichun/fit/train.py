@@ -200,7 +200,9 @@ class HeldOut:
         prediction = self.task.predict(logits_PC)
         measured = measure(prediction, labels_P, query_ids)
         if "ndcg" in measured:
-            measured["ndcg"] = nDCG()(Judged(query_ids, labels_P, scores=prediction.score).select(self.ranked_P))
+            measured["ndcg"] = nDCG()(
+                Judged(query_ids, labels_P, scores=prediction.score.astype(np.float64)).select(self.ranked_P)
+            )
         targets_P = torch.from_numpy(self.task.targets(labels_P))
         loss = float(self.objective.loss(torch.from_numpy(logits_PC), targets_P).mean())
         names = ("micro_f1", "macro_f1", "ndcg")
