@@ -29,9 +29,9 @@ from zhichun.data.dataset.catalogue_store import CatalogueTexts
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.prepare.prepare import prepare
 from zhichun.data.sample_shop import write_sample_shop
+from zhichun.fit.batches import Examples, ProductBatches
 from zhichun.fit.checkpoint import CheckpointFolder
 from zhichun.fit.loop import Loop
-from zhichun.fit.product_batches import Examples, ProductBatches
 from zhichun.fit.recipe import PretrainingRecipe, load_recipe
 from zhichun.fit.run_folder import RunFolder
 from zhichun.fit.train import open_tokenizer
@@ -147,11 +147,11 @@ def measure(shape: Shape, data: Path) -> dict[str, Any]:
     catalogue = CatalogueTexts.open(dataset, brands, colors, np.zeros(0, np.int64))
     settings = replace(recipe.train, epochs=1)
     batches = ProductBatches(
-        Examples(recipe.objective.tasks, catalogue, reader),
-        catalogue.rows,
-        settings.batch_size,
-        settings.micro_batch_size,
-        settings.seed,
+        rows=catalogue.rows,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        examples=Examples(recipe.objective.tasks, catalogue, reader),
+        micro_batch_size=settings.micro_batch_size,
     )
     making = making_alone(batches)
     config = tiny_config(recipe.model.tiny, reader.tokenizer, recipe.model.max_length)

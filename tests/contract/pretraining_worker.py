@@ -11,8 +11,8 @@ from worker import fit
 
 from zhichun.data.dataset.catalogue_store import CatalogueTexts
 from zhichun.data.dataset.dataset import Dataset
+from zhichun.fit.batches import Examples, ProductBatches
 from zhichun.fit.pretrain import build_objective, readable_pairs
-from zhichun.fit.product_batches import Examples, ProductBatches
 from zhichun.fit.recipe import PretrainingRecipe
 from zhichun.fit.train import open_tokenizer
 from zhichun.objective import Pretraining
@@ -28,7 +28,13 @@ def begin(recipe: PretrainingRecipe, data: Path, steps: int = 1) -> tuple[Pretra
     catalogue = CatalogueTexts.open(dataset, brands, colors, readable_pairs(dataset, recipe))
     rows = catalogue.rows[: steps * settings.batch_size]
     examples = Examples(recipe.objective.tasks, catalogue, reader)
-    batches = ProductBatches(examples, rows, settings.batch_size, settings.micro_batch_size, settings.seed)
+    batches = ProductBatches(
+        rows=rows,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        examples=examples,
+        micro_batch_size=settings.micro_batch_size,
+    )
     torch.manual_seed(settings.seed)
     return build_objective(recipe, reader, brands, colors), batches
 

@@ -196,6 +196,6 @@ def test_micro_batches_are_as_many_on_every_process_and_read_every_product_once(
             counts = {len(list(batches.micro_batches(step, rank, processes))) for rank in range(processes)}
             assert len(counts) == 1
     steps = batches.steps_per_epoch
-    first, second = ([row for step in range(steps) for row in batches.products(step + start)] for start in (0, steps))
-    assert sorted(first) == sorted(second) == sorted(batches.rows)
+    first, second = ([place for step in range(steps) for place in batches.places(step + start)] for start in (0, steps))
+    assert sorted(first) == sorted(second) == list(range(len(batches.rows)))
     assert first != second

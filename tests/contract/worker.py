@@ -20,8 +20,7 @@ from zhichun.core.console import Bar
 from zhichun.core.tasks import TASKS
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.feature_store import open_pairs
-from zhichun.fit.batches import dropout_seed
-from zhichun.fit.collate import JudgedBatches
+from zhichun.fit.batches import JudgedBatches, dropout_seed
 from zhichun.fit.loop import Batches, Loop
 from zhichun.fit.recipe import Recipe
 from zhichun.fit.run_folder import RunFolder

@@ -5,12 +5,11 @@ the optimiser's moments are in the checkpoint.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-import numpy.typing as npt
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -23,13 +22,13 @@ from zhichun.fit.checkpoint import Progress
 from zhichun.fit.optim import learning_rate, make_optimizer
 from zhichun.fit.run_folder import RunFolder
 from zhichun.fit.train_settings import PretrainSettings, TrainSettings
-from zhichun.fit.waiting import Waiting
 from zhichun.model.encoder import Encoder
 from zhichun.model.layers import compile_layers, recompute_activations
 from zhichun.model.precision import has_bf16
+from zhichun.objective.pretext.task import Arrays
 from zhichun.score.predict import to_tensors
 
-Arrays = dict[str, npt.NDArray[Any]]
+T = TypeVar("T")
 LOOKAHEAD = 2
 
 
@@ -50,11 +49,39 @@ class Batches(Protocol):
     def steps_per_epoch(self) -> int:
         """Steps that read everything once."""
 
+    @property
+    def smallest_step(self) -> int:
+        """Examples of the smallest step."""
+
     def size(self, step: int) -> int:
         """Examples of a step over all processes."""
 
     def micro_batches(self, step: int, rank: int, processes: int) -> Iterator[Arrays]:
         """One process's batches of a step."""
+
+
+class Waiting:
+    """A stopwatch that runs while an iterator is asked for its next item; the first one is not counted."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._began = time.monotonic()
+
+    @property
+    def share(self) -> float:
+        """Share of the time since the first item that was spent waiting for the others."""
+        return self.seconds / max(time.monotonic() - self._began, 1e-9)
+
+    def timed(self, items: Iterable[T]) -> Iterator[T]:
+        """Pass items on and count the time until each is there."""
+        asked: float | None = None
+        for item in items:
+            if asked is None:
+                self.seconds, self._began = 0.0, time.monotonic()
+            else:
+                self.seconds += time.monotonic() - asked
+            yield item
+            asked = time.monotonic()
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,9 @@
-"""From a recipe and a catalogue to an encoder that has read it.
+"""Pre-training: from a recipe and a catalogue to a pre-trained encoder.
 
 Legend: ``K`` tasks.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -15,20 +14,21 @@ from accelerate import Accelerator
 from torch import nn
 
 from zhichun.core import schema
-from zhichun.core.console import Bar, Stages
+from zhichun.core.console import Stages
 from zhichun.core.errors import UserError
 from zhichun.data.dataset.catalogue_store import CatalogueTexts
 from zhichun.data.dataset.dataset import Dataset
-from zhichun.fit.loop import Loop
-from zhichun.fit.product_batches import Examples, ProductBatches
+from zhichun.fit.batches import Examples, ProductBatches
 from zhichun.fit.recipe import PretrainingRecipe
 from zhichun.fit.run_folder import RunFolder
 from zhichun.fit.train import open_tokenizer
+from zhichun.fit.training_run import run_training
 from zhichun.measure.report import write_report
+from zhichun.model.encoder import ENCODER_FOLDER
 from zhichun.model.encoder_settings import start_encoder
 from zhichun.model.pretrained_folder import PretrainedEncoder, PretrainedTables
 from zhichun.objective import Pretraining
-from zhichun.objective.pretext.task import Draw, Pretext, Rows, Sizes
+from zhichun.objective.pretext.task import Draw, Rows, Sizes
 from zhichun.objective.pretraining import PretextModel
 from zhichun.score.predict import to_tensors
 from zhichun.text.reader import TextReader
@@ -68,43 +68,81 @@ def pretrain(
     UserError
         For a folder that is no dataset or is in use by another run, and for a catalogue that cannot be trained on.
     """
-    accelerator = Accelerator(cpu=not torch.accelerator.is_available())
-    dataset, run = Dataset.open(data), RunFolder(out)
-    with accelerator.main_process_first():
-        if accelerator.is_main_process:
-            run = RunFolder.create(out, recipe.to_json(), data, resume=resume)
-        stages = Stages("products", shown=accelerator.is_main_process)
-        reader = TextReader(open_tokenizer(recipe.model, dataset), recipe.model.fields, recipe.model.max_length)
-        brands, colors = (Vocabulary.load(data / "vocabulary" / f"{name}.parquet") for name in ("brands", "colors"))
-        catalogue = CatalogueTexts.open(dataset, brands, colors, readable_pairs(dataset, recipe), stages)
-        stages.stop()
-    if run.encoder.is_dir():
-        run.drop_checkpoints()  # a kill may have come between the encoder and this
-        return run
-    training, validation = split(catalogue, recipe, data)
-    examples = Examples(recipe.objective.tasks, catalogue, reader)
-    settings = recipe.train
-    batches = ProductBatches(examples, training, settings.batch_size, settings.micro_batch_size, settings.seed)
-    if batches.smallest_step < accelerator.num_processes:
-        raise UserError(
-            f"a step of {batches.smallest_step} products is too small for {accelerator.num_processes} processes.",
-            remedy="Raise train.batch_size, or start fewer processes.",
+    return run_training(LearnCatalogue, recipe, data, out, resume=resume, title=title)
+
+
+class LearnCatalogue:
+    """Pre-training on the products, with the held-out ones scored by all processes together."""
+
+    unit = "products"
+    result = ENCODER_FOLDER
+
+    def __init__(
+        self, recipe: PretrainingRecipe, dataset: Dataset, accelerator: Accelerator, stages: Stages | None
+    ) -> None:
+        self.recipe, self.accelerator, self.data = recipe, accelerator, dataset.folder
+        of = recipe.model
+        self.reader = TextReader(open_tokenizer(of, dataset), of.fields, of.max_length)
+        self.vocabularies = {
+            "brand": Vocabulary.load(self.data / "vocabulary" / "brands.parquet"),
+            "color": Vocabulary.load(self.data / "vocabulary" / "colors.parquet"),
+        }
+        brands, colors = self.vocabularies.values()
+        self.catalogue = CatalogueTexts.open(dataset, brands, colors, readable_pairs(dataset, recipe), stages)
+        self.examples = Examples(recipe.objective.tasks, self.catalogue, self.reader)
+
+    def start(self) -> tuple[Pretraining, ProductBatches]:
+        """Make the objective and its batches."""
+        training, self.validation = split(self.catalogue, self.recipe, self.data)
+        settings = self.recipe.train
+        batches = ProductBatches(
+            rows=training,
+            batch_size=settings.batch_size,
+            seed=settings.seed,
+            examples=self.examples,
+            micro_batch_size=settings.micro_batch_size,
         )
-    torch.manual_seed(settings.seed)
-    objective = build_objective(recipe, reader, brands, colors)
-    held_out = HeldOutProducts(accelerator, examples, validation, settings.micro_batch_size)
-    with Bar(title, "products", shown=accelerator.is_main_process) as bar:
-        progress = Loop(accelerator, batches, held_out.figures, settings, run, bar).fit(objective)
-    objective.shipped.load_state_dict(run.checkpoints.best(progress.best_step))
-    if accelerator.is_main_process:
+        return build_objective(self.recipe, self.reader, *self.vocabularies.values()), batches
+
+    def figures(self, model: nn.Module) -> Mapping[str, float]:
+        """Measure a model: ``loss``, the weighted total, and loss and accuracy of each task."""
+        assert isinstance(model, PretextModel)
+        sums_K3 = self.accelerator.reduce(torch.from_numpy(self._sums(model)).to(self.accelerator.device))
+        figures = {"loss": 0.0}
+        for task, (loss, right, items) in zip(self.examples.tasks, sums_K3.tolist(), strict=True):
+            if items:
+                figures |= {f"{task.name}.loss": loss / items, f"{task.name}.accuracy": right / items}
+                figures["loss"] += task.weight * loss / items
+        return figures
+
+    @torch.inference_mode()
+    def _sums(self, model: PretextModel) -> npt.NDArray[np.float64]:
+        """Add up loss, right answers and items of each task, ``[K, 3]``, over this process's micro-batches."""
+        device, was_training = next(model.parameters()).device, model.training
+        model.eval()
+        sums_K3 = np.zeros((len(self.examples.tasks), 3))
+        # Neighbours in the catalogue may be alike, and products of a micro-batch are each other's negatives.
+        shuffled = np.random.Generator(np.random.PCG64(VALIDATION.seed)).permutation(self.validation)
+        parts = np.array_split(shuffled, -(-len(shuffled) // self.recipe.train.micro_batch_size))
+        for rows in parts[self.accelerator.process_index :: self.accelerator.num_processes]:
+            outcomes = model(to_tensors(self.examples.of(rows, VALIDATION), device))
+            for place, task in enumerate(self.examples.tasks):
+                if (outcome := outcomes.get(task.name)) is not None:
+                    loss, right = float(outcome.loss_N.double().sum()), float(outcome.right_N.sum())
+                    sums_K3[place] += (loss, right, len(outcome.loss_N))
+        model.train(was_training)
+        return sums_K3
+
+    def finish(self, run: RunFolder, objective: nn.Module) -> None:
+        """Write the report and the encoder, with the tables that it learnt."""
+        assert isinstance(objective, Pretraining)
+        if not self.accelerator.is_main_process:
+            return
         write_report(run.path)
-        tables = objective.shipped.tables()
-        of_tables = {name: vocabulary for name, vocabulary in (("brand", brands), ("color", colors)) if name in tables}
-        kept = PretrainedTables(tables, of_tables)
-        model = objective.shipped.encoder
-        run.write_encoder(PretrainedEncoder(model, reader.tokenizer, reader.max_length, kept))  # last: it says "done"
-    accelerator.wait_for_everyone()
-    return run
+        tables, encoder = objective.shipped.tables(), objective.shipped.encoder
+        kept = PretrainedTables(tables, {name: self.vocabularies[name] for name in self.vocabularies if name in tables})
+        reader = self.reader
+        run.write_encoder(PretrainedEncoder(encoder, reader.tokenizer, reader.max_length, kept))  # last: it says "done"
 
 
 def build_objective(
@@ -148,55 +186,3 @@ def split(catalogue: CatalogueTexts, recipe: PretrainingRecipe, data: Path) -> t
         if not len(rows):
             raise UserError(f"there is no product {what}.", file=data, remedy=f"{change} train.held_out.")
     return training, validation
-
-
-@dataclass(frozen=True)
-class HeldOutProducts:
-    """The held-out products, scored by all processes together.
-
-    Parameters
-    ----------
-    accelerator
-        Devices and processes.
-    examples
-        What makes their examples, the same at each evaluation.
-    rows
-        The products.
-    micro_batch_size
-        Products that are scored at once.
-    """
-
-    accelerator: Accelerator
-    examples: Examples
-    rows: Rows
-    micro_batch_size: int
-
-    def figures(self, model: nn.Module) -> Mapping[str, float]:
-        """Measure a model: ``loss``, the weighted total, and loss and accuracy of each task."""
-        assert isinstance(model, PretextModel)
-        sums_K3 = self.accelerator.reduce(torch.from_numpy(self._sums(model)).to(self.accelerator.device))
-        figures = {"loss": 0.0}
-        for task, (loss, right, items) in zip(self.examples.tasks, sums_K3.tolist(), strict=True):
-            if items:
-                figures |= {f"{task.name}.loss": loss / items, f"{task.name}.accuracy": right / items}
-                figures["loss"] += task.weight * loss / items
-        return figures
-
-    @torch.inference_mode()
-    def _sums(self, model: PretextModel) -> npt.NDArray[np.float64]:
-        """Add up loss, right answers and items of each task, ``[K, 3]``, over this process's micro-batches."""
-        device, was_training = next(model.parameters()).device, model.training
-        model.eval()
-        tasks: Sequence[Pretext] = self.examples.tasks
-        sums_K3 = np.zeros((len(tasks), 3))
-        # Neighbours in the catalogue may be alike, and products of a micro-batch are each other's negatives.
-        shuffled = np.random.Generator(np.random.PCG64(VALIDATION.seed)).permutation(self.rows)
-        parts = np.array_split(shuffled, -(-len(shuffled) // self.micro_batch_size))
-        for rows in parts[self.accelerator.process_index :: self.accelerator.num_processes]:
-            outcomes = model(to_tensors(self.examples.of(rows, VALIDATION), device))
-            for place, task in enumerate(tasks):
-                if (outcome := outcomes.get(task.name)) is not None:
-                    loss, right = float(outcome.loss_N.double().sum()), float(outcome.right_N.sum())
-                    sums_K3[place] += (loss, right, len(outcome.loss_N))
-        model.train(was_training)
-        return sums_K3

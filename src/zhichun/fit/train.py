@@ -1,7 +1,6 @@
 """From a recipe and a dataset folder to a run folder."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from accelerate.utils import gather_object
 from torch import nn
 
 from zhichun.core import schema
-from zhichun.core.console import Bar, Stages, stderr
+from zhichun.core.console import Stages, stderr
 from zhichun.core.errors import UserError
 from zhichun.core.files import new_file
 from zhichun.core.tasks import TASKS, Floats, Task
@@ -23,11 +22,10 @@ from zhichun.data.dataset.catalogue_tokenizer import catalogue_tokenizer
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.feature_store import open_pairs
 from zhichun.data.readers.pair_tables import append_columns
-from zhichun.fit.batches import BatchPlan
-from zhichun.fit.collate import JudgedBatches
-from zhichun.fit.loop import Loop
+from zhichun.fit.batches import JudgedBatches
 from zhichun.fit.recipe import Recipe
 from zhichun.fit.run_folder import RunFolder
+from zhichun.fit.training_run import run_training
 from zhichun.fit.word2vec import Word2VecSettings, train_trigram_vectors
 from zhichun.measure.report import write_report
 from zhichun.metrics import Judged, nDCG
@@ -78,53 +76,80 @@ def train(recipe: Recipe, data: Path, out: Path, *, resume: bool = False, title:
     UserError
         For a folder that is no dataset or is in use by another run, and for data that cannot be trained on.
     """
-    # Without cpu=True, processes that a launcher started on a machine without GPU would not know of each other.
-    accelerator = Accelerator(cpu=not torch.accelerator.is_available())
-    dataset, run = Dataset.open(data), RunFolder(out)
-    with accelerator.main_process_first():
-        if accelerator.is_main_process:
-            inputs = _soft_label_tables(recipe, dataset)
-            run = RunFolder.create(out, recipe.to_json(), data, resume=resume, inputs=inputs)
-        stages = Stages(shown=accelerator.is_main_process)
-        featurizer = make_featurizer(recipe.model, dataset)
-        vectors = trigram_vectors(recipe.model, featurizer, dataset, stages)
-        pairs = open_pairs(dataset, featurizer, recipe.model.max_length, stages)
-        stages.stop()
-    if run.model.is_dir():
-        run.drop_checkpoints()  # a kill may have come between the model and this
-        return run
-    task = TASKS[recipe.task]
-    training, validation = dataset.split(recipe.train.validation_fold)
-    torch.manual_seed(recipe.train.seed)
-    model = build_model(recipe.model, featurizer, task, vectors)
-    model.encoder.use_attention(recipe.train.attention)
-    objective = FineTuning(model, recipe.objective)
-    batches = judged_batches(recipe, dataset, pairs, training, pack=model.encoder.packs)
-    smallest = len(training) // batches.steps_per_epoch
-    if smallest < accelerator.num_processes:
-        raise UserError(
-            f"a step of {smallest} pairs is too small for {accelerator.num_processes} processes.",
-            remedy="Raise train.batch_size, or start fewer processes.",
-        )
-    version, ranked = dataset.of_version(validation, None, ranking=recipe.train.metric == "ndcg")
-    if version != "all" and accelerator.is_main_process:
-        text = f"nDCG is measured on the {version} version: {len(ranked):,} of {len(validation):,} held-out pairs."
-        stderr.print(text, highlight=False, soft_wrap=True)
-    held_out = HeldOut(accelerator, objective, dataset, pairs, validation, task, np.isin(validation, ranked))
-    with Bar(title, "pairs", shown=accelerator.is_main_process) as bar:
-        progress = Loop(accelerator, batches, held_out.figures, recipe.train, run, bar).fit(objective)
-    if accelerator.is_main_process and objective.shipped is not objective.model:
-        run.write_raw(objective.model.state_dict())
-    objective.shipped.load_state_dict(run.checkpoints.best(progress.best_step))
-    logits_PC = held_out.logits(objective.shipped)
-    if accelerator.is_main_process:
-        judged = dataset.examples.take(pa.array(validation))
+    return run_training(FineTune, recipe, data, out, resume=resume, title=title, inputs=_soft_label_tables)
+
+
+class FineTune:
+    """Fine-tuning on judged pairs, with the held-out pairs scored by all processes together."""
+
+    unit = "pairs"
+    result = "model"
+
+    def __init__(self, recipe: Recipe, dataset: Dataset, accelerator: Accelerator, stages: Stages) -> None:
+        self.recipe, self.dataset, self.accelerator = recipe, dataset, accelerator
+        self.task = TASKS[recipe.task]
+        self.featurizer = make_featurizer(recipe.model, dataset)
+        self.vectors = trigram_vectors(recipe.model, self.featurizer, dataset, stages)
+        self.pairs = open_pairs(dataset, self.featurizer, recipe.model.max_length, stages)
+
+    def start(self) -> tuple[FineTuning, JudgedBatches]:
+        """Make the objective and its batches."""
+        training, self.validation = self.dataset.split(self.recipe.train.validation_fold)
+        self.ranked_P = self._ranked()
+        model = build_model(self.recipe.model, self.featurizer, self.task, self.vectors)
+        model.encoder.use_attention(self.recipe.train.attention)
+        self.objective = FineTuning(model, self.recipe.objective)
+        packs = model.encoder.packs
+        return self.objective, judged_batches(self.recipe, self.dataset, self.pairs, training, pack=packs)
+
+    def _ranked(self) -> npt.NDArray[np.bool_]:
+        """Mark the held-out pairs that nDCG is measured on: of the small version, where it chooses the checkpoint."""
+        rows, ranking = self.validation, self.recipe.train.metric == "ndcg"
+        version, ranked = self.dataset.of_version(rows, None, ranking=ranking)
+        if version != "all" and self.accelerator.is_main_process:
+            text = f"nDCG is measured on the {version} version: {len(ranked):,} of {len(rows):,} held-out pairs."
+            stderr.print(text, highlight=False, soft_wrap=True)
+        return np.isin(rows, ranked)
+
+    def logits(self, model: nn.Module) -> Floats:
+        """Score the held-out pairs, ``[P, C]``."""
+        assert isinstance(model, RelevanceModel)
+        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        mine = predict(model, self.pairs, self.validation[rank::processes])
+        logits_PC = np.zeros((len(self.validation), self.task.outputs), np.float32)
+        for part, logits in enumerate(gather_object([mine])):
+            if len(logits):  # a process without a pair does not know the number of outputs
+                logits_PC[part::processes] = logits
+        return logits_PC
+
+    def figures(self, model: nn.Module) -> Mapping[str, float]:
+        """Measure a model on the held-out pairs."""
+        labels_P, logits_PC = self.dataset.labels[self.validation], self.logits(model)
+        query_ids = self.dataset.column(schema.QUERY_ID)[self.validation]
+        prediction = self.task.predict(logits_PC)
+        measured = measure(prediction, labels_P, query_ids)
+        if "ndcg" in measured:
+            judged = Judged(query_ids, labels_P, scores=prediction.score.astype(np.float64))
+            measured["ndcg"] = nDCG()(judged.select(self.ranked_P))
+        targets_P = torch.from_numpy(self.task.targets(labels_P))
+        loss = float(self.objective.loss(torch.from_numpy(logits_PC), targets_P).mean())
+        names = ("micro_f1", "macro_f1", "ndcg")
+        return {"loss": loss, **{name: measured[name] for name in names if name in measured}}
+
+    def finish(self, run: RunFolder, objective: nn.Module) -> None:
+        """Write the predictions of the held-out pairs, the report and the model."""
+        shipped = self.objective.shipped
+        logits_PC = self.logits(shipped)
+        if not self.accelerator.is_main_process:
+            return
+        if shipped is not self.objective.model:
+            run.write_raw(self.objective.model.state_dict())
+        judged = self.dataset.examples.take(pa.array(self.validation))
         with new_file(run.path / "predictions.parquet") as partial:
-            pq.write_table(append_columns(judged, task.predict(logits_PC)), partial)
+            pq.write_table(append_columns(judged, self.task.predict(logits_PC)), partial)
         write_report(run.path)
-        run.write_model(TrainedModel(objective.shipped, featurizer, recipe.model, task))  # last: its folder says "done"
-    accelerator.wait_for_everyone()
-    return run
+        trained = TrainedModel(shipped, self.featurizer, self.recipe.model, self.task)
+        run.write_model(trained)  # last: its folder says "done"
 
 
 def judged_batches(recipe: Recipe, dataset: Dataset, pairs: Pairs, rows: Rows, *, pack: bool = False) -> JudgedBatches:
@@ -144,9 +169,12 @@ def judged_batches(recipe: Recipe, dataset: Dataset, pairs: Pairs, rows: Rows, *
     if settings.soft_labels is not None:
         targets = settings.soft_labels.mix(dataset, rows, task, targets)
     return JudgedBatches(
-        plan=BatchPlan(pairs.lengths[rows], settings.batch_size, settings.micro_batch_tokens, settings.seed),
-        pairs=pairs,
         rows=rows,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        pairs=pairs,
+        lengths=pairs.lengths[rows],
+        budget=settings.micro_batch_tokens,
         targets=targets,
         weights=dataset.column(schema.WEIGHT)[rows].astype(np.float32),
         pack=pack,
@@ -167,46 +195,6 @@ def _soft_label_tables(recipe: Recipe, dataset: Dataset) -> list[Path]:
             soft_wrap=True,
         )
     return soft.tables()
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """The held-out pairs, scored by all processes together."""
-
-    accelerator: Accelerator
-    objective: FineTuning
-    dataset: Dataset
-    pairs: Pairs
-    rows: Rows
-    task: Task
-    ranked_P: npt.NDArray[np.bool_]
-    """Those that nDCG is measured on: of the small version, where it chooses the checkpoint."""
-
-    def logits(self, model: nn.Module) -> Floats:
-        """Score the held-out pairs, ``[P, C]``."""
-        assert isinstance(model, RelevanceModel)
-        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
-        mine = predict(model, self.pairs, self.rows[rank::processes])
-        logits_PC = np.zeros((len(self.rows), self.task.outputs), np.float32)
-        for part, logits in enumerate(gather_object([mine])):
-            if len(logits):  # a process without a pair does not know the number of outputs
-                logits_PC[part::processes] = logits
-        return logits_PC
-
-    def figures(self, model: nn.Module) -> Mapping[str, float]:
-        """Measure a model on the held-out pairs."""
-        labels_P, logits_PC = self.dataset.labels[self.rows], self.logits(model)
-        query_ids = self.dataset.column(schema.QUERY_ID)[self.rows]
-        prediction = self.task.predict(logits_PC)
-        measured = measure(prediction, labels_P, query_ids)
-        if "ndcg" in measured:
-            measured["ndcg"] = nDCG()(
-                Judged(query_ids, labels_P, scores=prediction.score.astype(np.float64)).select(self.ranked_P)
-            )
-        targets_P = torch.from_numpy(self.task.targets(labels_P))
-        loss = float(self.objective.loss(torch.from_numpy(logits_PC), targets_P).mean())
-        names = ("micro_f1", "macro_f1", "ndcg")
-        return {"loss": loss, **{name: measured[name] for name in names if name in measured}}
 
 
 def open_tokenizer(settings: EncoderSettings, dataset: Dataset) -> PairTokenizer:

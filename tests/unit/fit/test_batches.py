@@ -3,20 +3,22 @@
 import numpy as np
 import pytest
 
-from zhichun.fit.batches import BatchPlan, dropout_seed
+from zhichun.fit.batches import JudgedBatches, dropout_seed
 from zhichun.fit.recipe import load_recipe
 from zhichun.score.token_batches import length_sorted
 
 LENGTHS = np.random.default_rng(0).integers(5, 64, size=103)
 
 
-def plan(**settings: int) -> BatchPlan:
-    return BatchPlan(**{"lengths": LENGTHS, "batch_size": 16, "budget": 200, "seed": 3, **settings})
+def plan(**settings: int) -> JudgedBatches:
+    given = {"lengths": LENGTHS, "batch_size": 16, "budget": 200, "seed": 3, **settings}
+    rows = np.arange(len(given["lengths"]))
+    return JudgedBatches(rows=rows, pairs=None, targets=rows, weights=np.ones(len(rows), np.float32), **given)
 
 
-def epoch(of: BatchPlan, number: int = 0) -> list[np.ndarray]:
+def epoch(of: JudgedBatches, number: int = 0) -> list[np.ndarray]:
     first = number * of.steps_per_epoch
-    return [of.step(step) for step in range(first, first + of.steps_per_epoch)]
+    return [of.places(step) for step in range(first, first + of.steps_per_epoch)]
 
 
 def test_an_epoch_reads_every_pair_once_in_steps_of_like_size():
@@ -26,10 +28,10 @@ def test_an_epoch_reads_every_pair_once_in_steps_of_like_size():
 
 
 def test_the_order_is_a_function_of_seed_and_step_alone():
-    asked_late = plan().step(9).tolist()
-    in_order = [plan().step(step).tolist() for step in range(10)]
+    asked_late = plan().places(9).tolist()
+    in_order = [plan().places(step).tolist() for step in range(10)]
     assert asked_late == in_order[9]
-    assert plan(seed=4).step(9).tolist() != asked_late
+    assert plan(seed=4).places(9).tolist() != asked_late
 
 
 def test_every_epoch_has_an_order_of_its_own():
@@ -40,30 +42,30 @@ def test_every_epoch_has_an_order_of_its_own():
 
 @pytest.mark.parametrize("processes", [1, 2, 3])
 def test_processes_share_a_step_without_overlap_and_evenly(processes):
-    shares = [np.concatenate(plan().micro_batches(5, rank, processes)) for rank in range(processes)]
-    assert sorted(np.concatenate(shares)) == sorted(plan().step(5))
+    shares = [np.concatenate(plan().parts(5, rank, processes)) for rank in range(processes)]
+    assert sorted(np.concatenate(shares)) == sorted(plan().places(5))
     tokens = [LENGTHS[share].sum() for share in shares]
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
     assert max(tokens) - min(tokens) <= LENGTHS.max()  # dealt out by length, they differ by one pair at most
 
 
 def test_a_padded_micro_batch_keeps_to_the_budget():
-    cut = plan().micro_batches(0, 0, 1)
+    cut = plan().parts(0, 0, 1)
     assert len(cut) > 1
     assert all(len(places) * LENGTHS[places].max() <= 200 for places in cut)
 
 
 def test_a_micro_batch_of_the_paper_s_recipe_holds_a_whole_step():
     train, most = load_recipe("kdd2022:task2").train, load_recipe("kdd2022:task2").model.max_length
-    plan = BatchPlan(np.full(320, most), train.batch_size, train.micro_batch_tokens, seed=0)
-    assert [len(places) for places in plan.micro_batches(0, 0, 1)] == [32]
+    of = plan(lengths=np.full(320, most), batch_size=train.batch_size, budget=train.micro_batch_tokens)
+    assert [len(places) for places in of.parts(0, 0, 1)] == [32]
 
 
 def test_little_is_padding_though_the_pairs_of_a_step_are_random():
     """Lengths as pairs of queries and products have them: half of them short, some as long as may be."""
     lengths = np.minimum(np.random.default_rng(1).lognormal(4.8, 0.7, size=640), 256).astype(np.int64)
     of = plan(lengths=lengths, batch_size=32, budget=1024)
-    cut = [places for step in range(of.steps_per_epoch) for places in of.micro_batches(step, 0, 1)]
+    cut = [places for step in range(of.steps_per_epoch) for places in of.parts(step, 0, 1)]
     computed = sum(len(places) * lengths[places].max() for places in cut)
     uncut = sum(len(places) * lengths[places].max() for places in epoch(of))
     assert lengths.sum() / computed > 0.8

@@ -1,6 +1,7 @@
 """The loop by itself, on an objective that is one linear layer: what it keeps, when it stops, what it refuses."""
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 
 from zhichun.core.console import Bar
 from zhichun.core.errors import UserError
+from zhichun.fit import loop
 from zhichun.fit.loop import Loop
 from zhichun.fit.run_folder import RunFolder
 from zhichun.fit.train_settings import TrainSettings
@@ -132,3 +134,21 @@ def test_of_equal_evaluations_the_one_with_the_lower_loss_is_kept(tmp_path):
         tmp_path, lambda model: {"micro_f1": 0.5, "loss": next(losses)}, epochs=3, metric="micro_f1"
     )
     assert progress.best_step == 4
+
+
+def test_what_is_waited_for_is_counted_and_what_is_done_meanwhile_is_not(monkeypatch):
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: clock.now))
+
+    def slow():
+        for item in range(4):
+            clock.now += 3
+            yield item
+
+    waiting, seen = loop.Waiting(), []
+    for item in waiting.timed(slow()):
+        seen.append(item)
+        clock.now += 1
+    assert seen == [0, 1, 2, 3]
+    assert waiting.seconds == 9  # the first item is not waited for
+    assert waiting.share == 9 / 13

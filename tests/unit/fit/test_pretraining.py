@@ -15,9 +15,8 @@ from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import TASKS
 from zhichun.data.dataset.dataset import Dataset
-from zhichun.fit import pretrain as pretraining
-from zhichun.fit.pretrain import HeldOutProducts, build_objective, pretrain, readable_pairs, split
-from zhichun.fit.product_batches import Examples
+from zhichun.fit import training_run
+from zhichun.fit.pretrain import LearnCatalogue, build_objective, pretrain, readable_pairs, split
 from zhichun.fit.recipe import PretrainingRecipe, Recipe, load_recipe
 from zhichun.fit.train import build_model, make_featurizer
 from zhichun.model.encoder_settings import EncoderSettings
@@ -36,6 +35,14 @@ def objective(recipe, reader, tiny_dataset):
     brands, colors = (Vocabulary.load(tiny_dataset / "vocabulary" / f"{name}.parquet") for name in ("brands", "colors"))
     torch.manual_seed(0)
     return build_objective(recipe, replace(reader, max_length=recipe.model.max_length), brands, colors)
+
+
+@pytest.fixture
+def learning(recipe, catalogue, tiny_dataset):
+    """A pre-training that validates on 50 products."""
+    made = LearnCatalogue(recipe, Dataset.open(tiny_dataset), Accelerator(cpu=True), None)
+    made.validation = catalogue.rows[:50]
+    return made
 
 
 @pytest.mark.parametrize("fold", [None, 2])
@@ -69,11 +76,10 @@ def test_held_out_products_are_not_trained_on_and_the_shares_are_right(recipe, c
     assert 15 < len(validation) < 50
 
 
-def test_the_figures_are_the_same_however_many_processes_share_the_products(recipe, objective, catalogue, reader):
-    examples = Examples(recipe.objective.tasks, catalogue, replace(reader, max_length=recipe.model.max_length))
-    held_out = HeldOutProducts(Accelerator(cpu=True), examples, catalogue.rows[:50], micro_batch_size=8)
-    whole = held_out.figures(objective.shipped)
-    assert whole == held_out.figures(objective.shipped)
+def test_the_figures_are_the_same_however_many_processes_share_the_products(recipe, objective, learning):
+    learning.recipe = recipe.with_settings(["train.micro_batch_size=8"])
+    whole = learning.figures(objective.shipped)
+    assert whole == learning.figures(objective.shipped)
 
     class Shared:
         device = torch.device("cpu")
@@ -88,17 +94,17 @@ def test_the_figures_are_the_same_however_many_processes_share_the_products(reci
 
     others: list[torch.Tensor] = []
     for rank in range(3):
-        together = replace(held_out, accelerator=Shared(rank, others)).figures(objective.shipped)
+        learning.accelerator = Shared(rank, others)
+        together = learning.figures(objective.shipped)
     assert together == pytest.approx(whole, abs=1e-6)
     total = sum(task.weight * whole[f"{task.name}.loss"] for task in recipe.objective.tasks)
     assert whole["loss"] == pytest.approx(total)
 
 
-def test_measuring_changes_nothing(recipe, objective, catalogue, reader):
-    examples = Examples(recipe.objective.tasks, catalogue, replace(reader, max_length=recipe.model.max_length))
+def test_measuring_changes_nothing(objective, learning):
     before = {name: tensor.clone() for name, tensor in objective.state_dict().items()}
     objective.train()
-    HeldOutProducts(Accelerator(cpu=True), examples, catalogue.rows[:20], 8).figures(objective.shipped)
+    learning.figures(objective.shipped)
     assert objective.model.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in objective.state_dict().items())
 
@@ -107,7 +113,7 @@ def test_a_step_smaller_than_the_number_of_processes_is_refused(recipe, tiny_dat
     class OfThirty(Accelerator):
         num_processes = property(lambda self: 30)
 
-    monkeypatch.setattr(pretraining, "Accelerator", OfThirty)
+    monkeypatch.setattr(training_run, "Accelerator", OfThirty)
     with pytest.raises(UserError, match=r"a step of \d+ products is too small for 30 processes"):
         pretrain(recipe.with_settings(["train.batch_size=20"]), tiny_dataset, tmp_path / "run")
 

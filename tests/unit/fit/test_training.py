@@ -9,11 +9,12 @@ import pytest
 from accelerate import Accelerator
 
 from zhichun.core import schema
+from zhichun.core.console import Stages
 from zhichun.core.errors import UserError
 from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.feature_store import open_pairs
 from zhichun.fit import train as training
-from zhichun.fit.train import HeldOut, train
+from zhichun.fit import training_run
+from zhichun.fit.train import FineTune, train
 from zhichun.measure.evaluate import evaluate
 from zhichun.metrics import Judged, label_codes, nDCG
 from zhichun.model.model_folder import TrainedModel
@@ -53,7 +54,7 @@ def test_a_step_smaller_than_the_number_of_processes_is_refused(tiny_recipe, tin
     class OfThirty(Accelerator):
         num_processes = property(lambda self: 30)
 
-    monkeypatch.setattr(training, "Accelerator", OfThirty)
+    monkeypatch.setattr(training_run, "Accelerator", OfThirty)
     recipe = tiny_recipe.with_settings(["train.batch_size=30"])  # but steps are as even as can be: some have 28
     with pytest.raises(UserError, match=r"a step of 28 pairs is too small for 30 processes"):
         train(recipe, tiny_dataset, tmp_path / "run")
@@ -64,11 +65,10 @@ def test_held_out_pairs_fewer_than_processes_are_scored_all_the_same(tiny_recipe
         num_processes = property(lambda self: 2)
 
     trained = TrainedModel.load(tiny_run / "model")
-    dataset = Dataset.open(tiny_dataset)
-    pairs = open_pairs(dataset, trained.featurizer, 32)
     monkeypatch.setattr(training, "gather_object", lambda mine: [*mine, np.zeros((0, 0), np.float32)])
-    held_out = HeldOut(OfTwo(cpu=True), None, dataset, pairs, np.array([7]), trained.task, np.ones(1, bool))
-    assert held_out.logits(trained.model).shape == (1, 4)
+    fine_tune = FineTune(tiny_recipe, Dataset.open(tiny_dataset), OfTwo(cpu=True), Stages(shown=False))
+    fine_tune.validation = np.array([7])
+    assert fine_tune.logits(trained.model).shape == (1, 4)
 
 
 def test_task_1_is_chosen_and_measured_by_ndcg_on_the_small_version(tiny_recipe, tiny_dataset, tmp_path, capsys):

@@ -1,0 +1,86 @@
+"""What training and pre-training share: the run folder, the loop, and the best weights."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from zhichun.core.console import Bar, Stages
+from zhichun.core.errors import UserError
+from zhichun.data.dataset.dataset import Dataset
+from zhichun.fit.loop import Batches, Loop
+from zhichun.fit.recipe import PretrainingRecipe, Recipe
+from zhichun.fit.run_folder import RunFolder
+
+R = TypeVar("R", Recipe, PretrainingRecipe)
+
+
+class Training(Protocol):
+    """One kind of training, with its dataset open."""
+
+    unit: str
+    """What the loop counts."""
+    result: str
+    """The folder in the run folder that is there when the run is done."""
+
+    def start(self) -> tuple[nn.Module, Batches]:
+        """Make the objective with its starting weights, and the batches; torch is seeded."""
+
+    def figures(self, model: nn.Module) -> Mapping[str, float]:
+        """Measure a model on what is held out; every process calls it."""
+
+    def finish(self, run: RunFolder, objective: nn.Module) -> None:
+        """Write what the run gives, with the best weights in ``objective.shipped``; every process calls it."""
+
+
+def run_training(
+    make: Callable[[R, Dataset, Accelerator, Stages], Training],
+    recipe: R,
+    data: Path,
+    out: Path,
+    *,
+    resume: bool,
+    title: str,
+    inputs: Callable[[R, Dataset], Sequence[Path]] = lambda recipe, dataset: (),
+) -> RunFolder:
+    """Do a training from the newest checkpoint, or from the start, to the end; every process calls it.
+
+    Parameters
+    ----------
+    make
+        Opens what is trained on; the first process comes first, and computes what the others read.
+    recipe, data, out, resume, title
+        As for `zhichun.fit.train.train`.
+    inputs
+        Finds the files beside the dataset that decide the training.
+    """
+    # Without cpu=True, processes that a launcher started on a machine without GPU would not know of each other.
+    accelerator = Accelerator(cpu=not torch.accelerator.is_available())
+    is_first = accelerator.is_main_process
+    dataset, run = Dataset.open(data), RunFolder(out)
+    with accelerator.main_process_first():
+        if is_first:
+            run = RunFolder.create(out, recipe.to_json(), data, resume=resume, inputs=inputs(recipe, dataset))
+        stages = Stages(shown=is_first)
+        training = make(recipe, dataset, accelerator, stages)
+        stages.stop()
+    if (run.path / training.result).is_dir():
+        run.drop_checkpoints()  # a kill may have come between the result and this
+        return run
+    torch.manual_seed(recipe.train.seed)
+    objective, batches = training.start()
+    smallest, processes = batches.smallest_step, accelerator.num_processes
+    if smallest < processes:
+        raise UserError(
+            f"a step of {smallest} {training.unit} is too small for {processes} processes.",
+            remedy="Raise train.batch_size, or start fewer processes.",
+        )
+    with Bar(title, training.unit, shown=is_first) as bar:
+        progress = Loop(accelerator, batches, training.figures, recipe.train, run, bar).fit(objective)
+    objective.shipped.load_state_dict(run.checkpoints.best(progress.best_step))  # type: ignore[union-attr]
+    training.finish(run, objective)
+    accelerator.wait_for_everyone()
+    return run
