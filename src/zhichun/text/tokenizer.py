@@ -5,10 +5,10 @@ A query and a product are each tokenised once; `text.pair_layout` puts a pair to
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -155,20 +155,35 @@ class PairTokenizer:
         plain = [self._plain(text) for text in texts]
         if most is None:
             return self._ids(plain)
-        rows = [np.zeros(0, np.int32)] * len(plain)
-        left, characters = list(range(len(plain))), most
+        return _joined([row[:most] for row in self._first(plain, most, self._ids)])
+
+    def token_ends(self, texts: Sequence[str], most: int) -> list[list[int]]:
+        """Tell where the first tokens of texts end, in characters; of texts as they are, not cleaned.
+
+        A list may hold more of them than ``most``, and holds fewer only where the text does.
+        """
+
+        def ends(parts: Sequence[str]) -> list[list[int]]:
+            encodings = self.tokenizer.encode_batch(parts, add_special_tokens=False)
+            return [[end for _, end in encoding.offsets] for encoding in encodings]
+
+        return self._first(texts, most, ends)
+
+    def _first(self, texts: Sequence[str], most: int, read: Callable[[Sequence[str]], Any]) -> list[Any]:
+        """Read the words of texts that hold their first tokens, and more of those that were not enough."""
+        rows: dict[int, Any] = {}
+        left, characters = list(range(len(texts))), most
         while left:
             characters *= CHARACTERS_PER_TOKEN
-            parts = [self.beginning(plain[row], characters) for row in left]
-            found = self._ids(parts)
-            for place, row in enumerate(left):
-                rows[row] = found[place][:most]
+            parts = [self.beginning(texts[row], characters) for row in left]
+            found = read(parts)
+            rows |= {row: found[place] for place, row in enumerate(left)}
             left = [
                 row
                 for row, part in zip(left, parts, strict=True)
-                if len(rows[row]) < most and len(part) < len(plain[row])
+                if len(rows[row]) < most and len(part) < len(texts[row])
             ]
-        return _joined(rows)
+        return [rows[row] for row in range(len(texts))]
 
     def _ids(self, texts: Sequence[str]) -> Ragged:
         encodings = self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)

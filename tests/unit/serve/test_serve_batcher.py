@@ -8,12 +8,13 @@ import pytest
 
 pytest.importorskip("fastapi")
 
+from zhichun.core import schema
 from zhichun.core.tasks import TASKS, Prediction
-from zhichun.serve.api.pair import Pair
 from zhichun.serve.api.refusal import Refusal
 from zhichun.serve.http.counters import Metrics
 from zhichun.serve.http.limits import Limits
 from zhichun.serve.queue.batcher import Batcher
+from zhichun.serve.queue.pairs import PairColumns
 
 
 class Model:
@@ -34,7 +35,8 @@ class Model:
 
 
 def pairs(*queries):
-    return [Pair(query, ("title", None, None, None, None), "us") for query in queries]
+    products = {name: [None] * len(queries) for name in schema.TEXT_COLUMNS}
+    return PairColumns(queries, products, ["us"] * len(queries))
 
 
 def run(scenario, **limits):
@@ -53,9 +55,9 @@ def run(scenario, **limits):
 def test_the_order_is_kept_and_a_pair_that_comes_twice_is_scored_once():
     async def scenario(model, batcher):
         scored = await batcher.score(pairs("aa", "b", "aa"), 10)
-        assert scored.figures_PF[:, 0].tolist() == [2, 1, 2]
+        assert scored[:, 0].tolist() == [2, 1, 2]
         assert sum(map(len, model.rounds)) == 2
-        assert (await batcher.score(pairs("b"), 10)).cached == 1
+        assert (await batcher.score(pairs("b"), 10))[:, 0].tolist() == [1]
         assert sum(map(len, model.rounds)) == 2
 
     run(scenario)
@@ -126,6 +128,6 @@ def test_a_fault_or_no_number_is_said_and_the_next_request_is_answered():
         model.fault = None
         with pytest.raises(Refusal, match="not a number"):
             await batcher.score(pairs("nan"), 10)
-        assert (await batcher.score(pairs("a"), 10)).figures_PF[0, 0] == 1
+        assert (await batcher.score(pairs("a"), 10))[0, 0] == 1
 
     run(scenario)

@@ -7,11 +7,11 @@ import threading
 import pytest
 
 pytest.importorskip("fastapi")
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import FastAPI, Request
 from starlette.testclient import TestClient
 
 from zhichun.serve.api.refusal import Refusal
-from zhichun.serve.http.body import SMALL_BYTES, JsonRoute, cut, parsed
+from zhichun.serve.http.body import SMALL_BYTES, cut, json_of, parsed
 from zhichun.serve.http.error_replies import answer_errors
 from zhichun.serve.http.limits import Limits
 
@@ -21,14 +21,13 @@ JSON = {"Content-Type": "application/json"}
 @pytest.fixture(scope="module")
 def client() -> TestClient:
     """A client of an application with one endpoint, which says what it read, and in which thread it was parsed."""
-    app, router = FastAPI(), APIRouter(route_class=JsonRoute)
+    app = FastAPI()
     app.state.limits = Limits(documents=10)
 
-    @router.post("/echo")
+    @app.post("/echo")
     async def echo(request: Request) -> object:
-        return await request.json()
+        return await json_of(request)
 
-    app.include_router(router)
     answer_errors(app)
     return TestClient(app)
 

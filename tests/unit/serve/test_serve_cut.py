@@ -1,46 +1,49 @@
 """Documents cut to a number of tokens."""
 
-import time
-
 import pytest
 
 pytest.importorskip("fastapi")
+from zhichun.core import schema
 from zhichun.score.load import load_scorer
-from zhichun.serve.api.cut import cut, first_tokens
+from zhichun.serve.api.documents import cut_to_tokens
 
 LONG = {"us": "red running shoes for men ", "es": "zapatillas de niña, rojas ", "jp": "赤いランニングシューズ"}
 
 
 @pytest.fixture(scope="module")
-def scorer(tiny_run):
-    return load_scorer(tiny_run)
+def tokenizer(tiny_run):
+    return load_scorer(tiny_run).tokenizer
+
+
+def cut(tokenizer, most, **fields):
+    columns = {name: [fields.get(name)] for name in schema.TEXT_COLUMNS}
+    cut_to_tokens(columns, most, tokenizer)
+    return {name: column[0] for name, column in columns.items()}
 
 
 @pytest.mark.parametrize("locale", LONG)
 @pytest.mark.parametrize("most", [1, 2, 7, 30])
-def test_the_first_tokens_of_a_long_text_are_those_of_the_whole(scorer, locale, most):
-    tokenizer = scorer.tokenizer.tokenizer
+def test_the_first_tokens_of_a_long_text_are_those_of_the_whole(tokenizer, locale, most):
     text = LONG[locale] * 200
-    whole = tokenizer.encode(text, add_special_tokens=False)
-    kept, tokens = first_tokens(text, most, tokenizer)
-    assert tokens == most
-    assert kept == text[: whole.offsets[most - 1][1]]
-    assert first_tokens("red", 50, tokenizer)[0] == "red"
-    assert first_tokens("red", 0, tokenizer) == (None, 0)
+    whole = tokenizer.tokenizer.encode(text, add_special_tokens=False)
+    assert cut(tokenizer, most, product_title=text)[schema.TITLE] == text[: whole.offsets[most - 1][1]]
+    assert cut(tokenizer, 50, product_title="red")[schema.TITLE] == "red"
 
 
-def test_fields_are_cut_in_the_order_in_which_they_are_read(scorer):
-    product = {"description": "long words " * 9, "title": "red shoes", "product_brand": "Asa", "locale": "us"}
-    (cut_product,) = cut(scorer, [product], 3)
-    first, tokens = first_tokens("red shoes", 3, scorer.tokenizer.tokenizer)
-    assert cut_product["title"] == first
-    assert cut_product["description"] is None
-    assert cut_product["locale"] == "us"
-    assert tokens == 3
-    assert cut(scorer, ["red shoes"], scorer.max_length) == ["red shoes"]
+def test_fields_are_cut_in_the_order_in_which_they_are_read(tokenizer):
+    first = cut(tokenizer, 3, product_title="red shoes")[schema.TITLE]
+    fields = {"product_title": "red shoes", "product_brand": "Asa", "product_description": "long words " * 9}
+    found = cut(tokenizer, 3, **fields)
+    assert (found[schema.TITLE], found[schema.BRAND], found[schema.DESCRIPTION]) == (first, None, None)
+    tokens = len(tokenizer.tokenizer.encode("red shoes", add_special_tokens=False).ids)
+    found = cut(tokenizer, tokens + 1, **fields)
+    assert found[schema.TITLE] == "red shoes"
+    assert found[schema.BRAND] is not None
+    assert found[schema.DESCRIPTION] is None
 
 
-def test_the_rest_of_a_long_text_costs_nothing(scorer):
-    began = time.perf_counter()
-    cut(scorer, ["word " * 20_000] * 100, 4)
-    assert time.perf_counter() - began < 2
+def test_the_rest_of_a_long_text_is_not_tokenised(tokenizer, monkeypatch):
+    read, beginning = [], tokenizer.beginning
+    monkeypatch.setattr(tokenizer, "beginning", lambda *given: read.append(beginning(*given)) or read[-1])
+    cut(tokenizer, 4, product_title="word " * 20_000)
+    assert sum(map(len, read)) < 200

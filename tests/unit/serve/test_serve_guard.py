@@ -124,7 +124,6 @@ def test_a_page_of_another_site_may_not_ask(client):
     [
         ({**BODY, "documents": ["a"] * 6}, 413),
         ({**BODY, "query": "a" * 51}, 422),
-        ({**BODY, "documents": ["a" * 201]}, 422),
         ({**BODY, "documents": ["a" * 5000]}, 413),
         ({**BODY, "query": " \u3000"}, 422),
         ({**BODY, "top_n": -1}, 422),
@@ -181,7 +180,7 @@ def test_each_interface_is_refused_in_its_own_words(client):
 
 def test_texts_are_in_no_log_and_errors_carry_no_trace(scorer, caplog, monkeypatch):
     def broken(_: Any, pairs: Any) -> None:
-        raise RuntimeError(pairs[0].query)
+        raise RuntimeError(pairs.queries[0])
 
     monkeypatch.setattr(batcher, "score", broken)
     with serving(scorer) as client, caplog.at_level("INFO"):
@@ -272,7 +271,7 @@ def test_a_large_request_does_not_hold_up_a_small_one(scorer, monkeypatch):
     score = batcher.score
 
     def watched(model: Any, pairs: Any) -> Any:
-        rounds.append([pair.query for pair in pairs])
+        rounds.append(pairs.queries)
         time.sleep(0.02)
         return score(model, pairs)
 

@@ -16,8 +16,7 @@ from zhichun.core.tasks import TASKS
 from zhichun.serve.api.refusal import overloaded
 from zhichun.serve.page import page_router
 from zhichun.serve.page.asked import QUERY_LIMIT
-from zhichun.serve.page.catalogue_search import Catalogue
-from zhichun.serve.page.judged_queries import JudgedQueries
+from zhichun.serve.page.catalogue_search import Catalogue, JudgedQueries
 from zhichun.serve.page.static_files import static_files
 
 fastapi = pytest.importorskip("fastapi")

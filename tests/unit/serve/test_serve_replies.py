@@ -7,7 +7,8 @@ import pytest
 
 pytest.importorskip("fastapi")
 
-from zhichun.serve.api.replies import decimals, reply
+from zhichun.serve.api.endpoint import reply
+from zhichun.serve.api.replies import decimals
 
 
 @pytest.mark.parametrize("shape", [(1000,), (250, 4), (0,)])

@@ -6,28 +6,32 @@ import numpy as np
 import pytest
 
 pytest.importorskip("fastapi")
-from zhichun.serve.api.pair import Pair
+from zhichun.core import schema
 from zhichun.serve.api.refusal import Refusal
 from zhichun.serve.http.counters import Metrics
 from zhichun.serve.http.limits import Limits
 from zhichun.serve.queue import batcher
 from zhichun.serve.queue.batcher import Batcher
 from zhichun.serve.queue.jobs import SLICE, SMALL_CHARACTERS, Job, Jobs
+from zhichun.serve.queue.pairs import PairColumns
 
 
 class Panic(BaseException):
     """What the bindings of a library in another language raise when it panics."""
 
 
-def pairs_of(name: str, count: int, characters: int = 10) -> list[Pair]:
-    return [Pair(name, (f"{place}".zfill(characters), None, None, None, None), "us") for place in range(count)]
+def pairs_of(name: str, count: int, *lengths: int) -> PairColumns:
+    """Give pairs of one query whose titles differ and have 10 characters, or the given lengths in turn."""
+    titles = [f"{place}".zfill((lengths or (10,))[place % (len(lengths) or 1)]) for place in range(count)]
+    products = {column: [None] * count for column in schema.TEXT_COLUMNS} | {schema.TITLE: titles}
+    return PairColumns([name] * count, products, ["us"] * count)
 
 
 @pytest.fixture
 def job():
     """Make a job of pairs; its loop ends with the test."""
     loop = asyncio.new_event_loop()
-    yield lambda pairs: Job({pair.key: pair for pair in pairs}, 10.0, loop.create_future())
+    yield lambda pairs: Job(pairs, {key: place for place, key in enumerate(pairs.keys)}, 10.0, loop.create_future())
     loop.close()
 
 
@@ -36,7 +40,7 @@ def test_jobs_take_turns_by_slices(job):
     for name, count in (("large", 100), ("small", 3), ("other", 20)):
         jobs.add(job(pairs_of(name, count)))
     taken, of = jobs.take(characters=280, least=1, now=0.0)
-    names = [pair.query for pair in taken.values()]
+    names = [pairs.queries[place] for pairs, place in taken.values()]
     assert names[: SLICE + 3] == ["large"] * SLICE + ["small"] * 3
     assert {name: names.count(name) for name in set(names)} == {"large": SLICE, "small": 3, "other": SLICE}
     assert len(of) == 3
@@ -48,11 +52,10 @@ def test_jobs_take_turns_by_slices(job):
 
 def test_a_slice_is_of_like_length_and_the_longest_come_first(job):
     jobs = Jobs()
-    lengths = [10, 90, 20, 80] * SLICE
-    jobs.add(job([pairs_of(f"{place}", 1, length)[0] for place, length in enumerate(lengths)]))
+    jobs.add(job(pairs_of("a", 4 * SLICE, 10, 90, 20, 80)))
     slices = []
     while taken := jobs.take(characters=1, least=1, now=0.0)[0]:
-        slices.append({len(pair.texts[0]) for pair in taken.values()})
+        slices.append({len(pairs.products[schema.TITLE][place]) for pairs, place in taken.values()})
     assert slices == [{90}, {80}, {20}, {10}]
 
 
@@ -79,7 +82,7 @@ def test_the_fault_of_one_request_fails_no_other(monkeypatch, caplog, fault):
 
     def score(_, pairs):
         rounds.append(len(pairs))
-        if any(pair.query == "poison" for pair in pairs):
+        if "poison" in pairs.queries:
             raise fault
         return np.full((len(pairs), 2), 0.5, np.float32)
 
@@ -97,5 +100,5 @@ def test_the_fault_of_one_request_fails_no_other(monkeypatch, caplog, fault):
     assert isinstance(poison, Refusal)
     assert poison.status == 424
     for answer in (good, better, again):
-        assert answer.figures_PF.tolist() == [[0.5, 0.5]] * 3
+        assert answer.tolist() == [[0.5, 0.5]] * 3
     assert "secret" not in caplog.text

@@ -10,7 +10,7 @@ pytest.importorskip("fastapi")
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from zhichun.serve.api.status import status_router
+from zhichun.serve.api.dialects import api_router
 from zhichun.serve.http.limits import Limits
 from zhichun.serve.queue.service import Service
 
@@ -29,7 +29,7 @@ HEALTH = ("/health", "/health/ready", "/health/live")
 def test_health_is_what_the_phase_says_by_either_method(phase, statuses):
     service, app = Service("model", limits=Limits()), FastAPI()
     service.phase = phase
-    app.include_router(status_router(service))
+    app.include_router(api_router(service))
     client = TestClient(app)
     for path, status in zip(HEALTH, statuses, strict=True):
         whole, head = client.get(path), client.head(path)

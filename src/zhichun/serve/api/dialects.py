@@ -1,57 +1,48 @@
-"""The interfaces that the server speaks, and how each says that something went wrong."""
+"""All endpoints, and which interface's errors a path is answered with; a new endpoint is one line in `ENDPOINTS`."""
 
-from enum import Enum
 from typing import Any, Final
 
+from fastapi import APIRouter
+
+from zhichun.serve.api import cohere, jina, status, tei, vllm
+from zhichun.serve.api.endpoint import Dialect, Endpoint, ScoringEndpoint
 from zhichun.serve.api.refusal import Kind, Refusal
+from zhichun.serve.queue.service import Service
+
+ENDPOINTS: Final[tuple[Endpoint, ...]] = (
+    tei.RERANK,
+    jina.RERANK,
+    cohere.RERANK,
+    vllm.SCORE,
+    tei.PREDICT,
+    vllm.MODELS,
+    tei.INFO,
+)
 
 
-class Dialect(Enum):
-    """An interface of another server or service."""
-
-    TEI = "TEI"
-    JINA = "Jina"
-    COHERE = "Cohere"
-    VLLM = "vLLM"
-    UNDECIDED = "TEI or Jina"
-
-
-OF_PATH: Final = {
-    "/rerank": Dialect.UNDECIDED,
-    "/v1/rerank": Dialect.JINA,
-    "/v2/rerank": Dialect.COHERE,
-    "/score": Dialect.VLLM,
-    "/v1/score": Dialect.VLLM,
-    "/v1/models": Dialect.VLLM,
-    "/predict": Dialect.TEI,
-    "/info": Dialect.TEI,
-}
-# What an empty list of documents is answered with: TEI, Cohere and vLLM take it for a bad request.
-EMPTY_STATUS: Final = {Dialect.JINA: 422, Dialect.UNDECIDED: 422}
+def api_router(service: Service, endpoints: tuple[Endpoint, ...] = ENDPOINTS) -> APIRouter:
+    """Make the routes of a service."""
+    router = APIRouter()
+    for endpoint in endpoints:
+        endpoint.add(router, service)
+    status.add(router, service)
+    return router
 
 
-def dialect_of(path: str, body: Any = None) -> Dialect:
-    """Tell which interface a request means: by its path, and on ``/rerank`` by what its body holds."""
-    dialect = OF_PATH.get(path, Dialect.JINA)
-    if dialect is not Dialect.UNDECIDED or not isinstance(body, dict):
-        return dialect
-    return Dialect.TEI if "texts" in body else Dialect.JINA if "documents" in body else dialect
+def dialect_of(path: str) -> Dialect:
+    """Tell whose errors a path is answered with: of a path that there is not, those of the one that it ends with."""
+    paths = {known: endpoint.dialect for endpoint in ENDPOINTS for known in endpoint.paths}
+    ends = [known for known in paths if path.endswith(known)]
+    return paths[max(ends, key=len)] if ends else jina.JINA
 
 
 def error_body(dialect: Dialect, kind: Kind, message: str, status: int) -> dict[str, Any]:
     """Write an error as the interface's clients read it."""
-    of_tei = {"error": message, "error_type": kind}
-    if dialect is Dialect.TEI:
-        return of_tei
-    if dialect is Dialect.UNDECIDED:  # the keys of both that it may be
-        return {"detail": message, **of_tei}
-    if dialect is Dialect.COHERE:
-        return {"message": message}
-    if dialect is Dialect.VLLM:
-        return {"error": {"message": message, "type": kind, "code": status}}
-    return {"detail": message}
+    return dialect.write(kind, message, status)
 
 
-def empty(dialect: Dialect, what: str) -> Refusal:
-    """Refuse an empty list as the interface does."""
-    return Refusal(EMPTY_STATUS.get(dialect, 400), "Empty", f"`{what}` cannot be empty")
+def unknown_path() -> Refusal:
+    """Refuse a path that there is not, naming those that there are."""
+    scoring = [path for each in ENDPOINTS if isinstance(each, ScoringEndpoint) for path in each.paths]
+    there = ", ".join(sorted(scoring, key=lambda path: "rerank" not in path))
+    return Refusal(404, "Validation", f"there is no such path. POST {there}; GET /openapi.json describes all.")

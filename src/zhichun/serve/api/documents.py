@@ -1,76 +1,212 @@
-"""Documents of requests as products: plain texts, objects, YAML texts of objects, and ids of a catalogue."""
+"""Documents of requests as the columns that the scorer reads: texts, objects, YAML of objects, ids of a catalogue."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
 
 import yaml
 
 from zhichun.core import schema
-from zhichun.score.given import Product
-from zhichun.serve.api.refusal import invalid
-from zhichun.serve.api.requests import Document
+from zhichun.core.errors import suggest
+from zhichun.serve.api.refusal import Refusal, invalid
+from zhichun.serve.http.body import cut
 from zhichun.serve.page.catalogue_search import Catalogue
 from zhichun.text.document import COLUMN_OF
-from zhichun.text.fold import number_text
+from zhichun.text.fold import fold_locale, fold_name, value_text
+from zhichun.text.tokenizer import PairTokenizer
 
-TEXT_FIELDS: Final = (*COLUMN_OF, *schema.TEXT_COLUMNS)
-ID_FIELDS: Final = ("id", schema.PRODUCT_ID)
-LOCALE_FIELDS: Final = ("locale", schema.LOCALE)
-FIELDS: Final = frozenset({"text", *TEXT_FIELDS, *ID_FIELDS, *LOCALE_FIELDS})
+TEXT: Final = "text"
+# Names of a document's fields, and the catalogue's columns that they mean; `text` is the title, or where there is one
+# already, a part of the description.
+COLUMNS: Final = {
+    **COLUMN_OF,
+    **{name: name for name in schema.PRODUCT_COLUMNS},
+    "id": schema.PRODUCT_ID,
+    "locale": schema.LOCALE,
+}
+_BY_FOLD: Final = {fold_name(name): column for name, column in COLUMNS.items()}
+FIELDS: Final = frozenset({TEXT, *COLUMNS})
+NOT_TEXTS: Final = (schema.PRODUCT_ID, schema.LOCALE)
+LOCALE_CHARACTERS: Final = 16
+# Names of fields that a message has room for, and the length of those that may be one of ours.
+_NAMED: Final = 3
+_NAME_CHARACTERS: Final = 40
 # What `yaml.dump` makes of a dictionary begins so, with dashes where Elasticsearch does. Most texts do not, and are not
 # looked at twice.
 _MAPPING: Final = re.compile(rf"(?:---[ \n])?(?:{'|'.join(sorted(FIELDS))}):(?:[ \n]|$)")
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _OPENING: Final = (yaml.StreamStartEvent, yaml.DocumentStartEvent, yaml.MappingStartEvent)
 _CLOSING: Final = (yaml.DocumentEndEvent, yaml.StreamEndEvent)
+_KINDS: Final = {type(None): "null", bool: "true or false", int: "a number", float: "a number", list: "a list"}
 
 
-def products_of(
-    documents: Sequence[str | Document], locale: str | None, catalogue: Catalogue | None, most_characters: int
-) -> list[Product]:
-    """Give documents as products.
+@dataclass
+class Products:
+    """The products of a request.
+
+    Parameters
+    ----------
+    columns
+        Their texts, by the catalogue's column names.
+    locales
+        Of each.
+    warnings
+        What a client should know of how they were read.
+    """
+
+    columns: dict[str, list[str | None]]
+    locales: list[str]
+    warnings: list[str] = field(default_factory=list)
+
+
+def read_documents(
+    documents: Sequence[Any],
+    locale: str | None,
+    default_locale: str,
+    catalogue: Catalogue | None,
+    most_characters: int,
+    fields: Sequence[str] | None = None,
+) -> Products:
+    """Read documents.
 
     Parameters
     ----------
     documents
-        Of the request.
+        Texts and objects, as JSON gives them.
     locale
         Of the request, which ids are looked up in; that of a document goes before it.
+    default_locale
+        Of products for which neither says one.
     catalogue
         Where ids are looked up.
     most_characters
-        Of each text.
+        That are read of each text; longer ones are cut.
+    fields
+        What is read of objects, Cohere's ``rank_fields``; ``None`` reads all, and refuses those that are not known.
 
     Raises
     ------
     Refusal
-        For a document without a text, one whose text is too long, and an id that is not known.
+        For what is neither a text nor an object, an object without a text, and an id that is not known.
     """
-    products: list[Product] = []
+    count, locale = len(documents), fold_locale(locale or "") or None
+    products = Products({name: [None] * count for name in schema.TEXT_COLUMNS}, [locale or default_locale] * count)
+    unread: dict[str, None] = {}
+    ids: dict[int, str] = {}
+    id_locales: list[str | None] = []
+    long = 0
     for place, document in enumerate(documents):
-        fields = fields_of(document)
-        product = fields if isinstance(fields, str) else _product(fields, place, locale, catalogue)
-        texts = [product] if isinstance(product, str) else product.values()
-        if any(text and len(text) > most_characters for text in texts):
-            raise invalid(f"document {place} has a text of more than {most_characters} characters.")
-        products.append(product)
+        try:
+            row, passed_over = _read(document, most_characters, fields)
+        except Refusal as refusal:
+            raise invalid(f"documents.{place} {refusal.message}") from None
+        unread.update(dict.fromkeys(passed_over))
+        own = fold_locale(row.pop(schema.LOCALE, "")) or locale
+        products.locales[place] = own or default_locale
+        product_id = row.pop(schema.PRODUCT_ID, None)
+        if not row:
+            ids[place] = product_id or ""
+            id_locales.append(own)
+        for name, text in row.items():
+            long += len(text) > most_characters
+            products.columns[name][place] = text[:most_characters]
+    if ids:
+        _look_up(products, ids, id_locales, catalogue)
+    if unread:
+        names = ", ".join(repr(cut(name)) for name in list(unread)[:_NAMED])
+        products.warnings.append(f"{len(unread):,} fields beside the text were not read: {names}.")
+    if long:
+        products.warnings.append(f"{long:,} texts were cut to {most_characters:,} characters.")
     return products
 
 
-def fields_of(document: str | Document) -> str | dict[str, str]:
-    """Give a document's fields without those that are null; a text that is not the YAML of fields stays as it is."""
-    if isinstance(document, Document):
-        return {name: _text(value) for name, value in document.model_dump(exclude_none=True).items()}
-    if not _MAPPING.match(document):
-        return document
-    fields = _yaml_fields(document)
-    return document if fields is None else fields
+def _read(document: Any, most_characters: int, fields: Sequence[str] | None) -> tuple[dict[str, str], list[str]]:
+    """Give a document's texts by column, and its fields that were passed over."""
+    if isinstance(document, str):
+        of_yaml = yaml_fields(document) if len(document) <= most_characters else None
+        if of_yaml is None:
+            return {schema.TITLE: _whole(document)}, []
+        document = of_yaml
+    if not isinstance(document, Mapping):
+        raise invalid(f"is {_KINDS.get(type(document), 'no text')}: give a text or an object.")
+    passed_over, more = [], []
+    row: dict[str, str] = {}
+    for name, value in document.items():
+        column = _column(name)
+        if fields is not None and name not in fields and column not in NOT_TEXTS:
+            passed_over.append(name)
+        elif column is None and fields is None and name != TEXT:
+            if not isinstance(document.get(TEXT), str):  # Cohere reads the text alone where no fields are named
+                raise invalid(f"has a field {cut(name)!r} that no product has. {_suggested(name)}")
+            passed_over.append(name)
+        elif (text := _text(name, value)) is None:
+            continue
+        elif column is None:
+            more.append(text)
+        elif column in row:
+            raise invalid(f"has a second {cut(name)!r} under another name: leave one of the two out.")
+        else:
+            row[column] = text
+    if len(row.get(schema.LOCALE, "")) > LOCALE_CHARACTERS:
+        raise invalid(f"has a locale of more than {LOCALE_CHARACTERS} characters.")
+    if more and schema.TITLE not in row:
+        row[schema.TITLE] = more.pop(0)
+    if more:
+        row[schema.DESCRIPTION] = " ".join([*filter(None, [row.get(schema.DESCRIPTION)]), *more])
+    if row.keys() <= {schema.LOCALE}:
+        raise invalid(f"has no text: give {', '.join(map(cut, fields[:_NAMED] if fields else (TEXT, *COLUMN_OF)))}.")
+    return row, passed_over if fields is None else []
 
 
-def _yaml_fields(text: str) -> dict[str, str] | None:
+def _column(name: str) -> str | None:
+    return COLUMNS.get(name) or (_BY_FOLD.get(fold_name(name)) if len(name) <= _NAME_CHARACTERS else None)
+
+
+def _suggested(name: str) -> str:
+    return suggest(name, FIELDS) if len(name) <= _NAME_CHARACTERS else f"There are: {', '.join(sorted(FIELDS))}."
+
+
+def _text(name: str, value: Any) -> str | None:
+    try:
+        text = value_text(value)
+    except TypeError:
+        raise invalid(f"has a {cut(name)!r} that is an object: give a text.") from None
+    return text if text is None else _whole(text)
+
+
+def _whole(text: str) -> str:
+    """Refuse half of a character, which JSON can write and UTF-8 cannot."""
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise invalid("holds half of a character: texts should be valid Unicode.") from None
+    return text
+
+
+def _look_up(
+    products: Products, ids: Mapping[int, str], locales: Sequence[str | None], catalogue: Catalogue | None
+) -> None:
+    """Take from the catalogue what has an id and no text of its own."""
+    if catalogue is None:
+        raise invalid(f"documents.{next(iter(ids))} has only an id, and this server was started without --products.")
+    found = catalogue.find(list(ids.values()), locales)
+    for (place, _), row, locale in zip(ids.items(), found.tolist(), locales, strict=True):
+        if row < 0:
+            where = f" in {cut(locale)!r}" if locale else ""
+            raise invalid(f"documents.{place}: the catalogue has no such product{where}.")
+    for name, texts in catalogue.columns(found).items():
+        into: list[Any] = products.locales if name == schema.LOCALE else products.columns[name]
+        for place, text in zip(ids, texts, strict=True):
+            into[place] = text
+
+
+def yaml_fields(text: str) -> dict[str, str] | None:
     """Read a YAML mapping of known fields to plain values, and nothing else: no nesting, no tags, no references."""
+    if not _MAPPING.match(text):
+        return None
     # Read as far as it is what it should be: a text of brackets takes the square of its length to be read whole.
     events: Iterator[Any] = yaml.parse(text, Loader=_LOADER)
     fields: dict[str, str | None] = {}
@@ -99,35 +235,13 @@ def _is_null(event: Any) -> bool:
     return not event.style and event.value in ("", "~", "null", "Null", "NULL")
 
 
-def _product(
-    fields: dict[str, str], place: int, locale: str | None, catalogue: Catalogue | None
-) -> dict[str, str | None]:
-    if "text" in fields:
-        if any(name in fields for name in ("title", schema.TITLE)):
-            raise invalid(f"document {place} has both a text and a title, which are the same.")
-        fields = {"title": fields.pop("text"), **fields}
-    for names in (*((name, column) for name, column in COLUMN_OF.items()), ID_FIELDS, LOCALE_FIELDS):
-        if all(name in fields for name in names):
-            raise invalid(f"document {place} has both {names[0]!r} and {names[1]!r}, which are the same.")
-    if any(name in fields for name in TEXT_FIELDS):
-        return dict(fields)
-    found = next((fields[name] for name in ID_FIELDS if name in fields), None)
-    if found is None:
-        raise invalid(f"document {place} has no text: give {', '.join(('text', *COLUMN_OF))}.")
-    if catalogue is None:
-        raise invalid(f"document {place} has only an id, and this server was started without --products.")
-    own = next(_present(fields, LOCALE_FIELDS), locale)
-    product = catalogue.product(found, own)
-    if product is None:
-        raise invalid(f"document {place}: the catalogue has no such product{f' in {own!r}' if own else ''}.")
-    return product
-
-
-def _present(fields: dict[str, str], names: Sequence[str]) -> Iterator[str]:
-    return (fields[name] for name in names if name in fields)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    return str(value) if isinstance(value, int) else number_text(value) or ""
+def cut_to_tokens(columns: dict[str, list[str | None]], most: int, tokenizer: PairTokenizer) -> None:
+    """Cut each product to its first tokens, field by field: title, brand, color, bullets, description."""
+    left = [most] * len(columns[schema.TITLE])
+    for name in COLUMN_OF.values():
+        column = columns[name]
+        for place, ends in enumerate(tokenizer.token_ends([text or "" for text in column], most)):
+            text, room = column[place], left[place]
+            if text and len(ends) > room:
+                column[place] = text[: ends[room - 1]] if room else None
+            left[place] = max(0, room - len(ends))

@@ -11,9 +11,7 @@ from fastapi.security import APIKeyHeader, HTTPBearer
 import zhichun
 from zhichun.core.errors import UserError
 from zhichun.score.pair_scorer import PairScorer
-from zhichun.serve.api.pair_scores import score_router
-from zhichun.serve.api.reranking import rerank_router
-from zhichun.serve.api.status import status_router
+from zhichun.serve.api.dialects import api_router
 from zhichun.serve.http.draining import draining_on_signals
 from zhichun.serve.http.error_replies import answer_errors
 from zhichun.serve.http.guard import Guard
@@ -76,8 +74,7 @@ def create_app(
         else [],
     )
     app.state.limits = service.limits
-    for router in (rerank_router(service), score_router(service), status_router(service)):
-        app.include_router(router)
+    app.include_router(api_router(service))
     app.add_middleware(Guard, service=service, keys=keys, hosts=hosts, log_texts=log_texts)
     answer_errors(app)
     return app

@@ -2,12 +2,11 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from email.message import Message
 from typing import Any, Final
 
-from fastapi import Request, Response
-from fastapi.routing import APIRoute
+from fastapi import Request
 from starlette.types import Receive
 
 from zhichun.serve.api.refusal import Refusal, overloaded, too_large
@@ -79,21 +78,6 @@ class BodyReader:
     def free(self, size: int) -> None:
         """Say that so many bytes are held no more."""
         self.held -= size
-
-
-class JsonRoute(APIRoute):
-    """A route whose body is JSON: bounded, and parsed off the event loop where it is large."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Put `json_of` before FastAPI's own handler."""
-        handle = super().get_route_handler()
-
-        async def handle_json(request: Request) -> Response:
-            if request.method == "POST":
-                request._json = await json_of(request)  # where `Request.json` keeps what it has read
-            return await handle(request)
-
-        return handle_json
 
 
 async def json_of(request: Request) -> Any:

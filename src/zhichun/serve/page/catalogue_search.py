@@ -1,34 +1,38 @@
 """The catalogue behind a server: products by id, and a first stage that finds candidates for a query.
 
-The table stays as it was read; what is added is an index for each locale and one number a product to look ids up.
+The table stays as it was read; what is added is an index for each locale and one of the ids.
 """
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from zhichun.core import schema
 from zhichun.core.console import Stages
+from zhichun.data.dataset.dataset import read_parquet
+from zhichun.data.dataset.dataset_folder import MANIFEST_FILE
+from zhichun.data.prepare.clean_column import clean_column
 from zhichun.data.readers.whole_catalogue import read_catalogue
+from zhichun.score.product_lookup import ProductLookup
+from zhichun.score.token_batches import Rows
 from zhichun.serve.page.first_stage import Documents, FirstStage
-from zhichun.serve.page.judged_queries import JudgedQueries
 from zhichun.text.document import COLUMN_OF
-from zhichun.text.fold import fold_locale
+from zhichun.text.fold import fold_column, fold_query
 
 Fields = dict[str, str | None]
 Report = Callable[[str, int, int], None]
 # What the first stage reads. Descriptions are long, and say little that the others do not.
 SEARCHED: Final = (schema.TITLE, schema.BRAND, schema.COLOR, schema.BULLETS)
 _COLUMNS: Final = {**COLUMN_OF, "product_id": schema.PRODUCT_ID, "locale": schema.LOCALE}
+_JUDGED_COLUMNS: Final = [schema.QUERY, schema.PRODUCT_ID, schema.LOCALE, schema.LABEL, schema.SPLIT]
 _BATCH: Final = 8192
 _EXAMPLE_WORDS: Final = 3
 _EXAMPLE_CHARACTERS: Final = 24
@@ -66,16 +70,17 @@ class Catalogue:
         Called with (stage, done, total) while the index is made.
     """
 
-    def __init__(self, table: pa.Table, judged: JudgedQueries | None = None, report: Report | None = None) -> None:
-        self._table, self._judged = table, judged
+    def __init__(self, table: pa.Table, judged: "JudgedQueries | None" = None, report: Report | None = None) -> None:
+        self._judged = judged
         report = report or (lambda stage, done, total: None)
+        if schema.ORIGIN in table.column_names:
+            table = table.filter(pc.equal(table.column(schema.ORIGIN), schema.CATALOGUE))
+        self._table = table
         self._rows, documents = _read(table, report)
         self._stages = {
             locale: FirstStage(found, partial(report, f"indexing {locale}")) for locale, found in documents.items()
         }
-        rows = pa.array(np.sort(np.concatenate([[], *self._rows.values()])).astype(np.int64))
-        in_order = pc.sort_indices(table.column(schema.PRODUCT_ID).take(rows))
-        self._by_id: npt.NDArray[np.int64] = rows.take(in_order).to_numpy()
+        self._lookup = ProductLookup(table)
 
     @classmethod
     def open(
@@ -105,7 +110,7 @@ class Catalogue:
             stages.stop()
 
     def __len__(self) -> int:
-        return len(self._by_id)
+        return self._table.num_rows
 
     @property
     def locales(self) -> tuple[str, ...]:
@@ -113,28 +118,34 @@ class Catalogue:
         known = [locale for locale in schema.LOCALES if locale in self._stages]
         return (*known, *sorted(set(self._stages) - set(known)))
 
-    def product(self, product_id: str, locale: str | None = None) -> Fields | None:
-        """Look a product up.
+    def find(self, ids: Sequence[str], locales: Sequence[str | None]) -> Rows:
+        """Find the row of each product, ``[P]``; -1 where there is none.
 
         Parameters
         ----------
-        product_id
-            Its id.
-        locale
-            Its locale; None takes the first one that has it, in the catalogue's order.
+        ids
+            Their ids.
+        locales
+            The locale of each; None takes the first one that has it, in the catalogue's order.
         """
-        row = self._row(product_id, None if locale is None else fold_locale(locale))
-        return None if row is None else self._fields(row)
+        wanted = pa.array(ids, pa.large_string())
+        if None not in locales:
+            return self._lookup.rows(pa.array(locales, pa.large_string()), wanted)
+        first_P = np.full(len(ids), len(self))
+        for locale in self.locales:
+            rows_P = self.find(ids, [given or locale for given in locales])
+            first_P = np.minimum(first_P, np.where(rows_P < 0, len(self), rows_P))
+        return np.where(first_P == len(self), -1, first_P)
 
-    def _row(self, product_id: str, locale: str | None) -> int | None:
-        ids, locales = self._table.column(schema.PRODUCT_ID), self._table.column(schema.LOCALE)
-        place = bisect_left(self._by_id, product_id, key=lambda row: str(ids[int(row)].as_py()))
-        for row in map(int, self._by_id[place:]):
-            if ids[row].as_py() != product_id:
-                return None
-            if locale is None or locales[row].as_py() == locale:
-                return row
-        return None
+    def columns(self, rows: Rows) -> dict[str, list[str | None]]:
+        """Give the texts of some products, and their locales, by column name."""
+        found = self._table.select([*schema.TEXT_COLUMNS, schema.LOCALE]).take(pa.array(rows))
+        return {name: found.column(name).to_pylist() for name in found.column_names}
+
+    def products(self, rows: Sequence[int] | Rows) -> list[Fields]:
+        """Give some products, each by the short names of its fields."""
+        found = self._table.select(list(_COLUMNS.values())).take(pa.array(rows, pa.int64()))
+        return found.rename_columns(list(_COLUMNS)).to_pylist()
 
     def search(self, query: str, locale: str, top: int) -> list[Hit]:
         """Find the products of a locale that share a term with the query, the best first."""
@@ -142,7 +153,7 @@ class Catalogue:
             return []
         rows = self._rows[locale]
         found = self._stages[locale].search(query, top)
-        return [Hit(self._fields(int(rows[place])), score, rank) for rank, (place, score) in enumerate(found, start=1)]
+        return self._hits([rows[place] for place, _ in found], [score for _, score in found])
 
     def examples(self, locale: str, count: int = 8) -> list[str]:
         """Give queries to try: judged ones, and where there are none, the beginnings of titles."""
@@ -160,8 +171,9 @@ class Catalogue:
 
     def judged(self, query: str, locale: str) -> list[Hit]:
         """Give the judged products of a query in the order of the first stage; what it misses has the score 0."""
-        rows = {self._row(product_id, locale) for product_id in self.judgements(query, locale)}
-        found = sorted(row for row in rows if row is not None)
+        ids = list(self.judgements(query, locale))
+        found = np.unique(self.find(ids, [locale] * len(ids)))
+        found = found[found >= 0].tolist()
         if not found:
             return []
         score_N = self._stages[locale].scores(query)
@@ -169,14 +181,17 @@ class Catalogue:
         if score_N is not None:
             scores = [float(score_N[bisect_left(self._rows[locale], row)]) for row in found]
         order = sorted(range(len(found)), key=lambda place: -scores[place])
-        return [Hit(self._fields(found[place]), scores[place], rank) for rank, place in enumerate(order, start=1)]
+        return self._hits([found[place] for place in order], [scores[place] for place in order])
 
-    def _fields(self, row: int) -> Fields:
-        return {name: self._table.column(column)[row].as_py() for name, column in _COLUMNS.items()}
+    def _hits(self, rows: Sequence[int], scores: Sequence[float]) -> list[Hit]:
+        products = self.products(rows)
+        return [Hit(*each, rank) for rank, each in enumerate(zip(products, scores, strict=True), start=1)]
 
     def _from_titles(self, locale: str, count: int) -> list[str]:
         rows = self._rows.get(locale, ())
-        titles = [self._fields(int(rows[place]))["title"] for place in range(0, len(rows), len(rows) // count or 1)]
+        titles = (
+            self._table.column(schema.TITLE).take(pa.array(rows[:: len(rows) // count or 1], pa.int64())).to_pylist()
+        )
         beginnings = [_beginning(title) for title in titles if title]
         return list(dict.fromkeys(filter(None, beginnings)))[:count]
 
@@ -193,22 +208,60 @@ def _read(table: pa.Table, report: Report) -> tuple[dict[str, "array[int]"], dic
     """Give the rows of each locale's products, and their terms."""
     rows: dict[str, array[int]] = {}
     documents: dict[str, Documents] = {}
-    wanted = [name for name in (*SEARCHED, schema.LOCALE, schema.ORIGIN) if name in table.column_names]
     start = 0
-    for batch in table.select(wanted).to_batches(max_chunksize=_BATCH):
+    for batch in table.select([*SEARCHED, schema.LOCALE]).to_batches(max_chunksize=_BATCH):
         report("reading products", start, table.num_rows)
         columns: dict[str, list[Any]] = batch.to_pydict()
-        origins = columns.get(schema.ORIGIN, [schema.CATALOGUE] * batch.num_rows)
         texts = [" ".join(filter(None, parts)) for parts in zip(*(columns[name] for name in SEARCHED), strict=True)]
         locales = columns[schema.LOCALE]
         for locale in dict.fromkeys(locales):
-            chosen = [
-                place
-                for place, (each, origin) in enumerate(zip(locales, origins, strict=True))
-                if each == locale and origin == schema.CATALOGUE
-            ]
-            if chosen:
-                rows.setdefault(locale, array("q")).extend([start + place for place in chosen])
-                documents.setdefault(locale, Documents()).add([texts[place] for place in chosen])
+            chosen = [place for place, each in enumerate(locales) if each == locale]
+            rows.setdefault(locale, array("q")).extend([start + place for place in chosen])
+            documents.setdefault(locale, Documents()).add([texts[place] for place in chosen])
         start += batch.num_rows
     return rows, documents
+
+
+class JudgedQueries:
+    """The judged pairs that a model is tested on.
+
+    Parameters
+    ----------
+    pairs
+        With query, product id, locale, label and split. Training pairs are left out where there are others: a model
+        that repeats what it was taught shows nothing.
+    """
+
+    def __init__(self, pairs: pa.Table) -> None:
+        if schema.ORIGIN in pairs.column_names:
+            pairs = pairs.filter(pc.equal(pairs.column(schema.ORIGIN), schema.JUDGED))
+        pairs = pairs.filter(pc.is_in(pairs.column(schema.LABEL), value_set=pa.array(schema.LABELS)))
+        tested = pairs.filter(pc.equal(pairs.column(schema.SPLIT), schema.TEST))
+        self._pairs = (tested if tested.num_rows else pairs).select(_JUDGED_COLUMNS)
+        self._keys = fold_column(self._pairs.column(schema.QUERY).combine_chunks(), fold_query)
+
+    @classmethod
+    def find(cls, folder: Path) -> "JudgedQueries | None":
+        """Open the judgements that lie beside a catalogue, in a dataset folder or one in the official layout."""
+        if (folder / MANIFEST_FILE).is_file() and (folder / schema.EXAMPLES_FILE).is_file():
+            return cls(read_parquet(folder / schema.EXAMPLES_FILE, columns=[*_JUDGED_COLUMNS, schema.ORIGIN]))
+        if (folder / schema.OFFICIAL_EXAMPLES_FILE).is_file():
+            pairs = read_parquet(folder / schema.OFFICIAL_EXAMPLES_FILE, columns=_JUDGED_COLUMNS)
+            return cls(pairs.set_column(0, schema.QUERY, clean_column(pairs.column(schema.QUERY))))
+        return None
+
+    def examples(self, locale: str, count: int) -> list[str]:
+        """Choose queries that show most: those with the most kinds of labels, and of these with the most products."""
+        pairs = self._pairs.filter(pc.equal(self._pairs.column(schema.LOCALE), locale))
+        counted = [(schema.LABEL, "count_distinct"), (schema.PRODUCT_ID, "count")]
+        queries = pairs.group_by(schema.QUERY).aggregate(counted)
+        keys: list[Any] = [(f"{name}_{kind}", "descending") for name, kind in counted]
+        return list(queries.sort_by([*keys, (schema.QUERY, "ascending")]).column(schema.QUERY)[:count].to_pylist())
+
+    def of(self, query: str, locale: str) -> dict[str, str]:
+        """Give the labels of a query's products by their id."""
+        column, key = self._pairs.column, fold_query(query)
+        asked = pc.and_(pc.equal(self._keys, key), pc.equal(column(schema.LOCALE), locale))
+        found = self._pairs.filter(asked)
+        ids, labels = (found.column(name).to_pylist() for name in (schema.PRODUCT_ID, schema.LABEL))
+        return dict(zip(ids, labels, strict=True))

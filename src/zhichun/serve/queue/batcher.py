@@ -12,20 +12,19 @@ import contextlib
 import logging
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 
 from zhichun.core.tasks import Floats
 from zhichun.score.pair_scorer import PairScorer
-from zhichun.serve.api.pair import SCORE, Pair, score
 from zhichun.serve.api.refusal import failed, overloaded, timed_out, unavailable
 from zhichun.serve.http.counters import Metrics
 from zhichun.serve.http.limits import Limits
-from zhichun.serve.queue.jobs import Job, Jobs
-from zhichun.serve.queue.score_cache import ScoreCache
+from zhichun.serve.queue.jobs import Job, Jobs, Place
+from zhichun.serve.queue.pairs import SCORE, PairColumns, ScoreCache, score
 
 ROUND_SECONDS: Final = 0.1
 # A round holds at least so many pairs, since batches are worth something, and at most so many characters.
@@ -33,13 +32,6 @@ LEAST_PAIRS: Final = 16
 FIRST_CHARACTERS, MOST_CHARACTERS = 16_000, 4_000_000
 ENDING: Final = "the server is ending."
 log = logging.getLogger("zhichun.serve")
-
-
-class Scored(NamedTuple):
-    """Figures of a request's pairs, ``[P, F]``, and how many of them were known."""
-
-    figures_PF: Floats
-    cached: int
 
 
 class Batcher:
@@ -64,8 +56,8 @@ class Batcher:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="scoring")
         self._rounds = asyncio.create_task(self._run())
 
-    async def score(self, pairs: Sequence[Pair], seconds: float) -> Scored:
-        """Score the pairs of one request.
+    async def score(self, pairs: PairColumns, seconds: float) -> Floats:
+        """Score the pairs of one request; gives their figures, ``[P, F]``.
 
         Parameters
         ----------
@@ -79,17 +71,15 @@ class Batcher:
         Refusal
             When the queue is full, the time is over, or the model fails.
         """
-        keys = [pair.key for pair in pairs]
-        unknown = dict(zip(keys, pairs, strict=True))
-        figures = self.cache.get(list(unknown))
+        places = {key: place for place, key in enumerate(pairs.keys)}
+        figures = self.cache.get(places)
         self.metrics.pairs.inc(len(pairs))
         self.metrics.cached.inc(len(figures))
-        cached = sum(key in figures for key in keys)
         for key in figures:
-            del unknown[key]
-        if unknown:
-            figures |= await self._wait_for(unknown, seconds)
-        return Scored(np.stack([figures[key] for key in keys]), cached)
+            del places[key]
+        if places:
+            figures |= await self._wait_for(pairs, places, seconds)
+        return np.stack([figures[key] for key in pairs.keys])
 
     async def close(self) -> None:
         """End the rounds; what waits is refused."""
@@ -100,12 +90,12 @@ class Batcher:
             job.fail(unavailable(ENDING))
         self._thread.shutdown(wait=True)
 
-    async def _wait_for(self, pairs: dict[bytes, Pair], seconds: float) -> dict[bytes, Floats]:
-        if self.jobs.pairs and self.jobs.pairs + len(pairs) > self.limits.queue_pairs:
+    async def _wait_for(self, pairs: PairColumns, places: dict[bytes, int], seconds: float) -> dict[bytes, Floats]:
+        if self.jobs.pairs and self.jobs.pairs + len(places) > self.limits.queue_pairs:
             message = f"{self.jobs.pairs} pairs wait, and the queue holds {self.limits.queue_pairs}."
             raise overloaded(message, self.jobs.pairs / self._pairs_per_second)
         loop = asyncio.get_running_loop()
-        job = Job(pairs, loop.time() + seconds, loop.create_future())
+        job = Job(pairs, places, loop.time() + seconds, loop.create_future())
         self.jobs.add(job)
         self._wanted.set()
         try:
@@ -121,18 +111,18 @@ class Batcher:
         loop = asyncio.get_running_loop()
         while True:
             await self._wanted.wait()
-            pairs, jobs = self.jobs.take(int(self._characters), LEAST_PAIRS, loop.time())
-            if not pairs:
+            taken, jobs = self.jobs.take(int(self._characters), LEAST_PAIRS, loop.time())
+            if not taken:
                 self._wanted.clear()
                 continue
-            await self._round(pairs, jobs)
+            await self._round(taken, jobs)
 
-    async def _round(self, pairs: dict[bytes, Pair], jobs: list[Job]) -> None:
+    async def _round(self, taken: Mapping[bytes, Place], jobs: list[Job]) -> None:
         """Score pairs of some jobs; where that fails, job by job, so that the pairs of one do not fail the others."""
-        began = time.perf_counter()
+        began, pairs = time.perf_counter(), PairColumns.of(taken.values())
         try:
-            scoring = asyncio.get_running_loop().run_in_executor(self._thread, score, self.scorer, list(pairs.values()))
-            figures = dict(zip(pairs, await scoring, strict=True))
+            scoring = asyncio.get_running_loop().run_in_executor(self._thread, score, self.scorer, pairs)
+            figures = dict(zip(taken, await scoring, strict=True))
         except asyncio.CancelledError:
             for job in jobs:
                 job.fail(unavailable(ENDING))
@@ -144,24 +134,24 @@ class Batcher:
                 jobs[0].fail(failed("the model could not score the pairs."))
             else:
                 for job in jobs:
-                    await self._round({key: pair for key, pair in pairs.items() if key in job.pairs}, [job])
+                    await self._round({key: place for key, place in taken.items() if key in job.places}, [job])
             return
-        self._learn(list(pairs.values()), time.perf_counter() - began)
+        self._learn(pairs, time.perf_counter() - began)
         self._hand_out(figures, jobs)
 
     def _hand_out(self, figures: dict[bytes, Floats], jobs: list[Job]) -> None:
         broken = {key for key, figures_F in figures.items() if not np.isfinite(figures_F[SCORE])}
         self.cache.put({key: figures_F for key, figures_F in figures.items() if key not in broken})
         for job in jobs:
-            if broken & job.pairs.keys():
+            if broken & job.places.keys():
                 job.fail(failed("the model gave a score that is not a number."))
             job.give(figures)
 
-    def _learn(self, pairs: list[Pair], seconds: float) -> None:
+    def _learn(self, pairs: PairColumns, seconds: float) -> None:
         """Set the next round's size by how long this one took."""
         self.metrics.rounds.observe(len(pairs))
         self.metrics.round_seconds.observe(seconds)
         self._pairs_per_second += 0.2 * (len(pairs) / max(seconds, 1e-6) - self._pairs_per_second)
         ratio = min(2.0, max(0.5, ROUND_SECONDS / max(seconds, 1e-6)))
-        if ratio < 1 or sum(pair.characters for pair in pairs) >= self._characters:
+        if ratio < 1 or sum(pairs.characters) >= self._characters:
             self._characters = min(MOST_CHARACTERS, max(1.0, self._characters * ratio))

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from zhichun.core.tasks import Floats
-from zhichun.serve.api.pair import Pair
 from zhichun.serve.api.refusal import Refusal
+from zhichun.serve.queue.pairs import PairColumns
 
+# The pairs of a request, and the place of one of them.
+Place = tuple[PairColumns, int]
 SLICE: Final = 8
 # What is no more than this is read in no time, whatever the model.
 SMALL_CHARACTERS: Final = 64_000
@@ -25,7 +27,9 @@ class Job:
     Parameters
     ----------
     pairs
-        By their keys.
+        All pairs of the request.
+    places
+        Where those that are not known stand among them, by their keys.
     deadline
         On the event loop's clock.
     done
@@ -34,19 +38,21 @@ class Job:
         Of those that are scored.
     """
 
-    pairs: dict[bytes, Pair]
+    pairs: PairColumns
+    places: dict[bytes, int]
     deadline: float
     done: asyncio.Future[None]
     figures: dict[bytes, Floats] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # A round is small, and its batches are padded: slices of like length leave them little to pad.
-        self.waiting = deque(sorted(self.pairs, key=lambda key: -self.pairs[key].characters))
+        characters = self.pairs.characters
+        self.waiting = deque(sorted(self.places, key=lambda key: -characters[self.places[key]]))
 
     def give(self, figures: Mapping[bytes, Floats]) -> None:
         """Take the figures of its pairs from those of a round."""
-        self.figures |= {key: figures_F for key, figures_F in figures.items() if key in self.pairs}
-        if len(self.figures) == len(self.pairs) and not self.done.done():
+        self.figures |= {key: figures_F for key, figures_F in figures.items() if key in self.places}
+        if len(self.figures) == len(self.places) and not self.done.done():
             self.done.set_result(None)
 
     def fail(self, refusal: Refusal) -> None:
@@ -83,7 +89,7 @@ class Jobs:
         self.pairs = 0
         return jobs
 
-    def take(self, characters: int, least: int, now: float) -> tuple[dict[bytes, Pair], list[Job]]:
+    def take(self, characters: int, least: int, now: float) -> tuple[dict[bytes, Place], list[Job]]:
         """Take the pairs of the next round, a slice of each job in turn.
 
         Parameters
@@ -98,9 +104,9 @@ class Jobs:
         Returns
         -------
         tuple
-            Pairs by their keys, and the jobs that they are of.
+            By the keys of pairs, where each stands, and the jobs that they are of.
         """
-        taken: dict[bytes, Pair] = {}
+        taken: dict[bytes, Place] = {}
         jobs: dict[Job, None] = {}
         read = 0
         while self._turns and (read < characters or (len(taken) < least and read < SMALL_CHARACTERS)):
@@ -113,8 +119,9 @@ class Jobs:
                     break
                 key = job.waiting.popleft()
                 if key not in taken:
-                    taken[key] = job.pairs[key]
-                    read += job.pairs[key].characters
+                    place = job.places[key]
+                    taken[key] = job.pairs, place
+                    read += job.pairs.characters[place]
                 self.pairs -= 1
             jobs[job] = None
             if job.waiting:

@@ -1,25 +1,31 @@
 """What all endpoints share: the model, the queue before it, limits, counts, and which phase of its life it is in."""
 
+import asyncio
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Final, Literal, TypeVar
 
 import numpy as np
 
-from zhichun.core.tasks import Floats, Prediction, Task
-from zhichun.score.given import Product
+from zhichun.core.tasks import Prediction, Task
 from zhichun.score.pair_scorer import PairScorer
-from zhichun.serve.api.pair import Pair, pairs_of, prediction_of
+from zhichun.serve.api.documents import Products, cut_to_tokens, read_documents
 from zhichun.serve.api.refusal import invalid, too_large, unavailable
 from zhichun.serve.http.counters import Metrics
 from zhichun.serve.http.limits import Limits
 from zhichun.serve.page.catalogue_search import Catalogue
 from zhichun.serve.queue.batcher import Batcher
+from zhichun.serve.queue.pairs import TOKENS, PairColumns, prediction_of
 from zhichun.text.clean import clean_text
+from zhichun.text.fold import fold_locale
 
 Phase = Literal["loading", "ready", "draining", "failed"]
+T = TypeVar("T")
+# Bodies that are read at once, beside the event loop: so many are in memory as parsed JSON.
+READERS: Final = 4
 
 
 @dataclass(frozen=True)
@@ -32,10 +38,21 @@ class Answer:
         Scores, labels and probabilities, in the order of the pairs.
     tokens
         That were read.
+    scored
+        Whether there was time to score; if not, all scores are 0, so that the order stays as it came.
     """
 
     prediction: Prediction
     tokens: int
+    scored: bool = True
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a request asks: its pairs, and what its reply should warn of."""
+
+    pairs: PairColumns
+    warnings: list[str]
 
 
 @dataclass(eq=False)
@@ -72,6 +89,7 @@ class Service:
     in_flight: int = 0
     created: int = field(default_factory=lambda: int(time.time()))
     _batcher: Batcher | None = None
+    _readers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(READERS, "requests"))
 
     def open(self, scorer: PairScorer, catalogue: Catalogue | None) -> None:
         """Begin to answer; to be called on the event loop."""
@@ -87,6 +105,7 @@ class Service:
         """Stop answering."""
         if self._batcher is not None:
             await self._batcher.close()
+        self._readers.shutdown(wait=False)
 
     @property
     def scorer(self) -> PairScorer:
@@ -110,22 +129,57 @@ class Service:
             raise unavailable("the model is being loaded.")
         return self._batcher
 
-    def check(self, queries: Sequence[str], documents: int) -> None:
-        """Refuse queries that are empty or too long, and too many documents."""
+    async def work(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Do work on a body in a thread, so that the event loop answers others meanwhile."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, function, *arguments)
+
+    def ask(
+        self,
+        queries: Sequence[str],
+        documents: Sequence[Any],
+        locale: str | None = None,
+        *,
+        fields: Sequence[str] | None = None,
+        tokens: int | None = None,
+    ) -> Asked:
+        """Read what a request asks; to be called in a thread.
+
+        Parameters
+        ----------
+        queries
+            One for all documents, or as many as these.
+        documents
+            As `read_documents` takes them.
+        locale
+            Of all; the server's own where there is none.
+        fields
+            Of each document, that are read; all if not given.
+        tokens
+            To which each document is cut.
+
+        Raises
+        ------
+        Refusal
+            For more than the limits allow, and for what cannot be read.
+        """
         limits = self.limits
-        if documents > limits.documents:
-            raise too_large(f"{documents} documents are more than {limits.documents}.")
+        if len(documents) > limits.documents:
+            raise too_large(f"{len(documents):,} documents are more than {limits.documents:,}.")
+        if len(queries) not in (1, len(documents)):
+            raise invalid(f"{len(queries)} queries and {len(documents)} documents: give one query, or as many of both.")
         for query in queries:
             if len(query) > limits.query_characters:
-                raise invalid(f"the query has more than {limits.query_characters} characters.")
+                raise invalid(f"the query has more than {limits.query_characters:,} characters.")
             if not clean_text(query):
                 raise invalid("the query is empty.")
+        products = read_documents(
+            documents, locale, fold_locale(self.locale), self.catalogue, limits.text_characters, fields
+        )
+        if tokens is not None and tokens < self.scorer.max_length:
+            cut_to_tokens(products.columns, tokens, self.scorer.tokenizer)
+        return _asked(list(queries) if len(queries) > 1 else [queries[0]] * len(documents), products)
 
-    def pairs(self, query: str, products: Sequence[Product], locale: str | None) -> list[Pair]:
-        """Put a query beside products."""
-        return pairs_of(query, products, locale or self.locale)
-
-    async def answer(self, pairs: Sequence[Pair], seconds: float | None = None) -> Answer:
+    async def answer(self, pairs: PairColumns, seconds: float | None = None) -> Answer:
         """Score the pairs of one request.
 
         Parameters
@@ -136,23 +190,24 @@ class Service:
             That it may take; at most, and if not given, what the limits say.
         """
         batcher = self._ready
-        allowed = min(seconds or self.limits.seconds, self.limits.seconds)
-        figures_PF = (await batcher.score(pairs, allowed)).figures_PF
-        return Answer(prediction_of(self.task, figures_PF), tokens_of(figures_PF))
+        figures_PF = await batcher.score(pairs, min(seconds or self.limits.seconds, self.limits.seconds))
+        tokens = int(figures_PF[:, TOKENS].sum(dtype=np.float64))
+        return Answer(prediction_of(self.task, figures_PF), tokens)
 
-    async def rank(self, query: str, products: Sequence[Product], locale: str) -> Prediction:
+    async def rank(self, query: str, products: Sequence[Any], locale: str) -> Prediction:
         """Score products for one query of the page; as `Scorer.score`."""
-        self.check([query], len(products))
-        return (await self.answer(self.pairs(query, products, locale))).prediction
+        asked = await self.work(self.ask, [query], products, locale)
+        return (await self.answer(asked.pairs)).prediction
 
     def incoming_order(self, pairs: int) -> Answer:
-        """Answer without scores, where there was no time for them: all are 0, so the order stays as it came."""
-        return Answer(Prediction(self.task, None, np.zeros(pairs, np.float32)), 0)
+        """Answer without scores, where there was no time for them."""
+        return Answer(Prediction(self.task, None, np.zeros(pairs, np.float32)), 0, scored=False)
 
 
-def tokens_of(figures_PF: Floats) -> int:
-    """Count the tokens that were read of pairs."""
-    return int(figures_PF[:, 1].sum(dtype=np.float64))
+def _asked(queries: list[str], products: Products) -> Asked:
+    pairs = PairColumns(queries, products.columns, products.locales)
+    _ = pairs.keys, pairs.characters  # computed here, in a thread
+    return Asked(pairs, products.warnings)
 
 
 def new_id() -> str:

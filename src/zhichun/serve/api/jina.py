@@ -1,0 +1,120 @@
+"""Jina's interface: ``/v1/rerank``, which vLLM and Cohere's first version have too."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from zhichun.serve.api.endpoint import Dialect, ScoringEndpoint
+from zhichun.serve.api.replies import Judged, Usage, best_first, decimals, judged
+from zhichun.serve.api.requests import Body, Documents, Text
+from zhichun.serve.queue.service import Answer, Asked, Service, new_id
+
+
+class JinaError(BaseModel):
+    """How Jina says that something went wrong."""
+
+    detail: str
+
+
+JINA = Dialect("Jina", JinaError, lambda kind, message, status: {"detail": message}, empty_status=422)
+
+
+class RerankRequest(Body):
+    """What Jina, Cohere and vLLM call a rerank request."""
+
+    query: Annotated[Text, Field(examples=["red running shoes"])]
+    documents: Documents
+    top_n: Annotated[int | None, Field(ge=0, description="Results to give back; all if 0 or not given.")] = None
+    return_documents: bool | None = None
+    max_tokens_per_doc: Annotated[int | None, Field(ge=1, description="Tokens that a document is cut to.")] = None
+    rank_fields: Annotated[
+        list[Text] | None,
+        Field(min_length=1, description="Fields of document objects that are read; all if not given."),
+    ] = None
+
+
+class ApiVersion(BaseModel):
+    """Version of Cohere's interface."""
+
+    version: str = "2"
+
+
+class Tokens(BaseModel):
+    """Tokens that were read, as Cohere says it."""
+
+    input_tokens: int
+
+
+class Meta(BaseModel):
+    """About the answer."""
+
+    api_version: ApiVersion = ApiVersion()
+    tokens: Tokens
+    order: Annotated[Literal["score", "incoming"], Field(description="`incoming` where there was no time to score.")]
+    warnings: Annotated[list[str] | None, Field(description="What was cut or not read.")] = None
+
+
+class RerankResult(Judged):
+    """One document."""
+
+    index: Annotated[int, Field(ge=0, description="Place among the documents of the request.")]
+    relevance_score: Annotated[float, Field(description="Expected gain.")]
+    document: dict[str, Any] | None = None
+
+
+class RerankResponse(BaseModel):
+    """The answer of ``/rerank``, ``/v1/rerank`` and ``/v2/rerank``."""
+
+    id: str
+    model: str
+    results: list[RerankResult]
+    usage: Usage
+    meta: Meta
+
+
+def ask(service: Service, body: RerankRequest) -> Asked:
+    """Put the query beside each document."""
+    return service.ask(
+        [body.query], body.documents, body.locale, fields=body.rank_fields, tokens=body.max_tokens_per_doc
+    )
+
+
+def write(
+    service: Service, body: RerankRequest, answer: Answer, warnings: Sequence[str], *, with_documents: bool = True
+) -> RerankResponse:
+    """Give the documents, the best first; ``with_documents`` counts where the request does not say."""
+    with_documents = with_documents if body.return_documents is None else body.return_documents
+    scores, beside = decimals(answer.prediction.score), judged(answer)
+    results = [
+        RerankResult.model_construct(
+            index=place,
+            relevance_score=scores[place],
+            document=_shown(body.documents[place]) if with_documents else None,
+            **beside[place],
+        )
+        for place in best_first(answer.prediction.score)[: body.top_n or None]
+    ]
+    meta = Meta(
+        tokens=Tokens(input_tokens=answer.tokens),
+        order="score" if answer.scored else "incoming",
+        warnings=list(warnings) or None,
+    )
+    return RerankResponse(id=new_id(), model=service.model, results=results, usage=Usage.of(answer), meta=meta)
+
+
+def _shown(document: Any) -> dict[str, Any]:
+    if isinstance(document, str):
+        return {"text": document}
+    return {name: value for name, value in document.items() if value is not None}
+
+
+RERANK = ScoringEndpoint(
+    paths=("/v1/rerank",),
+    summary="Rerank documents (Jina, vLLM, Cohere v1)",
+    dialect=JINA,
+    request=RerankRequest,
+    reply=RerankResponse,
+    ask=ask,
+    write=write,
+)

@@ -1,0 +1,215 @@
+"""Text Embeddings Inference's interface: ``/predict``, ``/info``, and ``/rerank``, which Jina and vLLM have too."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, Discriminator, Field, Tag
+
+import zhichun
+from zhichun.serve.api import jina
+from zhichun.serve.api.endpoint import Dialect, Endpoint, ScoringEndpoint
+from zhichun.serve.api.refusal import Kind
+from zhichun.serve.api.replies import Judged, best_first, decimals, judged
+from zhichun.serve.api.requests import Body, Text, Texts
+from zhichun.serve.queue.service import Answer, Asked, Service
+
+
+class TeiError(BaseModel):
+    """How TEI says that something went wrong."""
+
+    error: str
+    error_type: Kind
+
+
+TEI = Dialect("TEI", TeiError, lambda kind, message, status: {"error": message, "error_type": kind})
+
+
+class TeiBody(Body):
+    """What all its requests may hold."""
+
+    raw_scores: Annotated[bool, Field(description="Changes nothing: scores are expected gains or probabilities.")] = (
+        False
+    )
+    truncate: Annotated[bool | None, Field(description="Changes nothing: long pairs are cut.")] = None
+    truncation_direction: Literal["right", "Right"] | None = None
+
+
+QueryAndText = Annotated[list[Text], Field(min_length=2, max_length=2, description="A query and a text.")]
+Batch = Annotated[list[QueryAndText], Field(min_length=1, fail_fast=True)]
+
+
+def _is_batch(inputs: Any) -> str:
+    return "(pair)" if isinstance(inputs, list) and inputs and isinstance(inputs[0], str) else "(batch)"
+
+
+class PredictRequest(TeiBody):
+    """One pair of query and text, or a batch of pairs."""
+
+    inputs: Annotated[
+        Annotated[QueryAndText, Tag("(pair)")] | Annotated[Batch, Tag("(batch)")], Discriminator(_is_batch)
+    ]
+
+    @property
+    def pairs(self) -> Sequence[Sequence[str]]:
+        """The pairs, of which there is one or there are more."""
+        return [self.inputs] if self.is_one else self.inputs  # type: ignore[list-item]
+
+    @property
+    def is_one(self) -> bool:
+        """Whether it is one pair, which is answered without a list around it."""
+        return isinstance(self.inputs[0], str)
+
+
+class ClassScore(BaseModel):
+    """The probability of one class; of a regressor the gain."""
+
+    label: str
+    score: float
+
+
+def _pairs(service: Service, body: PredictRequest) -> Asked:
+    return service.ask([query for query, _ in body.pairs], [text for _, text in body.pairs], body.locale)
+
+
+def _classes(service: Service, body: PredictRequest, answer: Answer, warnings: Sequence[str]) -> Sequence[Any]:
+    """Give each pair's classes, the likeliest first; of a regressor its gain."""
+    prediction = answer.prediction
+    if prediction.probabilities is None:
+        found = [[ClassScore(label="gain", score=value)] for value in decimals(prediction.score)]
+    else:
+        names, rows = prediction.task.classes, decimals(prediction.probabilities)
+        orders_PC = np.argsort(-prediction.probabilities, axis=1, kind="stable").tolist()
+        found = [
+            [ClassScore(label=names[place], score=row_C[place]) for place in order]
+            for order, row_C in zip(orders_PC, rows, strict=True)
+        ]
+    return found[0] if body.is_one else found
+
+
+PREDICT = ScoringEndpoint(
+    paths=("/predict",),
+    summary="Probabilities of the classes, the likeliest first (TEI)",
+    dialect=TEI,
+    request=PredictRequest,
+    reply=list[ClassScore] | list[list[ClassScore]],
+    ask=lambda service, body: service.ask(
+        [pair[0] for pair in body.pairs], [pair[1] for pair in body.pairs], body.locale
+    ),
+    write=_classes,
+    may_be_unscored=False,
+)
+
+
+class TeiRerankRequest(TeiBody):
+    """What TEI calls a rerank request."""
+
+    query: Text
+    texts: Texts
+    return_text: bool = False
+
+
+class TeiRank(Judged):
+    """One text."""
+
+    index: Annotated[int, Field(ge=0)]
+    score: float
+    text: str | None = None
+
+
+def _ask(service: Service, body: TeiRerankRequest | jina.RerankRequest) -> Asked:
+    if isinstance(body, jina.RerankRequest):
+        return jina.ask(service, body)
+    return service.ask([body.query], body.texts, body.locale)
+
+
+def _write(
+    service: Service, body: TeiRerankRequest | jina.RerankRequest, answer: Answer, warnings: Sequence[str]
+) -> BaseModel | Sequence[Any]:
+    if isinstance(body, jina.RerankRequest):
+        return jina.write(service, body, answer, warnings)
+    scores, beside = decimals(answer.prediction.score), judged(answer)
+    return [
+        TeiRank.model_construct(
+            index=place,
+            score=scores[place],
+            text=body.texts[place] if body.return_text else None,
+            **beside[place],
+        )
+        for place in best_first(answer.prediction.score)
+    ]
+
+
+def _kind(body: Any) -> str:
+    given = body if isinstance(body, dict) else vars(body) if isinstance(body, BaseModel) else {}
+    return "(texts)" if "texts" in given else "(documents)"
+
+
+def _of_body(body: Any) -> Dialect | None:
+    given = body if isinstance(body, dict) else {}
+    return TEI if "texts" in given else jina.JINA if "documents" in given else None
+
+
+# What is refused before its body tells which of the two is spoken has the keys of both.
+EITHER = Dialect(
+    "TEI or Jina",
+    TeiError | jina.JinaError,
+    lambda kind, message, status: {"detail": message, **TEI.write(kind, message, status)},
+    empty_status=422,
+    of_body=_of_body,
+)
+RERANK = ScoringEndpoint(
+    paths=("/rerank",),
+    summary="Rerank texts (TEI) or documents (Jina, vLLM)",
+    dialect=EITHER,
+    request=Annotated[
+        Annotated[TeiRerankRequest, Tag("(texts)")] | Annotated[jina.RerankRequest, Tag("(documents)")],
+        Discriminator(_kind),
+    ],
+    reply=jina.RerankResponse | list[TeiRank],
+    ask=_ask,
+    write=_write,
+)
+
+
+class Info(BaseModel):
+    """What TEI says of a model, and what is particular here."""
+
+    model_id: str
+    model_sha: str | None
+    model_dtype: str
+    model_type: dict[str, Any]
+    max_input_length: int
+    max_client_batch_size: int
+    max_concurrent_requests: int
+    auto_truncate: bool = True
+    version: str
+    task: str
+    classes: list[str]
+    engine: str
+    locale: str
+    catalogue: bool
+
+
+def _info(service: Service) -> Info:
+    scorer, task, limits = service.scorer, service.task, service.limits
+    labels = {str(place): name for place, name in enumerate(task.classes or ("gain",))}
+    engine = scorer.engine_name
+    return Info(
+        model_id=service.model,
+        model_sha=service.fingerprint,
+        model_dtype=engine.rpartition("-")[2] if "-" in engine else "float32",
+        model_type={"reranker": {"id2label": labels, "label2id": {name: int(place) for place, name in labels.items()}}},
+        max_input_length=scorer.max_length,
+        max_client_batch_size=limits.documents,
+        max_concurrent_requests=limits.queue_pairs,
+        version=zhichun.__version__,
+        task=task.name,
+        classes=list(task.classes),
+        engine=engine,
+        locale=service.locale,
+        catalogue=service.catalogue is not None,
+    )
+
+
+INFO = Endpoint(paths=("/info",), summary="Model, limits and version (TEI)", dialect=TEI, reply=Info, say=_info)

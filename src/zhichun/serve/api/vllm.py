@@ -1,0 +1,135 @@
+"""vLLM's interface: ``/score``, ``/v1/score`` and ``/v1/models``; it reranks as Jina does."""
+
+import time
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Discriminator, Field, Tag
+
+from zhichun.serve.api.endpoint import Dialect, Endpoint, ScoringEndpoint
+from zhichun.serve.api.refusal import Kind
+from zhichun.serve.api.replies import Judged, Usage, decimals, judged
+from zhichun.serve.api.requests import Body, OneOrMoreDocuments, OneOrMoreTexts
+from zhichun.serve.queue.service import Answer, Asked, Service, new_id
+
+
+class VllmProblem(BaseModel):
+    """What went wrong."""
+
+    message: str
+    type: Kind
+    code: int
+
+
+class VllmError(BaseModel):
+    """How vLLM says it."""
+
+    error: VllmProblem
+
+
+VLLM = Dialect(
+    "vLLM",
+    VllmError,
+    lambda kind, message, status: {"error": {"message": message, "type": kind, "code": status}},
+)
+
+
+class QueriesRequest(Body):
+    """One query and N documents, or N of both."""
+
+    queries: OneOrMoreTexts
+    documents: OneOrMoreDocuments
+
+
+class TextsRequest(Body):
+    """The same under the older names."""
+
+    text_1: OneOrMoreTexts
+    text_2: OneOrMoreDocuments
+
+
+def _kind(body: Any) -> str:
+    given = body if isinstance(body, dict) else vars(body) if isinstance(body, BaseModel) else {}
+    return "(texts)" if "text_1" in given else "(queries)"
+
+
+class Score(Judged):
+    """One pair."""
+
+    index: Annotated[int, Field(ge=0)]
+    object: Literal["score"] = "score"
+    score: float
+
+
+class ScoreResponse(BaseModel):
+    """The pairs in the order of the request."""
+
+    id: str
+    object: Literal["list"] = "list"
+    created: int
+    model: str
+    data: list[Score]
+    usage: Usage
+    warnings: Annotated[list[str] | None, Field(description="What was cut or not read; an extension.")] = None
+
+
+def _ask(service: Service, body: QueriesRequest | TextsRequest) -> Asked:
+    if isinstance(body, QueriesRequest):
+        queries, documents = body.queries, body.documents
+    else:
+        queries, documents = body.text_1, body.text_2
+    return service.ask(
+        [queries] if isinstance(queries, str) else queries,
+        documents if isinstance(documents, list) else [documents],
+        body.locale,
+    )
+
+
+def _write(service: Service, body: Any, answer: Answer, warnings: Sequence[str]) -> ScoreResponse:
+    scores = zip(decimals(answer.prediction.score), judged(answer), strict=True)
+    return ScoreResponse(
+        id=new_id(),
+        created=int(time.time()),
+        model=service.model,
+        data=[Score.model_construct(index=place, score=score, **more) for place, (score, more) in enumerate(scores)],
+        usage=Usage.of(answer),
+        warnings=list(warnings) or None,
+    )
+
+
+SCORE = ScoringEndpoint(
+    paths=("/score", "/v1/score"),
+    summary="Score pairs: one query and N documents, or N of both (vLLM)",
+    dialect=VLLM,
+    request=Annotated[
+        Annotated[QueriesRequest, Tag("(queries)")] | Annotated[TextsRequest, Tag("(texts)")], Discriminator(_kind)
+    ],
+    reply=ScoreResponse,
+    ask=_ask,
+    write=_write,
+)
+
+
+class ModelCard(BaseModel):
+    """One model."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str = "zhichun"
+    max_model_len: int
+
+
+class ModelList(BaseModel):
+    """All models, of which there is one."""
+
+    object: Literal["list"] = "list"
+    data: list[ModelCard]
+
+
+def _models(service: Service) -> ModelList:
+    card = ModelCard(id=service.model, created=service.created, max_model_len=service.scorer.max_length)
+    return ModelList(data=[card])
+
+
+MODELS = Endpoint(paths=("/v1/models",), summary="The model", dialect=VLLM, reply=ModelList, say=_models)

@@ -1,0 +1,171 @@
+"""An endpoint: what adding one touches, how it is described, whose errors it has, and what a request may cost."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi")
+from fastapi import FastAPI
+from pydantic import BaseModel
+from starlette.testclient import TestClient
+
+from zhichun.score.load import load_scorer
+from zhichun.serve.api.dialects import ENDPOINTS, api_router, dialect_of, unknown_path
+from zhichun.serve.api.endpoint import Dialect, ScoringEndpoint
+from zhichun.serve.api.replies import decimals
+from zhichun.serve.api.requests import Body, Documents, Text
+from zhichun.serve.http.limits import Limits
+from zhichun.serve.queue.service import Service
+
+# All that a new endpoint is: one file would hold this.
+
+
+class OwnError(BaseModel):
+    """How it says that something went wrong."""
+
+    sorry: str
+
+
+class OwnRequest(Body):
+    """What it reads."""
+
+    question: Text
+    things: Documents
+
+
+class OwnReply(BaseModel):
+    """What it gives back."""
+
+    values: list[float]
+    warnings: list[str]
+
+
+OWN = Dialect("own", OwnError, lambda kind, message, status: {"sorry": message}, empty_status=418)
+ENDPOINT = ScoringEndpoint(
+    paths=("/own/values",),
+    summary="Values, in an interface of our own",
+    dialect=OWN,
+    request=OwnRequest,
+    reply=OwnReply,
+    ask=lambda service, body: service.ask([body.question], body.things, body.locale),
+    write=lambda service, body, answer, warnings: OwnReply(values=decimals(answer.prediction.score), warnings=warnings),
+)
+
+
+@pytest.fixture(scope="module")
+def scorer(tiny_run):
+    return load_scorer(tiny_run)
+
+
+@contextmanager
+def serving(scorer: Any, *more: ScoringEndpoint, **limits: Any) -> Iterator[TestClient]:
+    service = Service("model", limits=Limits(**limits))
+
+    app = FastAPI()
+    app.state.limits = service.limits
+    app.include_router(api_router(service, (*ENDPOINTS, *more)))
+
+    @app.post("/open")
+    async def _open() -> None:
+        service.open(scorer, None)
+
+    with TestClient(app) as client:
+        client.post("/open")
+        yield client
+
+
+def test_one_declaration_is_an_endpoint_with_its_description_and_its_errors(scorer):
+    with serving(scorer, ENDPOINT, documents=3, text_characters=20) as client:
+        answer = client.post("/own/values", json={"question": "red", "things": ["shoe", {"title": "x" * 30}]})
+        expected = scorer.score("red", ["shoe", "x" * 20]).score
+        assert answer.json()["values"] == pytest.approx(expected.tolist(), abs=1e-6)
+        assert answer.json()["warnings"] == ["1 texts were cut to 20 characters."]
+        assert answer.headers["X-Warning"] == "1 texts were cut to 20 characters."
+        for body, status, said in (
+            ({"question": "red", "things": []}, 418, "`things` cannot be empty"),
+            ({"question": 1, "things": ["a"]}, 422, "question should be a valid string."),
+            ({"things": ["a"]}, 422, "question field required."),
+            ([], 422, "the body should be an object."),
+            ({"question": "red", "things": ["a"] * 4}, 413, "4 documents are more than 3."),
+        ):
+            refused = client.post("/own/values", json=body)
+            assert (refused.status_code, refused.json()) == (status, {"sorry": said})
+        described = client.get("/openapi.json").json()
+    operation = described["paths"]["/own/values"]["post"]
+    schemas = described["components"]["schemas"]
+    assert operation["summary"] == ENDPOINT.summary
+    assert operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].endswith("/OwnRequest")
+    things = schemas["OwnRequest"]["properties"]["things"]
+    assert things["items"]["anyOf"] == [{"type": "string"}, {"$ref": "#/components/schemas/Document"}]
+    assert {"title", "product_brand", "id"} <= set(schemas["Document"]["properties"])
+    assert {name for name, said in operation["responses"].items() if "OwnError" in str(said)} >= {"413", "415", "422"}
+    assert {parameter["name"] for parameter in operation["parameters"]} == {"x-request-timeout", "x-on-timeout"}
+
+
+@pytest.mark.parametrize(
+    ("path", "dialect"),
+    [
+        ("/v1/v2/rerank", "Cohere"),
+        ("/api/v1/rerank", "Jina"),
+        ("/rerank", "TEI or Jina"),
+        ("/x/predict", "TEI"),
+        ("/nowhere", "Jina"),
+    ],
+)
+def test_a_path_that_is_not_there_is_answered_in_the_words_of_the_one_it_ends_with(path, dialect):
+    assert dialect_of(path).name == dialect
+    message = unknown_path().message
+    assert message.index("/v1/rerank") < message.index("/predict")
+    assert "/v2/rerank" in message
+
+
+MANY = 1_000_000
+HOSTILE = {
+    "integers": ("/v1/rerank", b'{"query":"a","documents":[' + b"1," * MANY + b"1]}"),
+    "empty texts": ("/v2/rerank", b'{"query":"a","documents":[' + b'"",' * MANY + b'""]}'),
+    "objects": ("/rerank", b'{"query":"a","documents":[' + b"{}," * MANY + b"{}]}"),
+    "keys": ("/rerank", b'{"query":"a","documents":[{' + b",".join(b'"%x":1' % n for n in range(MANY)) + b"}]}"),
+    "pairs": ("/predict", b'{"inputs":[' + b"[1]," * MANY + b"[1]]}"),
+    "queries": ("/score", b'{"documents":"a","queries":[' + b"1," * MANY + b"1]}"),
+    "few integers": ("/v1/rerank", b'{"query":"a","documents":[' + b"1," * 50_000 + b"1]}"),
+    "few pairs": ("/predict", b'{"inputs":[' + b"[1]," * 30_000 + b"[1]]}"),
+    "a long name": ("/v1/rerank", b'{"query":"a","documents":[{"' + b"x" * 15_000_000 + b'":1}]}'),
+    "a long key": ("/v1/rerank", b'{"query":"a","' + b"x" * 15_000_000 + b'":1}'),
+    "a long locale": ("/v1/rerank", b'{"query":"a","documents":["a"],"locale":"' + b"x" * 15_000_000 + b'"}'),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_body_that_was_made_to_cost_is_refused_in_a_sentence(scorer, case):
+    path, body = HOSTILE[case]
+    with serving(scorer) as client:
+        answer = client.post(path, content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code in (413, 422)
+    assert len(answer.content) < 500
+
+
+def test_work_on_a_body_is_done_beside_the_event_loop(scorer, monkeypatch):
+    threads: dict[str, bool] = {}
+
+    def noted(name: str, function: Any) -> Any:
+        def call(*given: Any, **options: Any) -> Any:
+            try:
+                asyncio.get_running_loop()
+                threads[name] = False
+            except RuntimeError:
+                threads[name] = threading.current_thread().name.startswith("requests")
+            return function(*given, **options)
+
+        return call
+
+    service = "zhichun.serve.queue.service"
+    for name in (f"{service}.read_documents", f"{service}.clean_text", "zhichun.serve.api.endpoint.reply"):
+        module, _, attribute = name.rpartition(".")
+        monkeypatch.setattr(name, noted(attribute, getattr(__import__(module, fromlist=["x"]), attribute)))
+    with serving(scorer) as client:
+        assert client.post("/v1/rerank", json={"query": "red", "documents": ["a"]}).status_code == 200
+    assert threads == {"read_documents": True, "clean_text": True, "reply": True}
