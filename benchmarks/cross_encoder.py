@@ -95,7 +95,7 @@ def fine_tune(recipe: Recipe, training: TextPairs, validation: TextPairs, out: P
         settings,
         out,
         bf16=in_bf16(settings),
-        use_cpu=not torch.cuda.is_available(),  # without which it refuses bf16 on a processor
+        use_cpu=not torch.cuda.is_available(),  # without which it refuses bf16 on a CPU
         eval_strategy="epoch",
         save_strategy="epoch",
         save_total_limit=1,

@@ -1,4 +1,4 @@
-"""What the paper's ensemble of six is worth on the sample shop, all of it through the command line.
+"""What the paper's ensemble of six gains on the sample shop, all of it through the command line.
 
     OMP_NUM_THREADS=1 python benchmarks/ensemble_shop.py [--work FOLDER] [--epochs 3] [--products 2000 --queries 600]
 

@@ -1,7 +1,7 @@
 """A large encoder on a GPU: our fine-tuning and scoring against sentence-transformers', and against the GPU itself.
 
     python benchmarks/gpu.py --data ESCI_FOLDER [--shape xlm-roberta-large]
-    python benchmarks/gpu.py --data ESCI_FOLDER --smoke        # the same way on a processor, with a tiny encoder
+    python benchmarks/gpu.py --data ESCI_FOLDER --smoke        # the same way on a CPU, with a tiny encoder
 
 The encoder has XLM-R-large's shape and random weights; the texts are those of the data, cut to 256 tokens.
 
@@ -73,7 +73,7 @@ class Side:
 
 
 def sides(fast: str) -> dict[str, Side]:
-    """Name what trains; ``fast`` is bf16, or on a processor without units for it fp32."""
+    """Name what trains; ``fast`` is bf16, or on a CPU without hardware bf16 fp32."""
     whole = tuple(setting for setting in whole_recipe().rows[-1].settings if setting.startswith("objective."))
     return {
         THEIRS: Side(train_theirs, (), "fp32"),
@@ -219,7 +219,7 @@ def main() -> None:
     """Measure, and write the result."""
     given = parse_arguments()
     if not torch.cuda.is_available() and not given.smoke:
-        print("There is no GPU here: nothing is measured. --smoke tries the whole way on a processor.")
+        print("There is no GPU here: nothing is measured. --smoke tries the whole way on a CPU.")
         return
     device = place_of(None)
     fast = "bf16" if device.type == "cuda" else "fp32"

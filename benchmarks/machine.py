@@ -15,7 +15,7 @@ PLACES: Final = ("--work", "--out")
 
 
 def machine() -> dict[str, Any]:
-    """Name processor, cores, threads, memory and GPU."""
+    """Name CPU, cores, threads, memory and GPU."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "processor": processor_name(),

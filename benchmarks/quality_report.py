@@ -102,7 +102,7 @@ def _differences(first: Sequence[Judged], second: Sequence[Judged]) -> dict[str,
 
 
 def _difference(first: Sequence[Judged], second: Sequence[Judged], metric: str) -> dict[str, Any]:
-    """Bootstrap over queries the difference of what each pair, or query, is worth on average over the seeds."""
+    """Bootstrap over queries the difference of the value of each pair, or query, averaged over the seeds."""
 
     def worth(runs: Sequence[Judged]) -> npt.NDArray[np.float64]:
         each = [MicroF1().per_pair(run) if metric == "micro_f1" else nDCG().per_query(run)[1] for run in runs]

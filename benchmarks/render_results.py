@@ -65,7 +65,7 @@ def render(folder: Path) -> str:
 
 
 def headline(folder: Path) -> str:
-    """Write what stands beside sentence-transformers in one table, as far as it was measured."""
+    """Write the comparisons with sentence-transformers as one table, as far as it was measured."""
     rows = [
         _written(row, path)
         for stem, row in rendered_headline.ROWS.items()

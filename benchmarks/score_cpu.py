@@ -1,8 +1,8 @@
-"""Scoring on a processor: our engines against sentence-transformers' `CrossEncoder.predict` at its defaults.
+"""Scoring on a CPU: our engines against sentence-transformers' `CrossEncoder.predict` at its defaults.
 
     python benchmarks/score_cpu.py sentence-transformers/all-MiniLM-L6-v2 --data ESCI_FOLDER
 
-Fine-tunes the encoder once with nothing beside it, so that sentence-transformers can compute the same function: the
+Fine-tunes the encoder once without side features, so that sentence-transformers can compute the same function: the
 same weights become a `CrossEncoder`, and an export in every format. All then score the same pairs from texts, one after
 the other, several times over. Training and export are kept in the work folder. Writes
 ``benchmarks/results/score_cpu.json``. It needs `pip install 'zhichun[train,onnx,bench]'` and a quiet machine.
@@ -229,7 +229,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--test-pairs", type=int, default=0, help="measure on so many test pairs; all if not given")
     parser.add_argument("--repeats", type=int, default=REPEATS)
     parser.add_argument(
-        "--engines", nargs="+", choices=ENGINES, help="all but those in bf16 without units for it, if not given"
+        "--engines", nargs="+", choices=ENGINES, help="all, but without hardware bf16 not those in bf16, if not given"
     )
     parser.add_argument("--out", type=Path, default=HERE / "results" / "score_cpu.json")
     return parse_esci(parser)
@@ -262,7 +262,7 @@ def main() -> None:
     measured = compare(scores, dataset, recipe, arguments)
     config = ExportConfig.load(folder)
     result = {
-        "what": "scoring on a processor, against sentence-transformers' CrossEncoder.predict",
+        "what": "scoring on a CPU, against sentence-transformers' CrossEncoder.predict",
         "command": command("score_cpu.py", arguments, _options(arguments)),
         "encoder": arguments.name,
         **circumstances(

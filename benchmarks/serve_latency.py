@@ -5,7 +5,7 @@
 Requests of 100 texts each, by 1, 8 and 32 clients at once, for the tiny shape and that of MiniLM (6 layers of 384). All
 serve the same weights and get the same bodies; each server is a process of its own, and alone while it is measured.
 Texts are titles of the Shopping Queries Dataset where ``ESCI_DATA`` names it and of a sample shop else, with a number
-before each, so that no text comes twice and nothing that a server keeps helps. What keeping is worth is measured too:
+before each, so that no text comes twice and nothing that a server keeps helps. What caching gains is measured too:
 requests that come again, and products named by ids of a catalogue. Writes ``benchmarks/results/serve_latency.json``. It
 needs `pip install 'zhichun[train,onnx,serve,bench]'` and a quiet machine.
 """
@@ -66,7 +66,7 @@ def fresh_cells(server: Served, texts: Texts, arguments: argparse.Namespace) -> 
 
 
 def kept_cells(server: Served, texts: Texts, data: Path | None, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Measure what keeping is worth: the same requests again, and ids of products where there is a catalogue."""
+    """Measure what caching gains: the same requests again, and ids of products where there is a catalogue."""
     seconds, pairs, clients = arguments.seconds, arguments.pairs, GOAL["clients"]
     again = [texts.body(number, pairs) for number in range(AGAIN)]
 

@@ -1,4 +1,4 @@
-"""What out-of-fold soft labels are worth on the sample shop.
+"""What out-of-fold soft labels gain on the sample shop.
 
     python benchmarks/soft_labels.py [--work FOLDER] [--set KEY=VALUE ...]
 

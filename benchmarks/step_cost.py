@@ -4,7 +4,7 @@
 
 The encoder has the shape of all-MiniLM-L6-v2 and random weights; a step is 32 pairs of 96 tokens in fp32, the
 optimiser's step included. Each way of stepping is timed in turn with the plain one, and a figure is the median of the
-rounds' ratios. On a processor, what is timed is the work of one thread, to which other work on the machine adds little.
+rounds' ratios. On a CPU, what is timed is the work of one thread, to which other work on the machine adds little.
 
 Legend: ``B`` pairs, ``C`` classes.
 """
@@ -134,7 +134,7 @@ def classic(given: dict[str, Tensor]) -> Callable[[], None]:
 
 
 def seconds(step: Callable[[], None]) -> float:
-    """Time one step: on a GPU by the clock, otherwise in seconds of the processor."""
+    """Time one step: on a GPU by the clock, otherwise in CPU seconds."""
     clock = time.perf_counter if DEVICE.type == "cuda" else time.process_time
     before = clock()
     step()

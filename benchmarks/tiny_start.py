@@ -1,4 +1,4 @@
-"""What the tiny encoder's matching start is worth on the sample shop, against the usual random start.
+"""What the tiny encoder's matching start gains on the sample shop, over the usual random start.
 
     python benchmarks/tiny_start.py [--work FOLDER]
 

@@ -1,14 +1,14 @@
-"""Plain fine-tuning on a processor: our loop against sentence-transformers' `CrossEncoderTrainer` at its defaults.
+"""Plain fine-tuning on a CPU: our loop against sentence-transformers' `CrossEncoderTrainer` at its defaults.
 
     python benchmarks/train_cpu.py sentence-transformers/all-MiniLM-L6-v2 --data ESCI_FOLDER [--steps 14] [--rounds 3]
 
 Cross-entropy over the four classes from the same weights, the head's among them, on the same pairs, 32 a step, cut to
-256 tokens; nothing stands beside the encoder. Both sides take a few steps in turn, each time in a process of their own
+256 tokens; there are no side features. Both sides take a few steps in turn, each time in a process of their own
 and with another seed, on pairs in an order of their own. A side's time is that of its steps but the first, tokenising
 included: theirs does it in each step, ours once before the first, which is counted by the share of the pairs that were
 trained on. Loading the model, evaluating and writing checkpoints are in neither. Learning rate, schedule,
 weight decay and clipping are the same; batches are each side's own default. Theirs computes in fp32, its default; ours
-does too, once more with torch's own dropout, which shows what ours is worth, and, on a processor that has units for it,
+does too, once more with torch's own dropout, which shows what ours gains, and, on a CPU with hardware bf16,
 once more in bf16, which is then ours by default. Writes
 ``benchmarks/results/train_cpu.json``; needs `pip install 'zhichun[train,bench]'`.
 """
@@ -43,7 +43,7 @@ GOAL = 3.5
 
 
 def sides() -> dict[str, tuple[Callable[[Job], dict[str, Any]], str]]:
-    """Give what is measured on this processor: what takes the steps, and our precision."""
+    """Give what is measured on this CPU: what takes the steps, and our precision."""
     found = {
         THEIRS: (train_theirs, "fp32"),
         OURS: (train_ours, "fp32"),
@@ -117,7 +117,7 @@ def main() -> None:
     job = Job(recipe, prepared(arguments), arguments.steps)
     options = [f"--steps {job.steps}", f"--rounds {arguments.rounds}"]
     result = {
-        "what": "plain fine-tuning on a processor, against sentence-transformers' CrossEncoderTrainer",
+        "what": "plain fine-tuning on a CPU, against sentence-transformers' CrossEncoderTrainer",
         "command": command("train_cpu.py", arguments, options),
         "encoder": arguments.name,
         **circumstances("zhichun", "torch", "transformers", "accelerate", THEIRS, "datasets"),
