@@ -2,7 +2,7 @@
 
     python benchmarks/fgm_micro_batches.py DATA [--seeds 3]
 
-DATA is a dataset folder, such as that of the sample shop. The recipe `tiny` with cross-entropy and FGM, steps of 32
+DATA is a dataset folder, such as that of the sample shop. The recipe `tiny` in half its size with FGM, steps of 32
 pairs; a budget of tokens that holds a step, and a half, a quarter and an eighth of it. For each: the cosine of a step's
 gradient with that of the uncut step, with the starting weights, and the test split after training, over seeds.
 """
@@ -27,6 +27,13 @@ from zhichun.objective import FineTuning
 from zhichun.score.predict import to_tensors
 
 HERE = Path(__file__).parent
+SMALL = (
+    "model.max_length=48",
+    "model.tiny.layers=2",
+    "model.tiny.hidden=64",
+    "model.tiny.pieces=4000",
+    "train.epochs=3",
+)
 PAIRS, STEPS, PARTS = 32, 20, (1, 2, 4, 8)
 METRICS = ("micro_f1", "ndcg", "log_loss")
 
@@ -72,15 +79,8 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
-    recipe = load_recipe("tiny").with_settings(
-        [
-            f"train.batch_size={PAIRS}",
-            "objective.second_view=FGM",
-            "model.dropout=0.0",
-            "train.attention=padded",
-            "train.epochs=3",
-        ]
-    )
+    settings = (f"train.batch_size={PAIRS}", "objective.second_view=FGM", "model.dropout=0.0", "train.attention=padded")
+    recipe = load_recipe("tiny").with_settings([*settings, *SMALL])
     uncut = gradients(cut_into(recipe, 1), arguments.data)
     result: dict[str, Any] = {"pairs": PAIRS, "steps": STEPS, "seeds": arguments.seeds, "cut_into": {}}
     for parts in PARTS:

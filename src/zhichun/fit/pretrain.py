@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from zhichun.core import schema
-from zhichun.core.console import Stages
+from zhichun.core.console import Stages, stderr
 from zhichun.core.errors import UserError
 from zhichun.data.dataset.catalogue_store import CatalogueTexts
 from zhichun.data.dataset.dataset import Dataset
@@ -24,8 +24,9 @@ from zhichun.fit.run_folder import RunFolder
 from zhichun.fit.train import open_tokenizer
 from zhichun.fit.training_run import run_training
 from zhichun.measure.report import write_report
-from zhichun.model.encoder import ENCODER_FOLDER
+from zhichun.model.encoder import ENCODER_FOLDER, LMHead, load_lm_head
 from zhichun.model.encoder_settings import start_encoder
+from zhichun.model.encoder_shapes import TINY
 from zhichun.model.pretrained_folder import PretrainedEncoder, PretrainedTables
 from zhichun.objective import Pretraining
 from zhichun.objective.pretext.task import Draw, Rows, Sizes
@@ -102,7 +103,18 @@ class LearnCatalogue:
             examples=self.examples,
             micro_batch_size=settings.micro_batch_size,
         )
-        return build_objective(self.recipe, self.reader, *self.vocabularies.values()), batches
+        return build_objective(self.recipe, self.reader, *self.vocabularies.values(), self._lm_head()), batches
+
+    def _lm_head(self) -> LMHead | None:
+        """Load the checkpoint's own head, if it has one and a task needs it, and report which."""
+        encoder, tasks = self.recipe.model.encoder, self.recipe.objective
+        if encoder == TINY or (tasks.mlm is None and tasks.pair_mlm is None):
+            return None
+        found = load_lm_head(encoder)
+        if self.accelerator.is_main_process:
+            whose = "new: the checkpoint has none" if found is None else "the checkpoint's own"
+            stderr.print(f"The head of the masked language model is {whose}.", highlight=False, soft_wrap=True)
+        return found
 
     def figures(self, model: nn.Module) -> Mapping[str, float]:
         """Measure a model: ``loss``, the weighted total, and loss and accuracy of each task."""
@@ -146,11 +158,15 @@ class LearnCatalogue:
 
 
 def build_objective(
-    recipe: PretrainingRecipe, reader: TextReader, brands: Vocabulary, colors: Vocabulary
+    recipe: PretrainingRecipe,
+    reader: TextReader,
+    brands: Vocabulary,
+    colors: Vocabulary,
+    lm_head: LMHead | None = None,
 ) -> Pretraining:
     """Make encoder and heads with their starting weights; the caller seeds torch."""
     encoder = start_encoder(recipe.model, reader.tokenizer)
-    sizes = Sizes(brands=len(brands), colors=len(colors), pieces=reader.pieces)
+    sizes = Sizes(brands=len(brands), colors=len(colors), pieces=reader.pieces, lm_head=lm_head)
     return Pretraining(encoder, recipe.objective.tasks, sizes, recipe.objective.ema)
 
 

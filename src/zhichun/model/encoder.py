@@ -8,13 +8,13 @@ Legend: ``B`` pairs, ``T`` tokens, ``D`` hidden size, ``V`` pieces; a packed bat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig
+from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoTokenizer, PretrainedConfig
 from transformers.utils import logging
 
 from zhichun.core.errors import UserError
@@ -175,6 +175,51 @@ def load_encoder(name: str) -> Encoder:
     if missing:
         raise UserError(f"the encoder {name!r} lacks weights, {missing[0]} among {len(missing)}.", remedy=remedy)
     return Encoder(model)
+
+
+class LMHead(NamedTuple):
+    """What a checkpoint that was trained as a masked language model has beside its encoder.
+
+    Parameters
+    ----------
+    dense, norm
+        The transform, with GELU between the two.
+    bias_V
+        Of each piece; the decoder itself is the encoder's own table.
+    """
+
+    dense: nn.Linear
+    norm: nn.LayerNorm
+    bias_V: Tensor
+
+
+def load_lm_head(name: str) -> LMHead | None:
+    """Load the head of a masked language model from a checkpoint; ``None`` where it has none, or one of another shape.
+
+    Parameters
+    ----------
+    name
+        As for `load_encoder`, which has loaded the encoder.
+    """
+    try:
+        with _quietly():
+            model, info = AutoModelForMaskedLM.from_pretrained(
+                place_of(name), dtype=torch.float32, output_loading_info=True, trust_remote_code=False
+            )
+    except Exception:  # an architecture that is no masked language model raises whatever it likes
+        return None
+    inside = f"{model.base_model_prefix}."
+    beside = [module for part, module in model.named_modules() if part and not part.startswith(inside)]
+    decoder, table = model.get_output_embeddings(), model.get_input_embeddings()
+    dense = [module for module in beside if isinstance(module, nn.Linear) and module is not decoder]
+    norm = [module for module in beside if isinstance(module, nn.LayerNorm)]
+    found = (getattr(model.config, key, "gelu") for key in ("hidden_act", "activation", "hidden_activation"))
+    trained = all(key.startswith(inside) for key in info["missing_keys"])
+    if not trained or {*found} != {"gelu"} or len(dense) != 1 or len(norm) != 1:
+        return None
+    if decoder is None or decoder.weight is not table.weight or decoder.bias is None:
+        return None
+    return LMHead(dense[0], norm[0], decoder.bias.detach())
 
 
 def place_of(name: str) -> str:

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from accelerate import Accelerator
+from transformers import AutoModelForMaskedLM, XLMRobertaConfig
 
 from zhichun.core import schema
 from zhichun.core.errors import UserError
@@ -116,6 +117,19 @@ def test_a_step_smaller_than_the_number_of_processes_is_refused(recipe, tiny_dat
     monkeypatch.setattr(training_run, "Accelerator", OfThirty)
     with pytest.raises(UserError, match=r"a step of \d+ products is too small for 30 processes"):
         pretrain(recipe.with_settings(["train.batch_size=20"]), tiny_dataset, tmp_path / "run")
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_the_log_says_whose_head_the_masked_language_model_has(own, recipe, tiny_dataset, reader, tmp_path, capsys):
+    pieces = reader.tokenizer.tokenizer.get_vocab_size()
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    whole = AutoModelForMaskedLM.from_config(XLMRobertaConfig(vocab_size=pieces, **shape, max_position_embeddings=80))
+    (whole if own else whole.base_model).save_pretrained(tmp_path / "checkpoint")
+    reader.tokenizer.save(tmp_path / "checkpoint")
+    named = replace(recipe, model=EncoderSettings(encoder=str(tmp_path / "checkpoint"), max_length=32))
+    pretrain(named.with_settings(["objective.product2query=null"]), tiny_dataset, tmp_path / "run")
+    said = "the checkpoint's own" if own else "new: the checkpoint has none"
+    assert f"The head of the masked language model is {said}." in capsys.readouterr().err
 
 
 def test_a_catalogue_without_colors_says_how_to_go_on(recipe, tiny_dataset, tmp_path):

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from transformers import AutoModelForMaskedLM, BertConfig, DistilBertConfig, ModernBertConfig, XLMRobertaConfig
 
 from zhichun.core.errors import UserError
-from zhichun.model.encoder import new_encoder
+from zhichun.model.encoder import load_encoder, load_lm_head, new_encoder
 from zhichun.model.encoder_shapes import TinyEncoder, tiny_config
 from zhichun.objective.pretext import MLM, PairMLM
 from zhichun.objective.pretext.mlm import MLMHead, hide
@@ -160,3 +161,48 @@ def test_a_share_of_nothing_is_refused():
             MLM(share=share)
     with pytest.raises(UserError, match=r"objective\.pair_mlm=null"):
         PairMLM(weight=0.0)
+
+
+SHAPE = {"vocab_size": 60, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+IDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
+CONFIGS = {
+    "XLM-R": XLMRobertaConfig(**SHAPE, max_position_embeddings=40),
+    "BERT": BertConfig(**SHAPE),
+    "ModernBERT, which has no bias": ModernBertConfig(**SHAPE, **IDS),
+    "DistilBERT": DistilBertConfig(vocab_size=60, dim=16, n_layers=1, n_heads=2, hidden_dim=32),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_checkpoint_s_own_head_is_taken_over_and_says_what_it_said(name, tmp_path):
+    torch.manual_seed(0)
+    whole = AutoModelForMaskedLM.from_config(CONFIGS[name]).eval()
+    with torch.no_grad():
+        for part in whole.parameters():
+            part.add_(0.1 * torch.randn_like(part))  # biases start at zero and norms at one
+    whole.save_pretrained(tmp_path / "whole")
+    ids_BT = torch.randint(3, 60, (2, 9))
+    mask_BT = torch.ones_like(ids_BT)
+    with torch.inference_mode():
+        expected_NV = whole(input_ids=ids_BT, attention_mask=mask_BT).logits.flatten(0, 1)
+    encoder, start = load_encoder(str(tmp_path / "whole")).eval(), load_lm_head(str(tmp_path / "whole"))
+    for task in (MLM(), PairMLM()):
+        head = task.head(encoder, Sizes(brands=1, colors=1, pieces=60, lm_head=start)).eval()
+        masked, target = torch.arange(18), torch.randint(3, 60, (18,))
+        batch = {"input_ids": ids_BT, "attention_mask": mask_BT, "masked": masked, "target": target}
+        loss_N = nn.functional.cross_entropy(expected_NV, target, reduction="none")
+        with torch.inference_mode():
+            assert head(encoder, batch).loss_N.tolist() == pytest.approx(loss_N.tolist(), abs=1e-5)
+
+
+def test_a_checkpoint_without_a_head_or_with_a_part_of_one_gets_a_new_one(tmp_path):
+    whole = AutoModelForMaskedLM.from_config(CONFIGS["XLM-R"])
+    whole.base_model.save_pretrained(tmp_path / "bare")
+    assert load_lm_head(str(tmp_path / "bare")) is None
+    state = {name: part for name, part in whole.state_dict().items() if "lm_head.dense" not in name}
+    whole.save_pretrained(tmp_path / "part", state_dict=state)
+    assert load_lm_head(str(tmp_path / "part")) is None
+    assert load_lm_head(str(tmp_path / "nowhere")) is None
+    config = BertConfig(**SHAPE, hidden_act="relu")  # another function between dense and norm
+    AutoModelForMaskedLM.from_config(config).save_pretrained(tmp_path / "relu")
+    assert load_lm_head(str(tmp_path / "relu")) is None

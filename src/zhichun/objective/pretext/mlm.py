@@ -9,7 +9,9 @@ Cost       one pass of the encoder over as many tokens as the products have, and
 Traps      packed documents see each other; the locale that leads each tells where one begins. Logits are taken at
            hidden places alone: at all of them they would not fit. Embeddings far from length 1 (a matching start's, or
            XLM-R's) times a normed vector give logits so wide that the first steps only shrink them, so the last norm
-           starts with a gain that makes their deviation 1. Whole words need a tokenizer that marks where they begin
+           starts with a gain that makes their deviation 1. Whole words need a tokenizer that marks where they begin.
+           Where the checkpoint has a head of its own it is taken over, gain and all (`pretrain` reports which), since a
+           new one costs the first steps. Its products stay in bf16 where training is: their order is never read
 Differences  none in what is learnt; the paper does not say whether words are masked whole, and BERT's, which is the
            default here, masks pieces
 
@@ -30,7 +32,7 @@ from torch.nn import functional
 
 from zhichun.core.errors import UserError
 from zhichun.core.ranges import require_above_zero
-from zhichun.model.encoder import Encoder
+from zhichun.model.encoder import Encoder, LMHead
 from zhichun.objective.pretext.task import (
     ITEMS,
     Arrays,
@@ -97,8 +99,8 @@ class MLM:
         }
 
     def head(self, encoder: Encoder, sizes: Sizes) -> PretextHead:
-        """Make the transform and the bias of each piece."""
-        return MLMHead(encoder)
+        """Make the transform and the bias of each piece: the checkpoint's own, where it has them."""
+        return MLMHead(encoder, sizes.lm_head)
 
 
 class MLMHead(PretextHead):
@@ -108,16 +110,26 @@ class MLMHead(PretextHead):
     ----------
     encoder
         With its starting weights; not kept.
+    start
+        The checkpoint's own head, whose weights are taken over; ``None`` is a new one.
     """
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: Encoder, start: LMHead | None = None) -> None:
         super().__init__()
         table_VE = _table(encoder).detach()
         pieces, size = table_VE.shape
         norm = nn.LayerNorm(size)
         nn.init.constant_(norm.weight, 1 / (size**0.5 * float(table_VE.std())))
-        self.transform = nn.Sequential(nn.Linear(encoder.hidden, size), nn.GELU(), norm)
+        dense = nn.Linear(encoder.hidden, size)
+        self.transform = nn.Sequential(dense, nn.GELU(), norm)
         self.bias = nn.Parameter(torch.zeros(pieces))
+        if start is not None:
+            norm.eps = start.norm.eps
+            with torch.no_grad():
+                self.bias.copy_(start.bias_V)
+                for own, given in ((dense, start.dense), (norm, start.norm)):
+                    own.weight.copy_(given.weight)
+                    own.bias.copy_(torch.zeros_like(own.bias) if given.bias is None else given.bias)
 
     def forward(self, encoder: Encoder, batch: dict[str, Tensor]) -> Outcome:
         """Score the hidden places of `MLM.examples`."""

@@ -74,5 +74,5 @@ class PairMLM:
         }
 
     def head(self, encoder: Encoder, sizes: Sizes) -> PretextHead:
-        """Make the transform and the bias of each piece."""
-        return MLMHead(encoder)
+        """Make the transform and the bias of each piece: the checkpoint's own, where it has them."""
+        return MLMHead(encoder, sizes.lm_head)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
-from zhichun.model.encoder import Encoder
+from zhichun.model.encoder import Encoder, LMHead
 from zhichun.text.document import ProductTexts, Rows
 
 __all__ = [
@@ -140,11 +140,12 @@ class Draw:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Rows of the tables that the catalogue decides."""
+    """Rows of the tables that the catalogue decides, and the head that the encoder's checkpoint has, if any."""
 
     brands: int
     colors: int
     pieces: int
+    lm_head: LMHead | None = None
 
 
 class Pretext(Protocol):
