@@ -103,7 +103,8 @@ class LearnCatalogue:
             examples=self.examples,
             micro_batch_size=settings.micro_batch_size,
         )
-        return build_objective(self.recipe, self.reader, *self.vocabularies.values(), self._lm_head()), batches
+        brands, colors = self.vocabularies.values()
+        return build_objective(self.recipe, self.reader, brands, colors, self._lm_head()), batches
 
     def _lm_head(self) -> LMHead | None:
         """Load the checkpoint's own head, if it has one and a task needs it, and report which."""
