@@ -144,6 +144,7 @@ def prepare(
         min_count_trigram=min_count_trigram,
         overwrite=overwrite,
         progress=stages,
+        say=say,
     )
     stages.stop()
     made = manifest["examples"]
@@ -156,6 +157,8 @@ def prepare(
     for part in ("examples", "products"):
         for reason, count in manifest[part]["dropped"].items():
             say(f"  dropped {part}: {count:,} × {reason} (see rejected.parquet)")
+    for name, count in manifest["products"]["missing_words"].items():
+        say(f"  {name}: {count:,} values such as NULL or N/A were taken for empty")
     for reason, count in manifest["refused_issues"].items():
         say(f"  passed over in the lists of corrections: {count:,} × {reason} (see rejected.parquet)")
     for step in manifest["steps"]:

@@ -1,7 +1,7 @@
 """What the commands share: the application, common options, and how a line is said."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -30,6 +30,10 @@ EngineOption = Annotated[
         "`openvino`, `openvino-bf16` or `openvino-int8`, or `measure`, which tries them. `auto` is fp32 for a run, "
         "bf16 on a GPU with units for it, and for an export the fastest safe one for this processor."
     ),
+]
+BadRowsOption = Annotated[
+    Literal["fail", "drop"],
+    typer.Option(help="Products of the catalogue that cannot be used: `fail`, or `drop` them."),
 ]
 LocaleOption = Annotated[str, typer.Option(help="Locale of rows without one.")]
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from zhichun.cli.options import EngineOption, ModelArgument, app, mapping, say
+from zhichun.cli.options import BadRowsOption, EngineOption, ModelArgument, app, mapping, say
 
 
 @app.command()
@@ -22,6 +22,7 @@ def serve(
     columns: Annotated[
         str, typer.Option(help="The catalogue's own column names, `product_id=sku,title=name`.", show_default=False)
     ] = "",
+    on_bad_rows: BadRowsOption = "fail",
     locale: Annotated[str, typer.Option(help="Locale of requests that name none.")] = "us",
     engine: EngineOption = "auto",
     name: Annotated[
@@ -79,6 +80,7 @@ def serve(
         run=run,
         products=products,
         columns=mapping(columns, "--columns"),
+        on_bad_rows=on_bad_rows,
         locale=locale,
         engine=engine,
         name=name,

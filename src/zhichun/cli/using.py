@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from zhichun.cli.options import (
+    BadRowsOption,
     EngineOption,
     LocaleOption,
     ModelArgument,
@@ -29,7 +30,7 @@ ColumnsOption = Annotated[
 @app.command()
 def score(
     run: ModelArgument,
-    pairs: Annotated[Path, typer.Argument(help="Pairs to score: .parquet, .csv or .tsv.", show_default=False)],
+    pairs: Annotated[Path, typer.Argument(help="Pairs to score: CSV, TSV, JSON Lines or Parquet.", show_default=False)],
     out: Annotated[Path, typer.Argument(help="File to write: .parquet, .csv or .tsv.", show_default=False)],
     products: Annotated[
         Path | None,
@@ -40,6 +41,7 @@ def score(
     ] = None,
     columns: ColumnsOption = "",
     locale: LocaleOption = "us",
+    on_bad_rows: BadRowsOption = "fail",
     prefix: Annotated[str, typer.Option(help="Put before the names of the new columns.")] = "",
     engine: EngineOption = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
@@ -64,6 +66,8 @@ def score(
         columns=own_columns,
         locale=locale,
         prefix=prefix,
+        on_bad_rows=on_bad_rows,
+        say=say,
     )
     with Bar("score", "pairs") as bar:
         bar.start(0, job.total())
@@ -81,6 +85,7 @@ def rank(
     locale: Annotated[str, typer.Option(help="Locale of the query; products of others are left out.")] = "us",
     top: Annotated[int, typer.Option(help="Products to show.", min=1)] = 10,
     columns: ColumnsOption = "",
+    on_bad_rows: BadRowsOption = "fail",
     engine: EngineOption = "auto",
 ) -> None:
     """Rank products for one query and show the best with their label, probabilities and score."""
@@ -91,7 +96,7 @@ def rank(
 
     own_columns = mapping(columns, "--columns")
     scorer = load_scorer(run, engine=engine)
-    catalogue = read_catalogue(products, locale=locale, columns=own_columns)
+    catalogue = read_catalogue(products, locale=locale, columns=own_columns, on_bad_rows=on_bad_rows, say=say)
     ranked = rank_products(scorer, query, catalogue, locale)
     stdout.print(ranking_table(f"{query} ({locale}, {len(ranked):,} products)", ranked[:top], scorer.task.classes))
 

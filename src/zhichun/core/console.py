@@ -12,6 +12,11 @@ SECONDS_BETWEEN_LINES = 10.0
 stderr = Console(stderr=True)
 
 
+def say_aside(line: str) -> None:
+    """Print a line on stderr, beside what a command gives."""
+    stderr.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
 class Bar:
     """Progress of one piece of work, with its rate and the time left.
 

@@ -26,17 +26,19 @@ from zhichun.core.errors import UserError
 from zhichun.core.files import new_file, write_json
 from zhichun.core.tasks import Prediction
 from zhichun.data.dataset.dataset import read_parquet
+from zhichun.data.readers.columns import PAIRS, describe_columns, match_pairs
 from zhichun.data.readers.pair_tables import (
     append_columns,
-    find_columns,
     join_parts,
     kind_of,
     read_chunks,
     require_writable,
     texts,
 )
-from zhichun.data.readers.table import require_file
-from zhichun.data.readers.whole_catalogue import products_file, read_catalogue
+from zhichun.data.readers.sources import open_table
+from zhichun.data.readers.table import Table
+from zhichun.data.readers.text_file import require_file
+from zhichun.data.readers.whole_catalogue import OnBadRows, Say, products_file, read_catalogue, silent
 from zhichun.score.pair_scorer import PairScorer, Progress, Reading
 from zhichun.score.product_lookup import ProductLookup
 from zhichun.score.token_batches import Rows
@@ -79,6 +81,10 @@ class ScoringJob:
         Locale of rows without one.
     prefix
         Put before the names of the new columns.
+    on_bad_rows
+        Whether products of the catalogue that cannot be used stop the work (``fail``) or are left out (``drop``).
+    say
+        Called with lines for the user: which columns are used for what.
     chunk_rows
         Rows of a part at most.
     chunk_bytes
@@ -93,6 +99,8 @@ class ScoringJob:
     columns: Mapping[str, str] | None = None
     locale: str = schema.LOCALES[0]
     prefix: str = ""
+    on_bad_rows: OnBadRows = "fail"
+    say: Say = silent
     chunk_rows: int = CHUNK_ROWS
     chunk_bytes: int = CHUNK_BYTES
 
@@ -169,7 +177,7 @@ class ScoringJob:
     def _pieces(self, parts: Path) -> Iterator[_Piece]:
         """Read the pairs piece by piece, with their texts; those of a part that is there already are left unread."""
         before = 0
-        for number, chunk in enumerate(read_chunks(self.pairs, self.chunk_rows, self.chunk_bytes)):
+        for number, chunk in enumerate(read_chunks(self._table, self.chunk_rows, self.chunk_bytes)):
             path = parts / f"part-{number:06d}.parquet"
             if path.is_file():
                 yield _Piece(path, chunk, None)
@@ -179,11 +187,9 @@ class ScoringJob:
 
     def _read(self, chunk: pa.Table, before: int) -> Iterator[tuple[pa.Table, Reading]]:
         """Read a chunk's texts, no more at once than are to be held; gives pairs, and what scores them."""
-        own = {name: column for name, column in (self.columns or {}).items() if not name.startswith(OF_CATALOGUE)}
-        columns = find_columns(chunk.column_names, own, self.pairs, catalogue=self.catalogue is not None)
         require_writable(append_columns(chunk.slice(0, 0), self._nothing, self.prefix, self.pairs), self.out)
 
-        given = {name: texts(chunk, column, self.pairs, before) for name, column in columns.items()}
+        given = {name: texts(chunk, column, self.pairs, before) for name, column in self._columns.items()}
         queries = [query or "" for query in given.pop(schema.QUERY)]
         for row, query in enumerate(queries, start=before + 1):
             if not clean_text(query):
@@ -207,10 +213,27 @@ class ScoringJob:
         return task.predict(np.zeros((0, task.outputs), np.float32))
 
     @cached_property
+    def _table(self) -> Table:
+        return open_table(self.pairs)
+
+    @cached_property
+    def _columns(self) -> dict[str, str]:
+        """Which column of the pairs holds what is needed of them."""
+        own = {name: column for name, column in (self.columns or {}).items() if not name.startswith(OF_CATALOGUE)}
+        columns = match_pairs(own, self._table, catalogue=self.catalogue is not None)
+        for line in describe_columns(PAIRS, columns, self._table):
+            self.say(line)
+        return columns
+
+    @cached_property
     def _products(self) -> ProductLookup:
         assert self.catalogue is not None
         columns = {name: column for name, column in (self.columns or {}).items() if name.startswith(OF_CATALOGUE)}
-        return ProductLookup(read_catalogue(self.catalogue, locale=self.locale, columns=columns))
+        return ProductLookup(
+            read_catalogue(
+                self.catalogue, locale=self.locale, columns=columns, on_bad_rows=self.on_bad_rows, say=self.say
+            )
+        )
 
     def _require_found(self, rows: Rows, ids: pa.Array, locales: pa.Array, before: int) -> None:
         if len(missing := np.flatnonzero(rows < 0)):

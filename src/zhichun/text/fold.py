@@ -13,7 +13,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from zhichun.core.schema import LABEL_NAMES
+from zhichun.core.schema import BRAND, BULLETS, COLOR, DESCRIPTION, LABEL_NAMES
 from zhichun.text.clean import clean_text
 
 # What stands in a file where there is no id or no grade; `nan` is what pandas writes.
@@ -225,3 +225,30 @@ def number_text(value: float | None) -> str | None:
 
 def _narrow(text: str) -> str:
     return unicodedata.normalize("NFKC", clean_text(text)).casefold().strip()
+
+
+# Whole cells that say that there is none, as shops, databases and spreadsheets write it; `\n` is `\N` in lower case.
+MISSING_WORDS: Final = frozenset(
+    {"null", "nan", "none", "n/a", "na", "#n/a", "#na", "<na>", "(null)", "\\n", "-", "--"}
+)
+# A title or a query may be one of these words.
+MAY_BE_MISSING: Final = (DESCRIPTION, BULLETS, BRAND, COLOR)
+_MISSING: Final = pa.array(sorted(MISSING_WORDS), pa.large_string())
+
+
+def is_missing_word(texts: Any) -> Any:
+    """Tell texts that say that there is none: ``NULL``, ``N/A`` and the like, in any case; null is not one.
+
+    Parameters
+    ----------
+    texts
+        A ``pyarrow`` array of ``large_string``.
+
+    Returns
+    -------
+    pyarrow.Array
+        A boolean for each.
+    """
+    # Most texts are too long to be one, and are not looked at further.
+    short = pc.if_else(pc.less_equal(pc.binary_length(texts), 8), texts, "")
+    return pc.is_in(pc.utf8_lower(pc.utf8_trim_whitespace(short)), value_set=_MISSING)

@@ -1,12 +1,20 @@
+from pathlib import Path
+
 import pytest
 
 from zhichun.core.errors import UserError
-from zhichun.data.readers.columns import match_columns
+from zhichun.data.readers.columns import describe_columns, match_columns, match_pairs
+
+
+class Named:
+    """A table of which only the names are looked at."""
+
+    def __init__(self, path, names):
+        self.path, self.names, self.notes = Path(path), list(names), []
 
 
 def match(given, examples=("query", "product_id", "label"), products=("product_id", "title")):
-    names = {"examples": examples, "products": products}
-    return match_columns(given, names, {"examples": "e.csv", "products": "p.csv"})
+    return match_columns(given, {"examples": Named("e.csv", examples), "products": Named("p.csv", products)})
 
 
 def test_columns_are_found_by_given_official_and_short_names():
@@ -59,3 +67,61 @@ def test_products_need_an_id_and_one_text():
         match({}, products=("title",))
     with pytest.raises(UserError, match=r"p\.csv: no column 'product_title' \(or 'title'\); the file has 'product_id'"):
         match({}, products=("product_id", "price"))
+
+
+@pytest.mark.parametrize(
+    ("name", "official"),
+    [
+        ("Title", "product_title"),
+        ("PRODUCT TITLE", "product_title"),
+        ("product-title", "product_title"),
+        ("Name", "product_title"),
+        ("product_color_name", "product_color"),
+        ("Colour", "product_color"),
+        ("Bullet Points", "product_bullet_point"),
+        ("product_bullet_point", "product_bullet_point"),
+        ("Body (HTML)", "product_description"),
+        ("Vendor", "product_brand"),
+        ("query_locale", "product_locale"),
+        ("\uff34itle", "product_title"),
+    ],
+)
+def test_names_match_in_any_case_and_under_those_that_shops_use(name, official):
+    assert (
+        match({}, products=("id", "title" if "itle" not in name and name != "Name" else "brand", name))["products"][
+            official
+        ]
+        == name
+    )
+
+
+def test_an_id_alone_is_a_product_id_in_catalogues_only():
+    assert match({}, products=("ID", "title"))["products"]["product_id"] == "ID"
+    assert match({}, products=("id", "sku", "title"))["products"]["product_id"] == "sku"
+    with pytest.raises(UserError, match=r"e\.csv: no column 'product_id'"):
+        match({}, examples=("query", "id", "label"))
+
+
+def test_names_given_by_hand_are_found_in_any_case_too():
+    assert match({"Title": "NAME of it"}, products=("product_id", "name_of_it"))["products"]["product_title"] == (
+        "name_of_it"
+    )
+
+
+def test_it_is_said_which_columns_are_used_and_which_are_not():
+    table = Named("p.csv", ["SKU", "Title", "product_description", "Brnd", "price", "Main colour of it"])
+    table.notes = ["is compressed with gzip, and was unpacked"]
+    matched = match_columns({}, {"products": table})["products"]
+    assert describe_columns("products", matched, table) == [
+        "p.csv is compressed with gzip, and was unpacked",
+        "p.csv: uses product_id (SKU), title (Title), description; leaves unused: Brnd, price, Main colour of it. "
+        "Did you mean --columns brand=Brnd,color=Main colour of it?",
+    ]
+
+
+def test_pairs_take_texts_or_with_a_catalogue_ids():
+    table = Named("p.csv", ["Query", "product_id", "Title", "note"])
+    assert match_pairs({}, table, catalogue=False) == {"query": "Query", "product_title": "Title"}
+    matched = match_pairs({}, table, catalogue=True)
+    assert matched == {"query": "Query", "product_id": "product_id"}
+    assert describe_columns("pairs", matched, table) == ["p.csv: uses query (Query), product_id; keeps: Title, note"]

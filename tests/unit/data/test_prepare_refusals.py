@@ -105,9 +105,9 @@ def test_a_product_of_another_locale_is_pointed_out(attempt):
     ("column", "value", "reason"),
     [
         ("split", "dev", "unknown split ('dev')"),
-        ("weight", "-1", "malformed row (weight '-1')"),
-        ("weight", "much", "malformed row (weight 'much')"),
-        ("small_version", "2", "malformed row (small_version '2')"),
+        ("weight", "-1", "not a number (weight '-1')"),
+        ("weight", "much", "not a number (weight 'much')"),
+        ("small_version", "2", "not a number (small_version '2')"),
     ],
 )
 def test_optional_columns_are_checked_too(attempt, column, value, reason):

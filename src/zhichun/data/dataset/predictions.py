@@ -25,6 +25,7 @@ from zhichun.data.readers.pair_tables import read_chunks
 CHUNK_ROWS: Final = 1_000_000
 OF_PRODUCT: Final = (schema.PRODUCT_ID, schema.LOCALE)
 KEYS: Final = ((schema.EXAMPLE_ID,), (schema.QUERY_ID, *OF_PRODUCT), (schema.QUERY, *OF_PRODUCT))
+KNOWN: Final = sorted({name for keys in KEYS for name in keys})
 REMEDY: Final = "Make it again with `zhichun train` or `zhichun score`, without --prefix."
 Doubles = npt.NDArray[np.float64]
 
@@ -84,7 +85,7 @@ def read_predictions(tables: Iterable[Path], dataset: Dataset, task: Task) -> Pr
     times_E = np.zeros(len(total_EC), np.int64)
     for path in tables:
         before = 0
-        for chunk in read_chunks(path, CHUNK_ROWS):
+        for chunk in read_chunks(path, CHUNK_ROWS, known=KNOWN):
             place_P = _places(chunk, dataset, path, before)
             said_PC = _said(chunk, task, path, before)
             known_P = place_P >= 0
@@ -98,7 +99,7 @@ def named_in(path: Path, dataset: Dataset) -> npt.NDArray[np.bool_]:
     """Tell which examples a table names, ``[E]``."""
     named_E = np.zeros(dataset.examples.num_rows, bool)
     before = 0
-    for chunk in read_chunks(path, CHUNK_ROWS):
+    for chunk in read_chunks(path, CHUNK_ROWS, known=KNOWN):
         place_P = _places(chunk, dataset, path, before)
         named_E[place_P[place_P >= 0]] = True
         before += chunk.num_rows

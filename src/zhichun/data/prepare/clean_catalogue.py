@@ -16,7 +16,7 @@ from zhichun.core.schema import CATALOGUE, LOCALE, ORIGIN, PRODUCT_COLUMNS, PROD
 from zhichun.data.prepare.clean_column import clean_column
 from zhichun.data.readers.rejected import DUPLICATE_PRODUCT, MISSING_ID, Refusal, RejectedRows
 from zhichun.data.readers.table import BATCH_ROWS, Batch, Table
-from zhichun.text.fold import fold_locales, trim_ids
+from zhichun.text.fold import MAY_BE_MISSING, fold_locales, is_missing_word, trim_ids
 
 PRODUCTS_SCHEMA: Final = pa.schema([(name, pa.string()) for name in (*PRODUCT_COLUMNS, ORIGIN)])
 
@@ -33,11 +33,19 @@ class CatalogueCounts:
         The same by locale.
     with_text
         How many have a text in each column; under ``any``, in one at least.
+    missing_words
+        How many values of each column said that there is none, such as ``NULL``, and were left empty.
     """
 
     kept: int = 0
     by_locale: Counter[str] = field(default_factory=Counter)
     with_text: Counter[str] = field(default_factory=Counter)
+    missing_words: Counter[str] = field(default_factory=Counter)
+
+    def described(self) -> list[str]:
+        """Say what was taken for empty."""
+        words = ", ".join(f"{count:,} × {name}" for name, count in self.missing_words.items() if count)
+        return [f"taken for empty, as NULL, N/A and the like say so: {words}"] if words else []
 
 
 def write_products(
@@ -78,7 +86,7 @@ def write_products(
     seen: set[str] = set()
     with pq.ParquetWriter(out, PRODUCTS_SCHEMA, compression="zstd") as writer:
         for batch in table.batches(columns, rejected):
-            products = _products(table, batch, locale, seen, rejected)
+            products = _products(table, batch, locale, seen, rejected, counts.missing_words)
             writer.write_table(products)
             _count(products, counts)
             progress(batch.done, table.total)
@@ -112,7 +120,9 @@ def append_products(path: Path, made: Iterable[Any]) -> None:
             writer.write_table(table, row_group_size=BATCH_ROWS)
 
 
-def _products(table: Table, batch: Batch, locale: str, seen: set[str], rejected: RejectedRows) -> Any:
+def _products(
+    table: Table, batch: Batch, locale: str, seen: set[str], rejected: RejectedRows, missing_words: Counter[str]
+) -> Any:
     ids = trim_ids(batch.columns[PRODUCT_ID])
     locales = fold_locales(batch.columns.get(LOCALE), locale, len(ids))
     names = [name for name in TEXT_COLUMNS if name in batch.columns]
@@ -126,6 +136,10 @@ def _products(table: Table, batch: Batch, locale: str, seen: set[str], rejected:
         columns = {name: column.take(chosen) for name, column in columns.items()}
     for name in names:
         texts = clean_column(columns[name])
+        if name in MAY_BE_MISSING:
+            said = is_missing_word(texts)
+            missing_words[name] += pc.sum(said).as_py() or 0
+            texts = pc.if_else(said, "", texts)
         columns[name] = pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.large_string()), texts)
     rows = len(columns[PRODUCT_ID])
     columns[ORIGIN] = pa.repeat(CATALOGUE, rows)

@@ -41,5 +41,5 @@ def clean(raw: pl.DataFrame, refuse: Refuse, *, options: PairOptions) -> pl.Data
     frame = refuse(frame, pl.col(LABEL).is_null(), reasons.UNKNOWN_LABEL, given(LABEL))
     frame = refuse(frame, pl.col(SPLIT) == UNKNOWN, reasons.UNKNOWN_SPLIT, given(SPLIT))
     for name in (SMALL, LARGE, WEIGHT):
-        frame = refuse(frame, pl.col(name).is_null(), reasons.MALFORMED, pl.format(f"{name} {{}}", given(name)))
+        frame = refuse(frame, pl.col(name).is_null(), reasons.BAD_NUMBER, pl.format(f"{name} {{}}", given(name)))
     return frame

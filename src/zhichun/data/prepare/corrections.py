@@ -8,8 +8,8 @@ from pathlib import Path
 import polars as pl
 
 from zhichun.data.prepare import drop_issues, relabel
+from zhichun.data.prepare.listed_pairs import open_list
 from zhichun.data.prepare.steps import StepLog
-from zhichun.data.readers.listed_pairs import open_list
 from zhichun.data.readers.rejected import RejectedRows
 from zhichun.data.readers.table import Table
 

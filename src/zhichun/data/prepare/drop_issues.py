@@ -1,14 +1,14 @@
 """The step that leaves listed judgements out of training: label issues that an audit found, or a person.
 
-The list is one of `zhichun.data.readers.listed_pairs`. Test and validation pairs are never dropped.
+The list is one of `zhichun.data.prepare.listed_pairs`. Test and validation pairs are never dropped.
 """
 
 import polars as pl
 
 from zhichun.core.schema import EXAMPLE_ID
+from zhichun.data.prepare.listed_pairs import read_list
 from zhichun.data.prepare.steps import Refuse
 from zhichun.data.readers import rejected as reasons
-from zhichun.data.readers.listed_pairs import read_list
 from zhichun.data.readers.rejected import RejectedRows
 from zhichun.data.readers.table import Table
 

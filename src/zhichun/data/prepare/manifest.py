@@ -81,6 +81,7 @@ def describe_dataset(files: Mapping[str, Path], options: Mapping[str, Any], coun
             "made": dict(counts.made_products),
             "by_locale": dict(sorted(catalogue.by_locale.items())),
             "with_text": dict(catalogue.with_text),
+            "missing_words": {name: count for name, count in catalogue.missing_words.items() if count},
         },
         "steps": [step.to_json() for step in counts.steps],
         "examples": {

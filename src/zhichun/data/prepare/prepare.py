@@ -8,9 +8,9 @@ sources and options give the same bytes.
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from zhichun.core.errors import UserError, suggest
+from zhichun.core.errors import UserError
 from zhichun.core.files import write_json
 from zhichun.core.schema import EXAMPLES_FILE, PRODUCTS_FILE
 from zhichun.data.dataset.dataset_folder import MANIFEST_FILE, new_dataset_folder
@@ -25,6 +25,7 @@ from zhichun.data.prepare.vocabularies import write_vocabularies
 from zhichun.data.readers.judgements import grade_labels
 from zhichun.data.readers.rejected import REJECTED_FILE, RejectedRows
 from zhichun.data.readers.sources import open_sources
+from zhichun.data.readers.whole_catalogue import OnBadRows, Say, check_on_bad_rows, silent
 
 Progress = Callable[[str, int, int], None]
 
@@ -39,7 +40,7 @@ def prepare(
     columns: Mapping[str, str] | None = None,
     labels: Mapping[str, str] | None = None,
     locale: str = "us",
-    on_bad_rows: Literal["fail", "drop"] = "fail",
+    on_bad_rows: OnBadRows = "fail",
     folds: int = 5,
     test_share: float = 0.1,
     drop_issues: Path | None = None,
@@ -48,6 +49,7 @@ def prepare(
     min_count_trigram: int = 15,
     overwrite: bool = False,
     progress: Progress | None = None,
+    say: Say = silent,
 ) -> dict[str, Any]:
     """Write a dataset folder.
 
@@ -85,6 +87,8 @@ def prepare(
         Whether a dataset folder that exists is replaced.
     progress
         Called with the step, how much of it is done and how much there is.
+    say
+        Called with lines for the user: which columns are used for what.
 
     Returns
     -------
@@ -98,9 +102,14 @@ def prepare(
     """
     out = out.resolve()
     check_folds(folds)
-    _check_options(on_bad_rows, test_share)
+    check_on_bad_rows(on_bad_rows)
+    if not 0 <= test_share < 1:
+        raise UserError(f"test_share={test_share} is no share", remedy="Give a number from 0 up to, but not, 1.")
     options = PairOptions(labels=grade_labels(labels), locale=locale, folds=folds, test_share=test_share)
     sources = open_sources(source, examples=examples, products=products, topics=topics, columns=columns)
+    described = sources.described()
+    for line in described:
+        say(line)
     corrections = Corrections.open(drop=drop_issues, relabel_as=relabel)
     files = {**sources.files, **corrections.files}
     _check_apart(files, out)
@@ -128,6 +137,7 @@ def prepare(
             raise rejected.failure(listed_in)
         _require_pairs(counts, rejected, sources.examples.path)
         manifest = describe_dataset(files, given, counts)
+        manifest["read"] = described
         manifest["vocabulary"] = write_vocabularies(
             folder / "vocabulary",
             folder / PRODUCTS_FILE,
@@ -140,13 +150,6 @@ def prepare(
         write_json(folder / SUMMARY_FILE, summarise(folder, progress=progress))
     listed_in.unlink(missing_ok=True)
     return manifest
-
-
-def _check_options(on_bad_rows: str, test_share: float) -> None:
-    if on_bad_rows not in ("fail", "drop"):
-        raise UserError(f"on_bad_rows={on_bad_rows!r} means nothing", remedy=suggest(on_bad_rows, ("fail", "drop")))
-    if not 0 <= test_share < 1:
-        raise UserError(f"test_share={test_share} is no share", remedy="Give a number from 0 up to, but not, 1.")
 
 
 def _check_apart(files: Mapping[str, Path], out: Path) -> None:

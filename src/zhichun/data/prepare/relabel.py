@@ -1,6 +1,6 @@
 """The step that gives listed training pairs another label, as a person decided.
 
-The list is one of `zhichun.data.readers.listed_pairs`, with the new label in the column ``new_label``. Test and
+The list is one of `zhichun.data.prepare.listed_pairs`, with the new label in the column ``new_label``. Test and
 validation pairs keep theirs. What was changed is counted in the manifest and listed in ``relabelled.parquet``, with
 both labels.
 """
@@ -11,9 +11,9 @@ from typing import Final
 import polars as pl
 
 from zhichun.core.schema import EXAMPLE_ID, LABEL, LOCALE, PRODUCT_ID, QUERY
+from zhichun.data.prepare.listed_pairs import read_list, refuse_listed
 from zhichun.data.prepare.pair_values import ROW
 from zhichun.data.readers import rejected as reasons
-from zhichun.data.readers.listed_pairs import read_list, refuse_listed
 from zhichun.data.readers.rejected import RejectedRows
 from zhichun.data.readers.table import Table
 from zhichun.text.fold import fold_grade

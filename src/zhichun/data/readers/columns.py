@@ -1,27 +1,30 @@
 """Which column of a user's table holds what.
 
 A column is found by the name that the user gave (``columns={"query": "search_term"}``), else by the official name
-(``product_title``), else by the short one (``title``), else, for judgements, by the one that Quepid writes.
+(``product_title``), else by the short one (``title``), else by one that shops, Quepid and the contest's files use.
+Names are the same in any case, and with or without spaces, underscores and hyphens.
 """
 
+import difflib
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Final
 
 from zhichun.core import schema
 from zhichun.core.errors import UserError, suggest
+from zhichun.data.readers.table import Table
+from zhichun.text.fold import fold_name
 
 # Other names by which a column is found where its official name is absent; the first is what users type.
-SHORT_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
-    schema.QUERY: ("query",),
-    schema.PRODUCT_ID: ("product_id", "docid"),
-    schema.LOCALE: ("locale",),
-    schema.LABEL: ("label", "rating"),
-    schema.TITLE: ("title",),
-    schema.DESCRIPTION: ("description",),
-    schema.BULLETS: ("bullets",),
-    schema.BRAND: ("brand",),
-    schema.COLOR: ("color",),
+ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
+    schema.QUERY: ("query", "search_term", "search_query", "query_text", "keyword"),
+    schema.PRODUCT_ID: ("product_id", "docid", "asin", "sku", "item_id"),
+    schema.LOCALE: ("locale", "query_locale"),
+    schema.LABEL: ("label", "rating", "grade", "relevance"),
+    schema.TITLE: ("title", "name", "product_name", "item_name"),
+    schema.DESCRIPTION: ("description", "body_html", "body (html)", "long_description"),
+    schema.BULLETS: ("bullets", "bullet_points", "product_bullets", "bullet_point", "product_highlight", "features"),
+    schema.BRAND: ("brand", "brand_name", "product_brand_name", "vendor", "manufacturer"),
+    schema.COLOR: ("color", "colour", "color_name", "product_color_name"),
     schema.SPLIT: ("split",),
     schema.QUERY_ID: ("query_id",),
     schema.EXAMPLE_ID: ("example_id",),
@@ -31,28 +34,35 @@ SHORT_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 EXAMPLES: Final = "examples"
 PRODUCTS: Final = "products"
+PAIRS: Final = "pairs"
+# In a table of judgements it is the row's.
+_IDS_OF_PRODUCTS: Final = ("id",)
 _FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     EXAMPLES: (*schema.EXAMPLE_COLUMNS, schema.WEIGHT),
     PRODUCTS: schema.PRODUCT_COLUMNS,
+    PAIRS: (schema.QUERY, *schema.PRODUCT_COLUMNS),
 }
 _REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
     EXAMPLES: (schema.QUERY, schema.PRODUCT_ID, schema.LABEL),
     PRODUCTS: (schema.PRODUCT_ID,),
+    PAIRS: (schema.QUERY,),
 }
+KNOWN_NAMES: Final = frozenset(
+    fold_name(name) for official, names in ALIASES.items() for name in (official, *names, *_IDS_OF_PRODUCTS)
+)
+_NEAR: Final = 0.75
 
 
-def match_columns(
-    given: Mapping[str, str], names: Mapping[str, Sequence[str]], files: Mapping[str, Path]
-) -> dict[str, dict[str, str]]:
-    """Find the columns of both tables.
+def match_columns(given: Mapping[str, str], tables: Mapping[str, Table]) -> dict[str, dict[str, str]]:
+    """Find the columns of tables.
 
     Parameters
     ----------
     given
         The user's mapping: short or official name to the file's column. ``examples.`` or ``products.`` before the name
         binds it to one table; without it, it holds for each table that has such a column.
-    names, files
-        The columns that each table (``examples``, ``products``) has, and its file.
+    tables
+        The tables by what they hold: ``examples``, ``products``, ``pairs``.
 
     Returns
     -------
@@ -64,61 +74,117 @@ def match_columns(
     UserError
         If a name is unknown, a file's column does not exist or one that is needed is missing.
     """
-    matched: dict[str, dict[str, str]] = {table: {} for table in names}
+    matched: dict[str, dict[str, str]] = {kind: {} for kind in tables}
     for key, column in given.items():
-        tables, field = _read_key(key, names)
-        found = [table for table in tables if column in names[table]]
+        kinds, field = _read_key(key, tables)
+        found = {kind: own for kind in kinds if (own := find_column(column, tables[kind].names)) is not None}
         if not found:
-            raise _no_such_column(column, field, names[tables[0]], files[tables[0]])
-        for table in found:
-            matched[table][field] = column
-    for table, columns in matched.items():
-        for field in _FIELDS[table]:
-            default = next((name for name in (field, *SHORT_NAMES[field]) if name in names[table]), None)
+            raise _no_such_column(column, field, tables[kinds[0]])
+        for kind in found:
+            matched[kind][field] = found[kind]
+    for kind, table in tables.items():
+        columns = matched[kind]
+        for field in _FIELDS[kind]:
+            owns = (find_column(name, table.names) for name in _names_of(field, kind))
+            default = next(filter(None, owns), None)
             if field not in columns and default is not None:
                 columns[field] = default
-        _check_complete(table, columns, names[table], files[table])
+        for field in _REQUIRED[kind]:
+            if field not in columns:
+                raise _missing(field, kind, table)
+        if kind == PRODUCTS and not any(field in columns for field in schema.TEXT_COLUMNS):
+            raise _missing(schema.TITLE, kind, table)
     return matched
+
+
+def match_pairs(given: Mapping[str, str], table: Table, *, catalogue: bool) -> dict[str, str]:
+    """Find the columns of pairs to score: their products' texts, or ids where a catalogue has the texts.
+
+    Raises
+    ------
+    UserError
+        As `match_columns`.
+    """
+    columns = match_columns(given, {PAIRS: table})[PAIRS]
+    wanted, needed = ((schema.PRODUCT_ID,), schema.PRODUCT_ID) if catalogue else (schema.TEXT_COLUMNS, schema.TITLE)
+    if needed not in columns:
+        raise _missing(needed, PAIRS, table, "" if catalogue else " Or give the catalogue with --products.")
+    return {name: column for name, column in columns.items() if name in (schema.QUERY, schema.LOCALE, *wanted)}
+
+
+def describe_columns(kind: str, columns: Mapping[str, str], table: Table) -> list[str]:
+    """Say what was found out of a table, which of its columns are used for what, and which are not."""
+    lines = [f"{table.path.name} {note}" for note in table.notes]
+    used = []
+    for field in _FIELDS[kind]:
+        if field in columns:
+            short, name = ALIASES[field][0], columns[field]
+            used.append(short if name in (short, field) else f"{short} ({name})")
+    line = f"{table.path.name}: uses {', '.join(used)}"
+    unused = [name for name in table.names if name and name not in columns.values()]
+    if unused:
+        line += f"; {'keeps' if kind == PAIRS else 'leaves unused'}: {', '.join(unused)}"
+    meant = [f"{ALIASES[near][0]}={name}" for name in unused if (near := _meant(name, kind, columns))]
+    if meant:
+        line += f". Did you mean --columns {','.join(meant)}?"
+    return [*lines, line]
+
+
+def _names_of(field: str, kind: str) -> tuple[str, ...]:
+    more = _IDS_OF_PRODUCTS if field == schema.PRODUCT_ID and kind == PRODUCTS else ()
+    return (field, *ALIASES[field], *more)
+
+
+def find_column(wanted: str, names: Sequence[str]) -> str | None:
+    """Find a column by its name, or by one that differs in case, spaces, underscores and hyphens alone."""
+    if wanted in names:
+        return wanted
+    folded = fold_name(wanted)
+    return next((name for name in names if fold_name(name) == folded), None)
+
+
+def _meant(unused: str, kind: str, columns: Mapping[str, str]) -> str | None:
+    """Guess which field that is missing a column may be."""
+    names = {fold_name(name): field for field in _FIELDS[kind] if field not in columns for name in ALIASES[field]}
+    folded = fold_name(unused)
+    if folded in KNOWN_NAMES:  # it was found, and is not wanted
+        return None
+    near = difflib.get_close_matches(folded, names, n=1, cutoff=_NEAR) or [name for name in names if name in folded]
+    return names[near[0]] if near else None
 
 
 def _read_key(key: str, read: Collection[str]) -> tuple[tuple[str, ...], str]:
     """Split ``products.title`` into those of the tables read that it may stand for, and the official name."""
-    table, dot, name = key.rpartition(".")
-    officials = {short[0]: field for field, short in SHORT_NAMES.items()}
-    field = officials.get(name, name)
-    if field not in SHORT_NAMES:
-        raise UserError(f"there is no column {name!r} to map", remedy=suggest(name, {*officials, *SHORT_NAMES}))
-    if dot and table not in _FIELDS:
-        raise UserError(f"there is no table {table!r} in {key!r}", remedy=suggest(table, _FIELDS))
-    tables = tuple(each for each in read if field in _FIELDS[each] and table in ("", each))
-    if not tables:
-        raise UserError(f"{table or ' and '.join(read)} have no column {name!r}", remedy=f"Leave out {key!r}.")
-    return tables, field
+    kind, dot, name = key.rpartition(".")
+    officials = {fold_name(each): field for field, names in ALIASES.items() for each in (names[0], field)}
+    field = officials.get(fold_name(name))
+    if field is None:
+        known = {*ALIASES, *(names[0] for names in ALIASES.values())}
+        raise UserError(f"there is no column {name!r} to map", remedy=suggest(name, known))
+    if dot and kind not in _FIELDS:
+        raise UserError(f"there is no table {kind!r} in {key!r}", remedy=suggest(kind, _FIELDS))
+    kinds = tuple(each for each in read if field in _FIELDS[each] and kind in ("", each))
+    if not kinds:
+        raise UserError(f"{kind or ' and '.join(read)} have no column {name!r}", remedy=f"Leave out {key!r}.")
+    return kinds, field
 
 
-def _check_complete(table: str, columns: Mapping[str, str], names: Sequence[str], file: Path) -> None:
-    for field in _REQUIRED[table]:
-        if field not in columns:
-            raise _missing(field, table, names, file)
-    if table == PRODUCTS and not any(field in columns for field in schema.TEXT_COLUMNS):
-        raise _missing(schema.TITLE, table, names, file)
-
-
-def _missing(field: str, table: str, names: Sequence[str], file: Path) -> UserError:
-    short = SHORT_NAMES[field][0]
+def _missing(field: str, kind: str, table: Table, remedy: str = "") -> UserError:
+    short = ALIASES[field][0]
     wanted = repr(field) if field == short else f"{field!r} (or {short!r})"
+    python = short if kind == PAIRS else f"{kind}.{short}"
     return UserError(
-        f"no column {wanted}; the file has {_listed(names)}",
-        remedy=f"Name it with columns={{'{table}.{short}': …}} (--columns {short}=…).",
-        file=file,
+        f"no column {wanted}; the file has {_listed(table.names)}",
+        remedy=f"Name it with columns={{'{python}': …}} (--columns {short}=…).{remedy}",
+        file=table.path,
     )
 
 
-def _no_such_column(column: str, field: str, names: Sequence[str], file: Path) -> UserError:
+def _no_such_column(column: str, field: str, table: Table) -> UserError:
     return UserError(
-        f"no column {column!r}, which was named for {SHORT_NAMES[field][0]!r}; the file has {_listed(names)}",
-        remedy=suggest(column, names),
-        file=file,
+        f"no column {column!r}, which was named for {ALIASES[field][0]!r}; the file has {_listed(table.names)}",
+        remedy=suggest(column, table.names),
+        file=table.path,
     )
 
 

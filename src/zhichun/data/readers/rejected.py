@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Protocol, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,6 +25,11 @@ REJECTED_SCHEMA: Final = pa.schema(
 
 BROKEN_UTF8: Final = "broken UTF-8"
 MALFORMED: Final = "malformed row"
+OPEN_QUOTE: Final = "unbalanced quote"
+TOO_LONG: Final = "row too long"
+NO_OBJECT: Final = "not a JSON object"
+NO_TEXT: Final = "value is no text"
+BAD_NUMBER: Final = "not a number"
 MISSING_ID: Final = "missing product id"
 DUPLICATE_PRODUCT: Final = "duplicate product id"
 EMPTY_QUERY: Final = "empty query"
@@ -48,7 +53,15 @@ HARMLESS: Final = frozenset({DUPLICATE, LEAKAGE, LISTED, VALIDATION, OTHER_FOLD,
 
 _REMEDIES: Final[Mapping[str, str]] = {
     BROKEN_UTF8: "Save the file as UTF-8.",
-    MALFORMED: "Check the quotes and the separators.",
+    MALFORMED: "Check the separators: a value that holds one stands in quotes.",
+    OPEN_QUOTE: "Close the quote, or double a quote that belongs to the text; a text whose lines look like rows of the "
+    "table must be given as JSON Lines or Parquet.",
+    TOO_LONG: "Shorten it.",
+    NO_OBJECT: "Write one JSON object on each line.",
+    NO_TEXT: "Give a text, a number or a list of texts.",
+    BAD_NUMBER: "A weight is a number from 0, such as 0.5; a version is 0 or 1.",
+    DUPLICATE_PRODUCT: "Keep one row for each product and locale; variants of a product need ids of their own.",
+    EMPTY_QUERY: "Fill the query in.",
     UNKNOWN_LABEL: "Map your grades with labels={'3': 'E', '2': 'S', …} (--labels 3=E,2=S,…).",
     UNKNOWN_SPLIT: "A split is 'train' or 'test'.",
     NO_PRODUCT: "Check that both files write ids and locales alike; locale=… is for files without a locale column.",
@@ -57,6 +70,7 @@ _REMEDIES: Final[Mapping[str, str]] = {
 }
 _SHOWN = 5
 _FLUSH_ROWS = 20_000
+Record = Mapping[str, str | None] | Sequence[str]
 
 
 class Refusal(NamedTuple):
@@ -76,6 +90,25 @@ class Refusal(NamedTuple):
     row: int
     reason: str
     detail: str
+
+
+class Refusals(Protocol):
+    """Takes rows that cannot be used."""
+
+    def add(self, refusal: Refusal, record: Record) -> None:
+        """Take one row: where and why, and its values by column, or in pieces where it could not be split."""
+
+
+class FirstRefusal:
+    """Refuses a whole file at its first row that cannot be used."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def add(self, refusal: Refusal, record: Record) -> None:
+        """Raise a `UserError`."""
+        problem = f"{refusal.reason} ({refusal.detail})"
+        raise UserError(problem, file=self._path, row=refusal.row, remedy=_REMEDIES.get(refusal.reason, ""))
 
 
 class RejectedRows:
@@ -111,16 +144,8 @@ class RejectedRows:
         """How many rows a user must correct or drop."""
         return sum(count for reason, count in self.counts.items() if reason not in HARMLESS)
 
-    def add(self, refusal: Refusal, record: Mapping[str, str | None] | Sequence[str]) -> None:
-        """Take one row onto the list.
-
-        Parameters
-        ----------
-        refusal
-            Where and why.
-        record
-            The row's values by column, or one after the other where it could not be split into columns.
-        """
+    def add(self, refusal: Refusal, record: Record) -> None:
+        """Take one row onto the list; see `Refusals`."""
         self.counts[refusal.reason] += 1
         if refusal.reason not in HARMLESS and len(self._first) < _SHOWN:
             self._first.append(refusal)
@@ -133,30 +158,20 @@ class RejectedRows:
         self._flush()
         self._writer.close()
 
-    def failure(self, listed_in: Path) -> UserError:
-        """Say which rows cannot be used.
-
-        Parameters
-        ----------
-        listed_in
-            Where the user finds the whole list.
-
-        Returns
-        -------
-        UserError
-            With the count by reason, the first rows and what to do.
-        """
+    def failure(self, listed_in: Path | None = None) -> UserError:
+        """Say which rows cannot be used: the count by reason, the first rows, where all are listed, what to do."""
         reasons = [(reason, count) for reason, count in self.counts.most_common() if reason not in HARMLESS]
-        lines = [
-            f"{self.bad:,} rows cannot be used: " + ", ".join(f"{count:,} × {reason}" for reason, count in reasons)
-        ]
+        lines = [f"{_rows(self.bad)} cannot be used: " + self.said()]
         lines += [f"  {each.file}, row {each.row}: {each.reason} ({each.detail})" for each in self._first]
         remedies = [_REMEDIES[reason] for reason, _ in reasons if reason in _REMEDIES]
-        remedies += [
-            f"All of them are in {listed_in}.",
-            'Correct them, or leave them out with on_bad_rows="drop" (--on-bad-rows drop).',
-        ]
+        if listed_in is not None:
+            remedies.append(f"All of them are in {listed_in}.")
+        remedies.append('Correct them, or leave them out with on_bad_rows="drop" (--on-bad-rows drop).')
         return UserError("\n".join(lines), remedy="\n".join(remedies))
+
+    def said(self) -> str:
+        """Give the rows that cannot be used by reason, for the user."""
+        return ", ".join(f"{n:,} × {reason}" for reason, n in self.counts.most_common() if reason not in HARMLESS)
 
     def _flush(self) -> None:
         if self._pending:
@@ -165,7 +180,11 @@ class RejectedRows:
             self._pending.clear()
 
 
-def _as_json(record: Mapping[str, str | None] | Sequence[str]) -> str:
+def _rows(count: int) -> str:
+    return f"{count:,} rows" if count != 1 else "1 row"
+
+
+def _as_json(record: Record) -> str:
     if isinstance(record, Mapping):
         values: Any = {name: value and _encodable(value) for name, value in record.items()}
     else:

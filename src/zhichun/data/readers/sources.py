@@ -1,19 +1,27 @@
-"""Opening what the user gave: a folder in the official layout, single tables, or both."""
+"""Opening what the user gave: a table of any format, judgements, or a folder in the official layout."""
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from zhichun.core.errors import UserError
-from zhichun.data.readers.columns import EXAMPLES, PRODUCTS, match_columns
-from zhichun.data.readers.esci import official_files, require_official
-from zhichun.data.readers.judgements import QrelsTable, read_topics
-from zhichun.data.readers.table import ParquetTable, Table, require_file
-from zhichun.data.readers.text_table import GZIP, CsvTable, JsonLinesTable, TsvTable
+from zhichun.core.schema import OFFICIAL_EXAMPLES_FILE, OFFICIAL_PRODUCTS_FILE
+from zhichun.data.readers.columns import EXAMPLES, KNOWN_NAMES, PRODUCTS, describe_columns, match_columns
+from zhichun.data.readers.delimited import DelimitedTable
+from zhichun.data.readers.lines import JsonTable, QrelsTable, read_topics
+from zhichun.data.readers.parquet_table import ParquetTable
+from zhichun.data.readers.table import Table
+from zhichun.data.readers.text_file import PARQUET_MARK, TextFile, require_file
 
-_FORMATS: Final = (ParquetTable, CsvTable, TsvTable, JsonLinesTable)
+_PARQUET: Final = (".parquet", ".pq")
+_JSON: Final = (".jsonl", ".ndjson", ".json")
+_TABS: Final = (".tsv", ".tab", ".txt")
+_CSV: Final = ".csv"
+_JSON_BEGINS: Final = re.compile(rb'\s*(?:\[\s*)?\{\s*"')
+_OWN_TABLES: Final = "your own tables with examples=… and products=… (--examples FILE --products FILE)."
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,6 +44,13 @@ class Sources:
     product_columns: Mapping[str, str]
     files: Mapping[str, Path]
 
+    def described(self) -> list[str]:
+        """Say how the tables are read, and which of their columns are used for what."""
+        return [
+            *describe_columns(EXAMPLES, self.example_columns, self.examples),
+            *describe_columns(PRODUCTS, self.product_columns, self.products),
+        ]
+
 
 def open_sources(
     source: Path | None,
@@ -45,7 +60,7 @@ def open_sources(
     topics: Path | None = None,
     columns: Mapping[str, str] | None = None,
 ) -> Sources:
-    """Open the tables and match their columns.
+    """Open the tables and match their columns; nothing but headers is read yet.
 
     Parameters
     ----------
@@ -58,11 +73,6 @@ def open_sources(
     columns
         The user's names; see `zhichun.data.readers.columns.match_columns`.
 
-    Returns
-    -------
-    Sources
-        Nothing but headers is read yet.
-
     Raises
     ------
     UserError
@@ -71,11 +81,8 @@ def open_sources(
     files = _find_files(source, examples, products)
     if topics is not None:
         files["topics"] = topics
-    tables = {
-        EXAMPLES: open_judgements(files[EXAMPLES], topics),
-        PRODUCTS: open_table(files[PRODUCTS]),
-    }
-    matched = match_columns(columns or {}, {name: table.names for name, table in tables.items()}, files)
+    tables = {EXAMPLES: open_judgements(files[EXAMPLES], topics), PRODUCTS: open_table(files[PRODUCTS])}
+    matched = match_columns(columns or {}, tables)
     return Sources(
         examples=tables[EXAMPLES],
         products=tables[PRODUCTS],
@@ -86,17 +93,12 @@ def open_sources(
 
 
 def open_table(path: Path) -> Table:
-    """Open a table by the ending of its name.
+    """Open a table by what its name ends with and its first bytes say.
 
     Parameters
     ----------
     path
         A ``.parquet``, ``.csv``, ``.tsv``, ``.jsonl`` or ``.ndjson`` file; the text formats also with ``.gz`` after it.
-
-    Returns
-    -------
-    Table
-        Ready to be read.
 
     Raises
     ------
@@ -105,9 +107,21 @@ def open_table(path: Path) -> Table:
     """
     require_file(path)
     suffix = _suffix(path)
-    for table in _FORMATS:
-        if suffix in table.suffixes and not (table is ParquetTable and path.suffix.lower() == GZIP):
-            return table(path)
+    with path.open("rb") as raw:
+        is_parquet = raw.read(len(PARQUET_MARK)) == PARQUET_MARK
+    if suffix in _PARQUET or is_parquet:
+        table = ParquetTable(path)
+        if suffix not in _PARQUET:
+            table.notes.append("is a Parquet file, and was read as that")
+        return table
+    file = TextFile(path)
+    if suffix in _JSON:
+        return JsonTable(file)
+    if suffix in (_CSV, *_TABS):
+        if _JSON_BEGINS.match(file.head):
+            file.notes.append("holds JSON, and was read as that")
+            return JsonTable(file)
+        return DelimitedTable(file, tabs=suffix in _TABS, known=KNOWN_NAMES)
     raise UserError(
         f"the ending {suffix!r} names no known format",
         remedy="Possible: .parquet, .csv, .tsv, .jsonl, .ndjson, .csv.gz and so on; .qrels for judgements.",
@@ -125,19 +139,13 @@ def open_judgements(path: Path, topics: Path | None = None) -> Table:
     topics
         Query texts for qrels.
 
-    Returns
-    -------
-    Table
-        Ready to be read.
-
     Raises
     ------
     UserError
         As `open_table`; or if qrels come without topics.
     """
     if topics is not None:
-        require_file(path)
-        return QrelsTable(path, read_topics(topics))
+        return QrelsTable(TextFile(path), read_topics(topics))
     if _suffix(path) in QrelsTable.suffixes:
         raise UserError(
             "TREC qrels hold no query texts",
@@ -148,18 +156,7 @@ def open_judgements(path: Path, topics: Path | None = None) -> Table:
 
 
 def describe_files(files: Mapping[str, Path]) -> list[dict[str, Any]]:
-    """Record what a dataset was made of.
-
-    Parameters
-    ----------
-    files
-        Files by their part.
-
-    Returns
-    -------
-    list of dict
-        Part, file name, bytes and SHA-256 of each, without the folder, so that the same files give the same record.
-    """
+    """Record what a dataset was made of: part, file name, bytes and SHA-256 of each file, without its folder."""
     described = []
     for part, path in files.items():
         with path.open("rb") as stream:
@@ -178,12 +175,23 @@ def _find_files(source: Path | None, examples: Path | None, products: Path | Non
                 "(--examples FILE --products FILE).",
             )
         return {EXAMPLES: examples, PRODUCTS: products}
-    official_examples, official_products = official_files(source)
-    needed = [official_examples] * (examples is None) + [official_products] * (products is None)
-    require_official(source, tuple(needed))
-    return {EXAMPLES: examples or official_examples, PRODUCTS: products or official_products}
+    if not source.exists():
+        raise UserError("there is no such folder", remedy="Name the folder of the dataset.", file=source)
+    if not source.is_dir():
+        raise UserError("is a file, not a folder in the official layout", remedy=f"Give {_OWN_TABLES}", file=source)
+    files = {
+        EXAMPLES: examples or source / OFFICIAL_EXAMPLES_FILE,
+        PRODUCTS: products or source / OFFICIAL_PRODUCTS_FILE,
+    }
+    missing = [path.name for path in files.values() if path.parent == source and not path.is_file()]
+    if missing:
+        raise UserError(
+            f"lacks {' and '.join(missing)}",
+            remedy=f"Name a folder that holds the Shopping Queries Dataset, or give {_OWN_TABLES}",
+            file=source,
+        )
+    return files
 
 
 def _suffix(path: Path) -> str:
-    name = path.name.lower().removesuffix(GZIP)
-    return Path(name).suffix
+    return Path(path.name.lower().removesuffix(".gz")).suffix

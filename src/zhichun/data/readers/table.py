@@ -1,30 +1,32 @@
-"""Reading tables row by row in bounded memory, whatever their format, every column as text.
+"""Tables row by row in bounded memory, whatever their format, every column as text.
 
 Rows count from 1, without the header; in JSON Lines and TREC files they are the lines. A row that cannot be read goes
-onto the list of refused rows, and reading goes on. `zhichun.data.readers.sources.open_table` picks the format by the
-name.
+onto the list of refused rows, and reading goes on: rows read = rows given + rows refused. The format is found by
+`zhichun.data.readers.sources.open_table`.
 """
 
-import difflib
-import os
+import re
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from zhichun.core.errors import UserError
-from zhichun.data.readers.rejected import BROKEN_UTF8, Refusal, RejectedRows
-from zhichun.text.fold import number_text
+from zhichun.data.readers.rejected import BROKEN_UTF8, Refusal, Refusals
+from zhichun.data.readers.text_file import TextFile
+from zhichun.text.fold import fold_name, number_text
 
 BATCH_ROWS: Final = 16_384
-_BUFFER_BYTES: Final = 1 << 20
+# A row that is longer is refused, so that what is held stays bounded.
+MOST_OF_A_ROW: Final = 64 << 20
+_WHOLE: Final = re.compile(r"(-?\d+)\.0+")
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,23 +53,23 @@ class Table(ABC):
 
     Attributes
     ----------
-    suffixes : tuple of str
-        The endings of such files.
     path : Path
         The file.
     names : Sequence[str]
         Its columns.
     total : int
         Its size in the unit of `Batch.done`: rows of a Parquet file, otherwise bytes.
+    notes : list of str
+        What had to be found out to read it, for the user.
     """
 
-    suffixes: ClassVar[tuple[str, ...]] = ()
     path: Path
     names: Sequence[str]
     total: int
+    notes: list[str]
 
     @abstractmethod
-    def batches(self, columns: Mapping[str, str], rejected: RejectedRows) -> Iterator[Batch]:
+    def batches(self, columns: Mapping[str, str], rejected: Refusals) -> Iterator[Batch]:
         """Read some columns.
 
         Parameters
@@ -88,99 +90,42 @@ class Table(ABC):
             If the file is damaged.
         """
 
+    def require_unique_names(self) -> None:
+        """Refuse two columns of one name, of which one would be lost; those without a name are nobody's."""
+        counts = Counter(filter(None, map(fold_name, self.names)))
+        for folded, count in counts.items():
+            if count > 1:
+                alike = ", ".join(repr(name) for name in self.names if fold_name(name) == folded)
+                raise UserError(
+                    f"has {count} columns of one name: {alike}", remedy="Rename or remove one of them.", file=self.path
+                )
 
-class ParquetTable(Table):
-    """A Parquet file.
 
-    Parameters
-    ----------
-    path
-        The file.
+class TextTable(Table):
+    """A table in a text file."""
 
-    Raises
-    ------
-    UserError
-        If it is not a whole Parquet file.
-    """
+    def __init__(self, file: TextFile) -> None:
+        self.file, self.path, self.total, self.notes = file, file.path, file.size, file.notes
 
-    suffixes = (".parquet", ".pq")
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+def text_batches(
+    path: Path, rows_N: NDArray[np.int64], raw: Mapping[str, Any], done: int, rejected: Refusals
+) -> Iterator[Batch]:
+    """Give rows of strings or bytes as batches of texts, without those that are not UTF-8."""
+    for start in range(0, len(rows_N), BATCH_ROWS):
+        part = {field: array.slice(start, BATCH_ROWS) for field, array in raw.items()}
+        numbers_N = rows_N[start : start + BATCH_ROWS]
         try:
-            # Buffered, or whole row groups are read at once: pandas writes a million rows into each.
-            self._file = pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_BYTES)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise _damaged(path) from error
-        self.names, self.total = self._file.schema_arrow.names, self._file.metadata.num_rows
-
-    def batches(self, columns: Mapping[str, str], rejected: RejectedRows) -> Iterator[Batch]:
-        """Read some columns; see `Table.batches`."""
-        wanted, done = list(dict.fromkeys(columns.values())), 0
-        batches = self._file.iter_batches(BATCH_ROWS, columns=wanted)
-        while True:
-            try:
-                batch = next(batches, None)
-            except (pa.ArrowInvalid, OSError) as error:
-                raise _damaged(self.path) from error
-            if batch is None:
-                return
-            rows_N = np.arange(done + 1, done + 1 + batch.num_rows)
-            done += batch.num_rows
-            raw = {field: text_array(batch.column(name), name, self.path) for field, name in columns.items()}
-            yield _decode(self.path, rows_N, raw, done, rejected)
-
-
-def require_file(path: Path) -> None:
-    """Refuse a file that is not there, or is empty.
-
-    Parameters
-    ----------
-    path
-        What should be a file.
-
-    Raises
-    ------
-    UserError
-        If it is not.
-    """
-    if path.is_dir():
-        raise UserError("is a folder, not a file", remedy="Name the file in it.", file=path)
-    if not path.exists():
-        beside = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
-        near = difflib.get_close_matches(path.name, beside, n=1)
-        raise UserError(
-            "there is no such file", remedy=f"Did you mean {near[0]!r}?" if near else "Check its path.", file=path
-        )
-    if not os.access(path, os.R_OK):
-        raise UserError("you may not read it", remedy="Change its permissions, or name another one.", file=path)
-    if path.stat().st_size == 0:
-        raise UserError("the file is empty", remedy="Write it again, or name another one.", file=path)
+            yield Batch(numbers_N, {field: _valid_text(array) for field, array in part.items()}, done)
+        except pa.ArrowInvalid:
+            texts = {field: _surrogates(array) for field, array in part.items()}
+            yield decode_texts(path, numbers_N, texts, done, rejected)
 
 
 def decode_texts(
-    path: Path, rows_N: NDArray[np.int64], texts: Mapping[str, Sequence[str | None]], done: int, rejected: RejectedRows
+    path: Path, rows_N: NDArray[np.int64], texts: Mapping[str, Sequence[str | None]], done: int, rejected: Refusals
 ) -> Batch:
-    """Make a batch of texts in which bytes that are no UTF-8 were read as lone surrogates.
-
-    Parameters
-    ----------
-    path
-        Where they come from.
-    rows_N
-        ``(N,)``, the number of each row.
-    texts
-        Official name to N values.
-    done
-        How much of the file has been read.
-    rejected
-        Takes the rows with broken texts.
-
-    Returns
-    -------
-    Batch
-        The other rows.
-    """
+    """Make a batch of texts in which bytes that are no UTF-8 were read as lone surrogates; their rows are refused."""
     try:
         return Batch(rows_N, {field: pa.array(values, pa.large_string()) for field, values in texts.items()}, done)
     except UnicodeEncodeError:
@@ -197,60 +142,10 @@ def decode_texts(
     return Batch(rows_N[kept], columns, done)
 
 
-def is_encodable(text: str) -> bool:
-    """Say whether a text is free of lone surrogates, as which bytes that are no UTF-8 are read.
-
-    Parameters
-    ----------
-    text
-        A text.
-
-    Returns
-    -------
-    bool
-        Whether it can be written as UTF-8.
-    """
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _decode(path: Path, rows_N: NDArray[np.int64], raw: dict[str, Any], done: int, rejected: RejectedRows) -> Batch:
-    """Take the arrays as they are where all is well, and look at each row only where it is not."""
-    try:
-        return Batch(rows_N, {field: _valid_text(array) for field, array in raw.items()}, done)
-    except pa.ArrowInvalid:
-        texts = {
-            field: [
-                None if value is None else value.decode("utf-8", "surrogateescape")
-                for value in array.cast(pa.large_binary()).to_pylist()
-            ]
-            for field, array in raw.items()
-        }
-        return decode_texts(path, rows_N, texts, done, rejected)
-
-
-def _valid_text(array: Any) -> Any:
-    array.validate(full=True)  # Parquet files do not promise that their strings are UTF-8.
-    return array.cast(pa.large_string())
-
-
 def text_array(array: Any, name: str, path: Path) -> Any:
     """Give a string or binary array for a column of any type that can stand for text.
 
-    Parameters
-    ----------
-    array
-        A ``pyarrow`` array.
-    name, path
-        Its column and file, for the message.
-
-    Returns
-    -------
-    pyarrow.Array
-        Numbers as `number_text` writes them, the items of lists on lines of their own.
+    Whole numbers stay what they are, others are written as by `number_text`, items of lists on lines of their own.
 
     Raises
     ------
@@ -274,9 +169,26 @@ def text_array(array: Any, name: str, path: Path) -> Any:
         ) from error
 
 
-def _damaged(path: Path) -> UserError:
-    return UserError(
-        "is not a whole Parquet file: it was cut short, damaged, or is another format",
-        remedy="Copy or write it again, or give it the ending of its format.",
-        file=path,
-    )
+def json_number(text: str) -> str:
+    """Write a number of a JSON file as it stands, but 3.0 as ``3``: digits beyond a float's are kept."""
+    whole = _WHOLE.fullmatch(text)
+    return whole[1] if whole else text
+
+
+def is_encodable(text: str) -> bool:
+    """Say whether a text is free of lone surrogates, as which bytes that are no UTF-8 are read."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _valid_text(array: Any) -> Any:
+    array.validate(full=True)  # Parquet files do not promise that their strings are UTF-8.
+    return array.cast(pa.large_string())
+
+
+def _surrogates(array: Any) -> list[str | None]:
+    values = array.cast(pa.large_binary()).to_pylist()
+    return [None if value is None else value.decode("utf-8", "surrogateescape") for value in values]

@@ -1,19 +1,35 @@
 """A catalogue read whole into memory, for ranking and for looking products up."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Final, Literal, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zhichun.core import schema
+from zhichun.core.errors import UserError, suggest
 from zhichun.data.dataset.dataset import read_parquet
 from zhichun.data.dataset.dataset_folder import MANIFEST_FILE
 from zhichun.data.prepare.clean_catalogue import write_products
-from zhichun.data.readers.columns import PRODUCTS, match_columns
+from zhichun.data.readers.columns import PRODUCTS, describe_columns, match_columns
 from zhichun.data.readers.rejected import REJECTED_FILE, RejectedRows
 from zhichun.data.readers.sources import open_table
+
+OnBadRows = Literal["fail", "drop"]
+Say = Callable[[str], None]
+_FAIL: Final = "fail"
+
+
+def silent(line: str) -> None:
+    """Say nothing."""
+
+
+def check_on_bad_rows(given: str) -> None:
+    """Refuse what is neither ``fail`` nor ``drop``."""
+    if given not in get_args(OnBadRows):
+        raise UserError(f"on_bad_rows={given!r} means nothing", remedy=suggest(given, get_args(OnBadRows)))
 
 
 def products_file(path: Path) -> Path:
@@ -24,7 +40,14 @@ def products_file(path: Path) -> Path:
     return next((path / name for name in names if (path / name).is_file()), path / names[0])
 
 
-def read_catalogue(path: Path, *, locale: str = "us", columns: Mapping[str, str] | None = None) -> pa.Table:
+def read_catalogue(
+    path: Path,
+    *,
+    locale: str = "us",
+    columns: Mapping[str, str] | None = None,
+    on_bad_rows: OnBadRows = "fail",
+    say: Say = silent,
+) -> pa.Table:
     """Read products, cleaned as `prepare` cleans them.
 
     Parameters
@@ -35,6 +58,10 @@ def read_catalogue(path: Path, *, locale: str = "us", columns: Mapping[str, str]
         Locale of products without one.
     columns
         Own column names: ``{"title": "name"}``.
+    on_bad_rows
+        Whether products that cannot be used stop the work (``fail``) or are left out and counted (``drop``).
+    say
+        Called with lines for the user: which columns are used for what, and how many products are left out.
 
     Returns
     -------
@@ -44,20 +71,24 @@ def read_catalogue(path: Path, *, locale: str = "us", columns: Mapping[str, str]
     Raises
     ------
     UserError
-        For a file that cannot be read, and for rows that cannot be used; their list is left beside the file.
+        For a file that cannot be read, and for rows that cannot be used.
     """
+    check_on_bad_rows(on_bad_rows)
     # A dataset folder is cleaned already, and says which products steps made.
     if not columns and (path / MANIFEST_FILE).is_file():
         return read_parquet(products_file(path))
-    path = products_file(path)
-    table = open_table(path)
-    matched = match_columns(columns or {}, {PRODUCTS: table.names}, {PRODUCTS: path})[PRODUCTS]
-    listed_in = path.with_name(f"{path.name}.{REJECTED_FILE}")
+    table = open_table(products_file(path))
+    matched = match_columns(columns or {}, {PRODUCTS: table})[PRODUCTS]
+    for line in describe_columns(PRODUCTS, matched, table):
+        say(line)
     with tempfile.TemporaryDirectory() as folder:
-        cleaned, refused = Path(folder) / schema.PRODUCTS_FILE, Path(folder) / REJECTED_FILE
-        with RejectedRows(refused) as rejected:
-            write_products(table, matched, cleaned, locale=locale, rejected=rejected, progress=lambda done, total: None)
-        if rejected.bad:
-            listed_in.write_bytes(refused.read_bytes())
-            raise rejected.failure(listed_in)
+        cleaned = Path(folder) / schema.PRODUCTS_FILE
+        with RejectedRows(Path(folder) / REJECTED_FILE) as rejected:
+            counts = write_products(
+                table, matched, cleaned, locale=locale, rejected=rejected, progress=lambda done, total: None
+            )
+        if rejected.bad and on_bad_rows == _FAIL:
+            raise rejected.failure()
+        for line in (*counts.described(), *([f"left out: {rejected.said()}"] if rejected.bad else [])):
+            say(f"{table.path.name}: {line}")
         return pq.read_table(cleaned)

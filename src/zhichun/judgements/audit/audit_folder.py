@@ -14,7 +14,7 @@ from zhichun.core.errors import UserError
 from zhichun.core.files import new_file, write_json
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.out_of_fold import fold_count
-from zhichun.data.readers.table import require_file
+from zhichun.data.readers.text_file import require_file
 from zhichun.judgements.audit.decisions import Decisions, read_decisions
 from zhichun.judgements.audit.findings import Findings
 from zhichun.judgements.audit.lists import (

@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from zhichun.core import schema
 from zhichun.core.errors import UserError, suggest
+from zhichun.data.prepare.listed_pairs import DECISION
 from zhichun.data.readers.judgements import grade_labels
-from zhichun.data.readers.listed_pairs import DECISION
 from zhichun.data.readers.pair_tables import read_chunks, texts
 from zhichun.judgements.audit.findings import Findings
 from zhichun.text.fold import fold_grade
@@ -69,10 +69,10 @@ def read_decisions(path: Path, findings: Findings) -> Decisions:
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str], list[str | None]]]:
     before = 0
-    for chunk in read_chunks(path, _ROWS):
-        names = chunk.column_names
+    known = (schema.EXAMPLE_ID, DECISION, schema.LABEL, *QUEPID)
+    for chunk in read_chunks(path, _ROWS, known=known):
         # Lists and numbers that no column here should hold would stop the reading of those that matter.
-        wanted = [name for name in names if name in (schema.EXAMPLE_ID, DECISION, schema.LABEL, *QUEPID)]
+        wanted = [name for name in chunk.column_names if name in known]
         columns = [texts(chunk, name, path, before) for name in wanted]
         for place, values in enumerate(zip(*columns, strict=True), start=1):
             yield before + place, wanted, list(values)

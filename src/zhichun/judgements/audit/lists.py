@@ -12,8 +12,8 @@ import pyarrow.csv as pacsv
 from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.core.files import new_file
+from zhichun.data.prepare.listed_pairs import DECISION
 from zhichun.data.prepare.relabel import NEW_LABEL
-from zhichun.data.readers.listed_pairs import DECISION
 from zhichun.data.readers.pair_tables import read_chunks, texts
 from zhichun.judgements.audit.decisions import DROP, KEEP, QUEPID, RATINGS, Decisions
 from zhichun.judgements.audit.findings import LIKELY, QUALITY, Findings
@@ -127,7 +127,7 @@ def require_nothing_filled_in(folder: Path, accept: Path | None) -> None:
     if not path.is_file() or (accept is not None and accept.exists() and path.samefile(accept)):
         return
     before = 0
-    for chunk in read_chunks(path, _ROWS):
+    for chunk in read_chunks(path, _ROWS, known=(DECISION,)):
         if DECISION in chunk.column_names and any(map(str.strip, filter(None, texts(chunk, DECISION, path, before)))):
             raise UserError(
                 "holds decisions, which would be lost.",

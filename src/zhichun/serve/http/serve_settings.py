@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from zhichun.core.errors import UserError
+from zhichun.data.readers.whole_catalogue import OnBadRows
 from zhichun.score.load import fingerprint_of, load_scorer
 from zhichun.score.pair_scorer import PairScorer
 from zhichun.serve.http.keys import OPEN, VARIABLE, Keys
@@ -27,6 +28,8 @@ class ServeSettings:
         Folder of `zhichun train`, `zhichun export` or `zhichun ensemble`.
     products, columns
         Catalogue whose products are found by id and by the page, and its own column names.
+    on_bad_rows
+        Whether products that cannot be used stop the server (``fail``) or are left out (``drop``).
     locale
         Of requests that name none.
     engine
@@ -50,6 +53,7 @@ class ServeSettings:
     run: Path
     products: Path | None = None
     columns: dict[str, str] = field(default_factory=dict)
+    on_bad_rows: OnBadRows = "fail"
     locale: str = "us"
     engine: str = "auto"
     name: str | None = None
@@ -109,7 +113,9 @@ class ServeSettings:
     def _catalogue(self) -> Catalogue | None:
         if self.products is None:
             return None
-        return Catalogue.open(self.products, columns=self.columns or None, locale=self.locale)
+        return Catalogue.open(
+            self.products, columns=self.columns or None, locale=self.locale, on_bad_rows=self.on_bad_rows
+        )
 
 
 def is_loopback(host: str) -> bool:

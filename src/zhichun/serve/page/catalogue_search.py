@@ -16,11 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from zhichun.core import schema
-from zhichun.core.console import Stages
+from zhichun.core.console import Stages, say_aside
 from zhichun.data.dataset.dataset import read_parquet
 from zhichun.data.dataset.dataset_folder import MANIFEST_FILE
 from zhichun.data.prepare.clean_column import clean_column
-from zhichun.data.readers.whole_catalogue import read_catalogue
+from zhichun.data.readers.whole_catalogue import OnBadRows, read_catalogue, silent
 from zhichun.score.product_lookup import ProductLookup
 from zhichun.score.token_batches import Rows
 from zhichun.serve.page.first_stage import Documents, FirstStage
@@ -84,7 +84,13 @@ class Catalogue:
 
     @classmethod
     def open(
-        cls, path: Path, *, columns: Mapping[str, str] | None = None, locale: str = "us", shown: bool = True
+        cls,
+        path: Path,
+        *,
+        columns: Mapping[str, str] | None = None,
+        locale: str = "us",
+        on_bad_rows: OnBadRows = "fail",
+        shown: bool = True,
     ) -> "Catalogue":
         """Read a catalogue and index it.
 
@@ -92,17 +98,19 @@ class Catalogue:
         ----------
         path
             A table of products, a dataset folder or one in the official layout; folders bring judged queries.
-        columns, locale
+        columns, locale, on_bad_rows
             As `read_catalogue` takes them.
         shown
-            Whether to show progress.
+            Whether to show progress, and which columns are used.
 
         Raises
         ------
         UserError
             For what `read_catalogue` refuses.
         """
-        table = read_catalogue(path, columns=columns, locale=locale)
+        table = read_catalogue(
+            path, columns=columns, locale=locale, on_bad_rows=on_bad_rows, say=say_aside if shown else silent
+        )
         stages = Stages("products", shown=shown)
         try:
             return cls(table, JudgedQueries.find(path), stages)

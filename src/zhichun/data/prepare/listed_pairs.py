@@ -18,6 +18,7 @@ from zhichun.core.schema import EXAMPLE_ID, QUERY, SPLIT, TEST
 from zhichun.data.dataset.query_folds import VALIDATION_BUCKET, buckets_of
 from zhichun.data.prepare.pair_values import ROW
 from zhichun.data.readers import rejected as reasons
+from zhichun.data.readers.columns import find_column
 from zhichun.data.readers.rejected import Refusal, RejectedRows
 from zhichun.data.readers.sources import open_table
 from zhichun.data.readers.table import Table
@@ -50,14 +51,14 @@ def open_list(path: Path, columns: Sequence[str]) -> Table:
         it is kept, dropped or relabelled.
     """
     table = open_table(path)
-    if DECISION in table.names:
+    if find_column(DECISION, table.names) is not None:
         raise UserError(
             "holds decisions, kept pairs among them",
             remedy="Make the lists of them first: zhichun audit --data DATA --out AUDIT --accept FILE",
             file=path,
         )
     for column in columns:
-        if column not in table.names:
+        if find_column(column, table.names) is None:
             names = ", ".join(repr(name) for name in table.names) or "no column at all"
             raise UserError(f"no column {column!r}; the file has {names}", remedy=_advice(column, table), file=path)
     return table
@@ -118,7 +119,7 @@ def refuse_listed(
     polars.DataFrame
         The other rows.
     """
-    kept = [name for name in listed.columns if name in table.names and name not in (EXAMPLE_ID, QUERY)]
+    kept = [name for name in listed.columns if find_column(name, table.names) and name not in (EXAMPLE_ID, QUERY)]
     for record in listed.filter(condition).iter_rows(named=True):
         text = record[_TEXT] if _TEXT in record else str(record[EXAMPLE_ID])
         values = {EXAMPLE_ID: text, **{name: record[name] for name in kept}}
@@ -128,7 +129,7 @@ def refuse_listed(
 
 
 def _read(table: Table, columns: Sequence[str], rejected: RejectedRows) -> pl.DataFrame:
-    names = {_TEXT if name == EXAMPLE_ID else name: name for name in columns}
+    names = {_TEXT if name == EXAMPLE_ID else name: str(find_column(name, table.names)) for name in columns}
     parts = [pl.DataFrame(schema={**dict.fromkeys(names, pl.String), ROW: pl.Int64})]
     for batch in table.batches(names, rejected):
         parts.append(pl.DataFrame(pl.from_arrow(pa.table({**batch.columns, ROW: batch.rows_N}))))

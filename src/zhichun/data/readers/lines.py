@@ -1,0 +1,215 @@
+"""Tables of lines: JSON Lines (also one JSON array of objects, which many exports are), and TREC qrels.
+
+A list of strings in JSON becomes one text, its items on lines of their own.
+"""
+
+import codecs
+import json
+import re
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import numpy as np
+
+from zhichun.core.errors import UserError
+from zhichun.data.readers.rejected import MALFORMED, NO_OBJECT, NO_TEXT, TOO_LONG, Refusal, Refusals
+from zhichun.data.readers.table import BATCH_ROWS, MOST_OF_A_ROW, Batch, TextTable, decode_texts, json_number
+from zhichun.data.readers.text_file import TextFile
+
+_SHOWN: Final = 2000
+_BLOCK: Final = 1 << 20
+_ARRAY: Final = re.compile(rb"\s*\[\s*(?:[{\]]|\Z)")
+_CUT: Final = "…"
+_GAP: Final = re.compile(r"[\s,]*")
+
+
+class _RefusedError(Exception):
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+class LineTable(TextTable):
+    """A table whose rows are lines; a format says what is on one."""
+
+    @abstractmethod
+    def _values(self, line: str, names: Sequence[str]) -> Sequence[str | None]:
+        """Take the named values of a line."""
+
+    def batches(self, columns: Mapping[str, str], rejected: Refusals) -> Iterator[Batch]:
+        """Read some columns; see `Table.batches`."""
+        numbers: list[int] = []
+        values: list[Sequence[str | None]] = []
+        held = 0
+
+        def batch(done: int) -> Batch:
+            texts = {name: [row[place] for row in values] for place, name in enumerate(columns)}
+            return decode_texts(self.path, np.array(numbers, np.int64), texts, done, rejected)
+
+        for number, line, done in self._lines():
+            try:
+                row = self._values(line, list(columns.values()))
+            except _RefusedError as error:
+                shown = line.rstrip("\r\n")[:_SHOWN]
+                rejected.add(Refusal(self.path.name, number, error.reason, str(error)), [shown])
+                continue
+            numbers.append(number)
+            values.append(row)
+            held += len(line)
+            if len(numbers) == BATCH_ROWS or held > MOST_OF_A_ROW:
+                yield batch(done)
+                numbers, values, held = [], [], 0
+        if numbers:
+            yield batch(self.total)
+
+    def _lines(self) -> Iterator[tuple[int, str, int]]:
+        """Give each line that is not blank with its number, and how much was read; one that is too long is cut."""
+        with self.file.open() as (stream, tell):
+            number = 0
+            while line := stream.readline(MOST_OF_A_ROW):
+                number += 1
+                text = _CUT if len(line) == MOST_OF_A_ROW else line.decode("utf-8", "surrogateescape")
+                while len(line) == MOST_OF_A_ROW and not line.endswith(b"\n"):
+                    line = stream.readline(MOST_OF_A_ROW)
+                if text.strip():
+                    yield number, text, tell()
+
+
+class JsonTable(LineTable):
+    """A file of JSON objects, one a line or all in one array."""
+
+    def __init__(self, file: TextFile) -> None:
+        super().__init__(file)
+        self._is_array = bool(_ARRAY.match(file.head))
+        if self._is_array:
+            self.notes.append("holds one JSON array, and its objects were read as rows")
+        names: dict[str, None] = {}
+        for _, line, _ in self._lines():
+            with suppress(_RefusedError):
+                names.update(dict.fromkeys(_parse(line)))
+        self.names = list(names)
+        self.require_unique_names()
+
+    def _values(self, line: str, names: Sequence[str]) -> Sequence[str | None]:
+        record = _parse(line)
+        return [_text(record.get(name), name) for name in names]
+
+    def _lines(self) -> Iterator[tuple[int, str, int]]:
+        return self._items() if self._is_array else super()._lines()
+
+    def _items(self) -> Iterator[tuple[int, str, int]]:
+        """Give the items of an array one after the other, holding no more of it than one needs."""
+        decode, decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode, json.JSONDecoder()
+        number, text, is_open = 0, "", False
+        with self.file.open() as (stream, tell):
+            while True:
+                size = max(_BLOCK, len(text))
+                data = stream.read(size)
+                last = len(data) < size
+                text, place = text + decode(data, final=last), 0
+                if not is_open:
+                    text, is_open = text.lstrip()[1:], True
+                while True:
+                    place = _GAP.match(text, place).end()  # type: ignore[union-attr]
+                    if text.startswith("]", place):
+                        if text[place + 1 :].strip() or stream.read(_BLOCK).strip():
+                            raise self._broken(number, "goes on after its JSON array")
+                        return
+                    try:
+                        _, end = decoder.raw_decode(text, place)
+                    except (ValueError, RecursionError) as error:
+                        if last or len(text) - place > MOST_OF_A_ROW:
+                            raise self._broken(number + 1, f"is not a whole JSON array ({error})") from error
+                        break
+                    number += 1
+                    yield number, text[place:end], tell()
+                    place = end
+                text = text[place:]
+
+    def _broken(self, number: int, problem: str) -> UserError:
+        return UserError(problem, remedy="Write one JSON object on each line.", file=self.path, row=number)
+
+
+class QrelsTable(LineTable):
+    """Judgements in the TREC format, ``qid 0 docid grade``, with the query texts from a file of topics.
+
+    Parameters
+    ----------
+    file
+        The qrels.
+    topics
+        Query texts by id; see `read_topics`. A query that is not in it has no text.
+    """
+
+    suffixes: ClassVar[tuple[str, ...]] = (".qrels", ".qrel", ".trec")
+    names = ("query_id", "product_id", "label", "query")
+
+    def __init__(self, file: TextFile, topics: Mapping[str, str]) -> None:
+        super().__init__(file)
+        self._topics = topics
+
+    def _values(self, line: str, names: Sequence[str]) -> Sequence[str | None]:
+        parts = line.split()
+        if len(parts) != 4:
+            raise _RefusedError(MALFORMED, f"{len(parts)} values where a judgement has 4")
+        qid, _, docid, grade = parts
+        values = dict(zip(self.names, (qid, docid, grade, self._topics.get(qid)), strict=True))
+        return [values[name] for name in names]
+
+
+def read_topics(path: Path) -> dict[str, str]:
+    """Read query texts by id: one ``qid<TAB>query`` a line, without a header.
+
+    Raises
+    ------
+    UserError
+        If a line is something else, is not UTF-8 or gives an id a second text.
+    """
+    topics: dict[str, str] = {}
+    for number, line in TextFile(path).lines():
+        qid, tab, query = line.partition("\t")
+        if not line.strip():
+            continue
+        if not tab:
+            remedy = "Write an id, a tab and the query on a line."
+            raise UserError("has no tab", remedy=remedy, file=path, row=number)
+        if topics.setdefault(qid.strip(), query) != query:
+            raise UserError(f"a second text for query {qid!r}", remedy="Keep one of them.", file=path, row=number)
+    return topics
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        raise _RefusedError(MALFORMED, "a key is there twice")
+    return record
+
+
+_DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_int=str, parse_float=json_number, parse_constant=lambda name: None
+)
+
+
+def _parse(line: str) -> dict[str, Any]:
+    if line == _CUT:
+        raise _RefusedError(TOO_LONG, f"longer than {MOST_OF_A_ROW >> 20} MiB")
+    try:
+        record = _DECODER.decode(line.strip())
+    except (ValueError, RecursionError):
+        record = None
+    if not isinstance(record, dict):
+        raise _RefusedError(NO_OBJECT, "not a JSON object")
+    return record
+
+
+def _text(value: Any, name: str) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list):
+        return "\n".join(_text(item, name) or "" for item in value)
+    raise _RefusedError(NO_TEXT, f"the value of {name!r} is an object")
