@@ -52,7 +52,7 @@ def test_a_list_of_ones_own_is_ranked_without_a_catalogue(page):
         ({"q": "x", "products": " \n\t\n"}, "There is no product to rank. Write one on each line."),
         ({"q": "", "products": "lamp"}, "The query is empty."),
         ({"q": "x"}, "There is no product to rank."),
-        ({"q": "x", "products": "lamp\n" * (LINES_LIMIT + 1)}, "There are 101 products; 100 are possible."),
+        ({"q": "x", "products": "lamp\n" * (LINES_LIMIT + 1)}, "There are more than 100 products."),
         ({"q": "x", "products": "a" * (LINE_LIMIT + 1)}, "A product has 2,001 characters; 2,000 are possible."),
         ({"q": "x", "products": "lamp", "locale": "xx"}, "There is no such locale."),
     ],
@@ -68,3 +68,14 @@ def test_a_body_that_is_too_large_is_not_read_to_its_end(page):
     answer = page.post("/", content=b"q=" + b"x" * 3_000_000)
     assert answer.status_code == 413
     assert "The list is too long." in plain(answer.text)
+
+
+def test_a_list_that_was_made_to_cost_is_read_no_further_than_its_limit(page, monkeypatch):
+    cleaned = []
+    monkeypatch.setattr("zhichun.serve.page.asked.clean_text", lambda text: cleaned.append(text) or text)
+    answer = page.post("/", content=b"q=a&locale=us&products=" + b"a\n" * 1_000_000)
+    assert answer.status_code == 422
+    assert "There are more than 100 products." in plain(answer.text)
+    assert len(cleaned) <= LINES_LIMIT + 2
+    answer = page.post("/", content=b"a=1&" * 500_000)
+    assert (answer.status_code, "There is no product to rank." in plain(answer.text)) == (422, True)

@@ -17,7 +17,7 @@ from zhichun.serve.api.refusal import overloaded
 from zhichun.serve.page import page_router
 from zhichun.serve.page.asked import QUERY_LIMIT
 from zhichun.serve.page.catalogue_search import Catalogue, JudgedQueries
-from zhichun.serve.page.static_files import static_files
+from zhichun.serve.page.router import static_files
 
 fastapi = pytest.importorskip("fastapi")
 EVIL = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}"
@@ -302,3 +302,39 @@ def test_the_search_does_not_hold_the_server_up(monkeypatch):
     monkeypatch.setattr(made, "search", search)
     assert client(made=made).get(SHOES).status_code == 200
     assert loops == ["in a thread"]
+
+
+def test_every_address_on_the_page_is_relative_so_that_a_proxy_may_put_it_below_a_path(page):
+    for text in (page.get("/").text, page.get(SHOES).text, page.post("/", data={"q": "x", "products": "a"}).text):
+        tags = Tags(text)
+        addresses = [a[name] for _, a in tags.tags for name in ("href", "src", "action") if name in a]
+        assert addresses
+        assert not [address for address in addresses if re.match(r"/|[a-z]+:", address)]
+    script = static_files()["page.js"].content.decode()
+    assert not re.search(r"""fetch\(|["'`]/[a-z]""", script)
+
+
+def test_all_but_the_waiting_is_done_beside_the_event_loop(monkeypatch):
+    """Other requests are answered while a page is searched, compared and written."""
+    loops = {}
+
+    def noted(name, function):
+        def call(*given, **options):
+            try:
+                asyncio.get_running_loop()
+                loops[name] = "on the loop"
+            except RuntimeError:
+                loops[name] = "in a thread"
+            return function(*given, **options)
+
+        return call
+
+    from jinja2 import Template
+
+    from zhichun.serve.page import router
+
+    for where, name in ((router, "compare"), (router, "own_products"), (router, "form_values"), (Template, "render")):
+        monkeypatch.setattr(where, name, noted(name, getattr(where, name)))
+    page = client()
+    assert page.get(SHOES).status_code == page.post("/", data={"q": "x", "products": "a"}).status_code == 200
+    assert loops == dict.fromkeys(("compare", "own_products", "form_values", "render"), "in a thread")

@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import StringIO
+from itertools import islice
 from typing import Final
+from urllib.parse import parse_qsl
 
 from zhichun.serve.api.refusal import invalid
 from zhichun.text.clean import clean_text
@@ -13,6 +16,7 @@ LINES_LIMIT: Final = 100
 LINE_LIMIT: Final = 2000
 # Characters beyond U+FFFF take twelve in a form.
 FORM_LIMIT: Final = 12 * LINES_LIMIT * LINE_LIMIT
+FORM_FIELDS: Final = 8
 TOPS: Final = (10, 20, 50, 100)
 USUAL_TOP: Final = 20
 # In place of a number: the products that were judged for the query, and no others.
@@ -69,6 +73,14 @@ def read_asked(values: Mapping[str, str], locales: Sequence[str]) -> Asked:
     return Asked(clean_text(typed), locale, tops.get(top, USUAL_TOP), values.get("products", ""))
 
 
+def form_values(body: bytes) -> dict[str, str]:
+    """Read a form; one with more fields than the page's is none of ours, and nothing."""
+    try:
+        return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=FORM_FIELDS))
+    except ValueError:
+        return {}
+
+
 def own_products(lines: str, locale: str) -> list[Fields]:
     """Read products of one's own: a title a line, or an id, a tab and a title.
 
@@ -78,7 +90,8 @@ def own_products(lines: str, locale: str) -> list[Fields]:
         For no product at all, too many of them, or one that is too long.
     """
     products = []
-    for line in filter(None, map(str.strip, lines.splitlines())):
+    written = islice(filter(None, map(str.strip, StringIO(lines, newline=None))), LINES_LIMIT + 1)
+    for line in written:
         if len(line) > LINE_LIMIT:
             raise invalid(f"A product has {len(line):,} characters; {LINE_LIMIT:,} are possible.")
         name, tab, title = line.partition("\t")
@@ -88,6 +101,6 @@ def own_products(lines: str, locale: str) -> list[Fields]:
     if not products:
         raise invalid("There is no product to rank. Write one on each line.")
     if len(products) > LINES_LIMIT:
-        raise invalid(f"There are {len(products):,} products; {LINES_LIMIT} are possible.")
+        raise invalid(f"There are more than {LINES_LIMIT} products.")
     missing: Fields = dict.fromkeys(("brand", "color", "bullets", "description"))
     return [{**missing, **product} for product in products]

@@ -4,30 +4,36 @@ It is written on the server and works without JavaScript; what needs it (judgeme
 Nothing is loaded from elsewhere, and no text of a catalogue or a request can become markup: the templates escape.
 """
 
+import base64
+import hashlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
 from typing import Any, Final
-from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Request, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from starlette.concurrency import run_in_threadpool
+from starlette.concurrency import run_in_threadpool as in_thread
 
 import zhichun
 from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import Prediction, Task
+from zhichun.measure.report.html import asset
 from zhichun.measure.report.names import language
 from zhichun.score.given import Product
 from zhichun.serve.api.refusal import Refusal, too_large
 from zhichun.serve.page import asked as limits
-from zhichun.serve.page.asked import Asked, own_products, read_asked
+from zhichun.serve.page.asked import Asked, form_values, own_products, read_asked
 from zhichun.serve.page.catalogue_search import Catalogue, Hit
 from zhichun.serve.page.comparison import Comparison, class_of, compare
-from zhichun.serve.page.static_files import STATIC, static_files
 
 Rank = Callable[[str, Sequence[Product], str], Awaitable[Prediction]]
 EXAMPLES: Final = 8
+STATIC: Final = "static"
+_TYPES: Final = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _HEADERS: Final = {
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; form-action 'self'; "
@@ -95,31 +101,29 @@ class _Page:
 
     async def rank_own(self, request: Request) -> Response:
         """Rank the list that a person typed."""
-        body = b""
+        body = bytearray()
         async for part in request.stream():
             body += part
             if len(body) > limits.FORM_LIMIT:
-                return self._show(Asked(locale=self._locales[0]), refused=too_large("The list is too long."))
-        # Names and values of a form; a field more than there are is not one of ours.
-        values = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True)[:9])
-        return await self._answer({"products": "", **values}, own=True)
+                return await self._show(Asked(locale=self._locales[0]), refused=too_large("The list is too long."))
+        return await self._answer({"products": "", **await in_thread(form_values, bytes(body))}, own=True)
 
     async def _answer(self, values: dict[str, str], *, own: bool = False) -> Response:
         asked = Asked(values.get("q", "")[: limits.QUERY_LIMIT], self._locales[0], lines=values.get("products", ""))
         try:
             asked = read_asked(values, self._locales)
             if own:
-                return await self._ranked(asked, own_products(asked.lines, asked.locale), None)
+                return await self._ranked(asked, await in_thread(own_products, asked.lines, asked.locale), None)
             if not asked.query or self._catalogue is None:
-                return self._show(asked)
+                return await self._show(asked)
             began = time.perf_counter()
-            hits = await run_in_threadpool(self._find, self._catalogue, asked)
+            hits = await in_thread(self._find, self._catalogue, asked)
             took = time.perf_counter() - began
             return await self._ranked(asked, [hit.product for hit in hits], took, [hit.score for hit in hits])
         except UserError as error:
-            return self._show(asked, refused=Refusal(422, "Validation", str(error)))
+            return await self._show(asked, refused=Refusal(422, "Validation", str(error)))
         except Refusal as refused:
-            return self._show(asked, refused=refused)
+            return await self._show(asked, refused=refused)
 
     @staticmethod
     def _find(catalogue: Catalogue, asked: Asked) -> list[Hit]:
@@ -134,17 +138,20 @@ class _Page:
         self, asked: Asked, products: Sequence[dict[str, str | None]], took: float | None, scores: Sequence[float] = ()
     ) -> Response:
         if not products:
-            return self._show(asked, comparison=None, searched=True)
+            return await self._show(asked, searched=True)
         if not asked.query:
             raise UserError("The query is empty.")
         began = time.perf_counter()
         prediction = await self._rank(asked.query, products, asked.locale)
         seconds = {"first": took, "model": time.perf_counter() - began}
-        judgements = self._catalogue.judgements(asked.query, asked.locale) if self._catalogue else {}
-        comparison = compare(products, scores or [None] * len(products), prediction, judgements)
-        return self._show(asked, comparison=comparison, seconds=seconds, searched=True, judged=len(judgements))
+        judgements = await in_thread(self._judgements, asked)
+        comparison = await in_thread(compare, products, scores or [None] * len(products), prediction, judgements)
+        return await self._show(asked, comparison=comparison, seconds=seconds, searched=True, judged=len(judgements))
 
-    def _show(
+    def _judgements(self, asked: Asked) -> dict[str, str]:
+        return self._catalogue.judgements(asked.query, asked.locale) if self._catalogue else {}
+
+    async def _show(
         self,
         asked: Asked,
         *,
@@ -154,7 +161,8 @@ class _Page:
         judged: int = 0,
         refused: Refusal | None = None,
     ) -> Response:
-        text = self._template.render(
+        text = await in_thread(
+            self._template.render,
             asked=asked,
             comparison=comparison,
             seconds=seconds,
@@ -172,3 +180,46 @@ async def _static(name: str) -> Response:
     if found is None:
         return Response("not found", 404, _HEADERS, "text/plain")
     return Response(found.content, 200, {**_HEADERS, **_FOREVER}, found.media_type)
+
+
+@dataclass(frozen=True)
+class StaticFile:
+    """A file that the page loads.
+
+    Parameters
+    ----------
+    name
+        Its name with a part of its hash: ``page-0123456789ab.css``.
+    content
+        Its bytes.
+    media_type
+        Its type.
+    integrity
+        Its hash, as the attribute of that name has it.
+    """
+
+    name: str
+    content: bytes
+    media_type: str
+    integrity: str
+
+    @property
+    def address(self) -> str:
+        """Where it is, seen from the page."""
+        return f"{STATIC}/{self.name}"
+
+
+@cache
+def static_files() -> dict[str, StaticFile]:
+    """Give the files by plain name: ``page.css``, ``page.js``, ``icon.svg``."""
+    folder = resources.files("zhichun.serve.page").joinpath(STATIC)
+    texts = {name: folder.joinpath(name).read_text("utf-8") for name in ("page.css", "page.js", "icon.svg")}
+    texts["page.css"] = asset("style.css") + texts["page.css"]
+    return {name: _static_file(name, text.encode()) for name, text in texts.items()}
+
+
+def _static_file(name: str, content: bytes) -> StaticFile:
+    digest = hashlib.sha256(content)
+    stem, kind = name.split(".")
+    integrity = f"sha256-{base64.b64encode(digest.digest()).decode()}"
+    return StaticFile(f"{stem}-{digest.hexdigest()[:12]}.{kind}", content, _TYPES[kind], integrity)
