@@ -25,7 +25,7 @@ from zhichun.fit.recipe import Recipe, load_recipe
 from zhichun.fit.train import build_model, judged_batches, make_featurizer, train
 from zhichun.measure.evaluate import evaluate
 from zhichun.objective import FineTuning
-from zhichun.score.predict import to_tensors
+from zhichun.score.engines.torch_engine import to_tensors
 
 HERE = Path(__file__).parent
 SMALL = (

@@ -33,7 +33,7 @@ from zhichun.fit.recipe import load_recipe
 from zhichun.fit.train import train
 from zhichun.score.engines.engine import MEASURE
 from zhichun.score.export.export_run import export
-from zhichun.score.load import load_scorer
+from zhichun.score.scorer import load_scorer
 
 HERE = Path(__file__).parent
 SIZES = (10_000, 100_000, 1_000_000)
@@ -55,7 +55,7 @@ import json, sys, time
 from pathlib import Path
 model, pairs, out, engine, *products = sys.argv[1:]
 began = time.perf_counter()
-from zhichun.score.load import load_scorer
+from zhichun.score.scorer import load_scorer
 from zhichun.score.job import ScoringJob
 scorer = load_scorer(Path(model), engine=engine)
 loaded = time.perf_counter()

@@ -31,6 +31,7 @@ from sentence_transformers.cross_encoder import CrossEncoder
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from zhichun.core import schema
+from zhichun.core.arrays import Int64
 from zhichun.core.device import has_bf16
 from zhichun.core.errors import UserError
 from zhichun.core.files import write_json
@@ -42,12 +43,11 @@ from zhichun.fit.recipes.kdd2022 import task2
 from zhichun.fit.train import train
 from zhichun.metrics import Judged, MicroF1, nDCG
 from zhichun.model.model_folder import TrainedModel
-from zhichun.score.engines.engine import RUN_ENGINES
+from zhichun.score.engines.engine import RUN_ENGINES, predict_with
 from zhichun.score.export.export_folder import FORMATS, ExportConfig
 from zhichun.score.export.export_run import export
 from zhichun.score.export.exported import choose
 from zhichun.score.scorer import Scorer
-from zhichun.score.token_batches import Rows
 
 THEIRS = "sentence-transformers"
 LIBRARIES = ("zhichun", "torch", "transformers", "tokenizers", THEIRS, "onnxruntime", "openvino", "nncf", "numpy")
@@ -70,7 +70,7 @@ class Texts:
     theirs: list[list[str]]
 
     @classmethod
-    def of(cls, dataset: Dataset, rows: Rows, recipe: Recipe) -> "Texts":
+    def of(cls, dataset: Dataset, rows: Int64, recipe: Recipe) -> "Texts":
         """Take the pairs of ``rows``."""
         products = pq.read_table(dataset.folder / schema.PRODUCTS_FILE).take(pa.array(dataset.product_row[rows]))
         columns = {name: products.column(name).to_pylist() for name in schema.TEXT_COLUMNS}
@@ -142,7 +142,7 @@ def by_ours(folder: Path, engine: str, device: str) -> Score:
 
     def score(texts: Texts) -> Floats:
         pairs = scorer.read(*texts.ours)
-        return scorer.logits(pairs, np.arange(len(pairs)))
+        return predict_with(scorer.engine, pairs, np.arange(len(pairs)))
 
     return score
 
@@ -188,7 +188,7 @@ def beside(expected_PC: Floats, found_PC: Floats) -> dict[str, float]:
     }
 
 
-def judged(dataset: Dataset, rows: Rows, logits_PC: Floats) -> Judged:
+def judged(dataset: Dataset, rows: Int64, logits_PC: Floats) -> Judged:
     """Put the test pairs' judgements beside what was predicted."""
     prediction = TASKS["esci"].predict(logits_PC)
     assert prediction.probabilities is not None

@@ -29,6 +29,7 @@ from two_sides import SEEDS, SHOP, difference, figures, on_test, scored, shop_da
 from zhichun.core import schema
 from zhichun.core.files import write_json
 from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset.feature_store import open_pairs
 from zhichun.fit.folds import train_folds
 from zhichun.fit.recipe import load_recipe
 from zhichun.metrics import Judged, MicroF1, nDCG
@@ -78,12 +79,12 @@ def speeds(given: argparse.Namespace, runs: dict[str, Path], data: Path) -> dict
     found: dict[str, Any] = {}
     for engine in given.engines:
         scorers = {side: Scorer.load(folder, engine=engine) for side, folder in exports.items()}
-        pairs = {side: scorer.read_examples(dataset) for side, scorer in scorers.items()}
+        pairs = {side: open_pairs(dataset, scorer.featurizer, scorer.max_length) for side, scorer in scorers.items()}
         taken: dict[str, list[float]] = {side: [] for side in scorers}
         for repeat in range(REPEATS + 1):
             for side, scorer in scorers.items():
                 began = time.perf_counter()
-                scorer.logits(pairs[side], test)
+                scorer.predict(pairs[side], test)
                 if repeat:  # the first warms up
                     taken[side].append(time.perf_counter() - began)
         found[scorers[SOFT].engine_name] = {

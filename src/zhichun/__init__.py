@@ -19,7 +19,7 @@ _HOMES = {
     "UserError": "zhichun.core.errors",
     "evaluate": "zhichun.measure.evaluate",
     "load_recipe": "zhichun.fit.recipe",
-    "load_scorer": "zhichun.score.load",
+    "load_scorer": "zhichun.score.scorer",
     "nDCG": "zhichun.metrics",
     "paired_bootstrap": "zhichun.metrics",
     "prepare": "zhichun.data.prepare.prepare",
@@ -35,8 +35,7 @@ if TYPE_CHECKING:
     from zhichun.fit.train import train
     from zhichun.measure.evaluate import evaluate
     from zhichun.metrics import MRR, Judged, MacroF1, MicroF1, Precision, nDCG, paired_bootstrap
-    from zhichun.score.load import load_scorer
-    from zhichun.score.scorer import Scorer
+    from zhichun.score.scorer import Scorer, load_scorer
 
 __all__ = [
     "MRR",

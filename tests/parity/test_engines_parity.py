@@ -13,6 +13,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import BertConfig, BertTokenizerFast, DebertaV2Config, ModernBertConfig
 
 from zhichun.core import schema
+from zhichun.core.arrays import Int64
 from zhichun.core.tasks import TASKS, Floats
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.feature_store import open_pairs
@@ -23,7 +24,6 @@ from zhichun.score.engines.engine import Engine, predict_with
 from zhichun.score.engines.torch_engine import TorchEngine
 from zhichun.score.export.export_folder import ExportConfig
 from zhichun.score.scorer import Scorer
-from zhichun.score.token_batches import Rows
 from zhichun.text.pairs import Pairs
 
 pytest.importorskip("onnxscript")
@@ -110,7 +110,7 @@ def made(tiny_recipe, tiny_dataset, tmp_path) -> Callable[[str, list[str]], tupl
     return make
 
 
-def rows_of(pairs: Pairs) -> Rows:
+def rows_of(pairs: Pairs) -> Int64:
     return np.random.default_rng(0).permutation(len(pairs))[:PAIRS]
 
 
@@ -174,7 +174,7 @@ def test_fewer_bits_change_few_labels_and_only_where_torch_is_unsure(name, uncer
     dataset = Dataset.open(tiny_dataset)
     rows = np.arange(len(dataset.labels))
     expected, found = (
-        scorer.score_examples(dataset, rows)
+        scorer.predict(open_pairs(dataset, scorer.featurizer, scorer.max_length), rows)
         for scorer in (Scorer.load(uncertain[0], device="cpu"), Scorer.load(uncertain[1], engine=name))
     )
     assert set(expected.labels) == set(schema.LABELS)

@@ -15,7 +15,7 @@ FP32, BF16, INT8 = 1e-5, 2e-3, 5e-3
 
 
 class Texts(NamedTuple):
-    """Pairs as `Scorer.score_pairs` takes them."""
+    """Pairs as `Scorer.read` takes them."""
 
     queries: list[str]
     products: dict[str, list[str | None]]
@@ -25,11 +25,12 @@ class Texts(NamedTuple):
 def by_torch(attention: str, request: pytest.FixtureRequest, texts: Texts) -> Sequence[float]:
     scorer = Scorer.load(request.getfixturevalue("tiny_run"), device="cpu")
     scorer.engine.model.encoder.use_attention(attention)
-    return scorer.score_pairs(*texts).score
+    return scorer.predict(scorer.read(*texts)).score
 
 
 def by_export(engine: str, request: pytest.FixtureRequest, texts: Texts) -> Sequence[float]:
-    return Scorer.load(request.getfixturevalue("tiny_export"), engine=engine).score_pairs(*texts).score
+    scorer = Scorer.load(request.getfixturevalue("tiny_export"), engine=engine)
+    return scorer.predict(scorer.read(*texts)).score
 
 
 def by_server(request: pytest.FixtureRequest, texts: Texts) -> Sequence[float]:

@@ -18,8 +18,8 @@ from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.feature_store import open_pairs
 from zhichun.data.readers.whole_catalogue import read_catalogue
 from zhichun.model.model_folder import TrainedModel
+from zhichun.score.engines.torch_engine import predict
 from zhichun.score.job import ScoringJob
-from zhichun.score.predict import predict
 from zhichun.score.rank import rank
 from zhichun.score.scorer import Scorer
 
@@ -99,7 +99,7 @@ def test_a_product_scores_the_same_by_every_way_in(scorer, dataset, pairs, logit
     texts = {name: products[name].to_pylist() for name in schema.TEXT_COLUMNS}
     queries, locales = examples[schema.QUERY].to_pylist(), [locale for locale, _ in ids]
 
-    together = scorer.score_pairs(queries, texts, locales)
+    together = scorer.predict(scorer.read(queries, texts, locales))
     assert np.abs(together.probabilities - expected.probabilities).max() < TOLERANCE
 
     place = next(place for place, locale in enumerate(locales) if locale == "jp")

@@ -16,7 +16,7 @@ httpx2 = pytest.importorskip("httpx2")
 from schemathesis.checks import not_a_server_error  # noqa: E402
 from schemathesis.specs.openapi.checks import positive_data_acceptance  # noqa: E402
 
-from zhichun.score.load import load_scorer  # noqa: E402
+from zhichun.score.scorer import load_scorer  # noqa: E402
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=40)
 QUERIES = TEXTS.map(lambda text: f"shoe {text}")

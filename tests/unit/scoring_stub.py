@@ -22,10 +22,11 @@ class Stub:
     def __init__(self):
         self.calls = []
 
-    def reading(self, queries, products, locales):
-        return lambda progress=None: self.score_pairs(queries, products, locales, progress=progress)
+    def read(self, queries, products, locales):
+        return queries, products, locales
 
-    def score_pairs(self, queries, products, locales, *, progress=None):
+    def predict(self, pairs, *, progress=None):
+        queries, products, locales = pairs
         self.calls.append(len(queries))
         texts = zip(queries, locales, *([text or "" for text in column] for column in products.values()), strict=True)
         logits = [[sum(map(ord, "".join(text))) % 97 / 97, 0, 0, 0] for text in texts]

@@ -50,8 +50,9 @@ def score(
 
     The file is read as a stream. A run that was killed goes on where it was when it is called again.
     """
+    from zhichun.score.folders import fingerprint_of
     from zhichun.score.job import ScoringJob
-    from zhichun.score.load import fingerprint_of, load_scorer
+    from zhichun.score.scorer import load_scorer
 
     own_columns = mapping(columns, "--columns")
     if out.exists() and not overwrite:
@@ -91,8 +92,8 @@ def rank(
     """Rank products for one query and show the best with their label, probabilities and score."""
     from zhichun.cli.tables import ranking_table
     from zhichun.data.readers.whole_catalogue import read_catalogue
-    from zhichun.score.load import load_scorer
     from zhichun.score.rank import rank as rank_products
+    from zhichun.score.scorer import load_scorer
 
     own_columns = mapping(columns, "--columns")
     scorer = load_scorer(run, engine=engine)

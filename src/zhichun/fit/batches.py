@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from zhichun.objective.pretext.task import ITEMS, Arrays, Catalogue, Draw, Pretext, Reader, Rows
 from zhichun.objective.pretraining import SEPARATOR, STEP_ITEMS
-from zhichun.score.token_batches import length_sorted
+from zhichun.score.engines.engine import length_sorted
 from zhichun.text.pairs import Pairs
 
 

@@ -26,7 +26,7 @@ from zhichun.model.encoder import Encoder
 from zhichun.model.layers import compile_layers, recompute_activations
 from zhichun.model.precision import has_bf16
 from zhichun.objective.pretext.task import Arrays
-from zhichun.score.predict import to_tensors
+from zhichun.score.engines.torch_engine import to_tensors
 
 T = TypeVar("T")
 LOOKAHEAD = 2

@@ -31,7 +31,7 @@ from zhichun.model.pretrained_folder import PretrainedEncoder, PretrainedTables
 from zhichun.objective import Pretraining
 from zhichun.objective.pretext.task import Draw, Rows, Sizes
 from zhichun.objective.pretraining import PretextModel
-from zhichun.score.predict import to_tensors
+from zhichun.score.engines.torch_engine import to_tensors
 from zhichun.text.reader import TextReader
 from zhichun.text.vocabulary import Vocabulary
 

@@ -14,6 +14,7 @@ from accelerate.utils import gather_object
 from torch import nn
 
 from zhichun.core import schema
+from zhichun.core.arrays import Int64
 from zhichun.core.console import Stages, stderr
 from zhichun.core.errors import UserError
 from zhichun.core.files import new_file
@@ -37,8 +38,7 @@ from zhichun.model.model_folder import TrainedModel, vocabulary_sizes
 from zhichun.model.pretrained_folder import PretrainedTables
 from zhichun.model.relevance_model import ModelSettings, RelevanceModel
 from zhichun.objective import FineTuning
-from zhichun.score.predict import predict
-from zhichun.score.token_batches import Rows
+from zhichun.score.engines.torch_engine import predict
 from zhichun.text.features import Featurizer
 from zhichun.text.pairs import Pairs
 from zhichun.text.tokenizer import PairTokenizer
@@ -152,7 +152,7 @@ class FineTune:
         run.write_model(trained)  # last: its folder says "done"
 
 
-def judged_batches(recipe: Recipe, dataset: Dataset, pairs: Pairs, rows: Rows, *, pack: bool = False) -> JudgedBatches:
+def judged_batches(recipe: Recipe, dataset: Dataset, pairs: Pairs, rows: Int64, *, pack: bool = False) -> JudgedBatches:
     """Lay out the steps that read these rows of the examples, with the task's targets and the sample weights.
 
     Parameters

@@ -8,20 +8,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zhichun.core import schema
+from zhichun.core.arrays import Int64
 from zhichun.core.console import Stages
 from zhichun.core.errors import UserError, suggest
 from zhichun.core.files import new_file, read_json, write_json
 from zhichun.core.tasks import Prediction
 from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset.feature_store import open_pairs
 from zhichun.data.readers.pair_tables import append_columns
 from zhichun.measure.report import write_report
 from zhichun.metrics.figures import measure
-from zhichun.score.engines.engine import AUTO
-from zhichun.score.ensemble.ensemble import Ensemble
+from zhichun.score.engines.engine import AUTO, counted
+from zhichun.score.ensemble.ensemble import Ensemble, ask_members
 from zhichun.score.ensemble.worth import Judgements, beside_members
-from zhichun.score.load import load_scorer
-from zhichun.score.pair_scorer import PairScorer
-from zhichun.score.token_batches import Rows
+from zhichun.score.scorer import PairScorer, Scorer, load_scorer
 
 
 def evaluate(
@@ -92,13 +92,14 @@ def evaluate(
     return measured
 
 
-def _score(scorer: PairScorer, dataset: Dataset, rows: Rows, shown: bool) -> tuple[Prediction, dict[str, Any]]:
+def _score(scorer: Scorer | Ensemble, dataset: Dataset, rows: Int64, shown: bool) -> tuple[Prediction, dict[str, Any]]:
     """Score pairs; of an ensemble, also hold it against its members, under ``ensemble``."""
     stages = Stages("pairs", shown=shown)
     try:
-        if not isinstance(scorer, Ensemble):
-            return scorer.score_examples(dataset, rows, stages=stages), {}
-        answers = scorer.ask_all(dataset, rows, stages=stages)
+        if isinstance(scorer, Scorer):
+            pairs = open_pairs(dataset, scorer.featurizer, scorer.max_length, stages)
+            return scorer.predict(pairs, rows, progress=counted(stages, "score", len(rows))), {}
+        answers = ask_members(scorer, dataset, rows, stages=stages)
     finally:
         stages.stop()
     prediction = scorer.combine([answer.prediction for answer in answers])
@@ -113,7 +114,7 @@ def _ranks(scorer: PairScorer, run: Path) -> bool:
     return scorer.task.name == "gain" or chosen_by == "ndcg"
 
 
-def _rows_of(dataset: Dataset, split: str) -> Rows:
+def _rows_of(dataset: Dataset, split: str) -> Int64:
     splits = dataset.column(schema.SPLIT)
     known = sorted({*splits.tolist(), "all"})
     if split not in known:

@@ -4,7 +4,6 @@ The file is read in chunks; each chunk's result is a part beside the final file,
 after the last whole part. The parts become one file at the end, under its name at once.
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -22,6 +21,7 @@ import pyarrow.parquet as pq
 
 from zhichun.core import schema
 from zhichun.core.ahead import ahead
+from zhichun.core.arrays import Int64
 from zhichun.core.errors import UserError
 from zhichun.core.files import new_file, write_json
 from zhichun.core.tasks import Prediction
@@ -39,9 +39,9 @@ from zhichun.data.readers.sources import open_table
 from zhichun.data.readers.table import Table
 from zhichun.data.readers.text_file import require_file
 from zhichun.data.readers.whole_catalogue import OnBadRows, Say, products_file, read_catalogue, silent
-from zhichun.score.pair_scorer import PairScorer, Progress, Reading
+from zhichun.score.engines.engine import Progress
 from zhichun.score.product_lookup import ProductLookup
-from zhichun.score.token_batches import Rows
+from zhichun.score.scorer import PairScorer
 from zhichun.text.clean import clean_text
 from zhichun.text.fold import fold_locales, trim_ids
 
@@ -52,11 +52,11 @@ OF_CATALOGUE = "products."
 
 @dataclass(frozen=True)
 class _Piece:
-    """Pairs of one part, and what scores them; nothing where the part is there already."""
+    """Pairs of one part, and what was read of their texts; nothing where the part is there already."""
 
     path: Path
     pairs: pa.Table
-    score: Reading | None
+    read: Any | None
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,8 @@ class ScoringJob:
                 scored = []
                 for piece in of_part:
                     rows += piece.pairs.num_rows
-                    if piece.score is not None:
-                        prediction = piece.score(progress)
+                    if piece.read is not None:
+                        prediction = self.scorer.predict(piece.read, progress=progress)
                         scored.append(append_columns(piece.pairs, prediction, self.prefix, self.pairs))
                     elif progress:
                         progress(piece.pairs.num_rows)
@@ -182,11 +182,11 @@ class ScoringJob:
             if path.is_file():
                 yield _Piece(path, chunk, None)
             else:
-                yield from (_Piece(path, pairs, score) for pairs, score in self._read(chunk, before))
+                yield from (_Piece(path, pairs, read) for pairs, read in self._read(chunk, before))
             before += chunk.num_rows
 
-    def _read(self, chunk: pa.Table, before: int) -> Iterator[tuple[pa.Table, Reading]]:
-        """Read a chunk's texts, no more at once than are to be held; gives pairs, and what scores them."""
+    def _read(self, chunk: pa.Table, before: int) -> Iterator[tuple[pa.Table, Any]]:
+        """Read a chunk's texts, no more at once than are to be held; gives pairs, and what was read of them."""
         require_writable(append_columns(chunk.slice(0, 0), self._nothing, self.prefix, self.pairs), self.out)
 
         given = {name: texts(chunk, column, self.pairs, before) for name, column in self._columns.items()}
@@ -196,7 +196,7 @@ class ScoringJob:
                 raise UserError("the query is empty.", file=self.pairs, row=row, remedy="Fill or drop it.")
         locales = fold_locales(_column(given.pop(schema.LOCALE, None)), self.locale, chunk.num_rows)
         if self.catalogue is None:
-            yield chunk, self.scorer.reading(queries, given, locales.to_pylist())
+            yield chunk, self.scorer.read(queries, given, locales.to_pylist())
             return
         products, ids = self._products, trim_ids(_column(given[schema.PRODUCT_ID]))
         rows = products.rows(locales, ids)
@@ -204,7 +204,7 @@ class ScoringJob:
         for piece in products.pieces(rows, self.chunk_bytes):
             start, count = piece.start, piece.stop - piece.start
             of_piece = queries[piece], products.texts(rows[piece]), locales.slice(start, count).to_pylist()
-            yield chunk.slice(start, count), self.scorer.reading(*of_piece)
+            yield chunk.slice(start, count), self.scorer.read(*of_piece)
 
     @property
     def _nothing(self) -> Prediction:
@@ -235,7 +235,7 @@ class ScoringJob:
             )
         )
 
-    def _require_found(self, rows: Rows, ids: pa.Array, locales: pa.Array, before: int) -> None:
+    def _require_found(self, rows: Int64, ids: pa.Array, locales: pa.Array, before: int) -> None:
         if len(missing := np.flatnonzero(rows < 0)):
             place = int(missing[0])
             raise UserError(
@@ -255,12 +255,3 @@ def _stamp(path: Path) -> list[Any]:
     require_file(path)
     stat = path.stat()
     return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
-
-
-def fingerprint(model: Path) -> str:
-    """Hash of all files of a model folder."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in model.rglob("*") if path.is_file()):
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:16]

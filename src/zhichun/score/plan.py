@@ -25,7 +25,8 @@ from zhichun.score.engines.beside import TABLES
 from zhichun.score.engines.engine import RUN_ENGINES, Engine, predict_with, threads
 from zhichun.score.export.export_folder import ExportConfig, format_of, is_export
 from zhichun.score.export.exported import usable
-from zhichun.score.scorer import Scorer, model_folder
+from zhichun.score.folders import model_folder
+from zhichun.score.scorer import Scorer
 from zhichun.text.features import ProductFeatures, QueryFeatures
 from zhichun.text.pair_layout import PairLayout
 from zhichun.text.pairs import Pairs

@@ -6,13 +6,12 @@ Legend: ``N`` products of the catalogue, ``P`` pairs.
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from zhichun.core import schema
+from zhichun.core.arrays import Int64
 from zhichun.data.dataset.dataset import product_keys
-from zhichun.score.token_batches import Rows
 
 _HASHED_AT_ONCE = 1 << 16
 
@@ -39,13 +38,13 @@ class ProductLookup:
         for name in schema.TEXT_COLUMNS:
             self._bytes_N += pc.fill_null(pc.binary_length(products.column(name)), 0).to_numpy()
 
-    def rows(self, locales: pa.Array, ids: pa.Array) -> Rows:
+    def rows(self, locales: pa.Array, ids: pa.Array) -> Int64:
         """Find the row of each product, ``[P]``; -1 where there is none."""
         wanted = product_keys(pa.table({schema.LOCALE: locales, schema.PRODUCT_ID: ids}))
         if not len(self._order_N):
             return np.full(len(wanted), -1)
         places_P = np.searchsorted(self._hashes_N, _hashes(wanted)).clip(max=len(self._order_N) - 1)
-        rows_P: Rows = self._order_N[places_P].astype(np.int64)
+        rows_P: Int64 = self._order_N[places_P].astype(np.int64)
         same = pc.fill_null(pc.equal(self._keys.take(pa.array(rows_P)), wanted), False)
         other = np.flatnonzero(~same.to_numpy())
         if len(other):  # it is not there, or another product has its hash
@@ -53,12 +52,12 @@ class ProductLookup:
             rows_P[other] = pc.fill_null(found, -1).to_numpy()
         return rows_P
 
-    def texts(self, rows: Rows) -> dict[str, list[str | None]]:
+    def texts(self, rows: Int64) -> dict[str, list[str | None]]:
         """Give the texts of products by column name."""
         found = self._products.select(schema.TEXT_COLUMNS).take(pa.array(rows))
         return {name: found.column(name).to_pylist() for name in schema.TEXT_COLUMNS}
 
-    def pieces(self, rows: Rows, most_bytes: int) -> Iterator[slice]:
+    def pieces(self, rows: Int64, most_bytes: int) -> Iterator[slice]:
         """Cut pairs so that the texts of a piece hold no more than so many bytes, its last product left aside.
 
         Parameters
@@ -73,7 +72,7 @@ class ProductLookup:
         yield from map(slice, starts, [*starts[1:], len(rows)])
 
 
-def _hashes(keys: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+def _hashes(keys: pa.ChunkedArray) -> Int64:
     """Hash texts as Python does, ``[N]``; only a few are Python's at a time."""
     starts = range(0, len(keys), _HASHED_AT_ONCE)
     parts = (keys.slice(start, _HASHED_AT_ONCE).to_pylist() for start in starts)

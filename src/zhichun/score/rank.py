@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.score.given import Products, catalogue_of, locale_of, query_of
-from zhichun.score.pair_scorer import PairScorer
+from zhichun.score.scorer import PairScorer
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def rank(scorer: PairScorer, query: str, products: Products | pa.Table, locale: 
         there = ", ".join(sorted(set(products.column(schema.LOCALE).to_pylist())))
         raise UserError(f"there is no product of the locale {locale!r}.", remedy=f"There are: {there}.")
     texts = {name: chosen.column(name).to_pylist() for name in schema.TEXT_COLUMNS}
-    prediction = scorer.score_pairs([query] * chosen.num_rows, texts, [locale] * chosen.num_rows)
+    prediction = scorer.predict(scorer.read([query] * chosen.num_rows, texts, [locale] * chosen.num_rows))
     labels: Sequence[str | None] = prediction.labels or [None] * chosen.num_rows
     ids = chosen.column(schema.PRODUCT_ID).to_pylist()
     probabilities = np.zeros((chosen.num_rows, 0)) if prediction.probabilities is None else prediction.probabilities

@@ -1,6 +1,8 @@
 """A trained model as something that scores texts: the same answers as in training, whatever the batch or the order.
 
-The model is a run, which torch computes, or an export of one, which needs neither torch nor transformers.
+Scoring has two halves: `read` turns texts into pairs of features, `predict` says what the model makes of them. A run,
+which torch computes, and an export, which needs neither torch nor transformers, are a `Scorer`; several of them
+together are an `Ensemble` with the same members. All else is a function of these: rank, score a file, evaluate, serve.
 
 Legend: ``P`` pairs, ``C`` classes.
 """
@@ -8,28 +10,18 @@ Legend: ``P`` pairs, ``C`` classes.
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 import numpy as np
 
 from zhichun.core import schema
 from zhichun.core.arrays import Int32, Int64
-from zhichun.core.errors import UserError
-from zhichun.core.tasks import Floats, Prediction, Task
-from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.feature_store import open_pairs
-from zhichun.score.engines.engine import AUTO, Engine, predict_with
-from zhichun.score.ensemble.ensemble_folder import is_ensemble
+from zhichun.core.tasks import Prediction, Task
+from zhichun.score.engines.engine import AUTO, Engine, Progress, predict_with
 from zhichun.score.export.export_folder import is_export
 from zhichun.score.feature_cache import MOST_BYTES, CachingFeaturizer
+from zhichun.score.folders import is_ensemble, model_folder
 from zhichun.score.given import Columns, Products, columns_of, query_of
-from zhichun.score.pair_scorer import (
-    Progress,
-    Reading,
-    Stage,
-    counted,
-)
-from zhichun.score.token_batches import Rows
 from zhichun.text.document import country_index
 from zhichun.text.features import Featurizer
 from zhichun.text.pairs import Pairs
@@ -37,98 +29,55 @@ from zhichun.text.tokenizer import PairTokenizer
 
 if TYPE_CHECKING:
     from zhichun.model.model_folder import TrainedModel
+    from zhichun.score.ensemble.ensemble import Ensemble
 
 T = TypeVar("T", bound=Hashable)
+R = TypeVar("R")
 
 
-@dataclass(frozen=True)
-class Scorer:
-    """Scores pairs of query and product.
+class Scores(Protocol[R]):
+    """What runs, exports and ensembles have in common; ``R`` is what they make of texts, and predict from."""
 
-    Parameters
-    ----------
-    featurizer
-        Reads texts.
-    max_length
-        Tokens that a pair is cut to.
-    task
-        What the model predicts.
-    engine
-        Computes the logits; its ``name`` says what with.
-    """
-
-    featurizer: Featurizer
-    max_length: int
-    task: Task
-    engine: Engine
-
-    @classmethod
-    def load(cls, run: Path | str, device: str | None = None, engine: str = AUTO) -> Self:
-        """Load the model of a run folder, a model folder itself, or an export of one.
-
-        Parameters
-        ----------
-        run
-            Folder of `zhichun train`, its ``model/``, or a folder of `zhichun export`.
-        device
-            Of a run, such as ``cpu`` or ``cuda``; a GPU where there is one, if not given.
-        engine
-            ``torch`` or ``torch-bf16`` for a run; ``onnx``, ``onnx-int8``, ``openvino``, ``openvino-bf16`` or
-            ``openvino-int8`` for an export that has it. ``auto`` is fp32 for a run on a processor, bf16 on
-            a GPU that has units for it, and for an export the fastest safe one on this processor by rule
-            (`scoring.exported.choose`); ``measure`` tries an export's all.
-
-        Raises
-        ------
-        UserError
-            When there is no such folder, its training is not finished, it is damaged, or it has no such engine.
-        """
-        folder = Path(run)
-        if is_export(folder):
-            from zhichun.score.export.exported import load_export
-
-            config, featurizer, chosen = load_export(folder, engine, device)
-            return cls(featurizer, config.max_length, config.task_of, chosen)
-        from zhichun.score.engines.torch_engine import load_run
-
-        trained, network = load_run(model_folder(folder), device, engine)
-        return cls(trained.featurizer, trained.settings.max_length, trained.task, network)
-
-    @classmethod
-    def of(cls, trained: "TrainedModel") -> Self:
-        """Take a model that is in memory, on the device where it is."""
-        from zhichun.score.engines.torch_engine import TorchEngine
-
-        return cls(trained.featurizer, trained.settings.max_length, trained.task, TorchEngine.of(trained.model.eval()))
-
-    def remembering(self, most_bytes: int = MOST_BYTES) -> Self:
-        """Give a scorer that reads a product once, as long as the features of all fit into so many bytes."""
-        return replace(self, featurizer=CachingFeaturizer.of(self.featurizer, most_bytes))
+    @property
+    def task(self) -> Task:
+        """What is predicted."""
 
     @property
     def engine_name(self) -> str:
-        """What computes."""
-        return self.engine.name
+        """The engine, for users."""
 
     @property
-    def lookahead(self) -> int:
-        """As the engine's."""
-        return self.engine.lookahead
+    def max_length(self) -> int:
+        """Tokens that a pair is cut to; of an ensemble, by the member that reads most."""
 
     @property
     def tokenizer(self) -> PairTokenizer:
-        """What cuts texts into tokens."""
-        return self.featurizer.tokenizer
+        """What cuts texts into tokens; of an ensemble, that of its first member."""
 
-    def logits(self, pairs: Pairs, rows: Rows, *, progress: Progress | None = None) -> Floats:
-        """Score pairs whose features are there already; gives the logits of ``rows``, ``[P, C]``, in their order."""
-        return predict_with(self.engine, pairs, rows, progress=progress)
+    @property
+    def lookahead(self) -> int:
+        """Chunks of a file whose texts are worth reading while one is scored; see `Engine.lookahead`."""
 
-    def predict(self, pairs: Pairs, rows: Rows, *, progress: Progress | None = None) -> Prediction:
-        """Say what the logits of ``rows`` mean."""
-        return self.task.predict(self.logits(pairs, rows, progress=progress))
+    def remembering(self) -> Self:
+        """Give a scorer that reads a product once and remembers it, in bounded memory."""
+
+    def read(self, queries: Sequence[str], products: Columns, locales: Sequence[str]) -> R:
+        """Read the texts of P pairs; see `Scorer.read`."""
+
+    def predict(self, pairs: R, rows: Int64 | None = None, *, progress: Progress | None = None) -> Prediction:
+        """Predict pairs that were read; see `Scorer.predict`."""
 
     def score(self, query: str, products: Products, locale: str | None = None) -> Prediction:
+        """Score products for one query; see `ScoresProducts.score`."""
+
+
+PairScorer = Scores[Any]
+
+
+class ScoresProducts:
+    """The way to score the products of one query, for whatever reads and predicts."""
+
+    def score(self: PairScorer, query: str, products: Products, locale: str | None = None) -> Prediction:
         """Score products for one query, as files and requests are scored.
 
         Parameters
@@ -155,12 +104,90 @@ class Scorer:
             For an empty query, and for a product with a field that is unknown or holds no text.
         """
         columns, locales = columns_of(products, locale)
-        return self.score_pairs([query_of(query)] * len(locales), columns, locales)
+        return self.predict(self.read([query_of(query)] * len(locales), columns, locales))
 
-    def score_pairs(
-        self, queries: Sequence[str], products: Columns, locales: Sequence[str], *, progress: Progress | None = None
-    ) -> Prediction:
-        """Score P pairs; a query or product that comes more than once is read once.
+
+@dataclass(frozen=True)
+class Scorer(ScoresProducts):
+    """Scores pairs of query and product.
+
+    Parameters
+    ----------
+    featurizer
+        Reads texts.
+    max_length
+        Tokens that a pair is cut to.
+    task
+        What the model predicts.
+    engine
+        Computes the logits.
+    """
+
+    featurizer: Featurizer
+    max_length: int
+    task: Task
+    engine: Engine
+
+    @classmethod
+    def load(cls, run: Path | str, device: str | None = None, engine: str = AUTO) -> Self:
+        """Load the model of a run folder, a model folder itself, or an export of one.
+
+        Parameters
+        ----------
+        run
+            Folder of `zhichun train`, its ``model/``, or a folder of `zhichun export`.
+        device
+            Of a run, such as ``cpu`` or ``cuda``; a GPU where there is one, if not given.
+        engine
+            ``torch`` or ``torch-bf16`` for a run; ``onnx``, ``onnx-int8``, ``openvino``, ``openvino-bf16`` or
+            ``openvino-int8`` for an export that has it. ``auto`` is fp32 for a run on a CPU, bf16 on a GPU that has it
+            in hardware, and for an export the fastest safe one on this CPU by rule (`export.exported.choose`);
+            ``measure`` tries an export's all.
+
+        Raises
+        ------
+        UserError
+            When there is no such folder, its training is not finished, it is damaged, or it has no such engine.
+        """
+        folder = Path(run)
+        if is_export(folder):
+            from zhichun.score.export.exported import load_export
+
+            config, featurizer, chosen = load_export(folder, engine, device)
+            return cls(featurizer, config.max_length, config.task_of, chosen)
+        from zhichun.score.engines.torch_engine import load_run
+
+        trained, network = load_run(model_folder(folder), device, engine)
+        return cls(trained.featurizer, trained.settings.max_length, trained.task, network)
+
+    @classmethod
+    def of(cls, trained: "TrainedModel") -> Self:
+        """Take a model that is in memory, on the device where it is."""
+        from zhichun.score.engines.torch_engine import TorchEngine
+
+        return cls(trained.featurizer, trained.settings.max_length, trained.task, TorchEngine.of(trained.model.eval()))
+
+    @property
+    def engine_name(self) -> str:
+        """Name of the engine."""
+        return self.engine.name
+
+    @property
+    def lookahead(self) -> int:
+        """As the engine's."""
+        return self.engine.lookahead
+
+    @property
+    def tokenizer(self) -> PairTokenizer:
+        """What cuts texts into tokens."""
+        return self.featurizer.tokenizer
+
+    def remembering(self, most_bytes: int = MOST_BYTES) -> Self:
+        """Give a scorer that reads a product once, as long as the features of all fit into so many bytes."""
+        return replace(self, featurizer=CachingFeaturizer.of(self.featurizer, most_bytes))
+
+    def read(self, queries: Sequence[str], products: Columns, locales: Sequence[str]) -> Pairs:
+        """Read the texts of P pairs; a query or product that comes more than once is read once.
 
         Parameters
         ----------
@@ -170,34 +197,7 @@ class Scorer:
             Texts of each pair's product by the catalogue's column names; a missing column counts as empty.
         locales
             Locale of each pair.
-        progress
-            Called with the number of pairs that each batch adds.
         """
-        return self.reading(queries, products, locales)(progress)
-
-    def reading(self, queries: Sequence[str], products: Columns, locales: Sequence[str]) -> Reading:
-        """Read the texts of P pairs now, and give what scores them; see `PairScorer.reading`."""
-        pairs = self.read(queries, products, locales)
-        return lambda progress=None: self.predict(pairs, np.arange(len(pairs)), progress=progress)
-
-    def score_counted(
-        self, queries: Sequence[str], products: Columns, locales: Sequence[str]
-    ) -> tuple[Prediction, Int64]:
-        """Score P pairs, and count the tokens that are read of each, ``[P]``."""
-        pairs = self.read(queries, products, locales)
-        return self.predict(pairs, np.arange(len(pairs))), pairs.lengths
-
-    def score_examples(self, dataset: Dataset, rows: Rows, *, stages: Stage | None = None) -> Prediction:
-        """Score pairs of a dataset folder; see `PairScorer.score_examples`."""
-        pairs = self.read_examples(dataset, stages)
-        return self.predict(pairs, rows, progress=counted(stages, "score", len(rows)))
-
-    def read_examples(self, dataset: Dataset, stages: Stage | None = None) -> Pairs:
-        """Read all pairs of a dataset folder, which keeps what was read."""
-        return open_pairs(dataset, self.featurizer, self.max_length, stages)
-
-    def read(self, queries: Sequence[str], products: Columns, locales: Sequence[str]) -> Pairs:
-        """Read the texts of P pairs; a query or product that comes more than once is read once."""
         given = [products.get(name) or [None] * len(queries) for name in schema.TEXT_COLUMNS]
         distinct_queries, query_row_P = _distinct(queries)
         distinct_products, product_row_P = _distinct(list(zip(*given, strict=True)))
@@ -217,24 +217,47 @@ class Scorer:
             max_length=self.max_length,
         )
 
+    def predict(self, pairs: Pairs, rows: Int64 | None = None, *, progress: Progress | None = None) -> Prediction:
+        """Predict pairs that were read.
 
-def model_folder(run: Path) -> Path:
-    """Find the model folder of a run.
+        Parameters
+        ----------
+        pairs
+            What `read` gives, or `zhichun.data.dataset.feature_store.open_pairs`.
+        rows
+            Which of them, in the order of the answer; all if not given.
+        progress
+            Called with the number of pairs that each batch adds.
+        """
+        chosen = np.arange(len(pairs)) if rows is None else rows
+        return self.task.predict(predict_with(self.engine, pairs, chosen, progress=progress))
+
+
+def load_scorer(folder: Path | str, device: str | None = None, engine: str = AUTO) -> "Scorer | Ensemble":
+    """Load whatever a folder holds that scores: a run, an export of one, or an ensemble of them.
+
+    Parameters
+    ----------
+    folder
+        Of `zhichun train`, `zhichun export` or `zhichun ensemble`.
+    device, engine
+        As for `Scorer.load`; of an ensemble, for every member.
 
     Raises
     ------
     UserError
-        When there is none.
+        When there is no such folder, or it is not finished or damaged.
     """
-    if not run.is_dir():
-        raise UserError("there is no such folder.", file=run, remedy="Give a run folder made by: zhichun train")
-    if (run / "model").is_dir():
-        return run / "model"
-    if is_ensemble(run):
-        raise UserError("is an ensemble, and one run is needed here.", file=run, remedy="Name one of its members.")
-    if (run / "recipe.json").is_file():
-        raise UserError("the training is not finished.", file=run, remedy="Go on with: zhichun train … --resume")
-    return run
+    if is_ensemble(Path(folder)):
+        from zhichun.score.ensemble.ensemble import Ensemble
+
+        return Ensemble.load(Path(folder), device, engine)
+    return Scorer.load(folder, device, engine)
+
+
+def tokens_read(pairs: Pairs | tuple[Pairs, ...]) -> Int64:
+    """Count the tokens of each pair that a `PairScorer` has read, ``[P]``; of an ensemble, by its first member."""
+    return (pairs if isinstance(pairs, Pairs) else pairs[0]).lengths
 
 
 def _distinct(values: Sequence[T]) -> tuple[list[T], Int32]:

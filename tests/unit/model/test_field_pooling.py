@@ -12,7 +12,7 @@ from zhichun.fit.train import build_model, make_featurizer
 from zhichun.model.attention.packing import tokens_of
 from zhichun.model.field_pooling import FieldPooling
 from zhichun.model.head import Head
-from zhichun.score.predict import to_tensors
+from zhichun.score.engines.torch_engine import to_tensors
 from zhichun.text.pair_layout import PairLayout, assemble, packed, padded
 
 PAD = 1

@@ -16,7 +16,7 @@ from zhichun.model.head import Head
 from zhichun.model.id_embeddings import IdEmbeddings
 from zhichun.model.matching_start import start_matching
 from zhichun.model.trigram_unit import NgramUnit
-from zhichun.score.predict import to_tensors
+from zhichun.score.engines.torch_engine import to_tensors
 
 SIZES = {"trigrams": 3 * 8, "country": 4, "brand": 8, "color": 8}  # as in `tiny_recipe`; three bags of trigrams
 INPUTS = {"trigrams": "query_trigrams", "country": "country", "brand": "brand", "color": "color"}

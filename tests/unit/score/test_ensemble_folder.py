@@ -15,15 +15,16 @@ from zhichun.core.errors import UserError
 from zhichun.core.files import read_json, write_json
 from zhichun.core.tasks import TASKS
 from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset.feature_store import open_pairs
 from zhichun.data.readers.pair_tables import append_columns
 from zhichun.fit.train import build_model
 from zhichun.measure.evaluate import evaluate
 from zhichun.model.model_folder import TrainedModel
+from zhichun.score.ensemble.ensemble import _WholePairs, ask_members
 from zhichun.score.ensemble.make import make_ensemble
-from zhichun.score.ensemble.members import SharedProgress
-from zhichun.score.load import fingerprint_of, load_scorer
+from zhichun.score.folders import fingerprint_of
 from zhichun.score.rank import rank
-from zhichun.score.scorer import Scorer
+from zhichun.score.scorer import Scorer, load_scorer
 
 QUERIES = ["red shoes", "black cast iron pan", "lamp", "mesa"] * 6
 TITLES = [f"{color} {thing}" for color in ("red", "black") for thing in ("shoes", "iron pan", "desk lamp")] * 4
@@ -65,9 +66,17 @@ def pairs():
     return QUERIES, {schema.TITLE: TITLES}, ["us"] * len(QUERIES)
 
 
+def of_texts(scorer):
+    return scorer.predict(scorer.read(*pairs()))
+
+
+def of_examples(scorer, dataset, rows):
+    return scorer.predict(open_pairs(dataset, scorer.featurizer, scorer.max_length), rows)
+
+
 def predict_held_out(run, dataset, rows):
     """Leave what training leaves: predictions of held-out pairs."""
-    said = Scorer.load(run).score_examples(dataset, rows)
+    said = of_examples(Scorer.load(run), dataset, rows)
     pq.write_table(append_columns(dataset.examples.take(pa.array(rows)), said), run / "predictions.parquet")
 
 
@@ -88,8 +97,11 @@ def test_an_ensemble_of_one_is_its_member_bit_for_bit(runs, dataset, tmp_path, n
     assert one.task == alone.task
     rows = np.arange(40)
     for made, own in (
-        (one.score_pairs(*pairs()), alone.score_pairs(*pairs())),
-        (one.score_examples(dataset, rows), alone.score_examples(dataset, rows)),
+        (of_texts(one), of_texts(alone)),
+        (
+            one.combine([answer.prediction for answer in ask_members(one, dataset, rows)]),
+            of_examples(alone, dataset, rows),
+        ),
         (one.score("lamp", ["desk lamp", {"title": "red shoes"}]), alone.score("lamp", ["desk lamp", "red shoes"])),
     ):
         assert made.score.tobytes() == own.score.tobytes()
@@ -103,8 +115,8 @@ def test_members_are_averaged_whatever_their_order(runs, tmp_path):
     make_ensemble(of(runs, *names[::-1]), tmp_path / "other")
     assert (tmp_path / "one" / "ensemble.json").read_text() == (tmp_path / "other" / "ensemble.json").read_text()
     assert fingerprint_of(tmp_path / "one") == fingerprint_of(tmp_path / "other")
-    made = load_scorer(tmp_path / "one").score_pairs(*pairs())
-    first, second, gain = (Scorer.load(run).score_pairs(*pairs()) for run in of(runs, *names))
+    made = of_texts(load_scorer(tmp_path / "one"))
+    first, second, gain = (of_texts(Scorer.load(run)) for run in of(runs, *names))
     assert made.score == pytest.approx(((first.score + second.score) / 2 + gain.score) / 2, abs=1e-6)
     assert made.probabilities == pytest.approx((first.probabilities + second.probabilities) / 2, abs=1e-6)
 
@@ -155,11 +167,11 @@ def test_the_folder_refers_to_models_that_move_with_it_and_copies_them_if_asked(
     made = make_ensemble([tmp_path / "here" / "a"], tmp_path / "here" / "out")
     assert made.members[0].path == "../a/model"
     make_ensemble([tmp_path / "here" / "a"], tmp_path / "here" / "whole", copy=True)
-    expected = load_scorer(tmp_path / "here" / "out").score_pairs(*pairs()).score
+    expected = of_texts(load_scorer(tmp_path / "here" / "out")).score
     (tmp_path / "here").rename(tmp_path / "there")
-    assert (load_scorer(tmp_path / "there" / "out").score_pairs(*pairs()).score == expected).all()
+    assert (of_texts(load_scorer(tmp_path / "there" / "out")).score == expected).all()
     shutil.rmtree(tmp_path / "there" / "a")
-    assert (load_scorer(tmp_path / "there" / "whole").score_pairs(*pairs()).score == expected).all()
+    assert (of_texts(load_scorer(tmp_path / "there" / "whole")).score == expected).all()
     with pytest.raises(UserError, match=r"there/a/model: the member .*here/a is not there"):
         load_scorer(tmp_path / "there" / "out")
 
@@ -242,8 +254,8 @@ def test_a_damaged_folder_is_refused(runs, tmp_path, change, message):
 
 def test_progress_counts_whole_pairs():
     told = []
-    shared = SharedProgress(told.append, 3)
+    shared = _WholePairs(told.append, 3)
     for done in (4, 4, 4):
         shared(done)
     assert told == [1, 1, 2]
-    SharedProgress(None, 3)(9)
+    _WholePairs(None, 3)(9)

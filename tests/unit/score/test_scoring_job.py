@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from scoring_stub import QUERIES, Stub, read, score, table_of, write
 
-from zhichun.score.job import ScoringJob, fingerprint
+from zhichun.score.folders import fingerprint
+from zhichun.score.job import ScoringJob
 
 NEW = ["p_E", "p_S", "p_C", "p_I", "label", "gain"]
 

@@ -13,14 +13,14 @@ from zhichun.score.job import ScoringJob
 
 def interrupt_after(scorer, calls):
     """Let the process die, as it were, before its next chunk."""
-    whole = scorer.score_pairs
+    whole = scorer.predict
 
-    def score_pairs(*arguments, **options):
+    def predict(*arguments, **options):
         if len(scorer.calls) == calls:
             raise KeyboardInterrupt
         return whole(*arguments, **options)
 
-    scorer.score_pairs = score_pairs
+    scorer.predict = predict
 
 
 def killed(pairs, out, calls=2, **options):
@@ -57,19 +57,17 @@ class ReadsAhead(Stub):
 
     def __init__(self, pieces):
         super().__init__()
-        self.read = [threading.Event() for _ in range(pieces)]
+        self.was_read = [threading.Event() for _ in range(pieces)]
         self.readings = 0
 
-    def reading(self, queries, products, locales):
-        after = self.read[min(self.readings + 1, len(self.read) - 1)]
-        self.read[self.readings].set()
+    def read(self, queries, products, locales):
+        self.was_read[self.readings].set()
         self.readings += 1
+        return queries, products, locales
 
-        def score(progress=None):
-            assert after.wait(10)
-            return self.score_pairs(queries, products, locales, progress=progress)
-
-        return score
+    def predict(self, pairs, *, progress=None):
+        assert self.was_read[min(len(self.calls) + 1, len(self.was_read) - 1)].wait(10)
+        return super().predict(pairs, progress=progress)
 
 
 def test_texts_are_read_while_the_pairs_before_are_scored(pairs, tmp_path):

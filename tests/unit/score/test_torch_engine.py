@@ -6,7 +6,7 @@ import torch
 
 from zhichun.score.engines import torch_engine
 from zhichun.score.engines.torch_engine import MOST_TOKENS_PER_BATCH, TOKENS_PER_BATCH, tokens_at_once
-from zhichun.score.scorer import Scorer
+from zhichun.score.scorer import Scorer, tokens_read
 
 GPU, CPU = torch.device("cuda"), torch.device("cpu")
 GIB = 2**30
@@ -56,13 +56,18 @@ def test_on_a_processor_nothing_is_read_ahead(tiny_run):
     assert Scorer.load(tiny_run, device="cpu").lookahead == 0
 
 
-def test_reading_and_scoring_may_be_apart(tiny_run):
+def scored(scorer, texts):
+    return scorer.predict(scorer.read(*texts))
+
+
+def test_progress_counts_the_pairs_that_are_chosen(tiny_run):
     scorer = Scorer.load(tiny_run, device="cpu")
-    given = ["red shoes"] * 3, {"product_title": ["red shoes", "blue hat", ""]}, ["us", "es", "jp"]
+    pairs = scorer.read(["red shoes"] * 3, {"product_title": ["red shoes", "blue hat", ""]}, ["us", "es", "jp"])
     progress = []
-    apart = scorer.reading(*given)(progress.append)
-    assert sum(progress) == 3
-    assert np.array_equal(apart.probabilities, scorer.score_pairs(*given).probabilities)
+    chosen = scorer.predict(pairs, np.array([2, 0]), progress=progress.append)
+    assert sum(progress) == 2
+    assert np.abs(chosen.probabilities - scorer.predict(pairs).probabilities[[2, 0]]).max() < 1e-6
+    assert tokens_read(pairs).tolist() == pairs.lengths.tolist()
 
 
 @pytest.mark.gpu
@@ -72,12 +77,12 @@ def test_a_gpu_says_what_the_processor_says(tiny_run, engine, within, monkeypatc
     """In many batches, so that answers land while later ones are computed."""
     titles = [f"red shoes {'leather ' * (number % 9)}{number}" for number in range(200)]
     given = ["red shoes"] * len(titles), {"product_title": titles}, ["us"] * len(titles)
-    expected = Scorer.load(tiny_run, device="cpu").score_pairs(*given)
+    expected = scored(Scorer.load(tiny_run, device="cpu"), given)
     monkeypatch.setattr(torch_engine, "tokens_at_once", lambda *_: 256)
     scorer = Scorer.load(tiny_run, device="cuda", engine=engine)
     assert scorer.engine_name == engine
     assert scorer.lookahead == 1
-    found = scorer.score_pairs(*given)
+    found = scored(scorer, given)
     assert np.abs(found.probabilities - expected.probabilities).max() < within
     assert found.probabilities.dtype == np.float32
 

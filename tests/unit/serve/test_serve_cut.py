@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("fastapi")
 from zhichun.core import schema
-from zhichun.score.load import load_scorer
+from zhichun.score.scorer import load_scorer
 from zhichun.serve.api.documents import cut_to_tokens
 
 LONG = {"us": "red running shoes for men ", "es": "zapatillas de niña, rojas ", "jp": "赤いランニングシューズ"}

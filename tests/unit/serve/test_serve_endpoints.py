@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from starlette.testclient import TestClient
 
-from zhichun.score.load import load_scorer
+from zhichun.score.scorer import load_scorer
 from zhichun.serve.api.dialects import ENDPOINTS, api_router, dialect_of, unknown_path
 from zhichun.serve.api.endpoint import Dialect, ScoringEndpoint
 from zhichun.serve.api.replies import decimals

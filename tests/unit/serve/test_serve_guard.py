@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("fastapi")
 from starlette.testclient import TestClient
 
-from zhichun.score.load import load_scorer
+from zhichun.score.scorer import load_scorer
 from zhichun.serve.http.app import create_app
 from zhichun.serve.http.keys import Keys
 from zhichun.serve.http.limits import Limits

@@ -7,7 +7,7 @@ import urllib.request
 import numpy as np
 import pytest
 
-from zhichun.score.load import load_scorer
+from zhichun.score.scorer import load_scorer
 
 pytest.importorskip("fastapi")
 QUERY, TEXTS = "red running shoes", ["Blue hat", "Red running shoes", "Laces for shoes", "Blue hat"]

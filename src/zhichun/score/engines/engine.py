@@ -1,6 +1,6 @@
 """What scores a batch: the contract that torch, onnxruntime and OpenVINO fill, and the one loop over batches.
 
-Legend: ``P`` pairs, ``B`` pairs of a batch, ``C`` outputs.
+Legend: ``P`` pairs, ``B`` pairs of a batch, ``C`` outputs of the model.
 """
 
 import importlib
@@ -10,9 +10,9 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
+from zhichun.core.arrays import Int64
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import Floats
-from zhichun.score.token_batches import Rows, length_sorted
 from zhichun.text.pairs import Arrays, Pairs
 
 # An engine is a runtime and a precision; fp32 goes without saying. What it reads is the export of that name, but for
@@ -21,6 +21,8 @@ RUN_ENGINES: Final = ("torch", "torch-bf16")
 EXPORT_ENGINES: Final = ("onnx", "onnx-int8", "openvino", "openvino-bf16", "openvino-int8")
 AUTO: Final = "auto"
 MEASURE: Final = "measure"
+Progress = Callable[[int], None]
+Stage = Callable[[str, int, int], None]
 
 
 class Engine(Protocol):
@@ -58,7 +60,7 @@ class Engine(Protocol):
         """Give the logits of each batch of `Pairs.collate`, ``[B, C]``, in order."""
 
 
-def predict_with(engine: Engine, pairs: Pairs, rows: Rows, *, progress: Callable[[int], None] | None = None) -> Floats:
+def predict_with(engine: Engine, pairs: Pairs, rows: Int64, *, progress: Progress | None = None) -> Floats:
     """Score pairs in batches of like length, from the longest to the shortest.
 
     Parameters
@@ -88,6 +90,49 @@ def predict_with(engine: Engine, pairs: Pairs, rows: Rows, *, progress: Callable
         if progress:
             progress(len(places))
     return logits_PC
+
+
+def length_sorted(rows: Int64, lengths: Int64, budget: int, most: int | None = None) -> list[Int64]:
+    """Sort pairs by length and cut them so that no batch, once padded, holds more than ``budget`` tokens.
+
+    Parameters
+    ----------
+    rows
+        Which pairs, ``[P]``.
+    lengths
+        Tokens of each of these pairs, ``[P]``.
+    budget
+        Tokens a padded batch holds at most; a longer single pair is a batch by itself.
+    most
+        Pairs a batch holds at most; ``None`` sets no bound.
+
+    Returns
+    -------
+    list
+        Rows of each batch, from the longest pairs to the shortest, so that memory runs out at once or never.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    batches, start = [], 0
+    while start < len(order):
+        size = max(1, budget // max(1, int(lengths[order[start]])))
+        size = size if most is None else min(size, most)
+        batches.append(rows[order[start : start + size]])
+        start += size
+    return batches
+
+
+def counted(stages: Stage | None, what: str, total: int) -> Progress | None:
+    """Turn steps into the progress of one stage, which is called with (what, done, total)."""
+    if stages is None:
+        return None
+    done = 0
+
+    def progress(more: int) -> None:
+        nonlocal done
+        done += more
+        stages(what, done, total)
+
+    return progress
 
 
 def threads() -> int:

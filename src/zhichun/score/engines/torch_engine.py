@@ -1,6 +1,6 @@
 """Torch as an engine: the network itself, on a processor or a GPU.
 
-Legend: ``B`` pairs, ``C`` outputs.
+Legend: ``P`` pairs, ``B`` pairs of a batch, ``C`` outputs.
 """
 
 from collections import deque
@@ -13,14 +13,15 @@ from typing import Final, Self
 import torch
 from torch import Tensor, nn
 
+from zhichun.core.arrays import Int64
 from zhichun.core.errors import UserError, suggest
 from zhichun.core.tasks import Floats
 from zhichun.model.attention.packing import LONGEST
 from zhichun.model.model_folder import TrainedModel
 from zhichun.model.precision import has_bf16
 from zhichun.model.relevance_model import RelevanceModel
-from zhichun.score.engines.engine import AUTO, MEASURE, RUN_ENGINES
-from zhichun.text.pairs import Arrays
+from zhichun.score.engines.engine import AUTO, MEASURE, RUN_ENGINES, Progress, predict_with
+from zhichun.text.pairs import Arrays, Pairs
 
 TOKENS_PER_BATCH: Final = 4096
 # On a GPU: enough to keep it busy whatever the model, and what a token takes while a layer is computed, in bytes for
@@ -122,6 +123,33 @@ def _landed(logits_BC: Tensor, there: torch.cuda.Event) -> Floats:
     there.synchronize()
     landed: Floats = logits_BC.numpy()
     return landed
+
+
+def predict(
+    model: RelevanceModel, pairs: Pairs, rows: Int64, *, budget: int | None = None, progress: Progress | None = None
+) -> Floats:
+    """Score pairs with a network that is being trained, as after it.
+
+    Parameters
+    ----------
+    model
+        The network; put into evaluation mode and back.
+    pairs, rows, progress
+        As for `predict_with`.
+    budget
+        Tokens of a padded batch at most; what suits the device if not given.
+
+    Returns
+    -------
+    numpy.ndarray
+        Logits in float32, ``[P, C]``, in the order of ``rows``.
+    """
+    was_training = model.training
+    model.eval()
+    engine = TorchEngine.of(model) if budget is None else TorchEngine(model, tokens_per_batch=budget)
+    logits_PC = predict_with(engine, pairs, rows, progress=progress)
+    model.train(was_training)
+    return logits_PC
 
 
 def device_of(model: nn.Module) -> torch.device:

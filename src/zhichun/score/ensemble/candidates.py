@@ -7,9 +7,8 @@ from pathlib import Path
 from zhichun.core.errors import UserError
 from zhichun.core.files import read_json
 from zhichun.core.tasks import TASKS, Task
-from zhichun.score.ensemble.ensemble_folder import go_together, is_ensemble
-from zhichun.score.job import fingerprint
-from zhichun.score.scorer import model_folder
+from zhichun.score.ensemble.ensemble_folder import go_together
+from zhichun.score.folders import fingerprint, is_ensemble, model_folder
 
 
 @dataclass(frozen=True)

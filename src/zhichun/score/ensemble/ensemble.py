@@ -1,4 +1,9 @@
-"""Several models that answer as one: by the mean of what they say (`average`).
+"""Several models that answer as one: by the mean of their predictions.
+
+Equation   probabilities ``p = Σ_k w_k p_k / Σ_k w_k`` over the classifiers ``k``; score ``s = Σ_m w_m s_m / Σ_m w_m``
+           over all members ``m``, where a classifier's ``s_m`` is its expected gain and a regressor's its gain
+Reference  the paper, 4.1: for task 1 it adds the mean expected gain of three classifiers and the mean of three
+           regressors, which is twice this score; half of it is a gain again, and ranks alike
 
 Legend: ``P`` pairs, ``C`` classes, ``M`` members.
 """
@@ -6,6 +11,7 @@ Legend: ``P`` pairs, ``C`` classes, ``M`` members.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -14,24 +20,76 @@ import numpy as np
 from zhichun.core.arrays import Int64
 from zhichun.core.tasks import TASKS, Prediction, Task
 from zhichun.data.dataset.dataset import Dataset
-from zhichun.score.engines.engine import AUTO
-from zhichun.score.ensemble.average import average
+from zhichun.data.dataset.feature_store import open_pairs
+from zhichun.score.engines.engine import AUTO, Progress, Stage, counted
 from zhichun.score.ensemble.ensemble_folder import EnsembleConfig
-from zhichun.score.ensemble.members import Answer, Member, SharedProgress, SharedReader
-from zhichun.score.given import Columns, Products, columns_of, query_of
-from zhichun.score.pair_scorer import Progress, Reading, Stage, counted
-from zhichun.score.token_batches import Rows
+from zhichun.score.export.export_folder import ExportConfig, is_export
+from zhichun.score.given import Columns
+from zhichun.score.scorer import Scorer, ScoresProducts
+from zhichun.text.pairs import Pairs
 from zhichun.text.tokenizer import PairTokenizer
 
 
 @dataclass(frozen=True)
-class Ensemble:
-    """Scores pairs by the members' mean.
+class Member:
+    """One model of an ensemble, which is loaded when it is first needed.
+
+    Parameters
+    ----------
+    name
+        For people.
+    folder
+        Its model or export folder.
+    task
+        What it predicts.
+    weight
+        Its share.
+    device, engine
+        As for `Scorer.load`.
+    remembers
+        Whether it reads a product once and remembers it.
+    """
+
+    name: str
+    folder: Path
+    task: Task
+    weight: float
+    device: str | None = None
+    engine: str = AUTO
+    remembers: bool = False
+
+    def load(self) -> Scorer:
+        """Load it anew; it is gone with the last that holds it."""
+        scorer = Scorer.load(self.folder, self.device, self.engine)
+        return scorer.remembering() if self.remembers else scorer
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """The model, loaded when first needed and kept."""
+        return self.load()
+
+    @property
+    def engine_name(self) -> str:
+        """Name of its engine; known without loading it, but for an export whose engines are measured."""
+        if self.engine != AUTO:
+            return self.engine
+        if is_export(self.folder):
+            from zhichun.score.export.exported import choose
+
+            return choose(ExportConfig.load(self.folder), self.folder)
+        from zhichun.score.engines.torch_engine import chosen_by_auto
+
+        return chosen_by_auto(self.device)
+
+
+@dataclass(frozen=True)
+class Ensemble(ScoresProducts):
+    """Scores pairs by the members' mean; has what a `Scorer` has.
 
     Parameters
     ----------
     members
-        In the order in which they are asked.
+        In the order in which they predict.
     """
 
     members: tuple[Member, ...]
@@ -64,13 +122,8 @@ class Ensemble:
         return next((member.task for member in self.members if member.task.classes), self.members[0].task)
 
     @property
-    def weights(self) -> list[float]:
-        """Of the members."""
-        return [member.weight for member in self.members]
-
-    @property
     def engine_name(self) -> str:
-        """What computes the members."""
+        """Names of the members' engines."""
         return ", ".join(dict.fromkeys(member.engine_name for member in self.members))
 
     @property
@@ -92,55 +145,91 @@ class Ensemble:
         """Give an ensemble each of whose members reads a product once."""
         return replace(self, members=tuple(replace(member, remembers=True) for member in self.members))
 
-    def score(self, query: str, products: Products, locale: str | None = None) -> Prediction:
-        """Score products for one query; see `Scorer.score`."""
-        columns, locales = columns_of(products, locale)
-        return self.score_pairs([query_of(query)] * len(locales), columns, locales)
+    def read(self, queries: Sequence[str], products: Columns, locales: Sequence[str]) -> tuple[Pairs, ...]:
+        """Read the texts of P pairs for each member, once for all that read alike; see `Scorer.read`."""
+        read: dict[tuple[str, int], Pairs] = {}
+        keys = [(member.scorer.featurizer.fingerprint, member.scorer.max_length) for member in self.members]
+        for member, key in zip(self.members, keys, strict=True):
+            if key not in read:
+                read[key] = member.scorer.read(queries, products, locales)
+        return tuple(read[key] for key in keys)
 
-    def score_pairs(
-        self, queries: Sequence[str], products: Columns, locales: Sequence[str], *, progress: Progress | None = None
+    def predict(
+        self, pairs: tuple[Pairs, ...], rows: Int64 | None = None, *, progress: Progress | None = None
     ) -> Prediction:
-        """Score P pairs by all members; see `Scorer.score_pairs`."""
-        return self.reading(queries, products, locales)(progress)
-
-    def reading(self, queries: Sequence[str], products: Columns, locales: Sequence[str]) -> Reading:
-        """Read the texts for all members now, and give what scores them; see `PairScorer.reading`."""
-        read = SharedReader(queries, products, locales)
-        for member in self.members:
-            read.by(member.scorer)
-        members = len(self.members)
-        return lambda progress=None: self._score(read, len(queries), SharedProgress(progress, members))
-
-    def score_counted(
-        self, queries: Sequence[str], products: Columns, locales: Sequence[str]
-    ) -> tuple[Prediction, Int64]:
-        """Score P pairs by all members, and count the tokens that the first reads of each, ``[P]``."""
-        read = SharedReader(queries, products, locales)
-        return self._score(read, len(queries)), read.by(self.members[0].scorer).lengths
-
-    def _score(self, read: SharedReader, pairs: int, shown: SharedProgress | None = None) -> Prediction:
-        rows = np.arange(pairs)
-        return self.combine(
-            [member.scorer.predict(read.by(member.scorer), rows, progress=shown) for member in self.members]
-        )
-
-    def score_examples(self, dataset: Dataset, rows: Rows, *, stages: Stage | None = None) -> Prediction:
-        """Score pairs of a dataset folder by all members; see `PairScorer.score_examples`."""
-        return self.combine([answer.prediction for answer in self.ask_all(dataset, rows, stages=stages)])
-
-    def ask_all(self, dataset: Dataset, rows: Rows, *, stages: Stage | None = None) -> list[Answer]:
-        """Ask each member about pairs of a dataset folder, with one model in memory at a time; gives M answers."""
-        answers = []
-        for number, member in enumerate(self.members, start=1):
-            scorer = member.load()
-            pairs = scorer.read_examples(dataset, stages)
-            began = time.perf_counter()
-            progress = counted(stages, f"member {number} of {len(self.members)}", len(rows))
-            prediction = scorer.predict(pairs, rows, progress=progress)
-            answers.append(Answer(prediction, time.perf_counter() - began))
-            del scorer, pairs  # or it would stand in memory beside the next
-        return answers
+        """Predict pairs that were read by all members; see `Scorer.predict`."""
+        shown = _WholePairs(progress, len(self.members))
+        asked = zip(self.members, pairs, strict=True)
+        return self.combine([member.scorer.predict(read, rows, progress=shown) for member, read in asked])
 
     def combine(self, predictions: Sequence[Prediction]) -> Prediction:
         """Average the members' predictions, which are in their order."""
-        return average(predictions, self.weights)
+        return average(predictions, [member.weight for member in self.members])
+
+
+class _WholePairs:
+    """Turns the progress of each of several members into that of whole pairs."""
+
+    def __init__(self, progress: Progress | None, members: int) -> None:
+        self.progress, self.members = progress, members
+        self._done = self._reported = 0
+
+    def __call__(self, done: int) -> None:
+        self._done += done
+        pairs = self._done // self.members
+        if self.progress and pairs > self._reported:
+            self.progress(pairs - self._reported)
+            self._reported = pairs
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One member's prediction of some pairs, and how long it took, in seconds."""
+
+    prediction: Prediction
+    seconds: float
+
+
+def ask_members(ensemble: Ensemble, dataset: Dataset, rows: Int64, *, stages: Stage | None = None) -> list[Answer]:
+    """Let each member predict pairs of a dataset folder, with one model in memory at a time; gives M answers."""
+    answers = []
+    for number, member in enumerate(ensemble.members, start=1):
+        scorer = member.load()
+        pairs = open_pairs(dataset, scorer.featurizer, scorer.max_length, stages)
+        progress = counted(stages, f"member {number} of {len(ensemble.members)}", len(rows))
+        began = time.perf_counter()
+        prediction = scorer.predict(pairs, rows, progress=progress)
+        answers.append(Answer(prediction, time.perf_counter() - began))
+        del scorer, pairs  # or it would stand in memory beside the next
+    return answers
+
+
+def average(predictions: Sequence[Prediction], weights: Sequence[float]) -> Prediction:
+    """Average predictions of the same pairs.
+
+    Parameters
+    ----------
+    predictions
+        Of each member: classifiers and regressors of the gain may be mixed, or all are of the substitute task.
+    weights
+        Of each member, above 0.
+
+    Returns
+    -------
+    Prediction
+        With the probabilities of the classifiers, where there are any. The sum goes through the members in order.
+    """
+    score_P = np.zeros(len(predictions[0].score))
+    weighted = list(zip(predictions, weights, strict=True))
+    for made, weight in weighted:
+        score_P += weight * made.score.astype(np.float64)
+    score_P /= sum(weights)
+    classifiers = [(made, weight) for made, weight in weighted if made.probabilities is not None]
+    if not classifiers:
+        return Prediction(predictions[0].task, None, score_P.astype(np.float32))
+    total_PC = np.zeros((len(score_P), classifiers[0][0].task.outputs))
+    for made, weight in classifiers:
+        assert made.probabilities is not None
+        total_PC += weight * made.probabilities.astype(np.float64)
+    probabilities_PC = (total_PC / sum(weight for _, weight in classifiers)).astype(np.float32)
+    return Prediction(classifiers[0][0].task, probabilities_PC, score_P.astype(np.float32))

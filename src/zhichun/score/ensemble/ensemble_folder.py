@@ -12,9 +12,8 @@ from typing import Any, Final
 from zhichun.core.errors import UserError
 from zhichun.core.files import read_json, write_json
 from zhichun.core.tasks import TASKS
-from zhichun.score.job import fingerprint
+from zhichun.score.folders import ENSEMBLE_FILE, fingerprint
 
-ENSEMBLE_FILE: Final = "ensemble.json"
 FORMAT: Final = 1
 KIND: Final = "zhichun ensemble"
 AGAIN: Final = "Make the ensemble again with: zhichun ensemble RUN… --out {} --overwrite"
@@ -128,11 +127,6 @@ class EnsembleConfig:
                 )
             found.append(path)
         return found
-
-
-def is_ensemble(folder: Path) -> bool:
-    """Tell a folder of `zhichun ensemble` from others."""
-    return (folder / ENSEMBLE_FILE).is_file()
 
 
 def go_together(tasks: set[str]) -> bool:

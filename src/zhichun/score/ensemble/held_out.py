@@ -14,8 +14,8 @@ from zhichun.core.errors import UserError
 from zhichun.core.tasks import Prediction, Task, gain_vector
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.predictions import find_tables, read_predictions
-from zhichun.score.ensemble.average import average
 from zhichun.score.ensemble.candidates import Candidate
+from zhichun.score.ensemble.ensemble import average
 from zhichun.score.ensemble.weights import Doubles, gain_weights, likelihood_weights
 from zhichun.score.ensemble.worth import Judgements
 

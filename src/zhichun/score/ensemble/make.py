@@ -9,10 +9,11 @@ from typing import Any, Literal
 from zhichun.core.errors import UserError
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.score.ensemble.candidates import Candidate, open_candidates
-from zhichun.score.ensemble.ensemble_folder import EnsembleConfig, MemberEntry, is_ensemble
+from zhichun.score.ensemble.ensemble_folder import EnsembleConfig, MemberEntry
 from zhichun.score.ensemble.held_out import HeldOutByAll
 from zhichun.score.ensemble.weights import Doubles, equal_weights
 from zhichun.score.ensemble.worth import against_best, difference, figures
+from zhichun.score.folders import is_ensemble
 
 COPIES = "members"
 

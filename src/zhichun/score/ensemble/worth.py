@@ -12,8 +12,7 @@ import numpy.typing as npt
 
 from zhichun.core.tasks import Prediction
 from zhichun.metrics import Judged, MicroF1, nDCG, paired_bootstrap
-from zhichun.score.ensemble.ensemble import Ensemble
-from zhichun.score.ensemble.members import Answer
+from zhichun.score.ensemble.ensemble import Answer, Ensemble
 
 Values = tuple[npt.NDArray[np.float64], npt.NDArray[Any] | None]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from zhichun.core.arrays import Int64
 from zhichun.core.errors import UserError
 from zhichun.core.files import read_json
 from zhichun.core.tasks import Floats, Task
@@ -18,7 +19,6 @@ from zhichun.data.dataset.feature_store import Progress, open_pairs
 from zhichun.model.model_folder import TrainedModel
 from zhichun.score.engines.engine import Engine, predict_with
 from zhichun.score.export.export_folder import Check
-from zhichun.score.token_batches import Rows
 from zhichun.text.pairs import Arrays, Pairs
 
 CALIBRATED = 300
@@ -34,14 +34,14 @@ class Sample:
     pairs
         All of its pairs.
     calibration
-        Rows of pairs that were trained on.
+        Int64 of pairs that were trained on.
     check
-        Rows of pairs that were held out, ``[P]``.
+        Int64 of pairs that were held out, ``[P]``.
     """
 
     pairs: Pairs
-    calibration: Rows
-    check: Rows
+    calibration: Int64
+    check: Int64
 
     @classmethod
     def draw(cls, run: Path, trained: TrainedModel, data: Path, progress: Progress | None = None) -> "Sample":

@@ -10,7 +10,7 @@ from fastapi.security import APIKeyHeader, HTTPBearer
 
 import zhichun
 from zhichun.core.errors import UserError
-from zhichun.score.pair_scorer import PairScorer
+from zhichun.score.scorer import PairScorer
 from zhichun.serve.api.dialects import api_router
 from zhichun.serve.http.draining import draining_on_signals
 from zhichun.serve.http.error_replies import answer_errors

@@ -8,8 +8,8 @@ from typing import Final
 
 from zhichun.core.errors import UserError
 from zhichun.data.readers.whole_catalogue import OnBadRows
-from zhichun.score.load import fingerprint_of, load_scorer
-from zhichun.score.pair_scorer import PairScorer
+from zhichun.score.folders import fingerprint_of
+from zhichun.score.scorer import PairScorer, load_scorer
 from zhichun.serve.http.keys import OPEN, VARIABLE, Keys
 from zhichun.serve.http.limits import Limits
 from zhichun.serve.page.catalogue_search import Catalogue

@@ -16,13 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from zhichun.core import schema
+from zhichun.core.arrays import Int64
 from zhichun.core.console import Stages, say_aside
 from zhichun.data.dataset.dataset import read_parquet
 from zhichun.data.dataset.dataset_folder import MANIFEST_FILE
 from zhichun.data.prepare.clean_column import clean_column
 from zhichun.data.readers.whole_catalogue import OnBadRows, read_catalogue, silent
 from zhichun.score.product_lookup import ProductLookup
-from zhichun.score.token_batches import Rows
 from zhichun.serve.page.first_stage import Documents, FirstStage
 from zhichun.text.document import COLUMN_OF
 from zhichun.text.fold import fold_column, fold_query
@@ -126,7 +126,7 @@ class Catalogue:
         known = [locale for locale in schema.LOCALES if locale in self._stages]
         return (*known, *sorted(set(self._stages) - set(known)))
 
-    def find(self, ids: Sequence[str], locales: Sequence[str | None]) -> Rows:
+    def find(self, ids: Sequence[str], locales: Sequence[str | None]) -> Int64:
         """Find the row of each product, ``[P]``; -1 where there is none.
 
         Parameters
@@ -145,12 +145,12 @@ class Catalogue:
             first_P = np.minimum(first_P, np.where(rows_P < 0, len(self), rows_P))
         return np.where(first_P == len(self), -1, first_P)
 
-    def columns(self, rows: Rows) -> dict[str, list[str | None]]:
+    def columns(self, rows: Int64) -> dict[str, list[str | None]]:
         """Give the texts of some products, and their locales, by column name."""
         found = self._table.select([*schema.TEXT_COLUMNS, schema.LOCALE]).take(pa.array(rows))
         return {name: found.column(name).to_pylist() for name in found.column_names}
 
-    def products(self, rows: Sequence[int] | Rows) -> list[Fields]:
+    def products(self, rows: Sequence[int] | Int64) -> list[Fields]:
         """Give some products, each by the short names of its fields."""
         found = self._table.select(list(_COLUMNS.values())).take(pa.array(rows, pa.int64()))
         return found.rename_columns(list(_COLUMNS)).to_pylist()

@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 
 from zhichun.core.tasks import Floats
-from zhichun.score.pair_scorer import PairScorer
+from zhichun.score.scorer import PairScorer
 from zhichun.serve.api.refusal import failed, overloaded, timed_out, unavailable
 from zhichun.serve.http.counters import Metrics
 from zhichun.serve.http.limits import Limits

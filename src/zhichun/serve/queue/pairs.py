@@ -15,7 +15,7 @@ import numpy as np
 from zhichun.core import schema
 from zhichun.core.tasks import Floats, Prediction, Task
 from zhichun.score.given import Columns
-from zhichun.score.pair_scorer import PairScorer
+from zhichun.score.scorer import PairScorer, tokens_read
 
 SCORE, TOKENS, PROBABILITIES = 0, 1, 2
 _SIZE: Final = 16
@@ -84,8 +84,9 @@ def _update(digest: "hashlib.blake2b", texts: Iterable[str | None]) -> None:
 
 def score(scorer: PairScorer, pairs: PairColumns) -> Floats:
     """Score pairs; gives their figures, ``[P, F]``."""
-    prediction, tokens_P = scorer.score_counted(pairs.queries, pairs.products, pairs.locales)
-    parts = [prediction.score[:, None], tokens_P[:, None].astype(np.float32)]
+    read = scorer.read(pairs.queries, pairs.products, pairs.locales)
+    prediction = scorer.predict(read)
+    parts = [prediction.score[:, None], tokens_read(read)[:, None].astype(np.float32)]
     if prediction.probabilities is not None:
         parts.append(prediction.probabilities)
     return np.concatenate(parts, axis=1, dtype=np.float32)

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, TypeVar
 import numpy as np
 
 from zhichun.core.tasks import Prediction, Task
-from zhichun.score.pair_scorer import PairScorer
+from zhichun.score.scorer import PairScorer
 from zhichun.serve.api.documents import Products, cut_to_tokens, read_documents
 from zhichun.serve.api.refusal import invalid, too_large, unavailable
 from zhichun.serve.http.counters import Metrics
