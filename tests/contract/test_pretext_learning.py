@@ -21,9 +21,9 @@ from zhichun.model.encoder_shapes import TinyEncoder, tiny_config
 from zhichun.model.matching_start import start_matching
 from zhichun.objective.pretext import (
     MLM,
-    AnyPretext,
     Contrastive,
     PairMLM,
+    Pretext,
     Product2Brand,
     Product2Color,
     Product2Query,
@@ -67,7 +67,7 @@ class Shop:
     def rows(self, locale: str, *, held_out: bool) -> np.ndarray:
         return np.intersect1d(self.catalogue.split(0.2)[held_out], self.catalogue.of_locale(locale))
 
-    def batch(self, task: AnyPretext, rows: np.ndarray, draw: Draw) -> dict[str, torch.Tensor]:
+    def batch(self, task: Pretext, rows: np.ndarray, draw: Draw) -> dict[str, torch.Tensor]:
         arrays = task.examples(self.catalogue.take(rows), self.catalogue, self.reader, draw)
         return {name: torch.from_numpy(np.asarray(array)) for name, array in arrays.items()}
 
@@ -88,7 +88,7 @@ def shop(tmp_path_factory, reader):
     return Shop(catalogue, reader, Sizes(len(vocabularies[0]), len(vocabularies[1]), reader.pieces))
 
 
-def start(task: AnyPretext, shop: Shop) -> tuple[Encoder, PretextHead, torch.optim.Optimizer]:
+def start(task: Pretext, shop: Shop) -> tuple[Encoder, PretextHead, torch.optim.Optimizer]:
     torch.manual_seed(0)
     shape = TinyEncoder(layers=2, hidden=32, heads=2)
     encoder = new_encoder(tiny_config(shape, shop.reader.tokenizer, shop.reader.max_length))
@@ -98,7 +98,7 @@ def start(task: AnyPretext, shop: Shop) -> tuple[Encoder, PretextHead, torch.opt
     return encoder.train(), head.train(), torch.optim.AdamW(trained, lr=RATE)
 
 
-def judge(task: AnyPretext, shop: Shop, encoder: Encoder, head: PretextHead) -> dict[str, tuple[Outcome, torch.Tensor]]:
+def judge(task: Pretext, shop: Shop, encoder: Encoder, head: PretextHead) -> dict[str, tuple[Outcome, torch.Tensor]]:
     """Score the held-out products of each locale; gives what is right beside it, where it is a class."""
     encoder.eval()
     head.eval()

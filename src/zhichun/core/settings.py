@@ -1,9 +1,11 @@
 """Settings to JSON and back: frozen dataclasses of plain values, of other dataclasses, and of kinds.
 
-Where a field may hold one of several dataclasses (a loss, a method), its JSON names the class under ``kind``.
+Where a field may hold one of several dataclasses (a loss, a method), its JSON names the class under ``kind``: one of a
+union, or one that derives from an abstract class.
 """
 
 import dataclasses
+import inspect
 import json
 import types
 import typing
@@ -50,8 +52,8 @@ def _decode(hint: Any, value: Any, path: str) -> Any:
     origin = typing.get_origin(hint)
     if origin in (types.UnionType, typing.Union):
         return _decode_union(typing.get_args(hint), value, path)
-    if dataclasses.is_dataclass(hint):
-        return _decode_dataclass(_by_name([hint]), value, path)
+    if kinds := kinds_of(hint):
+        return _decode_dataclass(kinds, value, path)
     if origin is typing.Literal:
         choices = typing.get_args(hint)
         if value not in choices:
@@ -71,7 +73,7 @@ def _decode(hint: Any, value: Any, path: str) -> Any:
 def _decode_union(choices: tuple[Any, ...], value: Any, path: str) -> Any:
     if value is None and type(None) in choices:
         return None
-    kinds = _by_name([choice for choice in choices if dataclasses.is_dataclass(choice)])
+    kinds = {name: kind for choice in choices for name, kind in kinds_of(choice).items()}
     if kinds:
         return _decode_dataclass(kinds, value, path)
     plain = [choice for choice in choices if choice is not type(None)]
@@ -81,10 +83,6 @@ def _decode_union(choices: tuple[Any, ...], value: Any, path: str) -> Any:
         except UserError:
             continue
     return _decode(plain[-1], value, path)
-
-
-def _by_name(kinds: list[Any]) -> dict[str, Any]:
-    return {kind.__name__: kind for kind in kinds}
 
 
 def _decode_dataclass(kinds: dict[str, Any], value: Any, path: str) -> Any:
@@ -142,7 +140,7 @@ def _assign(cls: Any, value: dict[str, Any], key: str, item: Any) -> None:
     *outer, last = key.split(".")
     for place, name in enumerate(outer):
         _require(value, name, outer[:place])
-        kinds = _kinds(typing.get_type_hints(cls)[name])
+        kinds = kinds_of(typing.get_type_hints(cls)[name])
         inner = value[name] = _filled(kinds, value[name])
         if not isinstance(inner, dict):
             found = ".".join(outer[: place + 1])
@@ -152,9 +150,13 @@ def _assign(cls: Any, value: dict[str, Any], key: str, item: Any) -> None:
     value[last] = item
 
 
-def _kinds(hint: Any) -> dict[str, Any]:
+def kinds_of(hint: Any) -> dict[str, Any]:
     """List the dataclasses that a field may hold, by name."""
-    return _by_name([choice for choice in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(choice)])
+    if inspect.isabstract(hint):
+        return {name: kind for part in hint.__subclasses__() for name, kind in kinds_of(part).items()}
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return {hint.__name__: hint}
+    return {name: kind for choice in typing.get_args(hint) for name, kind in kinds_of(choice).items()}
 
 
 def _filled(kinds: Mapping[str, Any], value: Any) -> Any:

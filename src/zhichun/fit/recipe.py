@@ -21,8 +21,6 @@ from zhichun.fit.train_settings import PretrainSettings, TrainSettings
 from zhichun.model.encoder_settings import EncoderSettings
 from zhichun.model.relevance_model import ModelSettings
 from zhichun.objective import FineTuningSettings, PretrainingSettings
-from zhichun.objective.losses import SquaredError
-from zhichun.objective.methods import AWP
 
 R = TypeVar("R", bound="AnyRecipe")
 FORMAT = 1
@@ -89,7 +87,7 @@ class Recipe(AnyRecipe):
     train: TrainSettings = field(default_factory=TrainSettings)
 
     def __post_init__(self) -> None:
-        regressor = isinstance(self.objective.loss, SquaredError)
+        regressor = self.objective.loss.regresses
         if regressor != (self.task == "gain"):
             right = "SquaredError" if self.task == "gain" else "CrossEntropy"
             raise UserError(
@@ -108,9 +106,11 @@ class Recipe(AnyRecipe):
                 "train.soft_labels.temperature has no effect on the task 'gain', which has no probabilities.",
                 remedy="Leave it at 1.",
             )
-        if isinstance(self.objective.second_view, AWP) and self.train.activation_checkpointing is not None:
+        view = self.objective.second_view
+        if view is not None and view.moves_weights and self.train.activation_checkpointing is not None:
             raise UserError(
-                "AWP moves the weights for one pass, which train.activation_checkpointing would compute again unmoved.",
+                f"{type(view).__name__} moves the weights for one pass, which train.activation_checkpointing would "
+                "compute again unmoved.",
                 remedy="Use --set train.activation_checkpointing=null, or --set objective.second_view=FGM.",
             )
         metrics = {"esci": ("micro_f1", "macro_f1", "ndcg"), "substitute": ("micro_f1", "macro_f1"), "gain": ("ndcg",)}
@@ -225,13 +225,19 @@ def describe(settings: Any, prefix: str = "") -> list[tuple[str, str, str]]:
     words, hints = _parameter_docs(type(settings)), get_type_hints(type(settings))
     for item in fields(settings):
         name, value = f"{prefix}{item.name}", getattr(settings, item.name)
+        said = words.get(item.name) or _described(hints[item.name])
         if not is_dataclass(value):
-            rows.append((name, json.dumps(value), words.get(item.name, "")))
+            rows.append((name, json.dumps(value), said))
             continue
         if not is_dataclass(hints[item.name]) or not fields(value):  # one of several kinds, which is a setting itself
-            rows.append((name, type(value).__name__, words.get(item.name, "")))
+            rows.append((name, type(value).__name__, said))
         rows += describe(value, f"{name}.")
     return rows
+
+
+def _described(hint: Any) -> str:
+    """Read what the docstrings of the kinds that a field may hold say of themselves."""
+    return " ".join((kind.__doc__ or "").partition("\n")[0] for kind in codec.kinds_of(hint).values())
 
 
 def _parameter_docs(cls: type) -> dict[str, str]:

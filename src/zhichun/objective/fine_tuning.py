@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from zhichun.core.errors import UserError
 from zhichun.model.relevance_model import RelevanceModel
-from zhichun.objective.losses import CrossEntropy, Loss, SquaredError
-from zhichun.objective.methods import AWP, EMA, FGM, FGSM, PGD, SMART, DropoutView, Mixup, RDrop, View
+from zhichun.objective.losses import CrossEntropy, Loss
+from zhichun.objective.methods import EMA, Mixup, RDrop
 from zhichun.objective.total import Total
-from zhichun.objective.views import FirstView
+from zhichun.objective.views import FirstView, View
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,12 +58,12 @@ class FineTuningSettings:
                 "objective.total='mean' has no effect without a second view.",
                 remedy="Use --set objective.total=sum, or --set objective.second_view=FGM.",
             )
-        if isinstance(self.second_view, SMART) and self.rdrop is not None:
+        if self.second_view is not None and self.second_view.is_divergence and self.rdrop is not None:
             raise UserError(
-                "R-Drop beside SMART would count one divergence twice.",
+                f"R-Drop beside {type(self.second_view).__name__} would count one divergence twice.",
                 remedy="Use --set objective.rdrop=null, and objective.second_view.weight for more of it.",
             )
-        if isinstance(self.loss, SquaredError) and self.mixup is not None:
+        if self.mixup is not None and self.loss.regresses:
             raise UserError(
                 "mixup mixes the labels of classes, and a regressor has none.",
                 remedy="Use --set objective.mixup=null.",
@@ -95,12 +95,13 @@ class FineTuning(nn.Module):
 
     def __init__(self, model: RelevanceModel, settings: FineTuningSettings) -> None:
         super().__init__()
-        _require_effect(settings, model)
+        if settings.second_view is not None:
+            settings.second_view.check(model)
         self.model = model
         self.loss = settings.loss
         self.settings = settings
         self.average = None if settings.ema is None else settings.ema.average_of(model)
-        waits = isinstance(settings.second_view, AWP) and settings.second_view.first_step is not None
+        waits = settings.second_view is not None and settings.second_view.first_step is not None
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64) if waits else None)
 
     def forward(self, batch: dict[str, Tensor]) -> Total:
@@ -146,21 +147,5 @@ class FineTuning(nn.Module):
         view = self.settings.second_view
         if not self.training:
             return None
-        waiting = isinstance(view, AWP) and self.steps is not None and int(self.steps) + 1 < (view.first_step or 1)
+        waiting = self.steps is not None and view is not None and int(self.steps) + 1 < (view.first_step or 1)
         return None if waiting else view
-
-
-def _require_effect(settings: FineTuningSettings, model: RelevanceModel) -> None:
-    view = settings.second_view
-    if isinstance(view, FGM | FGSM | PGD) and view.at == "table" and not model.encoder.table.requires_grad:
-        raise UserError(
-            f"{type(view).__name__} moves the word embeddings, and they are frozen.",
-            remedy="Train them, or move what they give: --set objective.second_view.at=output.",
-        )
-    if isinstance(view, DropoutView) and not any(
-        isinstance(part, nn.Dropout) and part.p > 0 for part in model.modules()
-    ):
-        raise UserError(
-            "DropoutView has no effect on a model without dropout.",
-            remedy="Use --set model.dropout=0.1, or --set objective.second_view=FGM.",
-        )

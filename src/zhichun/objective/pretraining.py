@@ -4,51 +4,46 @@ Legend: ``N`` the things that a task scores in a batch, ``K`` tasks.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, make_dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, distributed, nn
 
 from zhichun.core.errors import UserError
+from zhichun.core.settings import kinds_of
 from zhichun.model.encoder import Encoder
 from zhichun.objective.methods import EMA
-from zhichun.objective.pretext import MLM, Contrastive, PairMLM, Product2Brand, Product2Color, Product2Query
-from zhichun.objective.pretext.task import ITEMS, Outcome, Pretext, PretextHead, Sizes
+from zhichun.objective.pretext import Pretext
+from zhichun.objective.pretext.task import ITEMS, Outcome, PretextHead, Sizes
 from zhichun.objective.total import Total
 
 STEP_ITEMS = "step_items"
 SEPARATOR = "."
 
 
+def _slots() -> type[Any]:
+    """Make a dataclass with a field for each pretext task that is known, named and described as the task is."""
+    tasks = kinds_of(Pretext).values()
+    made = [(task.name, task | None, field(default=task() if task.is_on else None)) for task in tasks]
+    return make_dataclass("PretextSettings", made, frozen=True, kw_only=True)
+
+
 @dataclass(frozen=True, kw_only=True)
-class PretrainingSettings:
-    """Which pretext tasks are learnt; each has its weight.
+class PretrainingSettings(_slots()):  # type: ignore[misc]
+    """Which pretext tasks are learnt, each with its weight; one that is null is off.
 
     Parameters
     ----------
-    mlm
-        Masked language model on documents: MLM; null is off.
-    pair_mlm
-        Masked language model on training queries beside their products: PairMLM; null is off.
-    product2query
-        Tell queries cut from a product from those of others: Product2Query; null is off.
-    product2brand
-        Tell the brand, and learn its ID embedding: Product2Brand; null is off.
-    product2color
-        Tell the color, and learn its ID embedding: Product2Color; null is off.
-    contrastive
-        Tell two readings of a text from other texts: Contrastive; null is off.
     ema
         EMA, an average of the weights that is evaluated and kept in place of the trained ones; null is off.
     """
 
-    mlm: MLM | None = field(default_factory=MLM)
-    pair_mlm: PairMLM | None = None
-    product2query: Product2Query | None = None
-    product2brand: Product2Brand | None = None
-    product2color: Product2Color | None = None
-    contrastive: Contrastive | None = None
     ema: EMA | None = None
+
+    if TYPE_CHECKING:  # the tasks are not known to a reader of types
+
+        def __init__(self, *, ema: EMA | None = None, **tasks: Pretext | None) -> None: ...
 
     def __post_init__(self) -> None:
         if not self.tasks:
@@ -57,8 +52,7 @@ class PretrainingSettings:
     @property
     def tasks(self) -> tuple[Pretext, ...]:
         """The tasks that are on."""
-        found = (getattr(self, item.name) for item in fields(self) if item.name != "ema")
-        return tuple(task for task in found if task is not None)
+        return tuple(task for item in fields(self) if isinstance(task := getattr(self, item.name), Pretext))
 
 
 class PretextModel(nn.Module):

@@ -6,13 +6,15 @@ Legend: ``B`` pairs, ``T`` tokens, ``D`` hidden size, ``C`` outputs, ``U`` disti
 (`nn.packing`) token vectors are one row of all its tokens.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
 
+from zhichun.core.errors import UserError
 from zhichun.model.attention.packing import tokens_of
 from zhichun.model.relevance_model import RelevanceModel
 
@@ -100,6 +102,39 @@ class FirstView:
             vectors_BTD = vectors_BTD + shift_BTD
         logits_BC = self.model(self.batch, vectors_BTD)
         return SecondView(logits_BC, self.loss(logits_BC, self.target))
+
+
+class View(ABC):
+    """A method that runs the model again on each batch: one more kind of ``objective.second_view``."""
+
+    first_step: int | None = None
+    """The step of the optimiser, from 1, that it begins with; ``None`` is from the start."""
+    moves_weights: ClassVar[bool] = False
+    """Whether the second pass has other weights, so that nothing of it may be computed again later."""
+    is_divergence: ClassVar[bool] = False
+    """Whether its loss is the divergence of the two views, as R-Drop's is."""
+
+    def check(self, model: RelevanceModel) -> None:  # noqa: B027
+        """Refuse a model that the view would do nothing to.
+
+        Raises
+        ------
+        UserError
+            With what to change.
+        """
+
+    @abstractmethod
+    def second_view(self, first: FirstView) -> SecondView:
+        """Run the model again."""
+
+
+def check_moved(view: View, at: At, model: RelevanceModel) -> None:
+    """Refuse to move word embeddings that are not trained."""
+    if at == "table" and not model.encoder.table.requires_grad:
+        raise UserError(
+            f"{type(view).__name__} moves the word embeddings, and they are frozen.",
+            remedy="Train them, or move what they give: --set objective.second_view.at=output.",
+        )
 
 
 class Place(Protocol):

@@ -105,29 +105,27 @@ def task1_member6() -> Recipe:
 
 def pretrain() -> PretrainingRecipe:
     """Read the catalogue with all pretext tasks: batch 8 × 16, 10 epochs, the weights with the best MLM loss kept."""
-    return PretrainingRecipe(
-        model=EncoderSettings(encoder=INFOXLM),
-        objective=PretrainingSettings(
-            mlm=MLM(weight=1.0),
-            product2query=Product2Query(weight=5.0),
-            product2brand=Product2Brand(weight=0.15),
-            product2color=Product2Color(weight=0.15),
-            contrastive=Contrastive(weight=1.0, temperature=0.03, queue=20),
-            ema=EMA(decay=0.999),
-        ),
-        train=PretrainSettings(epochs=10, batch_size=128, micro_batch_size=8, learning_rate=2e-5, warmup=0.03),
-    )
+    return _pretraining(Product2Query(weight=5.0), temperature=0.03)
 
 
 def pretrain_as_released() -> PretrainingRecipe:
     """Read the catalogue with the released code's values: longer spans that stay in the title, a scale of 33."""
-    written = pretrain()
-    objective = replace(
-        written.objective,
-        product2query=Product2Query(weight=5.0, mean=8.0, delete=None),
-        contrastive=Contrastive(weight=1.0, temperature=1 / 33, queue=20),
+    return _pretraining(Product2Query(weight=5.0, mean=8.0, delete=None), temperature=1 / 33)
+
+
+def _pretraining(product2query: Product2Query, temperature: float) -> PretrainingRecipe:
+    return PretrainingRecipe(
+        model=EncoderSettings(encoder=INFOXLM),
+        objective=PretrainingSettings(
+            mlm=MLM(weight=1.0),
+            product2query=product2query,
+            product2brand=Product2Brand(weight=0.15),
+            product2color=Product2Color(weight=0.15),
+            contrastive=Contrastive(weight=1.0, temperature=temperature, queue=20),
+            ema=EMA(decay=0.999),
+        ),
+        train=PretrainSettings(epochs=10, batch_size=128, micro_batch_size=8, learning_rate=2e-5, warmup=0.03),
     )
-    return replace(written, objective=objective)
 
 
 def _reading(*fields: str) -> Recipe:

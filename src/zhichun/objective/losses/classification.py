@@ -12,6 +12,7 @@ Legend: ``B`` examples, ``C`` classes, ``K`` dropout samples of one example.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -20,8 +21,19 @@ from torch.nn import functional
 from zhichun.core.errors import UserError
 
 
+class Loss(ABC):
+    """A loss of each example: one more kind of ``objective.loss``."""
+
+    regresses: ClassVar[bool] = False
+    """Whether it is of the one output of a regressor; otherwise it is of classes."""
+
+    @abstractmethod
+    def __call__(self, logits_BC: Tensor, targets: Tensor, /) -> Tensor:
+        """Measure the loss of each example, ``[B]``, float32."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class ClassificationLoss(ABC):
+class ClassificationLoss(Loss):
     """A loss of classes.
 
     Parameters
@@ -48,7 +60,7 @@ class ClassificationLoss(ABC):
                 remedy="Give each class a number from 0 on, not all of them 0; null weighs all alike.",
             )
 
-    def __call__(self, logits_BC: Tensor, targets: Tensor) -> Tensor:
+    def __call__(self, logits_BC: Tensor, targets: Tensor, /) -> Tensor:
         """Measure the loss of each example.
 
         Parameters

@@ -10,15 +10,20 @@ Legend: ``B`` examples, ``K`` dropout samples of one example.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
+from zhichun.objective.losses.classification import Loss
+
 
 @dataclass(frozen=True, kw_only=True)
-class SquaredError:
+class SquaredError(Loss):
     """Squared error after a sigmoid."""
 
-    def __call__(self, logits_B1: Tensor, targets_B: Tensor) -> Tensor:
+    regresses: ClassVar[bool] = True
+
+    def __call__(self, logits_B1: Tensor, targets_B: Tensor, /) -> Tensor:
         """Measure the loss of each example.
 
         Parameters

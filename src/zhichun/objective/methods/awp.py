@@ -13,6 +13,7 @@ Differences: embedding tables, norms and biases stay; moving a table of 250,002 
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +21,11 @@ from torch.func import functional_call
 
 from zhichun.core.ranges import require_above_zero
 from zhichun.model.relevance_model import RelevanceModel
-from zhichun.objective.views import FirstView, SecondView
+from zhichun.objective.views import FirstView, SecondView, View
 
 
 @dataclass(frozen=True, kw_only=True)
-class AWP:
+class AWP(View):
     """Adversarial weight perturbation.
 
     Parameters
@@ -35,6 +36,8 @@ class AWP:
         The step of the optimiser, counted from 1, that it begins with; before it there is no second view. null is from
         the start.
     """
+
+    moves_weights: ClassVar[bool] = True
 
     gamma: float = 0.005
     first_step: int | None = None

@@ -9,12 +9,24 @@ Traps      without dropout in encoder and head both views are the same: it is re
 
 from dataclasses import dataclass
 
-from zhichun.objective.views import FirstView, SecondView
+from torch import nn
+
+from zhichun.core.errors import UserError
+from zhichun.model.relevance_model import RelevanceModel
+from zhichun.objective.views import FirstView, SecondView, View
 
 
 @dataclass(frozen=True, kw_only=True)
-class DropoutView:
+class DropoutView(View):
     """Another draw of dropout."""
+
+    def check(self, model: RelevanceModel) -> None:
+        """Refuse a model whose two views would be the same."""
+        if not any(isinstance(part, nn.Dropout) and part.p > 0 for part in model.modules()):
+            raise UserError(
+                "DropoutView has no effect on a model without dropout.",
+                remedy="Use --set model.dropout=0.1, or --set objective.second_view=FGM.",
+            )
 
     def second_view(self, first: FirstView) -> SecondView:
         """Run the model again."""

@@ -16,11 +16,12 @@ table does and needs no copy of it.
 from dataclasses import dataclass
 
 from zhichun.core.ranges import require_above_zero
-from zhichun.objective.views import PLACES, At, FirstView, SecondView
+from zhichun.model.relevance_model import RelevanceModel
+from zhichun.objective.views import PLACES, At, FirstView, SecondView, View, check_moved
 
 
 @dataclass(frozen=True, kw_only=True)
-class FGM:
+class FGM(View):
     """The fast gradient method.
 
     Parameters
@@ -37,6 +38,10 @@ class FGM:
 
     def __post_init__(self) -> None:
         require_above_zero(self, "epsilon", remedy="Switch it off with objective.second_view=null.")
+
+    def check(self, model: RelevanceModel) -> None:
+        """Refuse a frozen table."""
+        check_moved(self, self.at, model)
 
     def second_view(self, first: FirstView) -> SecondView:
         """Run the model on the moved batch."""

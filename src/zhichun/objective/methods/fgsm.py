@@ -12,11 +12,12 @@ Traps      the norm is ε times the root of the number of coordinates, so that t
 from dataclasses import dataclass
 
 from zhichun.core.ranges import require_above_zero
-from zhichun.objective.views import PLACES, At, FirstView, SecondView
+from zhichun.model.relevance_model import RelevanceModel
+from zhichun.objective.views import PLACES, At, FirstView, SecondView, View, check_moved
 
 
 @dataclass(frozen=True, kw_only=True)
-class FGSM:
+class FGSM(View):
     """The fast gradient sign method.
 
     Parameters
@@ -32,6 +33,10 @@ class FGSM:
 
     def __post_init__(self) -> None:
         require_above_zero(self, "epsilon", remedy="Switch it off with objective.second_view=null.")
+
+    def check(self, model: RelevanceModel) -> None:
+        """Refuse a frozen table."""
+        check_moved(self, self.at, model)
 
     def second_view(self, first: FirstView) -> SecondView:
         """Run the model on the moved batch."""

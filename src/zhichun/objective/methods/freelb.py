@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 from zhichun.core.ranges import require_above_zero
-from zhichun.objective.views import FirstView, PairVectors, SecondView
+from zhichun.objective.views import FirstView, PairVectors, SecondView, View
 
 
 @dataclass(frozen=True, kw_only=True)
-class FreeLB:
+class FreeLB(View):
     """Free large-batch adversarial training.
 
     Parameters

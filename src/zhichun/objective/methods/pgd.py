@@ -13,11 +13,12 @@ Traps      with ``steps × alpha`` below ε the ball is never reached. Each pass
 from dataclasses import dataclass
 
 from zhichun.core.ranges import require_above_zero
-from zhichun.objective.views import PLACES, At, FirstView, SecondView
+from zhichun.model.relevance_model import RelevanceModel
+from zhichun.objective.views import PLACES, At, FirstView, SecondView, View, check_moved
 
 
 @dataclass(frozen=True, kw_only=True)
-class PGD:
+class PGD(View):
     """Projected gradient descent, uphill.
 
     Parameters
@@ -40,6 +41,10 @@ class PGD:
 
     def __post_init__(self) -> None:
         require_above_zero(self, "epsilon", "alpha", "steps", remedy="Switch it off with objective.second_view=null.")
+
+    def check(self, model: RelevanceModel) -> None:
+        """Refuse a frozen table."""
+        check_moved(self, self.at, model)
 
     def second_view(self, first: FirstView) -> SecondView:
         """Run the model on the batch that K steps have moved."""

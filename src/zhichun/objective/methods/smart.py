@@ -13,16 +13,17 @@ Differences: the ball is Euclidean, one for each pair, and the proximal term (eq
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
 from zhichun.core.ranges import require_above_zero
 from zhichun.objective.methods.rdrop import divergence
-from zhichun.objective.views import FirstView, PairVectors, SecondView
+from zhichun.objective.views import FirstView, PairVectors, SecondView, View
 
 
 @dataclass(frozen=True, kw_only=True)
-class SMART:
+class SMART(View):
     """Smoothness-inducing regularisation.
 
     Parameters
@@ -34,6 +35,8 @@ class SMART:
     noise
         Standard deviation of the noise that the iteration starts from.
     """
+
+    is_divergence: ClassVar[bool] = True
 
     weight: float = 1.0
     epsilon: float = 1.0

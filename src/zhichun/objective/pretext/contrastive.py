@@ -39,6 +39,7 @@ from zhichun.objective.pretext.task import (
     Catalogue,
     Draw,
     Outcome,
+    Pretext,
     PretextHead,
     ProductTexts,
     Reader,
@@ -50,7 +51,7 @@ READ = ("input_ids", "attention_mask", "token_type_ids")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contrastive:
+class Contrastive(Pretext):
     """Contrastive learning of documents.
 
     Parameters

@@ -36,6 +36,7 @@ from zhichun.objective.pretext.task import (
     Catalogue,
     Draw,
     Outcome,
+    Pretext,
     PretextHead,
     ProductTexts,
     Reader,
@@ -45,7 +46,7 @@ from zhichun.objective.pretext.task import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facet:
+class Facet(Pretext):
     """What Product2Brand and Product2Color share.
 
     Parameters

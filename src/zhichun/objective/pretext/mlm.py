@@ -39,6 +39,7 @@ from zhichun.objective.pretext.task import (
     Catalogue,
     Draw,
     Outcome,
+    Pretext,
     PretextHead,
     ProductTexts,
     Reader,
@@ -51,7 +52,7 @@ REPLACED = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
-class MLM:
+class MLM(Pretext):
     """Masked language model on documents that are led by their locale and packed into full blocks.
 
     Parameters
@@ -65,6 +66,7 @@ class MLM:
     """
 
     name: ClassVar[str] = "mlm"
+    is_on: ClassVar[bool] = True
     weight: float = 1.0
     share: float = 0.15
     unit: Literal["piece", "word"] = "piece"

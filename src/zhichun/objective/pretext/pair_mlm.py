@@ -20,11 +20,21 @@ import numpy as np
 from zhichun.core.ranges import require_above_zero
 from zhichun.model.encoder import Encoder
 from zhichun.objective.pretext.mlm import MLMHead, check_share, hide
-from zhichun.objective.pretext.task import ITEMS, Arrays, Catalogue, Draw, PretextHead, ProductTexts, Reader, Sizes
+from zhichun.objective.pretext.task import (
+    ITEMS,
+    Arrays,
+    Catalogue,
+    Draw,
+    Pretext,
+    PretextHead,
+    ProductTexts,
+    Reader,
+    Sizes,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairMLM:
+class PairMLM(Pretext):
     """Masked language model on judged training queries beside their products.
 
     Parameters

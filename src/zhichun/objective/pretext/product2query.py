@@ -36,6 +36,7 @@ from zhichun.objective.pretext.task import (
     Catalogue,
     Draw,
     Outcome,
+    Pretext,
     PretextHead,
     ProductTexts,
     Reader,
@@ -68,7 +69,7 @@ class Pair(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Product2Query:
+class Product2Query(Pretext):
     """Whether a false query was cut from the product beside it.
 
     Parameters

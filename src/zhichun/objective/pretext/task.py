@@ -6,8 +6,9 @@ without torch, as a pure function of (seed, task, epoch, product); and it makes 
 Legend: ``N`` the things that a task scores in a batch: masked tokens, pairs, products.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 from zlib import crc32
 
 import numpy as np
@@ -148,17 +149,17 @@ class Sizes:
     lm_head: LMHead | None = None
 
 
-class Pretext(Protocol):
-    """A pretext task's settings."""
+class Pretext(ABC):
+    """A pretext task's settings: a frozen dataclass, for which `PretrainingSettings` has a field of its name."""
 
-    @property
-    def name(self) -> str:
-        """A class variable, `mlm` or `product2query`; also the prefix of its figures."""
+    name: ClassVar[str]
+    """As in ``objective.mlm``; also the prefix of its figures."""
+    is_on: ClassVar[bool] = False
+    """Whether it is learnt where nothing says otherwise."""
+    weight: float
+    """Share in the objective."""
 
-    @property
-    def weight(self) -> float:
-        """Share in the objective."""
-
+    @abstractmethod
     def examples(self, texts: ProductTexts, catalogue: Catalogue, reader: Reader, draw: Draw) -> Arrays:
         """Make the arrays of one micro-batch.
 
@@ -166,5 +167,6 @@ class Pretext(Protocol):
         no rows, and the head is not called.
         """
 
+    @abstractmethod
     def head(self, encoder: Encoder, sizes: Sizes) -> PretextHead:
-        """Make the head with new weights."""
+        """Make the head with its starting weights."""
