@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from zhichun.measure.report.names import figure_name
+from zhichun.measure.report.page import figure_name
 
 Cell = Callable[[dict[str, Any]], str]
 

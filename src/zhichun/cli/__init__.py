@@ -43,7 +43,7 @@ EXTRAS = {
     "audit": ("cleanlab", "sklearn"),
     "onnx": ("onnx", "onnxruntime", "onnxscript", "openvino", "nncf"),
     "word2vec": ("gensim",),
-    "serve": ("fastapi", "uvicorn", "pydantic", "starlette", "yaml", "bm25s", "jinja2"),
+    "serve": ("fastapi", "uvicorn", "pydantic", "starlette", "yaml", "bm25s"),
     "translate": ("sentencepiece",),
 }
 

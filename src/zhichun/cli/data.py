@@ -109,7 +109,7 @@ def prepare(
     from zhichun.data.prepare import prepare as steps
     from zhichun.data.prepare.rebalance import Rebalance
     from zhichun.data.prepare.steps import MakingStep
-    from zhichun.measure.report.summary import write_summary_page
+    from zhichun.measure.report.dataset_page import write_summary_page
 
     making: list[MakingStep] = [Rebalance()] if balance else []
     if translate is not None:
@@ -188,7 +188,7 @@ def summary(
     `summary.json`.
     """
     from zhichun.data.prepare.summary import SAMPLE, SUMMARY_FILE, summarise
-    from zhichun.measure.report.summary import write_summary_page
+    from zhichun.measure.report.dataset_page import write_summary_page
 
     stages = Stages()
     figures = summarise(

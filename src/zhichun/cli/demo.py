@@ -17,7 +17,7 @@ from zhichun.data.sample_shop import write_sample_shop
 from zhichun.fit.recipe import load_recipe
 from zhichun.fit.train import train
 from zhichun.measure.evaluate import evaluate
-from zhichun.measure.report.summary import PAGE_FILE, write_summary_page
+from zhichun.measure.report.dataset_page import PAGE_FILE, write_summary_page
 from zhichun.score.rank import rank
 from zhichun.score.scorer import Scorer
 

@@ -40,7 +40,14 @@ class RunFolder:
 
     @classmethod
     def create(
-        cls, path: Path, recipe: dict[str, Any], data: Path, *, resume: bool, inputs: Sequence[Path] = ()
+        cls,
+        path: Path,
+        recipe: dict[str, Any],
+        data: Path,
+        *,
+        resume: bool,
+        inputs: Sequence[Path] = (),
+        defaults: dict[str, Any] | None = None,
     ) -> "RunFolder":
         """Make a run folder, or open it to go on.
 
@@ -56,6 +63,8 @@ class RunFolder:
             Whether a run that is there already is to be gone on with.
         inputs
             Files beside the dataset that decide the training, such as soft labels.
+        defaults
+            The recipe of all defaults, for the report.
 
         Raises
         ------
@@ -63,7 +72,7 @@ class RunFolder:
             When a run is there and ``resume`` was not asked for, or it is of another recipe, dataset or other inputs.
             One that ended before its first step is no run yet.
         """
-        run, environment = cls(path), _environment(data, inputs)
+        run, environment = cls(path), {**_environment(data, inputs), "defaults": defaults or {}}
         recorded = path / "recipe.json"
         command = "pretrain" if recipe.get("kind") == "PretrainingRecipe" else "train"
         if path.exists() and not path.is_dir():

@@ -63,7 +63,8 @@ def run_training(
     dataset, run = Dataset.open(data), RunFolder(out)
     with accelerator.main_process_first():
         if is_first:
-            run = RunFolder.create(out, recipe.to_json(), data, resume=resume, inputs=inputs(recipe, dataset))
+            also, defaults = inputs(recipe, dataset), type(recipe)().to_json()
+            run = RunFolder.create(out, recipe.to_json(), data, resume=resume, inputs=also, defaults=defaults)
         stages = Stages(shown=is_first)
         training = make(recipe, dataset, accelerator, stages)
         stages.stop()

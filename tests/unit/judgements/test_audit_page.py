@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from zhichun.judgements.page.audit_page import in_script, write_audit_page
+from zhichun.judgements.audit_page import in_script, write_audit_page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 EVIL = "</script><script>document.title = 'broken'</script><!--<b>\u2028"

@@ -11,8 +11,7 @@ from zhichun.data.prepare.prepare import prepare
 from zhichun.data.prepare.rebalance import Rebalance
 from zhichun.data.prepare.summary import SUMMARY_FILE
 from zhichun.data.sample_shop import write_sample_shop
-from zhichun.measure.report.lengths import MOST_PLOTS
-from zhichun.measure.report.summary import PAGE_FILE, write_summary_page
+from zhichun.measure.report.dataset_page import MOST_PLOTS, PAGE_FILE, write_summary_page
 
 NASTY = "<script>alert(\"1\")</script> & 'co'"
 
@@ -43,8 +42,8 @@ def page_of(folder):
 def rows_of(page):
     """Give the cells of each row of each table by the table's caption."""
     found = {}
-    for caption, body in re.findall(r"<table.*?<caption>(.*?)</caption>(.*?)</table>", page):
-        rows = [re.findall(r"<t[hd].*?>(.*?)</t[hd]>", row) for row in re.findall(r"<tr>(.*?)</tr>", body)]
+    for caption, body in re.findall(r"<table.*?<caption>(.*?)</caption>(.*?)</table>", page, re.DOTALL):
+        rows = [re.findall(r"<t[hd].*?>(.*?)</t[hd]>", row) for row in re.findall(r"<tr>(.*?)</tr>", body, re.DOTALL)]
         found[text_of(caption)] = [[text_of(cell) for cell in row] for row in rows]
     return found
 

@@ -23,7 +23,7 @@ from zhichun.data.readers.rejected import Refusal, RejectedRows
 from zhichun.data.readers.sources import open_table
 from zhichun.data.readers.table import Table
 
-# What a person writes into a list on which nothing is settled yet (`zhichun.judgements.audit.decisions`).
+# What a person writes into a list on which nothing is settled yet (`zhichun.judgements.decisions`).
 DECISION: Final = "decision"
 _TEXT: Final = "text"
 _KNOWN: Final = "known"

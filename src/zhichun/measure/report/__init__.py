@@ -1,9 +1,9 @@
-"""The report of a run: one self-contained HTML page with what was trained, how it went and how good it is.
+"""The reports: self-contained HTML pages of a run, and of a dataset.
 
-It is made of the run folder's files alone, needs neither torch nor a plotting library, and is the same bytes for the
-same files.
+Made of the folder's files alone; they need neither torch nor a plotting library, and are the same bytes for the same
+files.
 """
 
-from zhichun.measure.report.write import write_report
+from zhichun.measure.report.run_page import write_report
 
 __all__ = ["write_report"]

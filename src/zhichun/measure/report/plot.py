@@ -1,4 +1,4 @@
-"""Plots as inline SVG, in colors of the page's style sheet, so that they follow its dark mode.
+"""Plots for inline SVG, in colors of the page's style sheet, so that they follow its dark mode.
 
 Drawn 420 units wide with letters of 13, which stay readable when a phone shrinks the drawing to its width.
 """
@@ -6,14 +6,14 @@ Drawn 420 units wide with letters of 13, which stay readable when a phone shrink
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from zhichun.measure.report.html import Html, tag
-
 Numbers = Sequence[float] | npt.NDArray[np.float64]
+# An element's name, attributes and text.
+Mark = tuple[str, dict[str, Any], str]
 
 WIDTH: Final = 420
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 10, 44
@@ -61,58 +61,51 @@ class Plot:
         self.height = height
         self.x = Scale(*_roomy(x), LEFT, WIDTH - RIGHT)
         self.y = Scale(*_roomy(y), height - BOTTOM, TOP)
-        self._marks = [*self._axes(x_title, y_title)]
+        self.marks: list[Mark] = [*self._axes(x_title, y_title)]
+
+    @property
+    def view(self) -> str:
+        """The drawing's place, as SVG has it."""
+        return f"0 0 {WIDTH} {self.height}"
 
     def line(self, xs: Numbers, ys: Numbers, style: str) -> None:
         """Join points; values that are not finite are left out."""
         points = " ".join(f"{self.x.place(x):.1f},{self.y.place(y):.1f}" for x, y in _finite(xs, ys))
-        self._marks.append(tag("polyline", points=points, class_=f"line {style}"))
+        self.marks.append(("polyline", {"points": points, "class": f"line {style}"}, ""))
 
     def dots(self, xs: Numbers, ys: Numbers, style: str, radii: Numbers | None = None) -> None:
         """Mark points, with a radius each if given; values that are not finite are left out."""
         for x, y, radius in _finite(xs, ys, [3.5] * len(xs) if radii is None else radii):
-            at = {"cx": self.x.place(x), "cy": self.y.place(y), "r": radius}
-            marks = {name: f"{value:.1f}" for name, value in at.items()}
-            self._marks.append(tag("circle", class_=f"dot {style}", **marks))
+            self.marks.append(_mark("circle", f"dot {style}", cx=self.x.place(x), cy=self.y.place(y), r=radius))
 
     def bars(self, edges: Numbers, heights: Numbers, style: str) -> None:
         """Draw a histogram; bar i reaches from edge i to the next."""
         for left, right, height in zip(edges[:-1], edges[1:], heights, strict=True):
             low, high = self.x.place(left) + 0.5, self.x.place(right) - 0.5
             top, foot = self.y.place(height), self.y.place(0)
-            box = {"x": low, "y": top, "width": high - low, "height": foot - top}
-            self._marks.append(tag("rect", class_=style, **{name: f"{value:.1f}" for name, value in box.items()}))
+            self.marks.append(_mark("rect", style, x=low, y=top, width=high - low, height=foot - top))
 
     def segment(self, start: tuple[float, float], end: tuple[float, float], style: str) -> None:
         """Draw a straight line."""
-        self._marks.append(self._segment(*self._place(start), *self._place(end), style))
-
-    def svg(self, description: str) -> Html:
-        """Give the drawing, with what it shows in words for those who cannot see it."""
-        view = f"0 0 {WIDTH} {self.height}"
-        return tag("svg", *self._marks, viewBox=view, role="img", aria_label=description)
+        (x1, y1), (x2, y2) = self._place(start), self._place(end)
+        self.marks.append(_mark("line", style, x1=x1, y1=y1, x2=x2, y2=y2))
 
     def _place(self, point: tuple[float, float]) -> tuple[float, float]:
         return self.x.place(point[0]), self.y.place(point[1])
 
-    def _axes(self, x_title: str, y_title: str) -> Iterable[Html]:
+    def _axes(self, x_title: str, y_title: str) -> Iterable[Mark]:
         foot, middle = self.height - BOTTOM, (LEFT + WIDTH - RIGHT) / 2
         for value in self.y.ticks(max(2, self.height // 50)):
             place = self.y.place(value)
-            yield self._segment(LEFT, place, WIDTH - RIGHT, place, "grid")
+            yield _mark("line", "grid", x1=LEFT, y1=place, x2=WIDTH - RIGHT, y2=place)
             yield _text(LEFT - 6, place + 4, _label(value), "end")
         for value in self.x.ticks(5):
             place = self.x.place(value)
-            yield self._segment(place, foot, place, foot + 4, "grid")
+            yield _mark("line", "grid", x1=place, y1=foot, x2=place, y2=foot + 4)
             yield _text(place, foot + 17, _label(value), "middle")
         yield _text(middle, self.height - 6, x_title, "middle")
         centre = (TOP + foot) / 2
         yield _text(12, centre, y_title, "middle", transform=f"rotate(-90 12 {centre:g})")
-
-    @staticmethod
-    def _segment(x1: float, y1: float, x2: float, y2: float, style: str) -> Html:
-        ends = {"x1": x1, "y1": y1, "x2": x2, "y2": y2}
-        return tag("line", class_=style, **{name: f"{place:.1f}" for name, place in ends.items()})
 
 
 def extent(values: Iterable[float]) -> tuple[float, float]:
@@ -133,8 +126,12 @@ def _finite(*columns: Numbers) -> list[tuple[float, ...]]:
     return [row for row in zip(*columns, strict=True) if all(map(math.isfinite, row))]
 
 
-def _text(x: float, y: float, text: str, anchor: str, **attributes: str) -> Html:
-    return tag("text", text, x=f"{x:.1f}", y=f"{y:.1f}", text_anchor=anchor, **attributes)
+def _mark(name: str, style: str, **places: float) -> Mark:
+    return name, {"class": style, **{key: f"{place:.1f}" for key, place in places.items()}}, ""
+
+
+def _text(x: float, y: float, text: str, anchor: str, **attributes: str) -> Mark:
+    return "text", {"x": f"{x:.1f}", "y": f"{y:.1f}", "text-anchor": anchor, **attributes}, text
 
 
 def _label(value: float) -> str:

@@ -1,10 +1,11 @@
-"""What a run said of each pair, from ``scored.parquet``.
+"""What a run predicted for each pair, from ``scored.parquet``: calibration, scores by label, and the surest mistakes.
 
-Legend: ``P`` pairs, ``C`` classes.
+Legend: ``P`` pairs, ``C`` classes, ``K`` bins that hold a pair.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,15 @@ import pyarrow as pa
 from zhichun.core import schema
 from zhichun.core.tasks import Task
 from zhichun.data.dataset.dataset import read_parquet
+from zhichun.measure.report.page import Figure, class_name
+from zhichun.measure.report.plot import Plot
 from zhichun.metrics import label_codes
+
+Floats = npt.NDArray[np.float64]
+
+BINS: Final = 15
+SCORE_BINS: Final = 20
+NORMAL_95: Final = 1.96
 
 
 @dataclass(frozen=True)
@@ -41,7 +50,7 @@ class Scored:
         return cls(task, pairs) if set(needed) <= set(pairs.column_names) else None
 
     @property
-    def probabilities(self) -> npt.NDArray[np.float64] | None:
+    def probabilities(self) -> Floats | None:
         """Probability of each class, ``[P, C]``; a regressor gives none."""
         if not self.task.classes:
             return None
@@ -49,10 +58,10 @@ class Scored:
         return np.stack(columns, axis=1).astype(np.float64)
 
     @property
-    def score(self) -> npt.NDArray[np.float64]:
+    def score(self) -> Floats:
         """What pairs are ranked by, ``[P]``: the gain, or the probability of a substitute."""
         name = "p_S" if self.task.name == "substitute" else "gain"
-        score: npt.NDArray[np.float64] = self.pairs.column(name).to_numpy().astype(np.float64)
+        score: Floats = self.pairs.column(name).to_numpy().astype(np.float64)
         return score
 
     @property
@@ -61,6 +70,126 @@ class Scored:
         return label_codes(self.pairs.column(schema.LABEL).to_pylist())
 
     @property
-    def truth(self) -> npt.NDArray[np.float64]:
+    def truth(self) -> Floats:
         """Judgements as the task's targets, ``[P]``: places in its classes, or gains."""
         return np.asarray(self.task.targets(self.labels), np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Reliability:
+    """Pairs in bins of equal width by the probability of the likeliest class; empty bins are left out.
+
+    The bins are those of `zhichun.metrics.ExpectedCalibrationError`: bin i of B holds ((i − 1) / B, i / B]. Of each,
+    ``[K]``: its lower end, its pairs, their mean probability, and the share that is right.
+    """
+
+    lows: Floats
+    pairs: npt.NDArray[np.intp]
+    sure: Floats
+    right: Floats
+
+    @classmethod
+    def of(cls, probabilities_PC: Floats, truth_P: npt.NDArray[np.intp]) -> "Reliability":
+        """Sort pairs into bins."""
+        sure_P, right_P = probabilities_PC.max(axis=1), probabilities_PC.argmax(axis=1) == truth_P
+        bin_P = np.clip(np.ceil(sure_P * BINS).astype(np.intp) - 1, 0, BINS - 1)
+        pairs = np.bincount(bin_P, minlength=BINS)
+        used = np.flatnonzero(pairs)
+        sure, right = (np.bincount(bin_P, values, BINS)[used] / pairs[used] for values in (sure_P, right_P))
+        return cls(used / BINS, pairs[used], sure, right)
+
+    def interval(self) -> tuple[Floats, Floats]:
+        """Give Wilson's 95 % interval (1927) of each share that is right: what so few pairs leave open."""
+        z, n = NORMAL_95, self.pairs
+        centre = (self.right + z**2 / (2 * n)) / (1 + z**2 / n)
+        half = z * np.sqrt(self.right * (1 - self.right) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
+        return centre - half, centre + half
+
+
+def reliability(scored: Scored, error: float | None) -> dict[str, Any] | None:
+    """Draw how often the model is right against how sure it is, and list it; none of a regressor.
+
+    Parameters
+    ----------
+    scored
+        The scored pairs.
+    error
+        The calibration error, to be named beside.
+    """
+    if scored.probabilities is None or not len(scored.pairs):
+        return None
+    bins = Reliability.of(scored.probabilities, scored.truth.astype(np.intp))
+    plot = Plot((0, 1), (0, 1), "probability of the predicted class", "share right", 320)
+    plot.segment((0, 0), (1, 1), "mark")
+    for sure, low, high in zip(bins.sure, *bins.interval(), strict=True):
+        plot.segment((sure, low), (sure, high), "whisker")
+    plot.dots(bins.sure, bins.right, "a", 3 + 6 * np.sqrt(bins.pairs / bins.pairs.max()))
+    named = "" if error is None else f" Calibration error {error:.3f}."
+    text = (
+        "A point on the dashed line is right as often as its probability, one below it less often. Larger points hold "
+        f"more pairs; bars are 95 % intervals.{named}"
+    )
+    rows = [
+        [f"{low:.2f} to {low + 1 / BINS:.2f}", f"{pairs:,}", f"{sure:.3f}", f"{right:.3f}"]
+        for low, pairs, sure, right in zip(bins.lows, bins.pairs, bins.sure, bins.right, strict=True)
+    ]
+    return {"figure": Figure(plot, text), "rows": rows}
+
+
+def score_figures(scored: Scored) -> list[Figure]:
+    """Draw how the scores of each judged label are spread; nothing where there is no pair."""
+    what = "probability of a substitute" if scored.task.name == "substitute" else "expected gain"
+    edges = np.linspace(0, 1, SCORE_BINS + 1)
+    shares = {}
+    for place, label in enumerate(schema.LABELS):
+        of_label = scored.score[scored.labels == place]
+        if len(of_label):
+            shares[label] = np.histogram(of_label, edges)[0] / len(of_label), len(of_label), float(of_label.mean())
+    highest = max((float(share.max()) for share, _, _ in shares.values()), default=1.0)
+    figures = []
+    for label, (share, count, mean) in shares.items():
+        plot = Plot((0, 1), (0, highest), what, "share", 170)
+        plot.bars(edges, share, "bars")
+        plot.segment((mean, 0), (mean, highest), "mark")
+        figures.append(Figure(plot, f"{class_name(label)}: {what} of {count:,} pairs, {mean:.3f} on average (dashed)."))
+    return figures
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A pair, what was judged, what was predicted, and how sure (a classifier) or how far off (a regressor)."""
+
+    query: str
+    product_id: str
+    locale: str
+    judged: str
+    predicted: str
+    surety: float
+
+
+def mistakes(scored: Scored, most: int = 10) -> list[Mistake]:
+    """Find the worst mistakes: the most probable wrong classes, or the gains farthest from the judged ones."""
+    truth_P, probabilities_PC = scored.truth, scored.probabilities
+    if probabilities_PC is None:
+        surety_P = np.abs(scored.score - truth_P)
+        predicted = [f"{gain:.3f}" for gain in scored.score]
+        judged = [f"{gain:g}" for gain in truth_P]
+    else:
+        # A right answer sinks below all wrong ones.
+        predicted_P = probabilities_PC.argmax(axis=1)
+        surety_P = np.where(predicted_P == truth_P, 0.0, probabilities_PC.max(axis=1))
+        predicted = [scored.task.classes[place] for place in predicted_P]
+        judged = [scored.task.classes[int(place)] for place in truth_P]
+    worst = [place for place in np.argsort(-surety_P, kind="stable")[:most].tolist() if surety_P[place] > 0]
+    pairs = scored.pairs.take(pa.array(worst, pa.int64())).to_pylist()
+    return [
+        Mistake(
+            pair[schema.QUERY],
+            pair[schema.PRODUCT_ID],
+            pair[schema.LOCALE],
+            judged[place],
+            predicted[place],
+            float(surety_P[place]),
+        )
+        for place, pair in zip(worst, pairs, strict=True)
+    ]

@@ -8,7 +8,7 @@ import numpy as np
 
 from zhichun.core.schema import LABEL_NAMES
 from zhichun.core.tasks import Prediction, Task
-from zhichun.measure.report.names import class_name
+from zhichun.measure.report.page import class_name
 from zhichun.metrics import Judged, label_codes, nDCG
 
 Fields = dict[str, str | None]

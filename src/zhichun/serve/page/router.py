@@ -21,8 +21,7 @@ import zhichun
 from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import Prediction, Task
-from zhichun.measure.report.html import asset
-from zhichun.measure.report.names import language
+from zhichun.measure.report.page import asset, language
 from zhichun.score.given import Product
 from zhichun.serve.api.refusal import Refusal, too_large
 from zhichun.serve.page import asked as limits

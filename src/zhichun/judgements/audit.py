@@ -1,40 +1,50 @@
-"""From a dataset and the runs of its folds to an audit folder: tables, a page, and lists for `zhichun prepare`."""
+"""The audit of judgements: which are probably wrong, a page on which a person decides, and lists that apply it.
+
+It reads the out-of-fold predictions of finished runs, so it needs torch only where it trains them itself.
+"""
 
 import hashlib
 import importlib
 import os
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from zhichun.core import schema
 from zhichun.core.console import stderr
 from zhichun.core.errors import UserError
 from zhichun.core.files import new_file, write_json
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.out_of_fold import fold_count
+from zhichun.data.prepare.listed_pairs import DECISION
+from zhichun.data.prepare.relabel import NEW_LABEL
 from zhichun.data.readers.text_file import require_file
-from zhichun.judgements.audit.decisions import Decisions, read_decisions
-from zhichun.judgements.audit.findings import Findings
-from zhichun.judgements.audit.lists import (
-    DROP_FILE,
-    RELABEL_FILE,
-    places_of,
+from zhichun.judgements.audit_page import write_audit_page
+from zhichun.judgements.decisions import (
+    DROP,
+    KEEP,
+    QUEPID,
+    RATINGS,
+    Decisions,
+    read_decisions,
     require_nothing_filled_in,
-    to_drop,
-    write_csv,
-    write_drop,
-    write_relabel,
-    write_to_judge,
 )
-from zhichun.judgements.audit.summary import summarise
-from zhichun.judgements.page.audit_page import write_audit_page
+from zhichun.judgements.findings import LIKELY, QUALITY, Findings
 
 if TYPE_CHECKING:
     from zhichun.fit.recipe import Recipe
 
 RUNS: Final = "folds"
+DROP_FILE: Final = "drop.csv"
+RELABEL_FILE: Final = "relabel.csv"
+TO_JUDGE_FILE: Final = "to_judge.csv"
+_SHOWN: Final = (schema.EXAMPLE_ID, schema.QUERY, schema.PRODUCT_ID, schema.LOCALE, schema.LABEL)
 PAGE_PAIRS: Final = 5000
 
 
@@ -63,7 +73,7 @@ def audit(
     runs
         Finished runs of all folds; ``out/folds`` if not given.
     accept
-        A person's decisions; see `zhichun.judgements.audit.decisions`.
+        A person's decisions; see `zhichun.judgements.decisions`.
     drop
         Share of the judged training pairs to put on the list to drop, the most doubtful first.
     page_pairs
@@ -95,9 +105,9 @@ def audit(
     for name, table in (("issues", findings.issues), ("out_of_fold", findings.out_of_fold)):
         with new_file(out / f"{name}.parquet") as partial:
             pq.write_table(table, partial, compression="zstd")
-    write_csv(out / "issues.csv", findings.issues)
-    write_to_judge(out, findings, decisions)
-    summary = summarise(findings) | _write_corrections(out, findings, decisions, drop, accepted=accept is not None)
+    _write_csv(out / "issues.csv", findings.issues)
+    _write_to_judge(out, findings, decisions)
+    summary = findings.summary() | _write_corrections(out, findings, decisions, drop, accepted=accept is not None)
     key = hashlib.sha256(findings.predicted.probabilities_PC.tobytes()).hexdigest()[:16]
     shown = findings.issues.slice(0, page_pairs)
     write_audit_page(out / "index.html", summary, shown, findings.found.quality_P, decisions, key)
@@ -137,33 +147,67 @@ def _check_options(
     if accept is not None:
         require_file(accept)
     importlib.import_module("cleanlab")  # or it would be missed only after the training
-    require_nothing_filled_in(out, accept)
+    require_nothing_filled_in(out / TO_JUDGE_FILE, accept)
+
+
+def _write_to_judge(folder: Path, findings: Findings, decisions: Decisions) -> None:
+    """Write the issues as lists to judge anew: for a spreadsheet, with a column to fill in, and for Quepid."""
+    issues = findings.issues
+    names = [*_SHOWN[:-1], schema.TITLE, schema.LABEL, LIKELY, QUALITY]
+    decided = [decisions.get(example, "") for example in issues.column(schema.EXAMPLE_ID).to_pylist()]
+    _write_csv(folder / TO_JUDGE_FILE, issues.select(names).append_column(DECISION, pa.array(decided, pa.string())))
+    ratings = pa.array([int(RATINGS[label]) for label in issues.column(schema.LABEL).to_pylist()], pa.int8())
+    columns = (issues.column(schema.QUERY), issues.column(schema.PRODUCT_ID), ratings)
+    _write_csv(folder / "quepid.csv", pa.table(dict(zip(QUEPID, columns, strict=True))))
 
 
 def _write_corrections(
     out: Path, findings: Findings, decisions: Decisions, share: float | None, *, accepted: bool
 ) -> dict[str, Any]:
-    """Write the lists that `zhichun prepare` applies; give what the summary says of them."""
+    """Write the lists that `zhichun prepare` applies; give what the summary says of them.
+
+    Dropped is what a person drops, and of the worst ``share`` of the judged training pairs those that are issues and
+    that nobody decided on.
+    """
     for name in (DROP_FILE, RELABEL_FILE):
         (out / name).unlink(missing_ok=True)
-    said: dict[str, Any] = {}
+    summary: dict[str, Any] = {}
     listed: list[int] = []
     if accepted:
-        relabelled = write_relabel(out, findings, decisions)
-        listed += relabelled
-        said["decisions"] = {**dict(sorted(Counter(decisions.values()).items())), "all": len(decisions)}
-        said["relabel"] = len(relabelled)
+        new = {example: what for example, what in decisions.items() if what not in (KEEP, DROP)}
+        listed += new
+        labels = pa.array(list(new.values()), pa.string())
+        _write_csv(out / RELABEL_FILE, _pairs(findings, listed).append_column(NEW_LABEL, labels))
+        summary["decisions"] = {**dict(sorted(Counter(decisions.values()).items())), "all": len(decisions)}
+        summary["relabel"] = len(new)
     if accepted or share is not None:
-        dropped = to_drop(findings, share, decisions)
-        write_drop(out, findings, dropped)
-        listed += dropped.ids
-        said["drop"] = {
+        asked = round((share or 0.0) * len(findings.judged))
+        worst = findings.issues.column(schema.EXAMPLE_ID).to_pylist()[:asked]
+        decided = [example for example, what in decisions.items() if what == DROP]
+        dropped = decided + [example for example in worst if example not in decisions]
+        _write_csv(out / DROP_FILE, _pairs(findings, dropped))
+        listed += dropped
+        summary["drop"] = {
             "share": share,
-            "asked": dropped.asked,
-            "listed": len(dropped.ids),
-            "by_decision": dropped.decided,
-            "kept_by_decision": dropped.spared,
+            "asked": asked,
+            "listed": len(dropped),
+            "by_decision": len(decided),
+            "kept_by_decision": sum(decisions.get(example, DROP) != DROP for example in worst),
         }
         # zhichun prepare passes over these.
-        said["of_validation_queries"] = int(findings.is_validated[places_of(findings, listed).to_numpy()].sum())
-    return said
+        summary["of_validation_queries"] = int(findings.is_validated[_places(findings, listed).to_numpy()].sum())
+    return summary
+
+
+def _write_csv(path: Path, table: pa.Table) -> None:
+    with new_file(path) as partial:
+        pacsv.write_csv(table, partial)
+
+
+def _places(findings: Findings, ids: Sequence[int]) -> pa.Array:
+    """Find judged training pairs by id: their places in `Findings.judged`."""
+    return pc.index_in(pa.array(list(ids), pa.int64()), value_set=findings.judged.column(schema.EXAMPLE_ID))
+
+
+def _pairs(findings: Findings, ids: Sequence[int]) -> pa.Table:
+    return findings.judged.select(list(_SHOWN)).take(_places(findings, ids))

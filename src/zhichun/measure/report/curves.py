@@ -9,8 +9,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from zhichun.measure.report.html import Html, figure, folded, section, table, tag
-from zhichun.measure.report.names import figure_name
+from zhichun.measure.report.page import Figure, figure_name
 from zhichun.measure.report.plot import Plot, extent
 
 Floats = npt.NDArray[np.float64]
@@ -18,6 +17,7 @@ Floats = npt.NDArray[np.float64]
 MOST_POINTS: Final = 300
 # Names of the series' colors and dashes in the style sheet.
 STYLES: Final = ("a", "b", "c", "d", "e")
+STEPS: Final = (("raw", "each step"), ("a", "smoothed"))
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ class History:
         return max(found, key=lambda record: sign * record["validation"][metric], default=None)
 
 
-def training_section(history: History, settings: dict[str, Any]) -> Html | None:
-    """Show the curve of the loss, the validation figures and the norm of the gradient.
+def training_curves(history: History, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """Draw the loss, the validation figures and the norm of the gradient; none where no step was done.
 
     Parameters
     ----------
@@ -84,17 +84,16 @@ def training_section(history: History, settings: dict[str, Any]) -> Html | None:
     names = [name for name in history.figures if name != "loss"]
     losses = [name for name in names if name.endswith(".loss")]
     others = [name for name in names if name not in losses]
-    plots = [
+    figures = [
         _loss(history),
         _validation(history, kept, others, f"Figures on the held-out {'products' if losses else 'queries'}"),
         _validation(history, kept, losses, "Loss of each task on the held-out products"),
     ]
-    parts = [tag("div", *(plot for plot in plots if plot is not None), class_="plots")]
-    if history.validations:
-        parts.append(_validation_table(history, kept))
-    if (norm := _gradient_norm(history, settings.get("clip"))) is not None:
-        parts.append(folded("Norm of the gradient", norm))
-    return section("Training", *parts)
+    return {
+        "figures": [figure for figure in figures if figure is not None],
+        "validations": _validation_rows(history, kept),
+        "gradient_norm": _gradient_norm(history, settings.get("clip")),
+    }
 
 
 def smoothed(values: Floats) -> Floats:
@@ -121,7 +120,7 @@ def thinned(steps: Floats, values: Floats) -> tuple[Floats, Floats]:
     return steps[rows], values[rows]
 
 
-def _loss(history: History) -> Html:
+def _loss(history: History) -> Figure:
     steps, raw = history.series("loss")
     smooth = smoothed(raw)
     at, of_validation = history.validated("loss")
@@ -136,11 +135,10 @@ def _loss(history: History) -> Html:
     tenth = max(1, len(raw) // 10)
     first, last = np.nanmean(raw[:tenth]), np.nanmean(raw[-tenth:])
     text = f"The loss over {len(raw):,} steps: {first:.3f} in the first tenth on average, {last:.3f} in the last."
-    names = [("raw", "each step"), ("a", "smoothed"), *([("b", "validation")] if len(at) else [])]
-    return figure(plot.svg(text), text, legend(names))
+    return Figure(plot, text, (*STEPS, ("b", "validation")) if len(at) else STEPS)
 
 
-def _validation(history: History, kept: dict[str, Any] | None, names: list[str], what: str) -> Html | None:
+def _validation(history: History, kept: dict[str, Any] | None, names: list[str], what: str) -> Figure | None:
     if not names or kept is None:
         return None
     series = {name: history.validated(name) for name in names}
@@ -155,22 +153,21 @@ def _validation(history: History, kept: dict[str, Any] | None, names: list[str],
     names_of = {name: figure_name(name) for name in names}
     figures = ", ".join(f"{names_of[name]} {value:.3f}" for name, value in kept["validation"].items() if name in names)
     text = f"{what}. The weights of step {kept['step']:,} were kept: {figures}."
-    return figure(plot.svg(text), text, legend([*zip(cycle(STYLES), names_of.values()), ("mark", "kept weights")]))
+    return Figure(plot, text, (*zip(cycle(STYLES), names_of.values()), ("mark", "kept weights")))
 
 
-def _validation_table(history: History, kept: dict[str, Any] | None) -> Html:
+def _validation_rows(history: History, kept: dict[str, Any] | None) -> list[list[str]]:
+    """List the validation figures by step, under their names; nothing where there are none."""
     names = history.figures
-    rows = [
-        [
-            f"{record['step']:,}" + (",\u00a0kept" if record is kept else ""),
-            *(f"{record['validation'][name]:.4f}" if name in record["validation"] else "–" for name in names),
-        ]
-        for record in history.validations
-    ]
-    return table("Validation figures by step", ["step", *map(figure_name, names)], rows)
+    rows = [["step", *map(figure_name, names)]] if names else []
+    for record in history.validations:
+        step = f"{record['step']:,}" + (",\u00a0kept" if record is kept else "")
+        found = record["validation"]
+        rows.append([step, *(f"{found[name]:.4f}" if name in found else "–" for name in names)])
+    return rows
 
 
-def _gradient_norm(history: History, clip: float | None) -> Html | None:
+def _gradient_norm(history: History, clip: float | None) -> Figure | None:
     steps, norms = history.series("gradient_norm")
     finite = norms[np.isfinite(norms)]
     if not len(finite):
@@ -179,19 +176,11 @@ def _gradient_norm(history: History, clip: float | None) -> Html | None:
     plot = Plot((1, steps[-1]), (0, high), "step", "norm")
     plot.line(*thinned(steps, norms), "raw")
     plot.line(*thinned(steps, smoothed(norms)), "a")
-    text = "The norm of the gradient before it is clipped."
-    names = [("raw", "each step"), ("a", "smoothed")]
-    if clip is not None:
-        plot.segment((1, clip), (steps[-1], clip), "mark")
-        text = f"The norm of the gradient before it is clipped to {clip:g}: {(finite > clip).mean():.0%} of the steps."
-        names.append(("mark", "clipped to"))
-    return figure(plot.svg(text), text, legend(names))
-
-
-def legend(names: list[tuple[str, str]]) -> Html:
-    """List the series of a plot, each with the style that it is drawn in."""
-    items = (tag("li", tag("span", class_=f"swatch {style}", aria_hidden="true"), name) for style, name in names)
-    return tag("ul", *items, class_="legend")
+    if clip is None:
+        return Figure(plot, "The norm of the gradient before it is clipped.", STEPS)
+    plot.segment((1, clip), (steps[-1], clip), "mark")
+    text = f"The norm of the gradient before it is clipped to {clip:g}: {(finite > clip).mean():.0%} of the steps."
+    return Figure(plot, text, (*STEPS, ("mark", "clipped to")))
 
 
 def _floats(values: list[Any]) -> Floats:

@@ -5,7 +5,7 @@ without a decision is passed over. A file of Quepid has ``query``, ``docid`` and
 the given label is the label that is right, and one that is the same says nothing, for nobody may have looked at it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +16,7 @@ from zhichun.core.errors import UserError, suggest
 from zhichun.data.prepare.listed_pairs import DECISION
 from zhichun.data.readers.judgements import grade_labels
 from zhichun.data.readers.pair_tables import read_chunks, texts
-from zhichun.judgements.audit.findings import Findings
+from zhichun.judgements.findings import Findings
 from zhichun.text.fold import fold_grade
 
 KEEP: Final = "keep"
@@ -50,12 +50,12 @@ def read_decisions(path: Path, findings: Findings) -> Decisions:
         decides what cannot be, or decides otherwise than a row before. File and row are named.
     """
     decided: Decisions = {}
-    reader: Callable[[list[str | None]], tuple[int, str] | None] | None = None
-    for row, names, values in _rows(path):
-        if reader is None:
-            reader, columns = _reader(path, names, findings)
+    rows: _PageRows | _QuepidRows | None = None
+    for row, values in _rows(path):
+        if rows is None:
+            rows = _kind(path, values, findings)
         try:
-            decision = reader([values[names.index(name)] for name in columns])
+            decision = rows.read({name: (value or "").strip() for name, value in values.items()})
         except ValueError as error:
             raise UserError(str(error), file=path, row=row, remedy="Correct the row, or take it out.") from error
         if decision is None:
@@ -67,7 +67,20 @@ def read_decisions(path: Path, findings: Findings) -> Decisions:
     return decided
 
 
-def _rows(path: Path) -> Iterator[tuple[int, list[str], list[str | None]]]:
+def require_nothing_filled_in(path: Path, accept: Path | None) -> None:
+    """Refuse to write over a ``to_judge.csv`` with decisions, unless these are being applied (``accept``)."""
+    if not path.is_file() or (accept is not None and accept.exists() and path.samefile(accept)):
+        return
+    if any((values.get(DECISION) or "").strip() for _, values in _rows(path)):
+        raise UserError(
+            "holds decisions, which would be lost.",
+            file=path,
+            remedy=f"Apply them with --accept {path}, or move the file away.",
+        )
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, str | None]]]:
+    """Read a table row by row: of its columns those that are known here."""
     before = 0
     known = (schema.EXAMPLE_ID, DECISION, schema.LABEL, *QUEPID)
     for chunk in read_chunks(path, _ROWS, known=known):
@@ -75,19 +88,16 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str], list[str | None]]]:
         wanted = [name for name in chunk.column_names if name in known]
         columns = [texts(chunk, name, path, before) for name in wanted]
         for place, values in enumerate(zip(*columns, strict=True), start=1):
-            yield before + place, wanted, list(values)
+            yield before + place, dict(zip(wanted, values, strict=True))
         before += len(chunk)
 
 
-def _reader(
-    path: Path, names: list[str], findings: Findings
-) -> tuple[Callable[[list[str | None]], tuple[int, str] | None], tuple[str, ...]]:
-    """Tell which of the two kinds of files this is; give what reads its rows, and the columns that this needs."""
+def _kind(path: Path, names: Iterable[str], findings: Findings) -> "_PageRows | _QuepidRows":
+    """Tell which of the two kinds of files this is."""
     if {schema.EXAMPLE_ID, DECISION} <= set(names):
-        given = (schema.LABEL,) if schema.LABEL in names else ()
-        return _PageRows(findings.judged), (schema.EXAMPLE_ID, DECISION, *given)
+        return _PageRows(findings.judged)
     if set(QUEPID) <= set(names):
-        return _QuepidRows(findings.issues), QUEPID
+        return _QuepidRows(findings.issues)
     raise UserError(
         f"is no file of decisions: its columns are not {schema.EXAMPLE_ID!r} and {DECISION!r}.",
         file=path,
@@ -103,16 +113,17 @@ class _PageRows:
         self.given = dict(zip(ids, labels, strict=True))
         self.known = {KEEP: KEEP, DROP: DROP, **grade_labels()}
 
-    def __call__(self, values: list[str | None]) -> tuple[int, str] | None:
-        text, decision, *label = ((value or "").strip() for value in values)
+    def read(self, values: Mapping[str, str]) -> tuple[int, str] | None:
+        """Read one row; a ValueError says what is wrong with it."""
+        text, decision, label = values[schema.EXAMPLE_ID], values[DECISION], values.get(schema.LABEL)
         if not decision:
             return None
         example = int(text) if text.isdecimal() else None
         if example is None or example not in self.given:
             raise ValueError(f"{schema.EXAMPLE_ID} {text!r} is not that of a judged training pair of this dataset.")
         given = self.given[example]
-        if label and label[0] and label[0] != given:
-            raise ValueError(f"the pair {text} is judged {given} in this dataset, and {label[0]} in this file.")
+        if label and label != given:
+            raise ValueError(f"the pair {text} is judged {given} in this dataset, and {label} in this file.")
         what = self.known.get(decision.casefold())
         if what is None:
             possible = suggest(decision, (KEEP, DROP, *schema.LABELS))
@@ -130,8 +141,9 @@ class _QuepidRows:
             self.found.setdefault((query, product), []).append((example, label))
         self.known = grade_labels({rating: label for label, rating in RATINGS.items()})
 
-    def __call__(self, values: list[str | None]) -> tuple[int, str] | None:
-        query, product, rating = ((value or "").strip() for value in values)
+    def read(self, values: Mapping[str, str]) -> tuple[int, str] | None:
+        """Read one row; a ValueError says what is wrong with it."""
+        query, product, rating = (values[name] for name in QUEPID)
         if not rating:
             return None
         found = self.found.get((query, product), [])

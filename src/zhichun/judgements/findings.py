@@ -15,9 +15,10 @@ import pyarrow.compute as pc
 
 from zhichun.core import schema
 from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.out_of_fold import PROBABILITIES, OutOfFold, read_out_of_fold
+from zhichun.data.dataset.out_of_fold import PROBABILITIES, OutOfFold, fold_count, read_out_of_fold
 from zhichun.data.dataset.query_folds import BUCKETS, VALIDATION_BUCKET
 from zhichun.judgements.confident_learning import LabelIssues, find_label_issues
+from zhichun.metrics import Judged, MacroF1, MicroF1, label_codes
 
 LIKELY: Final = "likely_label"
 QUALITY: Final = "quality"
@@ -103,6 +104,38 @@ class Findings:
         table = self._with_predictions(table, np.arange(len(table)))
         return table.append_column(ISSUE, pa.array(self.is_issue))
 
+    def summary(self) -> dict[str, Any]:
+        """Summarise what was found, overall, by label and by locale.
+
+        Returns
+        -------
+        dict
+            Ready for JSON: ``pairs``, ``issues``, ``share``; ``joint``, the estimated number of pairs by label given
+            (rows) and right (columns), and ``estimated_wrong``, the share of it off the diagonal; ``out_of_fold``, how
+            well the models predict the given labels; and counts ``by_label``, with the likely labels of the issues,
+            and ``by_locale``.
+        """
+        judged, is_issue_P, joint_CC = self.judged, self.is_issue, self.found.joint_CC
+        labels_P = label_codes(judged.column(schema.LABEL).to_pylist())
+        locales_P = judged.column(schema.LOCALE).to_numpy()
+        likely_P = self.predicted.probabilities_PC.argmax(axis=1)
+        predictions = Judged(judged.column(schema.QUERY_ID).to_numpy(), labels_P, predictions=likely_P)
+        by_label = {}
+        for place, label in enumerate(schema.LABELS):
+            likely = np.bincount(likely_P[(labels_P == place) & is_issue_P], minlength=len(schema.LABELS))
+            others = {other: int(count) for other, count in zip(schema.LABELS, likely, strict=True) if other != label}
+            by_label[label] = {**_counts(labels_P == place, is_issue_P), "likely": others}
+        return {
+            "folds": fold_count(self.dataset),
+            **_counts(np.ones_like(is_issue_P), is_issue_P),
+            "estimated_wrong": 1 - float(np.trace(joint_CC)) / float(joint_CC.sum()),
+            "out_of_fold": {metric.name: metric(predictions) for metric in (MicroF1(), MacroF1())},
+            "labels": list(schema.LABELS),
+            "joint": joint_CC.tolist(),
+            "by_label": by_label,
+            "by_locale": {str(name): _counts(locales_P == name, is_issue_P) for name in np.unique(locales_P)},
+        }
+
     def _with_predictions(self, table: pa.Table, places: npt.NDArray[np.int64]) -> pa.Table:
         for name, values in zip(PROBABILITIES, self.predicted.probabilities_PC[places].T, strict=True):
             table = table.append_column(name, pa.array(values.astype(np.float32)))
@@ -127,3 +160,8 @@ def _shortened(column: Any) -> Any:
         pa.scalar("", pa.large_string()),
     )
     return pc.if_else(pc.greater(pc.utf8_length(whole), CHARACTERS), cut, whole)
+
+
+def _counts(selected_P: npt.NDArray[np.bool_], is_issue_P: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    pairs, issues = int(selected_P.sum()), int((selected_P & is_issue_P).sum())
+    return {"pairs": pairs, "issues": issues, "share": issues / max(1, pairs)}

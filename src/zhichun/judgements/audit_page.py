@@ -1,0 +1,113 @@
+"""The page of an audit: how labels are confused, and the judgements in doubt, on which a person decides.
+
+One HTML file with a script of its own, readable without a server; nothing comes from elsewhere and nothing is sent.
+The pairs lie in it as JSON, and the script puts them on the page as text, never as markup.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from markupsafe import Markup
+
+from zhichun.core import schema
+from zhichun.measure.report.page import Figure, bar, class_name, heat_row, language, write_page
+from zhichun.measure.report.plot import Plot
+
+BINS: Final = 40
+
+
+def write_audit_page(
+    path: Path,
+    summary: Mapping[str, Any],
+    issues: pa.Table,
+    quality_P: npt.NDArray[np.float64],
+    decisions: Mapping[int, str],
+    key: str,
+) -> None:
+    """Write the page.
+
+    Parameters
+    ----------
+    path
+        The file to make or replace.
+    summary
+        From `zhichun.judgements.findings.Findings.summary`.
+    issues
+        Those to show, as `zhichun.judgements.findings.Findings.issues` has them.
+    quality_P
+        Quality of every judged training pair.
+    decisions
+        What a person decided already, by ``example_id``; it is marked on the page.
+    key
+        Tells audits apart: decisions that the browser keeps belong to one.
+    """
+    joint = zip(summary["labels"], summary["joint"], strict=True)
+    write_page(
+        path,
+        "audit.html",
+        package=__package__,
+        title="Audit of the judgements",
+        summary=summary,
+        shown=len(issues),
+        names={label: class_name(label) for label in schema.LABELS},
+        joint=[heat_row(class_name(label), counts, places=1) for label, counts in joint],
+        quality=_quality_figure(quality_P),
+        doubts={kind: _doubts(summary[f"by_{kind}"]) for kind in ("label", "locale")},
+        records=in_script(_records(issues, decisions, key)),
+    )
+
+
+def in_script(value: Any) -> Markup:
+    """Write JSON that can stand in a script element: nothing in it can end the element or open another."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for mark in "<>&\u2028\u2029":
+        text = text.replace(mark, f"\\u{ord(mark):04x}")
+    return Markup(text)
+
+
+def _records(issues: pa.Table, decisions: Mapping[int, str], key: str) -> dict[str, Any]:
+    """Give what the script needs: one list for each pair, in the order of ``columns``."""
+    probabilities = [f"p_{label}" for label in schema.LABELS]
+    texts = [schema.QUERY, schema.PRODUCT_ID, schema.LOCALE, *schema.TEXT_COLUMNS]
+    columns = [schema.EXAMPLE_ID, *texts, schema.LABEL, "likely_label", *probabilities, "quality"]
+    values = [issues.column(name).to_pylist() for name in columns]
+    rounded = [
+        [round(number, 3) for number in column] if name in (*probabilities, "quality") else column
+        for name, column in zip(columns, values, strict=True)
+    ]
+    locales = sorted(set(values[columns.index(schema.LOCALE)]))
+    return {
+        "key": key,
+        "columns": columns,
+        "labels": {label: class_name(label) for label in schema.LABELS},
+        "languages": {locale: language(locale) for locale in locales},
+        "decided": {str(example): what for example, what in decisions.items()},
+        "rows": [list(row) for row in zip(*rounded, strict=True)],
+    }
+
+
+def _doubts(counted: Mapping[str, Any]) -> list[list[Any]]:
+    """List how many judgements of each label or locale are in doubt."""
+    longest = max((counts["share"] for counts in counted.values()), default=0) or 1
+    return [
+        [class_name(name), f"{of['pairs']:,}", f"{of['issues']:,}", bar(f"{of['share']:.1%}", of["share"] / longest)]
+        for name, of in counted.items()
+    ]
+
+
+def _quality_figure(quality_P: npt.NDArray[np.float64]) -> Figure:
+    counts, edges = np.histogram(quality_P, BINS, (0, 1))
+    share = counts / max(1, len(quality_P))
+    plot = Plot((0, 1), (0, float(share.max())), "quality of the judgement", "share of the pairs", 190)
+    plot.bars(edges, share, "bars")
+    below = float((quality_P < 0.5).mean()) if len(quality_P) else 0.0
+    return Figure(
+        plot,
+        "Quality of all judgements: half of one plus the probability of the given label minus that of the likeliest "
+        f"other. Below 0.5 ({below:.1%} of the pairs) another label is likelier.",
+    )

@@ -1,1 +1,0 @@
-"""The audit page, on which a person accepts or rejects judgements."""

@@ -1,0 +1,118 @@
+"""What the pages share: templates that escape every text, and names of figures and classes as people write them."""
+
+from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from zhichun.core import schema
+from zhichun.core.files import write_text
+from zhichun.measure.report.plot import Plot
+
+PACKAGE: Final = "zhichun.measure.report"
+
+NAMES: Final = {
+    "micro_f1": "micro-F1",
+    "macro_f1": "macro-F1",
+    "ndcg": "nDCG",
+    "ndcg.official-script": "nDCG, gains of the official script",
+    "ndcg@10": "nDCG@10",
+    "mrr": "MRR",
+    "precision@1": "precision@1",
+    "precision@5": "precision@5",
+    "log_loss": "log loss (lower is better)",
+    "mlm_loss": "MLM loss (lower is better)",
+    "ece": "calibration error (lower is better)",
+}
+PRETEXT_TASKS: Final = {
+    "mlm": "MLM",
+    "pair_mlm": "MLM on pairs",
+    "product2query": "Product2Query",
+    "product2brand": "Product2Brand",
+    "product2color": "Product2Color",
+    "contrastive": "contrastive",
+}
+LANGUAGES: Final = {"us": "en", "es": "es", "jp": "ja"}
+
+
+class Figure(NamedTuple):
+    """A drawing, what it shows in words, and the styles of its lines with their names."""
+
+    plot: Plot
+    text: str
+    legend: tuple[tuple[str, str], ...] = ()
+
+
+def figure_name(key: str) -> str:
+    """Name a figure of ``metrics.json`` for people."""
+    if key.startswith("substitute."):
+        return f"substitutes against the rest: {figure_name(key.removeprefix('substitute.'))}"
+    task, _, figure = key.partition(".")
+    if task in PRETEXT_TASKS:
+        return f"{PRETEXT_TASKS[task]}: {figure}"
+    return NAMES.get(key, key.replace("f1.", "F1 of "))
+
+
+def class_name(label: str) -> str:
+    """Write a class in full, ``E Exact``, with a space that no line is broken at."""
+    return f"{label}\u00a0{schema.LABEL_NAMES[label]}" if label in schema.LABEL_NAMES else label
+
+
+def language(locale: str) -> str:
+    """Give the language of a locale's texts as HTML's ``lang`` has it, empty where it is not known."""
+    return LANGUAGES.get(locale, "")
+
+
+def in_order(locales: Iterable[str]) -> list[str]:
+    """Put locales into the order of `schema.LOCALES`, all others after these by name."""
+    known = list(schema.LOCALES)
+    return sorted(set(locales), key=lambda locale: (known.index(locale) if locale in known else len(known), locale))
+
+
+def bar(text: str, share: float) -> dict[str, Any]:
+    """Make a cell with a bar under its text; ``share`` is its length."""
+    return {"text": text, "bar": share}
+
+
+def heat_row(name: str, counts: Iterable[int], places: int = 0) -> list[Any]:
+    """Make a row of counts that are shaded by their share of the row."""
+    counts = list(counts)
+    shares = [count / max(1, sum(counts)) for count in counts]
+    cells = zip(counts, shares, strict=True)
+    return [name, *({"text": f"{c:,}", "heat": share, "note": f"{share:.{places}%}"} for c, share in cells)]
+
+
+def asset(name: str, package: str = PACKAGE) -> str:
+    """Read a style sheet or script that lies in a package."""
+    return resources.files(package).joinpath(name).read_text("utf-8")
+
+
+def write_page(path: Path, template: str, *, package: str = PACKAGE, **values: Any) -> Path:
+    """Write a page; the same values give the same bytes.
+
+    Parameters
+    ----------
+    path
+        The file to make or replace.
+    template
+        A file in ``templates`` of the package.
+    values
+        What the template shows; texts are escaped.
+    """
+    loader = ChoiceLoader([PackageLoader(each) for each in dict.fromkeys((package, PACKAGE))])
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.globals["asset"] = lambda *named: Markup(asset(*named))
+    environment.filters |= {
+        "class_name": class_name,
+        "count": lambda number: f"{number:,}",
+        "in_order": in_order,
+        "language": language,
+        "share": lambda share: f"{share:.1%}",
+    }
+    write_text(path, environment.get_template(template).render(values) + "\n")
+    return path
