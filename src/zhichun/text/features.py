@@ -14,6 +14,7 @@ from zhichun.core import schema
 from zhichun.core.arrays import Int32, Ragged
 from zhichun.text.clean import clean_text
 from zhichun.text.document import COLUMN_OF
+from zhichun.text.fold import MAY_BE_MISSING, says_missing
 from zhichun.text.tokenizer import PairTokenizer
 from zhichun.text.trigrams.bags import TrigramVocabulary, bag_ids
 from zhichun.text.vocabulary import Vocabulary
@@ -87,6 +88,8 @@ class Featurizer:
         """
         rows = len(next(iter(columns.values())))
         cleaned = {name: _clean(columns.get(name) or [None] * rows) for name in schema.TEXT_COLUMNS}
+        for name in MAY_BE_MISSING:
+            cleaned[name] = ["" if says_missing(text) else text for text in cleaned[name]]
         bags: list[Ragged | None] = [None, None]
         if self.trigrams is not None:
             bags = [_bag(self.trigrams, [cleaned[name] for name in bag]) for bag in (MAIN_BAG, DESCRIPTION_BAG)]

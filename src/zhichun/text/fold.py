@@ -233,22 +233,18 @@ MISSING_WORDS: Final = frozenset(
 )
 # A title or a query may be one of these words.
 MAY_BE_MISSING: Final = (DESCRIPTION, BULLETS, BRAND, COLOR)
-_MISSING: Final = pa.array(sorted(MISSING_WORDS), pa.large_string())
+_LONGEST: Final = max(map(len, MISSING_WORDS))
 
 
-def is_missing_word(texts: Any) -> Any:
-    """Tell texts that say that there is none: ``NULL``, ``N/A`` and the like, in any case; null is not one.
+def says_missing(text: str) -> bool:
+    """Tell a cleaned text that says that there is none: ``NULL``, ``N/A`` and the like, in any case."""
+    return len(text) <= _LONGEST and text.casefold() in MISSING_WORDS
 
-    Parameters
-    ----------
-    texts
-        A ``pyarrow`` array of ``large_string``.
 
-    Returns
-    -------
-    pyarrow.Array
-        A boolean for each.
-    """
-    # Most texts are too long to be one, and are not looked at further.
-    short = pc.if_else(pc.less_equal(pc.binary_length(texts), 8), texts, "")
-    return pc.is_in(pc.utf8_lower(pc.utf8_trim_whitespace(short)), value_set=_MISSING)
+def are_missing(texts: Any) -> Any:
+    """Tell which of a ``pyarrow`` array of cleaned texts say that there is none, as booleans; see `says_missing`."""
+    # Most texts are too long, and are not looked at.
+    few = fold_column(
+        pc.if_else(pc.less_equal(pc.utf8_length(texts), _LONGEST), texts, ""), lambda text: "1" * says_missing(text)
+    )
+    return pc.equal(few, "1")

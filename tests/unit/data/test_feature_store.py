@@ -57,6 +57,14 @@ def assert_same(ours, theirs):
             assert np.array_equal(found, made), name
 
 
+def test_words_for_nothing_are_no_features_but_of_titles(featurizer):
+    empty = featurizer.products({name: [""] for name in schema.TEXT_COLUMNS})
+    words = {name: ["N/A"] for name in schema.TEXT_COLUMNS if name != schema.TITLE}
+    assert_same(featurizer.products({**words, schema.TITLE: [""]}), empty)
+    titled = featurizer.products({**words, schema.TITLE: ["N/A"]})
+    assert len(titled.tokens[0]) > len(empty.tokens[0])
+
+
 def test_features_are_those_of_the_raw_texts(tiny_dataset, dataset, featurizer):
     pairs = open_pairs(dataset, featurizer, 32)
     raw = pq.read_table(tiny_dataset.parent / "shop" / schema.OFFICIAL_PRODUCTS_FILE)

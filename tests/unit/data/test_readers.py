@@ -215,7 +215,7 @@ def test_a_field_of_many_megabytes_is_read_whatever_others_set(tmp_path):
 def test_a_row_beyond_the_bound_is_refused_alone(tmp_path, ending, monkeypatch):
     for module in (delimited, lines):
         monkeypatch.setattr(module, "MOST_OF_A_ROW", 1 << 20)
-    monkeypatch.setattr(delimited, "_BLOCK", 1 << 16)
+    monkeypatch.setattr(delimited, "BLOCK", 1 << 16)
     path = tmp_path / f"a.{ending}"
     long = "x" * (3 << 20)
     if ending == "csv":

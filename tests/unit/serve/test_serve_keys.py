@@ -54,6 +54,12 @@ def test_keys_come_from_file_and_environment(tmp_path):
     assert "one" not in repr(keys)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_file_of_keys_may_begin_with_a_mark(tmp_path, encoding):
+    (tmp_path / "keys").write_bytes("one\r\ntwo\r\n".encode(encoding))
+    assert Keys.load(tmp_path / "keys", {}) == Keys.of(["one", "two"])
+
+
 def test_a_file_without_a_key_is_refused(tmp_path):
     (tmp_path / "keys").write_text("# none\n")
     for name in ("keys", "no such file"):

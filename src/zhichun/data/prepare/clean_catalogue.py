@@ -16,7 +16,7 @@ from zhichun.core.schema import CATALOGUE, LOCALE, ORIGIN, PRODUCT_COLUMNS, PROD
 from zhichun.data.prepare.clean_column import clean_column
 from zhichun.data.readers.rejected import DUPLICATE_PRODUCT, MISSING_ID, Refusal, RejectedRows
 from zhichun.data.readers.table import BATCH_ROWS, Batch, Table
-from zhichun.text.fold import MAY_BE_MISSING, fold_locales, is_missing_word, trim_ids
+from zhichun.text.fold import MAY_BE_MISSING, are_missing, fold_locales, trim_ids
 
 PRODUCTS_SCHEMA: Final = pa.schema([(name, pa.string()) for name in (*PRODUCT_COLUMNS, ORIGIN)])
 
@@ -137,7 +137,7 @@ def _products(
     for name in names:
         texts = clean_column(columns[name])
         if name in MAY_BE_MISSING:
-            said = is_missing_word(texts)
+            said = are_missing(texts)
             missing_words[name] += pc.sum(said).as_py() or 0
             texts = pc.if_else(said, "", texts)
         columns[name] = pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.large_string()), texts)

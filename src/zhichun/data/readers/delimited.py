@@ -20,7 +20,9 @@ from zhichun.data.readers.table import MOST_OF_A_ROW, Batch, TextTable, text_bat
 from zhichun.data.readers.text_file import TextFile
 from zhichun.text.fold import fold_name
 
-_BLOCK: Final = 1 << 20
+# Bytes that are looked at in one go, unless a record is longer.
+BLOCK = 1 << 20
+_MOST_OF_A_HEADER: Final = 1 << 20
 _LINES_LOOKED_AT: Final = 200
 _FEW: Final = 20
 _SHOWN: Final = 2000
@@ -102,7 +104,7 @@ class DelimitedTable(TextTable):
     def __init__(self, file: TextFile, *, tabs: bool, known: frozenset[str]) -> None:
         super().__init__(file)
         with file.open() as (stream, _):
-            head = stream.read(_BLOCK)
+            head = stream.read(_MOST_OF_A_HEADER)
         self._sample: list[bytes] = []
         start, self._dialect = self._find_dialect(head, tabs, known)
         found = self._dialect.record.match(head + b"\n", start)
@@ -193,7 +195,7 @@ class DelimitedTable(TextTable):
         with self.file.open() as (stream, tell):
             stream.read(self._start)
             while not last:
-                size = max(_BLOCK, len(left))  # Doubled where a record does not end, so that few bytes are read twice.
+                size = max(BLOCK, len(left))  # Doubled where a record does not end, so that few bytes are read twice.
                 more = stream.read(size)
                 last = len(more) < size
                 block = left + more + (b"\n" if last else b"")
@@ -291,5 +293,5 @@ class DelimitedTable(TextTable):
 
 
 def _spacing(value: bytes) -> int:
-    """Give 2 for spaces at an end, 1 for some within, 0 for none."""
-    return 2 if value != value.strip() else 1 if b" " in value else 0
+    """Give 2 for a space at the start, as after a comma in prose, 1 for one elsewhere, 0 for none."""
+    return 2 if value.startswith(b" ") else 1 if b" " in value else 0

@@ -21,7 +21,6 @@ from zhichun.data.readers.text_file import TextFile
 
 _SHOWN: Final = 2000
 _BLOCK: Final = 1 << 20
-_ARRAY: Final = re.compile(rb"\s*\[\s*(?:[{\]]|\Z)")
 _CUT: Final = "…"
 _GAP: Final = re.compile(r"[\s,]*")
 
@@ -83,7 +82,7 @@ class JsonTable(LineTable):
 
     def __init__(self, file: TextFile) -> None:
         super().__init__(file)
-        self._is_array = bool(_ARRAY.match(file.head))
+        self._is_array = _begins_array(file.head.strip())
         if self._is_array:
             self.notes.append("holds one JSON array, and its objects were read as rows")
         names: dict[str, None] = {}
@@ -179,6 +178,15 @@ def read_topics(path: Path) -> dict[str, str]:
         if topics.setdefault(qid.strip(), query) != query:
             raise UserError(f"a second text for query {qid!r}", remedy="Keep one of them.", file=path, row=number)
     return topics
+
+
+def _begins_array(head: bytes) -> bool:
+    """Tell an array of rows from rows that are arrays, which are no objects: of those one ends with its line."""
+    line, _, more = head.partition(b"\n")
+    try:
+        return head.startswith(b"[") and not (more and json.loads(line))
+    except ValueError:
+        return True
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

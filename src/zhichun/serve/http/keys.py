@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from zhichun.core.errors import UserError
+from zhichun.data.readers.text_file import TextFile
 
 VARIABLE: Final = "ZHICHUN_API_KEYS"
 
@@ -43,10 +44,7 @@ class Keys:
         """
         keys = [key.strip() for key in environment.get(VARIABLE, "").split(",")]
         if file is not None:
-            try:
-                lines = [line.strip() for line in file.read_text("utf-8").splitlines()]
-            except (OSError, UnicodeDecodeError) as error:
-                raise UserError(f"cannot be read ({error}).", file=file, remedy="Name a text file of keys.") from error
+            lines = [line.strip() for _, line in TextFile(file).lines()]
             found = [line for line in lines if line and not line.startswith("#")]
             if not found:
                 raise UserError("there is no key in it.", file=file, remedy="Write one key on each line.")
