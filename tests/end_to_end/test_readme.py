@@ -21,7 +21,7 @@ import typer
 from zhichun.cli import app
 from zhichun.core import schema
 from zhichun.core.tasks import TASKS
-from zhichun.data.prepare.judged_pairs import EXAMPLES_SCHEMA
+from zhichun.data.prepare.prepare import EXAMPLES_SCHEMA
 from zhichun.data.readers import rejected
 from zhichun.fit.recipe import AnyRecipe, PretrainingRecipe, Recipe, describe, load_recipe
 from zhichun.metrics.figures import measure

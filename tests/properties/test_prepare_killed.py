@@ -72,7 +72,7 @@ def test_a_dataset_that_lost_its_name_to_a_kill_gets_it_back(shop, tmp_path):
     ended.wait()
     prepare(shop, out)
     before = contents(out)
-    out.rename(tmp_path / f"out.old-{ended.pid}")  # between the two renames of a run that replaces it
+    out.rename(tmp_path / f"out.old-{ended.pid}-0badcafe")  # between the two renames of a run that replaces it
     with pytest.raises(UserError, match="the folder exists"):
         prepare(shop, out)
     assert contents(out) == before

@@ -66,10 +66,20 @@ def prepare(
         str,
         typer.Option(
             help="Own column names, `query=search_term,label=grade`: query, product_id, locale, label, title, "
-            "description, bullets, brand, color, split, weight."
+            "description, bullets, brand, color, split, weight, judge."
         ),
     ] = "",
-    labels: Annotated[str, typer.Option(help="Own grades, `3=E,2=S,1=C,0=I`.")] = "",
+    labels: Annotated[
+        str, typer.Option(help="Own grades, `3=E,2=S,1=C,0=I`; one that means 'not judged' is mapped so: `-1=skip`.")
+    ] = "",
+    judges: Annotated[
+        Literal["majority", "mean", "distribution", "strict"] | None,
+        typer.Option(
+            help="How several judgements of a pair become one: the label that most chose, the one nearest to the mean "
+            "grade, the share of each label as a soft target, or refused where they differ.",
+            show_default="majority where there is a column `judge`, otherwise strict",
+        ),
+    ] = None,
     locale: LocaleOption = "us",
     folds: Annotated[int, typer.Option(help="Folds by query.")] = 5,
     test_share: Annotated[float, typer.Option(help="Share of queries for testing where there is no split.")] = 0.1,
@@ -109,7 +119,7 @@ def prepare(
     from zhichun.data.prepare import prepare as steps
     from zhichun.data.prepare.rebalance import Rebalance
     from zhichun.data.prepare.steps import MakingStep
-    from zhichun.measure.report.dataset_page import write_summary_page
+    from zhichun.measure.report.dataset_page import PAGE_FILE, write_summary_page
 
     making: list[MakingStep] = [Rebalance()] if balance else []
     if translate is not None:
@@ -134,6 +144,7 @@ def prepare(
         topics=topics,
         columns=mapping(columns, "--columns"),
         labels=mapping(labels, "--labels"),
+        judges=judges,
         locale=locale,
         on_bad_rows=on_bad_rows,
         folds=folds,
@@ -145,6 +156,7 @@ def prepare(
         overwrite=overwrite,
         progress=stages,
         say=say,
+        finish=write_summary_page,
     )
     stages.stop()
     made = manifest["examples"]
@@ -164,10 +176,15 @@ def prepare(
     for step in manifest["steps"]:
         if step.get("changed"):
             say(f"  {step['step']}: {step['changed']:,} labels changed (see relabelled.parquet)")
+        if step.get("settled"):
+            how = manifest["options"]["judges"]
+            say(f"  {step['step']}: {step['settled']:,} pairs that judges disagree on were settled by {how}")
         if step["made"]:
             dropped = "".join(f", {count:,} × {reason} dropped" for reason, count in step["dropped"].items())
             say(f"  {step['step']}: {step['made']:,} training pairs made{dropped}")
-    say(f"{write_summary_page(places[-1])}: what the data are like, as a page")
+    say(f"{places[-1] / PAGE_FILE}: what the data are like, as a page")
+    for warning in manifest["warnings"]:
+        say(f"Too few queries: {warning}")
 
 
 @app.command()

@@ -46,11 +46,9 @@ def run_demo(folder: Path, seed: int, console: Console) -> None:
     console.rule("2. Prepare: check, clean, split")
     if not data.is_dir():
         stages = Stages()
-        manifest = prepare(shop, data, progress=stages)
+        manifest = prepare(shop, data, progress=stages, finish=write_summary_page)
         stages.stop()
         console.print(f"{manifest['examples']['kept']:,} judged pairs, {manifest['products']['kept']:,} products")
-    if not (data / PAGE_FILE).is_file():
-        write_summary_page(data)
     console.rule("3. Train the tiny recipe from nothing")
     recipe = load_recipe("tiny").with_settings([*SHORT, f"train.seed={seed}"])
     train(recipe, data, run, resume=True)

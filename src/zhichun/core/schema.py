@@ -13,6 +13,8 @@ QUERY_ID: Final = "query_id"
 PRODUCT_ID: Final = "product_id"
 LOCALE: Final = "product_locale"
 LABEL: Final = "esci_label"
+# Who judged, in the user's own tables; no column of a dataset.
+JUDGE: Final = "judge"
 SMALL: Final = "small_version"
 LARGE: Final = "large_version"
 SPLIT: Final = "split"
@@ -22,6 +24,9 @@ TEST: Final = "test"
 FOLD: Final = "fold"
 WEIGHT: Final = "weight"
 ORIGIN: Final = "origin"
+# Added by `prepare` where several people judged: the mean of their gains, or the share that chose each of `LABELS`.
+JUDGED_GAIN: Final = "judged_gain"
+LABEL_SHARES: Final = "label_shares"
 # Origins of what was not made by a step: pairs that were judged, products of the catalogue.
 JUDGED: Final = "judged"
 CATALOGUE: Final = "catalogue"

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from zhichun.core import schema
 from zhichun.core.errors import UserError, suggest
-from zhichun.data.prepare.listed_pairs import DECISION
+from zhichun.data.prepare.corrections import DECISION
 from zhichun.data.readers.judgements import grade_labels
 from zhichun.data.readers.pair_tables import read_chunks, texts
 from zhichun.judgements.findings import Findings

@@ -41,8 +41,7 @@ _ATTRIBUTES: Final = r"""
 
 
 def _tag(names: str) -> re.Pattern[str]:
-    # The names are tried only where there is a name: a text of nothing but `<` takes no longer than another.
-    return re.compile(rf"</?(?=[a-z][\w:]*[\s/>])(?:{names})(?=[\s/>]){_ATTRIBUTES}>", re.IGNORECASE | re.VERBOSE)
+    return re.compile(rf"</?(?:{names})(?=[\s/>]){_ATTRIBUTES}>", re.IGNORECASE | re.VERBOSE)
 
 
 _INLINE_TAG: Final = _tag(_INLINE)

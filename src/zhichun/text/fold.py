@@ -16,8 +16,11 @@ import pyarrow.compute as pc
 from zhichun.core.schema import BRAND, BULLETS, COLOR, DESCRIPTION, LABEL_NAMES
 from zhichun.text.clean import clean_text
 
-# What stands in a file where there is no id or no grade; `nan` is what pandas writes.
-NOTHING: Final = frozenset({"", "nan", "<na>", "nat", "none", "null"})
+# Whole cells that say that there is none, as shops, databases and spreadsheets write it; `\n` is `\N` in lower case.
+MISSING_WORDS: Final = frozenset(
+    {"null", "nan", "none", "n/a", "na", "#n/a", "#na", "<na>", "(null)", "\\n", "-", "--"}
+)
+# What stands in a file where there is no id; `nan` is what pandas writes.
 _NO_ID: Final = pa.array(["", "nan"], pa.large_string())
 
 # Countries by the language that most of their shoppers write in: `en-GB` is `gb`, while `fr-CA` stays `fr-ca`, because
@@ -115,7 +118,7 @@ def fold_grade(grade: str | float | None) -> str:
     if _NUMBER.fullmatch(key):
         key = number_text(float(key.replace(",", "."))) or ""
         return "0" if key == "-0" else key
-    return "" if key in NOTHING else _LABELS.get(key, key)
+    return "" if key in MISSING_WORDS else _LABELS.get(key, key)
 
 
 def fold_query(query: str) -> str:
@@ -227,10 +230,6 @@ def _narrow(text: str) -> str:
     return unicodedata.normalize("NFKC", clean_text(text)).casefold().strip()
 
 
-# Whole cells that say that there is none, as shops, databases and spreadsheets write it; `\n` is `\N` in lower case.
-MISSING_WORDS: Final = frozenset(
-    {"null", "nan", "none", "n/a", "na", "#n/a", "#na", "<na>", "(null)", "\\n", "-", "--"}
-)
 # A title or a query may be one of these words.
 MAY_BE_MISSING: Final = (DESCRIPTION, BULLETS, BRAND, COLOR)
 _LONGEST: Final = max(map(len, MISSING_WORDS))

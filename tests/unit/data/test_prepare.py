@@ -7,8 +7,7 @@ import pytest
 
 from zhichun.core.schema import EXAMPLE_COLUMNS, ORIGIN, PREPARED_COLUMNS, PRODUCT_COLUMNS, TEXT_COLUMNS
 from zhichun.data.dataset.query_folds import in_test, query_fold
-from zhichun.data.prepare.judged_pairs import EXAMPLES_SCHEMA
-from zhichun.data.prepare.prepare import prepare
+from zhichun.data.prepare.prepare import EXAMPLES_SCHEMA, prepare
 from zhichun.text.fold import fold_query
 
 PRODUCTS = [

@@ -36,13 +36,12 @@ def attempt(tmp_path):
     [
         ("red shoe,9,E\n", [(2, "no such product", "'9' in locale 'us'")]),
         ("red shoe,1,exakt\n", [(2, "unknown label", "'exakt'")]),
-        ("hat,2,\n", [(2, "unknown label", "''")]),
         (" ,2,E\n", [(2, "empty query", "' '")]),
         ("<br>&nbsp;,2,E\n", [(2, "empty query", "'<br>&nbsp;'")]),
         ("hat,NaN,E\n", [(2, "missing product id", "'NaN'")]),
         ("hat,,E\n", [(2, "missing product id", "''")]),
         ("hat,2\n", [(2, "malformed row", "2 values for 3 columns")]),
-        ("hat,2,E\nhat ,2,S\nhat,2,E\n", [(row, "two labels for one pair", "E and S") for row in (2, 3, 4)]),
+        ("hat,2,E\nHat ,2,S\nhat,2,E\n", [(row, "two labels for one pair", "E and S") for row in (2, 3, 4)]),
     ],
 )
 def test_bad_rows_fail_with_reason_file_and_row(attempt, tmp_path, rows, refused):
@@ -145,11 +144,11 @@ def test_tables_without_a_usable_row_are_refused(attempt):
 def test_a_folder_that_exists_is_replaced_only_when_asked_and_only_if_it_is_a_dataset(attempt, tmp_path):
     (tmp_path / "out").mkdir()
     attempt(GOOD)
-    with pytest.raises(UserError, match=r"out: the folder exists\nName another, or replace it with overwrite=True"):
+    with pytest.raises(UserError, match=r"out: the folder exists\.\nName another, or replace it with --overwrite"):
         attempt(GOOD)
     assert attempt(GOOD + "hat,2,E\n", overwrite=True)["examples"]["kept"] == 2
     (tmp_path / "out" / "manifest.json").unlink()
-    with pytest.raises(UserError, match="holds no dataset, so it is not replaced"):
+    with pytest.raises(UserError, match=r"no manifest\.json, so it is not replaced|holds something else"):
         attempt(GOOD, overwrite=True)
 
 
@@ -178,11 +177,14 @@ def test_a_source_is_never_replaced_by_what_is_made_from_it(tmp_path):
 def test_what_a_killed_run_left_is_removed(attempt, tmp_path):
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    (tmp_path / f"out.partial-{ended.pid}").mkdir()
-    running = tmp_path / f"out.partial-{os.getppid()}"
+    (tmp_path / f"out.partial-{ended.pid}-0badcafe").mkdir()
+    running = tmp_path / f"out.partial-{os.getppid()}-0badcafe"
     running.mkdir()
-    attempt(GOOD)
+    with pytest.raises(UserError, match=rf"process {os.getppid()} is writing it\.\nWait for it, or stop it"):
+        attempt(GOOD)
     assert list(tmp_path.glob("*.partial-*")) == [running]
+    running.rmdir()
+    attempt(GOOD)
 
 
 def test_an_interrupted_run_leaves_nothing(attempt, tmp_path):
@@ -200,7 +202,7 @@ def test_places_without_permission_are_named(attempt, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr("pathlib.Path.mkdir", forbid)
-        with pytest.raises(UserError, match=r"out: cannot be written\nName a folder in which you may write"):
+        with pytest.raises(UserError, match=r"out: cannot be written .*\nName a place where you may write"):
             attempt(GOOD)
     monkeypatch.setattr("os.access", lambda path, mode: False)
     with pytest.raises(UserError, match=r"e\.csv: you may not read it\nChange its permissions"):
@@ -223,7 +225,7 @@ def test_a_full_disk_is_a_message_and_leaves_nothing(tmp_path):
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True).returncode:
         pytest.skip("mounting a small disk needs root")
     try:
-        with pytest.raises(UserError, match=r"the disk is full, .*; nothing was left behind\nFree some space") as error:
+        with pytest.raises(UserError, match=r"the disk is full, .*; nothing of it is left\.\nFree some space") as error:
             prepare(None, disk / "out", **write_large_tables(tmp_path))
         assert error.value.file == disk / "out"
         assert not list(disk.iterdir())

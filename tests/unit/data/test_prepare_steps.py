@@ -72,7 +72,7 @@ def test_every_step_says_what_it_dropped(shop):
         ("clean", 8, {"unknown label": 1}, 7),
         ("match products", 7, {"no such product": 1}, 6),
         ("split", 6, {}, 6),
-        ("deduplicate", 6, {"duplicate": 1, "two labels for one pair": 2}, 3),
+        ("judges", 6, {"duplicate": 1, "two labels for one pair": 2}, 3),
         ("leakage", 3, {"query in test too": 1}, 2),
     ]
     assert manifest["options"]["steps"] == []
@@ -87,8 +87,8 @@ def test_a_copy_in_test_is_the_one_that_stays(shop):
 
 
 def test_conflicting_labels_of_one_pair_are_said(shop):
-    with pytest.raises(UserError, match=r"2 × two labels for one pair\n.*row 1: two labels for one pair \(E and S\)"):
-        shop([pair("red shoe"), pair("Red shoe", label="S"), pair("red shoe ", label="S")])
+    with pytest.raises(UserError, match=r"3 × two labels for one pair\n.*row 1: two labels for one pair \(E and S\)"):
+        shop([pair("red shoe"), pair("Red shoe", label="S"), pair("ＲＥＤ shoe ", label="S")])
 
 
 def test_made_pairs_take_all_but_query_and_product_from_their_source(shop):

@@ -10,12 +10,10 @@ import pytest
 from zhichun.core.errors import UserError
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.feature_store import open_pairs
-from zhichun.data.prepare.catalogue_survey import CatalogueSurvey
-from zhichun.data.prepare.length_counts import LengthCounts
 from zhichun.data.prepare.prepare import prepare
 from zhichun.data.prepare.rebalance import Rebalance
-from zhichun.data.prepare.summary import SUMMARY_FILE, summarise
-from zhichun.data.prepare.token_lengths import MAX_LENGTHS
+from zhichun.data.prepare.summary import MAX_LENGTHS, SUMMARY_FILE, summarise
+from zhichun.data.prepare.survey import CatalogueSurvey, LengthCounts
 from zhichun.data.sample_shop import write_sample_shop
 from zhichun.text.document import FIELDS
 from zhichun.text.features import Featurizer

@@ -121,6 +121,11 @@ def in_test(query: str, test_share: float) -> bool:
     return _hash(query, _SPLIT_SALT) < test_share * 2**64
 
 
+def least_share(query: str) -> float:
+    """Give the share of the queries for testing above which a query is one of them."""
+    return _hash(query, _SPLIT_SALT) / 2**64
+
+
 def check_folds(folds: int) -> None:
     """Refuse a number of folds that cannot be.
 

@@ -1,82 +1,177 @@
-"""What is to be corrected in the training pairs: judgements to leave out, and others to relabel."""
+"""The steps that correct listed training pairs: leave them out, or give them another label.
 
-from collections.abc import Mapping
+A list names pairs by ``example_id``: what an audit of the labels, or a person, wants changed. It is a table in any
+format that `zhichun.data.readers.sources.open_table` knows; columns that a step does not name do not matter. Only
+training pairs can be changed: a row that names no pair, or a test pair, is refused. Pairs of validation queries
+(`zhichun.data.dataset.query_folds.VALIDATION_BUCKET`) stay as they are too, so that runs with and without the change
+are measured on the same pairs; they are passed over, counted and listed, which makes nothing fail.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import ClassVar, Final
 
 import polars as pl
+import pyarrow as pa
 
-from zhichun.data.prepare import drop_issues, relabel
-from zhichun.data.prepare.listed_pairs import open_list
-from zhichun.data.prepare.steps import StepLog
-from zhichun.data.readers.rejected import RejectedRows
+from zhichun.core.errors import UserError, suggest
+from zhichun.core.schema import EXAMPLE_ID, LABEL, LOCALE, PRODUCT_ID, QUERY, SPLIT, TEST
+from zhichun.data.dataset.query_folds import VALIDATION_BUCKET, buckets_of
+from zhichun.data.prepare.judges import renew_targets
+from zhichun.data.prepare.steps import ROW, Refuse
+from zhichun.data.readers import rejected as reasons
+from zhichun.data.readers.columns import find_column
+from zhichun.data.readers.judgements import label_of
+from zhichun.data.readers.rejected import Refusal, RejectedRows
+from zhichun.data.readers.sources import open_table
 from zhichun.data.readers.table import Table
+
+NEW_LABEL: Final = "new_label"
+RELABELLED_FILE: Final = "relabelled.parquet"
+# What a person writes into a list on which nothing is settled yet (`zhichun.judgements.decisions`).
+DECISION: Final = "decision"
+_TEXT: Final = "text"
+_KNOWN: Final = "known"
+_MEANING: Final = "meaning"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Corrections:
-    """Lists of training pairs; None where there is none.
+class DropListed:
+    """Leaves the listed judgements out of training; naming a pair twice is naming it once.
 
     Attributes
     ----------
-    drop
-        Pairs to leave out.
-    relabel
-        Pairs with their new label.
+    listed
+        From `open_list`.
+    rejected
+        Takes the rows of the list that name no pair that may be dropped.
     """
 
-    drop: Table | None = None
-    relabel: Table | None = None
+    name: ClassVar[str] = "drop issues"
+    columns: ClassVar[tuple[str, ...]] = (EXAMPLE_ID,)
 
-    @classmethod
-    def open(cls, *, drop: Path | None, relabel_as: Path | None) -> "Corrections":
-        """Open the lists.
+    listed: Table
+    rejected: RejectedRows
 
-        Raises
-        ------
-        UserError
-            If a file is missing or lacks a column.
-        """
-        return cls(
-            drop=None if drop is None else open_list(drop, drop_issues.COLUMNS),
-            relabel=None if relabel_as is None else open_list(relabel_as, relabel.COLUMNS),
+    def __call__(self, frame: pl.DataFrame, refuse: Refuse) -> pl.DataFrame:
+        """Take pairs with ids and a split."""
+        ids = _read_list(self.listed, self.columns, frame, self.rejected)[EXAMPLE_ID].unique()
+        return refuse(frame, pl.col(EXAMPLE_ID).is_in(ids.implode()), reasons.LISTED, pl.format("{}", EXAMPLE_ID))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Relabel:
+    """Gives listed training pairs the label in ``new_label``; what was changed is listed with both labels.
+
+    Attributes
+    ----------
+    listed
+        From `open_list`.
+    rejected
+        Takes the rows of the list that cannot be used: those that name no pair that may be changed, no label, or
+        another label than a row before for the same pair.
+    labels
+        From `zhichun.data.readers.judgements.grade_labels`.
+    out
+        Where the list of what was changed goes: ``example_id``, ``query``, ``product_id``, ``product_locale``,
+        ``esci_label`` (before) and ``new_label``, a row for each pair whose label changes, in the order of the pairs.
+    """
+
+    name: ClassVar[str] = "relabel"
+    columns: ClassVar[tuple[str, ...]] = (EXAMPLE_ID, NEW_LABEL)
+
+    listed: Table
+    rejected: RejectedRows
+    labels: Mapping[str, str]
+    out: Path
+
+    def __call__(self, frame: pl.DataFrame, refuse: Refuse) -> pl.DataFrame:
+        """Take pairs with ids, a split and labels."""
+        changes = self._changes(frame)
+        changes.write_parquet(self.out)
+        refuse.note(changed=len(changes))
+        new = changes.select(EXAMPLE_ID, NEW_LABEL)
+        frame = frame.join(new, on=EXAMPLE_ID, how="left", maintain_order="left")
+        frame = frame.with_columns(pl.coalesce(NEW_LABEL, LABEL).alias(LABEL))
+        return renew_targets(frame, pl.col(NEW_LABEL).is_not_null()).drop(NEW_LABEL)
+
+    def _changes(self, frame: pl.DataFrame) -> pl.DataFrame:
+        rows = _read_list(self.listed, self.columns, frame, self.rejected)
+        meaning = [label_of(text, self.labels) or None for text in rows[NEW_LABEL]]
+        rows = rows.with_columns(pl.Series(_MEANING, meaning, pl.String))
+        rows = self._refuse(rows, pl.col(_MEANING).is_null(), reasons.UNKNOWN_LABEL)
+        first = pl.col(_MEANING).first().over(EXAMPLE_ID, order_by=ROW)
+        rows = self._refuse(rows, pl.col(_MEANING) != first, reasons.TWO_LABELS)
+        new = rows.unique(EXAMPLE_ID).select(EXAMPLE_ID, pl.col(_MEANING).alias(NEW_LABEL))
+        before = frame.select(EXAMPLE_ID, QUERY, PRODUCT_ID, LOCALE, LABEL)
+        changes = before.join(new, on=EXAMPLE_ID, how="inner", maintain_order="left")
+        return changes.filter(pl.col(NEW_LABEL) != pl.col(LABEL))
+
+    def _refuse(self, rows: pl.DataFrame, condition: pl.Expr, reason: str) -> pl.DataFrame:
+        return _refuse_listed(rows, condition, reason, self.listed, self.rejected)
+
+
+def open_list(path: Path, columns: Sequence[str]) -> Table:
+    """Open a list of training pairs.
+
+    Raises
+    ------
+    UserError
+        If there is no such file, it lacks a column, or it holds a person's decisions, which say of each pair whether
+        it is kept, dropped or relabelled.
+    """
+    table = open_table(path)
+    if find_column(DECISION, table.names) is not None:
+        raise UserError(
+            "holds decisions, kept pairs among them",
+            remedy="Make the lists of them first: zhichun audit --data DATA --out AUDIT --accept FILE",
+            file=path,
         )
+    for column in columns:
+        if find_column(column, table.names) is None:
+            names = ", ".join(repr(name) for name in table.names) or "no column at all"
+            raise UserError(f"no column {column!r}; the file has {names}", remedy=_advice(column, table), file=path)
+    return table
 
-    @property
-    def files(self) -> dict[str, Path]:
-        """The lists by their part, for the manifest."""
-        named = {"issues": self.drop, "relabel": self.relabel}
-        return {part: table.path for part, table in named.items() if table is not None}
 
-    def apply(
-        self, frame: pl.DataFrame, log: StepLog, rejected: RejectedRows, labels: Mapping[str, str], folder: Path
-    ) -> pl.DataFrame:
-        """Take the pairs through both steps.
+def _read_list(table: Table, columns: Sequence[str], frame: pl.DataFrame, rejected: RejectedRows) -> pl.DataFrame:
+    """Read a list and keep what names a training pair that may be changed; a pair may be there twice."""
+    listed = _read(table, columns, rejected)
+    listed = _refuse_listed(listed, pl.col(EXAMPLE_ID).is_null(), reasons.MALFORMED, table, rejected)
+    listed = listed.join(
+        frame.select(EXAMPLE_ID, QUERY, pl.col(SPLIT).alias(_KNOWN)), on=EXAMPLE_ID, how="left", maintain_order="left"
+    )
+    listed = _refuse_listed(listed, pl.col(_KNOWN).is_null(), reasons.NO_EXAMPLE, table, rejected)
+    listed = _refuse_listed(listed, pl.col(_KNOWN) == TEST, reasons.NOT_TRAINING, table, rejected)
+    validated = pl.Series(buckets_of(listed[QUERY].to_list()) == VALIDATION_BUCKET)
+    listed = _refuse_listed(listed, validated, reasons.VALIDATION, table, rejected)
+    return listed.select(*columns, ROW)
 
-        Parameters
-        ----------
-        frame
-            Pairs with ids, a split and labels.
-        log
-            Takes them through the steps.
-        rejected
-            Takes the rows of the lists that cannot be used.
-        labels
-            From `zhichun.data.readers.judgements.grade_labels`.
-        folder
-            Where ``relabelled.parquet`` goes, if pairs are to be relabelled.
 
-        Returns
-        -------
-        polars.DataFrame
-            The corrected pairs.
-        """
-        if self.drop is not None:
-            step = partial(drop_issues.drop_issues, issues=self.drop, rejected=rejected)
-            frame = log.run("drop issues", step, frame)
-        if self.relabel is not None:
-            changes = relabel.read_changes(frame, self.relabel, labels, rejected)
-            changes.write_parquet(folder / relabel.RELABELLED_FILE)
-            frame = log.run("relabel", lambda pairs, _: relabel.relabel(pairs, changes), frame, changed=len(changes))
-        return frame
+def _refuse_listed(
+    listed: pl.DataFrame, condition: pl.Expr | pl.Series, reason: str, table: Table, rejected: RejectedRows
+) -> pl.DataFrame:
+    """Move rows of a list onto the list of refused rows, and give the others."""
+    kept = [name for name in listed.columns if find_column(name, table.names) and name not in (EXAMPLE_ID, QUERY)]
+    for record in listed.filter(condition).iter_rows(named=True):
+        text = record[_TEXT] if _TEXT in record else str(record[EXAMPLE_ID])
+        values = {EXAMPLE_ID: text, **{name: record[name] for name in kept}}
+        detail = ", ".join(f"{name} {value!r}" for name, value in values.items())
+        rejected.add(Refusal(table.path.name, record[ROW], reason, detail), values)
+    return listed.filter(~condition)
+
+
+def _read(table: Table, columns: Sequence[str], rejected: RejectedRows) -> pl.DataFrame:
+    names = {_TEXT if name == EXAMPLE_ID else name: str(find_column(name, table.names)) for name in columns}
+    parts = [pl.DataFrame(schema={**dict.fromkeys(names, pl.String), ROW: pl.Int64})]
+    for batch in table.batches(names, rejected):
+        parts.append(pl.DataFrame(pl.from_arrow(pa.table({**batch.columns, ROW: batch.rows_N}))))
+    # Whole numbers become floats where a column has gaps.
+    whole = pl.col(_TEXT).str.strip_chars().str.strip_suffix(".0")
+    return pl.concat(parts).with_columns(whole.cast(pl.Int64, strict=False).alias(EXAMPLE_ID))
+
+
+def _advice(column: str, table: Table) -> str:
+    found = suggest(column, table.names)
+    return f"Name the column {column!r}." + (f" {found}" if found.startswith("Did") else "")

@@ -4,6 +4,7 @@ A made pair keeps the label, versions, split and fold of the judged pair it was 
 after translation, that query may be one that is tested, held out or validated elsewhere; such pairs are dropped.
 """
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -14,7 +15,9 @@ from zhichun.core.schema import (
     EXAMPLE_ID,
     FOLD,
     JUDGED,
+    JUDGED_GAIN,
     LABEL,
+    LABEL_SHARES,
     LARGE,
     LOCALE,
     ORIGIN,
@@ -27,52 +30,52 @@ from zhichun.core.schema import (
     WEIGHT,
 )
 from zhichun.data.dataset.query_folds import VALIDATION_BUCKET, buckets_of
-from zhichun.data.prepare.deduplicate import PAIR
-from zhichun.data.prepare.pair_values import INDEX, ROW
-from zhichun.data.prepare.split import KEY
-from zhichun.data.prepare.steps import Made, Refuse
+from zhichun.data.prepare.split import KEY, PAIR
+from zhichun.data.prepare.steps import INDEX, ROW, Made, Refuse
 from zhichun.data.readers import rejected as reasons
 from zhichun.text.fold import fold_query
 
 _SOURCE: Final = "source"
 _FACTOR: Final = "factor"
-_KEPT: Final = (INDEX, ROW, LABEL, SMALL, LARGE, SPLIT, FOLD, WEIGHT)
+_KEPT: Final = (INDEX, ROW, LABEL, SMALL, LARGE, SPLIT, FOLD, WEIGHT, JUDGED_GAIN, LABEL_SHARES)
 _MARK: Final = "~"
 
 
-def add_made(frame: pl.DataFrame, refuse: Refuse, *, made: Made, origin: str) -> pl.DataFrame:
-    """Add what a step made.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AddMade:
+    """Adds what a step made.
 
-    Parameters
+    Attributes
     ----------
-    frame
-        All pairs so far.
-    refuse
-        Takes made pairs that cannot be used, each with the place in the file of the judged pair.
+    name, origin
+        Of the step.
     made
-        From a `zhichun.data.prepare.steps.MakingStep`.
-    origin
-        Of the made pairs.
-
-    Returns
-    -------
-    polars.DataFrame
-        All pairs so far, unchanged and first, and the made ones. No query is in two folds or in both splits, and no
-        pair is there twice.
+        From it.
     """
-    judged = frame.filter((pl.col(ORIGIN) == JUDGED) & (pl.col(SPLIT) == TRAIN))
-    source = judged.select(EXAMPLE_ID, *_KEPT, pl.col(QUERY).alias(_SOURCE))
-    pairs = made.pairs.rename({WEIGHT: _FACTOR}).join(source, on=EXAMPLE_ID, how="left", maintain_order="left")
-    assert not pairs[INDEX].has_nulls(), "a pair was made of one that is no judged training pair"
-    weight = (pl.col(WEIGHT) * pl.col(_FACTOR)).cast(pl.Float32)
-    pairs = pairs.with_columns(weight.alias(WEIGHT), pl.lit(origin).alias(ORIGIN)).join(
-        _new_queries(pairs, _SOURCE), on=[QUERY, _SOURCE], how="left", maintain_order="left"
-    )
-    pairs = _refuse_leaks(pairs, frame, refuse)
-    pairs = _refuse_repeated(pairs, frame, refuse)
-    pairs = _number_queries(pairs, frame)
-    ids = _next_id(frame[EXAMPLE_ID], len(pairs)) + np.arange(len(pairs), dtype=np.int64)
-    return pl.concat([frame, pairs.with_columns(pl.Series(EXAMPLE_ID, ids)).select(frame.columns)])
+
+    name: str
+    origin: str
+    made: Made
+
+    def __call__(self, frame: pl.DataFrame, refuse: Refuse) -> pl.DataFrame:
+        """Take all pairs so far, which stay as they are and come first; a refused one is listed by its judged pair.
+
+        Afterwards no query is in two folds or in both splits, and no pair is there twice.
+        """
+        judged = frame.filter((pl.col(ORIGIN) == JUDGED) & (pl.col(SPLIT) == TRAIN))
+        kept = [name for name in _KEPT if name in frame.columns]
+        source = judged.select(EXAMPLE_ID, *kept, pl.col(QUERY).alias(_SOURCE))
+        pairs = self.made.pairs.rename({WEIGHT: _FACTOR}).join(source, on=EXAMPLE_ID, how="left", maintain_order="left")
+        assert not pairs[INDEX].has_nulls(), "a pair was made of one that is no judged training pair"
+        weight = (pl.col(WEIGHT) * pl.col(_FACTOR)).cast(pl.Float32)
+        pairs = pairs.with_columns(weight.alias(WEIGHT), pl.lit(self.origin).alias(ORIGIN)).join(
+            _new_queries(pairs, _SOURCE), on=[QUERY, _SOURCE], how="left", maintain_order="left"
+        )
+        pairs = _refuse_leaks(pairs, frame, refuse)
+        pairs = _refuse_repeated(pairs, frame, refuse)
+        pairs = _number_queries(pairs, frame)
+        ids = _next_id(frame[EXAMPLE_ID], len(pairs)) + np.arange(len(pairs), dtype=np.int64)
+        return pl.concat([frame, pairs.with_columns(pl.Series(EXAMPLE_ID, ids)).select(frame.columns)])
 
 
 def free_marker(ids: pl.Series) -> str:
@@ -131,7 +134,7 @@ def _refuse_repeated(pairs: pl.DataFrame, frame: pl.DataFrame, refuse: Refuse) -
 
 def _number_queries(pairs: pl.DataFrame, frame: pl.DataFrame) -> pl.DataFrame:
     """Give queries that were judged in the same locale their id, and all others new ones."""
-    identity = [QUERY, LOCALE]
+    identity = [KEY, LOCALE]
     known = frame.select(*identity, QUERY_ID).unique(identity)
     new = pairs.select(identity).unique(maintain_order=True).join(known, on=identity, how="anti", maintain_order="left")
     ids = _next_id(frame[QUERY_ID], len(new)) + np.arange(len(new), dtype=np.int64)

@@ -6,26 +6,80 @@ like) and ``manifest.json`` (sources, options and the counts of every step). It 
 sources and options give the same bytes.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from zhichun.core.errors import UserError
-from zhichun.core.files import write_json
-from zhichun.core.schema import EXAMPLES_FILE, PRODUCTS_FILE
-from zhichun.data.dataset.dataset_folder import MANIFEST_FILE, new_dataset_folder
+from zhichun.core.files import new_folder, write_json
+from zhichun.core.schema import (
+    EXAMPLE_ID,
+    EXAMPLES_FILE,
+    FOLD,
+    JUDGE,
+    JUDGED,
+    JUDGED_GAIN,
+    LABEL,
+    LABEL_SHARES,
+    LABELS,
+    LARGE,
+    LOCALE,
+    ORIGIN,
+    PRODUCT_COLUMNS,
+    PRODUCT_ID,
+    PRODUCTS_FILE,
+    QUERY,
+    QUERY_ID,
+    SMALL,
+    SPLIT,
+    TRAIN,
+    WEIGHT,
+)
+from zhichun.data.dataset.dataset_folder import MANIFEST_FILE
 from zhichun.data.dataset.query_folds import check_folds
-from zhichun.data.prepare.corrections import Corrections
-from zhichun.data.prepare.dataset_tables import write_tables
-from zhichun.data.prepare.manifest import DatasetCounts, describe_dataset
-from zhichun.data.prepare.pair_values import PairOptions
-from zhichun.data.prepare.steps import MakingStep
+from zhichun.data.prepare.clean_catalogue import PRODUCTS_SCHEMA, append_products, write_products
+from zhichun.data.prepare.corrections import RELABELLED_FILE, DropListed, Relabel, open_list
+from zhichun.data.prepare.judges import SettleJudges, choose_mode
+from zhichun.data.prepare.made_pairs import AddMade, free_marker
+from zhichun.data.prepare.manifest import describe_dataset
+from zhichun.data.prepare.pairs import Clean, MatchProducts, read_pairs
+from zhichun.data.prepare.split import DropLeaks, SplitByQuery, number, too_few
+from zhichun.data.prepare.steps import MakingStep, Pairs, Refuse
 from zhichun.data.prepare.summary import SUMMARY_FILE, summarise
 from zhichun.data.prepare.vocabularies import write_vocabularies
 from zhichun.data.readers.judgements import grade_labels
-from zhichun.data.readers.rejected import REJECTED_FILE, RejectedRows
-from zhichun.data.readers.sources import open_sources
+from zhichun.data.readers.rejected import LISTED, REJECTED_FILE, RejectedRows
+from zhichun.data.readers.sources import describe_files, open_sources
 from zhichun.data.readers.whole_catalogue import OnBadRows, Say, check_on_bad_rows, silent
+from zhichun.text.fold import fold_locale
+
+EXAMPLES_SCHEMA: Final = pa.schema(
+    [
+        (EXAMPLE_ID, pa.int64()),
+        (QUERY, pa.string()),
+        (QUERY_ID, pa.int64()),
+        (PRODUCT_ID, pa.string()),
+        (LOCALE, pa.string()),
+        (LABEL, pa.string()),
+        (SMALL, pa.int64()),
+        (LARGE, pa.int64()),
+        (SPLIT, pa.string()),
+        (FOLD, pa.int8()),
+        (WEIGHT, pa.float32()),
+        (ORIGIN, pa.string()),
+    ]
+)
+# What is kept of several judges, as they are settled.
+_TARGETS: Final = {
+    JUDGED_GAIN: pa.field(JUDGED_GAIN, pa.float32()),
+    LABEL_SHARES: pa.field(LABEL_SHARES, pa.list_(pa.float32(), len(LABELS))),
+}
 
 Progress = Callable[[str, int, int], None]
 
@@ -39,6 +93,7 @@ def prepare(
     topics: Path | None = None,
     columns: Mapping[str, str] | None = None,
     labels: Mapping[str, str] | None = None,
+    judges: Literal["majority", "mean", "distribution", "strict"] | None = None,
     locale: str = "us",
     on_bad_rows: OnBadRows = "fail",
     folds: int = 5,
@@ -50,6 +105,7 @@ def prepare(
     overwrite: bool = False,
     progress: Progress | None = None,
     say: Say = silent,
+    finish: Callable[[Path], object] | None = None,
 ) -> dict[str, Any]:
     """Write a dataset folder.
 
@@ -66,7 +122,11 @@ def prepare(
     columns
         Short or official names to the tables' columns: ``{"query": "search_term", "products.product_id": "sku"}``.
     labels
-        Own grades to labels: ``{"3": "E", "2": "S", "1": "C", "0": "I"}``.
+        Own grades to labels: ``{"3": "E", "2": "S", "1": "C", "0": "I"}``. One that means that nobody judged is mapped
+        to ``skip``.
+    judges
+        How several judgements of a pair become one; see `zhichun.data.prepare.judges`. ``majority`` where the table has
+        a column ``judge``, otherwise ``strict``.
     locale
         The locale of rows without one.
     on_bad_rows
@@ -89,11 +149,13 @@ def prepare(
         Called with the step, how much of it is done and how much there is.
     say
         Called with lines for the user: which columns are used for what.
+    finish
+        Called with the folder before it gets its name; adds to it what is made of the rest.
 
     Returns
     -------
     dict
-        The manifest.
+        The manifest; under ``warnings``, what later commands will lack.
 
     Raises
     ------
@@ -105,18 +167,24 @@ def prepare(
     check_on_bad_rows(on_bad_rows)
     if not 0 <= test_share < 1:
         raise UserError(f"test_share={test_share} is no share", remedy="Give a number from 0 up to, but not, 1.")
-    options = PairOptions(labels=grade_labels(labels), locale=locale, folds=folds, test_share=test_share)
+    meanings = grade_labels(labels)
     sources = open_sources(source, examples=examples, products=products, topics=topics, columns=columns)
     described = sources.described()
     for line in described:
         say(line)
-    corrections = Corrections.open(drop=drop_issues, relabel_as=relabel)
-    files = {**sources.files, **corrections.files}
+    mode = choose_mode(judges, JUDGE in sources.example_columns)
+    settle = SettleJudges.of(mode, labels, meanings)
+    listed = {
+        "issues": None if drop_issues is None else open_list(drop_issues, DropListed.columns),
+        "relabel": None if relabel is None else open_list(relabel, Relabel.columns),
+    }
+    files = {**sources.files, **{part: table.path for part, table in listed.items() if table is not None}}
     _check_apart(files, out)
-    given = {
+    options = {
         "columns": dict(columns or {}),
         "labels": dict(labels or {}),
-        "locale": locale,
+        "judges": mode,
+        "locale": fold_locale(locale),
         "on_bad_rows": on_bad_rows,
         "folds": folds,
         "test_share": test_share,
@@ -125,19 +193,49 @@ def prepare(
         "steps": [{"step": step.name, **step.options()} for step in steps],
         "min_count_trigram": min_count_trigram,
     }
-    listed_in = out.with_name(f"{out.name}.{REJECTED_FILE}")
-    accept = on_bad_rows == "drop"
     progress = progress or _silent
-    with new_dataset_folder(out, overwrite=overwrite) as folder:
-        counts, rejected = write_tables(
-            sources, folder, options, corrections=corrections, steps=steps, accept_bad_rows=accept, progress=progress
-        )
-        if rejected.bad and not accept:
-            (folder / REJECTED_FILE).replace(listed_in)
-            raise rejected.failure(listed_in)
-        _require_pairs(counts, rejected, sources.examples.path)
-        manifest = describe_dataset(files, given, counts)
+    with new_folder(out, overwrite=overwrite, marker=MANIFEST_FILE) as folder:
+        with RejectedRows(folder / REJECTED_FILE) as rejected:
+            catalogue = write_products(
+                sources.products,
+                sources.product_columns,
+                folder / PRODUCTS_FILE,
+                locale=locale,
+                rejected=rejected,
+                progress=partial(progress, "products"),
+            )
+            refused_products = Counter(rejected.counts)
+            raw = read_pairs(sources.examples, sources.example_columns, rejected, partial(progress, "examples"))
+            refuse = Refuse(raw, rejected, sources.examples.path.name)
+            pairs = Pairs(raw, rejected.counts - refused_products, refuse)
+            known = pl.DataFrame(pl.from_arrow(pq.read_table(folder / PRODUCTS_FILE, columns=[PRODUCT_ID, LOCALE])))
+
+            pairs.take(Clean(label_of=partial(settle.label_of, labels=meanings), locale=locale))
+            pairs.take(MatchProducts(products=known))
+            pairs.take(SplitByQuery(folds=folds, test_share=test_share))
+            pairs.take(settle)
+            pairs.take(DropLeaks())
+            pairs.frame, ids = number(pairs.frame)
+            before = Counter(rejected.counts)
+            if (issues := listed["issues"]) is not None:
+                pairs.take(DropListed(listed=issues, rejected=rejected))
+            if (changes := listed["relabel"]) is not None:
+                relabelled = folder / RELABELLED_FILE
+                pairs.take(Relabel(listed=changes, rejected=rejected, labels=meanings, out=relabelled))
+            refused_corrections = rejected.counts - before
+            refused_corrections.pop(LISTED, None)
+            usable = on_bad_rows == "drop" or not rejected.bad
+            made_products = _make(pairs, steps if usable else (), folder / PRODUCTS_FILE, known, progress)
+        if not usable:
+            raise _refused(rejected, folder, out)
+        _require_pairs(pairs, rejected, sources.examples.path)
+        schema = EXAMPLES_SCHEMA if settle.column is None else EXAMPLES_SCHEMA.append(_TARGETS[settle.column])
+        table = pairs.frame.select(schema.names).to_arrow().cast(schema)
+        pq.write_table(table, folder / EXAMPLES_FILE, compression="zstd")
+        refused = {"products": refused_products, "corrections": refused_corrections}
+        manifest = describe_dataset(describe_files(files), options, catalogue, made_products, pairs, refused, ids)
         manifest["read"] = described
+        manifest["warnings"] = too_few(pairs.frame.filter(pl.col(ORIGIN) == JUDGED), folds)
         manifest["vocabulary"] = write_vocabularies(
             folder / "vocabulary",
             folder / PRODUCTS_FILE,
@@ -148,8 +246,30 @@ def prepare(
         )
         write_json(folder / MANIFEST_FILE, manifest)
         write_json(folder / SUMMARY_FILE, summarise(folder, progress=progress))
-    listed_in.unlink(missing_ok=True)
+        if finish is not None:
+            finish(folder)
+    _list_beside(out).unlink(missing_ok=True)
     return manifest
+
+
+def _make(
+    pairs: Pairs, steps: Sequence[MakingStep], products: Path, known: pl.DataFrame, progress: Progress
+) -> dict[str, int]:
+    """Let each step make pairs of the judged training pairs, and put the products that they need into the catalogue."""
+    frame = pairs.frame
+    judged = frame.filter((pl.col(ORIGIN) == JUDGED) & (pl.col(SPLIT) == TRAIN)).select(EXAMPLES_SCHEMA.names)
+    marker = free_marker(known[PRODUCT_ID]) if steps else ""
+    tables: dict[str, Any] = {}
+    for step in steps:
+        made = step.make(judged, products, marker, partial(progress, step.name))
+        pairs.take(AddMade(name=step.name, origin=step.origin, made=made))
+        used = pairs.frame.filter(pl.col(ORIGIN) == step.origin).select(PRODUCT_ID, LOCALE)
+        rows = made.products.join(used, on=[PRODUCT_ID, LOCALE], how="semi", maintain_order="left")
+        rows = rows.select(*PRODUCT_COLUMNS, pl.lit(step.origin).alias(ORIGIN))
+        tables[step.origin] = rows.to_arrow().cast(PRODUCTS_SCHEMA)
+    if tables:
+        append_products(products, tables.values())
+    return {origin: len(rows) for origin, rows in tables.items()}
 
 
 def _check_apart(files: Mapping[str, Path], out: Path) -> None:
@@ -161,8 +281,18 @@ def _check_apart(files: Mapping[str, Path], out: Path) -> None:
             )
 
 
-def _require_pairs(counts: DatasetCounts, rejected: RejectedRows, file: Path) -> None:
-    if counts.pairs.is_empty():
+def _list_beside(out: Path) -> Path:
+    return out.with_name(f"{out.name}.{REJECTED_FILE}")
+
+
+def _refused(rejected: RejectedRows, folder: Path, out: Path) -> UserError:
+    """Leave the list of refused rows beside the folder that was not made, and say so."""
+    (folder / REJECTED_FILE).replace(_list_beside(out))
+    return rejected.failure(_list_beside(out))
+
+
+def _require_pairs(pairs: Pairs, rejected: RejectedRows, file: Path) -> None:
+    if pairs.frame.is_empty():
         reasons = ", ".join(f"{count:,} × {reason}" for reason, count in rejected.counts.most_common())
         raise UserError(
             f"no judged pair is left ({reasons or 'the file holds none'})",

@@ -1,49 +1,131 @@
-"""The step that gives every pair its fold and its split, both by its query.
+"""The steps that follow from the query: split and fold, leaks, ids; and what a small set of queries leaves empty.
 
-Both follow from a hash of the query (`zhichun.data.dataset.query_folds`), so that they are the same on every machine
-and in every version of Python; a split that the file gives is kept.
+Queries of one form (`zhichun.text.fold.fold_query`) are one query, in whatever locale. Split and fold follow from a
+hash of that form, so that they are the same on every machine and in every version of Python.
 """
 
-from typing import Final
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Final
 
 import polars as pl
 
-from zhichun.core.schema import FOLD, QUERY, SPLIT, TEST, TRAIN
-from zhichun.data.dataset.query_folds import folds_of, in_test
-from zhichun.data.prepare.pair_values import PairOptions
-from zhichun.data.prepare.steps import Refuse
+from zhichun.core.schema import EXAMPLE_ID, FOLD, JUDGE, JUDGED, LOCALE, ORIGIN, QUERY, QUERY_ID, SPLIT, TEST, TRAIN
+from zhichun.data.dataset.query_folds import VALIDATION_BUCKET, buckets_of, folds_of, in_test, least_share
+from zhichun.data.prepare.pairs import GRADE
+from zhichun.data.prepare.steps import INDEX, ROW, Refuse
+from zhichun.data.readers import rejected as reasons
 from zhichun.text.fold import fold_query
 
-# The form under which queries count as the same, `zhichun.text.fold.fold_query`.
+# The form under which queries count as the same, and what a pair is.
 KEY: Final = "key"
+PAIR: Final = (KEY, LOCALE, "product_id")
+# Whether ids are the file's own or were counted.
+GIVEN: Final = "given"
+COUNTED: Final = "counted"
 
 
-def split_by_query(frame: pl.DataFrame, refuse: Refuse, *, options: PairOptions) -> pl.DataFrame:
-    """Add fold and key, and the split where the file does not give one.
+@dataclass(frozen=True, kw_only=True)
+class SplitByQuery:
+    """Adds fold and key, and the split where the file does not give one; drops nothing."""
+
+    name: ClassVar[str] = "split"
+
+    folds: int
+    test_share: float
+
+    def __call__(self, frame: pl.DataFrame, refuse: Refuse) -> pl.DataFrame:
+        """Take pairs with cleaned queries."""
+        queries = frame[QUERY].unique(maintain_order=True)
+        by_query = pl.DataFrame(
+            {
+                QUERY: queries,
+                KEY: [fold_query(query) for query in queries],
+                FOLD: folds_of(queries.to_list(), self.folds),
+                "drawn": [TEST if in_test(query, self.test_share) else TRAIN for query in queries],
+            },
+            schema_overrides={KEY: pl.String, "drawn": pl.String},
+        )
+        frame = frame.join(by_query, on=QUERY, how="left", maintain_order="left")
+        return frame.with_columns(pl.coalesce(SPLIT, "drawn").alias(SPLIT)).drop("drawn")
+
+
+class DropLeaks:
+    """Drops the training pairs of queries that are in the test set too."""
+
+    name: ClassVar[str] = "leakage"
+
+    def __call__(self, frame: pl.DataFrame, refuse: Refuse) -> pl.DataFrame:
+        """Take pairs with split, fold and key; afterwards no query is in both splits, nor in two folds."""
+        tested = frame.filter(pl.col(SPLIT) == TEST).select(KEY).unique().with_columns(tested=True)
+        frame = frame.join(tested, on=KEY, how="left", maintain_order="left")
+        leaks = (pl.col(SPLIT) == TRAIN) & pl.col("tested")
+        frame = refuse(frame, leaks, reasons.LEAKAGE, pl.format("'{}'", QUERY)).drop("tested")
+        places = frame.select(KEY, SPLIT, FOLD).unique()
+        assert places[KEY].is_unique().all(), "a query is in two folds or in both splits"
+        return frame
+
+
+def number(frame: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, str]]:
+    """Give each query in its locale and each pair its id, and say of both whether they are ``given`` or ``counted``.
+
+    The file's ids are kept where they are whole numbers and each stands for one thing; spellings of one query take
+    that of the first.
+    """
+    query = [KEY, LOCALE]
+    queries = frame.select(query).unique(maintain_order=True).with_row_index(QUERY_ID).cast({QUERY_ID: pl.Int64})
+    # By the row of the file, so that a pair has the same id whatever else is dropped: lists of label issues name it.
+    rows = frame.select(INDEX, (pl.col(ROW) - 1).alias(EXAMPLE_ID))
+    frame, query_ids = _number(frame, QUERY_ID, queries)
+    frame, example_ids = _number(frame, EXAMPLE_ID, rows)
+    frame = frame.drop(GRADE, JUDGE).with_columns(pl.lit(JUDGED).alias(ORIGIN))
+    return frame, {QUERY_ID: query_ids, EXAMPLE_ID: example_ids}
+
+
+def _number(frame: pl.DataFrame, name: str, counted: pl.DataFrame) -> tuple[pl.DataFrame, str]:
+    """Keep the file's ids if they are whole numbers, one for each thing they identify; otherwise take those counted."""
+    identifies = [column for column in counted.columns if column != name]
+    if name in frame.columns:
+        ids = frame.with_columns(pl.col(name).str.strip_chars().cast(pl.Int64, strict=False))
+        things = ids.select(name, *identifies).unique()
+        if not ids[name].has_nulls() and things[name].is_unique().all():
+            return (ids if name == EXAMPLE_ID else ids.with_columns(pl.col(name).first().over(identifies))), GIVEN
+    return frame.drop(name, strict=False).join(counted, on=identifies, how="left", maintain_order="left"), COUNTED
+
+
+def too_few(frame: pl.DataFrame, folds: int) -> list[str]:
+    """Say what later commands will lack, and what to do about it.
 
     Parameters
     ----------
     frame
-        Pairs with cleaned queries.
-    refuse
-        Not used: nothing is dropped.
-    options
-        How many folds, and the share of queries for testing.
+        Judged pairs with key, split and fold.
+    folds
+        How many folds there are.
 
     Returns
     -------
-    polars.DataFrame
-        All pairs. Pairs of one key have one fold.
+    list of str
+        A line each; none where there are enough queries for everything.
     """
-    queries = frame[QUERY].unique(maintain_order=True)
-    by_query = pl.DataFrame(
-        {
-            QUERY: queries,
-            KEY: [fold_query(query) for query in queries],
-            FOLD: folds_of(queries.to_list(), options.folds),
-            "drawn": [TEST if in_test(query, options.test_share) else TRAIN for query in queries],
-        },
-        schema_overrides={KEY: pl.String, "drawn": pl.String},
-    )
-    frame = frame.join(by_query, on=QUERY, how="left", maintain_order="left")
-    return frame.with_columns(pl.coalesce(SPLIT, "drawn").alias(SPLIT)).drop("drawn")
+    queries = frame.select(QUERY, KEY, SPLIT, FOLD).unique(KEY, maintain_order=True)
+    training, tested = (queries.filter(pl.col(SPLIT) == split) for split in (TRAIN, TEST))
+    said = []
+    if tested.is_empty():
+        share = math.ceil(min(map(least_share, queries[KEY]), default=0) * 100) / 100
+        more = f" (--test-share {share:g} takes one, where the file names no split)" if 0 < share < 1 else ""
+        said.append(f"no query is for testing: judge more{more}, or measure with `zhichun evaluate --split train`.")
+    if training.is_empty():
+        return [*said, "no query is for training: judge more, or let the file name fewer for testing."]
+    there = sorted(set(training[FOLD]))
+    if VALIDATION_BUCKET not in buckets_of(training[QUERY].to_list()):
+        way = f"hold out another fold: zhichun train … --set train.validation_fold={there[-1]}"
+        said.append(
+            f"no training query is among the twentieth that is validated on: judge more, or {way}."
+            if len(there) > 1
+            else "the training queries are too few to hold some of them out: judge more."
+        )
+    if 1 < len(there) < folds:
+        empty = ", ".join(str(fold) for fold in range(folds) if fold not in there)
+        said.append(f"no training query is in fold {empty} of {folds}: judge more, or take fewer with --folds.")
+    return said

@@ -1,19 +1,22 @@
 """What a step of `prepare` is: it takes the pairs and gives them back, fewer or more, and what it did is counted.
 
-A step that drops pairs is a function of the pairs and of `Refuse`, which takes what it drops onto the list of refused
-rows. A step that makes training pairs out of judged ones is a `MakingStep`.
+A step that drops or changes pairs is a `Step`: a value that is called with the pairs and with `Refuse`, which takes
+what it drops onto the list of refused rows. A step that makes training pairs out of judged ones is a `MakingStep`.
 """
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import polars as pl
 
-from zhichun.data.prepare.pair_values import INDEX, ROW
 from zhichun.data.readers.rejected import Refusal, RejectedRows
+
+# A pair's place in the file, as read, and the number of its row.
+INDEX: Final = "index"
+ROW: Final = "row"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,15 +33,15 @@ class StepCounts:
         Pairs that it made of them; those come in addition.
     dropped
         Pairs that did not come out, by reason.
-    changed
-        Pairs that came out with another label.
+    noted
+        What else it counted, such as the pairs that came out with another label.
     """
 
     step: str
     read: int
     made: int = 0
     dropped: Mapping[str, int]
-    changed: int | None = None
+    noted: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def kept(self) -> int:
@@ -49,11 +52,11 @@ class StepCounts:
         """Give the entry in the manifest."""
         dropped = dict(sorted(self.dropped.items()))
         counts = {"step": self.step, "read": self.read, "made": self.made, "dropped": dropped, "kept": self.kept}
-        return counts if self.changed is None else {**counts, "changed": self.changed}
+        return {**counts, **self.noted}
 
 
 class Refuse:
-    """Moves pairs from a frame to the list of refused rows.
+    """Moves pairs from a frame to the list of refused rows, and counts them by reason.
 
     Parameters
     ----------
@@ -63,19 +66,15 @@ class Refuse:
         The list.
     file
         Name of the file that they come from.
-
-    Attributes
-    ----------
-    dropped : Counter[str]
-        How many pairs were moved, by reason.
     """
 
     def __init__(self, raw: pl.DataFrame, rejected: RejectedRows, file: str) -> None:
         self._raw, self._rejected, self._file = raw.drop(ROW), rejected, file
         self.dropped: Counter[str] = Counter()
+        self.noted: dict[str, int] = {}
 
     def __call__(self, frame: pl.DataFrame, condition: pl.Expr, reason: str, detail: pl.Expr) -> pl.DataFrame:
-        """Drop the pairs for which a condition holds.
+        """Drop the pairs for which a condition holds, and give the others.
 
         Parameters
         ----------
@@ -86,11 +85,6 @@ class Refuse:
         reason, detail
             One of `zhichun.data.readers.rejected`'s reasons, and what exactly was found; it sees the dropped pairs
             only.
-
-        Returns
-        -------
-        polars.DataFrame
-            The other pairs.
         """
         refused = frame.select(condition.fill_null(False)).to_series()
         if not refused.any():
@@ -102,56 +96,20 @@ class Refuse:
         self.dropped[reason] += len(gone)
         return frame.filter(~refused)
 
+    def note(self, **counts: int) -> None:
+        """Count what a step did besides dropping."""
+        self.noted.update(counts)
 
-Step = Callable[[pl.DataFrame, Refuse], pl.DataFrame]
 
+class Step(Protocol):
+    """Takes pairs and gives them back, without those that it hands to ``refuse``."""
 
-class StepLog:
-    """Takes pairs through steps and counts what each does.
+    @property
+    def name(self) -> str:
+        """What the manifest calls the step."""
 
-    Parameters
-    ----------
-    read
-        What reading the file did.
-    refuse
-        Takes what steps drop.
-
-    Attributes
-    ----------
-    counts : list of StepCounts
-        One for each step so far, in order.
-    """
-
-    def __init__(self, read: StepCounts, refuse: Refuse) -> None:
-        self.counts, self._refuse = [read], refuse
-
-    def run(self, name: str, step: Step, frame: pl.DataFrame, *, changed: int | None = None) -> pl.DataFrame:
-        """Take the pairs through one step.
-
-        Parameters
-        ----------
-        name
-            What the manifest calls the step.
-        step
-            The step.
-        frame
-            What the step before gave.
-        changed
-            How many labels the step changes, if that is what it does.
-
-        Returns
-        -------
-        polars.DataFrame
-            What this step gives.
-        """
-        before = Counter(self._refuse.dropped)
-        result = step(frame, self._refuse)
-        dropped = self._refuse.dropped - before
-        made = len(result) + dropped.total() - len(frame)
-        assert len(frame) == self.counts[-1].kept, f"pairs were lost before {name}"
-        assert made >= 0, f"{name} dropped pairs and did not say so"
-        self.counts.append(StepCounts(step=name, read=len(frame), made=made, dropped=dropped, changed=changed))
-        return result
+    def __call__(self, frame: pl.DataFrame, refuse: Refuse) -> pl.DataFrame:
+        """Take the pairs."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -194,16 +152,45 @@ class MakingStep(Protocol):
         Parameters
         ----------
         judged
-            The judged training pairs, with the columns of `zhichun.data.prepare.judged_pairs.EXAMPLES_SCHEMA`.
+            The judged training pairs, with the columns of ``examples.parquet``.
         products
             The cleaned catalogue, ``products.parquet``.
         marker
             A text that no id of the catalogue contains: a made product is called ``<product_id><marker><anything>``.
         progress
             Called with how much is done and how much there is.
-
-        Returns
-        -------
-        Made
-            The pairs, and the products that they name and the catalogue lacks.
         """
+
+
+class Pairs:
+    """The pairs on their way through the steps, and what each step did.
+
+    Attributes
+    ----------
+    frame : polars.DataFrame
+        The pairs that are left, or were made, so far.
+    counts : list of StepCounts
+        One for each step so far, in order.
+    """
+
+    def __init__(self, raw: pl.DataFrame, unreadable: Mapping[str, int], refuse: Refuse) -> None:
+        self.frame, self._refuse = raw, refuse
+        read = len(raw) + sum(unreadable.values())
+        self.counts = [StepCounts(step="read", read=read, dropped=unreadable)]
+
+    def take(self, step: Step) -> None:
+        """Go through one step."""
+        refuse, read = self._refuse, len(self.frame)
+        refuse.dropped, refuse.noted = Counter(), {}
+        frame = step(self.frame, refuse)
+        made = len(frame) + refuse.dropped.total() - read
+        assert read == self.counts[-1].kept, f"pairs were lost before {step.name}"
+        assert made >= 0, f"{step.name} dropped pairs and did not say so"
+        counts = StepCounts(step=step.name, read=read, made=made, dropped=refuse.dropped, noted=refuse.noted)
+        self.frame = frame
+        self.counts.append(counts)
+
+    @property
+    def dropped(self) -> Counter[str]:
+        """Judged pairs that are gone, by reason; what a making step drops, it made itself."""
+        return sum((Counter(step.dropped) for step in self.counts if not step.made), Counter())

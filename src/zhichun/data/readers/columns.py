@@ -25,6 +25,7 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
     schema.BULLETS: ("bullets", "bullet_points", "product_bullets", "bullet_point", "product_highlight", "features"),
     schema.BRAND: ("brand", "brand_name", "product_brand_name", "vendor", "manufacturer"),
     schema.COLOR: ("color", "colour", "color_name", "product_color_name"),
+    schema.JUDGE: ("judge", "rater", "annotator", "assessor"),
     schema.SPLIT: ("split",),
     schema.QUERY_ID: ("query_id",),
     schema.EXAMPLE_ID: ("example_id",),
@@ -38,7 +39,7 @@ PAIRS: Final = "pairs"
 # In a table of judgements it is the row's.
 _IDS_OF_PRODUCTS: Final = ("id",)
 _FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
-    EXAMPLES: (*schema.EXAMPLE_COLUMNS, schema.WEIGHT),
+    EXAMPLES: (*schema.EXAMPLE_COLUMNS, schema.WEIGHT, schema.JUDGE),
     PRODUCTS: schema.PRODUCT_COLUMNS,
     PAIRS: (schema.QUERY, *schema.PRODUCT_COLUMNS),
 }

@@ -1,5 +1,6 @@
 """Grades of any scale as the four labels."""
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -7,7 +8,11 @@ from zhichun.core.errors import UserError, suggest
 from zhichun.core.schema import LABEL_NAMES
 from zhichun.text.fold import fold_grade
 
+# What stands for a label where a pair was shown to a judge who said nothing, as TREC's -1 and Quepid's empty rating.
+NOT_JUDGED: Final = ""
 _KNOWN: Final = {fold_grade(label): label for label in LABEL_NAMES}
+_MEANINGS: Final = {**_KNOWN, **dict.fromkeys(("", "skip", "not judged", "unjudged"), NOT_JUDGED)}
+_NEGATIVE: Final = re.compile(r"-[\d.]+")
 
 
 def grade_labels(given: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -16,23 +21,32 @@ def grade_labels(given: Mapping[str, str] | None = None) -> dict[str, str]:
     Parameters
     ----------
     given
-        The user's grades to labels, such as ``{"3": "E", "2": "S", "1": "C", "0": "I"}``.
+        The user's grades to labels, such as ``{"3": "E", "2": "S", "1": "C", "0": "I", "-1": "skip"}``.
 
     Returns
     -------
     dict
-        Folded grade to label. E, S, C, I and their names are in it, unless the user means something else by them.
+        Folded grade to label, which is `NOT_JUDGED` where the user maps the grade to nothing. E, S, C, I and their
+        names are in it, unless the user means something else by them.
 
     Raises
     ------
     UserError
         If a label is none of the four.
     """
-    labels = dict(_KNOWN)
+    labels = {**_KNOWN, "": NOT_JUDGED}
     for grade, label in (given or {}).items():
-        if fold_grade(label) not in _KNOWN:
+        if fold_grade(label) not in _MEANINGS:
             raise UserError(
-                f"grade {grade!r} is mapped to {label!r}, which is no label", remedy=suggest(label, LABEL_NAMES)
+                f"grade {grade!r} is mapped to {label!r}, which is no label",
+                remedy=f"{suggest(str(label), LABEL_NAMES)} A grade that means 'not judged' is mapped to skip.",
             )
-        labels[fold_grade(grade)] = _KNOWN[fold_grade(label)]
+        labels[fold_grade(grade)] = _MEANINGS[fold_grade(label)]
     return labels
+
+
+def label_of(grade: str | None, labels: Mapping[str, str]) -> str | None:
+    """Give the label of a grade: `NOT_JUDGED` for none and for negative ones that the user does not map, else None."""
+    key = fold_grade(grade)
+    label = labels.get(key)
+    return NOT_JUDGED if label is None and _NEGATIVE.fullmatch(key) else label

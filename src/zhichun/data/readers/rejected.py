@@ -37,9 +37,12 @@ UNKNOWN_LABEL: Final = "unknown label"
 UNKNOWN_SPLIT: Final = "unknown split"
 NO_PRODUCT: Final = "no such product"
 TWO_LABELS: Final = "two labels for one pair"
+ONE_JUDGE_TWO_LABELS: Final = "two labels by one judge"
 NO_EXAMPLE: Final = "no such example"
 NOT_TRAINING: Final = "not a training example"
 # These are counted and listed but are nobody's mistake: they never make `prepare` fail.
+NOT_JUDGED: Final = "not judged"
+ONE_OF_SEVERAL: Final = "one of several judgements"
 DUPLICATE: Final = "duplicate"
 LEAKAGE: Final = "query in test too"
 LISTED: Final = "listed as a label issue"
@@ -49,7 +52,9 @@ VALIDATION: Final = "a validation example"
 OTHER_FOLD: Final = "query in another fold"
 VALIDATED: Final = "made of a validation query"
 MADE_TWO_LABELS: Final = "made with two labels"
-HARMLESS: Final = frozenset({DUPLICATE, LEAKAGE, LISTED, VALIDATION, OTHER_FOLD, VALIDATED, MADE_TWO_LABELS})
+HARMLESS: Final = frozenset(
+    {NOT_JUDGED, ONE_OF_SEVERAL, DUPLICATE, LEAKAGE, LISTED, VALIDATION, OTHER_FOLD, VALIDATED, MADE_TWO_LABELS}
+)
 
 _REMEDIES: Final[Mapping[str, str]] = {
     BROKEN_UTF8: "Save the file as UTF-8.",
@@ -62,7 +67,11 @@ _REMEDIES: Final[Mapping[str, str]] = {
     BAD_NUMBER: "A weight is a number from 0, such as 0.5; a version is 0 or 1.",
     DUPLICATE_PRODUCT: "Keep one row for each product and locale; variants of a product need ids of their own.",
     EMPTY_QUERY: "Fill the query in.",
-    UNKNOWN_LABEL: "Map your grades with labels={'3': 'E', '2': 'S', …} (--labels 3=E,2=S,…).",
+    UNKNOWN_LABEL: "Map your grades with labels={'3': 'E', '2': 'S', …} (--labels 3=E,2=S,…); one that means "
+    "'not judged' is mapped to skip.",
+    TWO_LABELS: "Keep one of them, or settle what several judges say with judges='majority' (--judges majority), mean "
+    "or distribution.",
+    ONE_JUDGE_TWO_LABELS: "Keep one judgement of each judge.",
     UNKNOWN_SPLIT: "A split is 'train' or 'test'.",
     NO_PRODUCT: "Check that both files write ids and locales alike; locale=… is for files without a locale column.",
     NO_EXAMPLE: "List ids of the examples.parquet of a dataset made of the same files, each id in one list only.",

@@ -136,7 +136,7 @@ def _figures(described: dict[str, Any], what: str, unit: str) -> list[Figure]:
     Parameters
     ----------
     described
-        Lengths, as `zhichun.data.prepare.length_counts` describes them: ``bar`` and ``by_locale``.
+        Lengths, as `zhichun.data.prepare.survey` describes them: ``bar`` and ``by_locale``.
     what, unit
         What was measured, in the plural (``queries``), and in what (``characters``).
     """
@@ -261,7 +261,7 @@ def _made(summary: dict[str, Any]) -> dict[str, Any] | None:
 
 def _steps(steps: Counts) -> list[Cells]:
     """Give what each step did to the pairs."""
-    names = [name for name in ("read", "changed", "made", "dropped", "kept") if any(name in step for step in steps)]
+    names = [name for name in ("read", "changed", "settled", "made", "dropped", "kept") if any(name in step for step in steps)]
     counts = [{**step, "dropped": sum(step["dropped"].values())} for step in steps]
     return [["step", *names], *([step["step"], *(f"{step.get(name, 0):,}" for name in names)] for step in counts)]
 

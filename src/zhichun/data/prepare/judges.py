@@ -1,0 +1,185 @@
+"""The step that gives every pair one judgement, whoever made how many.
+
+A pair is a query in any spelling, a locale and a product. Its copies in training and test are both kept here: which of
+them goes is a matter of leakage. What several judges said of a pair is settled by one of `MODES`:
+
+strict        all copies of a pair that was given two labels are refused, and all but the first where they agree
+majority      the label that most chose; of several, the least relevant one
+mean          the label of the named grade that is nearest to the mean grade, of two the lower one; the mean of the
+              judges' gains is kept as ``judged_gain``, which regressors are trained on
+distribution  as majority; the share of each label is kept as ``label_shares``, a soft target
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from zhichun.core.errors import UserError, suggest
+from zhichun.core.schema import GAINS, JUDGE, JUDGED_GAIN, LABEL, LABEL_SHARES, LABELS, PRODUCT_ID, SPLIT, WEIGHT
+from zhichun.data.prepare.pairs import GRADE
+from zhichun.data.prepare.split import PAIR
+from zhichun.data.prepare.steps import Refuse
+from zhichun.data.readers import rejected as reasons
+from zhichun.data.readers.judgements import label_of
+from zhichun.text.fold import fold_grade
+
+Mode = Literal["majority", "mean", "distribution", "strict"]
+MODES: Final[tuple[Mode, ...]] = get_args(Mode)
+# Grades of labels that the user gave no number: the scale of Quepid and of most others.
+_USUAL: Final = {"E": 3.0, "S": 2.0, "C": 1.0, "I": 0.0}
+_GAINS_C: Final = np.array([GAINS["esci"][label] for label in LABELS])
+_ROUNDING: Final = 1e-9
+
+
+def choose_mode(judges: str | None, named: bool) -> Mode:
+    """Check the mode; where none was asked for, it is `majority` if the table names the judges, otherwise `strict`.
+
+    Raises
+    ------
+    UserError
+        For one that there is not.
+    """
+    if judges is None:
+        return "majority" if named else "strict"
+    for mode in MODES:
+        if judges == mode:
+            return mode
+    raise UserError(f"judges={judges!r} means nothing", remedy=suggest(judges, MODES))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettleJudges:
+    """Gives every pair one label.
+
+    Attributes
+    ----------
+    mode
+        How; see the module.
+    named
+        The user's own grades and their labels, which give the scale of `mean`.
+    """
+
+    name: ClassVar[str] = "judges"
+
+    mode: Mode
+    named: Mapping[str, str]
+
+    @classmethod
+    def of(cls, mode: Mode, given: Mapping[str, Any] | None, labels: Mapping[str, str]) -> "SettleJudges":
+        """Take the user's grades as they were given, and as `grade_labels` reads them."""
+        return cls(
+            mode=mode, named={grade: label for each in given or {} if (label := labels[grade := fold_grade(each)])}
+        )
+
+    def label_of(self, grade: str, labels: Mapping[str, str]) -> str | None:
+        """Give the label of one grade; under `mean` also of one between two that have one, as averages are."""
+        label, number, scale = label_of(grade, labels), _number(grade), self._scale()
+        if label is None and self.mode == "mean" and number is not None and min(scale) <= number <= max(scale):
+            return self._nearest(np.array([number]))[0]
+        return label
+
+    @property
+    def column(self) -> str | None:
+        """The column that it adds to the dataset."""
+        return {"mean": JUDGED_GAIN, "distribution": LABEL_SHARES}.get(self.mode)
+
+    def __call__(self, frame: pl.DataFrame, refuse: Refuse) -> pl.DataFrame:
+        """Take pairs with key and split; afterwards every pair is there once in each split."""
+        if frame.select(pl.struct(PAIR).is_duplicated().any()).item():
+            frame = self._one_of_each_judge(frame, refuse)
+            frame = self._refuse_conflicts(frame, refuse) if self.mode == "strict" else self._settle(frame, refuse)
+        return with_targets(frame, self.column)
+
+    def _one_of_each_judge(self, frame: pl.DataFrame, refuse: Refuse) -> pl.DataFrame:
+        known, judge = pl.col(JUDGE).is_not_null(), [*PAIR, JUDGE]
+        labels = pl.col(LABEL).n_unique().over(judge)
+        said = pl.format("'{}' by '{}'", PRODUCT_ID, JUDGE)
+        frame = refuse(frame, known & (labels > 1), reasons.ONE_JUDGE_TWO_LABELS, said)
+        return refuse(frame, known & ~pl.struct(*judge, SPLIT).is_first_distinct(), reasons.DUPLICATE, said)
+
+    def _refuse_conflicts(self, frame: pl.DataFrame, refuse: Refuse) -> pl.DataFrame:
+        labels = frame.group_by(PAIR).agg(pl.col(LABEL).unique().sort())
+        labels = labels.filter(pl.col(LABEL).list.len() > 1).select(
+            *PAIR, pl.col(LABEL).list.join(" and ").alias("two")
+        )
+        frame = frame.join(labels, on=PAIR, how="left", maintain_order="left")
+        frame = refuse(frame, pl.col("two").is_not_null(), reasons.TWO_LABELS, pl.col("two")).drop("two")
+        first = pl.struct(*PAIR, SPLIT).is_first_distinct()
+        return refuse(frame, ~first, reasons.DUPLICATE, pl.format("'{}'", PRODUCT_ID))
+
+    def _settle(self, frame: pl.DataFrame, refuse: Refuse) -> pl.DataFrame:
+        votes = [(pl.col(LABEL) == label).sum().cast(pl.Float64).alias(f"votes {label}") for label in LABELS]
+        frame = frame.with_columns(self._values(frame).alias("value"), pl.col(WEIGHT).mean().over(*PAIR, SPLIT))
+        pairs = frame.group_by(PAIR, maintain_order=True).agg(*votes, pl.col("value").mean())
+        votes_NC = pairs.select(pl.col("^votes .$")).to_numpy()
+        shares_NC = votes_NC / votes_NC.sum(axis=1, keepdims=True)
+        labels = self._nearest(pairs["value"].to_numpy()) if self.mode == "mean" else _majority(votes_NC)
+        settled = pairs.select(PAIR).with_columns(pl.Series("settled", labels), _shares(shares_NC))
+        refuse.note(settled=int(((votes_NC > 0).sum(axis=1) > 1).sum()))
+        frame = frame.join(settled, on=PAIR, how="left", maintain_order="left")
+        frame = frame.with_columns(pl.col("settled").alias(LABEL)).drop("settled", "value")
+        first = pl.struct(*PAIR, SPLIT).is_first_distinct()
+        return refuse(frame, ~first, reasons.ONE_OF_SEVERAL, pl.format("'{}'", PRODUCT_ID))
+
+    def _scale(self) -> dict[float, str]:
+        """Give the numbers of the grades that the user named, with their labels."""
+        numbers = {number: label for grade, label in self.named.items() if (number := _number(grade)) is not None}
+        for label in {*self.named.values()} - {*numbers.values()} if self.named else _USUAL:
+            numbers.setdefault(_USUAL[label], label)
+        return numbers
+
+    def _values(self, frame: pl.DataFrame) -> pl.Series:
+        """Give the number of each judgement's grade; that of a grade in letters is its label's highest."""
+        of_label = {**_USUAL, **{label: number for number, label in sorted(self._scale().items())}}
+        distinct = frame.select(GRADE, LABEL).unique()
+        numbers = [_number(grade) for grade in distinct[GRADE]]
+        labels = zip(numbers, distinct[LABEL], strict=True)
+        values = [of_label[label] if number is None else number for number, label in labels]
+        table = distinct.with_columns(pl.Series("value", values, pl.Float64))
+        return frame.select(GRADE, LABEL).join(table, on=[GRADE, LABEL], how="left", maintain_order="left")["value"]
+
+    def _nearest(self, means_N: npt.NDArray[np.float64]) -> list[str]:
+        scale = sorted(self._scale().items())
+        away_NG = np.abs(means_N[:, None] - np.array([number for number, _ in scale]))
+        nearest_NG = away_NG <= away_NG.min(axis=1, keepdims=True) + _ROUNDING
+        return [scale[place][1] for place in nearest_NG.argmax(axis=1).tolist()]
+
+
+def with_targets(frame: pl.DataFrame, column: str | None) -> pl.DataFrame:
+    """Give the column that keeps what the judges said; without shares of theirs, a pair's follow from its label."""
+    if column is not None and LABEL_SHARES not in frame.columns:
+        of_label = np.eye(len(LABELS))[[LABELS.index(label) for label in frame[LABEL]]]
+        frame = frame.with_columns(_shares(of_label.reshape(-1, len(LABELS))))
+    if column == JUDGED_GAIN:
+        gains = frame[LABEL_SHARES].to_numpy() @ _GAINS_C
+        frame = frame.with_columns(pl.Series(JUDGED_GAIN, gains, pl.Float32))
+    return frame if column == LABEL_SHARES else frame.drop(LABEL_SHARES, strict=False)
+
+
+def renew_targets(frame: pl.DataFrame, changed: pl.Expr) -> pl.DataFrame:
+    """Let what is kept of the judges follow from the label where that was changed."""
+    for column in {JUDGED_GAIN, LABEL_SHARES} & {*frame.columns}:
+        renewed = with_targets(frame.drop(column), column)[column]
+        frame = frame.with_columns(pl.when(changed).then(renewed).otherwise(column).alias(column))
+    return frame
+
+
+def _shares(shares_NC: npt.NDArray[np.float64]) -> pl.Series:
+    return pl.Series(LABEL_SHARES, shares_NC.astype(np.float32), pl.Array(pl.Float32, len(LABELS)))
+
+
+def _majority(votes_NC: npt.NDArray[np.float64]) -> list[str]:
+    """Give the label with most votes, of several the least relevant."""
+    last = len(LABELS) - 1 - votes_NC[:, ::-1].argmax(axis=1)
+    return [LABELS[place] for place in last.tolist()]
+
+
+def _number(grade: Any) -> float | None:
+    try:
+        return float(fold_grade(grade) or "x")
+    except ValueError:
+        return None
