@@ -23,6 +23,8 @@ LOCK_FILE: Final = ".lock"
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FULL_TEXTS: Final = (*map(os.strerror, _FULL), *(f"os error {number}" for number in _FULL))
 _FULL_BYTES: Final = 1 << 20
+# What this process is making, and has locked.
+_MINE: Final[set[Path]] = set()
 
 
 class NotWritten(UserError):
@@ -132,13 +134,15 @@ def _beside(path: Path, make: Callable[[Path], None], *, alone: bool = False) ->
     partial, lock = _name_beside(path, "partial"), None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        mutex = _lock(path.parent, fcntl.LOCK_EX)  # two that begin at once see each other
+        # Two that begin at once see each other; in a folder that this process is making it is alone.
+        mutex = None if path.parent in _MINE else _lock(path.parent, fcntl.LOCK_EX)
         try:
             others = _clear_left_over(path)
             if alone and others:
                 raise UserError(f"process {others[0]} is writing it.", file=path, remedy="Wait for it, or stop it.")
             make(partial)
             lock = _lock(partial)
+            _MINE.add(partial)
         finally:
             _unlock(mutex)
         yield partial
@@ -147,6 +151,7 @@ def _beside(path: Path, make: Callable[[Path], None], *, alone: bool = False) ->
             raise
         raise explained from error
     finally:
+        _MINE.discard(partial)
         _remove(partial)
         _unlock(lock)
 

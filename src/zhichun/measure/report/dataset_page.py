@@ -261,7 +261,8 @@ def _made(summary: dict[str, Any]) -> dict[str, Any] | None:
 
 def _steps(steps: Counts) -> list[Cells]:
     """Give what each step did to the pairs."""
-    names = [name for name in ("read", "changed", "settled", "made", "dropped", "kept") if any(name in step for step in steps)]
+    shown = ("read", "changed", "settled", "made", "dropped", "kept")
+    names = [name for name in shown if any(name in step for step in steps)]
     counts = [{**step, "dropped": sum(step["dropped"].values())} for step in steps]
     return [["step", *names], *([step["step"], *(f"{step.get(name, 0):,}" for name in names)] for step in counts)]
 
