@@ -97,7 +97,7 @@ def test_wrong_usage_ends_with_2_and_says_what_is_wrong(arguments, tmp_path, mon
         (["recipe", "my.py:small"], r"my\.py: there is no such file"),
         (["recipe", "cut.json"], r"cut\.json: cannot be read as a recipe"),
         (["prepare", "missing", "new"], r"missing"),
-        (["prepare", "shop", "data"], r"data: the folder exists\n.*--overwrite"),
+        (["prepare", "shop", "data"], r"data: the folder exists\.\n.*--overwrite"),
         (["prepare", "cut", "new"], r"products\.parquet: is not a whole Parquet file"),
         (["sample", "shop"], r"shop"),
     ],
@@ -244,4 +244,4 @@ def test_a_full_disk_is_told_and_leaves_nothing_under_a_final_name(home, full_di
     final = {"data", "run/model", "run/report.html", "figures/scored.parquet", "out.csv"}
     final |= {f"shop/{name}" for name in (schema.OFFICIAL_EXAMPLES_FILE, schema.OFFICIAL_PRODUCTS_FILE)}
     assert not {name for name in final if (folder / name).exists()}
-    assert not list(folder.rglob("partial-*"))
+    assert not list(folder.rglob("*.partial-*"))

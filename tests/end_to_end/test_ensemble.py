@@ -79,7 +79,7 @@ def test_weights_are_fitted_to_what_all_held_out(folder, home, succeed, fail):
     assert re.search(r"\d+ pairs of \d+ queries that all held out", said)
     assert re.search(r"fitted minus equal weights, nDCG: [+-]0\.\d{4}", said)
     assert f"Next: zhichun evaluate {folder}/fitted --data {home}/data\n" in said
-    assert "an ensemble already" in fail("ensemble", *members, *out, "--data", home / "data")
+    assert "the folder exists" in fail("ensemble", *members, *out, "--data", home / "data")
 
 
 def test_a_member_that_is_gone_or_changed_is_named(three, folder, fail, home):

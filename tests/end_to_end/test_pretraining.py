@@ -22,13 +22,13 @@ MOMENTS = {  # audit event, pattern of its path, at which of them
     "the catalogue is half copied": ("os.rename", "/catalogue/.*partial", 1),
     "the recipe is not written yet": ("os.rename", "recipe.*partial", 1),
     "a step is done and not yet logged": ("open", "/metrics.jsonl", 4),
-    "a checkpoint lacks a file": ("open", "partial-step.*/progress.json", 2),
-    "a checkpoint is whole and has no name yet": ("os.rename", "partial-step", 2),
-    "two checkpoints are there": ("shutil.rmtree", "/step-", 2),
-    "the best weights have no name yet": ("os.rename", "partial-best", 1),
+    "a checkpoint lacks a file": ("open", "/step-.*partial.*/progress.json", 2),
+    "a checkpoint is whole and has no name yet": ("os.rename", "/step-[0-9]*.partial", 2),
+    "two checkpoints are there": ("shutil.rmtree", "/step-[0-9]*$", 2),
+    "the best weights have no name yet": ("os.rename", "/best-.*partial", 1),
     "the report has no name yet": ("os.rename", "report.*partial", 1),
     "the encoder is being written": ("os.rename", "tokenizer_config.*partial", 1),
-    "the encoder has no name yet": ("os.rename", "partial-encoder", 1),
+    "the encoder has no name yet": ("os.rename", "/encoder.partial[^/]*$", 1),
     "the checkpoints of a finished run are still there": ("shutil.rmtree", "/checkpoint$", 1),
 }
 

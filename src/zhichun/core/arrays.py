@@ -1,15 +1,18 @@
-"""Rows of different lengths in flat arrays, in memory or memory-mapped from an Arrow file.
+"""Rows of different lengths in flat arrays, and Arrow files that are memory-mapped rather than read.
 
 Legend: ``N`` values of all rows together, ``R`` rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+
+from zhichun.core.errors import UserError
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
@@ -89,3 +92,32 @@ def _views(column: pa.ListArray) -> tuple[Int32, Int64]:
     offsets = column.offsets.to_numpy()
     values = column.values.to_numpy(zero_copy_only=True)
     return values[offsets[0] : offsets[-1]], (offsets - offsets[0]).astype(np.int64)
+
+
+def write_batches(path: Path, batches: Iterable[dict[str, pa.Array]]) -> None:
+    """Write batches of columns as one Arrow file, uncompressed, so that it can be mapped."""
+    writer: pa.RecordBatchFileWriter | None = None
+    with pa.OSFile(str(path), "wb") as sink:
+        for columns in batches:
+            batch = pa.RecordBatch.from_pydict(columns)
+            writer = writer or pa.ipc.new_file(sink, batch.schema)
+            writer.write_batch(batch)
+        if writer is not None:
+            writer.close()
+
+
+def map_batches(path: Path) -> list[pa.RecordBatch]:
+    """Map the batches that `write_batches` wrote, without reading them.
+
+    Raises
+    ------
+    UserError
+        When the file is missing or damaged.
+    """
+    try:
+        reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        return [reader.get_batch(i) for i in range(reader.num_record_batches)]
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(
+            f"cannot be read ({error}).", file=path, remedy=f"Delete {path.parent}; it is made again from the dataset."
+        ) from error

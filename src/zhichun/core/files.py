@@ -8,6 +8,7 @@ import fcntl
 import glob
 import json
 import os
+import re
 import resource
 import secrets
 import shutil
@@ -25,6 +26,7 @@ _FULL_TEXTS: Final = (*map(os.strerror, _FULL), *(f"os error {number}" for numbe
 _FULL_BYTES: Final = 1 << 20
 # What this process is making, and has locked.
 _MINE: Final[set[Path]] = set()
+_BESIDE: Final = re.compile(r"(?P<name>.+)\.(?P<kind>old|partial)-(?P<process>\d+)-[0-9a-f]{8}", re.DOTALL)
 
 
 class NotWritten(UserError):
@@ -57,7 +59,13 @@ def new_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def new_folder(path: Path, *, overwrite: bool = False, marker: str = "", first_wins: bool = False) -> Iterator[Path]:
+def new_folder(
+    path: Path,
+    *,
+    overwrite: bool = False,
+    replaceable: Callable[[Path], bool] = Path.is_dir,
+    first_wins: bool = False,
+) -> Iterator[Path]:
     """Give a folder to write to; it gets its name when the block ends well, and is removed otherwise.
 
     Parameters
@@ -66,8 +74,8 @@ def new_folder(path: Path, *, overwrite: bool = False, marker: str = "", first_w
         The folder to make; an empty one may be there.
     overwrite
         Whether to replace one that is there.
-    marker
-        Name of a file that tells what may be replaced; a folder without it is somebody's own.
+    replaceable
+        Tells a folder that is one of ours from somebody's own, which is never replaced.
     first_wins
         For what is the same whoever makes it: one that another process made meanwhile is kept, and this one goes.
 
@@ -80,7 +88,7 @@ def new_folder(path: Path, *, overwrite: bool = False, marker: str = "", first_w
     """
     with _beside(path, Path.mkdir, alone=not first_wins) as partial:
         if not first_wins:
-            _require_free(path, overwrite, marker)
+            _require_free(path, overwrite, replaceable)
         yield partial
         for folder, _, names in os.walk(partial, topdown=False):
             for each in (*names, "."):
@@ -89,17 +97,13 @@ def new_folder(path: Path, *, overwrite: bool = False, marker: str = "", first_w
         _sync(path.resolve().parent)
 
 
-def _require_free(path: Path, overwrite: bool, marker: str) -> None:
+def _require_free(path: Path, overwrite: bool, replaceable: Callable[[Path], bool]) -> None:
     if path.exists() and not path.is_dir():
         raise UserError("is a file, not a folder.", file=path, remedy="Name a folder that does not exist yet.")
     if not path.is_dir() or not any(path.iterdir()):
         return
-    if marker and not (path / marker).is_file():
-        raise UserError(
-            f"the folder has other things in it and no {marker}, so it is not replaced.",
-            file=path,
-            remedy="Name another folder, or remove it.",
-        )
+    if not replaceable(path):
+        raise UserError("the folder holds something else.", file=path, remedy="Name another folder.")
     if not overwrite:
         raise UserError(
             "the folder exists.", file=path, remedy="Name another, or replace it with --overwrite (overwrite=True)."
@@ -137,7 +141,7 @@ def _beside(path: Path, make: Callable[[Path], None], *, alone: bool = False) ->
         # Two that begin at once see each other; in a folder that this process is making it is alone.
         mutex = None if path.parent in _MINE else _lock(path.parent, fcntl.LOCK_EX)
         try:
-            others = _clear_left_over(path)
+            others = _clear_left_over(path.parent, glob.escape(path.name))
             if alone and others:
                 raise UserError(f"process {others[0]} is writing it.", file=path, remedy="Wait for it, or stop it.")
             make(partial)
@@ -156,25 +160,22 @@ def _beside(path: Path, make: Callable[[Path], None], *, alone: bool = False) ->
         _unlock(lock)
 
 
-def _clear_left_over(path: Path) -> list[int]:
-    """Put right what killed processes left beside a path; give the numbers of those that are writing it now."""
+def _clear_left_over(folder: Path, names: str) -> list[int]:
+    """Put right what killed processes left of some names; give the numbers of those that are writing them now."""
     running = []
-    for kind in ("old", "partial"):
-        for found in sorted(path.parent.glob(f"{glob.escape(path.name)}.{kind}-*-*")):
-            owner = found.name.split("-")[-2]
-            if not owner.isdecimal():
-                continue
-            lock = None
-            with suppress(OSError):  # somebody else's
-                lock = _lock(found) if _has_ended(int(owner)) else None
-            if lock is None:
-                running.append(int(owner))
-                continue
-            if kind == "old" and not path.exists():  # killed between two renames
-                found.rename(path)
-            else:
-                _remove(found)
-            _unlock(lock)
+    for found in sorted(folder.glob(f"{names}.*-*-*")):
+        if (match := _BESIDE.fullmatch(found.name)) is None:
+            continue
+        path, owner, lock = found.with_name(match["name"]), int(match["process"]), None
+        with suppress(OSError):  # somebody else's
+            lock = _lock(found) if _has_ended(owner) else None
+        if lock is None:
+            running.append(owner)
+        elif match["kind"] == "old" and not path.exists():  # killed between two renames
+            found.rename(path)
+        else:
+            _remove(found)
+        _unlock(lock)
     return running
 
 
@@ -255,6 +256,8 @@ def _is_full(error: Exception, partial: Path) -> bool:
 def in_use(folder: Path) -> Iterator[None]:
     """Have a folder, which is made if need be, for this process alone while the block runs.
 
+    What killed processes left half-written anywhere in it is removed.
+
     Raises
     ------
     UserError
@@ -270,6 +273,7 @@ def in_use(folder: Path) -> Iterator[None]:
             f"cannot be written ({error.strerror}).", file=folder, remedy="Name a folder in which you may write."
         ) from error
     try:
+        _clear_left_over(folder, "**/*")
         yield
     finally:
         file.unlink(missing_ok=True)
@@ -301,6 +305,15 @@ def _open_lock(file: Path) -> int:
             os.write(opened, f"process {os.getpid()} ({Path(sys.argv[0]).name} {' '.join(sys.argv[1:3])})".encode())
             return opened
         os.close(opened)
+
+
+def append_text(path: Path, text: str) -> None:
+    """Append to a text file, of which a kill or a full disk may leave the last line cut off."""
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise _explained(error, path, path) or error from error
 
 
 def write_text(path: Path, text: str) -> None:

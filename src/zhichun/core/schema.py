@@ -43,6 +43,7 @@ PREPARED_COLUMNS: Final[tuple[str, ...]] = (FOLD, WEIGHT, ORIGIN)
 TEXT_COLUMNS: Final[tuple[str, ...]] = (TITLE, DESCRIPTION, BULLETS, BRAND, COLOR)
 PRODUCT_COLUMNS: Final[tuple[str, ...]] = (PRODUCT_ID, *TEXT_COLUMNS, LOCALE)
 
+MANIFEST_FILE: Final = "manifest.json"
 EXAMPLES_FILE: Final = "examples.parquet"
 PRODUCTS_FILE: Final = "products.parquet"
 OFFICIAL_EXAMPLES_FILE: Final = "shopping_queries_dataset_examples.parquet"

@@ -1,8 +1,7 @@
 """Checkpoints that are whole or not there.
 
 ``checkpoint/step-00000120/`` holds weights, optimiser and progress of one moment, and
-``checkpoint/best-00000080.safetensors`` the best weights so far. Each is written beside its final name and renamed; the
-old one goes after the new one is there.
+``checkpoint/best-00000080.safetensors`` the best weights so far. The old one goes after the new one is there.
 Random states are not kept: order and dropout are functions of the step.
 """
 
@@ -14,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from zhichun.core.errors import UserError
+from zhichun.core.files import new_file, new_folder
 from zhichun.model.model_folder import read_weights
 
 Weights = dict[str, Tensor]
@@ -57,26 +56,12 @@ class CheckpointFolder:
     path: Path
 
     def save(self, weights: Weights, optimizer: dict[str, Any], progress: Progress) -> None:
-        """Write the checkpoint of a moment; the one before goes when it is whole.
-
-        Raises
-        ------
-        UserError
-            When it cannot be written; the one before is still there.
-        """
+        """Write the checkpoint of a moment; the one before goes when it is whole."""
         final = self.path / f"step-{progress.step:08d}"
-        partial = self.path / f"partial-{final.name}"
-        shutil.rmtree(partial, ignore_errors=True)
-        try:
-            partial.mkdir(parents=True)
+        with new_folder(final, overwrite=True) as partial:
             save_file(weights, partial / "objective.safetensors")
             torch.save(optimizer, partial / "optimizer.pt")
             (partial / "progress.json").write_text(json.dumps(dataclasses.asdict(progress)), "utf-8")
-            shutil.rmtree(final, ignore_errors=True)
-            partial.rename(final)
-        except (OSError, RuntimeError, SafetensorError) as error:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise _not_written(final, error) from error
         for old in self.path.glob("step-*"):
             if old != final:
                 shutil.rmtree(old, ignore_errors=True)
@@ -86,9 +71,7 @@ class CheckpointFolder:
 
     def latest(self) -> tuple[Weights, dict[str, Any], Progress] | None:
         """Load the newest checkpoint, or ``None`` where there is none yet."""
-        for partial in self.path.glob("partial-*"):  # every process comes here: another may have been first
-            shutil.rmtree(partial, ignore_errors=True) if partial.is_dir() else partial.unlink(missing_ok=True)
-        whole = sorted(self.path.glob("step-*"))
+        whole = sorted(path for path in self.path.glob("step-*") if path.suffix == "")
         if not whole:
             return None
         folder = whole[-1]
@@ -103,14 +86,8 @@ class CheckpointFolder:
 
     def save_best(self, weights: Weights, step: int) -> None:
         """Keep these weights as the best so far."""
-        partial = self.path / "partial-best.safetensors"
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
+        with new_file(self._best(step)) as partial:
             save_file(weights, partial)
-            partial.replace(self._best(step))
-        except (OSError, SafetensorError) as error:
-            partial.unlink(missing_ok=True)
-            raise _not_written(self._best(step), error) from error
 
     def best(self, step: int) -> Weights:
         """Load the best weights."""
@@ -118,11 +95,3 @@ class CheckpointFolder:
 
     def _best(self, step: int) -> Path:
         return self.path / f"best-{step:08d}.safetensors"
-
-
-def _not_written(path: Path, error: Exception) -> UserError:
-    return UserError(
-        f"the checkpoint could not be written ({error}).",
-        file=path,
-        remedy="Free some disk space and go on with --resume; the checkpoint before is whole.",
-    )

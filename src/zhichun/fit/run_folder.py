@@ -11,18 +11,28 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from zhichun.core.device import processor_name
 from zhichun.core.errors import UserError
-from zhichun.core.files import new_file, read_json, write_json, write_text
+from zhichun.core.files import (
+    LOCK_FILE,
+    NotWritten,
+    append_text,
+    in_use,
+    new_file,
+    new_folder,
+    read_json,
+    write_json,
+    write_text,
+)
 from zhichun.fit.checkpoint import CheckpointFolder
 from zhichun.model.encoder import ENCODER_FOLDER
 from zhichun.model.model_folder import TrainedModel
@@ -30,6 +40,25 @@ from zhichun.model.pretrained_folder import PretrainedEncoder
 
 RECORDS = ("recipe.json", "environment.json")
 LIBRARIES = ("zhichun", "torch", "transformers", "tokenizers", "accelerate", "numpy", "pyarrow")
+
+
+@contextmanager
+def one_run(path: Path, *, writes: bool) -> Iterator[None]:
+    """Keep other runs out of a run folder; say of what cannot be written how the run goes on.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    writes
+        Whether this is the one of several processes that writes.
+    """
+    try:
+        with in_use(path) if writes else nullcontext():
+            yield
+    except NotWritten as error:
+        remedy = "Free some disk space, or make the folder writable, and go on with --resume."
+        raise NotWritten(error.problem, file=error.file, remedy=remedy) from error
 
 
 @dataclass(frozen=True)
@@ -78,8 +107,7 @@ class RunFolder:
         if path.exists() and not path.is_dir():
             raise UserError("is a file, not a folder.", file=path, remedy="Choose another --out.")
         found = {entry.name.partition(".partial-")[0] for entry in path.iterdir()} if path.is_dir() else set()
-        if found <= set(RECORDS):
-            path.mkdir(parents=True, exist_ok=True)
+        if found <= {*RECORDS, LOCK_FILE}:
             write_json(path / "environment.json", environment)
             write_json(recorded, recipe)
             return run
@@ -123,20 +151,9 @@ class RunFolder:
         self._write(self.model, trained.save)
 
     def write_raw(self, weights: dict[str, Tensor]) -> None:
-        """Keep the weights of the last step beside the averaged ones of ``model/``.
-
-        Raises
-        ------
-        UserError
-            When they cannot be written.
-        """
-        try:
-            with new_file(self.path / "raw.safetensors") as partial:
-                save_file(weights, partial)
-        except SafetensorError as error:
-            raise UserError(
-                f"the weights cannot be written ({error}).", file=self.path, remedy="Free some disk space and go on."
-            ) from error
+        """Keep the weights of the last step beside the averaged ones of ``model/``."""
+        with new_file(self.path / "raw.safetensors") as partial:
+            save_file(weights, partial)
 
     @property
     def encoder(self) -> Path:
@@ -148,11 +165,8 @@ class RunFolder:
         self._write(self.encoder, pretrained.save)
 
     def _write(self, folder: Path, save: Callable[[Path], None]) -> None:
-        partial = folder.with_name(f"partial-{folder.name}")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        save(partial)
-        partial.rename(folder)
+        with new_folder(folder) as partial:
+            save(partial)
         self.drop_checkpoints()
 
     def drop_checkpoints(self) -> None:
@@ -161,8 +175,7 @@ class RunFolder:
 
     def log(self, record: dict[str, Any]) -> None:
         """Append one line to ``metrics.jsonl``."""
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        append_text(self.path / "metrics.jsonl", json.dumps(record) + "\n")
 
     def records(self) -> Iterator[dict[str, Any]]:
         """Read ``metrics.jsonl``; a last line that a kill cut off is left out."""

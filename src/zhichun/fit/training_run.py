@@ -13,7 +13,7 @@ from zhichun.core.errors import UserError
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.fit.loop import Batches, Loop
 from zhichun.fit.recipe import PretrainingRecipe, Recipe
-from zhichun.fit.run_folder import RunFolder
+from zhichun.fit.run_folder import RunFolder, one_run
 
 R = TypeVar("R", Recipe, PretrainingRecipe)
 
@@ -59,6 +59,21 @@ def run_training(
     """
     # Without cpu=True, processes that a launcher started on a machine without GPU would not know of each other.
     accelerator = Accelerator(cpu=not torch.accelerator.is_available())
+    with one_run(out, writes=accelerator.is_main_process):
+        return _run(accelerator, make, recipe, data, out, resume=resume, title=title, inputs=inputs)
+
+
+def _run(
+    accelerator: Accelerator,
+    make: Callable[[R, Dataset, Accelerator, Stages], Training],
+    recipe: R,
+    data: Path,
+    out: Path,
+    *,
+    resume: bool,
+    title: str,
+    inputs: Callable[[R, Dataset], Sequence[Path]],
+) -> RunFolder:
     is_first = accelerator.is_main_process
     dataset, run = Dataset.open(data), RunFolder(out)
     with accelerator.main_process_first():

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from zhichun.core.errors import UserError
+from zhichun.core.files import in_use
 from zhichun.core.schema import CATALOGUE, ORIGIN, PRODUCTS_FILE, TEXT_COLUMNS
 from zhichun.data.dataset.dataset import REMEDY, Dataset, read_parquet
 from zhichun.text.clean import clean_text
@@ -114,11 +115,12 @@ def train_trigram_vectors(
 
     sentences.report = report
     first, last = ALPHA
-    model.train(sentences, total_examples=len(sentences), epochs=settings.epochs, start_alpha=first, end_alpha=last)
-    sentences.raise_failure()
     path = vectors_path(folder / "vocabulary", settings.size)
-    made_by = {"method": "word2vec skip-gram", **dataclasses.asdict(settings), "workers": workers}
-    TrigramVectors(model.wv.vectors, vocabulary, made_by).save(path)
+    with in_use(path.parent):
+        model.train(sentences, total_examples=len(sentences), epochs=settings.epochs, start_alpha=first, end_alpha=last)
+        sentences.raise_failure()
+        made_by = {"method": "word2vec skip-gram", **dataclasses.asdict(settings), "workers": workers}
+        TrigramVectors(model.wv.vectors, vocabulary, made_by).save(path)
     return path
 
 

@@ -83,7 +83,6 @@ def evaluate(
         **of_ensemble,
     }
     folder = run if out is None else out
-    folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "metrics.json", measured)
     with new_file(folder / "scored.parquet") as partial:
         pq.write_table(append_columns(dataset.examples.take(pa.array(rows)), prediction), partial)

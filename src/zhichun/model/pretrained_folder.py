@@ -60,7 +60,6 @@ class PretrainedTables:
     def save(self, folder: Path) -> None:
         """Write tables and vocabularies."""
         save_file({name: table.detach().cpu().contiguous() for name, table in self.vectors.items()}, folder / TABLES)
-        (folder / "vocabulary").mkdir()
         for name, vocabulary in self.vocabularies.items():
             vocabulary.save(folder / "vocabulary" / FILES[name])
 

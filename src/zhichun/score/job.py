@@ -23,7 +23,7 @@ from zhichun.core import schema
 from zhichun.core.ahead import ahead
 from zhichun.core.arrays import Int64
 from zhichun.core.errors import UserError
-from zhichun.core.files import new_file, write_json
+from zhichun.core.files import NotWritten, in_use, new_file, write_json
 from zhichun.core.tasks import Prediction
 from zhichun.data.dataset.dataset import read_parquet
 from zhichun.data.readers.columns import PAIRS, describe_columns, match_pairs
@@ -46,6 +46,7 @@ from zhichun.text.clean import clean_text
 from zhichun.text.fold import fold_locales, trim_ids
 
 CHUNK_ROWS = 20_000
+PARTS = "part-*.parquet"
 CHUNK_BYTES = 1 << 26
 OF_CATALOGUE = "products."
 
@@ -120,14 +121,22 @@ class ScoringJob:
         kind_of(self.out)
         require_file(self.pairs)
         parts = self.out.with_name(f"{self.out.name}.parts")
-        self._open_parts(parts)
-        try:
-            rows, paths = self._write_parts(parts, progress)
-            join_parts(paths, self.out)
-        except UserError:  # what was given must change first, and the parts would then be of something else
+        with in_use(parts):
+            self._open_parts(parts)
+            try:
+                rows, paths = self._write_parts(parts, progress)
+                join_parts(paths, self.out)
+            except NotWritten as error:
+                done = len(list(parts.glob(PARTS)))
+                raise NotWritten(
+                    f"{error.problem} {done} parts are done and lie in {parts}.",
+                    file=error.file,
+                    remedy="Free some disk space and run the command again: it goes on after them.",
+                ) from error
+            except UserError:  # what was given must change first, and the parts would then be of something else
+                shutil.rmtree(parts)
+                raise
             shutil.rmtree(parts)
-            raise
-        shutil.rmtree(parts)
         return rows
 
     def _write_parts(self, parts: Path, progress: Progress | None) -> tuple[int, list[Path]]:
@@ -168,10 +177,9 @@ class ScoringJob:
             "chunk_bytes": self.chunk_bytes,
         }
         plan = parts / "job.json"
-        if parts.is_dir() and (not plan.is_file() or json.loads(plan.read_text("utf-8")) != job):
-            shutil.rmtree(parts)
-        if not parts.is_dir():
-            parts.mkdir(parents=True)
+        if not plan.is_file() or json.loads(plan.read_text("utf-8")) != job:
+            for part in parts.glob(PARTS):
+                part.unlink()
             write_json(plan, job)
 
     def _pieces(self, parts: Path) -> Iterator[_Piece]:

@@ -113,7 +113,6 @@ class Featurizer:
         """Write tokenizer and vocabularies into a model folder."""
         self.tokenizer.save(folder)
         vocabulary = folder / "vocabulary"
-        vocabulary.mkdir(exist_ok=True)
         for name, part in (("trigrams", self.trigrams), ("brands", self.brands), ("colors", self.colors)):
             if part is not None:
                 part.save(vocabulary / f"{name}.parquet")

@@ -135,7 +135,7 @@ def test_a_build_that_ends_early_leaves_nothing_and_the_next_one_is_whole(datase
 @pytest.mark.parametrize("process", [1, os.getpid()], ids=["another process", "the same number again"])
 def test_what_a_killed_build_left_does_not_hurt(dataset, featurizer, process):
     key = feature_store._key(dataset, featurizer)
-    left = dataset.folder / "features" / f"{key}.partial-{process}"
+    left = dataset.folder / "features" / f"{key}.partial-{process}-0badcafe"
     left.mkdir(parents=True)
     (left / "queries.arrow").write_bytes(b"half")
     pairs = open_pairs(dataset, featurizer, 32)

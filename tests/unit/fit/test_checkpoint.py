@@ -73,8 +73,8 @@ def test_a_kill_between_the_two_leaves_both_and_the_newer_counts(folder, tmp_pat
 
 
 def test_left_overs_of_a_kill_are_removed(folder):
-    shutil.copytree(folder.path / "step-00000002", folder.path / "partial-step-00000009")
-    (folder.path / "partial-best.safetensors").write_bytes(b"half")
+    shutil.copytree(folder.path / "step-00000002", folder.path / "step-00000009.partial-1-0badcafe")
+    (folder.path / "best-00000009.safetensors.partial-1-0badcafe").write_bytes(b"half")
     assert folder.latest()[2].step == 2
     assert names(folder) == ["best-00000002.safetensors", "step-00000002"]
 

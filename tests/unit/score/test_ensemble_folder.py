@@ -225,7 +225,7 @@ def test_what_cannot_be_put_together_is_refused(runs, tmp_path, names, options, 
 
 def test_what_is_there_is_not_replaced_unasked(runs, tmp_path):
     make_ensemble(of(runs, "a"), tmp_path / "out")
-    with pytest.raises(UserError, match=r"an ensemble already.\n.*--overwrite"):
+    with pytest.raises(UserError, match=r"the folder exists\.\n.*--overwrite"):
         make_ensemble(of(runs, "b"), tmp_path / "out")
     make_ensemble(of(runs, "b"), tmp_path / "out", overwrite=True)
     with pytest.raises(UserError, match=r"is no ensemble.\nChoose another --out"):

@@ -53,7 +53,7 @@ def test_the_folder_holds_all_that_scoring_needs_and_no_pickle(tiny_export, conf
     }
     for name, known in config.files.items():
         assert known["sha256"] == hashlib.sha256((tiny_export / name).read_bytes()).hexdigest()
-    assert not list(tiny_export.parent.glob("partial-*"))
+    assert not list(tiny_export.parent.glob("*partial*"))
 
 
 def test_every_format_was_checked_on_held_out_pairs(tiny_run, config):
@@ -153,7 +153,7 @@ def test_what_cannot_be_exported_is_named(tiny_run, tiny_dataset, tmp_path):
     with pytest.raises(UserError, match="nothing to export to"):
         export(tiny_run, [])
     (tmp_path / "there").mkdir()
-    with pytest.raises(UserError, match=r"is there already\.\nChoose another --out"):
+    with pytest.raises(UserError, match=r"the folder exists\.\nName another"):
         export(tiny_run, ["onnx"], out=tmp_path / "there")
 
 

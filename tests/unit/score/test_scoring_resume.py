@@ -41,7 +41,7 @@ def test_a_killed_job_goes_on_after_its_last_whole_part(scorer, pairs, tmp_path)
     whole, out = tmp_path / "whole.csv", tmp_path / "out.csv"
     score(Stub(), pairs, whole)
     killed(pairs, out)
-    (tmp_path / "out.csv.parts" / "partial-part-000002.parquet").write_bytes(b"half")
+    (tmp_path / "out.csv.parts" / "part-000002.parquet.partial-1-0badcafe").write_bytes(b"half")
     progress = []
     assert ScoringJob(scorer, pairs, out, model_fingerprint="a", chunk_rows=10).run(progress.append) == 35
     assert scorer.calls == [10, 5]

@@ -20,9 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from zhichun.core import schema
-from zhichun.core.arrays import Int32
+from zhichun.core.arrays import Int32, map_batches, write_batches
+from zhichun.core.files import new_folder
 from zhichun.data.dataset.dataset import Dataset, product_keys
-from zhichun.data.dataset.mapped_folder import made_once, map_batches, write_batches
 from zhichun.text.document import ProductTexts, Rows
 from zhichun.text.vocabulary import Vocabulary
 
@@ -162,7 +162,7 @@ def _key(dataset: Dataset, brands: Vocabulary, colors: Vocabulary) -> str:
 
 
 def _build(folder: Path, dataset: Dataset, brands: Vocabulary, colors: Vocabulary, progress: Progress | None) -> None:
-    with made_once(folder, "texts") as partial:
+    with new_folder(folder, first_wins=True) as partial:
         write_batches(partial / "products.arrow", _copied(dataset, brands, colors, progress))
 
 

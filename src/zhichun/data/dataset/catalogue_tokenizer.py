@@ -1,6 +1,5 @@
 """The tiny encoder's tokenizer: trained on the catalogue once, and kept in the dataset folder."""
 
-import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,6 +8,7 @@ import pyarrow as pa
 
 from zhichun.core import schema
 from zhichun.core.errors import UserError
+from zhichun.core.files import new_file
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.text.tokenizer import PairTokenizer
 from zhichun.text.unigram import train_unigram
@@ -39,10 +39,8 @@ def catalogue_tokenizer(dataset: Dataset, pieces: int) -> PairTokenizer:
                 file=dataset.folder,
                 remedy="Raise model.tiny.pieces.",
             ) from error
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"partial-{os.getpid()}.json")  # runs that start at once may all come here
-        tokenizer.save(str(partial))
-        partial.replace(path)
+        with new_file(path) as partial:
+            tokenizer.save(str(partial))
     return PairTokenizer.load(path.parent)
 
 

@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 
 from zhichun.core import schema
-from zhichun.core.arrays import Int32, Ragged
+from zhichun.core.arrays import Int32, Ragged, map_batches, write_batches
+from zhichun.core.files import new_folder
 from zhichun.data.dataset.dataset import BATCH_ROWS, Dataset
-from zhichun.data.dataset.mapped_folder import made_once, map_batches, write_batches
 from zhichun.text.features import Featurizer, ProductFeatures, QueryFeatures
 from zhichun.text.pairs import Pairs
 
@@ -64,7 +64,7 @@ def _key(dataset: Dataset, featurizer: Featurizer) -> str:
 
 
 def _build(folder: Path, dataset: Dataset, featurizer: Featurizer, progress: Progress | None) -> None:
-    with made_once(folder, "features") as partial:
+    with new_folder(folder, first_wins=True) as partial:
         write_batches(partial / "queries.arrow", _query_batches(dataset, featurizer, progress))
         write_batches(partial / "products.arrow", _product_batches(dataset, featurizer, progress))
 

@@ -30,6 +30,7 @@ from zhichun.core.schema import (
     LABELS,
     LARGE,
     LOCALE,
+    MANIFEST_FILE,
     ORIGIN,
     PRODUCT_COLUMNS,
     PRODUCT_ID,
@@ -41,7 +42,6 @@ from zhichun.core.schema import (
     TRAIN,
     WEIGHT,
 )
-from zhichun.data.dataset.dataset_folder import MANIFEST_FILE
 from zhichun.data.dataset.query_folds import check_folds
 from zhichun.data.prepare.clean_catalogue import PRODUCTS_SCHEMA, append_products, write_products
 from zhichun.data.prepare.corrections import RELABELLED_FILE, DropListed, Relabel, open_list
@@ -194,7 +194,7 @@ def prepare(
         "min_count_trigram": min_count_trigram,
     }
     progress = progress or _silent
-    with new_folder(out, overwrite=overwrite, marker=MANIFEST_FILE) as folder:
+    with new_folder(out, overwrite=overwrite, replaceable=is_dataset) as folder:
         with RejectedRows(folder / REJECTED_FILE) as rejected:
             catalogue = write_products(
                 sources.products,
@@ -250,6 +250,11 @@ def prepare(
             finish(folder)
     _list_beside(out).unlink(missing_ok=True)
     return manifest
+
+
+def is_dataset(folder: Path) -> bool:
+    """Tell a dataset folder from others."""
+    return (folder / MANIFEST_FILE).is_file()
 
 
 def _make(

@@ -75,7 +75,6 @@ def write_vocabularies(
         "colors": Vocabulary.build(_values(products, schema.COLOR, "colors", clean, progress), min_count),
         "trigrams": _choose_trigrams(products, examples, min_count_trigram, clean, progress),
     }
-    _make(folder)
     for name, vocabulary in vocabularies.items():
         vocabulary.save(folder / f"{name}.parquet")
     return {name: len(vocabulary) - 1 for name, vocabulary in vocabularies.items()}
@@ -144,10 +143,3 @@ def _batches(
                     progress(what, done, file.metadata.num_rows)
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"cannot be read as Parquet ({error}).", file=path, remedy=REMEDY) from error
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"the folder cannot be made ({error.strerror or error}).", file=folder) from error

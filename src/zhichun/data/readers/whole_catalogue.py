@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 
 from zhichun.core import schema
 from zhichun.core.errors import UserError, suggest
+from zhichun.core.schema import MANIFEST_FILE
 from zhichun.data.dataset.dataset import read_parquet
-from zhichun.data.dataset.dataset_folder import MANIFEST_FILE
 from zhichun.data.prepare.clean_catalogue import write_products
 from zhichun.data.readers.columns import PRODUCTS, describe_columns, match_columns
 from zhichun.data.readers.rejected import REJECTED_FILE, RejectedRows

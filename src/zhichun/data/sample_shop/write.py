@@ -134,7 +134,6 @@ def _check_folder(folder: Path, overwrite: bool) -> None:
 @contextmanager
 def _new_files(folder: Path) -> Iterator[list[Any]]:
     """Open all files; they get their names when all of them are whole, and go if anything fails."""
-    folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as moves, ExitStack() as writers:
         partial = {name: moves.enter_context(new_file(folder / name)) for name in _FILES}
         yield [

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from zhichun.core.errors import UserError
+from zhichun.core.files import new_folder
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.score.ensemble.candidates import Candidate, open_candidates
 from zhichun.score.ensemble.ensemble_folder import EnsembleConfig, MemberEntry
@@ -58,19 +59,22 @@ def make_ensemble(
         For models that cannot be averaged or found, a folder that is there, and fitted weights without held-out pairs
         that are common to all.
     """
-    _check_out(out, overwrite)
     if weights == "fitted" and data is None:
         raise UserError("fitted weights need judgements.", remedy="Name the dataset folder with --data.")
     if weights == "fitted" and len(places) == 1:
         raise UserError("there is nothing to weigh in a single member.", remedy="Name more, or leave --weights out.")
-    candidates = open_candidates(places)
-    weights_M, worth = equal_weights([bool(candidate.task.classes) for candidate in candidates]), None
-    if data is not None:
-        held_out = HeldOutByAll.read(candidates, Dataset.open(data))
-        fitted_M = held_out.fit() if weights == "fitted" else None
-        worth = _worth(candidates, held_out, weights_M, fitted_M)
-        weights_M = weights_M if fitted_M is None else fitted_M
-    return _write(out, candidates, weights_M, weights, worth, copy)
+    with new_folder(out, overwrite=overwrite, replaceable=is_ensemble) as folder:
+        candidates = open_candidates(places)
+        weights_M, worth = equal_weights([bool(candidate.task.classes) for candidate in candidates]), None
+        if data is not None:
+            held_out = HeldOutByAll.read(candidates, Dataset.open(data))
+            fitted_M = held_out.fit() if weights == "fitted" else None
+            worth = _worth(candidates, held_out, weights_M, fitted_M)
+            weights_M = weights_M if fitted_M is None else fitted_M
+        members = _members(candidates, weights_M, out, copies=folder if copy else None)
+        config = EnsembleConfig(weights=weights, members=members, worth=worth)
+        config.save(folder)
+    return config
 
 
 def _worth(
@@ -97,50 +101,26 @@ def _worth(
     return {**found, "against_best": against_best(chosen, named, judgements)}
 
 
-def _check_out(out: Path, overwrite: bool) -> None:
-    if out.is_dir() and not any(out.iterdir()):
-        return
-    if out.exists() and not (is_ensemble(out) and overwrite):
-        raise UserError(
-            "there is an ensemble already." if is_ensemble(out) else "is there already and is no ensemble.",
-            file=out,
-            remedy="Choose another --out, or give --overwrite." if is_ensemble(out) else "Choose another --out.",
-        )
-
-
-def _write(
-    out: Path,
-    candidates: Sequence[Candidate],
-    weights_M: Doubles,
-    kind: str,
-    worth: dict[str, Any] | None,
-    copy: bool,
-) -> EnsembleConfig:
-    """Write the folder beside its name and move it; who weighs most is asked first, and of equals the smallest."""
-    partial = out.with_name(f"partial-{out.name}")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+def _members(
+    candidates: Sequence[Candidate], weights_M: Doubles, out: Path, *, copies: Path | None
+) -> tuple[MemberEntry, ...]:
+    """List the members, and copy them if asked for; who weighs most is asked first, and of equals the smallest."""
     entries = []
     for candidate, weight in zip(candidates, weights_M.tolist(), strict=True):
         models = list(zip(candidate.runs, candidate.models, candidate.fingerprints, strict=True))
         for run, model, known in models if weight > 0 else ():
             entry = MemberEntry(
                 name=str(run),
-                path=f"{COPIES}/{known}" if copy else _relative(model, out),
+                path=f"{COPIES}/{known}" if copies else _relative(model, out),
                 task=candidate.task.name,
                 weight=weight / len(models),
                 fingerprint=known,
             )
-            if copy:
-                shutil.copytree(model, partial / entry.path)
+            if copies:
+                shutil.copytree(model, copies / entry.path)
             entries.append(((_bytes_of(model), known), entry))
     entries.sort(key=lambda member: (-member[1].weight, *member[0]))
-    config = EnsembleConfig(weights=kind, members=tuple(entry for _, entry in entries), worth=worth)
-    config.save(partial)
-    if out.exists():
-        shutil.rmtree(out)
-    partial.rename(out)
-    return config
+    return tuple(entry for _, entry in entries)
 
 
 def _bytes_of(folder: Path) -> int:

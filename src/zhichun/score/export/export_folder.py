@@ -154,4 +154,4 @@ def format_of(engine: str) -> str:
 def is_export(folder: Path) -> bool:
     """Tell a folder of `zhichun export` from a run and from a model folder."""
     path = folder / CONFIG
-    return path.is_file() and read_json(path).get("kind") == KIND
+    return path.is_file() and f'"{KIND}"' in path.read_text("utf-8", "replace")  # also one that is damaged

@@ -12,13 +12,14 @@ from zhichun.core import settings as codec
 from zhichun.core.console import Bar
 from zhichun.core.device import has_bf16
 from zhichun.core.errors import UserError, suggest
+from zhichun.core.files import new_folder
 from zhichun.core.tasks import Floats
 from zhichun.model.model_folder import TrainedModel
 from zhichun.score.engines.beside import Beside
 from zhichun.score.engines.engine import required
 from zhichun.score.engines.graph_inputs import GraphInputs
 from zhichun.score.engines.torch_engine import TorchEngine
-from zhichun.score.export.export_folder import FORMATS, ExportConfig
+from zhichun.score.export.export_folder import FORMATS, ExportConfig, is_export
 from zhichun.score.export.exported import open_engine
 from zhichun.score.export.graph import OPSET, input_names, tables_of, write_onnx
 from zhichun.score.export.quantise import write_onnx_int8, write_openvino, write_openvino_int8
@@ -76,21 +77,14 @@ def export(
     if not (run / "model").is_dir():
         raise UserError("there is no finished run.", file=run, remedy="Give a run folder made by: zhichun train")
     out = run / "export" if out is None else out
-    if out.exists() and not overwrite:
-        raise UserError("is there already.", file=out, remedy="Choose another --out, or give --overwrite.")
-    with Bar("export", shown=shown) as bar:
+    with (
+        new_folder(out, overwrite=overwrite, replaceable=is_export) as folder,
+        Bar("export", shown=shown) as bar,
+    ):
         bar.start(0, 2 * len(formats) + 2)
         trained = TrainedModel.load(run / "model")
         sample = Sample.draw(run, trained, data or recorded_data(run))
-        partial = out.with_name(f"partial-{out.name}")
-        shutil.rmtree(partial, ignore_errors=True)
-        try:
-            partial.mkdir(parents=True)
-            _Export(trained, sample, partial, bar).write(formats)
-            shutil.rmtree(out, ignore_errors=True)
-            partial.rename(out)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        _Export(trained, sample, folder, bar).write(formats)
     return out
 
 
