@@ -139,7 +139,7 @@ def _beside(path: Path, make: Callable[[Path], None], *, alone: bool = False) ->
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Two that begin at once see each other; in a folder that this process is making it is alone.
-        mutex = None if path.parent in _MINE else _lock(path.parent, fcntl.LOCK_EX)
+        mutex = None if not alone or path.parent in _MINE else _lock(path.parent, fcntl.LOCK_EX)
         try:
             others = _clear_left_over(path.parent, glob.escape(path.name))
             if alone and others:
@@ -166,11 +166,15 @@ def _clear_left_over(folder: Path, names: str) -> list[int]:
     for found in sorted(folder.glob(f"{names}.*-*-*")):
         if (match := _BESIDE.fullmatch(found.name)) is None:
             continue
-        path, owner, lock = found.with_name(match["name"]), int(match["process"]), None
-        with suppress(OSError):  # somebody else's
-            lock = _lock(found) if _has_ended(owner) else None
+        path, owner = found.with_name(match["name"]), int(match["process"])
+        try:
+            lock = _lock(found)
+        except OSError:  # somebody else's, or just gone
+            continue
         if lock is None:
             running.append(owner)
+        elif not _has_ended(owner):  # a library may have made its file anew, without the lock
+            pass
         elif match["kind"] == "old" and not path.exists():  # killed between two renames
             found.rename(path)
         else:

@@ -6,15 +6,30 @@ import resource
 import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from zhichun.core.errors import UserError
-from zhichun.core.files import LOCK_FILE, NotWritten, in_use, new_file, new_folder, read_json, write_json, write_text
+from zhichun.core.files import (
+    LOCK_FILE,
+    NotWritten,
+    append_text,
+    in_use,
+    new_file,
+    new_folder,
+    read_json,
+    write_json,
+    write_text,
+)
 
 
 def names_in(folder):
     return sorted(each.name for each in folder.iterdir())
+
+
+def is_ours(folder):
+    return (folder / "export.json").is_file()
 
 
 def ended_process():
@@ -149,14 +164,21 @@ def test_a_folder_appears_when_it_is_whole(tmp_path):
     assert names_in(tmp_path) == ["a"]
 
 
+def test_files_and_folders_are_written_within_a_folder_that_is_being_written(tmp_path):
+    with new_folder(tmp_path / "a") as partial:
+        write_text(partial / "b.txt", "b")
+        with new_folder(partial / "c") as inner:
+            write_text(inner / "d.txt", "d")
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.txt")) == ["a/b.txt", "a/c/d.txt"]
+
+
 @pytest.mark.parametrize(
     ("there", "options", "message"),
     [
         ("a", {}, r"a: is a file, not a folder\.\nName a folder that does not exist yet"),
         ("a/export.json", {}, r"a: the folder exists\.\nName another, or replace it with --overwrite"),
-        ("a/export.json", {"marker": "export.json"}, r"a: the folder exists\.\nName another"),
-        ("a/mine.txt", {"overwrite": True, "marker": "export.json"}, r"has no export\.json|no export\.json, so it is"),
-        ("a/mine.txt", {"marker": "export.json"}, r"no export\.json, so it is not replaced\.\nName another folder"),
+        ("a/mine.txt", {"replaceable": is_ours}, r"a: the folder holds something else\.\nName another folder"),
+        ("a/mine.txt", {"replaceable": is_ours, "overwrite": True}, r"a: the folder holds something else\."),
     ],
 )
 def test_a_folder_that_is_there_is_refused_before_the_work(tmp_path, there, options, message):
@@ -172,7 +194,7 @@ def test_a_folder_is_replaced_when_the_new_one_is_whole(tmp_path):
     with new_folder(tmp_path / "a") as partial:
         (partial / "export.json").write_text("old")
         (partial / "old.txt").write_text("old")
-    with new_folder(tmp_path / "a", overwrite=True, marker="export.json") as partial:
+    with new_folder(tmp_path / "a", overwrite=True, replaceable=is_ours) as partial:
         (partial / "export.json").write_text("new")
         assert (tmp_path / "a" / "export.json").read_text() == "old"
     assert names_in(tmp_path / "a") == ["export.json"]
@@ -294,6 +316,25 @@ def test_a_folder_whose_process_was_killed_is_free(tmp_path):
     with in_use(tmp_path / "run"):
         (tmp_path / "run" / "a.txt").write_text("a")
     assert names_in(tmp_path / "run") == ["a.txt"]
+
+
+def test_what_a_killed_process_left_in_a_folder_goes_when_another_has_it(tmp_path):
+    (tmp_path / "checkpoint" / f"step-9.partial-{ended_process()}-0badcafe").mkdir(parents=True)
+    (tmp_path / f"a.txt.partial-{os.getppid()}-0badcafe").write_text("of one that lives")
+    with in_use(tmp_path):
+        assert names_in(tmp_path / "checkpoint") == []
+        assert len(names_in(tmp_path)) == 3
+
+
+def test_a_line_is_appended_and_a_full_disk_is_told(tmp_path):
+    append_text(tmp_path / "a.txt", "one\n")
+    append_text(tmp_path / "a.txt", "two\n")
+    assert (tmp_path / "a.txt").read_text() == "one\ntwo\n"
+    with pytest.raises(NotWritten, match="cannot be written"):
+        append_text(tmp_path, "three\n")
+    if Path("/dev/full").exists():
+        with pytest.raises(NotWritten, match="the disk is full"):
+            append_text(Path("/dev/full"), "x")
 
 
 def test_a_lock_goes_with_the_folder_that_is_removed(tmp_path):

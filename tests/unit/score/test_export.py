@@ -153,8 +153,12 @@ def test_what_cannot_be_exported_is_named(tiny_run, tiny_dataset, tmp_path):
     with pytest.raises(UserError, match="nothing to export to"):
         export(tiny_run, [])
     (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "config.json").write_text('{"kind": "zhichun export"')
     with pytest.raises(UserError, match=r"the folder exists\.\nName another"):
         export(tiny_run, ["onnx"], out=tmp_path / "there")
+    (tmp_path / "there" / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="the folder holds something else"):
+        export(tiny_run, ["onnx"], out=tmp_path / "there", overwrite=True)
 
 
 def test_a_dataset_that_is_gone_or_has_changed_is_asked_for(tiny_run, tmp_path):

@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 from zhichun.core import schema
 from zhichun.core.arrays import Int64
 from zhichun.core.console import Stages, say_aside
+from zhichun.core.schema import MANIFEST_FILE
 from zhichun.data.dataset.dataset import read_parquet
-from zhichun.data.dataset.dataset_folder import MANIFEST_FILE
 from zhichun.data.prepare.clean_column import clean_column
 from zhichun.data.readers.whole_catalogue import OnBadRows, read_catalogue, silent
 from zhichun.score.product_lookup import ProductLookup
