@@ -87,8 +87,8 @@ def test_one_declaration_is_an_endpoint_with_its_description_and_its_errors(scor
         assert answer.headers["X-Warning"] == "1 texts were cut to 20 characters."
         for body, status, said in (
             ({"question": "red", "things": []}, 418, "`things` cannot be empty"),
-            ({"question": 1, "things": ["a"]}, 422, "question should be a valid string."),
-            ({"things": ["a"]}, 422, "question field required."),
+            ({"question": 1, "things": ["a"]}, 422, "question should be a text."),
+            ({"things": ["a"]}, 422, "question is missing."),
             ([], 422, "the body should be an object."),
             ({"question": "red", "things": ["a"] * 4}, 413, "4 documents are more than 3."),
         ):
@@ -103,7 +103,7 @@ def test_one_declaration_is_an_endpoint_with_its_description_and_its_errors(scor
     assert things["items"]["anyOf"] == [{"type": "string"}, {"$ref": "#/components/schemas/Document"}]
     assert {"title", "product_brand", "id"} <= set(schemas["Document"]["properties"])
     assert {name for name, said in operation["responses"].items() if "OwnError" in str(said)} >= {"413", "415", "422"}
-    assert {parameter["name"] for parameter in operation["parameters"]} == {"x-request-timeout", "x-on-timeout"}
+    assert {parameter["name"] for parameter in operation["parameters"]} == {"X-Request-Timeout", "X-On-Timeout"}
 
 
 @pytest.mark.parametrize(
@@ -121,6 +121,30 @@ def test_a_path_that_is_not_there_is_answered_in_the_words_of_the_one_it_ends_wi
     message = unknown_path().message
     assert message.index("/v1/rerank") < message.index("/predict")
     assert "/v2/rerank" in message
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "said"),
+    [
+        ("/v1/rerank", {"query": "a", "documents": ["a", None]}, "documents.1 is null: give a text or an object."),
+        ("/v1/rerank", {"query": "a", "documents": "b"}, "documents should be a list."),
+        ("/v1/rerank", {"query": "a", "documents": []}, "`documents` cannot be empty"),
+        ("/v1/rerank", {"query": None, "documents": ["a"]}, "query should be a text."),
+        ("/v1/rerank", {"query": "a", "documents": ["a"], "top_n": -1}, "top_n should be greater than or equal to 0."),
+        ("/v1/rerank", {"query": "a", "documents": ["a"], "locale": "x" * 17}, "locale string should have at most 16"),
+        ("/rerank", {"query": "a"}, "documents is missing."),
+        ("/rerank", {"query": "a", "texts": ["a", None]}, "texts.1 should be a text."),
+        ("/score", {"queries": ["a", 1], "documents": ["a", "b"]}, "queries.1 should be a text."),
+        ("/score", {"text_1": "a", "text_2": None}, "documents.0 is null: give a text or an object."),
+        ("/score", {"queries": ["a"] * 3, "documents": ["a"] * 2}, "3 queries and 2 documents: give one query"),
+        ("/predict", {"inputs": [["a", "b"], ["c"]]}, "inputs.1 list should have at least 2 items"),
+    ],
+)
+def test_a_refusal_names_what_was_wrong_in_plain_words(scorer, path, body, said):
+    with serving(scorer) as client:
+        assert said in client.post(path, json=body).text
+    for value in ("0", "-1", "soon", "nan"):
+        assert client.post(path, json=body, headers={"X-Request-Timeout": value}).status_code == 422
 
 
 MANY = 1_000_000

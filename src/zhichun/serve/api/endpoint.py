@@ -30,6 +30,15 @@ STATUSES: Final = {
     503: "The model is being loaded, or the server is shutting down.",
     504: "The time is over.",
 }
+# What pydantic says in words of its own, of types of Python.
+SAID: Final = {
+    "missing": "is missing",
+    "string_type": "should be a text",
+    "list_type": "should be a list",
+    "model_type": "should be an object",
+    "model_attributes_type": "should be an object",
+    "value_error": "should be valid Unicode",
+}
 OF_READING: Final = frozenset({401, 403, 500, 503})
 INCOMING: Final = "there was no time to score: the documents are in the order in which they came."
 # Bodies are written as they are, so that a float is 1.0 and never 1.
@@ -70,12 +79,23 @@ class Dialect:
 class Patience(BaseModel):
     """How long a client waits, and what it wants after that."""
 
-    x_request_timeout: Annotated[
-        float | None, Field(gt=0, le=86_400, description="Seconds that the answer may take.")
+    seconds: Annotated[
+        float | None,
+        Field(gt=0, le=86_400, alias="X-Request-Timeout", description="Seconds that the answer may take."),
     ] = None
-    x_on_timeout: Annotated[
-        Literal["error", "incoming-order"], Field(description="What to answer when the time is over.")
+    on_timeout: Annotated[
+        Literal["error", "incoming-order"],
+        Field(alias="X-On-Timeout", description="What to answer when the time is over."),
     ] = "error"
+
+    @classmethod
+    def of(cls, headers: Mapping[str, str]) -> "Patience":
+        """Read it off headers."""
+        names = [str(field.alias) for field in cls.model_fields.values()]
+        try:
+            return cls.model_validate({name: headers[name] for name in names if name in headers})
+        except ValidationError as error:
+            raise refusal_of(error, 422) from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +190,7 @@ class ScoringEndpoint(Endpoint):
     async def _answer(self, service: Service, request: Request) -> Response:
         dialect = self.dialect
         try:
-            patience = patience_of(request.headers)
+            patience = Patience.of(request.headers)
             value = await json_of(request)
             dialect = dialect.of_body(value) or dialect
             body, asked = await service.work(self._asked, service, value, dialect)
@@ -189,9 +209,9 @@ class ScoringEndpoint(Endpoint):
 
     async def _scored(self, service: Service, asked: Asked, patience: Patience) -> Answer:
         try:
-            return await service.answer(asked.pairs, patience.x_request_timeout)
+            return await service.answer(asked.pairs, patience.seconds)
         except Refusal as refusal:
-            if refusal.status != 504 or patience.x_on_timeout == "error" or not self.may_be_unscored:
+            if refusal.status != 504 or patience.on_timeout == "error" or not self.may_be_unscored:
                 raise
             asked.warnings.insert(0, INCOMING)
             return service.incoming_order(len(asked.pairs))
@@ -212,15 +232,6 @@ class _Answering(APIRoute):
         return self.endpoint.answers  # type: ignore[attr-defined]
 
 
-def patience_of(headers: Mapping[str, str]) -> Patience:
-    """Read how long a client waits."""
-    given = {name: headers.get(name.replace("_", "-")) for name in Patience.model_fields}
-    try:
-        return Patience.model_validate({name: value for name, value in given.items() if value is not None})
-    except ValidationError as error:
-        raise refusal_of(error, 422) from None
-
-
 def refusal_of(error: ValidationError, empty_status: int) -> Refusal:
     """Say what is wrong with a request: the first thing that pydantic found."""
     found = error.errors(include_url=False, include_input=False)[0]
@@ -228,8 +239,7 @@ def refusal_of(error: ValidationError, empty_status: int) -> Refusal:
     name = ".".join(cut(str(place)) for place in found["loc"] if "(" not in str(place))
     if found["type"] == "too_short" and not found["ctx"]["actual_length"]:
         return Refusal(empty_status, "Empty", f"`{name}` cannot be empty")
-    said = "should be an object" if found["type"].startswith("model") else found["msg"].removeprefix("Input ")
-    said = "should be valid Unicode" if found["type"] in ("value_error", "string_unicode") else said
+    said = SAID.get(found["type"]) or found["msg"].removeprefix("Input ")
     return invalid(f"{name or 'the body'} {said[:1].lower()}{cut(said[1:], 200)}.")
 
 

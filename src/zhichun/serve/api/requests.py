@@ -18,7 +18,7 @@ def _whole(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_whole), Field(strict=True)]
-Locale = Annotated[Text, Field(min_length=1, max_length=LOCALE_CHARACTERS, examples=["us"])]
+Locale = Annotated[str, Field(strict=True, min_length=1, max_length=LOCALE_CHARACTERS, examples=["us"])]
 Value = str | float | list[str] | None
 
 
