@@ -45,6 +45,8 @@ def test_python_examples_print_the_best(heading, running, capsys):
     expected = [lines(running, "running shoes", TEXTS, labels=heading == "Cohere's SDK")]
     if heading == "Cohere's SDK":
         expected.append(lines(running, "zapatillas", ["Zapatillas"], "es", labels=True))
+        products = [{"title": "Desk lamp"}, {"title": "Running shoes", "description": "Red"}]
+        expected.append(lines(running, "red shoes", products))
     elif heading == "LangChain":
         products = [{"title": "Desk lamp"}, {"title": "Running shoes", "color": "Red"}]
         expected.append(lines(running, "red running shoes", products))

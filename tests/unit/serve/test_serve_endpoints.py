@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -193,3 +194,10 @@ def test_work_on_a_body_is_done_beside_the_event_loop(scorer, monkeypatch):
     with serving(scorer) as client:
         assert client.post("/v1/rerank", json={"query": "red", "documents": ["a"]}).status_code == 200
     assert threads == {"read_documents": True, "clean_text": True, "reply": True}
+
+
+def test_every_endpoint_is_in_the_documents():
+    page = Path(__file__).parents[3].joinpath("docs/serving.md").read_text("utf-8")
+    for endpoint in ENDPOINTS:
+        for path in endpoint.paths:
+            assert f"`{'POST' if isinstance(endpoint, ScoringEndpoint) else 'GET'} {path}`" in page
