@@ -25,10 +25,10 @@ from zhichun.core.tasks import TASKS
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.measure.report.scored import Scored
 from zhichun.metrics import Judged, MicroF1, paired_bootstrap
-from zhichun.metrics.figures import RANKING
+from zhichun.metrics.figures import reported
 
 FORMAT = 1
-PER_QUERY = {metric.name: metric.per_query for metric in RANKING}
+PER_QUERY = {metric.name: metric.per_query for metric in reported("scores")}
 PAIRED = ("micro_f1", *PER_QUERY)
 MACHINE = ("platform", "processor", "cores", "threads", "gpu", "python", "libraries")
 

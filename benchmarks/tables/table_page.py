@@ -3,9 +3,14 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from zhichun.measure.report.page import figure_name
+from zhichun.measure.report.page import figure_name as name_of_figure
 
 Cell = Callable[[dict[str, Any]], str]
+
+
+def figure_name(key: str) -> str:
+    """Name a column: a metric, or the loss of the pre-training."""
+    return "MLM loss (lower is better)" if key == "mlm_loss" else name_of_figure(key)
 
 
 def markdown(result: dict[str, Any]) -> str:

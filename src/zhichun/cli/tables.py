@@ -15,8 +15,6 @@ from zhichun.score.export.export_folder import Check
 from zhichun.score.rank import Ranked
 
 LABEL_COLORS = {"E": "green", "S": "yellow", "C": "cyan", "I": "red"}
-SHOWN = ("micro_f1", "macro_f1", "f1.E", "f1.S", "f1.C", "f1.I", "f1.other", "ndcg", "ndcg.official-script", "ndcg@10")
-SHOWN_TOO = ("mrr", "precision@1", "precision@5", "substitute.micro_f1", "log_loss", "ece")
 # The others are in metrics.json; more columns do not fit beside each other.
 LOCALES_SHOWN = 4
 
@@ -39,10 +37,9 @@ def figures_table(measured: dict[str, Any]) -> Table:
     table.add_column("", overflow="fold")
     for heading in columns:
         table.add_column(escape(heading), justify="right", no_wrap=True)
-    for name in (*SHOWN, *SHOWN_TOO):
-        if name in columns["all"]:
-            cells = [figures.get(name) for figures in columns.values()]
-            table.add_row(name, *("" if cell is None else f"{cell:.4f}" for cell in cells))
+    for name in (name for name, figure in columns["all"].items() if isinstance(figure, float)):
+        cells = [figures.get(name) for figures in columns.values()]
+        table.add_row(name, *("" if cell is None else f"{cell:.4f}" for cell in cells))
     if "ndcg" in measured:
         gains = " ".join(f"{label} {gain:g}" for label, gain in schema.GAINS["esci"].items())
         table.caption = f"ndcg: gains {gains}; ndcg.official-script: S and C swapped; ties are averaged"

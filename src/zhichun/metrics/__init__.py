@@ -1,33 +1,22 @@
-"""Metrics as values: ``nDCG(gains="esci") @ 10`` is called on `Judged` pairs, and its `repr` makes it again."""
+"""Metrics as values: ``nDCG(gains="esci") @ 10`` is called on `Judged` pairs, and its `repr` makes it again.
 
-from zhichun.metrics.calibration import BrierScore, ExpectedCalibrationError, LogLoss
-from zhichun.metrics.f1 import F1, ClassScores, MacroF1, MicroF1, class_scores, confusion
-from zhichun.metrics.judged import Judged, label_codes
-from zhichun.metrics.metric import Metric, RankingMetric
-from zhichun.metrics.ndcg import nDCG
-from zhichun.metrics.precision import Precision
-from zhichun.metrics.reciprocal_rank import MRR
-from zhichun.metrics.run import judge_run
-from zhichun.metrics.significance import Difference, paired_bootstrap
+A line here makes a metric known.
+"""
 
-__all__ = [
-    "F1",
-    "MRR",
-    "BrierScore",
-    "ClassScores",
-    "Difference",
-    "ExpectedCalibrationError",
-    "Judged",
-    "LogLoss",
-    "MacroF1",
-    "Metric",
-    "MicroF1",
-    "Precision",
-    "RankingMetric",
-    "class_scores",
-    "confusion",
-    "judge_run",
-    "label_codes",
-    "nDCG",
-    "paired_bootstrap",
-]
+from zhichun.metrics.calibration import ExpectedCalibrationError as ExpectedCalibrationError
+from zhichun.metrics.calibration import LogLoss as LogLoss
+from zhichun.metrics.f1 import F1 as F1
+from zhichun.metrics.f1 import ClassScores as ClassScores
+from zhichun.metrics.f1 import MacroF1 as MacroF1
+from zhichun.metrics.f1 import MicroF1 as MicroF1
+from zhichun.metrics.f1 import class_scores as class_scores
+from zhichun.metrics.f1 import confusion as confusion
+from zhichun.metrics.judged import Judged as Judged
+from zhichun.metrics.judged import label_codes as label_codes
+from zhichun.metrics.metric import Metric as Metric
+from zhichun.metrics.metric import RankingMetric as RankingMetric
+from zhichun.metrics.ndcg import nDCG as nDCG
+from zhichun.metrics.precision import Precision as Precision
+from zhichun.metrics.reciprocal_rank import MRR as MRR
+from zhichun.metrics.significance import Difference as Difference
+from zhichun.metrics.significance import paired_bootstrap as paired_bootstrap

@@ -1,15 +1,17 @@
-"""How far probabilities can be believed: calibration error, Brier score and log loss. Lower is better for all three.
+"""How far probabilities can be believed: calibration error and log loss. Lower is better for both.
 
 Shapes: ``N`` pairs, ``C`` classes.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zhichun.core.errors import UserError
 from zhichun.metrics.judged import Judged
+from zhichun.metrics.metric import Metric
 
 
 def _probabilities(judged: Judged) -> NDArray[np.float64]:
@@ -19,7 +21,7 @@ def _probabilities(judged: Judged) -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True)
-class ExpectedCalibrationError:
+class ExpectedCalibrationError(Metric):
     """How far the probability of the likeliest class is from the share of right answers; in 0..1.
 
     Pairs are sorted into bins of equal width by that probability; the error is the mean over bins, weighted by their
@@ -32,6 +34,8 @@ class ExpectedCalibrationError:
         Number of bins. Bin i of B holds probabilities in ((i − 1) / B, i / B].
     """
 
+    reads: ClassVar[Literal["probabilities"]] = "probabilities"
+
     bins: int = 15
 
     def __post_init__(self) -> None:
@@ -42,6 +46,16 @@ class ExpectedCalibrationError:
     def name(self) -> str:
         """The metric's key in ``metrics.json``."""
         return "ece"
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return "calibration error (lower is better)"
+
+    @classmethod
+    def reported(cls, classes: tuple[str, ...]) -> tuple[Metric, ...]:
+        """Of every task of classes."""
+        return (cls(),)
 
     def __call__(self, judged: Judged, /) -> float:
         """Measure."""
@@ -54,35 +68,29 @@ class ExpectedCalibrationError:
 
 
 @dataclass(frozen=True)
-class BrierScore:
-    """Squared distance between the probabilities and the truth, summed over classes, the mean over pairs; in 0..2.
-
-    This is the original form (Brier, 1950); with two classes it is twice the score of the one probability.
-    """
-
-    @property
-    def name(self) -> str:
-        """The metric's key in ``metrics.json``."""
-        return "brier"
-
-    def __call__(self, judged: Judged, /) -> float:
-        """Measure."""
-        distance = _probabilities(judged) - np.eye(len(judged.classes))[judged.truth]
-        return float((distance**2).sum(axis=1).mean())
-
-
-@dataclass(frozen=True)
-class LogLoss:
+class LogLoss(Metric):
     """Negative logarithm of the true class's probability, in nats, the mean over pairs.
 
     A probability of 0 counts as 2.2e-16, as in scikit-learn, so that one sure and wrong answer costs 36 nats, not
     infinity.
     """
 
+    reads: ClassVar[Literal["probabilities"]] = "probabilities"
+
     @property
     def name(self) -> str:
         """The metric's key in ``metrics.json``."""
         return "log_loss"
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return "log loss (lower is better)"
+
+    @classmethod
+    def reported(cls, classes: tuple[str, ...]) -> tuple[Metric, ...]:
+        """Of every task of classes."""
+        return (cls(),)
 
     def __call__(self, judged: Judged, /) -> float:
         """Measure."""

@@ -9,11 +9,13 @@ Shapes: ``N`` pairs, ``C`` classes.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zhichun.metrics.judged import Judged
+from zhichun.metrics.metric import Metric
 
 
 def confusion(judged: Judged) -> NDArray[np.intp]:
@@ -73,13 +75,25 @@ def _ratio(part: NDArray[np.intp], whole: NDArray[np.intp]) -> NDArray[np.float6
 
 
 @dataclass(frozen=True)
-class MicroF1:
+class MicroF1(Metric):
     """F1 over all classes together, which is accuracy; in 0..1."""
+
+    reads: ClassVar[Literal["predictions"]] = "predictions"
 
     @property
     def name(self) -> str:
         """The metric's key in ``metrics.json``."""
         return "micro_f1"
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return "micro-F1"
+
+    @classmethod
+    def reported(cls, classes: tuple[str, ...]) -> tuple[Metric, ...]:
+        """Of every task of classes."""
+        return (cls(),)
 
     def per_pair(self, judged: Judged) -> NDArray[np.float64]:
         """Return 1 where the prediction is right and 0 where not, for `paired_bootstrap`. Shape [N].
@@ -100,13 +114,25 @@ class MicroF1:
 
 
 @dataclass(frozen=True)
-class MacroF1:
+class MacroF1(Metric):
     """The plain mean of the F1 of every class; in 0..1."""
+
+    reads: ClassVar[Literal["predictions"]] = "predictions"
 
     @property
     def name(self) -> str:
         """The metric's key in ``metrics.json``."""
         return "macro_f1"
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return "macro-F1"
+
+    @classmethod
+    def reported(cls, classes: tuple[str, ...]) -> tuple[Metric, ...]:
+        """Of every task of classes."""
+        return (cls(),)
 
     def __call__(self, judged: Judged, /) -> float:
         """Measure."""
@@ -114,7 +140,7 @@ class MacroF1:
 
 
 @dataclass(frozen=True)
-class F1:
+class F1(Metric):
     """F1 of one class; in 0..1.
 
     Parameters
@@ -128,12 +154,24 @@ class F1:
         When called, if the judged pairs have no such class.
     """
 
+    reads: ClassVar[Literal["predictions"]] = "predictions"
+
     label: str
 
     @property
     def name(self) -> str:
         """The metric's key in ``metrics.json``, such as ``f1.E``."""
         return f"f1.{self.label}"
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return f"F1 of {self.label}"
+
+    @classmethod
+    def reported(cls, classes: tuple[str, ...]) -> tuple[Metric, ...]:
+        """Of each class."""
+        return tuple(cls(label) for label in classes)
 
     def __call__(self, judged: Judged, /) -> float:
         """Measure."""

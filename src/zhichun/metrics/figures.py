@@ -9,23 +9,22 @@ import numpy as np
 import numpy.typing as npt
 
 from zhichun.core import schema
+from zhichun.core.settings import kinds_of
 from zhichun.core.tasks import SUBSTITUTE_INDEX, TASKS, Prediction
-from zhichun.metrics import (
-    F1,
-    MRR,
-    ExpectedCalibrationError,
-    Judged,
-    LogLoss,
-    MacroF1,
-    Metric,
-    MicroF1,
-    Precision,
-    confusion,
-    nDCG,
-)
+from zhichun.metrics import Judged, Metric, confusion
 
-RANKING = (nDCG(), nDCG(gains="official-script"), nDCG() @ 10, MRR(), Precision() @ 1, Precision() @ 5)
-CALIBRATION: tuple[Metric, ...] = (LogLoss(), ExpectedCalibrationError())
+
+def reported(reads: str, classes: tuple[str, ...] = schema.LABELS) -> list[Metric]:
+    """List what is reported of every metric that is known and needs these arrays."""
+    kinds = [kind for kind in kinds_of(Metric).values() if kind.reads == reads]
+    return [metric for kind in kinds for metric in kind.reported(classes)]
+
+
+def title_of(key: str) -> str:
+    """Give what people call a figure of ``metrics.json``."""
+    classes = tuple(dict.fromkeys(label for task in TASKS.values() for label in task.classes))
+    known = [metric for reads in ("predictions", "probabilities", "scores") for metric in reported(reads, classes)]
+    return {metric.name: metric.title for metric in known}.get(key, key)
 
 
 def measure(
@@ -73,8 +72,9 @@ def _of_pairs(prediction: Prediction, labels_P: npt.NDArray[np.int64], query_ids
         measured |= _classification(task.classes, np.asarray(task.targets(labels_P), np.int64), prediction, query_ids)
     if task.name != "substitute":
         ranked = Judged(query_ids, labels_P, scores=prediction.score.astype(np.float64))
-        measured |= {metric.name: metric(ranked) for metric in RANKING}
-        measured["random_order"] = {metric.name: metric(ranked.in_random_order()) for metric in RANKING}
+        metrics = reported("scores")
+        measured |= {metric.name: metric(ranked) for metric in metrics}
+        measured["random_order"] = {metric.name: metric(ranked.in_random_order()) for metric in metrics}
     if task.name == "esci":
         measured["substitute"] = _as_substitute(prediction, labels_P, query_ids)
     return measured
@@ -94,8 +94,10 @@ def _classification(
         probabilities=prediction.probabilities.astype(np.float64),
         classes=classes,
     )
-    metrics: list[Metric] = [MicroF1(), MacroF1(), *(F1(label) for label in classes)]
-    measured: dict[str, Any] = {metric.name: metric(judged) for metric in [*metrics, *CALIBRATION]}
+    metrics = reported("predictions", classes)
+    measured: dict[str, Any] = {
+        metric.name: metric(judged) for metric in (*metrics, *reported("probabilities", classes))
+    }
     measured["confusion"] = confusion(judged).tolist()
     always = judged.always(classes[0])
     measured[f"always_{_name(classes[0])}"] = {metric.name: metric(always) for metric in metrics}
@@ -115,8 +117,7 @@ def _as_substitute(
         predictions=(of_substitute_P > 0.5).astype(np.int64),
         classes=task.classes,
     )
-    metrics: list[Metric] = [MicroF1(), MacroF1(), F1("S")]
-    return {metric.name: metric(judged) for metric in metrics}
+    return {metric.name: metric(judged) for metric in reported("predictions", ("S",))}
 
 
 def _name(label: str) -> str:

@@ -1,9 +1,13 @@
-"""What a metric is: a value that is called on judged pairs, and whose `repr` makes it again."""
+"""What a metric is: a value that is called on judged pairs, and whose `repr` makes it again.
+
+A class that derives from `Metric` and is imported by `zhichun.metrics` is known: it says itself which of its values are
+reported, and what tables and pages call them.
+"""
 
 import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,19 +16,34 @@ from zhichun.core.errors import UserError
 from zhichun.metrics.judged import Judged
 
 
-class Metric(Protocol):
+class Metric(ABC):
     """Anything that makes one number of judged pairs."""
 
+    reads: ClassVar[Literal["predictions", "probabilities", "scores"]]
+    """What it needs of `Judged`, and so which tasks it is measured for."""
+
     @property
+    @abstractmethod
     def name(self) -> str:
         """The metric's key in ``metrics.json``."""
 
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return self.name
+
+    @classmethod
+    def reported(cls, classes: tuple[str, ...]) -> tuple["Metric", ...]:
+        """Give the values of it that ``metrics.json`` has, for a task of these classes; none unless it says so."""
+        return ()
+
+    @abstractmethod
     def __call__(self, judged: Judged, /) -> float:
         """Measure."""
 
 
 @dataclass(frozen=True, repr=False)
-class RankingMetric(ABC):
+class RankingMetric(Metric):
     """A metric of the order of each query's documents, averaged over queries.
 
     Ties: the value is the exact expectation over all orders of the documents that share a score, so the order of the
@@ -40,6 +59,8 @@ class RankingMetric(ABC):
     UserError
         If k is not a whole number from 1.
     """
+
+    reads: ClassVar[Literal["scores"]] = "scores"
 
     _: KW_ONLY
     k: int | None = None

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from zhichun.core.errors import UserError, suggest
 from zhichun.core.schema import GAINS
 from zhichun.metrics.judged import Judged
-from zhichun.metrics.metric import RankingMetric
+from zhichun.metrics.metric import Metric, RankingMetric
 
 
 @dataclass(frozen=True, repr=False)
@@ -74,6 +74,18 @@ class nDCG(RankingMetric):
         if isinstance(self.gains, str):
             return f"ndcg.{self.gains}"
         return "ndcg." + "-".join(f"{label}{gain:g}" for label, gain in self.gains.items())
+
+    @property
+    def title(self) -> str:
+        """What people call it, with gains other than the contest's."""
+        gains = self.gains.replace("-", " ") if isinstance(self.gains, str) else self._short_name.removeprefix("ndcg.")
+        cut = "" if self.k is None else f"@{self.k}"
+        return f"nDCG{cut}" + ("" if self.gains == "esci" else f", gains of the {gains}")
+
+    @classmethod
+    def reported(cls, classes: tuple[str, ...]) -> tuple[Metric, ...]:
+        """With both presets of gains, and of the first ten."""
+        return cls(), cls(gains="official-script"), cls() @ 10
 
     def _gains_of(self, classes: tuple[str, ...]) -> NDArray[np.float64]:
         gains = GAINS[self.gains] if isinstance(self.gains, str) else self.gains

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zhichun.metrics.judged import Judged
-from zhichun.metrics.metric import BinaryRankingMetric
+from zhichun.metrics.metric import BinaryRankingMetric, Metric
 
 
 @dataclass(frozen=True, repr=False)
@@ -35,6 +35,11 @@ class Precision(BinaryRankingMetric):
     @property
     def _short_name(self) -> str:
         return "precision" + self._suffix()
+
+    @classmethod
+    def reported(cls, classes: tuple[str, ...]) -> tuple[Metric, ...]:
+        """Of the first, and of the first five."""
+        return cls() @ 1, cls() @ 5
 
     def _values(self, judged: Judged) -> NDArray[np.float64]:
         groups, queries = judged.tied_groups, len(judged.queries)

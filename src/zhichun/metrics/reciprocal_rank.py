@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zhichun.metrics.judged import Judged
-from zhichun.metrics.metric import BinaryRankingMetric
+from zhichun.metrics.metric import BinaryRankingMetric, Metric
 
 
 @dataclass(frozen=True, repr=False)
@@ -36,6 +36,16 @@ class MRR(BinaryRankingMetric):
     @property
     def _short_name(self) -> str:
         return "mrr" + self._suffix()
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return self.name.replace("mrr", "MRR")
+
+    @classmethod
+    def reported(cls, classes: tuple[str, ...]) -> tuple[Metric, ...]:
+        """Of the whole list."""
+        return (cls(),)
 
     def _values(self, judged: Judged) -> NDArray[np.float64]:
         groups, relevant = judged.tied_groups, self._relevant_per_group(judged)

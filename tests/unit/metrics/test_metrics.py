@@ -9,7 +9,6 @@ from zhichun.core.errors import UserError
 from zhichun.metrics import (
     F1,
     MRR,
-    BrierScore,
     ExpectedCalibrationError,
     Judged,
     LogLoss,
@@ -18,7 +17,6 @@ from zhichun.metrics import (
     Precision,
     class_scores,
     confusion,
-    judge_run,
     label_codes,
     nDCG,
 )
@@ -122,38 +120,9 @@ def test_an_unjudged_document_takes_a_place_and_gains_nothing():
         MicroF1()(pairs.always("E"))
 
 
-def test_judging_a_run_keeps_missing_queries_and_unjudged_documents():
-    pairs = judge_run(
-        ["q1", "q1", "q2"], ["a", "b", "a"], [E, S, E],
-        run_query_ids=["q9", "q1", "q1"], run_document_ids=["a", "x", "b"], run_scores=[5, 2, 1],
-    )  # fmt: skip
-    assert pairs.query_ids.tolist() == ["q1", "q1", "q2", "q1"]
-    assert pairs.labels.tolist() == [E, S, E, -1]
-    np.testing.assert_array_equal(pairs.scores, [NAN, 1, NAN, 2])
+def test_what_was_not_returned_counts_and_what_was_not_judged_takes_a_place():
+    pairs = Judged(["q1", "q1", "q2", "q1"], [E, S, E, -1], scores=[NAN, 1, NAN, 2])
     assert MRR(relevant=("S",)).per_query(pairs)[1].tolist() == [1 / 2, 0]
-
-
-@pytest.mark.parametrize(
-    ("run", "message"),
-    [
-        (([1, 1], ["a", "a"], [1, 2]), "Row 2 of the run repeats"),
-        (([1, 1], ["a", "b"], [1, NAN]), "score in row 2 of the run is not a number"),
-        (([2], ["a"], [1]), "no query in common"),
-        ((["1"], ["a"], [1]), "query ids are int64 in the judgements"),
-        (([], [], []), "no rows in the run"),
-    ],
-)
-def test_a_run_that_cannot_be_judged_is_refused(run, message):
-    queries, documents, scores = run
-    with pytest.raises(UserError, match=message):
-        judge_run([1], ["a"], [E], run_query_ids=queries, run_document_ids=documents, run_scores=scores)
-
-
-def test_repeated_judgements_and_unequal_columns_of_a_run_are_refused():
-    with pytest.raises(UserError, match="Row 2 of the judgements repeats"):
-        judge_run([1, 1], ["a", "a"], [E, S], run_query_ids=[1], run_document_ids=["a"], run_scores=[1])
-    with pytest.raises(ValueError, match="same length"):
-        judge_run([1], ["a"], [E], run_query_ids=[1], run_document_ids=["a"], run_scores=[1, 2])
 
 
 def test_classification_by_hand():
@@ -184,7 +153,6 @@ def test_calibration_by_hand():
     pairs = Judged([1, 2], [0, 1], probabilities=[[0.9, 0.1], [0.6, 0.4]], classes=("yes", "no"))
     assert ExpectedCalibrationError(bins=10)(pairs) == pytest.approx((0.1 + 0.6) / 2)
     assert ExpectedCalibrationError(bins=1)(pairs) == pytest.approx(0.75 - 0.5)
-    assert BrierScore()(pairs) == pytest.approx((2 * 0.1**2 + 2 * 0.6**2) / 2)
     assert LogLoss()(pairs) == pytest.approx(-(math.log(0.9) + math.log(0.4)) / 2)
 
 
@@ -210,7 +178,6 @@ def test_a_sure_and_wrong_answer_has_a_finite_log_loss():
         (MicroF1(), "MicroF1()", "micro_f1"),
         (MacroF1(), "MacroF1()", "macro_f1"),
         (ExpectedCalibrationError(bins=10), "ExpectedCalibrationError(bins=10)", "ece"),
-        (BrierScore(), "BrierScore()", "brier"),
         (LogLoss(), "LogLoss()", "log_loss"),
     ],
 )

@@ -1,7 +1,9 @@
 """How the training went: the curve of the loss and the validation figures, from ``metrics.jsonl``."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any, Final
@@ -9,10 +11,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from zhichun.measure.report.page import Figure, figure_name
+from zhichun.measure.report.page import Figure, figure_name, pretext_tasks
 from zhichun.measure.report.plot import Plot, extent
 
 Floats = npt.NDArray[np.float64]
+NameOf = Callable[[str], str]
 
 MOST_POINTS: Final = 300
 # Names of the series' colors and dashes in the style sheet.
@@ -68,30 +71,31 @@ class History:
         return max(found, key=lambda record: sign * record["validation"][metric], default=None)
 
 
-def training_curves(history: History, settings: dict[str, Any]) -> dict[str, Any] | None:
+def training_curves(history: History, recipe: dict[str, Any]) -> dict[str, Any] | None:
     """Draw the loss, the validation figures and the norm of the gradient; none where no step was done.
 
     Parameters
     ----------
     history
         What the loop wrote down.
-    settings
-        The recipe's ``train``.
+    recipe
+        Of the run.
     """
     if not history.steps:
         return None
+    settings, name_of = recipe.get("train", {}), partial(figure_name, tasks=pretext_tasks(recipe))
     kept = history.kept(settings.get("metric", "micro_f1"))
     names = [name for name in history.figures if name != "loss"]
     losses = [name for name in names if name.endswith(".loss")]
     others = [name for name in names if name not in losses]
     figures = [
         _loss(history),
-        _validation(history, kept, others, f"Figures on the held-out {'products' if losses else 'queries'}"),
-        _validation(history, kept, losses, "Loss of each task on the held-out products"),
+        _validation(history, kept, others, name_of, f"Figures on the held-out {'products' if losses else 'queries'}"),
+        _validation(history, kept, losses, name_of, "Loss of each task on the held-out products"),
     ]
     return {
         "figures": [figure for figure in figures if figure is not None],
-        "validations": _validation_rows(history, kept),
+        "validations": _validation_rows(history, kept, name_of),
         "gradient_norm": _gradient_norm(history, settings.get("clip")),
     }
 
@@ -138,7 +142,9 @@ def _loss(history: History) -> Figure:
     return Figure(plot, text, (*STEPS, ("b", "validation")) if len(at) else STEPS)
 
 
-def _validation(history: History, kept: dict[str, Any] | None, names: list[str], what: str) -> Figure | None:
+def _validation(
+    history: History, kept: dict[str, Any] | None, names: list[str], name_of: NameOf, what: str
+) -> Figure | None:
     if not names or kept is None:
         return None
     series = {name: history.validated(name) for name in names}
@@ -150,16 +156,16 @@ def _validation(history: History, kept: dict[str, Any] | None, names: list[str],
     for style, (at, values) in zip(cycle(STYLES), series.values(), strict=False):
         plot.line(at, values, style)
         plot.dots(at, values, style)
-    names_of = {name: figure_name(name) for name in names}
+    names_of = {name: name_of(name) for name in names}
     figures = ", ".join(f"{names_of[name]} {value:.3f}" for name, value in kept["validation"].items() if name in names)
     text = f"{what}. The weights of step {kept['step']:,} were kept: {figures}."
     return Figure(plot, text, (*zip(cycle(STYLES), names_of.values()), ("mark", "kept weights")))
 
 
-def _validation_rows(history: History, kept: dict[str, Any] | None) -> list[list[str]]:
+def _validation_rows(history: History, kept: dict[str, Any] | None, name_of: NameOf) -> list[list[str]]:
     """List the validation figures by step, under their names; nothing where there are none."""
     names = history.figures
-    rows = [["step", *map(figure_name, names)]] if names else []
+    rows = [["step", *map(name_of, names)]] if names else []
     for record in history.validations:
         step = f"{record['step']:,}" + (",\u00a0kept" if record is kept else "")
         found = record["validation"]

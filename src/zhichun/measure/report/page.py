@@ -1,8 +1,9 @@
 """What the pages share: templates that escape every text, and names of figures and classes as people write them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
@@ -11,30 +12,10 @@ from markupsafe import Markup
 from zhichun.core import schema
 from zhichun.core.files import write_text
 from zhichun.measure.report.plot import Plot
+from zhichun.metrics.figures import title_of
 
 PACKAGE: Final = "zhichun.measure.report"
 
-NAMES: Final = {
-    "micro_f1": "micro-F1",
-    "macro_f1": "macro-F1",
-    "ndcg": "nDCG",
-    "ndcg.official-script": "nDCG, gains of the official script",
-    "ndcg@10": "nDCG@10",
-    "mrr": "MRR",
-    "precision@1": "precision@1",
-    "precision@5": "precision@5",
-    "log_loss": "log loss (lower is better)",
-    "mlm_loss": "MLM loss (lower is better)",
-    "ece": "calibration error (lower is better)",
-}
-PRETEXT_TASKS: Final = {
-    "mlm": "MLM",
-    "pair_mlm": "MLM on pairs",
-    "product2query": "Product2Query",
-    "product2brand": "Product2Brand",
-    "product2color": "Product2Color",
-    "contrastive": "contrastive",
-}
 LANGUAGES: Final = {"us": "en", "es": "es", "jp": "ja"}
 
 
@@ -46,14 +27,18 @@ class Figure(NamedTuple):
     legend: tuple[tuple[str, str], ...] = ()
 
 
-def figure_name(key: str) -> str:
-    """Name a figure of ``metrics.json`` for people."""
+def figure_name(key: str, tasks: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Name a figure of ``metrics.json``, or of a pretext task by the names of `pretext_tasks`, for people."""
     if key.startswith("substitute."):
-        return f"substitutes against the rest: {figure_name(key.removeprefix('substitute.'))}"
+        return f"substitutes against the rest: {title_of(key.removeprefix('substitute.'))}"
     task, _, figure = key.partition(".")
-    if task in PRETEXT_TASKS:
-        return f"{PRETEXT_TASKS[task]}: {figure}"
-    return NAMES.get(key, key.replace("f1.", "F1 of "))
+    return f"{tasks[task]}: {figure}" if task in tasks else title_of(key)
+
+
+def pretext_tasks(recipe: Mapping[str, Any]) -> dict[str, str]:
+    """Name the pretext tasks that a recorded recipe learns, by the prefix of their figures."""
+    of = recipe.get("objective", {})
+    return {name: task["kind"] for name, task in of.items() if isinstance(task, Mapping) and name != "ema"}
 
 
 def class_name(label: str) -> str:

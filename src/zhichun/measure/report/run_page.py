@@ -18,7 +18,7 @@ from zhichun.core.errors import UserError
 from zhichun.core.files import read_json
 from zhichun.core.tasks import TASKS, Task
 from zhichun.measure.report.curves import History, training_curves
-from zhichun.measure.report.page import PRETEXT_TASKS, bar, class_name, figure_name, heat_row, write_page
+from zhichun.measure.report.page import bar, class_name, figure_name, heat_row, pretext_tasks, write_page
 from zhichun.measure.report.scored import Scored, mistakes, reliability, score_figures
 from zhichun.metrics import class_scores
 
@@ -55,7 +55,7 @@ def write_report(run: Path) -> Path:
         title=f"Report of {run.resolve().name}",
         **_summary(recipe, history, measured),
         **_evaluation(run, measured, environment.get("dataset", {})),
-        training=training_curves(history, recipe.get("train", {})),
+        training=training_curves(history, recipe),
         **_trained(recipe, environment),
     )
 
@@ -72,12 +72,11 @@ def _summary(recipe: dict[str, Any], history: History, measured: dict[str, Any])
     kept = history.kept(recipe.get("train", {}).get("metric", ""))
     held_out = {} if kept is None else kept["validation"]
     if recipe.get("kind") == "PretrainingRecipe":
-        tasks = [name for name in PRETEXT_TASKS if recipe["objective"].get(name)]
+        tasks = pretext_tasks(recipe)
         keys = [key for name in tasks for key in (f"{name}.loss", f"{name}.accuracy") if key in held_out]
         shown = [key for key in keys if key == "mlm.loss" or key.endswith(".accuracy")]
-        cards = [(figure_name(key), f"{held_out[key]:.3f}", ["held-out products"]) for key in shown]
-        names = ", ".join(PRETEXT_TASKS[name] for name in tasks)
-        return {"summary": f"Pre-training with {names}, {how}", "cards": cards}
+        cards = [(figure_name(key, tasks), f"{held_out[key]:.3f}", ["held-out products"]) for key in shown]
+        return {"summary": f"Pre-training with {', '.join(tasks.values())}, {how}", "cards": cards}
     text = f"Task {recipe.get('task', '–')}, {how}"
     if measured:
         which = f"split: {measured['split']}, version: {measured.get('version', 'all')}"
