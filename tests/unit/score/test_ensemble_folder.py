@@ -138,11 +138,12 @@ def test_an_ensemble_ranks_as_a_run_does(runs, tmp_path):
 def test_evaluation_holds_the_ensemble_against_its_members(runs, tiny_dataset, tmp_path):
     make_ensemble(of(runs, "a", "b", "gain-1"), tmp_path / "three")
     measured = evaluate(tmp_path / "three", tiny_dataset, shown=False)
+    assert measured["version"] == "small", "with a regressor in it, it is for task 1"
     assert read_json(tmp_path / "three" / "metrics.json")["ndcg"] == measured["ndcg"]
     found = measured["ensemble"]
     by_name = {member["name"]: member for member in found["members"]}
     for name in ("a", "gain-1"):
-        alone = evaluate(runs / name, tiny_dataset, out=tmp_path / name, shown=False)
+        alone = evaluate(runs / name, tiny_dataset, version="small", out=tmp_path / name, shown=False)
         assert by_name[str(runs / name)]["ndcg"] == pytest.approx(alone["ndcg"], abs=1e-12)
     best = max(by_name, key=lambda name: by_name[name]["ndcg"])
     gap = found["against_best"]["ndcg"]
