@@ -23,7 +23,7 @@ import pytest
 
 pytest.importorskip("fastapi")
 
-SECONDS = 60
+SECONDS = 180
 BODY = {"query": "red shoes", "texts": ["red shoes", "lamp"]}
 
 Served = tuple[str, subprocess.Popen[str]]

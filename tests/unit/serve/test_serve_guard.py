@@ -247,14 +247,26 @@ def test_a_client_cannot_write_lines_of_the_log(scorer, caplog):
 # Under load
 
 
-def test_answers_that_are_not_read_yet_count_as_held(scorer):
-    body = {"query": "red", "documents": ["shoe"] * 20}  # whose answer is some times as large
-    with serving(scorer, Limits(held_bytes=1000)) as client:
+def test_large_answers_that_are_not_read_yet_count_as_held(scorer):
+    body = {"query": "red", "documents": ["shoe"] * 500}  # whose answer is some times as large
+    with serving(scorer, Limits(held_bytes=100_000)) as client:
         for _ in range(3):
             answer = client.post("/v1/rerank", json=body)
             assert (answer.status_code, "not read yet" in answer.json()["detail"]) == (429, True)
             assert answer.headers["Retry-After"] == "1"
-        assert client.post("/v1/rerank", json={"query": "red", "documents": ["shoe"]}).status_code == 200
+        assert client.post("/v1/rerank", json=BODY).status_code == 200
+    with serving(scorer, Limits(held_bytes=1_000_000)) as client:
+        for _ in range(9):
+            assert client.post("/v1/rerank", json=body).status_code == 200
+
+
+def test_bodies_of_which_there_is_no_room_are_refused_and_leave_none_behind(scorer):
+    with serving(scorer, Limits(held_bytes=4000)) as client:
+        for _ in range(3):
+            answer = client.post("/v1/rerank", json={"query": "red", "documents": ["a" * 3000]})
+            assert (answer.status_code, "bodies of all requests" in answer.json()["detail"]) == (429, True)
+        for _ in range(9):
+            assert client.post("/v1/rerank", json={"query": "red", "documents": ["a" * 1000]}).status_code == 200
 
 
 @pytest.fixture

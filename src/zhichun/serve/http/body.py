@@ -20,63 +20,57 @@ SMALL_BYTES: Final = 64 << 10
 VALUES, VALUES_PER_DOCUMENT = 10_000, 64
 
 
-class BodyReader:
-    """Reads bodies; belongs to one event loop.
+class Room:
+    """Bytes in memory, of which there may be so many; belongs to one event loop."""
 
-    Parameters
-    ----------
-    limits
-        Of one body, and of all that are held.
-    """
+    def __init__(self, most: int) -> None:
+        self.most, self.held = most, 0
 
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
-        self.held = 0
-
-    async def read(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
-        """Read a body, whose memory counts as held until `free` is called.
-
-        Raises
-        ------
-        Refusal
-            When it is too large, is too slow, or all together hold too much.
-        """
-        most, body, seen = self.limits.body_bytes, bytearray(), 0
-        announced = headers.get(b"content-length", b"")
-        if announced.isdigit() and int(announced[:20]) > most * DISCARDED_TIMES:
-            raise too_large(f"the body has more than {most} bytes.")
-        try:
-            async with asyncio.timeout(self.limits.body_seconds):
-                more = True
-                while more and seen <= most * DISCARDED_TIMES:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise Refusal(400, "Validation", "the client disconnected.")  # noqa: TRY301
-                    part, more = message.get("body", b""), message.get("more_body", False)
-                    seen += len(part)
-                    if seen <= most and self.hold(len(part)):
-                        body += part
-            if seen > most:
-                raise too_large(f"the body has more than {most} bytes.")  # noqa: TRY301
-            if seen > len(body):
-                raise overloaded(f"the bodies of all requests have more than {self.limits.held_bytes} bytes.", 1.0)  # noqa: TRY301
-        except BaseException as error:
-            self.free(len(body))
-            if isinstance(error, TimeoutError):
-                late = f"the body was not there after {self.limits.body_seconds:g} s."
-                raise Refusal(408, "Validation", late) from None
-            raise
-        return bytes(body)
-
-    def hold(self, size: int) -> bool:
-        """Count bytes as held, where there is room for them."""
-        has_room = self.held + size <= self.limits.held_bytes
+    def take(self, size: int) -> bool:
+        """Count bytes, where there is room for them."""
+        has_room = self.held + size <= self.most
         self.held += size if has_room else 0
         return has_room
 
     def free(self, size: int) -> None:
-        """Count bytes as held no more."""
+        """Count bytes no more."""
         self.held -= size
+
+
+async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limits: Limits, room: Room) -> bytes:
+    """Read a body, whose bytes are taken from a room.
+
+    Raises
+    ------
+    Refusal
+        When it is too large, is too slow, or there is no room for it.
+    """
+    most, body, seen = limits.body_bytes, bytearray(), 0
+    announced = headers.get(b"content-length", b"")
+    if announced.isdigit() and int(announced[:20]) > most * DISCARDED_TIMES:
+        raise too_large(f"the body has more than {most} bytes.")
+    try:
+        async with asyncio.timeout(limits.body_seconds):
+            more = True
+            while more and seen <= most * DISCARDED_TIMES:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise Refusal(400, "Validation", "the client disconnected.")  # noqa: TRY301
+                part, more = message.get("body", b""), message.get("more_body", False)
+                seen += len(part)
+                if seen <= most and room.take(len(part)):
+                    body += part
+        if seen > most:
+            raise too_large(f"the body has more than {most} bytes.")  # noqa: TRY301
+        if seen > len(body):
+            raise overloaded(f"the bodies of all requests have more than {room.most} bytes.", 1.0)  # noqa: TRY301
+    except BaseException as error:
+        room.free(len(body))
+        if isinstance(error, TimeoutError):
+            late = f"the body was not there after {limits.body_seconds:g} s."
+            raise Refusal(408, "Validation", late) from None
+        raise
+    return bytes(body)
 
 
 async def json_of(request: Request) -> Any:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import logging
 import time
 import traceback
@@ -12,9 +11,9 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from zhichun.serve.api.dialects import dialect_of, error_body
+from zhichun.serve.api.dialects import dialect_of
 from zhichun.serve.api.refusal import Refusal, overloaded, unavailable
-from zhichun.serve.http.body import BodyReader, cut
+from zhichun.serve.http.body import Room, cut, read_body
 from zhichun.serve.http.keys import Keys
 from zhichun.serve.http.limits import LOOPBACK
 from zhichun.serve.queue.service import Service, new_id
@@ -29,13 +28,14 @@ log = logging.getLogger("zhichun.serve")
 
 @dataclass
 class Exchange:
-    """One request and what became of it: ``held`` is how many bytes of it, or of its answer, are in memory."""
+    """One request and what became of it, with how many bytes of its body and of its answer are in memory."""
 
     scope: Scope
     id: str
     status: int = 0
     is_answered: bool = False
-    held: int = 0
+    body_bytes: int = 0
+    answer_bytes: int = 0
 
     @property
     def headers(self) -> dict[bytes, bytes]:
@@ -70,7 +70,7 @@ class Guard:
         self, app: ASGIApp, service: Service, keys: Keys, hosts: frozenset[str] | None, log_texts: bool
     ) -> None:
         self.app, self.service, self.keys, self.hosts, self.log_texts = app, service, keys, hosts, log_texts
-        self.bodies = BodyReader(service.limits)
+        self.bodies, self.answers = (Room(service.limits.held_bytes // 2) for _ in range(2))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -83,7 +83,8 @@ class Guard:
             await self._answer(exchange, receive, send)
         finally:
             self.service.in_flight -= 1
-            self.bodies.free(exchange.held)
+            self.bodies.free(exchange.body_bytes)
+            self.answers.free(exchange.answer_bytes)
             self._note(exchange, time.perf_counter() - began)
 
     async def _answer(self, exchange: Exchange, receive: Receive, send: Send) -> None:
@@ -98,8 +99,8 @@ class Guard:
 
         try:
             self._admit(exchange)
-            body = [await self.bodies.read(exchange.headers, receive)]
-            exchange.held = len(body[0])
+            body = [await read_body(exchange.headers, receive, self.service.limits, self.bodies)]
+            exchange.body_bytes = len(body[0])
             if self.log_texts and body[0]:
                 log.info("%s %s", exchange.id, cut(body[0].decode("utf-8", "replace"), LOGGED_CHARACTERS))
             await self._run(exchange, body, receive, sending)
@@ -137,14 +138,13 @@ class Guard:
             gone.cancel()
 
     async def _send(self, exchange: Exchange, start: Message, body: bytes, send: Send) -> None:
-        """Send an answer, which is held instead of the request until it is read."""
-        self.bodies.free(exchange.held)
-        exchange.held = 0
-        if not self.bodies.hold(len(body)):
-            message = f"bodies and answers that are not read yet have more than {self.bodies.limits.held_bytes} bytes."
+        """Send an answer in parts, whose memory counts until it is read, but for small ones."""
+        if len(body) > PART_BYTES and not self.answers.take(len(body)):
+            message = f"answers that clients have not read yet have more than {self.answers.most} bytes."
             start, body = _message(exchange, overloaded(message, 1.0))
-            self.bodies.held += len(body)
-        exchange.held, exchange.status = len(body), start["status"]
+        exchange.answer_bytes, exchange.status = len(body) if len(body) > PART_BYTES else 0, start["status"]
+        self.bodies.free(exchange.body_bytes)  # which nothing needs any more
+        exchange.body_bytes = 0
         own = {name.lower(): value for name, value in start.get("headers", ())}
         await send({**start, "headers": [*(self._headers(exchange) | own).items()]})
         for at in range(0, max(1, len(body)), PART_BYTES):
@@ -209,8 +209,6 @@ def _name(host: str) -> str:
 
 
 def _message(exchange: Exchange, refusal: Refusal) -> tuple[Message, bytes]:
-    said = error_body(dialect_of(exchange.scope["path"]), refusal.kind, refusal.message, refusal.status)
-    body = json.dumps(said).encode()
-    own = {"content-type": "application/json", "content-length": str(len(body)), **refusal.headers}
-    headers = [(name.lower().encode(), value.encode()) for name, value in own.items()]
-    return {"type": "http.response.start", "status": refusal.status, "headers": headers}, body
+    response = dialect_of(exchange.scope["path"]).response(refusal)
+    start = {"type": "http.response.start", "status": refusal.status, "headers": response.raw_headers}
+    return start, bytes(response.body)

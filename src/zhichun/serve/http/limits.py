@@ -16,7 +16,7 @@ class Limits:
     body_bytes
         Of one request's body.
     held_bytes
-        Of the bodies of all requests that are being answered, and of answers until they are read.
+        Half of it of the bodies of all requests until they are answered, half of large answers until they are read.
     documents
         Of one request.
     query_characters, text_characters
