@@ -13,10 +13,11 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
+from numpy.typing import NDArray
 
 from zhichun.core.errors import UserError
 from zhichun.data.readers.rejected import MALFORMED, OPEN_QUOTE, TOO_LONG, Refusal, Refusals
-from zhichun.data.readers.table import MOST_OF_A_ROW, Batch, TextTable, text_batches
+from zhichun.data.readers.table import BATCH_ROWS, MOST_OF_A_ROW, Batch, TextTable, text_batches
 from zhichun.data.readers.text_file import TextFile
 from zhichun.text.fold import fold_name
 
@@ -50,10 +51,12 @@ class _Dialect:
         self.record = re.compile(rb"%b(?:%b%b)*+%b" % (self._many, self._next, self._many, _END))
         self._value = re.compile(rb"(?:\A|%b)(%b)" % (self._next, self._many))
 
-    def rows(self, width: int) -> re.Pattern[bytes]:
-        """Give the pattern of any number of records on a line each, of so many values."""
-        more = rb"(?:%b%b){%d}" % (self._next, self._one, width - 1)
-        return re.compile(rb"(?:(?![\r\n])%b%b%b)*+" % (self._one, more, _END))
+    def rows(self, width: int) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+        """Give the patterns of any number of records of so many values on a line each, and of one on several lines."""
+        one, many = (
+            rb"%b(?:%b%b){%d}%b" % (each, self._next, each, width - 1, _END) for each in (self._one, self._many)
+        )
+        return re.compile(rb"(?:(?![\r\n])%b)*+" % one), re.compile(many)
 
     def values(self, record: bytes) -> list[bytes]:
         """Split a strict record; quotes stay."""
@@ -68,11 +71,13 @@ class _Dialect:
 
 
 class _Found(NamedTuple):
-    """What begins at a place: where it ends, and what is wrong with it; a good record has no reason."""
+    """What begins at a place: where it ends, its rows, and what is wrong with them; good ones have no reason."""
 
     stop: int
+    rows: int
     reason: str = ""
     detail: str = ""
+    has_breaks: bool = False
 
 
 @dataclass
@@ -80,12 +85,19 @@ class _Good:
     """Records that are strict, until pyarrow takes their values out."""
 
     parts: list[bytes] = field(default_factory=list)
-    numbers: list[Any] = field(default_factory=list)
+    runs: list[range] = field(default_factory=list)
+    count: int = 0
+    size: int = 0
     has_breaks: bool = False
 
     def add(self, data: bytes, first: int, count: int) -> None:
         self.parts.append(data)
-        self.numbers.append(np.arange(first, first + count))
+        self.count, self.size = self.count + count, self.size + len(data)
+        begin = self.runs.pop().start if self.runs and self.runs[-1].stop == first else first
+        self.runs.append(range(begin, first + count))
+
+    def rows(self) -> NDArray[np.int64]:
+        return np.concatenate([np.arange(run.start, run.stop) for run in self.runs])
 
 
 class DelimitedTable(TextTable):
@@ -106,6 +118,7 @@ class DelimitedTable(TextTable):
         with file.open() as (stream, _):
             head = stream.read(_MOST_OF_A_HEADER)
         self._sample: list[bytes] = []
+        self._spacings: Sequence[int] = ()
         start, self._dialect = self._find_dialect(head, tabs, known)
         found = self._dialect.record.match(head + b"\n", start)
         if found is None:
@@ -121,6 +134,7 @@ class DelimitedTable(TextTable):
         if not any(self.names):
             raise UserError("has no header", remedy="Name the columns in the first line.", file=self.path)
         self._start = min(found.end(), len(head))
+        self._clean, self._record = self._dialect.rows(len(self.names))
         self.require_unique_names()
 
     def _find_dialect(self, head: bytes, tabs: bool, known: frozenset[str]) -> tuple[int, _Dialect]:
@@ -155,18 +169,14 @@ class DelimitedTable(TextTable):
             quoted = True
         return start, _Dialect(separator, quoted=quoted)
 
-    def batches(self, columns: Mapping[str, str], rejected: Refusals) -> Iterator[Batch]:
+    def batches(self, columns: Mapping[str, str], rejected: Refusals, rows: int = BATCH_ROWS) -> Iterator[Batch]:
         """Read some columns; see `Table.batches`."""
-        yield from self.batches_at({name: self.names.index(column) for name, column in columns.items()}, rejected)
+        places = {name: self.names.index(column) for name, column in columns.items()}
+        for good, done in self._blocks(rejected, rows):
+            raw = self._values(good, places)
+            yield from text_batches(self.path, good.rows(), raw, done, rejected, rows)
 
-    def batches_at(self, places: Mapping[str, int], rejected: Refusals) -> Iterator[Batch]:
-        """Read the columns at some places."""
-        for good, done in self._blocks(rejected):
-            if good.parts:
-                rows_N = np.concatenate(good.numbers)
-                yield from text_batches(self.path, rows_N, self._values(good, places, len(rows_N)), done, rejected)
-
-    def _values(self, good: _Good, places: Mapping[str, int], count: int) -> dict[str, Any]:
+    def _values(self, good: _Good, places: Mapping[str, int]) -> dict[str, Any]:
         """Let pyarrow take the values out of strict records."""
         data = b"\n" + b"".join(good.parts)  # Behind a line break, a byte-order mark is not taken for one.
         names = [str(place) for place in range(len(self.names))]
@@ -185,13 +195,12 @@ class DelimitedTable(TextTable):
                 strings_can_be_null=False,
             ),
         )
-        assert read.num_rows == count, "pyarrow and the patterns see different rows"
+        assert read.num_rows == good.count, "pyarrow and the patterns see different rows"
         return {name: read.column(str(place)).combine_chunks() for name, place in places.items()}
 
-    def _blocks(self, rejected: Refusals) -> Iterator[tuple[_Good, int]]:
-        """Give good records some MB at a time, with how much of the file was read; refuse the others."""
-        clean = self._dialect.rows(len(self.names))
-        number, left, last, cut = 0, b"", False, False
+    def _blocks(self, rejected: Refusals, rows: int) -> Iterator[tuple[_Good, int]]:
+        """Give good records, about so many at once, with how much of the file was read; refuse the others."""
+        number, left, last, cut, good = 0, b"", False, False, _Good()
         with self.file.open() as (stream, tell):
             stream.read(self._start)
             while not last:
@@ -201,59 +210,54 @@ class DelimitedTable(TextTable):
                 block = left + more + (b"\n" if last else b"")
                 place, end = 0, max(block.rfind(b"\n"), block.rfind(b"\r")) + 1
                 if cut:  # what belongs to a line that was too long
-                    found_end = _LINE_END.search(block)
-                    place, cut = (len(block), True) if found_end is None else (found_end.end(), False)
-                good = _Good()
-                while place < end:
-                    stop = clean.match(block, place, end).end()  # type: ignore[union-attr]
-                    if stop > place:
-                        part = block[place:stop]
-                        count = part.count(b"\n") + part.count(b"\r") - part.count(b"\r\n")
-                        good.add(part, number + 1, count)
-                        self._remember(part)
-                        number, place = number + count, stop
-                        continue
-                    found = self._look(block, place, end, force=last or end - place > MOST_OF_A_ROW)
-                    if found is None:
-                        break
+                    line = _LINE_END.search(block)
+                    place, cut = (len(block), True) if line is None else (line.end(), False)
+                while place < end and (found := self._next(block, place, end, force=last)) is not None:
                     if found.reason:
-                        number += 1
-                        self._refuse(found, number, block[place : found.stop], rejected)
-                    elif found.stop > place and block[place : found.stop].strip(b"\r\n"):
-                        number += 1
-                        good.add(block[place : found.stop], number, 1)
-                        good.has_breaks = True
-                    place = found.stop
+                        self._refuse(found, number + 1, block[place : found.stop], rejected)
+                    elif found.rows:
+                        good.add(block[place : found.stop], number + 1, found.rows)
+                        good.has_breaks |= found.has_breaks
+                    number, place = number + found.rows, found.stop
                 left = block[place:]
                 if len(left) > MOST_OF_A_ROW and end <= place:
                     number += 1
-                    detail = f"longer than {MOST_OF_A_ROW >> 20} MiB"
-                    self._refuse(_Found(0, TOO_LONG, detail), number, left[:_SHOWN], rejected)
+                    too_long = _Found(0, 1, TOO_LONG, f"longer than {MOST_OF_A_ROW >> 20} MiB")
+                    self._refuse(too_long, number, left[:_SHOWN], rejected)
                     left, cut = b"", True
-                yield good, tell()
+                if good.count >= rows or good.size > MOST_OF_A_ROW or (last and good.count):
+                    yield good, tell()
+                    good = _Good()
 
-    def _look(self, block: bytes, place: int, end: int, *, force: bool) -> _Found | None:
-        """Look at what is no clean record on one line; None where more of the file is needed to tell."""
-        dialect, line = self._dialect, _LINE_END.search(block, place, end)
+    def _next(self, block: bytes, place: int, end: int, *, force: bool) -> _Found | None:
+        """Find what comes next: strict rows of one line each, as many as there are, or what is something else.
+
+        None where more of the file is needed to tell.
+        """
+        clean = self._clean.match(block, place, end)
+        assert clean is not None
+        if (stop := clean.end()) > place:
+            part = block[place:stop]
+            self._remember(part)
+            return _Found(stop, part.count(b"\n") + part.count(b"\r") - part.count(b"\r\n"))
+        line = _LINE_END.search(block, place, end)
         assert line is not None
         if line.start() == place:
-            return _Found(line.end())
-        record = dialect.record.match(block, place, end)
-        if record is None:
-            if not dialect.opened.match(block, place, end):
-                return _Found(line.end(), OPEN_QUOTE, "text after a closing quote")
-            following = block[line.end() : end]
-            if force or self._are_rows(block[place : line.start()], following, closed=False):
-                return _Found(line.end(), OPEN_QUOTE, "a quote that is never closed")
-            return None
-        if record.end() > line.end() and self._are_rows(
-            block[place : line.start()], block[line.end() : record.end()], closed=True
-        ):
-            return _Found(line.end(), OPEN_QUOTE, "a quote that takes in what look like further rows")
-        count = len(dialect.values(record[0]))
-        if count != len(self.names):
-            return _Found(record.end(), MALFORMED, f"{count} values for {len(self.names)} columns")
-        return _Found(record.end())
+            return _Found(line.end(), 0)
+        record = self._record.match(block, place, end) or self._dialect.record.match(block, place, end)
+        if record is None and not self._dialect.opened.match(block, place, end):
+            return _Found(line.end(), 1, OPEN_QUOTE, "text after a closing quote")
+        further = block[line.end() : min(record.end() if record else end, line.end() + BLOCK)]
+        if further and self._are_rows(block[place : line.start()], further, closed=record is not None):
+            return _Found(line.end(), 1, OPEN_QUOTE, "a quote that takes in what look like further rows")
+        if record is not None:
+            count = len(self.names) if record.re is self._record else len(self._dialect.values(record[0]))
+            if count == len(self.names):
+                return _Found(record.end(), 1, has_breaks=True)
+            return _Found(record.end(), 1, MALFORMED, f"{count} values for {len(self.names)} columns")
+        if force or end - place > MOST_OF_A_ROW:
+            return _Found(line.end(), 1, OPEN_QUOTE, "a quote that is never closed")
+        return None
 
     def _are_rows(self, first: bytes, following: bytes, *, closed: bool) -> bool:
         """Say whether lines that a quote takes in look like rows: half of them at least.
@@ -261,29 +265,28 @@ class DelimitedTable(TextTable):
         The lines between the first and the last count one each, and those two together one: at the field's own ends
         the separators of its row are seen too.
         """
-        lines, spacings = following.splitlines()[:_LINES_LOOKED_AT], self._spacings()
+        separator = self._dialect.separator
+        lines, spacings = following.splitlines()[:_LINES_LOOKED_AT], self._spacings or [1] * len(self.names)
 
         def is_row(line: bytes) -> bool:
-            values = line.split(self._dialect.separator)
-            return len(values) == len(spacings) and all(map(int.__le__, map(_spacing, values), spacings))
+            if line.count(separator) != len(spacings) - 1:
+                return False
+            return all(map(int.__le__, map(_spacing, line.split(separator)), spacings))
 
         if not closed:
             return len(lines) >= _FEW and 2 * sum(map(is_row, lines)) >= len(lines)
         *between, final = lines
-        rows = sum(map(is_row, between)) + (is_row(first) and is_row(final))
+        rows = sum(map(is_row, between)) + (is_row(final) and is_row(first))
         return 2 * rows >= len(between) + 1
 
-    def _spacings(self) -> Sequence[int]:
-        """Give what spaces the values of each column had so far; ids have none, and in prose one follows a comma."""
-        rows = [line.split(self._dialect.separator) for line in self._sample if b'"' not in line]
-        if len(rows) < _FEW:
-            return [1] * len(self.names)
-        return [max(map(_spacing, column)) for column in zip(*rows, strict=True)]
-
     def _remember(self, part: bytes) -> None:
+        """Keep what spaces the values of each column have: ids have none, and in prose one follows a comma."""
         wanted = _LINES_LOOKED_AT - len(self._sample)
         if wanted > 0:
             self._sample += part.splitlines()[:wanted]
+            rows = [line.split(self._dialect.separator) for line in self._sample if b'"' not in line]
+            if len(rows) >= _FEW:
+                self._spacings = [max(map(_spacing, column)) for column in zip(*rows, strict=True)]
 
     def _refuse(self, found: _Found, row: int, record: bytes, rejected: Refusals) -> None:
         record = record[:_SHOWN].rstrip(b"\r\n")

@@ -38,7 +38,7 @@ class LineTable(TextTable):
     def _values(self, line: str, names: Sequence[str]) -> Sequence[str | None]:
         """Take the named values of a line."""
 
-    def batches(self, columns: Mapping[str, str], rejected: Refusals) -> Iterator[Batch]:
+    def batches(self, columns: Mapping[str, str], rejected: Refusals, rows: int = BATCH_ROWS) -> Iterator[Batch]:
         """Read some columns; see `Table.batches`."""
         numbers: list[int] = []
         values: list[Sequence[str | None]] = []
@@ -58,7 +58,7 @@ class LineTable(TextTable):
             numbers.append(number)
             values.append(row)
             held += len(line)
-            if len(numbers) == BATCH_ROWS or held > MOST_OF_A_ROW:
+            if len(numbers) == rows or held > MOST_OF_A_ROW:
                 yield batch(done)
                 numbers, values, held = [], [], 0
         if numbers:

@@ -66,7 +66,7 @@ def read_chunks(
     if isinstance(table, ParquetTable):
         pieces = (pa.Table.from_batches([each]) for each in table.record_batches(table.names, min(rows, BATCH_ROWS)))
     else:
-        batches = table.batches({name: name for name in table.names}, FirstRefusal(table.path))
+        batches = table.batches({name: name for name in table.names}, FirstRefusal(table.path), min(rows, BATCH_ROWS))
         schema = pa.schema([(name, pa.string()) for name in table.names])
         pieces = (pa.table(batch.columns).cast(schema) for batch in batches)
     names = {fold_name(name): name for name in known}

@@ -38,10 +38,10 @@ class ParquetTable(Table):
         self.names, self.total = self.schema.names, self._file.metadata.num_rows
         self.require_unique_names()
 
-    def batches(self, columns: Mapping[str, str], rejected: Refusals) -> Iterator[Batch]:
+    def batches(self, columns: Mapping[str, str], rejected: Refusals, rows: int = BATCH_ROWS) -> Iterator[Batch]:
         """Read some columns; see `Table.batches`."""
         done = 0
-        for batch in self.record_batches(list(dict.fromkeys(columns.values())), BATCH_ROWS):
+        for batch in self.record_batches(list(dict.fromkeys(columns.values())), rows):
             rows_N = np.arange(done + 1, done + 1 + batch.num_rows)
             done += batch.num_rows
             raw = {field: text_array(batch.column(name), name, self.path) for field, name in columns.items()}

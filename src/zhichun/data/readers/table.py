@@ -69,7 +69,7 @@ class Table(ABC):
     notes: list[str]
 
     @abstractmethod
-    def batches(self, columns: Mapping[str, str], rejected: Refusals) -> Iterator[Batch]:
+    def batches(self, columns: Mapping[str, str], rejected: Refusals, rows: int = BATCH_ROWS) -> Iterator[Batch]:
         """Read some columns.
 
         Parameters
@@ -78,11 +78,13 @@ class Table(ABC):
             Official name to the file's column.
         rejected
             Takes the rows that cannot be read.
+        rows
+            Rows of a batch at most.
 
         Yields
         ------
         Batch
-            At most `BATCH_ROWS` rows, in the file's order.
+            Rows in the file's order.
 
         Raises
         ------
@@ -109,12 +111,13 @@ class TextTable(Table):
 
 
 def text_batches(
-    path: Path, rows_N: NDArray[np.int64], raw: Mapping[str, Any], done: int, rejected: Refusals
+    path: Path, rows_N: NDArray[np.int64], raw: Mapping[str, Any], done: int, rejected: Refusals, rows: int = BATCH_ROWS
 ) -> Iterator[Batch]:
-    """Give rows of strings or bytes as batches of texts, without those that are not UTF-8."""
-    for start in range(0, len(rows_N), BATCH_ROWS):
-        part = {field: array.slice(start, BATCH_ROWS) for field, array in raw.items()}
-        numbers_N = rows_N[start : start + BATCH_ROWS]
+    """Give rows of strings or bytes as batches of texts, all about as large, without those that are not UTF-8."""
+    step = -(-len(rows_N) // -(-len(rows_N) // rows)) if len(rows_N) else 1
+    for start in range(0, len(rows_N), step):
+        part = {field: array.slice(start, step) for field, array in raw.items()}
+        numbers_N = rows_N[start : start + step]
         try:
             yield Batch(numbers_N, {field: _valid_text(array) for field, array in part.items()}, done)
         except pa.ArrowInvalid:
