@@ -64,7 +64,7 @@ def test_a_search_stays_in_its_locale_and_reads_all_fields_but_the_description(s
     assert titles(shop, "light", "us") == ["Lamp"]
     assert titles(shop, "lamp", "jp") == titles(shop, "lamp", "fr") == titles(shop, "nothing", "us") == []
     (hit,) = shop.search("shoes", "us", 1)
-    assert (hit.rank, hit.product["product_id"]) == (1, "b2")
+    assert hit.product["product_id"] == "b2"
     assert hit.score > 0
 
 
@@ -116,7 +116,6 @@ def test_judged_products_come_in_the_order_of_the_first_stage_found_or_not(tiny_
         judged = catalogue.judged(query, locale)
         labels = catalogue.judgements(query, locale)
         assert {hit.product["product_id"] for hit in judged} == set(labels)
-        assert [hit.rank for hit in judged] == list(range(1, len(labels) + 1))
         searched = [hit for hit in catalogue.search(query, locale, 10**6) if hit.product["product_id"] in labels]
         assert [(hit.product, hit.score) for hit in judged if hit.score] == [
             (hit.product, hit.score) for hit in searched

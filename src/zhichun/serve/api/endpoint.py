@@ -60,15 +60,12 @@ class Dialect:
         Writes one, of a kind, a message and a status.
     empty_status
         What an empty list is answered with.
-    of_body
-        Tells which of several interfaces a body speaks, where they share a path.
     """
 
     name: str
     error: Any
     write: Callable[[Kind, str, int], dict[str, Any]]
     empty_status: int = 400
-    of_body: "Callable[[Any], Dialect | None]" = lambda body: None
 
     def response(self, refusal: Refusal) -> Response:
         """Answer with a refusal."""
@@ -154,12 +151,15 @@ class ScoringEndpoint(Endpoint):
         Makes the answer, of a request, its scores and what it should warn of.
     may_be_unscored
         Whether its answer can do without scores, where a client asks for the incoming order after its time.
+    by_body
+        Tells which of several endpoints a body means, where they share a path.
     """
 
     request: Any
     ask: Callable[[Service, Any], Asked]
     write: "Callable[[Service, Any, Answer, Sequence[str]], BaseModel | Sequence[Any]]"
     may_be_unscored: bool = True
+    by_body: "Callable[[Any], ScoringEndpoint] | None" = None
 
     def add(self, router: APIRouter, service: Service) -> None:
         """Serve it."""
@@ -188,23 +188,23 @@ class ScoringEndpoint(Endpoint):
         return TypeAdapter(self.request)
 
     async def _answer(self, service: Service, request: Request) -> Response:
-        dialect = self.dialect
+        chosen = self
         try:
             patience = Patience.of(request.headers)
             value = await json_of(request)
-            dialect = dialect.of_body(value) or dialect
-            body, asked = await service.work(self._asked, service, value, dialect)
+            chosen = self.by_body(value) if self.by_body else self
+            body, asked = await service.work(chosen._asked, service, value)
             del value
-            answer = await self._scored(service, asked, patience)
-            return await service.work(self._written, service, body, asked, answer)
+            answer = await chosen._scored(service, asked, patience)
+            return await service.work(chosen._written, service, body, asked, answer)
         except Refusal as refusal:
-            return dialect.response(refusal)
+            return chosen.dialect.response(refusal)
 
-    def _asked(self, service: Service, value: Any, dialect: Dialect) -> tuple[Any, Asked]:
+    def _asked(self, service: Service, value: Any) -> tuple[Any, Asked]:
         try:
             body = self._type.validate_python(value)
         except ValidationError as error:
-            raise refusal_of(error, dialect.empty_status) from None
+            raise refusal_of(error, self.dialect.empty_status) from None
         return body, self.ask(service, body)
 
     async def _scored(self, service: Service, asked: Asked, patience: Patience) -> Answer:

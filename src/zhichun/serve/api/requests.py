@@ -1,13 +1,10 @@
-"""Fields that the requests of several interfaces share; keys that are not named are passed over.
+"""Fields that the requests of several interfaces share; keys that are not named are passed over."""
 
-A value that may be of several kinds is told apart by a function, so that a refusal speaks of the kind that was meant.
-"""
+from typing import Annotated, Any, Final
 
-from typing import Annotated, Any
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, create_model
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, PlainValidator, Tag
-
-from zhichun.serve.api.documents import LOCALE_CHARACTERS
+from zhichun.serve.api.documents import COLUMNS, LOCALE_CHARACTERS, TEXT
 
 
 def _whole(text: str) -> str:
@@ -20,49 +17,34 @@ def _whole(text: str) -> str:
 Text = Annotated[str, AfterValidator(_whole), Field(strict=True)]
 Locale = Annotated[str, Field(strict=True, min_length=1, max_length=LOCALE_CHARACTERS, examples=["us"])]
 Value = str | float | list[str] | None
+_SAID: Final = {
+    "text": Field(None, description="The title; beside one, a part of the description."),
+    "id": Field(None, description="Looked up in the catalogue where no other field is given."),
+}
+Document = create_model(
+    "Document",
+    __doc__="A product by its fields: short names or the catalogue's own, or an id where the server has a catalogue.",
+    **{name: (Value, _SAID.get(name)) for name in (TEXT, *COLUMNS)},  # type: ignore[call-overload]
+)
 
 
-class Document(BaseModel):
-    """A product by its fields: short names or the catalogue's own, or only its id where the server has a catalogue."""
-
-    text: Annotated[
-        str | None, Field(description="The title, where there is none; else a part of the description.")
-    ] = None
-    title: Value = None
-    brand: Value = None
-    color: Value = None
-    bullets: Value = None
-    description: Value = None
-    locale: Locale | None = None
-    id: Annotated[Value, Field(description="Looked up in the catalogue where no other field is given.")] = None
-    product_title: Value = None
-    product_brand: Value = None
-    product_color: Value = None
-    product_bullet_point: Value = None
-    product_description: Value = None
-    product_locale: Locale | None = None
-    product_id: Value = None
-
-
-def _as_it_is(kind: Any) -> PlainValidator:
+def _described(kind: Any) -> PlainValidator:
     """Describe documents without reading them: `read_documents` does, once, into columns."""
     return PlainValidator(lambda value: value, json_schema_input_type=kind)
 
 
-def _list_or_one(value: Any) -> str:
-    return "(list)" if isinstance(value, list) else "(one)"
+def _listed(kind: Any) -> BeforeValidator:
+    """Take one for a list of one."""
+    return BeforeValidator(lambda value: value if isinstance(value, list) else [value], json_schema_input_type=kind)
 
 
-AnyDocument = Annotated[Any, _as_it_is(str | Document)]
 Documents = Annotated[
-    list[AnyDocument],
+    list[Annotated[Any, _described(str | Document)]],
     Field(min_length=1, description="Texts, product objects, or ids of products where the server has a catalogue."),
 ]
-OneOrMoreDocuments = Annotated[
-    Annotated[AnyDocument, Tag("(one)")] | Annotated[Documents, Tag("(list)")], Discriminator(_list_or_one)
-]
 Texts = Annotated[list[Text], Field(min_length=1, fail_fast=True)]
-OneOrMoreTexts = Annotated[Annotated[Text, Tag("(one)")] | Annotated[Texts, Tag("(list)")], Discriminator(_list_or_one)]
+OneOrMoreDocuments = Annotated[Documents, _listed(str | Document | Documents)]
+OneOrMoreTexts = Annotated[Texts, _listed(str | Texts)]
 
 
 class Body(BaseModel):

@@ -1,6 +1,7 @@
 """Text Embeddings Inference's interface: ``/predict``, ``/info``, and ``/rerank``, which Jina and vLLM have too."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -117,58 +118,46 @@ class TeiRank(Judged):
     text: str | None = None
 
 
-def _ask(service: Service, body: TeiRerankRequest | jina.RerankRequest) -> Asked:
-    if isinstance(body, jina.RerankRequest):
-        return jina.ask(service, body)
-    return service.ask([body.query], body.texts, body.locale)
-
-
-def _write(
-    service: Service, body: TeiRerankRequest | jina.RerankRequest, answer: Answer, warnings: Sequence[str]
-) -> BaseModel | Sequence[Any]:
-    if isinstance(body, jina.RerankRequest):
-        return jina.write(service, body, answer, warnings)
+def _ranks(service: Service, body: TeiRerankRequest, answer: Answer, warnings: Sequence[str]) -> Sequence[TeiRank]:
     scores, beside = decimals(answer.prediction.score), judged(answer)
+    texts = body.texts if body.return_text else [None] * len(scores)
     return [
-        TeiRank.model_construct(
-            index=place,
-            score=scores[place],
-            text=body.texts[place] if body.return_text else None,
-            **beside[place],
-        )
+        TeiRank.model_construct(index=place, score=scores[place], text=texts[place], **beside[place])
         for place in best_first(answer.prediction.score)
     ]
 
 
-def _kind(body: Any) -> str:
-    given = body if isinstance(body, dict) else vars(body) if isinstance(body, BaseModel) else {}
-    return "(texts)" if "texts" in given else "(documents)"
-
-
-def _of_body(body: Any) -> Dialect | None:
-    given = body if isinstance(body, dict) else {}
-    return TEI if "texts" in given else jina.JINA if "documents" in given else None
-
-
+OF_TEXTS = ScoringEndpoint(
+    paths=("/rerank",),
+    summary="Rerank texts (TEI)",
+    dialect=TEI,
+    request=TeiRerankRequest,
+    reply=list[TeiRank],
+    ask=lambda service, body: service.ask([body.query], body.texts, body.locale),
+    write=_ranks,
+)
 # What is refused before its body tells which of the two is spoken has the keys of both.
 EITHER = Dialect(
     "TEI or Jina",
     TeiError | jina.JinaError,
     lambda kind, message, status: {"detail": message, **TEI.write(kind, message, status)},
     empty_status=422,
-    of_body=_of_body,
 )
-RERANK = ScoringEndpoint(
+UNDECIDED = replace(jina.RERANK, dialect=EITHER)
+
+
+def _by_body(body: Any) -> ScoringEndpoint:
+    given = body if isinstance(body, dict) else {}
+    return OF_TEXTS if "texts" in given else jina.RERANK if "documents" in given else UNDECIDED
+
+
+RERANK = replace(
+    UNDECIDED,
     paths=("/rerank",),
     summary="Rerank texts (TEI) or documents (Jina, vLLM)",
-    dialect=EITHER,
-    request=Annotated[
-        Annotated[TeiRerankRequest, Tag("(texts)")] | Annotated[jina.RerankRequest, Tag("(documents)")],
-        Discriminator(_kind),
-    ],
+    request=TeiRerankRequest | jina.RerankRequest,
     reply=jina.RerankResponse | list[TeiRank],
-    ask=_ask,
-    write=_write,
+    by_body=_by_body,
 )
 
 

@@ -4,13 +4,13 @@ import time
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Discriminator, Field, Tag
+from pydantic import AliasChoices, BaseModel, Field
 
 from zhichun.serve.api.endpoint import Dialect, Endpoint, ScoringEndpoint
 from zhichun.serve.api.refusal import Kind
 from zhichun.serve.api.replies import Judged, Usage, decimals, judged
 from zhichun.serve.api.requests import Body, OneOrMoreDocuments, OneOrMoreTexts
-from zhichun.serve.queue.service import Answer, Asked, Service, new_id
+from zhichun.serve.queue.service import Answer, Service, new_id
 
 
 class VllmProblem(BaseModel):
@@ -34,23 +34,11 @@ VLLM = Dialect(
 )
 
 
-class QueriesRequest(Body):
-    """One query and N documents, or N of both."""
+class ScoreRequest(Body):
+    """One query and N documents, or N of both; the older names are ``text_1`` and ``text_2``."""
 
-    queries: OneOrMoreTexts
-    documents: OneOrMoreDocuments
-
-
-class TextsRequest(Body):
-    """The same under the older names."""
-
-    text_1: OneOrMoreTexts
-    text_2: OneOrMoreDocuments
-
-
-def _kind(body: Any) -> str:
-    given = body if isinstance(body, dict) else vars(body) if isinstance(body, BaseModel) else {}
-    return "(texts)" if "text_1" in given else "(queries)"
+    queries: Annotated[OneOrMoreTexts, Field(validation_alias=AliasChoices("queries", "text_1"))]
+    documents: Annotated[OneOrMoreDocuments, Field(validation_alias=AliasChoices("documents", "text_2"))]
 
 
 class Score(Judged):
@@ -73,18 +61,6 @@ class ScoreResponse(BaseModel):
     warnings: Annotated[list[str] | None, Field(description="What was cut or not read; an extension.")] = None
 
 
-def _ask(service: Service, body: QueriesRequest | TextsRequest) -> Asked:
-    if isinstance(body, QueriesRequest):
-        queries, documents = body.queries, body.documents
-    else:
-        queries, documents = body.text_1, body.text_2
-    return service.ask(
-        [queries] if isinstance(queries, str) else queries,
-        documents if isinstance(documents, list) else [documents],
-        body.locale,
-    )
-
-
 def _write(service: Service, body: Any, answer: Answer, warnings: Sequence[str]) -> ScoreResponse:
     scores = zip(decimals(answer.prediction.score), judged(answer), strict=True)
     return ScoreResponse(
@@ -101,11 +77,9 @@ SCORE = ScoringEndpoint(
     paths=("/score", "/v1/score"),
     summary="Score pairs: one query and N documents, or N of both (vLLM)",
     dialect=VLLM,
-    request=Annotated[
-        Annotated[QueriesRequest, Tag("(queries)")] | Annotated[TextsRequest, Tag("(texts)")], Discriminator(_kind)
-    ],
+    request=ScoreRequest,
     reply=ScoreResponse,
-    ask=_ask,
+    ask=lambda service, body: service.ask(body.queries, body.documents, body.locale),
     write=_write,
 )
 

@@ -48,13 +48,10 @@ class Hit:
         Its fields by short name, with ``product_id`` and ``locale``.
     score
         Of BM25.
-    rank
-        Its place, from 1.
     """
 
     product: Fields
     score: float
-    rank: int
 
 
 class Catalogue:
@@ -192,8 +189,7 @@ class Catalogue:
         return self._hits([found[place] for place in order], [scores[place] for place in order])
 
     def _hits(self, rows: Sequence[int], scores: Sequence[float]) -> list[Hit]:
-        products = self.products(rows)
-        return [Hit(*each, rank) for rank, each in enumerate(zip(products, scores, strict=True), start=1)]
+        return [Hit(*each) for each in zip(self.products(rows), scores, strict=True)]
 
     def _from_titles(self, locale: str, count: int) -> list[str]:
         rows = self._rows.get(locale, ())

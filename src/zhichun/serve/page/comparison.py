@@ -8,7 +8,6 @@ import numpy as np
 
 from zhichun.core.schema import LABEL_NAMES
 from zhichun.core.tasks import Prediction, Task
-from zhichun.measure.report.page import class_name
 from zhichun.metrics import Judged, label_codes, nDCG
 
 Fields = dict[str, str | None]
@@ -32,11 +31,6 @@ class Class:
     name: str
     letter: str
     full: str
-
-    @property
-    def both(self) -> str:
-        """Letter and name, with a space that no line is broken at."""
-        return class_name(self.name) if self.name in LABEL_NAMES else self.full
 
 
 @dataclass(frozen=True)

@@ -66,27 +66,28 @@ class Jobs:
 
     def __init__(self) -> None:
         self._turns: deque[Job] = deque()
-        self.pairs = 0
 
     def __len__(self) -> int:
         return len(self._turns)
 
+    @property
+    def pairs(self) -> int:
+        """How many pairs wait."""
+        return sum(len(job.waiting) for job in self._turns)
+
     def add(self, job: Job) -> None:
         """Let a job wait for its turns."""
         self._turns.append(job)
-        self.pairs += len(job.waiting)
 
     def remove(self, job: Job) -> None:
         """Forget a job whose answer nobody waits for any more; what is being computed of it goes on."""
         if job in self._turns:
             self._turns.remove(job)
-            self.pairs -= len(job.waiting)
 
     def clear(self) -> list[Job]:
         """Forget all, and give those that waited."""
         jobs = list(self._turns)
         self._turns.clear()
-        self.pairs = 0
         return jobs
 
     def take(self, characters: int, least: int, now: float) -> tuple[dict[bytes, Place], list[Job]]:
@@ -112,7 +113,6 @@ class Jobs:
         while self._turns and (read < characters or (len(taken) < least and read < SMALL_CHARACTERS)):
             job = self._turns.popleft()
             if job.done.done() or job.deadline <= now:
-                self.pairs -= len(job.waiting)
                 continue
             for _ in range(min(SLICE, len(job.waiting))):
                 if taken and read >= max(characters, SMALL_CHARACTERS):
@@ -122,7 +122,6 @@ class Jobs:
                     place = job.places[key]
                     taken[key] = job.pairs, place
                     read += job.pairs.characters[place]
-                self.pairs -= 1
             jobs[job] = None
             if job.waiting:
                 self._turns.append(job)

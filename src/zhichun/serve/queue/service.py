@@ -12,7 +12,7 @@ import numpy as np
 
 from zhichun.core.tasks import Prediction, Task
 from zhichun.score.scorer import PairScorer
-from zhichun.serve.api.documents import Products, cut_to_tokens, read_documents
+from zhichun.serve.api.documents import cut_to_tokens, read_documents
 from zhichun.serve.api.refusal import invalid, too_large, unavailable
 from zhichun.serve.http.counters import Metrics
 from zhichun.serve.http.limits import Limits
@@ -177,7 +177,10 @@ class Service:
         )
         if tokens is not None and tokens < self.scorer.max_length:
             cut_to_tokens(products.columns, tokens, self.scorer.tokenizer)
-        return _asked(list(queries) if len(queries) > 1 else [queries[0]] * len(documents), products)
+        queries = queries if len(queries) > 1 else [queries[0]] * len(documents)
+        pairs = PairColumns(queries, products.columns, products.locales)
+        _ = pairs.keys, pairs.characters  # computed here, in a thread
+        return Asked(pairs, products.warnings)
 
     async def answer(self, pairs: PairColumns, seconds: float | None = None) -> Answer:
         """Score the pairs of one request.
@@ -202,12 +205,6 @@ class Service:
     def incoming_order(self, pairs: int) -> Answer:
         """Answer without scores, where there was no time for them."""
         return Answer(Prediction(self.task, None, np.zeros(pairs, np.float32)), 0, scored=False)
-
-
-def _asked(queries: list[str], products: Products) -> Asked:
-    pairs = PairColumns(queries, products.columns, products.locales)
-    _ = pairs.keys, pairs.characters  # computed here, in a thread
-    return Asked(pairs, products.warnings)
 
 
 def new_id() -> str:
