@@ -100,7 +100,8 @@ def _baselines(measured: dict[str, Any]) -> dict[str, dict[str, float]]:
 
 def _evaluation(run: Path, measured: dict[str, Any], dataset: dict[str, str]) -> dict[str, Any]:
     """Give what the page shows of an evaluation; empty parts where there was none."""
-    shown: dict[str, Any] = {"measured": measured, "classes": None, "reliability": None, "scores": [], "mistakes": []}
+    shown: dict[str, Any] = {"measured": measured, "scored": False, "classes": None, "reliability": None}
+    shown |= {"scores": [], "mistakes": []}
     if not measured:
         return shown
     task = TASKS[measured["task"]]
@@ -108,6 +109,7 @@ def _evaluation(run: Path, measured: dict[str, Any], dataset: dict[str, str]) ->
     if "confusion" in measured:
         shown["classes"] = _classes(measured["confusion"], task)
     if (scored := Scored.read(run / "scored.parquet", task)) is not None:
+        shown["scored"] = len(scored.pairs) > 0
         shown["reliability"] = reliability(scored, measured.get("ece"))
         shown["scores"] = score_figures(scored)
         found = mistakes(scored)
