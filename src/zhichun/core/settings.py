@@ -7,6 +7,8 @@ union, or one that derives from an abstract class.
 import dataclasses
 import inspect
 import json
+import math
+import sys
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -63,8 +65,10 @@ def _decode(hint: Any, value: Any, path: str) -> Any:
         if not isinstance(value, list | tuple):
             raise UserError(f'{path}={value!r} is not a list, such as ["title", "brand"].')
         return tuple(_decode(typing.get_args(hint)[0], item, path) for item in value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if hint is float and type(value) is int:
+        value = float(value) if abs(value) <= sys.float_info.max else math.inf
+    if hint is float and type(value) is float and not math.isfinite(value):
+        raise UserError(f"{path}={value} is not a finite number.")
     if type(value) is not hint:
         raise UserError(f"{path}={value!r} is not of type {getattr(hint, '__name__', hint)}.")
     return value
@@ -105,6 +109,51 @@ def _decode_dataclass(kinds: dict[str, Any], value: Any, path: str) -> Any:
             raise UserError(f"there is no setting {inner!r}.", remedy=suggest(inner, known))
         arguments[name] = _decode(hints[name], item, inner)
     return cls(**arguments)
+
+
+def require_range(
+    settings: Any,
+    *names: str,
+    above: float = -math.inf,
+    least: float = -math.inf,
+    below: float = math.inf,
+    most: float = math.inf,
+    prefix: str = "",
+    remedy: str = "",
+) -> None:
+    """Refuse numbers of settings that are out of a range, not finite, or a boolean; those that are ``None`` are off.
+
+    Parameters
+    ----------
+    settings
+        A dataclass of settings.
+    names
+        Its fields.
+    above, least, below, most
+        The range, without and with its ends.
+    prefix
+        What stands before the name, such as ``train.``; the kind of the settings if not given.
+    remedy
+        What to do, such as how to switch off what a zero would.
+
+    Raises
+    ------
+    UserError
+        Names the first that is not in it.
+    """
+    ends = [
+        f"{what} {end:g}"
+        for what, end in (("above", above), ("at least", least), ("below", below), ("at most", most))
+        if math.isfinite(end)
+    ]
+    for name in names:
+        value = getattr(settings, name)
+        if value is None or (
+            type(value) in (int, float) and math.isfinite(value) and above < value < below and least <= value <= most
+        ):
+            continue
+        given = f"{prefix}{name}={value}" if prefix else f"{type(settings).__name__} with {name}={value}:"
+        raise UserError(f"{given} must be {' and '.join(ends) or 'a finite number'}.", remedy=remedy)
 
 
 def assigned(settings: Any, assignments: Sequence[str]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from zhichun.core.errors import UserError
+from zhichun.core.settings import require_range
 from zhichun.fit.soft_labels import SoftLabels
 
 
@@ -62,23 +62,13 @@ class LoopSettings:
     compile: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "learning_rate", "evaluations"):
-            if getattr(self, name) <= 0:
-                raise UserError(f"train.{name}={getattr(self, name)} must be above zero.")
-        for name in ("seed", "weight_decay", "checkpoint_minutes"):
-            if getattr(self, name) < 0:
-                raise UserError(f"train.{name}={getattr(self, name)} must not be below zero.")
-        if not 0 <= self.warmup < 1:
-            raise UserError(f"train.warmup={self.warmup} must be a share of all steps, from 0 to below 1.")
-        if self.clip is not None and self.clip <= 0:
-            raise UserError(f"train.clip={self.clip} is no norm.", remedy="Switch it off with train.clip=null.")
-        if self.patience is not None and self.patience < 1:
-            raise UserError(f"train.patience={self.patience} must be 1 or more.", remedy="train.patience=null is off.")
-        if self.layer_decay is not None and not 0 < self.layer_decay < 1:
-            raise UserError(
-                f"train.layer_decay={self.layer_decay} is no factor between 0 and 1.",
-                remedy="Give one such as 0.9, or train.layer_decay=null, which is off.",
-            )
+        require_range(self, "epochs", "batch_size", "learning_rate", "evaluations", above=0, prefix="train.")
+        require_range(self, "seed", "weight_decay", "checkpoint_minutes", least=0, prefix="train.")
+        require_range(self, "warmup", least=0, below=1, prefix="train.", remedy="It is a share of all steps.")
+        require_range(self, "clip", above=0, prefix="train.", remedy="Switch it off with train.clip=null.")
+        require_range(self, "patience", least=1, prefix="train.", remedy="Switch it off with train.patience=null.")
+        off = "Give one such as 0.9, or train.layer_decay=null, which is off."
+        require_range(self, "layer_decay", above=0, below=1, prefix="train.", remedy=off)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +100,7 @@ class TrainSettings(LoopSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.micro_batch_tokens <= 0:
-            raise UserError(f"train.micro_batch_tokens={self.micro_batch_tokens} must be above zero.")
+        require_range(self, "micro_batch_tokens", above=0, prefix="train.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +128,5 @@ class PretrainSettings(LoopSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.micro_batch_size <= 0:
-            raise UserError(f"train.micro_batch_size={self.micro_batch_size} must be above zero.")
-        if not 0 < self.held_out < 1:
-            raise UserError(f"train.held_out={self.held_out} must be a share of the products between 0 and 1.")
+        require_range(self, "micro_batch_size", above=0, prefix="train.")
+        require_range(self, "held_out", above=0, below=1, prefix="train.", remedy="It is a share of the products.")

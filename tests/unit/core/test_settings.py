@@ -1,6 +1,8 @@
 """Settings to JSON and back, whatever frozen dataclasses they are made of."""
 
 import json
+import math
+import typing
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -8,6 +10,7 @@ import pytest
 
 from zhichun.core import settings as codec
 from zhichun.core.errors import UserError
+from zhichun.fit.train_settings import LoopSettings, PretrainSettings, TrainSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,3 +86,25 @@ def test_a_wrong_value_is_named_with_its_place(value, message):
     with pytest.raises(UserError) as error:
         codec.decode(Drawing, value)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, True, 0, -1, 1.5])
+def test_a_number_out_of_its_range_is_named_with_the_range(value):
+    with pytest.raises(UserError, match=rf"train\.radius={value} must be above 0 and at most 1\.\nHalve it"):
+        codec.require_range(Circle(radius=value), "radius", above=0, most=1, prefix="train.", remedy="Halve it.")
+
+
+@pytest.mark.parametrize("value", [None, 0.5, 1])
+def test_a_number_in_its_range_and_none_are_taken(value):
+    codec.require_range(Circle(radius=value), "radius", above=0, most=1)
+
+
+@pytest.mark.parametrize("settings", [LoopSettings, TrainSettings, PretrainSettings])
+@pytest.mark.parametrize("value", [math.nan, math.inf, True])
+def test_no_numeric_setting_of_training_takes_what_is_no_number(settings, value):
+    hints = typing.get_type_hints(settings)
+    numeric = [name for name, hint in hints.items() if {int, float} & {hint, *typing.get_args(hint)}]
+    assert "learning_rate" in numeric
+    for name in set(numeric) - {"validation_fold"}:
+        with pytest.raises(UserError, match=rf"train\.{name}="):
+            settings(**{name: value})

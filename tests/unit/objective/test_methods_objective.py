@@ -184,23 +184,26 @@ def test_a_dropout_view_without_dropout_is_refused(begin):
         (["task=gain", "train.metric=ndcg", 'objective={"loss": "SquaredError", "mixup": "Mixup"}'], "mixup=null"),
         (
             ['objective.second_view={"kind": "FGM", "epsilon": 0}'],
-            "FGM with epsilon=0.0: it must be above zero.\nSwitch",
+            "FGM with epsilon=0.0: must be above 0.\nSwitch",
         ),
-        (['objective.second_view={"kind": "FGSM", "epsilon": -1}'], "FGSM with epsilon=-1.0: it must be above zero"),
-        (['objective.second_view={"kind": "PGD", "steps": 0}'], "PGD with steps=0: it must be above zero"),
+        (['objective.second_view={"kind": "FGSM", "epsilon": -1}'], "FGSM with epsilon=-1.0: must be above 0"),
+        (['objective.second_view={"kind": "PGD", "steps": 0}'], "PGD with steps=0: must be above 0"),
         (
             ['objective.second_view={"kind": "FreeLB", "start": 0}'],
             "Start from zero with objective.second_view.start=null",
         ),
         (['objective.second_view={"kind": "FreeLB", "at": "table"}'], "no setting 'objective.second_view.at'"),
-        (['objective.second_view={"kind": "SMART", "weight": 0}'], "SMART with weight=0.0: it must be above zero"),
-        (['objective.second_view={"kind": "AWP", "gamma": NaN}'], "AWP with gamma=nan: it must be above zero"),
+        (['objective.second_view={"kind": "SMART", "weight": 0}'], "SMART with weight=0.0: must be above 0"),
+        (
+            ['objective.second_view={"kind": "AWP", "gamma": NaN}'],
+            "gamma=nan is not a finite number",
+        ),
         (["objective.second_view=FGN"], "no kind 'FGN'.\nDid you mean 'FGM'?"),
         (
             ["objective.second_view=AWP", "train.activation_checkpointing=layers"],
             "compute again unmoved.\nUse --set train",
         ),
-        (['objective={"second_view": "FGM", "rdrop": {"alpha": 0}}'], "RDrop with alpha=0.0: it must be above zero"),
+        (['objective={"second_view": "FGM", "rdrop": {"alpha": 0}}'], "RDrop with alpha=0.0: must be above 0"),
         (['objective.mixup={"kind": "Mixup", "alpha": 0}'], "Switch it off with objective.mixup=null"),
         (
             ['objective.ema={"kind": "EMA", "decay": 1}'],

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from zhichun.core.ranges import require_above_zero
+from zhichun.core.settings import require_range
 from zhichun.model.relevance_model import RelevanceModel
 from zhichun.objective.views import FirstView, SecondView, View
 
@@ -43,8 +43,8 @@ class AWP(View):
     first_step: int | None = None
 
     def __post_init__(self) -> None:
-        require_above_zero(self, "gamma", remedy="Switch it off with objective.second_view=null.")
-        require_above_zero(self, "first_step", remedy="Begin at once with objective.second_view.first_step=null.")
+        require_range(self, "gamma", above=0, remedy="Switch it off with objective.second_view=null.")
+        require_range(self, "first_step", above=0, remedy="Begin at once with objective.second_view.first_step=null.")
 
     def second_view(self, first: FirstView) -> SecondView:
         """Run the moved model on the batch."""

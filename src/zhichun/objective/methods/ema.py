@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import PARAM_LIST, AveragedModel
 
 from zhichun.core.errors import UserError
-from zhichun.core.ranges import require_above_zero
+from zhichun.core.settings import require_range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class EMA:
             raise UserError(
                 f"objective.ema.decay={self.decay} must be between 0 and 1.", remedy="Use objective.ema=null."
             )
-        require_above_zero(self, "warm_up", remedy="Switch the warm-up off with objective.ema.warm_up=null.")
+        require_range(self, "warm_up", above=0, remedy="Switch the warm-up off with objective.ema.warm_up=null.")
 
     def average_of(self, model: nn.Module) -> AveragedModel:
         """Make the average of a model; ``update_parameters`` follows a step, ``module`` is the averaged model."""

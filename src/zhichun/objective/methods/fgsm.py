@@ -11,7 +11,7 @@ Traps      the norm is ε times the root of the number of coordinates, so that t
 
 from dataclasses import dataclass
 
-from zhichun.core.ranges import require_above_zero
+from zhichun.core.settings import require_range
 from zhichun.model.relevance_model import RelevanceModel
 from zhichun.objective.views import PLACES, At, FirstView, SecondView, View, check_moved
 
@@ -32,7 +32,7 @@ class FGSM(View):
     at: At = "table"
 
     def __post_init__(self) -> None:
-        require_above_zero(self, "epsilon", remedy="Switch it off with objective.second_view=null.")
+        require_range(self, "epsilon", above=0, remedy="Switch it off with objective.second_view=null.")
 
     def check(self, model: RelevanceModel) -> None:
         """Refuse a frozen table."""

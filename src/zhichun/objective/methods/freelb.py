@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from zhichun.core.ranges import require_above_zero
+from zhichun.core.settings import require_range
 from zhichun.objective.views import FirstView, PairVectors, SecondView, View
 
 
@@ -46,8 +46,8 @@ class FreeLB(View):
 
     def __post_init__(self) -> None:
         off = "Switch it off with objective.second_view=null."
-        require_above_zero(self, "epsilon", "alpha", "steps", remedy=off)
-        require_above_zero(self, "start", remedy="Start from zero with objective.second_view.start=null.")
+        require_range(self, "epsilon", "alpha", "steps", above=0, remedy=off)
+        require_range(self, "start", above=0, remedy="Start from zero with objective.second_view.start=null.")
 
     def second_view(self, first: FirstView) -> SecondView:
         """Run the model K times and give the mean of its losses."""

@@ -21,7 +21,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from zhichun.core.ranges import require_above_zero
+from zhichun.core.settings import require_range
 from zhichun.objective.losses import target_probabilities
 from zhichun.objective.views import FirstView
 
@@ -42,7 +42,7 @@ class Mixup:
     mixed: Literal["cls", "features"] = "cls"
 
     def __post_init__(self) -> None:
-        require_above_zero(self, "alpha", remedy="Switch it off with objective.mixup=null.")
+        require_range(self, "alpha", above=0, remedy="Switch it off with objective.mixup=null.")
 
     def loss(self, first: FirstView) -> Tensor:
         """Give the mixed pairs' share of the step's mean, from the features of the plain pass."""

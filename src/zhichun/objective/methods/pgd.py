@@ -12,7 +12,7 @@ Traps      with ``steps × alpha`` below ε the ball is never reached. Each pass
 
 from dataclasses import dataclass
 
-from zhichun.core.ranges import require_above_zero
+from zhichun.core.settings import require_range
 from zhichun.model.relevance_model import RelevanceModel
 from zhichun.objective.views import PLACES, At, FirstView, SecondView, View, check_moved
 
@@ -40,7 +40,9 @@ class PGD(View):
     at: At = "table"
 
     def __post_init__(self) -> None:
-        require_above_zero(self, "epsilon", "alpha", "steps", remedy="Switch it off with objective.second_view=null.")
+        require_range(
+            self, "epsilon", "alpha", "steps", above=0, remedy="Switch it off with objective.second_view=null."
+        )
 
     def check(self, model: RelevanceModel) -> None:
         """Refuse a frozen table."""

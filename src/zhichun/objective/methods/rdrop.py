@@ -20,7 +20,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from zhichun.core.ranges import require_above_zero
+from zhichun.core.settings import require_range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class RDrop:
     reduction: Literal["mean", "sum"] = "mean"
 
     def __post_init__(self) -> None:
-        require_above_zero(self, "alpha", remedy="Switch it off with objective.rdrop=null.")
+        require_range(self, "alpha", above=0, remedy="Switch it off with objective.rdrop=null.")
 
     def __call__(self, clean_BC: Tensor, second_BC: Tensor) -> Tensor:
         """Loss of each pair, ``[B]``, from the logits of both views."""

@@ -17,7 +17,7 @@ from typing import ClassVar
 
 import torch
 
-from zhichun.core.ranges import require_above_zero
+from zhichun.core.settings import require_range
 from zhichun.objective.methods.rdrop import divergence
 from zhichun.objective.views import FirstView, PairVectors, SecondView, View
 
@@ -44,7 +44,7 @@ class SMART(View):
 
     def __post_init__(self) -> None:
         remedy = "Switch it off with objective.second_view=null."
-        require_above_zero(self, "weight", "epsilon", "noise", remedy=remedy)
+        require_range(self, "weight", "epsilon", "noise", above=0, remedy=remedy)
 
     def second_view(self, first: FirstView) -> SecondView:
         """Run the model where its answer changes most; the loss is how much it does."""

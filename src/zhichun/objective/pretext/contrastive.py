@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from zhichun.core.errors import UserError
-from zhichun.core.ranges import require_above_zero
+from zhichun.core.settings import require_range
 from zhichun.model.encoder import Encoder
 from zhichun.model.key_queue import KeyQueue
 from zhichun.objective.pretext.task import (
@@ -77,9 +77,9 @@ class Contrastive(Pretext):
     momentum: float = 0.999
 
     def __post_init__(self) -> None:
-        require_above_zero(self, "weight", remedy="Switch the task off with objective.contrastive=null.")
-        require_above_zero(self, "temperature", remedy="The paper's is 0.03.")
-        require_above_zero(self, "queue", remedy="Switch the queue off with objective.contrastive.queue=null.")
+        require_range(self, "weight", above=0, remedy="Switch the task off with objective.contrastive=null.")
+        require_range(self, "temperature", above=0, remedy="The paper's is 0.03.")
+        require_range(self, "queue", above=0, remedy="Switch the queue off with objective.contrastive.queue=null.")
         if self.repetition is not None and not 0 < self.repetition <= 1:
             raise UserError(
                 f"Contrastive with repetition={self.repetition}: it is a share.",

@@ -28,7 +28,7 @@ from torch.nn import functional
 
 from zhichun.core import schema
 from zhichun.core.errors import UserError
-from zhichun.core.ranges import require_above_zero
+from zhichun.core.settings import require_range
 from zhichun.model.encoder import Encoder
 from zhichun.objective.pretext.task import (
     ITEMS,
@@ -66,8 +66,8 @@ class Facet(Pretext):
     sampled: int | None = None
 
     def __post_init__(self) -> None:
-        require_above_zero(self, "weight", remedy=f"Switch the task off with objective.{self.name}=null.")
-        require_above_zero(self, "size", "sampled", remedy="Use size=128, and sampled=null for the full softmax.")
+        require_range(self, "weight", above=0, remedy=f"Switch the task off with objective.{self.name}=null.")
+        require_range(self, "size", "sampled", above=0, remedy="Use size=128, and sampled=null for the full softmax.")
 
     @abstractmethod
     def labels(self, texts: ProductTexts) -> Rows:

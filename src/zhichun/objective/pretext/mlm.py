@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from zhichun.core.errors import UserError
-from zhichun.core.ranges import require_above_zero
+from zhichun.core.settings import require_range
 from zhichun.model.encoder import Encoder, LMHead
 from zhichun.objective.pretext.task import (
     ITEMS,
@@ -72,7 +72,7 @@ class MLM(Pretext):
     unit: Literal["piece", "word"] = "piece"
 
     def __post_init__(self) -> None:
-        require_above_zero(self, "weight", remedy="Switch the task off with objective.mlm=null.")
+        require_range(self, "weight", above=0, remedy="Switch the task off with objective.mlm=null.")
         check_share(self.share)
 
     def examples(self, texts: ProductTexts, catalogue: Catalogue, reader: Reader, draw: Draw) -> Arrays:

@@ -17,7 +17,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from zhichun.core.ranges import require_above_zero
+from zhichun.core.settings import require_range
 from zhichun.model.encoder import Encoder
 from zhichun.objective.pretext.mlm import MLMHead, check_share, hide
 from zhichun.objective.pretext.task import (
@@ -53,7 +53,7 @@ class PairMLM(Pretext):
     unit: Literal["piece", "word"] = "piece"
 
     def __post_init__(self) -> None:
-        require_above_zero(self, "weight", remedy="Switch the task off with objective.pair_mlm=null.")
+        require_range(self, "weight", above=0, remedy="Switch the task off with objective.pair_mlm=null.")
         check_share(self.share)
 
     def examples(self, texts: ProductTexts, catalogue: Catalogue, reader: Reader, draw: Draw) -> Arrays:

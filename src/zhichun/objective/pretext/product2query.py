@@ -26,7 +26,7 @@ from torch import Tensor
 
 from zhichun.core import schema
 from zhichun.core.errors import UserError
-from zhichun.core.ranges import require_above_zero
+from zhichun.core.settings import require_range
 from zhichun.model.encoder import Encoder
 from zhichun.model.head import Head
 from zhichun.objective.losses import CrossEntropy, Poly1
@@ -100,8 +100,8 @@ class Product2Query(Pretext):
     loss: CrossEntropy | Poly1 = field(default_factory=Poly1)
 
     def __post_init__(self) -> None:
-        require_above_zero(self, "weight", remedy="Switch the task off with objective.product2query=null.")
-        require_above_zero(self, "mean", "mean_jp", "draws", remedy="The paper's are mean=4, mean_jp=8, draws=4.")
+        require_range(self, "weight", above=0, remedy="Switch the task off with objective.product2query=null.")
+        require_range(self, "mean", "mean_jp", "draws", above=0, remedy="The paper's are mean=4, mean_jp=8, draws=4.")
         if self.delete is not None and not 0 < self.delete <= 1:
             raise UserError(
                 f"Product2Query with delete={self.delete}: it is a share.", remedy="Give 0.5, or null, which is off."
