@@ -51,7 +51,8 @@ def test_it_says_what_it_found_and_what_is_next(audited):
     folder, said = audited
     summary = json.loads((folder / "summary.json").read_text())
     assert said.startswith(f"{folder}: {summary['issues']:,} of {summary['pairs']:,} judgements in doubt (")
-    assert f"{folder}/drop.csv: {summary['drop']['listed']} pairs to drop, 0 of them decided" in said
+    share = f"{summary['drop']['listed'] / summary['pairs']:.1%} of the training pairs"
+    assert f"{folder}/drop.csv: {summary['drop']['listed']} pairs to drop ({share}), 0 of them decided" in said
     assert said.endswith(f"Next: zhichun prepare SOURCE NEW_DATA --drop-issues {folder}/drop.csv\n")
 
 
@@ -82,18 +83,19 @@ def test_decisions_reach_a_new_dataset_and_nothing_else_changes(audited, home, t
     lists = ["--drop-issues", folder / "drop.csv", "--relabel", folder / "relabel.csv"]
     said = succeed("prepare", home / "shop", tmp_path / "data", *lists)
     manifest = json.loads((tmp_path / "data" / "manifest.json").read_text())
-    passed_over = manifest["refused_issues"].get("a validation example", 0)
     before, after = (
         {row["example_id"]: row for row in pq.read_table(data / "examples.parquet").to_pylist()}
         for data in (home / "data", tmp_path / "data")
     )
-    assert set(before) - set(after) <= set(dropped)
-    assert len(before) - len(after) + passed_over >= len(dropped)
+    assert set(before) == set(after)
+    assert {example for example, row in after.items() if row["weight"] == 0} == set(dropped)
+    assert [step.get("untrained") for step in manifest["steps"] if step["step"] == "drop issues"] == [len(dropped)]
     relabelled = pq.read_table(tmp_path / "data" / "relabelled.parquet").to_pylist()
     for row in relabelled:
         assert (row["example_id"], row["new_label"]) == (ids[0], new)
     unchanged = {row["example_id"] for row in relabelled}
-    assert all(after[example] == before[example] for example in after if example not in unchanged)
+    same = set(after) - unchanged - set(dropped)
+    assert all(after[example] == before[example] for example in same)
     assert ("relabel: 1 labels changed" in said) == (len(relabelled) == 1)
 
 

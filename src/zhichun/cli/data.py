@@ -174,6 +174,8 @@ def prepare(
     for reason, count in manifest["refused_issues"].items():
         say(f"  passed over in the lists of corrections: {count:,} × {reason} (see rejected.parquet)")
     for step in manifest["steps"]:
+        if step.get("untrained"):
+            say(f"  {step['step']}: {step['untrained']:,} pairs have weight 0: never trained on, still validated on")
         if step.get("changed"):
             say(f"  {step['step']}: {step['changed']:,} labels changed (see relabelled.parquet)")
         if step.get("settled"):

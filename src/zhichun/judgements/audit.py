@@ -171,30 +171,29 @@ def _write_corrections(
     for name in (DROP_FILE, RELABEL_FILE):
         (out / name).unlink(missing_ok=True)
     summary: dict[str, Any] = {}
-    listed: list[int] = []
     if accepted:
         new = {example: what for example, what in decisions.items() if what not in (KEEP, DROP)}
-        listed += new
+        listed = list(new)
         labels = pa.array(list(new.values()), pa.string())
         _write_csv(out / RELABEL_FILE, _pairs(findings, listed).append_column(NEW_LABEL, labels))
         summary["decisions"] = {**dict(sorted(Counter(decisions.values()).items())), "all": len(decisions)}
         summary["relabel"] = len(new)
+        # zhichun prepare passes over these.
+        summary["of_validation_queries"] = int(findings.is_validated[_places(findings, listed).to_numpy()].sum())
     if accepted or share is not None:
         asked = round((share or 0.0) * len(findings.judged))
         worst = findings.issues.column(schema.EXAMPLE_ID).to_pylist()[:asked]
         decided = [example for example, what in decisions.items() if what == DROP]
         dropped = decided + [example for example in worst if example not in decisions]
         _write_csv(out / DROP_FILE, _pairs(findings, dropped))
-        listed += dropped
         summary["drop"] = {
             "share": share,
+            "share_listed": len(dropped) / len(findings.judged),
             "asked": asked,
             "listed": len(dropped),
             "by_decision": len(decided),
             "kept_by_decision": sum(decisions.get(example, DROP) != DROP for example in worst),
         }
-        # zhichun prepare passes over these.
-        summary["of_validation_queries"] = int(findings.is_validated[_places(findings, listed).to_numpy()].sum())
     return summary
 
 

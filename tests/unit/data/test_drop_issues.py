@@ -1,7 +1,10 @@
+import numpy as np
 import polars as pl
+import pyarrow.compute as pc
 import pytest
 
 from zhichun.core.errors import UserError
+from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.prepare.prepare import prepare
 
 EXAMPLES = (
@@ -37,16 +40,13 @@ def attempt(tmp_path):
         (pl.DataFrame({"example_id": [10.0, 11.0]}), "issues.parquet"),
     ],
 )
-def test_listed_training_pairs_are_left_out_counted_and_listed(attempt, issues, name):
+def test_listed_training_pairs_stay_with_the_weight_0_and_are_counted(attempt, issues, name):
     manifest = attempt(issues, name)
-    assert attempt.read("examples")["example_id"].to_list() == [12, 13]
-    step = {"step": "drop issues", "read": 4, "made": 0, "dropped": {"listed as a label issue": 2}, "kept": 2}
+    assert dict(attempt.read("examples").select("example_id", "weight").rows()) == {10: 0, 11: 0, 12: 1, 13: 1}
+    step = {"step": "drop issues", "read": 4, "made": 0, "dropped": {}, "kept": 4, "untrained": 2}
     assert manifest["steps"][-1] == step
-    assert manifest["examples"]["dropped"] == {"listed as a label issue": 2}
-    assert attempt.read("rejected").select("file", "row", "reason", "detail").rows() == [
-        ("e.csv", 1, "listed as a label issue", "10"),
-        ("e.csv", 2, "listed as a label issue", "11"),
-    ]
+    assert manifest["examples"]["dropped"] == {}
+    assert len(attempt.read("rejected")) == 0
     assert manifest["options"]["drop_issues"] is True
     assert manifest["sources"][-1]["part"] == "issues"
 
@@ -64,10 +64,10 @@ def test_ids_that_name_no_training_pair_are_refused_with_their_row(attempt):
 
 def test_such_ids_can_be_passed_over_and_test_pairs_stay(attempt):
     manifest = attempt("example_id\n10\n99\n13\nx\n", on_bad_rows="drop")
-    assert attempt.read("examples")["example_id"].to_list() == [11, 12, 13]
+    assert dict(attempt.read("examples").select("example_id", "weight").rows()) == {10: 0, 11: 1, 12: 1, 13: 1}
     assert manifest["refused_issues"] == {"malformed row": 1, "no such example": 1, "not a training example": 1}
-    assert manifest["examples"]["dropped"] == {"listed as a label issue": 1}
-    assert len(attempt.read("rejected")) == 4
+    assert manifest["steps"][-1]["untrained"] == 1
+    assert len(attempt.read("rejected")) == 3
 
 
 def test_a_list_without_ids_is_refused(attempt, tmp_path):
@@ -87,7 +87,22 @@ def test_a_list_without_ids_is_refused(attempt, tmp_path):
 
 
 def test_an_empty_list_drops_nothing(attempt):
-    assert attempt("example_id\n")["steps"][-1]["dropped"] == {}
+    assert attempt("example_id\n")["steps"][-1]["untrained"] == 0
+
+
+@pytest.mark.parametrize("fold", [None, 0, 1, 2, 3, 4])
+def test_every_fold_holds_the_same_pairs_before_and_after_and_none_listed_is_trained_on(tiny_dataset, tmp_path, fold):
+    before = Dataset.open(tiny_dataset)
+    training = before.examples.filter(pc.equal(before.examples["split"], "train"))["example_id"].to_pylist()
+    listed = np.random.default_rng(0).choice(training, len(training) // 3, replace=False)
+    (tmp_path / "drop.csv").write_text("\n".join(["example_id", *map(str, listed)]), "utf-8")
+    prepare(tiny_dataset.parent / "shop", tmp_path / "data", drop_issues=tmp_path / "drop.csv")
+    after = Dataset.open(tmp_path / "data")
+    ids = [dataset.column("example_id") for dataset in (before, after)]
+    (trained, held_out), (trained_after, held_out_after) = (of.split(fold) for of in (before, after))
+    assert ids[0][held_out].tolist() == ids[1][held_out_after].tolist()
+    assert set(ids[1][held_out_after]) & set(listed)
+    assert set(ids[1][trained_after]) == set(ids[0][trained]) - set(listed)
 
 
 def test_counted_ids_are_those_of_the_rows_whatever_else_is_dropped(tmp_path):

@@ -106,7 +106,7 @@ def test_the_command_line_balances_drops_and_says_so(shop, tmp_path, capsys):
         main(["prepare", f"{shop.out}", *tables, *options])
     assert not ended.value.code
     said = capsys.readouterr().out
-    assert "dropped examples: 1 × listed as a label issue" in said
+    assert "drop issues: 1 pairs have weight 0" in said
     assert "1 × not a training example" in said
     assert "rebalance: 5 training pairs made" in said
     assert shop.read("examples").filter(origin="balanced")["query"].to_list() == ["pot"] * 3 + ["鍋"] * 2

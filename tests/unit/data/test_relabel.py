@@ -74,11 +74,8 @@ def test_a_pair_is_dropped_or_relabelled_not_both(attempt):
         attempt("example_id,new_label\n11,E\n", drop="example_id\n11\n")
 
 
-@pytest.mark.parametrize(
-    "lists", [("example_id,new_label\n12,I\n", None), ("example_id,new_label\n", "example_id\n12\n")]
-)
-def test_validation_pairs_stay_as_they_are_which_makes_nothing_fail(attempt, lists):
-    manifest = attempt(*lists)
+def test_validation_pairs_keep_their_label_which_makes_nothing_fail(attempt):
+    manifest = attempt("example_id,new_label\n12,I\n")
     assert attempt.read("examples").filter(example_id=12)["esci_label"].to_list() == ["E"]
     assert manifest["refused_issues"] == {"a validation example": 1}
     assert attempt.read("rejected")["reason"].to_list() == ["a validation example"]

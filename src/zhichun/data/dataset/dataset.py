@@ -136,7 +136,8 @@ class Dataset:
         Returns
         -------
         training, validation
-            Rows of the examples. Rows that were made from others (by balancing or translation) are never validated on.
+            Rows of the examples. Rows that were made from others (by balancing or translation) are never validated on,
+            and those of weight 0 (what `prepare --drop-issues` was given) never trained on.
 
         Raises
         ------
@@ -145,7 +146,7 @@ class Dataset:
         """
         in_training = self.column(schema.SPLIT) == schema.TRAIN
         held_out = self.held_out(validation_fold)
-        training = np.flatnonzero(in_training & ~held_out)
+        training = np.flatnonzero(in_training & ~held_out & (self.column(schema.WEIGHT) > 0))
         validation = np.flatnonzero(in_training & held_out & (self.column(schema.ORIGIN) == schema.JUDGED))
         for rows, what in ((training, "to train on"), (validation, "to validate on")):
             if not len(rows):

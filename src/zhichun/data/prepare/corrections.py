@@ -1,10 +1,13 @@
-"""The steps that correct listed training pairs: leave them out, or give them another label.
+"""The steps that correct listed training pairs: leave them out of training, or give them another label.
 
 A list names pairs by ``example_id``: what an audit of the labels, or a person, wants changed. It is a table in any
 format that `zhichun.data.readers.sources.open_table` knows; columns that a step does not name do not matter. Only
-training pairs can be changed: a row that names no pair, or a test pair, is refused. Pairs of validation queries
-(`zhichun.data.dataset.query_folds.VALIDATION_BUCKET`) stay as they are too, so that runs with and without the change
-are measured on the same pairs; they are passed over, counted and listed, which makes nothing fail.
+training pairs can be changed: a row that names no pair, or a test pair, is refused.
+
+Runs with and without a change are measured on the same pairs. What is left out stays in the dataset with the weight 0:
+it is not trained on, nothing is made of it, and it is validated on in whatever fold. What would get another label is
+passed over, counted and listed where it is of a validation query
+(`zhichun.data.dataset.query_folds.VALIDATION_BUCKET`), which makes nothing fail.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +19,7 @@ import polars as pl
 import pyarrow as pa
 
 from zhichun.core.errors import UserError, suggest
-from zhichun.core.schema import EXAMPLE_ID, LABEL, LOCALE, PRODUCT_ID, QUERY, SPLIT, TEST
+from zhichun.core.schema import EXAMPLE_ID, LABEL, LOCALE, PRODUCT_ID, QUERY, SPLIT, TEST, WEIGHT
 from zhichun.data.dataset.query_folds import VALIDATION_BUCKET, buckets_of
 from zhichun.data.prepare.judges import renew_targets
 from zhichun.data.prepare.steps import ROW, Refuse
@@ -38,7 +41,7 @@ _MEANING: Final = "meaning"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DropListed:
-    """Leaves the listed judgements out of training; naming a pair twice is naming it once.
+    """Gives the listed judgements the weight 0, so that none is trained on; naming one twice is naming it once.
 
     Attributes
     ----------
@@ -57,7 +60,9 @@ class DropListed:
     def __call__(self, frame: pl.DataFrame, refuse: Refuse) -> pl.DataFrame:
         """Take pairs with ids and a split."""
         ids = _read_list(self.listed, self.columns, frame, self.rejected)[EXAMPLE_ID].unique()
-        return refuse(frame, pl.col(EXAMPLE_ID).is_in(ids.implode()), reasons.LISTED, pl.format("{}", EXAMPLE_ID))
+        refuse.note(untrained=len(ids))
+        weight = pl.when(pl.col(EXAMPLE_ID).is_in(ids.implode())).then(0.0).otherwise(pl.col(WEIGHT))
+        return frame.with_columns(weight.cast(pl.Float32).alias(WEIGHT))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -97,7 +102,10 @@ class Relabel:
         return renew_targets(frame, pl.col(NEW_LABEL).is_not_null()).drop(NEW_LABEL)
 
     def _changes(self, frame: pl.DataFrame) -> pl.DataFrame:
-        rows = _read_list(self.listed, self.columns, frame, self.rejected)
+        # A pair that is left out cannot get another label too.
+        rows = _read_list(self.listed, self.columns, frame.filter(pl.col(WEIGHT) > 0), self.rejected)
+        validated = pl.Series(buckets_of(rows[QUERY].to_list()) == VALIDATION_BUCKET)
+        rows = self._refuse(rows, validated, reasons.VALIDATION)
         meaning = [label_of(text, self.labels) or None for text in rows[NEW_LABEL]]
         rows = rows.with_columns(pl.Series(_MEANING, meaning, pl.String))
         rows = self._refuse(rows, pl.col(_MEANING).is_null(), reasons.UNKNOWN_LABEL)
@@ -108,7 +116,7 @@ class Relabel:
         changes = before.join(new, on=EXAMPLE_ID, how="inner", maintain_order="left")
         return changes.filter(pl.col(NEW_LABEL) != pl.col(LABEL))
 
-    def _refuse(self, rows: pl.DataFrame, condition: pl.Expr, reason: str) -> pl.DataFrame:
+    def _refuse(self, rows: pl.DataFrame, condition: pl.Expr | pl.Series, reason: str) -> pl.DataFrame:
         return _refuse_listed(rows, condition, reason, self.listed, self.rejected)
 
 
@@ -144,9 +152,7 @@ def _read_list(table: Table, columns: Sequence[str], frame: pl.DataFrame, reject
     )
     listed = _refuse_listed(listed, pl.col(_KNOWN).is_null(), reasons.NO_EXAMPLE, table, rejected)
     listed = _refuse_listed(listed, pl.col(_KNOWN) == TEST, reasons.NOT_TRAINING, table, rejected)
-    validated = pl.Series(buckets_of(listed[QUERY].to_list()) == VALIDATION_BUCKET)
-    listed = _refuse_listed(listed, validated, reasons.VALIDATION, table, rejected)
-    return listed.select(*columns, ROW)
+    return listed.select(*columns, QUERY, ROW)
 
 
 def _refuse_listed(

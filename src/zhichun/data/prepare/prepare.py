@@ -54,7 +54,7 @@ from zhichun.data.prepare.steps import MakingStep, Pairs, Refuse
 from zhichun.data.prepare.summary import SUMMARY_FILE, summarise
 from zhichun.data.prepare.vocabularies import write_vocabularies
 from zhichun.data.readers.judgements import grade_labels
-from zhichun.data.readers.rejected import LISTED, REJECTED_FILE, RejectedRows
+from zhichun.data.readers.rejected import REJECTED_FILE, RejectedRows
 from zhichun.data.readers.sources import describe_files, open_sources
 from zhichun.data.readers.whole_catalogue import OnBadRows, Say, check_on_bad_rows, silent
 from zhichun.text.fold import fold_locale
@@ -223,7 +223,6 @@ def prepare(
                 relabelled = folder / RELABELLED_FILE
                 pairs.take(Relabel(listed=changes, rejected=rejected, labels=meanings, out=relabelled))
             refused_corrections = rejected.counts - before
-            refused_corrections.pop(LISTED, None)
             usable = on_bad_rows == "drop" or not rejected.bad
             made_products = _make(pairs, steps if usable else (), folder / PRODUCTS_FILE, known, progress)
         if not usable:
@@ -262,7 +261,8 @@ def _make(
 ) -> dict[str, int]:
     """Let each step make pairs of the judged training pairs, and put the products that they need into the catalogue."""
     frame = pairs.frame
-    judged = frame.filter((pl.col(ORIGIN) == JUDGED) & (pl.col(SPLIT) == TRAIN)).select(EXAMPLES_SCHEMA.names)
+    trained = (pl.col(ORIGIN) == JUDGED) & (pl.col(SPLIT) == TRAIN) & (pl.col(WEIGHT) > 0)
+    judged = frame.filter(trained).select(EXAMPLES_SCHEMA.names)
     marker = free_marker(known[PRODUCT_ID]) if steps else ""
     tables: dict[str, Any] = {}
     for step in steps:

@@ -45,7 +45,6 @@ NOT_JUDGED: Final = "not judged"
 ONE_OF_SEVERAL: Final = "one of several judgements"
 DUPLICATE: Final = "duplicate"
 LEAKAGE: Final = "query in test too"
-LISTED: Final = "listed as a label issue"
 # Only of lists of pairs to be corrected.
 VALIDATION: Final = "a validation example"
 # Only of pairs that a step made.
@@ -53,7 +52,7 @@ OTHER_FOLD: Final = "query in another fold"
 VALIDATED: Final = "made of a validation query"
 MADE_TWO_LABELS: Final = "made with two labels"
 HARMLESS: Final = frozenset(
-    {NOT_JUDGED, ONE_OF_SEVERAL, DUPLICATE, LEAKAGE, LISTED, VALIDATION, OTHER_FOLD, VALIDATED, MADE_TWO_LABELS}
+    {NOT_JUDGED, ONE_OF_SEVERAL, DUPLICATE, LEAKAGE, VALIDATION, OTHER_FOLD, VALIDATED, MADE_TWO_LABELS}
 )
 
 _REMEDIES: Final[Mapping[str, str]] = {
