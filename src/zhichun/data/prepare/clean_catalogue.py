@@ -93,7 +93,7 @@ def write_products(
     if not counts.with_text["any"] and not rejected.bad:
         raise UserError(
             "no product has an id and a text",
-            remedy="Name the right columns with columns={'title': …} (--columns title=…).",
+            remedy="Name the right columns with columns={'products.title': …} (--columns products.title=…).",
             file=table.path,
         )
     return counts

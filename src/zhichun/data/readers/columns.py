@@ -173,10 +173,11 @@ def _read_key(key: str, read: Collection[str]) -> tuple[tuple[str, ...], str]:
 def _missing(field: str, kind: str, table: Table, remedy: str = "") -> UserError:
     short = ALIASES[field][0]
     wanted = repr(field) if field == short else f"{field!r} (or {short!r})"
-    python = short if kind == PAIRS else f"{kind}.{short}"
+    # Catalogues are read beside other tables, by which a bare name would be taken.
+    key = f"{kind}.{short}" if kind == PRODUCTS else short
     return UserError(
         f"no column {wanted}; the file has {_listed(table.names)}",
-        remedy=f"Name it with columns={{'{python}': …}} (--columns {short}=…).{remedy}",
+        remedy=f"Name it with columns={{'{key}': …}} (--columns {key}=…).{remedy}",
         file=table.path,
     )
 
