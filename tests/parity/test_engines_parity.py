@@ -19,8 +19,8 @@ from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.feature_store import open_pairs
 from zhichun.fit.train import build_model, make_featurizer
 from zhichun.model.model_folder import TrainedModel
-from zhichun.score.engines.beside import Beside
 from zhichun.score.engines.engine import Engine, predict_with
+from zhichun.score.engines.side_features import SideFeatures
 from zhichun.score.engines.torch_engine import TorchEngine
 from zhichun.score.export.export_folder import ExportConfig
 from zhichun.score.scorer import Scorer
@@ -115,23 +115,23 @@ def rows_of(pairs: Pairs) -> Int64:
 
 
 def engines_of(trained: TrainedModel, folder: Path) -> dict[str, Engine]:
-    beside = tables_of(trained.model)
+    side = tables_of(trained.model)
     for name in ("onnx", "openvino"):
         (folder / name).mkdir()
     write_onnx(trained, folder / "onnx" / "model.onnx")
     write_openvino(folder / "onnx" / "model.onnx", folder / "openvino" / "model.xml")
-    beside.save(folder)
+    side.save(folder)
     config = ExportConfig(
         task=trained.task.name,
         max_length=trained.settings.max_length,
         fields=trained.settings.fields,
-        inputs=input_names(trained, sum(beside.sizes.values())),
-        beside=beside.sizes,
+        inputs=input_names(trained, sum(side.sizes.values())),
+        side_features=side.sizes,
         checks={},
         files={},
         about={},
     )
-    loaded = Beside.load(folder, beside.sizes)
+    loaded = SideFeatures.load(folder, side.sizes)
     return {name: open_engine(folder, config, name, loaded) for name in ("onnx", "openvino")}
 
 

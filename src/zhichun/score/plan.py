@@ -21,8 +21,8 @@ from zhichun.core.arrays import Ragged
 from zhichun.core.console import Bar
 from zhichun.core.device import flags, has_bf16, has_int8
 from zhichun.core.errors import UserError
-from zhichun.score.engines.beside import TABLES
 from zhichun.score.engines.engine import RUN_ENGINES, Engine, predict_with, threads
+from zhichun.score.engines.side_features import TABLES
 from zhichun.score.export.export_folder import ExportConfig, format_of, is_export
 from zhichun.score.export.exported import usable
 from zhichun.score.folders import model_folder

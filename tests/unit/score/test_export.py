@@ -16,8 +16,8 @@ from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.measure.evaluate import evaluate
 from zhichun.score.engines import engine as engine_module
-from zhichun.score.engines.beside import Beside
 from zhichun.score.engines.openvino_engine import HEAD_SETTINGS, _without_head
+from zhichun.score.engines.side_features import SideFeatures
 from zhichun.score.export import export_run as export_module
 from zhichun.score.export import exported
 from zhichun.score.export.export_folder import FORMATS, ExportConfig, is_export
@@ -44,8 +44,8 @@ def test_the_folder_holds_all_that_scoring_needs_and_no_pickle(tiny_export, conf
     kinds = {path.suffix for path in tiny_export.rglob("*") if path.is_file()}
     assert kinds == {".json", ".parquet", ".npy", ".onnx", ".xml", ".bin"}
     assert {path.name for path in tiny_export.iterdir() if path.is_dir()} == {"tables", "vocabulary", *FORMATS}
-    assert config.inputs == ("input_ids", "attention_mask", "token_type_ids", "beside")
-    assert config.beside == {"country": 4, "brand": 8, "color": 8, "trigrams": 24}
+    assert config.inputs == ("input_ids", "attention_mask", "token_type_ids", "side_features")
+    assert config.side_features == {"country": 4, "brand": 8, "color": 8, "trigrams": 24}
     assert set(config.files) == {
         path.relative_to(tiny_export).as_posix()
         for path in tiny_export.rglob("*")
@@ -98,7 +98,7 @@ def test_openvino_in_bf16_computes_the_head_in_fp32(tiny_export, name):
     compiled = core.compile_model(head, "CPU", HEAD_SETTINGS).get_runtime_model()
     kinds = {operator.get_rt_info()["runtimePrecision"].astype(str) for operator in compiled.get_ordered_ops()}
     assert kinds == {"f32"}
-    assert len(model.outputs) == 2  # the encoder's vector, and what stands beside it as it came
+    assert len(model.outputs) == 2  # the encoder's vector, and the side features as they came
 
 
 @pytest.mark.parametrize("engine", ["auto", "measure"])
@@ -175,7 +175,7 @@ def test_a_dataset_that_is_gone_or_has_changed_is_asked_for(tiny_run, tmp_path):
 def test_an_export_that_answers_otherwise_is_not_kept(tiny_run, tmp_path, monkeypatch):
     pytest.importorskip("onnxscript")
     monkeypatch.setattr(export_module, "TOLERANCE", -1.0)
-    with pytest.raises(UserError, match=r"the onnx graph of an encoder of the kind 'xlm-roberta' answers otherwise"):
+    with pytest.raises(UserError, match=r"the onnx graph of an encoder of the kind 'xlm-roberta' does not score like"):
         export(tiny_run, ["onnx"], out=tmp_path / "export", shown=False)
     assert list(tmp_path.iterdir()) == []
 
@@ -237,7 +237,7 @@ def test_damaged_files_of_the_right_size_are_named(copied):
 
 
 @pytest.mark.parametrize(
-    ("change", "message"), [({"format": 2}, "of export format 2"), ({"checks": None}, "not a whole config")]
+    ("change", "message"), [({"format": 1}, "of export format 1"), ({"checks": None}, "not a whole config")]
 )
 def test_a_config_of_another_version_or_with_a_hole_is_refused(copied, change, message):
     content = json.loads((copied / "config.json").read_text("utf-8"))
@@ -262,8 +262,8 @@ def test_the_command_shows_the_checks_and_names_the_engine(tiny_run, tmp_path, c
 
 def test_bags_are_pooled_by_their_mean_and_ids_looked_up():
     table = np.array([[0, 0], [1, 2], [3, 4], [5, 0]], np.float32)
-    beside = Beside({"brand": table[:, :1], "trigrams": table})
-    assert beside.sizes == {"brand": 1, "trigrams": 6}
+    side = SideFeatures({"brand": table[:, :1], "trigrams": table})
+    assert side.sizes == {"brand": 1, "trigrams": 6}
     bags = {
         "query_trigrams": ([1, 2, 3], [0, 2, 3]),
         "product_trigrams": ([3, 3, 1], [0, 0, 3]),
@@ -273,7 +273,7 @@ def test_bags_are_pooled_by_their_mean_and_ids_looked_up():
     for name, (ids, offsets) in bags.items():
         batch |= {name: np.array(ids, np.int64), f"{name}_offsets": np.array(offsets, np.int64)}
     expected = [[3, 2, 3, 0, 0, 0, 0], [0, 5, 0, 11 / 3, 2 / 3, 0, 0]]
-    assert beside.vectors(batch).tolist() == [pytest.approx(row) for row in expected]
+    assert side.vectors(batch).tolist() == [pytest.approx(row) for row in expected]
 
 
 def test_scoring_names_the_engine_in_the_job_so_that_parts_are_not_mixed(tiny_export, tmp_path, monkeypatch, capsys):

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from zhichun.score.export.quantise import write_onnx_int8
-from zhichun.score.export.smoothing import smooth, smoothing_factors
+from zhichun.score.export.quantise import smooth, smoothing_factors, write_onnx_int8
 
 onnx = pytest.importorskip("onnx")
 runtime = pytest.importorskip("onnxruntime")
@@ -91,6 +90,6 @@ def test_int8_loses_much_less_of_what_has_outliers(graph, tokens, tmp_path, monk
         return np.sqrt(np.mean((answers(tmp_path / name, tokens) - expected) ** 2))
 
     smoothed = lost("smoothed.onnx")
-    monkeypatch.setattr("zhichun.score.export.smoothing.smoothing_factors", lambda greatest, _: np.ones_like(greatest))
+    monkeypatch.setattr("zhichun.score.export.quantise.smoothing_factors", lambda greatest, _: np.ones_like(greatest))
     assert smoothed < 0.5 * lost("plain.onnx")
     assert not list(tmp_path.glob("*partial*"))

@@ -10,9 +10,8 @@ from pathlib import Path
 
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import Floats
-from zhichun.score.engines.beside import Beside
 from zhichun.score.engines.engine import required, threads
-from zhichun.score.engines.graph_inputs import GraphInputs
+from zhichun.score.engines.side_features import GraphInputs, SideFeatures
 from zhichun.score.export.export_folder import REMEDY, ExportConfig
 from zhichun.text.pairs import Arrays
 
@@ -30,7 +29,7 @@ class OnnxEngine:
     name
         ``onnx`` or ``onnx-int8``. Dynamic int8 scales an activation by the greatest value of its whole batch, so there
         every pair is a batch of its own: its score then depends on nothing else.
-    config, beside
+    config, side
         Of the export folder.
 
     Raises
@@ -43,13 +42,13 @@ class OnnxEngine:
     packs = False
     lookahead = 0
 
-    def __init__(self, graph: Path, name: str, config: ExportConfig, beside: Beside) -> None:
+    def __init__(self, graph: Path, name: str, config: ExportConfig, side: SideFeatures) -> None:
         runtime = required("onnxruntime")
         self.name = name
         self.outputs = config.task_of.outputs
         self.pairs_per_batch = 1 if name == "onnx-int8" else PAIRS_PER_BATCH
         self.streams = threads()
-        self._inputs = GraphInputs(config.inputs, beside)
+        self._inputs = GraphInputs(config.inputs, side)
         options = runtime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1  # a core for each batch, none waits for another
         options.log_severity_level = 3

@@ -13,9 +13,8 @@ import numpy as np
 from zhichun.core.device import has_bf16
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import Floats
-from zhichun.score.engines.beside import Beside
 from zhichun.score.engines.engine import required, threads
-from zhichun.score.engines.graph_inputs import GraphInputs
+from zhichun.score.engines.side_features import GraphInputs, SideFeatures
 from zhichun.score.export.export_folder import REMEDY, ExportConfig
 from zhichun.text.pairs import Arrays
 
@@ -35,7 +34,7 @@ class OpenVinoEngine:
     name
         ``openvino``, ``openvino-bf16``, or ``openvino-int8``, which computes what is not quantised in bf16 where the
         CPU has it. The head is computed in fp32 in all of them, or logits would tie.
-    config, beside
+    config, side
         Of the export folder.
 
     Raises
@@ -49,12 +48,12 @@ class OpenVinoEngine:
     packs = False
     lookahead = 0
 
-    def __init__(self, graph: Path, name: str, config: ExportConfig, beside: Beside) -> None:
+    def __init__(self, graph: Path, name: str, config: ExportConfig, side: SideFeatures) -> None:
         runtime = required("openvino")
         self.name = name
         self.outputs = config.task_of.outputs
         self.streams = threads()
-        self._inputs = GraphInputs(config.inputs, beside)
+        self._inputs = GraphInputs(config.inputs, side)
         in_bf16 = name == "openvino-bf16" or (name == "openvino-int8" and has_bf16())
         settings = {
             "PERFORMANCE_HINT": "THROUGHPUT",

@@ -14,7 +14,7 @@ from zhichun.core.files import read_json, write_json
 from zhichun.core.tasks import TASKS, Task
 from zhichun.text.features import Featurizer
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 KIND: Final = "zhichun export"
 CONFIG: Final = "config.json"
 REMEDY: Final = "Copy the folder again, or make it again with: zhichun export RUN"
@@ -32,7 +32,7 @@ SAFE_SCORE: Final = 0.01
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """How an exported graph answers beside the model that it was made from, on pairs that it was not calibrated with.
+    """How near an exported graph is to the model that it was made from, on pairs that it was not calibrated with.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class Check:
 
     @property
     def safe(self) -> bool:
-        """Whether the graph may stand in for the model without being asked for."""
+        """Whether `auto` may choose the graph in place of the model."""
         return self.score <= SAFE_SCORE if self.labels is None else self.labels >= SAFE_LABELS
 
 
@@ -68,11 +68,11 @@ class ExportConfig:
     max_length, fields
         What the encoder reads.
     inputs
-        The graph's inputs: names of `Pairs.collate`, and ``beside`` where there is a part outside the graph.
-    beside
-        Sizes of the parts outside the graph, in their order: ``country``, ``brand``, ``color``, ``trigrams``.
+        The graph's inputs: names of `Pairs.collate`, and ``side_features`` where there are any.
+    side_features
+        Sizes of what is looked up outside the graph, in order: ``country``, ``brand``, ``color``, ``trigrams``.
     checks
-        Of each format that is there, and of `openvino-bf16` where the processor that exported has units for it.
+        Of each format that is there, and of `openvino-bf16` where the CPU that exported has it in hardware.
     files
         Size in bytes and SHA-256 of each file.
     about
@@ -83,7 +83,7 @@ class ExportConfig:
     max_length: int
     fields: tuple[str, ...]
     inputs: tuple[str, ...]
-    beside: dict[str, int]
+    side_features: dict[str, int]
     checks: dict[str, Check]
     files: dict[str, dict[str, Any]]
     about: dict[str, Any]
@@ -122,7 +122,7 @@ class ExportConfig:
                 max_length=int(content["max_length"]),
                 fields=tuple(content["fields"]),
                 inputs=tuple(content["inputs"]),
-                beside={str(name): int(size) for name, size in content["beside"].items()},
+                side_features={str(name): int(size) for name, size in content["side_features"].items()},
                 checks={str(name): Check(**check) for name, check in content["checks"].items()},
                 files=dict(content["files"]),
                 about=dict(content["about"]),
@@ -140,9 +140,9 @@ class ExportConfig:
         return Featurizer.load(
             folder,
             self.fields,
-            trigrams="trigrams" in self.beside,
-            brands="brand" in self.beside,
-            colors="color" in self.beside,
+            trigrams="trigrams" in self.side_features,
+            brands="brand" in self.side_features,
+            colors="color" in self.side_features,
         )
 
 

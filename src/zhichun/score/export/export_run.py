@@ -1,29 +1,36 @@
-"""Export a run: its graphs, its tables and all that reads texts, checked against the model on held-out pairs."""
+"""Export a run: its graphs, its tables and all that reads texts, checked against the model on held-out pairs.
+
+Legend: ``P`` pairs, ``C`` outputs.
+"""
 
 import hashlib
 import importlib.metadata
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from zhichun.core import settings as codec
+from zhichun.core.arrays import Int64
 from zhichun.core.console import Bar
 from zhichun.core.device import has_bf16
 from zhichun.core.errors import UserError, suggest
-from zhichun.core.files import new_folder
-from zhichun.core.tasks import Floats
+from zhichun.core.files import new_folder, read_json
+from zhichun.core.tasks import Floats, Task
+from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset.feature_store import open_pairs
 from zhichun.model.model_folder import TrainedModel
-from zhichun.score.engines.beside import Beside
-from zhichun.score.engines.engine import required
-from zhichun.score.engines.graph_inputs import GraphInputs
+from zhichun.score.engines.engine import Engine, predict_with, required
+from zhichun.score.engines.side_features import GraphInputs, SideFeatures
 from zhichun.score.engines.torch_engine import TorchEngine
-from zhichun.score.export.export_folder import FORMATS, ExportConfig, is_export
+from zhichun.score.export.export_folder import FORMATS, Check, ExportConfig, is_export
 from zhichun.score.export.exported import open_engine
 from zhichun.score.export.graph import OPSET, input_names, tables_of, write_onnx
 from zhichun.score.export.quantise import write_onnx_int8, write_openvino, write_openvino_int8
-from zhichun.score.export.sample import Sample, compare, recorded_data
+from zhichun.text.pairs import Arrays, Pairs
 
 LIBRARIES: Final = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
@@ -33,6 +40,8 @@ LIBRARIES: Final = {
 }
 # Logits of a graph in fp32 may differ so much from torch's, relative to the greatest where that is above 1.
 TOLERANCE: Final = 1e-3
+CALIBRATED: Final = 300
+CHECKED: Final = 500
 
 
 def export(
@@ -71,7 +80,7 @@ def export(
     ------
     UserError
         For a run that is not finished, an unknown format, a library that is missing, a dataset that is not there, an
-        encoder that cannot be exported, or an export that does not answer like the model.
+        encoder that cannot be exported, or an export that does not score like the model.
     """
     formats = _checked_formats(formats)
     if not (run / "model").is_dir():
@@ -100,6 +109,49 @@ def _checked_formats(formats: Sequence[str]) -> list[str]:
 
 
 @dataclass(frozen=True)
+class Sample:
+    """Pairs of a dataset.
+
+    Parameters
+    ----------
+    pairs
+        All of its pairs.
+    calibration
+        Int64 of pairs that were trained on.
+    check
+        Int64 of pairs that were held out, ``[P]``.
+    """
+
+    pairs: Pairs
+    calibration: Int64
+    check: Int64
+
+    @classmethod
+    def draw(cls, run: Path, trained: TrainedModel, data: Path) -> "Sample":
+        """Draw pairs as a run's recipe parts them; always the same ones.
+
+        Raises
+        ------
+        UserError
+            For a folder that is no dataset or has no such pairs.
+        """
+        dataset = Dataset.open(data)
+        training, held_out = dataset.split(read_json(run / "recipe.json")["train"]["validation_fold"])
+        pairs = open_pairs(dataset, trained.featurizer, trained.settings.max_length)
+        chance = np.random.default_rng(0)
+        return cls(pairs, chance.permutation(training)[:CALIBRATED], chance.permutation(held_out)[:CHECKED])
+
+    def calibration_batches(self) -> Iterator[Arrays]:
+        """Give the pairs to calibrate with, one by one."""
+        for row in self.calibration:
+            yield self.pairs.collate(np.asarray([row]))
+
+    def logits(self, engine: Engine) -> Floats:
+        """Score the pairs to check, ``[P, C]``."""
+        return predict_with(engine, self.pairs, self.check)
+
+
+@dataclass(frozen=True)
 class _Export:
     """One export on its way."""
 
@@ -109,23 +161,23 @@ class _Export:
     bar: Bar
 
     def write(self, formats: Sequence[str]) -> None:
-        trained, beside = self.trained, tables_of(self.trained.model)
+        trained, side = self.trained, tables_of(self.trained.model)
         config = ExportConfig(
             task=trained.task.name,
             max_length=trained.settings.max_length,
             fields=trained.settings.fields,
-            inputs=input_names(trained, sum(beside.sizes.values())),
-            beside=beside.sizes,
+            inputs=input_names(trained, sum(side.sizes.values())),
+            side_features=side.sizes,
             checks={},
             files={},
             about={"model": codec.encode(trained.settings), "opset": OPSET, "libraries": _libraries(formats)},
         )
         trained.featurizer.save(self.folder)
-        beside.save(self.folder)
+        side.save(self.folder)
         graph = self._plain_graph(formats)
         for name in formats:
             self.bar.note(f"making {name}")
-            self._make(name, graph, GraphInputs(config.inputs, beside))
+            self._make(name, graph, GraphInputs(config.inputs, side))
             self.bar.advance(0)
         if "onnx" not in formats:
             shutil.rmtree(graph.parent)
@@ -169,17 +221,50 @@ class _Export:
         return checks
 
     def _logits(self, config: ExportConfig, engine: str) -> Floats:
-        beside = Beside.load(self.folder, config.beside)
-        return self.sample.logits(open_engine(self.folder, config, engine, beside))
+        side = SideFeatures.load(self.folder, config.side_features)
+        return self.sample.logits(open_engine(self.folder, config, engine, side))
 
     def _require_equal(self, name: str, expected_PC: Floats, difference: float) -> None:
         if not difference <= TOLERANCE * max(1.0, float(abs(expected_PC).max())):
             kind = self.trained.model.encoder.model.config.model_type
             raise UserError(
-                f"the {name} graph of an encoder of the kind {kind!r} answers otherwise than the model: its logits "
+                f"the {name} graph of an encoder of the kind {kind!r} does not score like the model: its logits "
                 f"differ by {difference:.2g}.",
                 remedy="Score the run with torch, or export it to another format.",
             )
+
+
+def compare(task: Task, expected_PC: Floats, found_PC: Floats) -> Check:
+    """Compare an export's logits with those of the model that it was made from."""
+    expected, found = task.predict(expected_PC), task.predict(found_PC)
+    same = None
+    if expected.labels is not None and found.labels is not None:
+        same = float(np.mean([one == other for one, other in zip(expected.labels, found.labels, strict=True)]))
+    return Check(
+        pairs=len(found_PC),
+        labels=same,
+        score=float(np.abs(found.score - expected.score).mean()),
+        logits=float(np.abs(found_PC - expected_PC).max()),
+    )
+
+
+def recorded_data(run: Path) -> Path:
+    """Find the dataset folder that a run was trained on.
+
+    Raises
+    ------
+    UserError
+        When it is not there any more, or has changed since.
+    """
+    remedy = "Name a dataset folder with --data: exports are calibrated and checked on its pairs."
+    recorded = read_json(run / "environment.json")["dataset"]
+    data = Path(recorded["folder"])
+    manifest = data / "manifest.json"
+    if not manifest.is_file():
+        raise UserError("the dataset that the run was trained on is not there.", file=data, remedy=remedy)
+    if hashlib.sha256(manifest.read_bytes()).hexdigest() != recorded["manifest"]:
+        raise UserError("the dataset has changed since the run was trained on it.", file=data, remedy=remedy)
+    return data
 
 
 def _files(folder: Path) -> dict[str, dict[str, Any]]:

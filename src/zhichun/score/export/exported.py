@@ -10,8 +10,8 @@ import numpy as np
 
 from zhichun.core import device as processor
 from zhichun.core.errors import UserError, suggest
-from zhichun.score.engines.beside import Beside
 from zhichun.score.engines.engine import AUTO, EXPORT_ENGINES, MEASURE, RUN_ENGINES, Engine
+from zhichun.score.engines.side_features import SideFeatures
 from zhichun.score.export.export_folder import FORMATS, ExportConfig, format_of
 from zhichun.text.features import Featurizer
 from zhichun.text.pairs import Arrays
@@ -49,15 +49,15 @@ def load_export(folder: Path, engine: str, device: str | None = None) -> tuple[E
     if device not in (None, "cpu"):
         raise UserError(f"an export runs on a processor, not on {device!r}.", file=folder, remedy="Name the run.")
     config = ExportConfig.load(folder)
-    there, beside = available(config), Beside.load(folder, config.beside)
+    there, side = available(config), SideFeatures.load(folder, config.side_features)
     if engine == MEASURE:
-        loaded = fastest([open_engine(folder, config, name, beside) for name in usable(config, folder)], config)
+        loaded = fastest([open_engine(folder, config, name, side) for name in usable(config, folder)], config)
     else:
         if engine == AUTO:
             engine = choose(config, folder)
         elif engine not in there:
             raise UserError(f"there is no engine {engine!r}.", file=folder, remedy=_remedy(engine, there))
-        loaded = open_engine(folder, config, engine, beside)
+        loaded = open_engine(folder, config, engine, side)
     return config, config.featurizer(folder), loaded
 
 
@@ -89,20 +89,16 @@ def choose(config: ExportConfig, folder: Path) -> str:
     return usable(config, folder)[0]
 
 
-def open_engine(folder: Path, config: ExportConfig, engine: str, beside: Beside) -> Engine:
+def open_engine(folder: Path, config: ExportConfig, engine: str, side: SideFeatures) -> Engine:
     """Open one engine of an export folder."""
-    return open_graph(folder / format_of(engine) / FORMATS[format_of(engine)][0], config, engine, beside)
-
-
-def open_graph(graph: Path, config: ExportConfig, engine: str, beside: Beside) -> Engine:
-    """Open a graph with an engine."""
+    graph = folder / format_of(engine) / FORMATS[format_of(engine)][0]
     if engine.startswith("openvino"):
         from zhichun.score.engines.openvino_engine import OpenVinoEngine
 
-        return OpenVinoEngine(graph, engine, config, beside)
+        return OpenVinoEngine(graph, engine, config, side)
     from zhichun.score.engines.onnx_engine import OnnxEngine
 
-    return OnnxEngine(graph, engine, config, beside)
+    return OnnxEngine(graph, engine, config, side)
 
 
 def fastest(engines: list[Engine], config: ExportConfig) -> Engine:
@@ -122,7 +118,7 @@ def _made_up_batch(config: ExportConfig, pairs: int) -> Arrays:
     names = ("input_ids", "attention_mask", "token_type_ids")
     batch: Arrays = dict.fromkeys(names, ones_BT)
     nothing_B = np.zeros(pairs, np.int64)
-    batch |= dict.fromkeys(config.beside, nothing_B)
+    batch |= dict.fromkeys(config.side_features, nothing_B)
     for bag in ("query_trigrams", "product_trigrams", "description_trigrams"):
         batch |= {bag: np.zeros(0, np.int64), f"{bag}_offsets": np.zeros(pairs + 1, np.int64)}
     return batch

@@ -1,9 +1,13 @@
 """The network as an ONNX graph with a free number of pairs and tokens.
 
-Legend: ``B`` pairs, ``T`` tokens, ``C`` outputs, ``S`` size of what stands beside the encoder.
+Legend: ``B`` pairs, ``T`` tokens, ``C`` outputs, ``S`` size of the side features.
 """
 
 import copy
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,10 +19,8 @@ from zhichun.model.id_embeddings import IdEmbeddings
 from zhichun.model.model_folder import TrainedModel
 from zhichun.model.relevance_model import RelevanceModel
 from zhichun.model.trigram_unit import NgramUnit
-from zhichun.score.engines.beside import IDS, TRIGRAMS, Beside
 from zhichun.score.engines.engine import required
-from zhichun.score.engines.graph_inputs import BESIDE
-from zhichun.score.export.quiet import quiet
+from zhichun.score.engines.side_features import IDS, SIDE, TRIGRAMS, SideFeatures
 
 OPSET: Final = 20  # the first with Gelu as one operator, and the last that OpenVINO and onnxruntime know in full
 TWO_GIB: Final = 2**31 - 2**24  # an ONNX file holds less; larger weights lie beside it
@@ -35,28 +37,28 @@ class Given(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         """Give ``[B, S]``."""
-        return batch[BESIDE]
+        return batch[SIDE]
 
 
-def tables_of(model: RelevanceModel) -> Beside:
-    """Take the tables of the parts beside the encoder out of a network."""
+def tables_of(model: RelevanceModel) -> SideFeatures:
+    """Take the tables of the side features out of a network."""
     tables: dict[str, Any] = {}
     if isinstance(model.ids, IdEmbeddings):
         tables = {name: table.weight for name, table in model.ids.tables.items() if name in IDS}
     if isinstance(model.ngrams, NgramUnit):
         tables[TRIGRAMS] = model.ngrams.bag.weight
-    return Beside({name: weight.detach().cpu().numpy() for name, weight in tables.items()})
+    return SideFeatures({name: weight.detach().cpu().numpy() for name, weight in tables.items()})
 
 
 def scoring_graph(model: RelevanceModel, size: int) -> RelevanceModel:
-    """Copy a network as what is exported: its parts beside the encoder are given.
+    """Copy a network as what is exported: its side features are given.
 
     Parameters
     ----------
     model
         The network; it stays as it is.
     size
-        Size of what stands beside the encoder, ``S``; 0 where nothing does.
+        Size of the side features, ``S``; 0 where there are none.
     """
     made = copy.deepcopy(model).cpu().eval().requires_grad_(requires_grad=False)
     # A plain product with an additive mask: what the runtimes know how to fuse.
@@ -70,7 +72,7 @@ def input_names(trained: TrainedModel, size: int) -> tuple[str, ...]:
     """Name what the graph reads, in the order of its inputs."""
     layout = trained.featurizer.tokenizer.layout
     types = trained.model.encoder.reads_types and layout.first_type != layout.second_type
-    return ("input_ids", "attention_mask", *(("token_type_ids",) if types else ()), *((BESIDE,) if size else ()))
+    return ("input_ids", "attention_mask", *(("token_type_ids",) if types else ()), *((SIDE,) if size else ()))
 
 
 def write_onnx(trained: TrainedModel, path: Path) -> tuple[str, ...]:
@@ -87,7 +89,7 @@ def write_onnx(trained: TrainedModel, path: Path) -> tuple[str, ...]:
     names = input_names(trained, size)
     example = _example(names, size)
     rows, tokens = torch.export.Dim("pairs", min=1), torch.export.Dim("tokens", min=2)
-    free = {name: {0: rows} if name == BESIDE else {0: rows, 1: tokens} for name in names}
+    free = {name: {0: rows} if name == SIDE else {0: rows, 1: tokens} for name in names}
     model = scoring_graph(trained.model, size)
     try:
         with quiet("torch.onnx"), torch.inference_mode():
@@ -120,7 +122,7 @@ def _example(names: tuple[str, ...], size: int) -> dict[str, Tensor]:
     mask_BT = torch.ones_like(ids_BT)
     mask_BT[1, tokens // 2 :] = 0
     made = {"input_ids": ids_BT, "attention_mask": mask_BT, "token_type_ids": (ids_BT == 0).long()}
-    return {name: torch.zeros(pairs, size) if name == BESIDE else made[name] for name in names}
+    return {name: torch.zeros(pairs, size) if name == SIDE else made[name] for name in names}
 
 
 def _strip(path: Path) -> None:
@@ -138,3 +140,23 @@ def _cause(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+@contextmanager
+def quiet(logger: str) -> Iterator[None]:
+    """Hold back a library's warnings, and what it logs below an error.
+
+    Parameters
+    ----------
+    logger
+        Name of its logger.
+    """
+    found = logging.getLogger(logger)
+    level = found.level
+    found.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        found.setLevel(level)

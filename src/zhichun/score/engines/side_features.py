@@ -1,4 +1,4 @@
-"""What stands beside the encoder, looked up with NumPy: embeddings of country, brand and color, pooled trigrams.
+"""Side features, looked up with NumPy: embeddings of country, brand and color, pooled trigrams.
 
 They are constants of a query or a product, so an exported graph takes them as one input instead of carrying the tables:
 a bag of any length becomes one vector, and nothing is padded.
@@ -8,10 +8,12 @@ all parts together.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from zhichun.core.arrays import Int64
 from zhichun.core.errors import UserError
@@ -20,13 +22,14 @@ from zhichun.text.pairs import Arrays
 
 TABLES: Final = "tables"
 TRIGRAMS: Final = "trigrams"
-# In the order in which `nn.relevance_model` puts its parts side by side.
+SIDE: Final = "side_features"  # the graph's input
+# In the order in which `model.relevance_model` puts its parts side by side.
 IDS: Final = ("country", "brand", "color")
 BAGS: Final = ("query_trigrams", "product_trigrams", "description_trigrams")
 
 
-class Beside:
-    """The tables of a model's parts beside the encoder.
+class SideFeatures:
+    """The tables of a model's side features.
 
     Parameters
     ----------
@@ -39,7 +42,7 @@ class Beside:
         self.tables = tables
 
     @classmethod
-    def load(cls, folder: Path, parts: Iterable[str]) -> "Beside":
+    def load(cls, folder: Path, parts: Iterable[str]) -> "SideFeatures":
         """Map the tables of an export folder into memory.
 
         Raises
@@ -72,12 +75,35 @@ class Beside:
         return ids | bags
 
     def vectors(self, batch: Arrays) -> Floats:
-        """Look up and pool what stands beside each pair, ``[B, S]``."""
+        """Look up and pool those of each pair, ``[B, S]``."""
         parts = [self.tables[part][batch[part]] for part in IDS if part in self.tables]
         if TRIGRAMS in self.tables:
             parts += [_mean(self.tables[TRIGRAMS], batch[name], batch[f"{name}_offsets"]) for name in BAGS]
         vectors_BS: Floats = np.concatenate(parts, axis=1)
         return vectors_BS
+
+
+@dataclass(frozen=True)
+class GraphInputs:
+    """From a batch of `Pairs.collate` to the inputs of an exported graph.
+
+    Parameters
+    ----------
+    names
+        The graph's inputs.
+    side
+        The side features.
+    """
+
+    names: tuple[str, ...]
+    side: SideFeatures
+
+    def of(self, batch: Arrays) -> dict[str, npt.NDArray[Any]]:
+        """Give the inputs of one batch, by name."""
+        inputs: dict[str, npt.NDArray[Any]] = {name: batch[name] for name in self.names if name != SIDE}
+        if SIDE in self.names:
+            inputs[SIDE] = np.ascontiguousarray(self.side.vectors(batch), np.float32)
+        return inputs
 
 
 def _mean(table_VG: Floats, ids_N: Int64, offsets_B1: Int64) -> Floats:
