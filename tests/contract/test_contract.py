@@ -6,6 +6,7 @@ A new one is a line in `ROWS`. The gradient on several processes is in here too,
 import importlib
 import json
 import pkgutil
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from zhichun.fit.recipes import kdd2022
 from zhichun.fit.run_folder import RunFolder
 from zhichun.objective.losses import GHMC
 
+ROOT = Path(__file__).parents[2]
 FGM_AT_OUTPUT = 'objective.second_view={"kind": "FGM", "at": "output"}'
 TWO_VIEWS = (FGM_AT_OUTPUT, "objective.rdrop=RDrop")
 ROWS = {
@@ -223,6 +225,11 @@ def test_the_card_is_complete(module):
     for field in ("Equation", "Reference", "Our number", "Cost", "Traps"):
         said = [line.removeprefix(field).strip() for line in card.splitlines() if line.startswith(field)]
         assert [len(text) > 3 for text in said] == [True], f"{module} does not say: {field}"
+    number = " ".join(card.partition("Our number")[2].partition("\nCost")[0].split())
+    files = re.findall(r"`(benchmarks/[^`]+)`", number)
+    assert "none yet" not in number
+    assert files or "no gain measured" in number or "LOG.md" in number, number
+    assert all((ROOT / file).is_file() for file in files), number
 
 
 def test_the_cards_are_found():

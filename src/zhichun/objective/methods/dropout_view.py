@@ -2,7 +2,7 @@
 
 Equation   ``z' = f(x)`` with dropout drawn anew
 Reference  Liang et al., 2021, *R-Drop: Regularized Dropout for Neural Networks*: the two views of the classic R-Drop
-Our number none yet: Table 5 will bring the paper's adversarial view, and this beside it
+Our number no gain measured: no table of ours has it; that of R-Drop between FGM's views is on R-Drop's card
 Cost       a second forward and backward: twice a plain step
 Traps      without dropout in encoder and head both views are the same: it is refused
 """

@@ -4,7 +4,8 @@ Equation   ``1/K Σ_k loss(δ_k)`` with ``δ_1`` drawn, ``δ_{k+1} = Π(δ_k + �
            the logits of the view are the last ones
 Reference  Zhu et al., 2020, *FreeLB: Enhanced Adversarial Training for Natural Language Understanding*, Algorithm 1;
            one of the paper's comparisons
-Our number none yet: the comparison of the adversarial methods will bring it
+Our number no gain measured: micro-F1 -0.004 (95 % -0.027 to +0.022) on the extract of ESCI, +0.006 on the sample
+           shop; `benchmarks/results/tables/adversarial-esci.md`
 Cost       each of the K passes a forward and backward, all but the last a second one to the embeddings: 4.7 times a
            plain step with K = 3
 Traps      the graphs of all K passes are held until the one backward: K + 1 times the memory of a plain step. The start

@@ -2,7 +2,7 @@
 
 Equation   as `pretext.mlm`, on ``query </s></s> product`` cut to the encoder's length, not packed
 Reference  the team GraphMIRAcles at the same contest, who gained 0.003 nDCG by it; not in the paper
-Our number none yet: no table of ours has it
+Our number no gain measured: no table of ours has it
 Cost       one pass of the encoder over a row for each product that has a query, padded to the longest
 Traps      queries come from training judgements alone, or validation would be read beforehand; labels are not looked
            at, so the pairs are not all relevant. It has a transform and bias of its own beside those of `mlm`
