@@ -8,7 +8,7 @@ Our number micro-F1 +0.015 (95 % +0.003 to +0.027) on the sample shop after EMA;
 Cost       one forward, one backward to the embeddings alone, one forward and backward: 2.3 times a plain step
 Traps      ``at="table"`` moves every token of one kind alike and takes one norm over the batch that is computed at
            once, so a step's gradient depends on how it is cut into micro-batches, and on the number of processes: the
-           paper's recipes take micro-batches that hold a step. Cut in 8, its cosine with the uncut one is 0.996 (at least
+           paper's recipes take micro-batches that hold a step. Cut in 8, its cosine with the uncut is 0.996 (at least
            0.986) where rows of the table have norm 1, and figures of the test split differ by no more than seeds do
            (`benchmarks/results/fgm_micro_batches.json`). ``at="output"`` moves each pair by itself, ε of norm each, and
            does not. ε is in the units of the embeddings
