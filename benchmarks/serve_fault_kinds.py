@@ -1,13 +1,22 @@
 """What clients do wrong: each fault is a function that commits it once and gives the status of the answer, if any."""
 
+import contextlib
 import json
 import random
+import resource
+import shutil
 import socket
-from collections.abc import Callable
+import subprocess
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
 from served import HOST, JSON, Served
 
+MOST_BODY: Final = 4 << 20
+CONNECTIONS_PER_SECOND, ESTABLISHED, START_SECONDS = 500, 1, 120.0
 KEY = "a-key-of-this-benchmark"
 WITH_KEY = {**JSON, "X-API-Key": KEY}
 
@@ -36,8 +45,8 @@ def _send(server: Served, content: bytes, *, waits: bool) -> int | str:
     return int(first.split(b" ", 2)[1]) if first.startswith(b"HTTP/1.1 ") else "closed"
 
 
-def _http(body: bytes, length: int | None = None) -> bytes:
-    head = f"POST /rerank HTTP/1.1\r\nHost: {HOST}\r\nX-API-Key: {KEY}\r\nContent-Type: application/json\r\n"
+def _http(body: bytes, length: int | None = None, path: str = "/rerank") -> bytes:
+    head = f"POST {path} HTTP/1.1\r\nHost: {HOST}\r\nX-API-Key: {KEY}\r\nContent-Type: application/json\r\n"
     return f"{head}Content-Length: {len(body) if length is None else length}\r\n\r\n".encode() + body
 
 
@@ -54,7 +63,7 @@ def gone_before_answer(server: Served, chance: random.Random, known: list[Known]
 
 def oversized(server: Served, chance: random.Random, known: list[Known]) -> int | str:
     """Send too large a body, too many documents, or say that much will come."""
-    too_large = b'{"query": "shoes", "texts": ["' + b"x" * (2 << 20) + b'"]}'
+    too_large = b'{"query": "shoes", "texts": ["' + b"x" * (MOST_BODY + 1) + b'"]}'
     too_many = json.dumps({"query": "shoes", "texts": ["hat"] * 1001}).encode()
     return _send(server, chance.choice([_http(too_large), _http(too_many), _http(b"{", 1 << 40)]), waits=True)
 
@@ -82,4 +91,81 @@ def impatient(server: Served, chance: random.Random, known: list[Known]) -> int 
     return server.ask("POST", "/rerank", chance.choice(known).body, {**WITH_KEY, "X-Request-Timeout": "0.001"})[0]
 
 
-FAULTS: list[Fault] = [cut_off, gone_before_answer, oversized, malformed, raw_bytes, wrong_key, impatient]
+def many_items(server: Served, chance: random.Random, known: list[Known]) -> int | str:
+    """Send a body that is small for its number of values, or whose one name is as long as it may be."""
+    item = chance.choice([b"1", b'""', b"[]", b"{}", b'{"a":1}', b'{"title":1}', b"null"])
+    listed = b'{"query":"a","documents":[' + b",".join([item] * (MOST_BODY // (len(item) + 1) - 20)) + b"]}"
+    fields = b",".join(b'"%x":1' % number for number in range(MOST_BODY // 12))
+    named = b'{"query":"a","documents":[{"' + b"a" * (MOST_BODY - 60) + b'":1}]}'
+    body = chance.choice([listed, listed, b'{"query":"a","documents":[{' + fields + b"}]}", named])
+    return server.ask("POST", chance.choice(["/v1/rerank", "/rerank", "/v2/rerank"]), body, WITH_KEY)[0]
+
+
+FAULTS: list[Fault] = [cut_off, gone_before_answer, oversized, malformed, raw_bytes, wrong_key, impatient, many_items]
+
+# What many connections do at once
+
+
+def allow_open_files(count: int) -> None:
+    """Let this process open so many files, as far as the system lets it."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(count, most), most))
+
+
+def slow_heads(server: Served, count: int, seconds: float) -> int:
+    """Send half a head on many connections at once and then nothing; gives how many the server has cut off in time."""
+    with contextlib.ExitStack() as opened:
+        connections = []
+        for _ in range(count):
+            connections.append(opened.enter_context(socket.create_connection((HOST, server.port), timeout=20)))
+            connections[-1].sendall(f"POST /rerank HTTP/1.1\r\nHost: {HOST}\r\n".encode())
+            time.sleep(1 / CONNECTIONS_PER_SECOND)
+        return _cut_off(connections, time.monotonic() + seconds)
+
+
+def slow_readers(server: Served, count: int, seconds: float) -> int:
+    """Ask for large answers and do not read them; gives how many connections the server has cut off in time."""
+    documents = [f"{number} {'word ' * (MOST_BODY // 6000)}" for number in range(1000)]
+    request = _http(json.dumps({"query": "word", "documents": documents}).encode(), path="/v1/rerank")
+    with contextlib.ExitStack() as opened:
+        connections = [opened.enter_context(socket.socket()) for _ in range(count)]
+        for connection in connections:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.settimeout(60)
+            connection.connect((HOST, server.port))
+            with contextlib.suppress(ConnectionError):  # an answer that refuses it may come before all is sent
+                connection.sendall(request)
+        return _cut_off(connections, time.monotonic() + seconds)
+
+
+def _cut_off(connections: Sequence[socket.socket], latest: float) -> int:
+    """Wait until connections are cut off, without reading what comes; gives how many are."""
+    left = list(connections)
+    while left and time.monotonic() < latest:
+        time.sleep(0.5)
+        left = [connection for connection in left if _state(connection) == ESTABLISHED]
+    return len(connections) - len(left)
+
+
+def _state(connection: socket.socket) -> int:
+    return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+
+
+def tampered(command: Sequence[str], exported: Path, engine: str, chance: random.Random) -> dict[str, str]:
+    """Change one byte of each file that an engine reads, in turn; gives what `zhichun serve` says of each."""
+    said, work = {}, exported.parent
+    read = [file for file in exported.rglob("*") if file.is_file() and file.name != "predictions.parquet"]
+    for file in sorted(file for file in read if file.parent.name in (engine, "vocabulary", "tables", exported.name)):
+        copy = shutil.copytree(exported, work / "tampered")
+        place = copy / file.relative_to(exported)
+        content = bytearray(place.read_bytes())
+        content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+        place.write_bytes(content)
+        words = [str(copy) if word == str(exported) else "0" if word == "PORT" else word for word in command]
+        try:
+            ended = subprocess.run(words, capture_output=True, text=True, timeout=START_SECONDS, check=False)
+            said[str(file.relative_to(exported))] = " ".join(ended.stderr.replace(str(copy), "EXPORT").split())[-300:]
+        except subprocess.TimeoutExpired:
+            said[str(file.relative_to(exported))] = "served"
+        shutil.rmtree(copy)
+    return said

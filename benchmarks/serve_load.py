@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from served import HOST, JSON, Served
 
 from zhichun.core import schema
+from zhichun.data.dataset.dataset import Dataset
 from zhichun.text.clean import clean_text
 
 PRODUCTS_FILE = "shopping_queries_dataset_products.parquet"
@@ -41,7 +42,7 @@ class Texts:
         """Take those of the Shopping Queries Dataset where it is, and of a prepared dataset else."""
         if esci is None:
             titles = pq.read_table(data / schema.PRODUCTS_FILE, columns=[schema.TITLE])[schema.TITLE]
-            queries, source = pq.read_table(data / "queries.parquet", columns=["query"])["query"], "sample shop"
+            queries, source = Dataset.open(data).queries, "sample shop"
         else:
             titles = pq.read_table(esci / PRODUCTS_FILE, columns=["product_title"])["product_title"]
             queries, source = pq.read_table(esci / EXAMPLES_FILE, columns=["query"])["query"], "ESCI"

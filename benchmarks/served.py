@@ -55,6 +55,11 @@ class Served:
         assert status == 200, (status, body[:200])
         return {found["index"]: found["score"] for found in json.loads(body)}
 
+    def workers(self) -> list[int]:
+        """Give the processes that serve beside the first one, the oldest first. Linux alone tells."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
     def held(self) -> dict[str, float]:
         """Count what the process holds: memory in MiB, and open files. Linux alone tells."""
         proc = Path(f"/proc/{self.process.pid}")
