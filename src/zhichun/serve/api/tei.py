@@ -29,9 +29,7 @@ TEI = Dialect("TEI", TeiError, lambda kind, message, status: {"error": message, 
 class TeiBody(Body):
     """What all its requests may hold."""
 
-    raw_scores: Annotated[bool, Field(description="Changes nothing: scores are expected gains or probabilities.")] = (
-        False
-    )
+    raw_scores: Annotated[bool, Field(description="Changes nothing: scores are gains or probabilities.")] = False
     truncate: Annotated[bool | None, Field(description="Changes nothing: long pairs are cut.")] = None
     truncation_direction: Literal["right", "Right"] | None = None
 
@@ -94,9 +92,7 @@ PREDICT = ScoringEndpoint(
     dialect=TEI,
     request=PredictRequest,
     reply=list[ClassScore] | list[list[ClassScore]],
-    ask=lambda service, body: service.ask(
-        [pair[0] for pair in body.pairs], [pair[1] for pair in body.pairs], body.locale
-    ),
+    ask=_pairs,
     write=_classes,
     may_be_unscored=False,
 )
