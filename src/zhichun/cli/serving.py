@@ -48,7 +48,7 @@ def serve(
     most_documents: Annotated[int, typer.Option(help="Documents of a request; past it, 413.", min=1)] = 1000,
     most_body: Annotated[int, typer.Option(help="MiB of a request's body; past it, 413.", min=1)] = 16,
     longest_query: Annotated[int, typer.Option(help="Characters of a query; past it, 422.", min=1)] = 10_000,
-    longest_text: Annotated[int, typer.Option(help="Characters of a text; past it, 422.", min=1)] = 100_000,
+    longest_text: Annotated[int, typer.Option(help="Characters read of a text; the rest is cut.", min=1)] = 100_000,
     cache: Annotated[int, typer.Option(help="Pairs whose scores are kept; 0 keeps none.", min=0)] = 100_000,
     drain: Annotated[
         float, typer.Option(help="Seconds that accepted requests may still take at the end.", min=0)

@@ -107,6 +107,19 @@ def test_one_declaration_is_an_endpoint_with_its_description_and_its_errors(scor
     assert {parameter["name"] for parameter in operation["parameters"]} == {"X-Request-Timeout", "X-On-Timeout"}
 
 
+@pytest.mark.parametrize("text", ["red shoes " * 12_000, "靴" * 120_000, "<p>red &amp; blue</p>" * 4_000, "x" * 99_000])
+def test_a_long_text_has_the_score_that_it_has_in_python_and_is_cut_with_a_warning(scorer, text):
+    with serving(scorer) as client:
+        said = client.post(
+            "/v1/rerank", json={"query": "red", "documents": [text, {"title": "a", "description": text}]}
+        )
+    expected = scorer.score("red", [text, {"title": "a", "description": text}]).score
+    scores = {result["index"]: result["relevance_score"] for result in said.json()["results"]}
+    assert [scores[0], scores[1]] == pytest.approx(expected.tolist(), abs=1e-6)
+    warnings = ["2 texts were cut to 100,000 characters."] if len(text) > 100_000 else None
+    assert said.json()["meta"].get("warnings") == warnings
+
+
 @pytest.mark.parametrize(
     ("path", "dialect"),
     [
