@@ -91,7 +91,7 @@ def measure(work: Path) -> dict[str, Any]:
             "ndcg": found["ndcg"],
             "micro_f1": found.get("micro_f1"),
             **found["ensemble"],
-            "held_out": made["worth"],
+            "held_out": made["gain"],
         }
         if weights == "equal":
             result["pairs"], result["queries"] = found["pairs"], found["queries"]

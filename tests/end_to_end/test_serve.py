@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,8 +13,8 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ import pytest
 
 pytest.importorskip("fastapi")
 
-SECONDS = 60
-
+SECONDS = 180
+BODY = {"query": "red shoes", "texts": ["red shoes", "lamp"]}
 
 Served = tuple[str, subprocess.Popen[str]]
 
@@ -113,14 +114,82 @@ def test_no_accepted_request_is_lost_at_the_end(tiny_run, tmp_path):
     assert answered == Counter(statuses)
 
 
-def test_several_processes_answer_with_one_key(tiny_run):
+WORKER = re.compile(r"\(process (\d+)\): .* is ready")
+
+
+def next_worker(process: subprocess.Popen[str]) -> int:
+    """Wait until one more process is ready; gives its id."""
+    assert process.stdout is not None
+    while line := process.stdout.readline():
+        if found := WORKER.search(line):
+            return int(found[1])
+    pytest.fail("the server ended")
+
+
+def until(happened: Callable[[], bool]) -> None:
+    latest = time.monotonic() + SECONDS
+    while not happened():
+        assert time.monotonic() < latest
+        time.sleep(0.1)
+
+
+def is_alive(pid: int) -> bool:
+    with suppress(OSError):
+        return " Z " not in Path(f"/proc/{pid}/stat").read_text()
+    return False
+
+
+def counted(url: str) -> float:
+    """Read how many requests all processes have answered."""
+    with urllib.request.urlopen(f"{url}/metrics", timeout=SECONDS) as answer:
+        found = re.findall(
+            r'^zhichun_requests_total\{path="/rerank",status="200"\} (.*)$', answer.read().decode(), re.M
+        )
+    return float(found[0])
+
+
+def test_several_processes_are_one_server(tiny_run, tmp_path):
+    """A dead worker is replaced and its counts stay; none serves another model; none outlives its parent."""
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    log = tmp_path / "log"
+    with served(run, "--workers", 2, log=log) as (url, process):
+        status, first = ask(f"{url}/rerank", BODY)
+        assert status == 200
+        second = next_worker(process)
+        for number in range(1, 8):
+            until(lambda number=number: counted(url) == number)  # whichever process is asked
+            assert ask(f"{url}/rerank", BODY) == (200, first)
+        os.kill(second, signal.SIGKILL)
+        third = next_worker(process)
+        assert f"worker {second} died (exit status -9)" in log.read_text()
+        assert ask(f"{url}/rerank", BODY) == (200, first)
+        until(lambda: counted(url) == 9)
+        config = run / "model" / "config.json"
+        config.write_text(config.read_text() + "\n")
+        os.kill(third, signal.SIGKILL)
+        until(lambda: "holds another model" in log.read_text())
+        assert [ask(f"{url}/rerank", BODY) for _ in range(5)] == [(200, first)] * 5
+        workers = children_of(process.pid)
+        process.kill()
+        until(lambda: not any(map(is_alive, workers)))
+        with pytest.raises(urllib.error.URLError):
+            ask(f"{url}/rerank", BODY)
+
+
+def test_several_processes_answer_with_one_key_and_end_together(tiny_run):
     with served(tiny_run, "--workers", 2, environment={"ZHICHUN_API_KEYS": "k1,k2"}) as (url, process):
-        body = {"query": "red shoes", "texts": ["red shoes", "lamp"]}
-        assert ask(f"{url}/rerank", body)[0] == 401
-        assert {ask(f"{url}/rerank", body, Authorization="Bearer k2")[0] for _ in range(6)} <= {200, 503}
-        assert ask(f"{url}/rerank", body, **{"X-API-Key": "k1"})[0] in (200, 503)
-        process.send_signal(signal.SIGTERM)
+        assert ask(f"{url}/rerank", BODY)[0] == 401
+        assert {ask(f"{url}/rerank", BODY, Authorization="Bearer k2")[0] for _ in range(6)} == {200}
+        assert ask(f"{url}/rerank", BODY, **{"X-API-Key": "k1"})[0] == 200
+        workers = children_of(process.pid)
+        process.send_signal(signal.SIGINT)
         assert process.wait(SECONDS) == 0
+        assert not any(map(is_alive, workers))
+
+
+def children_of(pid: int) -> list[int]:
+    """Give the processes that a process has started."""
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def test_what_cannot_be_served_is_said_in_a_sentence(tiny_run, tmp_path, fail):

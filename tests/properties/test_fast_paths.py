@@ -11,7 +11,17 @@ from zhichun.text.clean import clean_text
 from zhichun.text.trigrams.counter import TrigramCounter
 
 PIECES = st.sampled_from(
-    [*"<>&; \n\t\r\u0301\u3099\u1161\u200b\xa0", "<br>", "&amp;", "&#65;", "&#１;", "]]>", "か", "가"]
+    [
+        *"<>&; \n\t\r\u0301\u3099\u1161\u200b\xa0",
+        "<br>",
+        "&amp;",
+        "&#65;",
+        "&#１;",
+        "]]>",
+        "か",
+        "가",
+        *"\u00ad\u200c\u200d\ufe0f\u0915\u20e3👩❤\u2800\uffa0\u3164",
+    ]
 )
 TEXT = st.lists(PIECES | st.characters(exclude_categories=["Cs"]), max_size=20).map("".join)
 # Σ has another small form at the end of a word, and İ becomes two characters.

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zhichun.core.errors import UserError
+from zhichun.data.prepare.judges import MODES
 from zhichun.data.prepare.prepare import prepare
 from zhichun.data.prepare.rebalance import Rebalance
 from zhichun.text.fold import fold_query
@@ -23,13 +24,14 @@ EXAMPLES = st.lists(
         {
             "query": QUERIES | st.text(max_size=3),
             "product_id": st.sampled_from(["1", "2", "3", "nan"]),
-            "label": st.sampled_from(["E", "S", "C", "I", "I", "?"]),
+            "label": st.sampled_from(["E", "S", "C", "I", "I", "?", "", "-1"]),
         },
         optional={
             "split": st.sampled_from(["train", "train", "test", "dev", ""]),
             "locale": st.sampled_from(["us", "jp"]),
             "weight": st.sampled_from([1, 0.5, 0, -1]),
             "example_id": st.integers(0, 30),
+            "judge": st.sampled_from(["a", "b", " "]),
         },
     ),
     max_size=25,
@@ -59,7 +61,7 @@ ISSUES = st.none() | st.lists(st.integers(0, 30), max_size=5)
 class Prepared:
     """A dataset folder and its manifest."""
 
-    def __init__(self, folder, examples, issues, balance, folds, test_share):
+    def __init__(self, folder, examples, issues, balance, folds, test_share, judges):
         for name, records in (("e", examples), ("p", PRODUCTS)):
             lines = "".join(json.dumps(record) + "\n" for record in records)
             (folder / f"{name}.jsonl").write_text(lines, "utf-8")
@@ -73,6 +75,7 @@ class Prepared:
             overwrite=True,
             folds=folds,
             test_share=test_share,
+            judges=judges,
             drop_issues=None if issues is None else folder / "i.csv",
             steps=[Rebalance()] if balance else [],
         )
@@ -87,10 +90,10 @@ def attempt():
     """Prepare anything; None where no pair is left."""
     with tempfile.TemporaryDirectory() as folder:
 
-        def run(examples, issues=None, balance=False, folds=5, test_share=0.3):
+        def run(examples, issues=None, balance=False, folds=5, test_share=0.3, judges=None):
             given = [{"query": "q", "product_id": "1", "label": "E"}, *examples]
             try:
-                return Prepared(Path(folder), given, issues, balance, folds, test_share)
+                return Prepared(Path(folder), given, issues, balance, folds, test_share, judges)
             except UserError as error:
                 if "no judged pair is left" not in error.problem:
                     raise
@@ -107,7 +110,11 @@ def test_no_query_is_in_two_folds_or_in_both_splits(attempt, examples, folds, sh
     places = prepared.examples.with_columns(keys).select("key", "fold", "split").unique()
     assert places["key"].is_unique().all()
     assert prepared.examples["fold"].is_between(0, folds - 1).all()
-    assert prepared.examples.select("query", "product_locale", "product_id").is_unique().all()
+    pairs = prepared.examples.with_columns(keys)
+    assert pairs.select("key", "product_locale", "product_id").is_unique().all()
+    queries = pairs.select("key", "product_locale", "query_id").unique()
+    assert queries["query_id"].is_unique().all()
+    assert queries.select("key", "product_locale").is_unique().all()
 
 
 @given(examples=EXAMPLES, issues=ISSUES)
@@ -129,10 +136,10 @@ def test_balancing_keeps_every_original_row_and_its_weight(attempt, examples, is
     assert balanced.manifest["vocabulary"] == plain.manifest["vocabulary"]
 
 
-@given(examples=EXAMPLES, issues=ISSUES, balance=st.booleans())
+@given(examples=EXAMPLES, issues=ISSUES, balance=st.booleans(), judges=st.sampled_from([None, *MODES]))
 @settings(max_examples=40, deadline=None)
-def test_counts_add_up(attempt, examples, issues, balance):
-    prepared = attempt(examples, issues, balance)
+def test_counts_add_up(attempt, examples, issues, balance, judges):
+    prepared = attempt(examples, issues, balance, judges=judges)
     if prepared is None:
         return
     steps, pairs, products = (prepared.manifest[name] for name in ("steps", "examples", "products"))

@@ -1,6 +1,6 @@
 """The three tasks of the Shopping Queries Dataset, and what a model's outputs mean in each.
 
-Legend: ``P`` pairs, ``C`` outputs of the model.
+Legend: ``P`` pairs, ``C`` outputs of the model, ``L`` labels.
 """
 
 from dataclasses import dataclass
@@ -42,6 +42,16 @@ class Task:
         if self.name == "substitute":
             return (labels_P == SUBSTITUTE_INDEX).astype(np.int64)
         gains: Floats = gain_vector()[labels_P]
+        return gains
+
+    def soft_targets(self, shares_PL: Floats) -> Floats:
+        """Turn the shares of judges that chose E, S, C and I into probabilities ``[P, C]``, or into expected gains."""
+        if self.name == "esci":
+            return shares_PL
+        if self.name == "substitute":
+            share_P = shares_PL[:, SUBSTITUTE_INDEX]
+            return np.stack([1 - share_P, share_P], axis=1)
+        gains: Floats = shares_PL @ gain_vector()
         return gains
 
     def predict(self, logits_PC: Floats) -> "Prediction":

@@ -1,4 +1,4 @@
-"""Soft labels: targets that are mixed with what other models say of the same pairs.
+"""Targets: what the judges said of a pair, and soft labels, which mix in what other models say of the same pairs.
 
 ``target = (1 - share) onehot + share p`` with ``p ∝ q^(1 / temperature)`` of the mean prediction ``q``; for the
 regressor, gains in place of both. Predictions of a larger model make it distillation (Hinton et al., 2015); those of
@@ -25,6 +25,33 @@ from zhichun.data.dataset.predictions import find_tables, named_in, read_predict
 
 Targets = npt.NDArray[np.int64] | Floats
 Rows = npt.NDArray[np.int64]
+
+
+def judged_targets(dataset: Dataset, rows: Rows, task: Task) -> Targets:
+    """Give what pairs are trained towards, as they were judged.
+
+    Parameters
+    ----------
+    dataset
+        The dataset. Where it keeps what several judges said (`zhichun prepare --judges`), that is the target.
+    rows
+        Rows of the examples, ``[R]``.
+    task
+        The task.
+
+    Returns
+    -------
+    numpy.ndarray
+        Class indices ``[R]``, or the shares of the judges as probabilities ``[R, C]``; gains ``[R]`` for the regressor.
+    """
+    columns = dataset.examples.column_names
+    if schema.LABEL_SHARES in columns:
+        shares = dataset.examples.column(schema.LABEL_SHARES).combine_chunks()
+        return task.soft_targets(shares.flatten().to_numpy().reshape(-1, len(schema.LABELS))[rows])
+    if schema.JUDGED_GAIN in columns and not task.classes:
+        gains: Floats = dataset.column(schema.JUDGED_GAIN)[rows]
+        return gains
+    return task.targets(dataset.labels[rows])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +99,7 @@ class SoftLabels:
         task
             The task.
         targets
-            Their hard targets: class indices or gains, ``[R]``.
+            What they are trained towards without predictions, as `judged_targets` gives it.
 
         Returns
         -------
@@ -93,7 +120,7 @@ class SoftLabels:
         soft_RC = said.mean_EC[rows] ** (1 / self.temperature)
         if task.classes:
             soft_RC /= np.maximum(soft_RC.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
-            hard_RC = np.eye(task.outputs)[targets]
+            hard_RC = targets if targets.ndim == 2 else np.eye(task.outputs)[targets]
         else:
             hard_RC = np.asarray(targets, np.float64)[:, None]
         share_R1 = self.share * told_R[:, None]

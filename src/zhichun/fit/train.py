@@ -26,6 +26,7 @@ from zhichun.data.readers.pair_tables import append_columns
 from zhichun.fit.batches import JudgedBatches
 from zhichun.fit.recipe import Recipe
 from zhichun.fit.run_folder import RunFolder
+from zhichun.fit.soft_labels import judged_targets
 from zhichun.fit.training_run import run_training
 from zhichun.fit.word2vec import Word2VecSettings, train_trigram_vectors
 from zhichun.measure.report import write_report
@@ -165,7 +166,7 @@ def judged_batches(recipe: Recipe, dataset: Dataset, pairs: Pairs, rows: Int64, 
         Whether micro-batches are packed, for an encoder that `use_attention` has set up for it.
     """
     settings, task = recipe.train, TASKS[recipe.task]
-    targets = task.targets(dataset.labels[rows])
+    targets = judged_targets(dataset, rows, task)
     if settings.soft_labels is not None:
         targets = settings.soft_labels.mix(dataset, rows, task, targets)
     return JudgedBatches(

@@ -20,7 +20,7 @@ from zhichun.measure.report import write_report
 from zhichun.metrics.figures import measure
 from zhichun.score.engines.engine import AUTO, counted
 from zhichun.score.ensemble.ensemble import Ensemble, ask_members
-from zhichun.score.ensemble.worth import Judgements, beside_members
+from zhichun.score.ensemble.gain import Judgements, beside_members
 from zhichun.score.scorer import PairScorer, Scorer, load_scorer
 
 

@@ -8,14 +8,16 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import TASKS, gain_vector
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.fit.recipe import load_recipe
-from zhichun.fit.soft_labels import SoftLabels
+from zhichun.fit.soft_labels import SoftLabels, judged_targets
 from zhichun.fit.train import train
+from zhichun.objective.losses import GHMC, CrossEntropy, Focal, Poly1
 
 ESCI = [f"p_{name}" for name in schema.LABELS]
 
@@ -231,3 +233,61 @@ def test_the_packaged_student_names_its_teacher():
     student = load_recipe("distil:student")
     assert student.train.soft_labels is not None
     assert student.model.encoder != load_recipe("kdd2022:task2").model.encoder
+
+
+def judged_by(dataset, name, values, kind):
+    """Give a dataset one more column of what judges said."""
+    return Dataset(dataset.folder, dataset.examples.append_column(name, pa.array(values, kind)), dataset.manifest)
+
+
+@pytest.fixture(scope="module")
+def shares(dataset):
+    """A dataset with shares of its labels, and these, ``[E, 4]``."""
+    shares_EL = np.random.default_rng(3).dirichlet(np.ones(4), dataset.examples.num_rows).astype(np.float32)
+    return judged_by(dataset, schema.LABEL_SHARES, list(shares_EL), pa.list_(pa.float32(), 4)), shares_EL
+
+
+def test_shares_of_judges_are_the_target_of_every_task(shares, training):
+    dataset, shares_EL = shares
+    rows = training[::-2]
+    assert np.array_equal(judged_targets(dataset, rows, TASKS["esci"]), shares_EL[rows])
+    substitute_RC = judged_targets(dataset, rows, TASKS["substitute"])
+    assert np.allclose(substitute_RC, np.stack([1 - shares_EL[rows, 1], shares_EL[rows, 1]], axis=1))
+    assert np.allclose(judged_targets(dataset, rows, TASKS["gain"]), shares_EL[rows] @ [1, 0.1, 0.01, 0])
+
+
+def test_the_mean_gain_of_judges_is_the_target_of_regressors_alone(dataset, training):
+    gains_E = np.linspace(0, 1, dataset.examples.num_rows, dtype=np.float32)
+    judged = judged_by(dataset, schema.JUDGED_GAIN, gains_E, pa.float32())
+    assert np.array_equal(judged_targets(judged, training, TASKS["gain"]), gains_E[training])
+    assert np.array_equal(judged_targets(judged, training, TASKS["esci"]), dataset.labels[training])
+
+
+def test_predictions_are_mixed_with_the_shares_of_judges(shares, training, folds):
+    dataset, shares_EL = shares
+    soft = SoftLabels(predictions=(str(folds[0]),), share=0.3)
+    hard = judged_targets(dataset, training, TASKS["esci"])
+    mixed_RC = soft.mix(dataset, training, TASKS["esci"], hard)
+    assert np.allclose(mixed_RC, 0.7 * shares_EL[training] + 0.3 * folds[1], atol=1e-6)
+
+
+@pytest.mark.parametrize("loss", [CrossEntropy(), Focal(), Poly1(), GHMC(), CrossEntropy(label_smoothing=0.1)])
+def test_every_loss_takes_the_shares_of_judges(loss):
+    logits_BC = torch.tensor([[2.0, 1.0, -1.0, 0.0]] * 3)
+    soft = loss(logits_BC[:1], torch.tensor([[2 / 3, 1 / 3, 0, 0]]))
+    assert torch.isfinite(soft).all()
+    if not isinstance(loss, GHMC):  # its weights depend on the target; the others are linear in it
+        assert torch.allclose(soft, loss(logits_BC, torch.tensor([0, 0, 1])).mean(), atol=1e-6)
+
+
+def test_a_run_is_trained_towards_the_shares_of_judges(tiny_recipe, tiny_dataset, tiny_run, tmp_path):
+    data = shutil.copytree(tiny_dataset, tmp_path / "data")
+    examples = pq.read_table(data / schema.EXAMPLES_FILE)
+    evenly = pa.array([[0.25] * 4] * examples.num_rows, pa.list_(pa.float32(), 4))
+    pq.write_table(examples.append_column(schema.LABEL_SHARES, evenly), data / schema.EXAMPLES_FILE)
+    run = train(tiny_recipe, data, tmp_path / "run")
+    away = []
+    for made in (run.path, tiny_run):
+        table = pq.read_table(made / "predictions.parquet")
+        away.append(np.abs(np.stack([table.column(name).to_numpy() for name in ESCI]) - 0.25).mean())
+    assert away[0] < away[1]

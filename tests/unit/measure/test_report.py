@@ -292,3 +292,19 @@ def test_a_plot_keeps_its_marks_within_its_axes() -> None:
     plot = Plot((0, 1), (2, 2), "x", "y", 200)
     plot.line([0, 0.5, 1, 2], [2, float("nan"), 1e9, 2], "a")
     assert plot.marks[-1][1]["points"] == "52.0,83.0 408.0,10.0 408.0,83.0"
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_without_a_mistake_or_without_a_pair_there_is_a_page_all_the_same(task: str, tmp_path: Path) -> None:
+    made = make_run(tmp_path, task)
+    pairs = pq.read_table(made / "scored.parquet")
+    columns = {name: pairs[name].to_numpy() for name in pairs.column_names}
+    labels = label_codes(columns[schema.LABEL])
+    targets = TASKS[task].targets(labels)
+    columns["gain"] = np.asarray([schema.GAINS["esci"][label] for label in columns[schema.LABEL]], np.float32)
+    columns |= {f"p_{name}": (targets == k).astype(np.float32) for k, name in enumerate(TASKS[task].classes)}
+    right = pa.table(columns)
+    for kept in (right, pairs.slice(0, 0)):
+        pq.write_table(kept, made / "scored.parquet")
+        assert "Surest mistakes" not in read(made).text
+    assert "Calibration" not in read(made).text

@@ -180,3 +180,21 @@ def test_without_the_right_figures_there_is_no_page(folder, edit, problem):
     with pytest.raises(UserError, match=problem):
         write_summary_page(folder)
     assert not (folder / PAGE_FILE).exists()
+
+
+def test_a_dataset_of_nothing_has_a_page(folder):
+    def empty(summary):
+        summary |= {"pairs": [], "queries": [], "brands": {}, "colors": {}}
+        summary["products"] |= {"by_locale": {}, "without": {"color": {}}, "made": {}}
+        for described in (
+            summary["judged_products"],
+            *(u for units in summary["lengths"].values() for u in units.values()),
+        ):
+            described["by_locale"] = {}
+
+    def none_kept(manifest):
+        manifest["examples"] |= {"kept": 0, "made": {}, "by_fold": {}}
+
+    change(folder, SUMMARY_FILE, empty)
+    change(folder, "manifest.json", none_kept)
+    assert "0.0% for testing" in page_of(folder)

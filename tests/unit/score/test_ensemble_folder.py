@@ -138,11 +138,12 @@ def test_an_ensemble_ranks_as_a_run_does(runs, tmp_path):
 def test_evaluation_holds_the_ensemble_against_its_members(runs, tiny_dataset, tmp_path):
     make_ensemble(of(runs, "a", "b", "gain-1"), tmp_path / "three")
     measured = evaluate(tmp_path / "three", tiny_dataset, shown=False)
+    assert measured["version"] == "small", "with a regressor in it, it is for task 1"
     assert read_json(tmp_path / "three" / "metrics.json")["ndcg"] == measured["ndcg"]
     found = measured["ensemble"]
     by_name = {member["name"]: member for member in found["members"]}
     for name in ("a", "gain-1"):
-        alone = evaluate(runs / name, tiny_dataset, out=tmp_path / name, shown=False)
+        alone = evaluate(runs / name, tiny_dataset, version="small", out=tmp_path / name, shown=False)
         assert by_name[str(runs / name)]["ndcg"] == pytest.approx(alone["ndcg"], abs=1e-12)
     best = max(by_name, key=lambda name: by_name[name]["ndcg"])
     gap = found["against_best"]["ndcg"]
@@ -187,9 +188,9 @@ def test_a_member_that_was_trained_anew_is_not_taken_for_the_one_that_was_meant(
 def test_weights_are_fitted_on_what_all_held_out(held_out_runs, tiny_dataset, dataset, tmp_path):
     made = make_ensemble(of(held_out_runs, "a", "b", "gain-1"), tmp_path / "out", weights="fitted", data=tiny_dataset)
     assert sum(entry.weight for entry in made.members) == pytest.approx(1)
-    worth = read_json(tmp_path / "out" / "ensemble.json")["worth"]
-    assert worth["pairs"] == ((dataset.column("fold") == 1) & (dataset.column("split") == "train")).sum()
-    assert set(worth) >= {"members", "equal", "fitted", "fitted_against_equal", "against_best", "left_out"}
+    gain = read_json(tmp_path / "out" / "ensemble.json")["gain"]
+    assert gain["pairs"] == ((dataset.column("fold") == 1) & (dataset.column("split") == "train")).sum()
+    assert set(gain) >= {"members", "equal", "fitted", "fitted_against_equal", "against_best", "left_out"}
     assert load_scorer(tmp_path / "out").task.name in ("esci", "gain")
     again = make_ensemble(
         of(held_out_runs, "gain-1", "b", "a"), tmp_path / "out", weights="fitted", data=tiny_dataset, overwrite=True
@@ -239,7 +240,7 @@ def test_what_is_there_is_not_replaced_unasked(runs, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, "of ensemble format 2; this version reads 1"),
+        ({"format": 1}, "of ensemble format 1; this version reads 2"),
         ({"members": [{"name": "a"}]}, "not a whole ensemble.json"),
         ({"members": []}, "do not go together"),
     ],

@@ -4,9 +4,16 @@ import numpy as np
 import pytest
 
 from zhichun.core.tasks import TASKS, Prediction, gain_vector
-from zhichun.score.ensemble.held_out import HeldOutByAll
-from zhichun.score.ensemble.weights import equal_weights, gain_weights, likelihood_weights, onto_simplex
-from zhichun.score.ensemble.worth import Judgements, against_best, difference
+from zhichun.score.ensemble.gain import (
+    HeldOutByAll,
+    Judgements,
+    against_best,
+    difference,
+    equal_weights,
+    gain_weights,
+    likelihood_weights,
+    onto_simplex,
+)
 
 ESCI, GAIN = TASKS["esci"], TASKS["gain"]
 PAIRS = 2000
@@ -72,7 +79,7 @@ def test_a_good_member_among_bad_ones_is_recovered(judgements, kinds):
     assert beside["ndcg"]["member"] == "good"
 
 
-def test_what_weights_are_worth_is_measured_on_queries_that_they_were_not_fitted_to(judgements):
+def test_what_weights_gain_is_measured_on_queries_that_they_were_not_fitted_to(judgements):
     """Each half is combined by weights of the other: so a member that is right in one half only counts in the other."""
     in_first = judgements.halves()
     right, wrong = classifier(judgements, 0.99, 1).probabilities, classifier(judgements, 0.01, 2).probabilities

@@ -1,11 +1,13 @@
 """What the server refuses, and in whose words: keys, hosts, limits, broken bodies, a full queue, a time that is up."""
 
 import base64
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -15,8 +17,7 @@ from starlette.testclient import TestClient
 from zhichun.score.scorer import load_scorer
 from zhichun.serve.http.app import create_app
 from zhichun.serve.http.keys import Keys
-from zhichun.serve.http.limits import Limits
-from zhichun.serve.http.serve_settings import LOOPBACK
+from zhichun.serve.http.limits import LOOPBACK, Limits
 from zhichun.serve.queue import batcher
 from zhichun.serve.queue.service import Service
 
@@ -107,13 +108,49 @@ def test_health_needs_no_key(locked):
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "127.0.0.2", ""])
 def test_a_name_that_is_not_ours_is_refused(client, host):
-    assert client.post("/rerank", json=BODY, headers={"Host": host}).status_code == 403
+    answer = client.post("/rerank", json=BODY, headers={"Host": host})
+    assert (answer.status_code, "Host header not allowed" in answer.text) == (403, True)
 
 
-def test_a_page_of_another_site_may_not_ask(client):
-    for headers in ({"Origin": "http://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}):
-        assert client.post("/rerank", json=BODY, headers=headers).status_code == 403
-    assert client.post("/rerank", json=BODY, headers={"Origin": "http://127.0.0.1"}).status_code == 200
+CROSS_ORIGIN = [
+    {"Origin": "http://evil.example"},
+    {"Origin": "null"},
+    {"Origin": "http://[", "Sec-Fetch-Site": "cross-site"},
+    {"Origin": "http://["},
+    {"Origin": "http://localhost:3000"},
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site", "Origin": "http://127.0.0.1"},
+]
+
+
+@pytest.mark.parametrize("headers", CROSS_ORIGIN)
+def test_a_page_of_another_origin_is_rejected(client, headers):
+    answer = client.post("/rerank", json=BODY, headers=headers)
+    assert (answer.status_code, "cross-origin request rejected" in answer.text) == (403, True)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://127.0.0.1"},
+        {"Origin": "https://shop.example", "Sec-Fetch-Site": "same-origin"},  # a proxy that does not pass the host on
+        {"Origin": "https://search.example"},
+        {"Origin": "https://search.example", "Host": "search.example"},
+        {"Sec-Fetch-Site": "none"},
+        {},
+    ],
+)
+def test_our_own_page_may_ask_also_behind_a_proxy(scorer, headers):
+    with serving(scorer, hosts=LOOPBACK | {"search.example"}) as client:
+        assert client.post("/rerank", json=BODY, headers=headers).status_code == 200
+
+
+def test_health_is_open_to_http_1_0_and_to_any_name(server):
+    address = urlsplit(server)
+    for request in (b"GET /health HTTP/1.0\r\n\r\n", b"HEAD /health HTTP/1.1\r\nHost: balancer.example\r\n\r\n"):
+        with socket.create_connection((address.hostname, address.port), timeout=20) as connection:
+            connection.sendall(request)
+            assert connection.recv(15) == b"HTTP/1.1 200 OK"
 
 
 # What is too much
@@ -197,7 +234,39 @@ def test_texts_are_logged_when_that_was_asked_for(scorer, caplog):
     assert "open words" in caplog.text
 
 
+def test_a_client_cannot_write_lines_of_the_log(scorer, caplog):
+    with serving(scorer, log_texts=True) as client, caplog.at_level("INFO"):
+        client.post("/rerank", content=b"a\n2026 ERROR forged\x1b[2J", headers={"Content-Type": "application/json"})
+        client.get("/%0A2026%20ERROR%20forged%1b[2J")
+        client.request("X" * 1000, "/rerank")
+    ours = [record.getMessage() for record in caplog.records if record.name == "zhichun.serve"]
+    assert any(r"a\n2026 ERROR forged\x1b[2J" in line for line in ours)
+    assert not any("\n" in line or "\x1b" in line or "X" * 30 in line for line in ours)
+
+
 # Under load
+
+
+def test_large_answers_that_are_not_read_yet_count_as_held(scorer):
+    body = {"query": "red", "documents": ["shoe"] * 500}  # whose answer is some times as large
+    with serving(scorer, Limits(held_bytes=100_000)) as client:
+        for _ in range(3):
+            answer = client.post("/v1/rerank", json=body)
+            assert (answer.status_code, "not read yet" in answer.json()["detail"]) == (429, True)
+            assert answer.headers["Retry-After"] == "1"
+        assert client.post("/v1/rerank", json=BODY).status_code == 200
+    with serving(scorer, Limits(held_bytes=1_000_000)) as client:
+        for _ in range(9):
+            assert client.post("/v1/rerank", json=body).status_code == 200
+
+
+def test_bodies_of_which_there_is_no_room_are_refused_and_leave_none_behind(scorer):
+    with serving(scorer, Limits(held_bytes=4000)) as client:
+        for _ in range(3):
+            answer = client.post("/v1/rerank", json={"query": "red", "documents": ["a" * 3000]})
+            assert (answer.status_code, "bodies of all requests" in answer.json()["detail"]) == (429, True)
+        for _ in range(9):
+            assert client.post("/v1/rerank", json={"query": "red", "documents": ["a" * 1000]}).status_code == 200
 
 
 @pytest.fixture

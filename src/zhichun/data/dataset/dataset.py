@@ -150,11 +150,10 @@ class Dataset:
         validation = np.flatnonzero(in_training & held_out & (self.column(schema.ORIGIN) == schema.JUDGED))
         for rows, what in ((training, "to train on"), (validation, "to validate on")):
             if not len(rows):
-                raise UserError(
-                    f"there is no pair {what}.",
-                    file=self.folder,
-                    remedy="Prepare more queries, or choose another fold with --set train.validation_fold=0.",
-                )
+                folds = np.unique(self.column(schema.FOLD)[in_training & (self.column(schema.ORIGIN) == schema.JUDGED)])
+                other = f", or hold out another fold with --set train.validation_fold={folds[-1]}"
+                remedy = f"Prepare more queries{other if len(folds) > 1 else ''}."
+                raise UserError(f"there is no pair {what}.", file=self.folder, remedy=remedy)
         return training, validation
 
     def of_version(

@@ -14,7 +14,7 @@ from zhichun.core.files import read_json, write_json
 from zhichun.core.tasks import TASKS
 from zhichun.score.folders import ENSEMBLE_FILE, fingerprint
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 KIND: Final = "zhichun ensemble"
 AGAIN: Final = "Make the ensemble again with: zhichun ensemble RUN… --out {} --overwrite"
 
@@ -54,13 +54,13 @@ class EnsembleConfig:
         ``equal`` or ``fitted``.
     members
         In the order in which they are asked: who weighs most is first.
-    worth
+    gain
         What was measured when it was made; ``None`` where nothing was.
     """
 
     weights: str
     members: tuple[MemberEntry, ...]
-    worth: dict[str, Any] | None = None
+    gain: dict[str, Any] | None = None
 
     @property
     def rule(self) -> str:
@@ -94,7 +94,7 @@ class EnsembleConfig:
             members = tuple(MemberEntry(**entry) for entry in content["members"])
             tasks = {TASKS[entry.task].name for entry in members}
             whole = abs(sum(entry.weight for entry in members) - 1) < 1e-6
-            config = cls(weights=content["weights"], members=members, worth=content["worth"])
+            config = cls(weights=content["weights"], members=members, gain=content["gain"])
         except (KeyError, TypeError) as error:
             raise UserError(f"is not a whole ensemble.json ({error!r}).", file=path, remedy=remedy) from error
         if not whole or any(entry.weight <= 0 for entry in members) or not go_together(tasks):

@@ -3,20 +3,26 @@
 import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from zhichun.core.errors import UserError
-from zhichun.core.files import new_folder
+from zhichun.core.files import new_folder, read_json
+from zhichun.core.tasks import TASKS, Task
 from zhichun.data.dataset.dataset import Dataset
-from zhichun.score.ensemble.candidates import Candidate, open_candidates
-from zhichun.score.ensemble.ensemble_folder import EnsembleConfig, MemberEntry
-from zhichun.score.ensemble.held_out import HeldOutByAll
-from zhichun.score.ensemble.weights import Doubles, equal_weights
-from zhichun.score.ensemble.worth import against_best, difference, figures
-from zhichun.score.folders import is_ensemble
+from zhichun.score.ensemble.ensemble_folder import EnsembleConfig, MemberEntry, go_together
+from zhichun.score.ensemble.gain import (
+    Doubles,
+    HeldOutByAll,
+    against_best,
+    difference,
+    equal_weights,
+    figures,
+)
+from zhichun.score.folders import fingerprint, is_ensemble, model_folder
 
-COPIES = "members"
+COPIES: Final = "members"
 
 
 def make_ensemble(
@@ -65,26 +71,100 @@ def make_ensemble(
         raise UserError("there is nothing to weigh in a single member.", remedy="Name more, or leave --weights out.")
     with new_folder(out, overwrite=overwrite, replaceable=is_ensemble) as folder:
         candidates = open_candidates(places)
-        weights_M, worth = equal_weights([bool(candidate.task.classes) for candidate in candidates]), None
+        weights_M, gain = equal_weights([bool(candidate.task.classes) for candidate in candidates]), None
         if data is not None:
-            held_out = HeldOutByAll.read(candidates, Dataset.open(data))
+            named = [(str(candidate.place), candidate.task, candidate.runs) for candidate in candidates]
+            held_out = HeldOutByAll.read(named, Dataset.open(data))
             fitted_M = held_out.fit() if weights == "fitted" else None
-            worth = _worth(candidates, held_out, weights_M, fitted_M)
+            gain = _gain([name for name, *_ in named], held_out, weights_M, fitted_M)
             weights_M = weights_M if fitted_M is None else fitted_M
         members = _members(candidates, weights_M, out, copies=folder if copy else None)
-        config = EnsembleConfig(weights=weights, members=members, worth=worth)
+        config = EnsembleConfig(weights=weights, members=members, gain=gain)
         config.save(folder)
     return config
 
 
-def _worth(
-    candidates: Sequence[Candidate], held_out: HeldOutByAll, equal_M: Doubles, fitted_M: Doubles | None
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Candidate:
+    """A run, an export, or the runs of all folds of one recipe, which weigh as one.
+
+    Parameters
+    ----------
+    place
+        As it was named.
+    runs
+        The run folders.
+    models
+        The model or export folder of each.
+    fingerprints
+        Of each of these.
+    task
+        What they predict.
+    """
+
+    place: Path
+    runs: tuple[Path, ...]
+    models: tuple[Path, ...]
+    fingerprints: tuple[str, ...]
+    task: Task
+
+    @classmethod
+    def open(cls, place: Path) -> "Candidate":
+        """Find the models of a place; refuses one without, and runs that are not finished or of several tasks."""
+        if is_ensemble(place):
+            raise UserError("is an ensemble itself.", file=place, remedy="Name its members.")
+        runs = tuple(sorted(place.glob("fold-*"))) or (place,)
+        models = tuple(model_folder(run) for run in runs)
+        tasks = {_task_of(model) for model in models}
+        if len(tasks) > 1:
+            names = ", ".join(sorted(task.name for task in tasks))
+            raise UserError(f"its runs are of several tasks: {names}.", file=place, remedy="Name them singly.")
+        return cls(place, runs, models, tuple(map(fingerprint, models)), tasks.pop())
+
+
+def open_candidates(places: Sequence[Path]) -> list[Candidate]:
+    """Find all models that are named, in an order that does not depend on theirs.
+
+    Raises
+    ------
+    UserError
+        When one cannot be found, two are the same, or they cannot be averaged.
+    """
+    candidates = sorted(map(Candidate.open, places), key=lambda candidate: candidate.fingerprints)
+    seen: dict[str, Path] = {}
+    for candidate in candidates:
+        for run, known in zip(candidate.runs, candidate.fingerprints, strict=True):
+            if known in seen:
+                raise UserError(f"is the same model as {seen[known]}.", file=run, remedy="Name each model once.")
+            seen[known] = run
+    tasks = {candidate.task.name for candidate in candidates}
+    if not go_together(tasks):
+        named = "; ".join(f"{candidate.place} {candidate.task.name}" for candidate in candidates)
+        raise UserError(
+            f"models of the tasks {' and '.join(sorted(tasks))} cannot be averaged ({named}).",
+            remedy="Put together models of one task, or of esci and gain; make an ensemble for each of the others.",
+        )
+    return candidates
+
+
+def _task_of(model: Path) -> Task:
+    config = model / "config.json"
+    if not config.is_file():
+        raise UserError(
+            "holds no model.", file=model, remedy="Name a run folder, its model or export, or a folder of fold-* runs."
+        )
+    try:
+        return TASKS[read_json(config)["task"]]
+    except (KeyError, TypeError) as error:
+        raise UserError("names no task.", file=config, remedy="The folder is damaged; make it again.") from error
+
+
+def _gain(names: Sequence[str], held_out: HeldOutByAll, equal_M: Doubles, fitted_M: Doubles | None) -> dict[str, Any]:
     """Measure the candidates, their plain mean and, where weights are fitted, the mean by those of other queries."""
     judgements = held_out.judgements
     plain = held_out.combine(equal_M)
     chosen = plain if fitted_M is None else held_out.cross_fitted()
-    named = {str(of.place): said for of, said in zip(candidates, held_out.predictions, strict=True)}
+    named = dict(zip(names, held_out.predictions, strict=True))
     found: dict[str, Any] = {
         "pairs": len(judgements.labels_P),
         "queries": judgements.queries,
@@ -92,11 +172,10 @@ def _worth(
         "equal": figures(plain, judgements),
     }
     if fitted_M is not None:
-        left_out = [name for name, weight in zip(named, fitted_M, strict=True) if weight == 0]
         found |= {
             "fitted": figures(chosen, judgements),
             "fitted_against_equal": difference(chosen, plain, judgements),
-            "left_out": left_out,
+            "left_out": [name for name, weight in zip(names, fitted_M, strict=True) if weight == 0],
         }
     return {**found, "against_best": against_best(chosen, named, judgements)}
 
@@ -104,7 +183,7 @@ def _worth(
 def _members(
     candidates: Sequence[Candidate], weights_M: Doubles, out: Path, *, copies: Path | None
 ) -> tuple[MemberEntry, ...]:
-    """List the members, and copy them if asked for; who weighs most is asked first, and of equals the smallest."""
+    """List the members, and copy them if that is wanted; the highest weight is first, and of equals the smallest."""
     entries = []
     for candidate, weight in zip(candidates, weights_M.tolist(), strict=True):
         models = list(zip(candidate.runs, candidate.models, candidate.fingerprints, strict=True))
@@ -118,13 +197,9 @@ def _members(
             )
             if copies:
                 shutil.copytree(model, copies / entry.path)
-            entries.append(((_bytes_of(model), known), entry))
-    entries.sort(key=lambda member: (-member[1].weight, *member[0]))
-    return tuple(entry for _, entry in entries)
-
-
-def _bytes_of(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+            size = sum(path.stat().st_size for path in model.rglob("*") if path.is_file())
+            entries.append(((-entry.weight, size, known), entry))
+    return tuple(entry for _, entry in sorted(entries, key=lambda keyed: keyed[0]))
 
 
 def _relative(model: Path, out: Path) -> str:

@@ -1,12 +1,12 @@
 """All endpoints, and which interface's errors a path is answered with; a new endpoint is one line in `ENDPOINTS`."""
 
-from typing import Any, Final
+from typing import Final
 
 from fastapi import APIRouter
 
 from zhichun.serve.api import cohere, jina, status, tei, vllm
 from zhichun.serve.api.endpoint import Dialect, Endpoint, ScoringEndpoint
-from zhichun.serve.api.refusal import Kind, Refusal
+from zhichun.serve.api.refusal import Refusal
 from zhichun.serve.queue.service import Service
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
@@ -34,11 +34,6 @@ def dialect_of(path: str) -> Dialect:
     paths = {known: endpoint.dialect for endpoint in ENDPOINTS for known in endpoint.paths}
     ends = [known for known in paths if path.endswith(known)]
     return paths[max(ends, key=len)] if ends else jina.JINA
-
-
-def error_body(dialect: Dialect, kind: Kind, message: str, status: int) -> dict[str, Any]:
-    """Write an error as the interface's clients read it."""
-    return dialect.write(kind, message, status)
 
 
 def unknown_path() -> Refusal:

@@ -3,7 +3,11 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from types import FrameType
+from typing import Any, Final
 
 from fastapi import Depends, FastAPI
 from fastapi.security import APIKeyHeader, HTTPBearer
@@ -12,7 +16,6 @@ import zhichun
 from zhichun.core.errors import UserError
 from zhichun.score.scorer import PairScorer
 from zhichun.serve.api.dialects import api_router
-from zhichun.serve.http.draining import draining_on_signals
 from zhichun.serve.http.error_replies import answer_errors
 from zhichun.serve.http.guard import Guard
 from zhichun.serve.http.keys import OPEN, Keys
@@ -21,6 +24,9 @@ from zhichun.serve.page.catalogue_search import Catalogue
 from zhichun.serve.queue.service import Service
 
 Loads = Callable[[], tuple[PairScorer, Catalogue | None]]
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+# New requests are told so for a moment at least, which lets balancers see that the server is not ready any more.
+LEAST_DRAIN_SECONDS: Final = 0.5
 log = logging.getLogger("zhichun.serve")
 
 
@@ -53,13 +59,14 @@ def create_app(
     """
 
     @contextlib.asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        loading = asyncio.create_task(_load(app, load, service, on_ready, on_failure))
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+        tasks = (_load(app, load, service, on_ready, on_failure), service.metrics.refreshed())
+        working = [asyncio.create_task(task) for task in tasks]
         with draining_on_signals(service):
-            yield
-        loading.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await loading
+            yield {"limits": service.limits}  # which each connection reads
+        for task in working:
+            task.cancel()
+        await asyncio.gather(*working, return_exceptions=True)
         await service.close()
 
     app = FastAPI(
@@ -105,3 +112,37 @@ def _add_page(app: FastAPI, service: Service) -> None:
     engine = service.scorer.engine_name
     page = page_router(service.rank, service.catalogue, task=service.task, model=service.model, engine=engine)
     app.include_router(page)
+
+
+@contextlib.contextmanager
+def draining_on_signals(service: Service) -> Iterator[None]:
+    """At the first signal refuse new requests, answer accepted ones, then do what it does; a second does not wait."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop, before = asyncio.get_running_loop(), {sig: signal.getsignal(sig) for sig in SIGNALS}
+
+    def handle(sig: int, frame: FrameType | None) -> None:
+        end: Any = before[signal.Signals(sig)]
+        if service.phase == "draining":
+            end(sig, frame)
+        else:
+            service.phase = "draining"
+            loop.call_soon_threadsafe(lambda: tasks.append(loop.create_task(_drain(service, lambda: end(sig, None)))))
+
+    tasks: list[asyncio.Task[None]] = []
+    for sig in SIGNALS:
+        signal.signal(sig, handle)
+    try:
+        yield
+    finally:
+        for sig, handler in before.items():
+            signal.signal(sig, handler)
+
+
+async def _drain(service: Service, end: Callable[[], None]) -> None:
+    loop = asyncio.get_running_loop()
+    least, latest = loop.time() + LEAST_DRAIN_SECONDS, loop.time() + service.limits.drain_seconds
+    while loop.time() < latest and (service.in_flight or loop.time() < least):
+        await asyncio.sleep(0.02)
+    end()

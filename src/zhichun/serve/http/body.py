@@ -20,64 +20,57 @@ SMALL_BYTES: Final = 64 << 10
 VALUES, VALUES_PER_DOCUMENT = 10_000, 64
 
 
-class BodyReader:
-    """Reads bodies; belongs to one event loop.
+class Room:
+    """Bytes in memory, of which there may be so many; belongs to one event loop."""
 
-    Parameters
-    ----------
-    limits
-        Of one body, and of all that are held.
-    """
+    def __init__(self, most: int) -> None:
+        self.most, self.held = most, 0
 
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
-        self.held = 0
-
-    async def read(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
-        """Read a body, whose memory counts as held until `free` is called.
-
-        Raises
-        ------
-        Refusal
-            When it is too large, is too slow, or all together hold too much.
-        """
-        most = self.limits.body_bytes
-        announced = headers.get(b"content-length", b"")
-        if announced.isdigit() and int(announced) > most * DISCARDED_TIMES:
-            raise too_large(f"the body has more than {most} bytes.")
-        parts: list[bytes] = []
-        size = seen = 0
-        try:
-            async with asyncio.timeout(self.limits.body_seconds):
-                more = True
-                while more:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise Refusal(400, "Validation", "the client disconnected.")  # noqa: TRY301
-                    part, more = message.get("body", b""), message.get("more_body", False)
-                    seen += len(part)
-                    if seen <= most and self.held + len(part) <= self.limits.held_bytes:
-                        parts.append(part)
-                        size += len(part)
-                        self.held += len(part)
-                    elif seen > most * DISCARDED_TIMES:
-                        break
-        except TimeoutError:
-            self.free(size)
-            raise Refusal(408, "Validation", f"the body was not there after {self.limits.body_seconds:g} s.") from None
-        except BaseException:
-            self.free(size)
-            raise
-        if seen > size:
-            self.free(size)
-            if seen > most:
-                raise too_large(f"the body has more than {most} bytes.")
-            raise overloaded(f"the bodies of all requests have more than {self.limits.held_bytes} bytes.", 1.0)
-        return b"".join(parts)
+    def take(self, size: int) -> bool:
+        """Count bytes, where there is room for them."""
+        has_room = self.held + size <= self.most
+        self.held += size if has_room else 0
+        return has_room
 
     def free(self, size: int) -> None:
-        """Say that so many bytes are held no more."""
+        """Count bytes no more."""
         self.held -= size
+
+
+async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limits: Limits, room: Room) -> bytes:
+    """Read a body, whose bytes are taken from a room.
+
+    Raises
+    ------
+    Refusal
+        When it is too large, is too slow, or there is no room for it.
+    """
+    most, body, seen = limits.body_bytes, bytearray(), 0
+    announced = headers.get(b"content-length", b"")
+    if announced.isdigit() and int(announced[:20]) > most * DISCARDED_TIMES:
+        raise too_large(f"the body has more than {most} bytes.")
+    try:
+        async with asyncio.timeout(limits.body_seconds):
+            more = True
+            while more and seen <= most * DISCARDED_TIMES:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise Refusal(400, "Validation", "the client disconnected.")  # noqa: TRY301
+                part, more = message.get("body", b""), message.get("more_body", False)
+                seen += len(part)
+                if seen <= most and room.take(len(part)):
+                    body += part
+        if seen > most:
+            raise too_large(f"the body has more than {most} bytes.")  # noqa: TRY301
+        if seen > len(body):
+            raise overloaded(f"the bodies of all requests have more than {room.most} bytes.", 1.0)  # noqa: TRY301
+    except BaseException as error:
+        room.free(len(body))
+        if isinstance(error, TimeoutError):
+            late = f"the body was not there after {limits.body_seconds:g} s."
+            raise Refusal(408, "Validation", late) from None
+        raise
+    return bytes(body)
 
 
 async def json_of(request: Request) -> Any:
@@ -89,7 +82,8 @@ async def json_of(request: Request) -> Any:
         When it is compressed, not UTF-8, not JSON, or of more values than a request can mean.
     """
     _check_headers(request)
-    body, most = await request.body(), VALUES + VALUES_PER_DOCUMENT * request.app.state.limits.documents
+    body = b"".join([part async for part in request.stream()])  # which, unlike `request.body`, does not keep it
+    most = VALUES + VALUES_PER_DOCUMENT * request.app.state.limits.documents
     if len(body) <= SMALL_BYTES:
         return parsed(body, most)
     return await asyncio.to_thread(parsed, body, most)

@@ -4,6 +4,7 @@ The supervisor of several processes names a folder in ``PROMETHEUS_MULTIPROC_DIR
 counts in files there, and whichever is asked adds all up.
 """
 
+import asyncio
 import os
 from collections.abc import Callable
 from typing import Final
@@ -22,6 +23,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 FOLDER_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 CONTENT_TYPE: Final = exposition.CONTENT_TYPE_PLAIN_0_0_4
 SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+REFRESH_SECONDS: Final = 1.0
 SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -58,6 +60,12 @@ class Metrics:
         """Look the numbers up, for whichever process is asked next."""
         for gauge, read in self._gauges:
             gauge.set(read())
+
+    async def refreshed(self) -> None:
+        """Look the numbers up from time to time."""
+        while FOLDER_VARIABLE in os.environ:
+            self.refresh()
+            await asyncio.sleep(REFRESH_SECONDS)
 
     def text(self) -> bytes:
         """Write all in the text format of Prometheus."""

@@ -1,6 +1,10 @@
 """How much a request, a queue and a cache may hold."""
 
 from dataclasses import dataclass
+from typing import Final
+
+# Names of this machine for itself.
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,7 +16,7 @@ class Limits:
     body_bytes
         Of one request's body.
     held_bytes
-        Of the bodies of all requests that are being answered.
+        Half of it of the bodies of all requests until they are answered, half of large answers until they are read.
     documents
         Of one request.
     query_characters, text_characters
@@ -21,8 +25,12 @@ class Limits:
         Pairs that wait for the model; a request that does not fit is told to come back.
     seconds
         That a request may take, where it does not ask for less.
-    body_seconds
-        In which a request's body must have come.
+    connections
+        Of one process; past it the one that has waited longest without a request makes room.
+    head_seconds, idle_seconds
+        In which a new connection must have sent the head of a request, and one that has had an answer the next one's.
+    body_seconds, answer_seconds
+        In which a request's body must have come, and an answer must have been read.
     drain_seconds
         That accepted requests may still take when the server is told to end.
     cached_scores
@@ -36,6 +44,10 @@ class Limits:
     text_characters: int = 100_000
     queue_pairs: int = 10_000
     seconds: float = 30.0
+    connections: int = 1000
+    head_seconds: float = 10.0
+    idle_seconds: float = 30.0
     body_seconds: float = 30.0
+    answer_seconds: float = 30.0
     drain_seconds: float = 30.0
     cached_scores: int = 100_000

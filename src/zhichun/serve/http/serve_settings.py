@@ -4,18 +4,15 @@ import ipaddress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Final
 
 from zhichun.core.errors import UserError
 from zhichun.data.readers.whole_catalogue import OnBadRows
 from zhichun.score.folders import fingerprint_of
 from zhichun.score.scorer import PairScorer, load_scorer
 from zhichun.serve.http.keys import OPEN, VARIABLE, Keys
-from zhichun.serve.http.limits import Limits
+from zhichun.serve.http.limits import LOOPBACK, Limits
 from zhichun.serve.page.catalogue_search import Catalogue
 from zhichun.serve.queue.service import Service
-
-LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,14 +105,29 @@ class ServeSettings:
         """Load the model and the catalogue."""
         scorer = load_scorer(self.run, engine=self.engine).remembering()
         scorer.score("warm", ["up"], self.locale)  # what is made when it is first needed is made now
-        return scorer, self._catalogue()
-
-    def _catalogue(self) -> Catalogue | None:
         if self.products is None:
-            return None
-        return Catalogue.open(
+            return scorer, None
+        catalogue = Catalogue.open(
             self.products, columns=self.columns or None, locale=self.locale, on_bad_rows=self.on_bad_rows
         )
+        return scorer, catalogue
+
+    def load_same(self) -> tuple[PairScorer, Catalogue | None]:
+        """Load the model that the server was started with, whose hash came with these settings.
+
+        Raises
+        ------
+        UserError
+            When another lies in its place now.
+        """
+        loaded = self.load()
+        if fingerprint_of(self.run) != self.fingerprint:
+            raise UserError(
+                "holds another model than the one that the server was started with.",
+                file=self.run,
+                remedy="Start the server again to serve it, or put the model back.",
+            )
+        return loaded
 
 
 def is_loopback(host: str) -> bool:

@@ -8,22 +8,28 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from types import FrameType
-from typing import Final
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.config import STARTUP_FAILURE
-from uvicorn.supervisors import Multiprocess
 
 from zhichun.core.errors import UserError
-from zhichun.score.engines.engine import threads
-from zhichun.serve.http.app import create_app
+from zhichun.serve.http.app import Loads, create_app
+from zhichun.serve.http.connection import Connection, allow_open_files
 from zhichun.serve.http.serve_settings import ServeSettings
+from zhichun.serve.http.workers import serve_by_workers
 from zhichun.serve.queue.service import Service
 
-BACKLOG: Final = 2048
-KEEP_ALIVE_SECONDS: Final = 30
+# So many clients wait in the system's queue, and so few are taken from it at a time, lest open files run out at once.
+BACKLOG, TAKEN = 2048, 64
 Say = Callable[[str], None]
+
+
+class Listener(socket.socket):
+    """A socket with a long queue, from which asyncio takes no more clients at a time than it is told as `backlog`."""
+
+    def listen(self, backlog: int = BACKLOG, /) -> None:
+        """Listen with the long queue."""
+        super().listen(BACKLOG)
 
 
 def serve(settings: ServeSettings, say: Say) -> None:
@@ -42,14 +48,15 @@ def serve(settings: ServeSettings, say: Say) -> None:
         When the address is taken, or the model cannot be loaded.
     """
     settings.check()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    start_logging()
+    allow_open_files()
     with listening(settings.host, settings.port) as sock:
         url = address(settings.host, sock.getsockname()[1])
         say(f"{url}: listening; the model {settings.run} is being loaded")
         if settings.workers > 1:
-            _serve_by_workers(settings, sock, url, say)
+            serve_by_workers(partial(worker, settings, sock, url, say), settings.workers, settings.limits.drain_seconds)
         else:
-            _serve_here(settings, sock, url, say)
+            run(settings, settings.load, sock, partial(_say_ready, url, say))
 
 
 def listening(host: str, port: int) -> socket.socket:
@@ -75,7 +82,14 @@ def address(host: str, port: int) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def _serve_here(settings: ServeSettings, sock: socket.socket, url: str, say: Say) -> None:
+def run(settings: ServeSettings, load: Loads, sock: socket.socket, on_ready: Callable[[Service], None]) -> None:
+    """Serve in this process.
+
+    Raises
+    ------
+    Exception
+        What loading the model did.
+    """
     failures: list[Exception] = []
 
     def on_failure(error: Exception) -> None:
@@ -83,65 +97,60 @@ def _serve_here(settings: ServeSettings, sock: socket.socket, url: str, say: Say
         server.should_exit = True
 
     app = create_app(
-        settings.load,
+        load,
         settings.service(),
         keys=settings.keys,
         hosts=settings.hosts,
         log_texts=settings.log_texts,
-        on_ready=partial(_say_ready, url, say),
+        on_ready=on_ready,
         on_failure=on_failure,
     )
     server = uvicorn.Server(config_of(app, settings))
     for sig in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises what ended it once more, when all is done
         signal.signal(sig, _end_well)
-    server.run(sockets=[sock])
+    server.run(sockets=[Listener(fileno=sock.detach())])
     if failures:
         raise failures[0]
 
 
-def _serve_by_workers(settings: ServeSettings, sock: socket.socket, url: str, say: Say) -> None:
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, threads() // settings.workers)))
-    config = config_of(partial(worker_app, settings, url, say), settings)
-    supervisor = Multiprocess(config, sockets=[sock])
-    supervisor.run()
-    if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
-        sys.exit(1)  # the worker said why
+def worker(settings: ServeSettings, sock: socket.socket, url: str, say: Say, begin: Callable[[], None]) -> None:
+    """Serve in one of several processes, which takes requests when the model is loaded; then calls ``begin``.
+
+    Raises
+    ------
+    UserError
+        When the model cannot be loaded, or is another than the one that the server was started with.
+    """
+    start_logging()
+    loaded = settings.load_same()
+
+    def on_ready(service: Service) -> None:
+        begin()
+        _say_ready(f"{url} (process {os.getpid()})", say, service)
+
+    run(settings, lambda: loaded, sock, on_ready)
 
 
-def worker_app(settings: ServeSettings, url: str, say: Say) -> FastAPI:
-    """Make the application of one of several processes, whose model is loaded at once."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    try:
-        loaded = settings.load()
-    except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(STARTUP_FAILURE)
-    return create_app(
-        lambda: loaded,
-        settings.service(),
-        keys=settings.keys,
-        hosts=settings.hosts,
-        log_texts=settings.log_texts,
-        on_ready=partial(_say_ready, f"{url} (process {os.getpid()})", say),
-    )
-
-
-def config_of(app: Callable[..., object], settings: ServeSettings) -> uvicorn.Config:
+def config_of(app: FastAPI, settings: ServeSettings) -> uvicorn.Config:
     """Set uvicorn up."""
     return uvicorn.Config(
         app,
-        factory=settings.workers > 1,
-        workers=settings.workers,
+        http=Connection,
         log_config=None,
         log_level=logging.WARNING,
         access_log=False,  # it would write queries, which stand in the page's addresses
         server_header=False,
         lifespan="on",
         ws="none",
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_keep_alive=round(settings.limits.idle_seconds),
         timeout_graceful_shutdown=max(1, round(settings.limits.drain_seconds)),
-        backlog=BACKLOG,
+        backlog=TAKEN,
     )
+
+
+def start_logging() -> None:
+    """Write the log to standard error."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
 
 
 def _say_ready(url: str, say: Say, service: Service) -> None:
