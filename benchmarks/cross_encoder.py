@@ -28,7 +28,7 @@ from zhichun.data.dataset.dataset import Dataset
 from zhichun.fit.recipe import Recipe
 from zhichun.fit.train_settings import TrainSettings
 from zhichun.model.encoder import load_tokenizer
-from zhichun.model.precision import has_bf16
+from zhichun.model.layers import has_bf16
 from zhichun.score.engines.torch_engine import place_of
 from zhichun.text.clean import clean_text
 from zhichun.text.document import COLUMN_OF

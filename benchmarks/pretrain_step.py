@@ -36,8 +36,7 @@ from zhichun.fit.recipe import PretrainingRecipe, load_recipe
 from zhichun.fit.run_folder import RunFolder
 from zhichun.fit.train import open_tokenizer
 from zhichun.model.encoder import new_encoder
-from zhichun.model.encoder_settings import EncoderSettings
-from zhichun.model.encoder_shapes import TinyEncoder, tiny_config
+from zhichun.model.encoder_settings import EncoderSettings, TinyEncoder, tiny_config
 from zhichun.objective import Pretraining
 from zhichun.objective.pretext.task import Sizes
 from zhichun.text.reader import TextReader

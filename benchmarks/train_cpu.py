@@ -33,7 +33,7 @@ from train_sides import OFF, OURS, THEIRS, Job, train_ours, train_theirs, train_
 from zhichun.core.errors import UserError
 from zhichun.core.files import write_json
 from zhichun.fit.recipes.kdd2022 import baseline
-from zhichun.model.precision import has_bf16
+from zhichun.model.layers import has_bf16
 
 # Without a warm-up, in whose first step their rate is 0 and ours is not: a step's lead would be a difference in loss.
 CHOSEN = ["model.max_length=256", "train.epochs=1", "train.learning_rate=1e-4", "train.warmup=0"]

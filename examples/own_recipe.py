@@ -9,7 +9,7 @@ from dataclasses import replace
 from zhichun.fit.recipe import Recipe
 from zhichun.fit.recipes.tiny import tiny
 from zhichun.fit.train_settings import TrainSettings
-from zhichun.model.encoder_shapes import TinyEncoder
+from zhichun.model.encoder_settings import TinyEncoder
 from zhichun.model.relevance_model import ModelSettings
 
 

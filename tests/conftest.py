@@ -78,7 +78,7 @@ def reader() -> TextReader:
 def tiny_recipe() -> Recipe:
     """The recipe `tiny`, shrunk: two layers of 32, one epoch, every part on."""
     from zhichun.fit.recipe import load_recipe
-    from zhichun.model.encoder_shapes import TinyEncoder
+    from zhichun.model.encoder_settings import TinyEncoder
     from zhichun.model.relevance_model import ModelSettings
 
     recipe = load_recipe("tiny")

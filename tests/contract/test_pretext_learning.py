@@ -17,7 +17,7 @@ from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.prepare.prepare import prepare
 from zhichun.data.sample_shop import write_sample_shop
 from zhichun.model.encoder import Encoder, new_encoder
-from zhichun.model.encoder_shapes import TinyEncoder, tiny_config
+from zhichun.model.encoder_settings import TinyEncoder, tiny_config
 from zhichun.model.matching_start import start_matching
 from zhichun.objective.pretext import (
     MLM,

@@ -17,8 +17,7 @@ from zhichun.fit.optim import make_optimizer
 from zhichun.fit.recipe import PretrainingRecipe
 from zhichun.fit.run_folder import RunFolder
 from zhichun.fit.train_settings import PretrainSettings
-from zhichun.model.encoder_settings import EncoderSettings
-from zhichun.model.encoder_shapes import TinyEncoder
+from zhichun.model.encoder_settings import EncoderSettings, TinyEncoder
 from zhichun.objective.pretext.task import ITEMS
 from zhichun.objective.pretraining import STEP_ITEMS
 

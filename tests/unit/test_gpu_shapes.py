@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from zhichun.model.attention.packing import tokens_of
 from zhichun.model.encoder import new_encoder
-from zhichun.model.encoder_shapes import plain_config
+from zhichun.model.encoder_settings import plain_config
 from zhichun.text.pair_layout import PairLayout, assemble, packed
 
 FILE = Path(__file__).parents[2] / "benchmarks" / "gpu_shapes.py"

@@ -23,8 +23,7 @@ from zhichun.fit.optim import learning_rate, make_optimizer
 from zhichun.fit.run_folder import RunFolder
 from zhichun.fit.train_settings import PretrainSettings, TrainSettings
 from zhichun.model.encoder import Encoder
-from zhichun.model.layers import compile_layers, recompute_activations
-from zhichun.model.precision import has_bf16
+from zhichun.model.layers import compile_layers, has_bf16, recompute_activations
 from zhichun.objective.pretext.task import Arrays
 from zhichun.score.engines.torch_engine import to_tensors
 

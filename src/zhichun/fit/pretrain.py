@@ -25,8 +25,7 @@ from zhichun.fit.train import open_tokenizer
 from zhichun.fit.training_run import run_training
 from zhichun.measure.report import write_report
 from zhichun.model.encoder import ENCODER_FOLDER, LMHead, load_lm_head
-from zhichun.model.encoder_settings import start_encoder
-from zhichun.model.encoder_shapes import TINY
+from zhichun.model.encoder_settings import TINY, start_encoder
 from zhichun.model.pretrained_folder import PretrainedEncoder, PretrainedTables
 from zhichun.objective import Pretraining
 from zhichun.objective.pretext.task import Draw, Rows, Sizes

@@ -33,8 +33,7 @@ from zhichun.measure.report import write_report
 from zhichun.metrics import Judged, nDCG
 from zhichun.metrics.figures import measure
 from zhichun.model.encoder import load_tokenizer
-from zhichun.model.encoder_settings import EncoderSettings, start_encoder
-from zhichun.model.encoder_shapes import TINY
+from zhichun.model.encoder_settings import TINY, EncoderSettings, start_encoder
 from zhichun.model.model_folder import TrainedModel, vocabulary_sizes
 from zhichun.model.pretrained_folder import PretrainedTables
 from zhichun.model.relevance_model import ModelSettings, RelevanceModel

@@ -127,7 +127,7 @@ class Encoder(nn.Module):
             What `look_up` gives for them, or something near; looked up where not given.
         first_only
             Whether the first token of each pair is all that is wanted: the last layer then computes no other, where
-            the architecture allows (`nn.first_token`).
+            the architecture allows (`model.first_token`).
 
         Returns
         -------

@@ -11,7 +11,7 @@ Traps      only for encoders whose layers are built like BERT's (XLM-R, RoBERTa,
            layer would, so a seed gives other masks
 
 Legend: ``B`` pairs, ``T`` tokens, ``D`` hidden size, ``H`` heads, ``E`` size of a head; of a packed batch
-(`nn.packing`) all tokens are one row.
+(`model.attention.packing`) all tokens are one row.
 """
 
 from collections.abc import Callable
@@ -21,8 +21,8 @@ from typing import Any, Final
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
+from zhichun.model.attention.dropout import attend_by_products
 from zhichun.model.attention.packing import Packed
-from zhichun.model.attention.single import attend_by_products
 
 ARCHITECTURES: Final = ("bert", "roberta", "xlm-roberta", "camembert")
 

@@ -1,9 +1,10 @@
-"""The layers of an encoder, whatever its architecture calls them: their memory, and kernels made for them."""
+"""The layers of an encoder, whatever its architecture calls them: memory, kernels, and where bf16 is faster."""
 
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -53,3 +54,14 @@ def _recomputed(layer: nn.Module, forward: Callable[..., Any], *arguments: Any, 
         return forward(*arguments, **named)
     # The reentrant kind fails under autograd.grad, which methods with a second view call.
     return checkpoint(forward, *arguments, use_reentrant=False, **named)
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Tell whether a device multiplies bf16 matrices in hardware; emulated, it is slower than fp32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        capabilities: Callable[[], dict[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)  # not in torch 2.11
+        found = capabilities()
+        return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return False

@@ -18,8 +18,8 @@ from torch import Tensor
 from zhichun.core.errors import UserError
 from zhichun.core.files import write_json
 from zhichun.model.encoder import Encoder, place_of, save_encoder
-from zhichun.model.id_embeddings import IdEmbeddings
 from zhichun.model.model_folder import read_weights
+from zhichun.model.parts import IdEmbeddings
 from zhichun.text.tokenizer import PairTokenizer
 from zhichun.text.vocabulary import Vocabulary
 

@@ -16,10 +16,7 @@ from zhichun.core.errors import UserError
 from zhichun.model.attention.packing import tokens_of
 from zhichun.model.encoder import Encoder
 from zhichun.model.encoder_settings import EncoderSettings
-from zhichun.model.field_pooling import FieldPooling
-from zhichun.model.head import Head
-from zhichun.model.id_embeddings import IdEmbeddings
-from zhichun.model.trigram_unit import NgramUnit
+from zhichun.model.parts import FieldPooling, Head, IdEmbeddings, NgramUnit
 from zhichun.text.document import COUNTRIES
 from zhichun.text.pair_layout import PairLayout
 

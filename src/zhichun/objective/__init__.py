@@ -4,8 +4,7 @@ The training loop wraps the objective, not the model, and knows nothing of what 
 objective: ``forward(batch)``, ``after_step()`` and ``shipped``, the weights that are evaluated and kept.
 """
 
-from zhichun.objective.fine_tuning import FineTuning, FineTuningSettings
+from zhichun.objective.fine_tuning import FineTuning, FineTuningSettings, Total
 from zhichun.objective.pretraining import Pretraining, PretrainingSettings
-from zhichun.objective.total import Total
 
 __all__ = ["FineTuning", "FineTuningSettings", "Pretraining", "PretrainingSettings", "Total"]

@@ -4,7 +4,7 @@ Legend: ``B`` pairs of a batch.
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +13,14 @@ from zhichun.core.errors import UserError
 from zhichun.model.relevance_model import RelevanceModel
 from zhichun.objective.losses import CrossEntropy, Loss
 from zhichun.objective.methods import EMA, Mixup, RDrop
-from zhichun.objective.total import Total
 from zhichun.objective.views import FirstView, View
+
+
+class Total(NamedTuple):
+    """What an objective gives: the number to minimise, and its named parts for the log."""
+
+    total: Tensor
+    parts: dict[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,10 +13,10 @@ from torch import Tensor, distributed, nn
 from zhichun.core.errors import UserError
 from zhichun.core.settings import kinds_of
 from zhichun.model.encoder import Encoder
+from zhichun.objective.fine_tuning import Total
 from zhichun.objective.methods import EMA
 from zhichun.objective.pretext import Pretext
 from zhichun.objective.pretext.task import ITEMS, Outcome, PretextHead, Sizes
-from zhichun.objective.total import Total
 
 STEP_ITEMS = "step_items"
 SEPARATOR = "."

@@ -3,7 +3,7 @@
 Nothing here edits a weight: a moved batch is the same weights read with moved token vectors.
 
 Legend: ``B`` pairs, ``T`` tokens, ``D`` hidden size, ``C`` outputs, ``U`` distinct tokens of a batch; of a packed batch
-(`nn.packing`) token vectors are one row of all its tokens.
+(`model.attention.packing`) token vectors are one row of all its tokens.
 """
 
 from abc import ABC, abstractmethod

@@ -145,7 +145,7 @@ def _engines(name: str) -> list[str]:
             "torch or transformers is not installed, and only an export is scored without.",
             remedy="Install them with: pip install 'zhichun[train]', or name the folder of an export.",
         )
-    from zhichun.model.precision import has_bf16 as multiplies_bf16
+    from zhichun.model.layers import has_bf16 as multiplies_bf16
     from zhichun.score.engines.torch_engine import place_of
 
     return [*RUN_ENGINES[: 1 + multiplies_bf16(place_of(None))], TRAIN]
@@ -186,7 +186,7 @@ def _open(name: str, engine: str, tokens: int) -> _Timed:
         weights = sum(path.stat().st_size for part in parts for path in part.rglob("*") if path.is_file())
         return _Timed(scorer.engine, _reader(scorer, tokens), weights)
     from zhichun.model.encoder import load_encoder, new_encoder
-    from zhichun.model.encoder_shapes import plain_config
+    from zhichun.model.encoder_settings import plain_config
     from zhichun.model.relevance_model import ModelSettings, RelevanceModel, VocabularySizes
     from zhichun.score.engines.torch_engine import ready_engine
 
@@ -248,7 +248,7 @@ def _training_rate(network: "RelevanceModel", pairs: Pairs, seconds: float) -> f
     """Give pairs per second of plain fine-tuning with AdamW, in bf16 where there are units for it."""
     import torch
 
-    from zhichun.model.precision import has_bf16 as multiplies_bf16
+    from zhichun.model.layers import has_bf16 as multiplies_bf16
     from zhichun.score.engines.torch_engine import device_of, to_tensors
 
     place = device_of(network)

@@ -10,8 +10,7 @@ from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.feature_store import open_pairs
 from zhichun.fit.train import build_model, make_featurizer
 from zhichun.model.attention.packing import tokens_of
-from zhichun.model.field_pooling import FieldPooling
-from zhichun.model.head import Head
+from zhichun.model.parts import FieldPooling, Head
 from zhichun.score.engines.torch_engine import to_tensors
 from zhichun.text.pair_layout import PairLayout, assemble, packed, padded
 

@@ -11,11 +11,9 @@ from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.feature_store import open_pairs
 from zhichun.fit.train import build_model, make_featurizer
 from zhichun.model.encoder import new_encoder
-from zhichun.model.encoder_shapes import TinyEncoder, tiny_config
-from zhichun.model.head import Head
-from zhichun.model.id_embeddings import IdEmbeddings
+from zhichun.model.encoder_settings import TinyEncoder, tiny_config
 from zhichun.model.matching_start import start_matching
-from zhichun.model.trigram_unit import NgramUnit
+from zhichun.model.parts import Head, IdEmbeddings, NgramUnit
 from zhichun.score.engines.torch_engine import to_tensors
 
 SIZES = {"trigrams": 3 * 8, "country": 4, "brand": 8, "color": 8}  # as in `tiny_recipe`; three bags of trigrams

@@ -10,10 +10,9 @@ from torch import nn
 from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.model.encoder import new_encoder
-from zhichun.model.encoder_shapes import TinyEncoder, tiny_config
-from zhichun.model.key_queue import EMPTY, KeyQueue
+from zhichun.model.encoder_settings import TinyEncoder, tiny_config
 from zhichun.objective.pretext import Contrastive
-from zhichun.objective.pretext.contrastive import ContrastiveHead, pooled
+from zhichun.objective.pretext.contrastive import EMPTY, ContrastiveHead, KeyQueue, pooled
 from zhichun.objective.pretext.task import Draw, Sizes
 from zhichun.text.document import ProductTexts
 

@@ -10,7 +10,7 @@ from transformers import AutoModelForMaskedLM, BertConfig, DistilBertConfig, Mod
 
 from zhichun.core.errors import UserError
 from zhichun.model.encoder import load_encoder, load_lm_head, new_encoder
-from zhichun.model.encoder_shapes import TinyEncoder, tiny_config
+from zhichun.model.encoder_settings import TinyEncoder, tiny_config
 from zhichun.objective.pretext import MLM, PairMLM
 from zhichun.objective.pretext.mlm import MLMHead, hide
 from zhichun.objective.pretext.task import Draw, Sizes

@@ -66,7 +66,7 @@ def test_the_memory_of_an_encoder_by_name_is_that_of_its_whole_table(monkeypatch
 
 def test_an_encoder_of_the_hub_is_timed_at_no_more_tokens_than_it_reads(tmp_path, monkeypatch):
     from zhichun.model.encoder import new_encoder, save_encoder
-    from zhichun.model.encoder_shapes import plain_config
+    from zhichun.model.encoder_settings import plain_config
 
     shape = {"layers": 1, "hidden": 32, "heads": 2, "intermediate": 64, "pieces": 50}
     (tmp_path / "org" / "name").mkdir(parents=True)

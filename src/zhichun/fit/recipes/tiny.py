@@ -2,8 +2,7 @@
 
 from zhichun.fit.recipe import PretrainingRecipe, Recipe
 from zhichun.fit.train_settings import PretrainSettings, TrainSettings
-from zhichun.model.encoder_settings import EncoderSettings
-from zhichun.model.encoder_shapes import TinyEncoder
+from zhichun.model.encoder_settings import EncoderSettings, TinyEncoder
 from zhichun.model.relevance_model import ModelSettings
 from zhichun.objective import PretrainingSettings
 from zhichun.objective.pretext import MLM, Contrastive, Product2Brand, Product2Color, Product2Query

@@ -6,7 +6,7 @@ One function serves packed and padded batches: what is called with ``packed`` is
 * `torch.nn.attention.varlen` on a GPU in half precision, without attention dropout, which its kernel does not know;
 * else on a GPU: queries, keys and values are padded, and they alone; everything outside of attention stays packed;
 * on a processor: the pairs of each length together, without padding and mask; where weights are dropped, in single
-  products, as torch would, but with a cheaper mask (`nn.dropout`).
+  products, as torch would, but with a cheaper mask (`model.attention.dropout`).
 
 Legend: ``B`` pairs, ``H`` heads, ``N`` tokens of all pairs, ``E`` size of a head, ``L`` tokens of the longest pair,
 ``R`` neighbours of one length, ``T`` their length.
@@ -25,8 +25,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from zhichun.model.attention.dropout import attend_by_products
 from zhichun.model.attention.packing import Packed
-from zhichun.model.attention.single import attend_by_products
 
 NAME: Final = "zhichun_packed"
 ARCHITECTURES: Final = ("bert", "roberta", "xlm-roberta", "camembert", "modernbert")

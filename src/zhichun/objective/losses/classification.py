@@ -66,7 +66,7 @@ class ClassificationLoss(Loss):
         Parameters
         ----------
         logits_BC
-            Logits, ``[B, C]``, or ``[K, B, C]`` where a head drew several dropout masks (`nn.head`): the loss of an
+            Logits, ``[B, C]``, or ``[K, B, C]`` where a head drew several dropout masks (`model.parts`): the loss of an
             example is then the mean over its samples.
         targets
             Class indices ``[B]`` of any integer type, or probabilities ``[B, C]``; those of one class are the same.

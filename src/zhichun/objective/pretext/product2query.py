@@ -28,7 +28,7 @@ from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.core.settings import require_range
 from zhichun.model.encoder import Encoder
-from zhichun.model.head import Head
+from zhichun.model.parts import Head
 from zhichun.objective.losses import CrossEntropy, Poly1
 from zhichun.objective.pretext.task import (
     ITEMS,

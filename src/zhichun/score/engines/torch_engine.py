@@ -17,8 +17,8 @@ from zhichun.core.arrays import Int64
 from zhichun.core.errors import UserError, suggest
 from zhichun.core.tasks import Floats
 from zhichun.model.attention.packing import LONGEST
+from zhichun.model.layers import has_bf16
 from zhichun.model.model_folder import TrainedModel
-from zhichun.model.precision import has_bf16
 from zhichun.model.relevance_model import RelevanceModel
 from zhichun.score.engines.engine import AUTO, MEASURE, RUN_ENGINES, Progress, predict_with
 from zhichun.text.pairs import Arrays, Pairs

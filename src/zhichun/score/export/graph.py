@@ -15,10 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from zhichun.core.errors import UserError
-from zhichun.model.id_embeddings import IdEmbeddings
 from zhichun.model.model_folder import TrainedModel
+from zhichun.model.parts import IdEmbeddings, NgramUnit
 from zhichun.model.relevance_model import RelevanceModel
-from zhichun.model.trigram_unit import NgramUnit
 from zhichun.score.engines.engine import required
 from zhichun.score.engines.side_features import IDS, SIDE, TRIGRAMS, SideFeatures
 
