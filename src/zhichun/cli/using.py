@@ -15,7 +15,7 @@ from zhichun.cli.options import (
     say,
     stdout,
 )
-from zhichun.core.console import Bar
+from zhichun.core.console import Bar, say_aside
 from zhichun.core.errors import UserError
 
 ColumnsOption = Annotated[
@@ -68,7 +68,7 @@ def score(
         locale=locale,
         prefix=prefix,
         on_bad_rows=on_bad_rows,
-        say=say,
+        say=say_aside,
     )
     with Bar("score", "pairs") as bar:
         bar.start(0, job.total())
@@ -97,7 +97,7 @@ def rank(
 
     own_columns = mapping(columns, "--columns")
     scorer = load_scorer(run, engine=engine)
-    catalogue = read_catalogue(products, locale=locale, columns=own_columns, on_bad_rows=on_bad_rows, say=say)
+    catalogue = read_catalogue(products, locale=locale, columns=own_columns, on_bad_rows=on_bad_rows, say=say_aside)
     ranked = rank_products(scorer, query, catalogue, locale)
     stdout.print(ranking_table(f"{query} ({locale}, {len(ranked):,} products)", ranked[:top], scorer.task.classes))
 

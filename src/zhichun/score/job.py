@@ -25,7 +25,6 @@ from zhichun.core.arrays import Int64
 from zhichun.core.errors import UserError
 from zhichun.core.files import NotWritten, in_use, new_file, write_json
 from zhichun.core.tasks import Prediction
-from zhichun.data.dataset.dataset import read_parquet
 from zhichun.data.readers.columns import PAIRS, describe_columns, match_pairs
 from zhichun.data.readers.pair_tables import (
     append_columns,
@@ -35,6 +34,7 @@ from zhichun.data.readers.pair_tables import (
     require_writable,
     texts,
 )
+from zhichun.data.readers.parquet_table import ParquetTable
 from zhichun.data.readers.sources import open_table
 from zhichun.data.readers.table import Table
 from zhichun.data.readers.text_file import require_file
@@ -161,9 +161,7 @@ class ScoringJob:
 
     def total(self) -> int:
         """Rows to score where the file says so, and 0 where only reading it would tell."""
-        if self.pairs.suffix.lower() != ".parquet" or not self.pairs.is_file():
-            return 0
-        return int(read_parquet(self.pairs, columns=[]).num_rows)
+        return self._table.total if isinstance(self._table, ParquetTable) else 0
 
     def _open_parts(self, parts: Path) -> None:
         job = {
