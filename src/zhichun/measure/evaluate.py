@@ -45,8 +45,9 @@ def evaluate(
     split
         ``test``, ``train``, or ``all``.
     version
-        ``small``, ``large`` or ``all`` pairs of it; ``None`` is the small version for task 1 (a regressor, or a
-        classifier whose checkpoint was chosen by nDCG) where the dataset has one, and all pairs for the others.
+        ``small``, ``large`` or ``all`` pairs of it; ``None`` is the small version for task 1 (a regressor, an ensemble
+        with one, or a classifier whose checkpoint was chosen by nDCG) where the dataset has one, and all pairs for the
+        others.
     out
         Where ``metrics.json`` and ``scored.parquet`` (every pair with its probabilities) go; the run folder, if not
         given, whose ``report.html`` is then written anew.
@@ -107,10 +108,11 @@ def _score(scorer: Scorer | Ensemble, dataset: Dataset, rows: Int64, shown: bool
 
 
 def _ranks(scorer: PairScorer, run: Path) -> bool:
-    """Tell whether a model is for task 1."""
+    """Tell whether a model is for task 1; of an ensemble, whether a regressor is in it."""
     recipe = run / "recipe.json"
     chosen_by = read_json(recipe)["train"].get("metric") if recipe.is_file() else None
-    return scorer.task.name == "gain" or chosen_by == "ndcg"
+    tasks = [member.task for member in scorer.members] if isinstance(scorer, Ensemble) else [scorer.task]
+    return chosen_by == "ndcg" or any(task.name == "gain" for task in tasks)
 
 
 def _rows_of(dataset: Dataset, split: str) -> Int64:
