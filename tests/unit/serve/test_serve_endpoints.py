@@ -20,6 +20,7 @@ from zhichun.serve.api.endpoint import Dialect, ScoringEndpoint
 from zhichun.serve.api.replies import decimals
 from zhichun.serve.api.requests import Body, Documents, Text
 from zhichun.serve.http.limits import Limits
+from zhichun.serve.queue import service as service_module
 from zhichun.serve.queue.service import Service
 
 # All that a new endpoint is: one file would hold this.
@@ -214,3 +215,28 @@ def test_every_endpoint_is_in_the_documents():
     for endpoint in ENDPOINTS:
         for path in endpoint.paths:
             assert f"`{'POST' if isinstance(endpoint, ScoringEndpoint) else 'GET'} {path}`" in page
+
+
+def test_a_small_request_does_not_wait_for_work_on_large_ones(scorer, monkeypatch):
+    begun, go = threading.Semaphore(0), threading.Event()
+    read = service_module.read_documents
+
+    def held(documents: Any, *given: Any) -> Any:
+        if len(documents) > 10:
+            begun.release()
+            assert go.wait(20)
+        return read(documents, *given)
+
+    monkeypatch.setattr(service_module, "read_documents", held)
+    large = {"query": "red", "documents": ["x" * 10_000] * 11, "return_documents": False}
+    with serving(scorer) as client:
+        asked = [threading.Thread(target=client.post, args=("/v1/rerank",), kwargs={"json": large}) for _ in range(6)]
+        for thread in asked:
+            thread.start()
+        for _ in range(service_module.READERS):
+            assert begun.acquire(timeout=20)
+        assert client.post("/v1/rerank", json={"query": "red", "documents": ["a"]}).status_code == 200
+        assert not begun.acquire(blocking=False)
+        go.set()
+        for thread in asked:
+            thread.join(20)

@@ -6,7 +6,7 @@ A file that declares one, and one line in `zhichun.serve.api.dialects`, are all 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Header, Request, Response
@@ -14,7 +14,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from zhichun.serve.api.refusal import Kind, Refusal, invalid
-from zhichun.serve.http.body import cut, json_of
+from zhichun.serve.http.body import cut, is_large, json_of
 from zhichun.serve.queue.service import Answer, Asked, Service
 
 STATUSES: Final = {
@@ -191,12 +191,13 @@ class ScoringEndpoint(Endpoint):
         chosen = self
         try:
             patience = Patience.of(request.headers)
-            value = await json_of(request)
+            work = partial(service.work, large=is_large(request.headers))
+            value = await json_of(request, work)
             chosen = self.by_body(value) if self.by_body else self
-            body, asked = await service.work(chosen._asked, service, value)
+            body, asked = await work(chosen._asked, service, value)
             del value
             answer = await chosen._scored(service, asked, patience)
-            return await service.work(chosen._written, service, body, asked, answer)
+            return await work(chosen._written, service, body, asked, answer)
         except Refusal as refusal:
             return chosen.dialect.response(refusal)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from email.message import Message
 from typing import Any, Final
 
@@ -73,8 +73,21 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limits: Li
     return bytes(body)
 
 
-async def json_of(request: Request) -> Any:
+def is_large(headers: Mapping[str, str]) -> bool:
+    """Tell whether a body takes longer to read than others may be held up; one that does not say is taken for it."""
+    length = headers.get("content-length", "")
+    return not length.isdecimal() or int(length) > SMALL_BYTES
+
+
+async def json_of(request: Request, work: Callable[..., Awaitable[Any]] = asyncio.to_thread) -> Any:
     """Read the JSON of a request.
+
+    Parameters
+    ----------
+    request
+        The request.
+    work
+        Calls a function in a thread.
 
     Raises
     ------
@@ -86,7 +99,7 @@ async def json_of(request: Request) -> Any:
     most = VALUES + VALUES_PER_DOCUMENT * request.app.state.limits.documents
     if len(body) <= SMALL_BYTES:
         return parsed(body, most)
-    return await asyncio.to_thread(parsed, body, most)
+    return await work(parsed, body, most)
 
 
 def _check_headers(request: Request) -> None:

@@ -24,8 +24,8 @@ from zhichun.text.fold import fold_locale
 
 Phase = Literal["loading", "ready", "draining", "failed"]
 T = TypeVar("T")
-# Bodies that are read at once, beside the event loop: so many are in memory as parsed JSON.
-READERS: Final = 4
+# Bodies that are worked on at once, beside the event loop: large ones, which take turns, and as many small ones.
+READERS: Final = 2
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,8 @@ class Service:
     in_flight: int = 0
     created: int = field(default_factory=lambda: int(time.time()))
     _batcher: Batcher | None = None
-    _readers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(READERS, "requests"))
+    _large: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(READERS, "requests"))
+    _small: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(READERS, "requests"))
 
     def open(self, scorer: PairScorer, catalogue: Catalogue | None) -> None:
         """Begin to answer; to be called on the event loop."""
@@ -105,7 +106,8 @@ class Service:
         """Stop answering."""
         if self._batcher is not None:
             await self._batcher.close()
-        self._readers.shutdown(wait=False)
+        for readers in (self._large, self._small):
+            readers.shutdown(wait=False)
 
     @property
     def scorer(self) -> PairScorer:
@@ -129,9 +131,10 @@ class Service:
             raise unavailable("the model is being loaded.")
         return self._batcher
 
-    async def work(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Do work on a body in a thread, so that the event loop answers others meanwhile."""
-        return await asyncio.get_running_loop().run_in_executor(self._readers, function, *arguments)
+    async def work(self, function: Callable[..., T], *arguments: Any, large: bool = False) -> T:
+        """Do work on a body in a thread: the event loop answers others, and large bodies hold up no small ones."""
+        readers = self._large if large else self._small
+        return await asyncio.get_running_loop().run_in_executor(readers, function, *arguments)
 
     def ask(
         self,
