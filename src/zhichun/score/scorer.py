@@ -203,12 +203,9 @@ class Scorer(ScoresProducts):
         distinct_products, product_row_P = _distinct(list(zip(*given, strict=True)))
         featurizer = self.featurizer
         texts = list(zip(*distinct_products, strict=True)) or [()] * len(schema.TEXT_COLUMNS)
-        read = featurizer.queries(distinct_queries)
-        # A pair is cut longest first: which of two long texts is the longer must still show.
-        most = max(self.max_length, 1 + int(read.tokens.lengths.max(initial=0)))
         return Pairs(
-            queries=read,
-            products=featurizer.products(dict(zip(schema.TEXT_COLUMNS, texts, strict=True)), most),
+            queries=featurizer.queries(distinct_queries, self.max_length),
+            products=featurizer.products(dict(zip(schema.TEXT_COLUMNS, texts, strict=True)), self.max_length),
             query_row_P=query_row_P,
             product_row_P=product_row_P,
             country_P=np.fromiter(map(country_index, locales), np.int32, len(locales)),

@@ -41,7 +41,8 @@ _ATTRIBUTES: Final = r"""
 
 
 def _tag(names: str) -> re.Pattern[str]:
-    return re.compile(rf"</?(?:{names})(?=[\s/>]){_ATTRIBUTES}>", re.IGNORECASE | re.VERBOSE)
+    # The names are tried only where there is a name: a text of nothing but `<` takes no longer than another.
+    return re.compile(rf"</?(?=[a-z][\w:]*[\s/>])(?:{names})(?=[\s/>]){_ATTRIBUTES}>", re.IGNORECASE | re.VERBOSE)
 
 
 _INLINE_TAG: Final = _tag(_INLINE)

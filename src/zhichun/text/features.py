@@ -70,11 +70,11 @@ class Featurizer:
     brands: Vocabulary | None = None
     colors: Vocabulary | None = None
 
-    def queries(self, texts: Texts) -> QueryFeatures:
-        """Compute the features of queries, of which all tokens are kept."""
+    def queries(self, texts: Texts, most: int | None = None) -> QueryFeatures:
+        """Compute the features of queries, and of their tokens the first ones that are needed."""
         cleaned = _clean(texts)
         trigrams = None if self.trigrams is None else _bag(self.trigrams, [cleaned])
-        return QueryFeatures(self.tokenizer.encode(cleaned), trigrams)
+        return QueryFeatures(self.tokenizer.encode(cleaned, most), trigrams)
 
     def products(self, columns: Mapping[str, Texts], most: int | None = None) -> ProductFeatures:
         """Compute the features of products.

@@ -71,7 +71,10 @@ class PairLayout:
 
 
 def truncated_lengths(first: int, second: int, room: int) -> tuple[int, int]:
-    """Cut two texts to a common room, the longest first, as the `tokenizers` library does.
+    """Cut two texts to a common room, the longest first, as the `tokenizers` library does, but for one token.
+
+    What lies beyond the room is never asked for, so that long texts need not be tokenised whole: of two texts that
+    each fill it alone, the second gets the odd token, where the library gives it to the longer.
 
     Parameters
     ----------
@@ -83,12 +86,13 @@ def truncated_lengths(first: int, second: int, room: int) -> tuple[int, int]:
     Returns
     -------
     tuple[int, int]
-        The lengths to keep. When both are longer than half the room, each gets half, the longer the odd one.
+        The lengths to keep. When both are longer than half the room, each gets half, the longer the odd token.
     """
+    first, second = min(first, max(0, room)), min(second, max(0, room))
     if first + second <= room:
         return first, second
     short, long = min(first, second), max(first, second)
-    long = short if short > room else max(short, room - short)
+    long = max(short, room - short)
     if short + long > room:
         short = room // 2
         long = short + room % 2

@@ -14,6 +14,7 @@ from zhichun.serve.api.refusal import Refusal, invalid
 from zhichun.serve.http.body import cut
 from zhichun.serve.page.catalogue_search import Catalogue
 from zhichun.text.document import COLUMN_OF
+from zhichun.text.features import readable
 from zhichun.text.fold import fold_locale, fold_name, value_text
 from zhichun.text.tokenizer import PairTokenizer
 
@@ -236,12 +237,13 @@ def _is_null(event: Any) -> bool:
 
 
 def cut_to_tokens(columns: dict[str, list[str | None]], most: int, tokenizer: PairTokenizer) -> None:
-    """Cut each product to its first tokens, field by field: title, brand, color, bullets, description."""
+    """Clean products and cut each to its first tokens, field by field: title, brand, color, bullets, description."""
     left = [most] * len(columns[schema.TITLE])
     for name in COLUMN_OF.values():
-        column = columns[name]
-        for place, ends in enumerate(tokenizer.token_ends([text or "" for text in column], most)):
-            text, room = column[place], left[place]
-            if text and len(ends) > room:
-                column[place] = text[: ends[room - 1]] if room else None
+        column = [readable(text) if text else "" for text in columns[name]]
+        for place, ends in enumerate(tokenizer.token_ends(column, most + 1)):
+            room = left[place]
+            if len(ends) > room:
+                column[place] = column[place][: ends[room - 1]] if room else ""
             left[place] = max(0, room - len(ends))
+        columns[name] = [text or None for text in column]
