@@ -18,11 +18,14 @@ _HOMES = {
     "Scorer": "zhichun.score.scorer",
     "UserError": "zhichun.core.errors",
     "evaluate": "zhichun.measure.evaluate",
+    "export": "zhichun.score.export.export_run",
     "load_recipe": "zhichun.fit.recipe",
     "load_scorer": "zhichun.score.scorer",
     "nDCG": "zhichun.metrics",
     "paired_bootstrap": "zhichun.metrics",
     "prepare": "zhichun.data.prepare.prepare",
+    "pretrain": "zhichun.fit.pretrain",
+    "rank": "zhichun.score.rank",
     "train": "zhichun.fit.train",
     "write_sample_shop": "zhichun.data.sample_shop",
 }
@@ -31,10 +34,13 @@ if TYPE_CHECKING:
     from zhichun.core.errors import UserError
     from zhichun.data.prepare.prepare import prepare
     from zhichun.data.sample_shop import write_sample_shop
+    from zhichun.fit.pretrain import pretrain
     from zhichun.fit.recipe import Recipe, load_recipe
     from zhichun.fit.train import train
     from zhichun.measure.evaluate import evaluate
     from zhichun.metrics import MRR, Judged, MacroF1, MicroF1, Precision, nDCG, paired_bootstrap
+    from zhichun.score.export.export_run import export
+    from zhichun.score.rank import rank
     from zhichun.score.scorer import Scorer, load_scorer
 
 __all__ = [
@@ -47,11 +53,14 @@ __all__ = [
     "Scorer",
     "UserError",
     "evaluate",
+    "export",
     "load_recipe",
     "load_scorer",
     "nDCG",
     "paired_bootstrap",
     "prepare",
+    "pretrain",
+    "rank",
     "train",
     "write_sample_shop",
 ]
