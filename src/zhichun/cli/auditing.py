@@ -5,32 +5,22 @@ from typing import Annotated
 
 import typer
 
-from zhichun.cli.options import DataOption, app, say
+from zhichun.cli.options import DataOption, app, argument, option, say
 
 
 @app.command()
 def audit(
     data: DataOption,
-    out: Annotated[Path, typer.Option(help="Audit folder to write.", show_default=False)],
+    out: Annotated[Path, option("Audit folder to write.")],
     recipe: Annotated[
         str | None,
-        typer.Argument(
-            help="What to train for each fold, as for `zhichun train`; leave it out when the runs are there.",
-            show_default=False,
-        ),
+        argument("What to train for each fold, as for `zhichun train`; leave it out when the runs are there."),
     ] = None,
     runs: Annotated[
-        Path | None,
-        typer.Option(help="Runs of all folds, made with `zhichun train --folds`.", show_default="OUT/folds"),
+        Path | None, option("Runs of all folds, made with `zhichun train --folds`.", show_default="OUT/folds")
     ] = None,
-    accept: Annotated[
-        Path | None,
-        typer.Option(help="Decisions of a person, from the page, `to_judge.csv` or Quepid.", show_default=False),
-    ] = None,
-    drop: Annotated[
-        float | None,
-        typer.Option(help="List the most doubtful share of the training pairs to drop, 0.04.", show_default=False),
-    ] = None,
+    accept: Annotated[Path | None, option("Decisions of a person, from the page, `to_judge.csv` or Quepid.")] = None,
+    drop: Annotated[float | None, option("List the most doubtful share of the training pairs to drop, 0.04.")] = None,
     page_pairs: Annotated[int, typer.Option(help="Judgements on the page at most; the tables have all.")] = 5000,
     assignments: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE of the recipe, such as train.epochs=3.")

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from zhichun.cli.options import LocaleOption, app, mapping, say
-from zhichun.core.console import Stages, say_aside
+from zhichun.cli.options import LocaleOption, app, argument, mapping, option, say
+from zhichun.core.console import Stages
 from zhichun.core.files import write_json
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def sample(
-    folder: Annotated[Path, typer.Argument(help="Folder to write.", show_default=False)],
+    folder: Annotated[Path, argument("Folder to write.")],
     products: Annotated[int, typer.Option(help="Products in the catalogue.")] = 2000,
     queries: Annotated[int, typer.Option(help="Judged queries.")] = 600,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
@@ -58,24 +58,24 @@ def prepare(
         ),
     ],
     examples: Annotated[
-        Path | None, typer.Option(help="Own judgements: CSV, TSV, JSON Lines, Parquet, Quepid CSV, TREC qrels.")
+        Path | None, option("Own judgements: CSV, TSV, JSON Lines, Parquet, Quepid CSV, TREC qrels.")
     ] = None,
-    products: Annotated[Path | None, typer.Option(help="Own catalogue: CSV, TSV, JSON Lines or Parquet.")] = None,
-    topics: Annotated[Path | None, typer.Option(help="Query texts of TREC qrels: id, tab, query.")] = None,
+    products: Annotated[Path | None, option("Own catalogue: CSV, TSV, JSON Lines or Parquet.")] = None,
+    topics: Annotated[Path | None, option("Query texts of TREC qrels: id, tab, query.")] = None,
     columns: Annotated[
         str,
-        typer.Option(
-            help="Own column names, `query=search_term,label=grade`: query, product_id, locale, label, title, "
+        option(
+            "Own column names, `query=search_term,label=grade`: query, product_id, locale, label, title, "
             "description, bullets, brand, color, split, weight, judge."
         ),
     ] = "",
     labels: Annotated[
-        str, typer.Option(help="Own grades, `3=E,2=S,1=C,0=I`; one that means 'not judged' is mapped so: `-1=skip`.")
+        str, option("Own grades, `3=E,2=S,1=C,0=I`; one that means 'not judged' is mapped so: `-1=skip`.")
     ] = "",
     judges: Annotated[
         Literal["majority", "mean", "distribution", "strict"] | None,
-        typer.Option(
-            help="How several judgements of a pair become one: the label that most chose, the one nearest to the mean "
+        option(
+            "How several judgements of a pair become one: the label that most chose, the one nearest to the mean "
             "grade, the share of each label as a soft target, or refused where they differ.",
             show_default="majority where there is a column `judge`, otherwise strict",
         ),
@@ -85,27 +85,24 @@ def prepare(
     test_share: Annotated[float, typer.Option(help="Share of queries for testing where there is no split.")] = 0.1,
     on_bad_rows: Annotated[Literal["fail", "drop"], typer.Option(help="`fail`, or `drop` them.")] = "fail",
     drop_issues: Annotated[
-        Path | None, typer.Option(help="Table with a column example_id: judgements to leave out of training.")
+        Path | None, option("Table with a column example_id: judgements to leave out of training.")
     ] = None,
     relabel: Annotated[
-        Path | None,
-        typer.Option(help="Table with columns example_id and new_label: judgements to correct in training."),
+        Path | None, option("Table with columns example_id and new_label: judgements to correct in training.")
     ] = None,
     balance: Annotated[
         bool,
         typer.Option("--balance", help="Make training pairs of Complement and Irrelevant by cutting long texts up."),
     ] = False,
     translate: Annotated[
-        str | None,
-        typer.Option(help="Make training pairs by translating query and title, such as es:en.", show_default=False),
+        str | None, option("Make training pairs by translating query and title, such as es:en.")
     ] = None,
     translation_model: Annotated[
-        str | None,
-        typer.Option(help="MarianMT model by hub name or folder.", show_default="Helsinki-NLP/opus-mt-es-en"),
+        str | None, option("MarianMT model by hub name or folder.", show_default="Helsinki-NLP/opus-mt-es-en")
     ] = None,
     translation_cache: Annotated[
         Path | None,
-        typer.Option(help="Folder that keeps translations from one time to the next.", show_default="~/.cache/zhichun"),
+        option("Folder that keeps translations from one time to the next.", show_default="~/.cache/zhichun"),
     ] = None,
     min_count_trigram: Annotated[
         int, typer.Option(help="A trigram seen so often in the catalogue gets a vector; those of queries always do.")
@@ -155,7 +152,7 @@ def prepare(
         min_count_trigram=min_count_trigram,
         overwrite=overwrite,
         progress=stages,
-        say=say_aside,
+        say=say,
         finish=write_summary_page,
     )
     stages.stop()
@@ -191,14 +188,12 @@ def prepare(
 
 @app.command()
 def summary(
-    folder: Annotated[Path, typer.Argument(help="Dataset folder of `zhichun prepare`.", show_default=False)],
+    folder: Annotated[Path, argument("Dataset folder of `zhichun prepare`.")],
     tokenizer: Annotated[
-        str | None,
-        typer.Option(help="Also count tokens: an encoder by hub name, or a folder with tokenizer.json."),
+        str | None, option("Also count tokens: an encoder by hub name, or a folder with tokenizer.json.")
     ] = None,
     sample: Annotated[
-        int | None,
-        typer.Option(help="Count words and tokens of so many products, drawn evenly.", show_default="10,000"),
+        int | None, option("Count words and tokens of so many products, drawn evenly.", show_default="10,000")
     ] = None,
 ) -> None:
     """Take the figures of a dataset folder's summary page again, and with a tokenizer its lengths in tokens.
@@ -241,12 +236,10 @@ def _open_tokenizer(name: str) -> "PairTokenizer":
 
 @app.command()
 def word2vec(
-    folder: Annotated[Path, typer.Argument(help="Dataset folder of `zhichun prepare`.", show_default=False)],
+    folder: Annotated[Path, argument("Dataset folder of `zhichun prepare`.")],
     size: Annotated[int, typer.Option(help="Size of a vector; `model.trigrams` of the recipe must be the same.")] = 64,
     epochs: Annotated[int, typer.Option(help="Passes over the catalogue.")] = 3,
-    products: Annotated[
-        int | None, typer.Option(help="Read so many products at most, drawn evenly.", show_default="all")
-    ] = None,
+    products: Annotated[int | None, option("Read so many products at most, drawn evenly.", show_default="all")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes, with one worker.")] = 0,
     workers: Annotated[int, typer.Option(help="Threads; with more than one the result differs each time.")] = 1,
 ) -> None:

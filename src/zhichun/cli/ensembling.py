@@ -1,4 +1,4 @@
-"""The command that puts models together: ensemble; and how it and `evaluate` show what they gain."""
+"""The command that puts models together: ensemble; and how it and `evaluate` show what they are worth."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -7,7 +7,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from zhichun.cli.options import app, say, stdout
+from zhichun.cli.options import app, argument, option, say, stdout
 
 TITLES = {"ndcg": "nDCG", "micro_f1": "micro-F1"}
 
@@ -16,21 +16,17 @@ TITLES = {"ndcg": "nDCG", "micro_f1": "micro-F1"}
 def ensemble(
     runs: Annotated[
         list[Path],
-        typer.Argument(
-            help="Run folders, exports, or folders of the runs of all folds (`zhichun train --folds`), each of which "
-            "weighs as one.",
-            show_default=False,
+        argument(
+            "Run folders, exports, or folders of the runs of all folds (`zhichun train --folds`), each of which "
+            "weighs as one."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Ensemble folder to make.", show_default=False)],
+    out: Annotated[Path, option("Ensemble folder to make.")],
     weights: Annotated[
         Literal["equal", "fitted"],
         typer.Option(help="`equal`, or `fitted` to the pairs of --data that all members held out."),
     ] = "equal",
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Dataset folder: measures what the ensemble gains on held-out pairs.", show_default=False),
-    ] = None,
+    data: Annotated[Path | None, option("Dataset folder: measures what the ensemble gains on held-out pairs.")] = None,
     copy: Annotated[
         bool, typer.Option("--copy", help="Copy the models into the folder, in place of referring to them.")
     ] = False,
@@ -46,10 +42,10 @@ def ensemble(
     made = make_ensemble(runs, out, weights=weights, data=data, copy=copy, overwrite=overwrite)
     for member in made.members:
         say(f"  {member.weight:.3f}  {member.task}  {member.name}")
-    if made.gain is not None:
-        stdout.print(_gain_table(made.gain))
-        _say_differences(made.gain)
-        for name in made.gain.get("left_out", ()):
+    if made.worth is not None:
+        stdout.print(_worth_table(made.worth))
+        _say_differences(made.worth)
+        for name in made.worth.get("left_out", ()):
             say(f"  left out, as it would weigh nothing: {name}")
     say(f"{out}: {len(made.members)} models. Next: zhichun evaluate {out} --data {data or 'DATA'}")
 
@@ -69,11 +65,11 @@ def show_members(measured: dict[str, Any]) -> None:
     _say_differences(found)
 
 
-def _gain_table(gain: dict[str, Any]) -> Table:
-    table = Table(title=f"{gain['pairs']:,} pairs of {gain['queries']:,} queries that all held out")
-    rows = {**gain["members"], "together, equal weights": gain["equal"]}
-    if "fitted" in gain:
-        rows["together, fitted to the other half"] = gain["fitted"]
+def _worth_table(worth: dict[str, Any]) -> Table:
+    table = Table(title=f"{worth['pairs']:,} pairs of {worth['queries']:,} queries that all held out")
+    rows = {**worth["members"], "together, equal weights": worth["equal"]}
+    if "fitted" in worth:
+        rows["together, fitted to the other half"] = worth["fitted"]
     metrics = [name for name in TITLES if any(name in figures for figures in rows.values())]
     _columns(table, "member", *(TITLES[name] for name in metrics))
     for name, figures in rows.items():

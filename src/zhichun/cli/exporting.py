@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from zhichun.cli.options import RunArgument, app, say, stdout
+from zhichun.cli.options import RunArgument, app, option, say, stdout
 
 
 @app.command()
@@ -13,21 +13,17 @@ def export(
     run: RunArgument,
     to: Annotated[
         list[str],
-        typer.Option(
-            help="`onnx`, `onnx-int8`, `openvino` (which computes in fp32 and bf16) or `openvino-int8`; may be given "
-            "more than once, into one folder.",
-            show_default=False,
+        option(
+            "`onnx`, `onnx-int8`, `openvino` (which computes in fp32 and bf16) or `openvino-int8`; may be given "
+            "more than once, into one folder."
         ),
     ],
-    out: Annotated[
-        Path | None, typer.Option(help="Folder to make; RUN/export if not given.", show_default=False)
-    ] = None,
+    out: Annotated[Path | None, option("Folder to make; RUN/export if not given.")] = None,
     data: Annotated[
         Path | None,
-        typer.Option(
-            help="Dataset folder whose pairs calibrate int8 and check every format; the one that the run was trained "
-            "on if not given.",
-            show_default=False,
+        option(
+            "Dataset folder whose pairs calibrate int8 and check every format; the one that the run was trained "
+            "on if not given."
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an export that is there.")] = False,

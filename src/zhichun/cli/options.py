@@ -1,7 +1,7 @@
 """What the commands share: the application, common options, and how a line is said."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -15,14 +15,22 @@ app = typer.Typer(
 )
 stdout = Console()
 
-RunArgument = Annotated[Path, typer.Argument(help="Run folder of `zhichun train`.", show_default=False)]
+
+def option(text: str, *names: str, **more: Any) -> Any:
+    """Make an option whose default is nothing, or is told by its help; `typer.Option` shows its default."""
+    return typer.Option(*names, **{"help": text, "show_default": False, **more})
+
+
+def argument(text: str, **more: Any) -> Any:
+    """Make an argument without a default."""
+    return typer.Argument(**{"help": text, "show_default": False, **more})
+
+
+RunArgument = Annotated[Path, argument("Run folder of `zhichun train`.")]
 ModelArgument = Annotated[
-    Path,
-    typer.Argument(
-        help="Run folder of `zhichun train`, or a folder of `zhichun export` or `zhichun ensemble`.", show_default=False
-    ),
+    Path, argument("Run folder of `zhichun train`, or a folder of `zhichun export` or `zhichun ensemble`.")
 ]
-DataOption = Annotated[Path, typer.Option("--data", help="Dataset folder of `zhichun prepare`.", show_default=False)]
+DataOption = Annotated[Path, option("Dataset folder of `zhichun prepare`.", "--data")]
 EngineOption = Annotated[
     str,
     typer.Option(
@@ -32,8 +40,7 @@ EngineOption = Annotated[
     ),
 ]
 BadRowsOption = Annotated[
-    Literal["fail", "drop"],
-    typer.Option(help="Products of the catalogue that cannot be used: `fail`, or `drop` them."),
+    Literal["fail", "drop"], typer.Option(help="Products of the catalogue that cannot be used: `fail`, or `drop` them.")
 ]
 LocaleOption = Annotated[str, typer.Option(help="Locale of rows without one.")]
 

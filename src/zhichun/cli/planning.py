@@ -8,18 +8,17 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from zhichun.cli.options import app, say, stdout
+from zhichun.cli.options import app, argument, option, say, stdout
 
 
 @app.command()
 def plan(
     models: Annotated[
         list[str] | None,
-        typer.Argument(
-            help="Folders of `zhichun train` or `zhichun export`, or encoders by name: `tiny`, `MiniLM-L6-384`, "
+        argument(
+            "Folders of `zhichun train` or `zhichun export`, or encoders by name: `tiny`, `MiniLM-L6-384`, "
             "`XLM-R-base` or `XLM-R-large`, which get random weights, or any on the hub. The first three if none is "
-            "given.",
-            show_default=False,
+            "given."
         ),
     ] = None,
     pairs: Annotated[int, typer.Option(help="Pairs to score.")] = 1_000_000,
@@ -30,11 +29,9 @@ def plan(
     latency_ms: Annotated[
         float, typer.Option(help="Milliseconds within which a query's candidates are to be scored.")
     ] = 100,
-    candidates: Annotated[
-        int | None, typer.Option(help="Candidates of a query, whose latency is shown too.", show_default=False)
-    ] = None,
+    candidates: Annotated[int | None, option("Candidates of a query, whose latency is shown too.")] = None,
     seconds: Annotated[float, typer.Option(help="About how long to measure.")] = 30,
-    out: Annotated[Path | None, typer.Option(help="JSON file to write the answers to.", show_default=False)] = None,
+    out: Annotated[Path | None, option("JSON file to write the answers to.")] = None,
 ) -> None:
     """Measure this machine for half a minute: what a catalogue costs to score on it, and an epoch of training.
 

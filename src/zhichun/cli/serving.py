@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from zhichun.cli.options import BadRowsOption, EngineOption, ModelArgument, app, mapping, say
+from zhichun.cli.options import BadRowsOption, EngineOption, ModelArgument, app, mapping, option, say
 
 
 @app.command()
@@ -13,33 +13,26 @@ def serve(
     run: ModelArgument,
     products: Annotated[
         Path | None,
-        typer.Option(
-            help="Catalogue for the page, and for documents that are ids: a table, a dataset folder or a folder in the "
-            "official layout.",
-            show_default=False,
+        option(
+            "Catalogue for the page, and for documents that are ids: a table, a dataset folder or a folder in the "
+            "official layout."
         ),
     ] = None,
-    columns: Annotated[
-        str, typer.Option(help="The catalogue's own column names, `product_id=sku,title=name`.", show_default=False)
-    ] = "",
+    columns: Annotated[str, option("The catalogue's own column names, `product_id=sku,title=name`.")] = "",
     on_bad_rows: BadRowsOption = "fail",
     locale: Annotated[str, typer.Option(help="Locale of requests that name none.")] = "us",
     engine: EngineOption = "auto",
-    name: Annotated[
-        str | None, typer.Option(help="Name of the model for clients; the folder's if not given.", show_default=False)
-    ] = None,
+    name: Annotated[str | None, option("Name of the model for clients; the folder's if not given.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; but for loopback it needs keys.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes any that is free.", min=0, max=65535)] = 8080,
     allow_host: Annotated[
-        list[str] | None,
-        typer.Option(help="A further name under which a server without keys is called; may be repeated."),
+        list[str] | None, option("A further name under which a server without keys is called; may be repeated.")
     ] = None,
     workers: Annotated[
         int, typer.Option(help="Processes; one uses all cores, and each has the model in memory.", min=1)
     ] = 1,
     api_keys: Annotated[
-        Path | None,
-        typer.Option(help="File of API keys, one on each line. ZHICHUN_API_KEYS holds more, separated by commas."),
+        Path | None, option("File of API keys, one on each line. ZHICHUN_API_KEYS holds more, separated by commas.")
     ] = None,
     timeout: Annotated[
         float, typer.Option(help="Seconds that a request may take; it may ask for less.", min=0.001)

@@ -5,23 +5,20 @@ from typing import Annotated
 
 import typer
 
-from zhichun.cli.options import DataOption, EngineOption, ModelArgument, app, say, stdout
+from zhichun.cli.options import DataOption, EngineOption, ModelArgument, app, argument, option, say, stdout
 
 
 @app.command()
 def train(
     recipe: Annotated[
         str,
-        typer.Argument(
-            help="`tiny`, `kdd2022:task2`, `my_file.py:function` or a recorded `recipe.json`.", show_default=False
-        ),
+        argument("`tiny`, `kdd2022:task2`, `my_file.py:function` or a recorded `recipe.json`."),
     ],
     data: DataOption,
-    out: Annotated[Path, typer.Option(help="Run folder to make.", show_default=False)],
+    out: Annotated[Path, option("Run folder to make.")],
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that is there.")] = False,
     folds: Annotated[
-        int | None,
-        typer.Option(help="Train one run for each fold of the dataset, OUT/fold-0 …, without it.", show_default=False),
+        int | None, option("Train one run for each fold of the dataset, OUT/fold-0 …, without it.")
     ] = None,
     assignments: Annotated[
         list[str] | None,
@@ -52,13 +49,10 @@ def train(
 def pretrain(
     recipe: Annotated[
         str,
-        typer.Argument(
-            help="`tiny:pretrain`, `kdd2022:pretrain`, `my_file.py:function` or a recorded `recipe.json`.",
-            show_default=False,
-        ),
+        argument("`tiny:pretrain`, `kdd2022:pretrain`, `my_file.py:function` or a recorded `recipe.json`."),
     ],
     data: DataOption,
-    out: Annotated[Path, typer.Option(help="Run folder to make.", show_default=False)],
+    out: Annotated[Path, option("Run folder to make.")],
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that is there.")] = False,
     assignments: Annotated[
         list[str] | None,
@@ -80,7 +74,7 @@ def pretrain(
 
 @app.command()
 def recipe(
-    name: Annotated[str, typer.Argument(help="As for `zhichun train` and `zhichun pretrain`.", show_default=False)],
+    name: Annotated[str, argument("As for `zhichun train` and `zhichun pretrain`.")],
     assignments: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE.")] = None,
 ) -> None:
     """Show every setting of a recipe, with its value and what it means."""
@@ -97,12 +91,12 @@ def evaluate(
     split: Annotated[str, typer.Option(help="`test`, `train` or `all`.")] = "test",
     version: Annotated[
         str | None,
-        typer.Option(
-            help="Pairs of the `small` or `large` version of the dataset, or `all`.",
+        option(
+            "Pairs of the `small` or `large` version of the dataset, or `all`.",
             show_default="small for ranking where the dataset has it, otherwise all",
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Where metrics.json goes; the run folder if not given.")] = None,
+    out: Annotated[Path | None, option("Where metrics.json goes; the run folder if not given.")] = None,
     engine: EngineOption = "auto",
 ) -> None:
     """Measure a run on judged pairs, overall and by locale, beside simple baselines; write `metrics.json`."""

@@ -11,7 +11,9 @@ from zhichun.cli.options import (
     LocaleOption,
     ModelArgument,
     app,
+    argument,
     mapping,
+    option,
     say,
     stdout,
 )
@@ -30,19 +32,19 @@ ColumnsOption = Annotated[
 @app.command()
 def score(
     run: ModelArgument,
-    pairs: Annotated[Path, typer.Argument(help="Pairs to score: CSV, TSV, JSON Lines or Parquet.", show_default=False)],
-    out: Annotated[Path, typer.Argument(help="File to write: .parquet, .csv or .tsv.", show_default=False)],
+    pairs: Annotated[Path, argument("Pairs to score: CSV, TSV, JSON Lines or Parquet.")],
+    out: Annotated[Path, argument("File to write: .parquet, .csv or .tsv.")],
     products: Annotated[
         Path | None,
-        typer.Option(
-            help="Catalogue to look products up in by product_id: a table or a folder. Its own column names are given "
+        option(
+            "Catalogue to look products up in by product_id: a table or a folder. Its own column names are given "
             "as `products.title=name`."
         ),
     ] = None,
     columns: ColumnsOption = "",
     locale: LocaleOption = "us",
     on_bad_rows: BadRowsOption = "fail",
-    prefix: Annotated[str, typer.Option(help="Put before the names of the new columns.")] = "",
+    prefix: Annotated[str, option("Put before the names of the new columns.")] = "",
     engine: EngineOption = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
 ) -> None:
@@ -79,7 +81,7 @@ def score(
 @app.command()
 def rank(
     run: ModelArgument,
-    query: Annotated[str, typer.Argument(help="The query.", show_default=False)],
+    query: Annotated[str, argument("The query.")],
     products: Annotated[
         Path, typer.Option(help="Products to rank: a table, a dataset folder or a folder in the official layout.")
     ],
