@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from zhichun.cli.options import LocaleOption, app, argument, mapping, option, say
+from zhichun.cli.options import LocaleOption, OverwriteOption, app, argument, mapping, option, say
 from zhichun.core.console import Stages
 from zhichun.core.files import write_json
 
@@ -23,7 +23,7 @@ def sample(
     text: Annotated[
         Literal["short", "esci"], typer.Option(help="Length of the texts: `short`, or `esci` as in the real set.")
     ] = "short",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a shop that is there.")] = False,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Make a sample shop: a made-up catalogue with judged queries in English, Spanish and Japanese.
 
@@ -107,7 +107,7 @@ def prepare(
     min_count_trigram: Annotated[
         int, typer.Option(help="A trigram seen so often in the catalogue gets a vector; those of queries always do.")
     ] = 15,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a dataset folder that is there.")] = False,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Check and clean a catalogue and its judgements, and write the dataset folder that training reads.
 

@@ -7,7 +7,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from zhichun.cli.options import app, argument, option, say, stdout
+from zhichun.cli.options import OverwriteOption, app, argument, option, say, stdout
 
 TITLES = {"ndcg": "nDCG", "micro_f1": "micro-F1"}
 
@@ -30,7 +30,7 @@ def ensemble(
     copy: Annotated[
         bool, typer.Option("--copy", help="Copy the models into the folder, in place of referring to them.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an ensemble that is there.")] = False,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Put trained models together; `evaluate`, `score` and `rank` take the folder in place of a run.
 

@@ -3,9 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from zhichun.cli.options import RunArgument, app, option, say, stdout
+from zhichun.cli.options import OverwriteOption, RunArgument, app, option, say, stdout
 
 
 @app.command()
@@ -26,7 +24,7 @@ def export(
             "on if not given."
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an export that is there.")] = False,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Export a run for scoring on a processor, without torch: faster, and the whole model.
 

@@ -31,12 +31,19 @@ ModelArgument = Annotated[
     Path, argument("Run folder of `zhichun train`, or a folder of `zhichun export` or `zhichun ensemble`.")
 ]
 DataOption = Annotated[Path, option("Dataset folder of `zhichun prepare`.", "--data")]
+RunOutOption = Annotated[Path, option("Run folder to make.", "--out")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the run that is there.")]
+SetOption = Annotated[
+    list[str] | None,
+    option("KEY=VALUE of the recipe, such as train.epochs=3; `zhichun recipe NAME` lists the keys.", "--set"),
+]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 EngineOption = Annotated[
     str,
     typer.Option(
-        help="What computes the scores. Of a run `torch` or `torch-bf16`; of an export `onnx`, `onnx-int8`, "
+        help="Engine that computes the scores. For a run `torch` or `torch-bf16`; for an export `onnx`, `onnx-int8`, "
         "`openvino`, `openvino-bf16` or `openvino-int8`, or `measure`, which tries them. `auto` is fp32 for a run, "
-        "bf16 on a GPU with units for it, and for an export the fastest safe one for this processor."
+        "bf16 on a GPU with hardware bf16, and for an export the fastest safe one for this CPU."
     ),
 ]
 BadRowsOption = Annotated[

@@ -1,33 +1,39 @@
-"""Commands that train and measure: train, recipe, evaluate."""
+"""Commands that train and measure: train, pretrain, recipe, evaluate, audit."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from zhichun.cli.options import DataOption, EngineOption, ModelArgument, app, argument, option, say, stdout
+from zhichun.cli.options import (
+    DataOption,
+    EngineOption,
+    ModelArgument,
+    ResumeOption,
+    RunOutOption,
+    SetOption,
+    app,
+    argument,
+    option,
+    say,
+    stdout,
+)
 
 
 @app.command()
 def train(
-    recipe: Annotated[
-        str,
-        argument("`tiny`, `kdd2022:task2`, `my_file.py:function` or a recorded `recipe.json`."),
-    ],
+    recipe: Annotated[str, argument("`tiny`, `kdd2022:task2`, `my_file.py:function` or a recorded `recipe.json`.")],
     data: DataOption,
-    out: Annotated[Path, option("Run folder to make.")],
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that is there.")] = False,
+    out: RunOutOption,
+    resume: ResumeOption = False,
     folds: Annotated[
         int | None, option("Train one run for each fold of the dataset, OUT/fold-0 …, without it.")
     ] = None,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="KEY=VALUE, such as train.epochs=3; `zhichun recipe NAME` lists the keys."),
-    ] = None,
+    assignments: SetOption = None,
 ) -> None:
     """Train a recipe on a dataset folder.
 
-    On several devices: `accelerate launch -m zhichun train …`. A run that was killed goes on with `--resume` and ends
+    On several devices: `accelerate launch -m zhichun train …`. A run that was killed continues with `--resume` and ends
     with the same weights, bit for bit.
     """
     from zhichun.fit.recipe import load_recipe
@@ -48,18 +54,14 @@ def train(
 @app.command()
 def pretrain(
     recipe: Annotated[
-        str,
-        argument("`tiny:pretrain`, `kdd2022:pretrain`, `my_file.py:function` or a recorded `recipe.json`."),
+        str, argument("`tiny:pretrain`, `kdd2022:pretrain`, `my_file.py:function` or a recorded `recipe.json`.")
     ],
     data: DataOption,
-    out: Annotated[Path, option("Run folder to make.")],
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that is there.")] = False,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="KEY=VALUE, such as train.epochs=3; `zhichun recipe NAME` lists the keys."),
-    ] = None,
+    out: RunOutOption,
+    resume: ResumeOption = False,
+    assignments: SetOption = None,
 ) -> None:
-    """Let an encoder read the catalogue, before `zhichun train` shows it judgements.
+    """Pre-train an encoder on the texts of the catalogue (domain adaptation), for `zhichun train` to start from.
 
     The texts of all products are read and no label is. On several devices, and after a kill, as `zhichun train`.
     """
@@ -75,7 +77,7 @@ def pretrain(
 @app.command()
 def recipe(
     name: Annotated[str, argument("As for `zhichun train` and `zhichun pretrain`.")],
-    assignments: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE.")] = None,
+    assignments: SetOption = None,
 ) -> None:
     """Show every setting of a recipe, with its value and what it means."""
     from zhichun.cli.tables import settings_table
@@ -112,3 +114,58 @@ def evaluate(
     if "ensemble" in measured:
         show_members(measured)
     say(f"{(out or run) / 'metrics.json'}")
+
+
+@app.command()
+def audit(
+    data: DataOption,
+    out: Annotated[Path, option("Audit folder to write.")],
+    recipe: Annotated[
+        str | None,
+        argument("What to train for each fold, as for `zhichun train`; leave it out when the runs are there."),
+    ] = None,
+    runs: Annotated[
+        Path | None, option("Runs of all folds, made with `zhichun train --folds`.", show_default="OUT/folds")
+    ] = None,
+    accept: Annotated[Path | None, option("Decisions of a person, from the page, `to_judge.csv` or Quepid.")] = None,
+    drop: Annotated[float | None, option("List the most doubtful share of the training pairs to drop, 0.04.")] = None,
+    page_pairs: Annotated[int, typer.Option(help="Judgements on the page at most; the tables have all.")] = 5000,
+    assignments: SetOption = None,
+) -> None:
+    """Find judgements that are probably wrong, by confident learning, for a person to decide.
+
+    Trains a model for each fold (`OUT/folds`; called again after a kill it goes on), and compares what it says of the
+    pairs that it did not train on with their labels. Writes tables, a page to decide on, and lists for `zhichun
+    prepare --drop-issues` and `--relabel`. Nothing is changed in the dataset. Needs `pip install 'zhichun[audit]'`.
+    """
+    from zhichun.judgements.audit import audit as find_issues
+
+    if recipe is None:
+        if assignments:
+            raise typer.BadParameter("has no effect without a RECIPE", param_hint="--set")
+        to_train = None
+    else:
+        from zhichun.fit.recipe import load_recipe
+
+        to_train = load_recipe(recipe).with_settings(assignments or [])
+    found = find_issues(data, out, recipe=to_train, runs=runs, accept=accept, drop=drop, page_pairs=page_pairs)
+    say(
+        f"{out}: {found['issues']:,} of {found['pairs']:,} judgements in doubt ({found['share']:.1%}); "
+        f"{found['estimated_wrong']:.1%} estimated to be wrong"
+    )
+    for kind in ("label", "locale"):
+        shares = (f"{name} {counts['share']:.1%}" for name, counts in found[f"by_{kind}"].items())
+        say(f"  in doubt by {kind}: " + ", ".join(shares))
+    options = ""
+    if "drop" in found:
+        dropped = found["drop"]
+        say(f"  {out / 'drop.csv'}: {dropped['listed']:,} pairs to drop, {dropped['by_decision']:,} of them decided")
+        if dropped["asked"] > found["issues"]:
+            say(f"  only issues are dropped: {found['issues']:,}, and not {dropped['asked']:,}")
+        options += f" --drop-issues {out / 'drop.csv'}"
+    if "relabel" in found:
+        say(f"  {out / 'relabel.csv'}: {found['relabel']:,} pairs to relabel")
+        options += f" --relabel {out / 'relabel.csv'}"
+    if found.get("of_validation_queries"):
+        say(f"  {found['of_validation_queries']:,} of them are of validation queries, which prepare passes over")
+    say(f"Next: zhichun prepare SOURCE NEW_DATA{options}" if options else f"Next: open {out / 'index.html'} and decide")

@@ -10,6 +10,7 @@ from zhichun.cli.options import (
     EngineOption,
     LocaleOption,
     ModelArgument,
+    OverwriteOption,
     app,
     argument,
     mapping,
@@ -46,7 +47,7 @@ def score(
     on_bad_rows: BadRowsOption = "fail",
     prefix: Annotated[str, option("Put before the names of the new columns.")] = "",
     engine: EngineOption = "auto",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Score a file of query-product pairs: the same rows come out with probabilities, label and gain.
 
