@@ -159,13 +159,15 @@ def audit(
     options = ""
     if "drop" in found:
         dropped = found["drop"]
-        say(f"  {out / 'drop.csv'}: {dropped['listed']:,} pairs to drop, {dropped['by_decision']:,} of them decided")
+        share = f"{dropped['share_listed']:.1%} of the training pairs"
+        decided = f"{dropped['by_decision']:,} of them decided"
+        say(f"  {out / 'drop.csv'}: {dropped['listed']:,} pairs to drop ({share}), {decided}")
         if dropped["asked"] > found["issues"]:
             say(f"  only issues are dropped: {found['issues']:,}, and not {dropped['asked']:,}")
         options += f" --drop-issues {out / 'drop.csv'}"
     if "relabel" in found:
         say(f"  {out / 'relabel.csv'}: {found['relabel']:,} pairs to relabel")
+        if found["of_validation_queries"]:
+            say(f"  {found['of_validation_queries']:,} of them are of validation queries, which prepare passes over")
         options += f" --relabel {out / 'relabel.csv'}"
-    if found.get("of_validation_queries"):
-        say(f"  {found['of_validation_queries']:,} of them are of validation queries, which prepare passes over")
     say(f"Next: zhichun prepare SOURCE NEW_DATA{options}" if options else f"Next: open {out / 'index.html'} and decide")
