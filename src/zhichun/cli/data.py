@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from zhichun.cli.options import LocaleOption, OverwriteOption, app, argument, mapping, option, say
-from zhichun.core.console import Stages
+from zhichun.core.console import Stages, say_aside
 from zhichun.core.files import write_json
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def prepare(
         min_count_trigram=min_count_trigram,
         overwrite=overwrite,
         progress=stages,
-        say=say,
+        say=say_aside,
         finish=write_summary_page,
     )
     stages.stop()

@@ -1,4 +1,4 @@
-"""The command that puts models together: ensemble; and how it and `evaluate` show what they are worth."""
+"""The command that puts models together: ensemble; and how it and `evaluate` show what they gain."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -42,10 +42,10 @@ def ensemble(
     made = make_ensemble(runs, out, weights=weights, data=data, copy=copy, overwrite=overwrite)
     for member in made.members:
         say(f"  {member.weight:.3f}  {member.task}  {member.name}")
-    if made.worth is not None:
-        stdout.print(_worth_table(made.worth))
-        _say_differences(made.worth)
-        for name in made.worth.get("left_out", ()):
+    if made.gain is not None:
+        stdout.print(_gain_table(made.gain))
+        _say_differences(made.gain)
+        for name in made.gain.get("left_out", ()):
             say(f"  left out, as it would weigh nothing: {name}")
     say(f"{out}: {len(made.members)} models. Next: zhichun evaluate {out} --data {data or 'DATA'}")
 
@@ -65,11 +65,11 @@ def show_members(measured: dict[str, Any]) -> None:
     _say_differences(found)
 
 
-def _worth_table(worth: dict[str, Any]) -> Table:
-    table = Table(title=f"{worth['pairs']:,} pairs of {worth['queries']:,} queries that all held out")
-    rows = {**worth["members"], "together, equal weights": worth["equal"]}
-    if "fitted" in worth:
-        rows["together, fitted to the other half"] = worth["fitted"]
+def _gain_table(gain: dict[str, Any]) -> Table:
+    table = Table(title=f"{gain['pairs']:,} pairs of {gain['queries']:,} queries that all held out")
+    rows = {**gain["members"], "together, equal weights": gain["equal"]}
+    if "fitted" in gain:
+        rows["together, fitted to the other half"] = gain["fitted"]
     metrics = [name for name in TITLES if any(name in figures for figures in rows.values())]
     _columns(table, "member", *(TITLES[name] for name in metrics))
     for name, figures in rows.items():
