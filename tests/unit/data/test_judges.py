@@ -1,15 +1,21 @@
 """Several judgements of a pair, judgements that are none, and spellings of one query."""
 
+import csv
 import json
+import math
+import os
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
+from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.data.prepare.prepare import prepare
 from zhichun.data.prepare.rebalance import Rebalance
+from zhichun.text.fold import fold_query
 
 GRADES = {"3": "E", "2": "S", "1": "C", "0": "I"}
 PRODUCTS = [{"product_id": str(number), "title": f"shoe {number}", "bullets": "soft " * 200} for number in range(1, 5)]
@@ -198,3 +204,27 @@ def test_the_weight_of_a_settled_pair_is_the_mean_of_its_rows(shop):
 def test_what_is_no_mode_is_said(shop):
     with pytest.raises(UserError, match=r"judges='mayority' means nothing\nDid you mean 'majority'"):
         shop(judged("3"), judges="mayority")
+
+
+@pytest.mark.skipif("CHORUS_DATA" not in os.environ, reason="CHORUS_DATA names no ratings")
+@pytest.mark.parametrize("judges", ["majority", "mean", "distribution"])
+def test_three_raters_of_real_lists_are_settled_as_python_settles_them(tmp_path, judges):
+    folder = Path(os.environ["CHORUS_DATA"])
+    files = {"examples": folder / "ratings.csv", "products": folder / schema.OFFICIAL_PRODUCTS_FILE}
+    manifest = prepare(None, tmp_path / "out", **files, labels=GRADES, judges=judges)
+    ratings = {}
+    with files["examples"].open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            ratings.setdefault((fold_query(row["query"]), row["product_id"]), []).append(int(row["grade"]))
+    expected = {}
+    for pair, grades in ratings.items():
+        most = max(Counter(grades).values())
+        tied = [grade for grade in {*grades} if grades.count(grade) == most]
+        expected[pair] = math.ceil(sum(grades) / len(grades) - 0.5) if judges == "mean" else min(tied)
+    examples = pl.read_parquet(tmp_path / "out" / "examples.parquet")
+    keys = zip(map(fold_query, examples["query"]), examples["product_id"], strict=True)
+    found = dict(zip(keys, examples["esci_label"], strict=True))
+    assert found == {pair: GRADES[str(grade)] for pair, grade in expected.items()}
+    assert manifest["examples"]["read"] == sum(map(len, ratings.values()))
+    step = next(step for step in manifest["steps"] if step["step"] == "judges")
+    assert step["settled"] == sum(len({*grades}) > 1 for grades in ratings.values())
