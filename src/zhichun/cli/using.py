@@ -95,10 +95,11 @@ def rank(
     """Rank products for one query and show the best with their label, probabilities and score."""
     from zhichun.cli.tables import ranking_table
     from zhichun.data.readers.whole_catalogue import read_catalogue
+    from zhichun.score.given import locale_of
     from zhichun.score.rank import rank as rank_products
     from zhichun.score.scorer import load_scorer
 
-    own_columns = mapping(columns, "--columns")
+    own_columns, locale = mapping(columns, "--columns"), locale_of(locale)
     scorer = load_scorer(run, engine=engine)
     catalogue = read_catalogue(products, locale=locale, columns=own_columns, on_bad_rows=on_bad_rows, say=say_aside)
     ranked = rank_products(scorer, query, catalogue, locale)

@@ -9,55 +9,50 @@ from zhichun.text.trigrams.bags import TrigramVocabulary
 from zhichun.text.vocabulary import Vocabulary
 
 
+def silent(what, done, total):
+    """Say nothing."""
+
+
 @pytest.fixture
 def shop(tmp_path):
-    """Two brands, a color, and one query in each split."""
-    products, examples = tmp_path / "products.parquet", tmp_path / "examples.parquet"
-    columns = dict.fromkeys(schema.TEXT_COLUMNS, [None] * 4)
+    """Two brands, a color, one query in each split, and a product that a step made."""
+    columns = dict.fromkeys(schema.TEXT_COLUMNS, [None] * 5)
     columns |= {
-        schema.TITLE: ["xyz", "xyz", "once", "<b>xyz</b>"],
-        schema.BRAND: ["Nike", "NIKE&reg;", "Puma", None],
-        schema.COLOR: ["red", None, "Red", "blue"],
+        schema.TITLE: ["xyz", "xyz", "once", "xyz", "made"],
+        schema.BRAND: ["Nike", "NIKE®", "Puma", None, "Puma"],
+        schema.COLOR: ["red", None, "Red", "blue", "blue"],
+        schema.ORIGIN: [*["catalogue"] * 4, "balanced"],
     }
-    pq.write_table(pa.table(columns), products)
+    pq.write_table(pa.table(columns), tmp_path / schema.PRODUCTS_FILE)
     judged = {schema.QUERY: ["foo", "foo", "bar", "qux"], schema.SPLIT: ["train", "train", "train", "test"]}
-    pq.write_table(pa.table(judged), examples)
-    return products, examples
+    pq.write_table(pa.table(judged), tmp_path / schema.EXAMPLES_FILE)
+    return tmp_path
 
 
-def test_the_three_vocabularies_of_a_dataset(tmp_path, shop):
+def test_the_three_vocabularies_of_a_dataset(shop):
     seen = []
-    folder = tmp_path / "new" / "vocabulary"
-    counts = write_vocabularies(folder, *shop, min_count_trigram=3, progress=lambda *step: seen.append(step))
+    counts = write_vocabularies(shop, 3, lambda *step: seen.append(step))
     assert counts == {"brands": 1, "colors": 1, "trigrams": 3}
+    folder = shop / "vocabulary"
     assert Vocabulary.load(folder / "brands.parquet") == Vocabulary(("nike",), (2,))
     assert Vocabulary.load(folder / "colors.parquet") == Vocabulary(("red",), (2,))
     trigrams = pq.read_table(folder / "trigrams.parquet").to_pydict()
-    # Tags do not count, nor does a query twice, nor a test query at all.
+    # A query counts once, and a test query not at all.
     assert trigrams == {"trigram": ["xyz", "bar", "foo"], "count": [3, 1, 1]}
     assert len(TrigramVocabulary.load(folder / "trigrams.parquet")) == 4
-    assert seen == [("brands", 4, 4), ("colors", 4, 4), ("trigrams", 4, 4)]
+    assert seen == [("brands", 5, 5), ("colors", 5, 5), ("trigrams", 5, 5)]
 
 
-def test_the_same_input_gives_the_same_bytes(tmp_path, shop):
-    for name in ("one", "two"):
-        write_vocabularies(tmp_path / name, *shop)
-    for file in ("brands.parquet", "colors.parquet", "trigrams.parquet"):
-        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+def test_the_same_input_gives_the_same_bytes(shop):
+    files = [shop / "vocabulary" / f"{name}.parquet" for name in ("brands", "colors", "trigrams")]
+    written = []
+    for _ in range(2):
+        write_vocabularies(shop, 15, silent)
+        written.append([file.read_bytes() for file in files])
+    assert written[0] == written[1]
 
 
-def test_unusable_files_are_named(tmp_path, shop):
-    products, examples = shop
-    with pytest.raises(UserError, match=r"nowhere\.parquet: there is no such file"):
-        write_vocabularies(tmp_path / "v", tmp_path / "nowhere.parquet", examples)
-    with pytest.raises(UserError, match=r"examples\.parquet: lacks the columns \['product_brand'\]"):
-        write_vocabularies(tmp_path / "v", examples, examples)
-    products.write_bytes(products.read_bytes()[:-20])
-    with pytest.raises(UserError, match=r"products\.parquet: cannot be read as Parquet"):
-        write_vocabularies(tmp_path / "v", products, examples)
-    assert not (tmp_path / "v").exists()
-
-
-def test_a_folder_that_cannot_be_made_is_named(tmp_path, shop):
-    with pytest.raises(UserError, match=r"products\.parquet: the folder cannot be made"):
-        write_vocabularies(shop[0], *shop)
+def test_a_folder_that_cannot_be_made_is_named(shop):
+    (shop / "vocabulary").write_text("")
+    with pytest.raises(UserError, match=r"vocabulary/brands\.parquet: "):
+        write_vocabularies(shop, 15, silent)

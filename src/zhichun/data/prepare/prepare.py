@@ -16,32 +16,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.core.files import new_folder, write_json
-from zhichun.core.schema import (
-    EXAMPLE_ID,
-    EXAMPLES_FILE,
-    FOLD,
-    JUDGE,
-    JUDGED,
-    JUDGED_GAIN,
-    LABEL,
-    LABEL_SHARES,
-    LABELS,
-    LARGE,
-    LOCALE,
-    MANIFEST_FILE,
-    ORIGIN,
-    PRODUCT_COLUMNS,
-    PRODUCT_ID,
-    PRODUCTS_FILE,
-    QUERY,
-    QUERY_ID,
-    SMALL,
-    SPLIT,
-    TRAIN,
-    WEIGHT,
-)
 from zhichun.data.dataset.query_folds import check_folds
 from zhichun.data.prepare.clean_catalogue import PRODUCTS_SCHEMA, append_products, write_products
 from zhichun.data.prepare.corrections import RELABELLED_FILE, DropListed, Relabel, open_list
@@ -61,24 +38,24 @@ from zhichun.text.fold import fold_locale
 
 EXAMPLES_SCHEMA: Final = pa.schema(
     [
-        (EXAMPLE_ID, pa.int64()),
-        (QUERY, pa.string()),
-        (QUERY_ID, pa.int64()),
-        (PRODUCT_ID, pa.string()),
-        (LOCALE, pa.string()),
-        (LABEL, pa.string()),
-        (SMALL, pa.int64()),
-        (LARGE, pa.int64()),
-        (SPLIT, pa.string()),
-        (FOLD, pa.int8()),
-        (WEIGHT, pa.float32()),
-        (ORIGIN, pa.string()),
+        (schema.EXAMPLE_ID, pa.int64()),
+        (schema.QUERY, pa.string()),
+        (schema.QUERY_ID, pa.int64()),
+        (schema.PRODUCT_ID, pa.string()),
+        (schema.LOCALE, pa.string()),
+        (schema.LABEL, pa.string()),
+        (schema.SMALL, pa.int64()),
+        (schema.LARGE, pa.int64()),
+        (schema.SPLIT, pa.string()),
+        (schema.FOLD, pa.int8()),
+        (schema.WEIGHT, pa.float32()),
+        (schema.ORIGIN, pa.string()),
     ]
 )
 # What is kept of several judges, as they are settled.
 _TARGETS: Final = {
-    JUDGED_GAIN: pa.field(JUDGED_GAIN, pa.float32()),
-    LABEL_SHARES: pa.field(LABEL_SHARES, pa.list_(pa.float32(), len(LABELS))),
+    schema.JUDGED_GAIN: pa.field(schema.JUDGED_GAIN, pa.float32()),
+    schema.LABEL_SHARES: pa.field(schema.LABEL_SHARES, pa.list_(pa.float32(), len(schema.LABELS))),
 }
 
 Progress = Callable[[str, int, int], None]
@@ -172,7 +149,7 @@ def prepare(
     described = sources.described()
     for line in described:
         say(line)
-    mode = choose_mode(judges, JUDGE in sources.example_columns)
+    mode = choose_mode(judges, schema.JUDGE in sources.example_columns)
     settle = SettleJudges.of(mode, labels, meanings)
     listed = {
         "issues": None if drop_issues is None else open_list(drop_issues, DropListed.columns),
@@ -199,7 +176,7 @@ def prepare(
             catalogue = write_products(
                 sources.products,
                 sources.product_columns,
-                folder / PRODUCTS_FILE,
+                folder / schema.PRODUCTS_FILE,
                 locale=locale,
                 rejected=rejected,
                 progress=partial(progress, "products"),
@@ -208,7 +185,7 @@ def prepare(
             raw = read_pairs(sources.examples, sources.example_columns, rejected, partial(progress, "examples"))
             refuse = Refuse(raw, rejected, sources.examples.path.name)
             pairs = Pairs(raw, rejected.counts - refused_products, refuse)
-            known = pl.DataFrame(pl.from_arrow(pq.read_table(folder / PRODUCTS_FILE, columns=[PRODUCT_ID, LOCALE])))
+            known = pl.read_parquet(folder / schema.PRODUCTS_FILE, columns=[schema.PRODUCT_ID, schema.LOCALE])
 
             pairs.take(Clean(label_of=partial(settle.label_of, labels=meanings), locale=locale))
             pairs.take(MatchProducts(products=known))
@@ -224,26 +201,19 @@ def prepare(
                 pairs.take(Relabel(listed=changes, rejected=rejected, labels=meanings, out=relabelled))
             refused_corrections = rejected.counts - before
             usable = on_bad_rows == "drop" or not rejected.bad
-            made_products = _make(pairs, steps if usable else (), folder / PRODUCTS_FILE, known, progress)
+            made_products = _make(pairs, steps if usable else (), folder / schema.PRODUCTS_FILE, known, progress)
         if not usable:
             raise _refused(rejected, folder, out)
         _require_pairs(pairs, rejected, sources.examples.path)
-        schema = EXAMPLES_SCHEMA if settle.column is None else EXAMPLES_SCHEMA.append(_TARGETS[settle.column])
-        table = pairs.frame.select(schema.names).to_arrow().cast(schema)
-        pq.write_table(table, folder / EXAMPLES_FILE, compression="zstd")
+        columns_kept = EXAMPLES_SCHEMA if settle.column is None else EXAMPLES_SCHEMA.append(_TARGETS[settle.column])
+        table = pairs.frame.select(columns_kept.names).to_arrow().cast(columns_kept)
+        pq.write_table(table, folder / schema.EXAMPLES_FILE, compression="zstd")
         refused = {"products": refused_products, "corrections": refused_corrections}
         manifest = describe_dataset(describe_files(files), options, catalogue, made_products, pairs, refused, ids)
         manifest["read"] = described
-        manifest["warnings"] = too_few(pairs.frame.filter(pl.col(ORIGIN) == JUDGED), folds)
-        manifest["vocabulary"] = write_vocabularies(
-            folder / "vocabulary",
-            folder / PRODUCTS_FILE,
-            folder / EXAMPLES_FILE,
-            min_count_trigram=min_count_trigram,
-            cleaned=True,
-            progress=progress,
-        )
-        write_json(folder / MANIFEST_FILE, manifest)
+        manifest["warnings"] = too_few(pairs.frame.filter(pl.col(schema.ORIGIN) == schema.JUDGED), folds)
+        manifest["vocabulary"] = write_vocabularies(folder, min_count_trigram, progress)
+        write_json(folder / schema.MANIFEST_FILE, manifest)
         write_json(folder / SUMMARY_FILE, summarise(folder, progress=progress))
         if finish is not None:
             finish(folder)
@@ -253,7 +223,7 @@ def prepare(
 
 def is_dataset(folder: Path) -> bool:
     """Tell a dataset folder from others."""
-    return (folder / MANIFEST_FILE).is_file()
+    return (folder / schema.MANIFEST_FILE).is_file()
 
 
 def _make(
@@ -261,16 +231,18 @@ def _make(
 ) -> dict[str, int]:
     """Let each step make pairs of the judged training pairs, and put the products that they need into the catalogue."""
     frame = pairs.frame
-    trained = (pl.col(ORIGIN) == JUDGED) & (pl.col(SPLIT) == TRAIN) & (pl.col(WEIGHT) > 0)
+    trained = (
+        (pl.col(schema.ORIGIN) == schema.JUDGED) & (pl.col(schema.SPLIT) == schema.TRAIN) & (pl.col(schema.WEIGHT) > 0)
+    )
     judged = frame.filter(trained).select(EXAMPLES_SCHEMA.names)
-    marker = free_marker(known[PRODUCT_ID]) if steps else ""
+    marker = free_marker(known[schema.PRODUCT_ID]) if steps else ""
     tables: dict[str, Any] = {}
     for step in steps:
         made = step.make(judged, products, marker, partial(progress, step.name))
         pairs.take(AddMade(name=step.name, origin=step.origin, made=made))
-        used = pairs.frame.filter(pl.col(ORIGIN) == step.origin).select(PRODUCT_ID, LOCALE)
-        rows = made.products.join(used, on=[PRODUCT_ID, LOCALE], how="semi", maintain_order="left")
-        rows = rows.select(*PRODUCT_COLUMNS, pl.lit(step.origin).alias(ORIGIN))
+        used = pairs.frame.filter(pl.col(schema.ORIGIN) == step.origin).select(schema.PRODUCT_ID, schema.LOCALE)
+        rows = made.products.join(used, on=[schema.PRODUCT_ID, schema.LOCALE], how="semi", maintain_order="left")
+        rows = rows.select(*schema.PRODUCT_COLUMNS, pl.lit(step.origin).alias(schema.ORIGIN))
         tables[step.origin] = rows.to_arrow().cast(PRODUCTS_SCHEMA)
     if tables:
         append_products(products, tables.values())

@@ -25,7 +25,7 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
     schema.BULLETS: ("bullets", "bullet_points", "product_bullets", "bullet_point", "product_highlight", "features"),
     schema.BRAND: ("brand", "brand_name", "product_brand_name", "vendor", "manufacturer"),
     schema.COLOR: ("color", "colour", "color_name", "product_color_name"),
-    schema.JUDGE: ("judge", "rater", "annotator", "assessor"),
+    schema.JUDGE: ("judge", "rater", "annotator", "assessor", "user"),
     schema.SPLIT: ("split",),
     schema.QUERY_ID: ("query_id",),
     schema.EXAMPLE_ID: ("example_id",),
