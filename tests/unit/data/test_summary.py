@@ -153,3 +153,15 @@ def test_tokens_of_pairs_are_those_that_training_reads(tiny_dataset, tmp_path, s
         int((wanted[locales == "us"] > length).sum()) for length in MAX_LENGTHS
     ]
     assert found["tokens"]["fingerprint"] == tokenizer.fingerprint
+
+
+def test_spellings_of_one_query_are_one_query_of_the_summary(tiny_dataset, tmp_path):
+    rows = ["Shoe,1,E", "shoe ,2,S", "ＳＨＯＥ,3,I", "hat,1,C"]
+    (tmp_path / "e.csv").write_text("query,product_id,label\n" + "\n".join(rows), "utf-8")
+    (tmp_path / "p.csv").write_text("product_id,title\n1,a\n2,b\n3,c\n", "utf-8")
+    prepare(None, tmp_path / "data", examples=tmp_path / "e.csv", products=tmp_path / "p.csv", test_share=0)
+    tokenizer = PairTokenizer.load(tiny_dataset / "tokenizers" / "unigram-500")
+    found = summarise(tmp_path / "data", tokenizer=tokenizer, tokenizer_name="golden")
+    assert found["queries"] == [{"locale": "us", "split": "train", "queries": 2}]
+    assert found["judged_products"]["by_locale"]["us"]["longest"] == 3
+    assert found["lengths"]["pair"]["tokens"]["by_locale"]["us"]["texts"] == 4

@@ -113,18 +113,7 @@ def _silent(what: str, done: int, total: int) -> None:
 
 
 def count_pairs(examples: pa.Table) -> list[dict[str, Any]]:
-    """Count pairs by origin, locale, split and label.
-
-    Parameters
-    ----------
-    examples
-        ``examples.parquet``.
-
-    Returns
-    -------
-    list of dict
-        ``origin``, ``locale``, ``split``, ``label``, ``pairs`` and ``weight`` (the sum of theirs), of what there is.
-    """
+    """Count pairs, and add up their weights, by origin, locale, split and label."""
     names = (ORIGIN, LOCALE, SPLIT, LABEL)
     counted = examples.group_by(list(names)).aggregate([([], "count_all"), (WEIGHT, "sum")])
     keys = ("origin", "locale", "split", "label", "pairs", "weight")
@@ -145,8 +134,10 @@ class JudgedQueries:
 
     Attributes
     ----------
+    ids : NDArray[int64]
+        Their ids, ascending, ``[Q]``.
     texts : pyarrow.Array
-        The queries, each once in its locale, ``[Q]``.
+        The queries, each once in its locale and in its first spelling, ``[Q]``.
     locales : NDArray[str]
         The locale of each, ``[Q]``.
     """
@@ -154,7 +145,7 @@ class JudgedQueries:
     def __init__(self, examples: pa.Table) -> None:
         rows = np.flatnonzero(pc.equal(examples.column(ORIGIN), JUDGED).to_numpy())
         ids = examples.column(QUERY_ID).to_numpy()[rows]
-        _, first, self._pairs = np.unique(ids, return_index=True, return_counts=True)
+        self.ids, first, self._pairs = np.unique(ids, return_index=True, return_counts=True)
         once = examples.select([QUERY, LOCALE, SPLIT]).take(pa.array(rows[first]))
         self.texts: pa.Array = once.column(QUERY).combine_chunks()
         self.locales: npt.NDArray[Any] = np.asarray(once.column(LOCALE).to_pylist(), dtype=str)
@@ -211,8 +202,8 @@ def token_lengths(
     rows = pc.index_in(product_keys(judged), value_set=product_keys(sample).combine_chunks())
     known = rows.is_valid()
     judged, rows_P = judged.filter(known), rows.filter(known).to_numpy()
-    # A text that is a query in two locales has the same tokens in both.
-    queries_P = pc.index_in(judged.column(QUERY), value_set=queries.texts).to_numpy()
+    # Spellings of one query count as its first one does.
+    queries_P = np.searchsorted(queries.ids, judged.column(QUERY_ID).to_numpy())
     pair_P = query_Q[queries_P] + product_S[rows_P] + tokenizer.layout.specials
     lengths = {name: LengthCounts() for name in ("query", "product", "pair")}
     locales_P = locales_of(judged)
