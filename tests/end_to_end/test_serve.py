@@ -184,7 +184,7 @@ def test_several_processes_answer_with_one_key_and_end_together(tiny_run):
         workers = children_of(process.pid)
         process.send_signal(signal.SIGINT)
         assert process.wait(SECONDS) == 0
-        assert not any(map(is_alive, workers))
+        until(lambda: not any(map(is_alive, workers)))
 
 
 def children_of(pid: int) -> list[int]:
