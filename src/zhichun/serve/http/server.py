@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from types import FrameType
+from typing import Final
 
 import uvicorn
 from fastapi import FastAPI
@@ -21,6 +22,8 @@ from zhichun.serve.queue.service import Service
 
 # So many clients wait in the system's queue, and so few are taken from it at a time, lest open files run out at once.
 BACKLOG, TAKEN = 2048, 64
+# What the system holds of an answer that is not read; where it held it whole, nothing would be seen of slow readers.
+SENT_BYTES: Final = 128 << 10
 Say = Callable[[str], None]
 
 
@@ -69,12 +72,14 @@ def listening(host: str, port: int) -> socket.socket:
     """
     try:
         family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server((str(place[0]), port), family=family, backlog=BACKLOG)
+        sock = socket.create_server((str(place[0]), port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise UserError(
             f"cannot listen on {address(host, port)} ({error.strerror or error}).",
             remedy="Give another --port; --port 0 takes any that is free.",
         ) from error
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SENT_BYTES)  # which its connections inherit
+    return sock
 
 
 def address(host: str, port: int) -> str:
