@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from zhichun.data.readers.text_file import require_bounded, require_file
 
 _BUFFER: Final = 1 << 20
 # A batch holds no more than about so many bytes.
-_MOST_OF_A_BATCH: Final = 256 << 20
+_MOST_OF_A_BATCH: Final = 64 << 20
 
 
 class ParquetTable(Table):
@@ -59,19 +60,25 @@ class ParquetTable(Table):
                     require_bounded(self.path, self._size, became)
                     yield batch
 
-    def _open(self, dictionaries: Sequence[str] = ()) -> pq.ParquetFile:
+    def _open(self, **options: Any) -> pq.ParquetFile:
         # Buffered, or whole row groups are read at once: pandas writes a million rows into each.
-        return pq.ParquetFile(self.path, pre_buffer=False, buffer_size=_BUFFER, read_dictionary=list(dictionaries))
+        return pq.ParquetFile(self.path, pre_buffer=False, buffer_size=_BUFFER, **options)
+
+    @cached_property
+    def _with_dictionaries(self) -> pq.ParquetFile:
+        texts = [
+            each.name for each in self.schema if pa.types.is_string(each.type) or pa.types.is_large_string(each.type)
+        ]
+        return self._open(metadata=self._file.metadata, read_dictionary=texts)
 
     def _rows_at_once(self, group: int, names: Sequence[str]) -> int:
         """Say how many rows of a group may be decoded at once, by what it says of itself and its dictionaries."""
         metadata = self._file.metadata.row_group(group)
         columns = [metadata.column(place) for place in range(metadata.num_columns)]
         columns = [column for column in columns if column.path_in_schema.split(".")[0] in names]
-        rows = max(1, metadata.num_rows)
-        unpacked = sum(column.total_uncompressed_size for column in columns)
+        rows, unpacked = metadata.num_rows, sum(column.total_uncompressed_size for column in columns)
         require_bounded(self.path, self._size, unpacked)
-        step = BATCH_ROWS if unpacked < _MOST_OF_A_BATCH else _MOST_OF_A_BATCH * rows // unpacked
+        step = min(BATCH_ROWS, _MOST_OF_A_BATCH * rows // max(1, unpacked))
         for column in columns:
             # A text of the dictionary may stand in every row.
             if column.has_dictionary_page and column.total_uncompressed_size * min(rows, step) > _MOST_OF_A_BATCH:
@@ -85,7 +92,7 @@ class ParquetTable(Table):
             return 16
         if name not in self.names:  # in lists and records nobody can look at it
             return int(column.total_uncompressed_size)
-        first = next(self._open([name]).iter_batches(1, row_groups=[group], columns=[name])).column(0)
+        first = next(self._with_dictionaries.iter_batches(1, row_groups=[group], columns=[name])).column(0)
         values = first.dictionary if pa.types.is_dictionary(first.type) else first
         return max(1, pc.max(pc.binary_length(values.cast(pa.large_binary()))).as_py() or 1)
 
