@@ -102,10 +102,13 @@ def prepare(
     ] = None,
     translation_cache: Annotated[
         Path | None,
-        option("Folder that keeps translations from one time to the next.", show_default="~/.cache/zhichun"),
+        option("Folder of the cache of translations.", show_default="~/.cache/zhichun"),
     ] = None,
     min_count_trigram: Annotated[
-        int, typer.Option(help="A trigram seen so often in the catalogue gets a vector; those of queries always do.")
+        int,
+        typer.Option(
+            help="Trigrams with at least so many occurrences in the catalogue get a vector; those of queries always do."
+        ),
     ] = 15,
     overwrite: OverwriteOption = False,
 ) -> None:

@@ -26,7 +26,7 @@ def export(
     ] = None,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Export a run for scoring on a processor, without torch: faster, and the whole model.
+    """Export a run for scoring on a CPU without torch: faster, and the whole model.
 
     `zhichun score`, `rank` and `evaluate` take the folder in place of the run and choose the fastest safe engine. Every
     format is checked against the model on held-out pairs; int8 is safe where 99 % of the labels are the same.

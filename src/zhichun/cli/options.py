@@ -1,4 +1,4 @@
-"""What the commands share: the application, common options, and how a line is said."""
+"""What the commands share: the application, common options, and how a line is printed."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,7 +17,7 @@ stdout = Console()
 
 
 def option(text: str, *names: str, **more: Any) -> Any:
-    """Make an option whose default is nothing, or is told by its help; `typer.Option` shows its default."""
+    """Make an option without a default to show; `typer.Option` shows one."""
     return typer.Option(*names, **{"help": text, "show_default": False, **more})
 
 

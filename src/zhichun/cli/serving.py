@@ -23,10 +23,10 @@ def serve(
     locale: Annotated[str, typer.Option(help="Locale of requests that name none.")] = "us",
     engine: EngineOption = "auto",
     name: Annotated[str | None, option("Name of the model for clients; the folder's if not given.")] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on; but for loopback it needs keys.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on; any but loopback needs keys.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes any that is free.", min=0, max=65535)] = 8080,
     allow_host: Annotated[
-        list[str] | None, option("A further name under which a server without keys is called; may be repeated.")
+        list[str] | None, option("A further Host header that a server without keys accepts; may be repeated.")
     ] = None,
     workers: Annotated[
         int, typer.Option(help="Processes; one uses all cores, and each has the model in memory.", min=1)
@@ -46,7 +46,9 @@ def serve(
     drain: Annotated[
         float, typer.Option(help="Seconds that accepted requests may still take at the end.", min=0)
     ] = 30.0,
-    log_texts: Annotated[bool, typer.Option("--log-texts", help="Let the log hold what clients send.")] = False,
+    log_texts: Annotated[
+        bool, typer.Option("--log-texts", help="Write the texts that clients send into the log.")
+    ] = False,
 ) -> None:
     """Serve a model: rerank, score and classify over HTTP, as TEI, Jina, Cohere and vLLM do.
 

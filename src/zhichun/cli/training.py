@@ -27,7 +27,7 @@ def train(
     out: RunOutOption,
     resume: ResumeOption = False,
     folds: Annotated[
-        int | None, option("Train one run for each fold of the dataset, OUT/fold-0 …, without it.")
+        int | None, option("Number of folds of the dataset: train one run without each of them, OUT/fold-0 …")
     ] = None,
     assignments: SetOption = None,
 ) -> None:
@@ -122,7 +122,7 @@ def audit(
     out: Annotated[Path, option("Audit folder to write.")],
     recipe: Annotated[
         str | None,
-        argument("What to train for each fold, as for `zhichun train`; leave it out when the runs are there."),
+        argument("Recipe to train for each fold, as for `zhichun train`; leave it out when the runs are there."),
     ] = None,
     runs: Annotated[
         Path | None, option("Runs of all folds, made with `zhichun train --folds`.", show_default="OUT/folds")
@@ -134,8 +134,8 @@ def audit(
 ) -> None:
     """Find judgements that are probably wrong, by confident learning, for a person to decide.
 
-    Trains a model for each fold (`OUT/folds`; called again after a kill it goes on), and compares what it says of the
-    pairs that it did not train on with their labels. Writes tables, a page to decide on, and lists for `zhichun
+    Trains a model for each fold (`OUT/folds`; called again after a kill it continues), and compares its predictions for
+    the pairs that it did not train on with their labels. Writes tables, a page to decide on, and lists for `zhichun
     prepare --drop-issues` and `--relabel`. Nothing is changed in the dataset. Needs `pip install 'zhichun[audit]'`.
     """
     from zhichun.judgements.audit import audit as find_issues

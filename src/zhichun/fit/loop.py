@@ -32,7 +32,7 @@ LOOKAHEAD = 2
 
 
 class Objective(Protocol):
-    """What the loop asks of an objective, which is an `nn.Module`."""
+    """What the loop needs of an objective, which is an `nn.Module`."""
 
     shipped: nn.Module
     """The model that is evaluated and kept."""
@@ -42,7 +42,7 @@ class Objective(Protocol):
 
 
 class Batches(Protocol):
-    """What the loop asks of the data."""
+    """What the loop needs of the data."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -60,7 +60,7 @@ class Batches(Protocol):
 
 
 class Waiting:
-    """A stopwatch that runs while an iterator is asked for its next item; the first one is not counted."""
+    """Measures the time spent waiting for the next item of an iterator; the first one is not counted."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -186,8 +186,8 @@ class Loop:
         figures = {"loss": loss, "gradient_norm": None if norm is None else float(norm)}
         names = list(sums)[1:]
         # What has no figure in this step is NaN, which JSON does not know.
-        told = {name: part if part == part else None for name, part in zip(names, parts, strict=True)}
-        return figures if names in ([], ["loss"]) else {**figures, "parts": told}
+        logged = {name: part if part == part else None for name, part in zip(names, parts, strict=True)}
+        return figures if names in ([], ["loss"]) else {**figures, "parts": logged}
 
     def autocast(self) -> torch.autocast:
         """Compute in bf16 where the settings and the device allow; the head and the losses are float32 all the same."""

@@ -67,7 +67,7 @@ class AnyRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(AnyRecipe):
-    """Everything that decides a fine-tuning but the data.
+    """Everything that decides fine-tuning except the data.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ class Recipe(AnyRecipe):
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainingRecipe(AnyRecipe):
-    """Everything that decides a pre-training but the data.
+    """Everything that decides pre-training except the data.
 
     Parameters
     ----------
@@ -168,7 +168,7 @@ def load_recipe(name: str, kind: type[AnyRecipe] = Recipe) -> AnyRecipe:
     name
         ``tiny``, ``kdd2022:task2``, ``my_file.py:function``, or the path of a ``recipe.json``.
     kind
-        What is asked for: `Recipe`, `PretrainingRecipe`, or `AnyRecipe`, which is both.
+        Which kind is wanted: `Recipe`, `PretrainingRecipe`, or `AnyRecipe`, which is both.
 
     Raises
     ------

@@ -78,7 +78,7 @@ class RunFolder:
         inputs: Sequence[Path] = (),
         defaults: dict[str, Any] | None = None,
     ) -> "RunFolder":
-        """Make a run folder, or open it to go on.
+        """Make a run folder, or open one to continue.
 
         Parameters
         ----------

@@ -9,7 +9,7 @@ from zhichun.fit.soft_labels import SoftLabels
 
 @dataclass(frozen=True, kw_only=True)
 class LoopSettings:
-    """How long, how fast and on what, whatever is trained.
+    """Settings that training and pre-training share.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ class LoopSettings:
     clip
         Norm that the gradient is clipped to; null is off.
     precision
-        `fp32`, `bf16`, or `auto`: bf16 on a GPU or processor that has units for it, fp32 otherwise.
+        `fp32`, `bf16`, or `auto`: bf16 on a GPU or CPU with hardware bf16, fp32 otherwise.
     seed
         Seed of weights, order and dropout.
     evaluations
@@ -43,7 +43,7 @@ class LoopSettings:
         pass: less memory, a third more time; null is off.
     compile
         Whether `torch.compile` makes kernels for the encoder when the first step comes, which takes a minute or more:
-        worth it for long training on a GPU; on a processor it gains nothing.
+        pays off in long training on a GPU; on a CPU it gains nothing.
     """
 
     epochs: int = 5
@@ -73,7 +73,7 @@ class LoopSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings(LoopSettings):
-    """How fine-tuning goes: as every training, and what only judged pairs need.
+    """Settings of fine-tuning: those of every training, and those of judged pairs.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ class TrainSettings(LoopSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainSettings(LoopSettings):
-    """How pre-training goes: as every training, and what only a catalogue needs.
+    """Settings of pre-training: those of every training, and those of a catalogue.
 
     Parameters
     ----------

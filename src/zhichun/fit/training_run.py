@@ -46,7 +46,7 @@ def run_training(
     title: str,
     inputs: Callable[[R, Dataset], Sequence[Path]] = lambda recipe, dataset: (),
 ) -> RunFolder:
-    """Do a training from the newest checkpoint, or from the start, to the end; every process calls it.
+    """Train from the newest checkpoint, or from the start, to the end; every process calls it.
 
     Parameters
     ----------

@@ -72,7 +72,7 @@ def find_label_issues(labels_P: npt.NDArray[np.int64], probabilities_PC: npt.NDA
         )
     joint_CC = count.compute_confident_joint(labels_P, probabilities_PC)
     with warnings.catch_warnings():
-        # A class of one pair cannot be doubted; those of none are said too.
+        # It warns of classes with one pair, which cannot be doubted, and of those with none.
         warnings.filterwarnings("ignore", "May not flag all label issues in class", UserWarning)
         places_I = filters.find_label_issues(
             labels_P,
