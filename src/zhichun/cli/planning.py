@@ -1,4 +1,4 @@
-"""The command that says what things cost before they are done: plan."""
+"""The command that measures what things cost before they are done: plan."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +31,7 @@ def plan(
     ] = 100,
     candidates: Annotated[int | None, option("Candidates of a query, whose latency is shown too.")] = None,
     seconds: Annotated[float, typer.Option(help="About how long to measure.")] = 30,
-    out: Annotated[Path | None, option("JSON file to write the answers to.")] = None,
+    out: Annotated[Path | None, option("JSON file to write the figures to.")] = None,
 ) -> None:
     """Measure this machine for half a minute: what a catalogue costs to score on it, and an epoch of training.
 
@@ -52,7 +52,7 @@ def plan(
         stdout.print(training_table(answers))
     if out is not None:
         write_json(out, answers)
-        say(f"{out}: the answers as JSON")
+        say(f"{out}: the figures as JSON")
 
 
 def scoring_table(answers: dict[str, Any]) -> Table:

@@ -52,7 +52,7 @@ def evaluate(
         Where ``metrics.json`` and ``scored.parquet`` (every pair with its probabilities) go; the run folder, if not
         given, whose ``report.html`` is then written anew.
     engine
-        What computes the scores, as in `Scorer.load`.
+        As in `Scorer.load`.
     shown
         Whether to show progress.
 

@@ -1,6 +1,6 @@
-"""Products read once: tokens, trigrams and ids by a hash of the texts; the least recently asked for go first.
+"""Products read once: tokens, trigrams and ids by a hash of the texts; the least recently used go first.
 
-A scoring job reads each distinct product of a chunk once anyhow; this is for a server, which is asked for the same
+A scoring job reads each distinct product of a chunk once anyhow; this is for a server, which scores the same
 products again and again.
 """
 
@@ -69,7 +69,7 @@ class FeatureCache:
         return found
 
     def put(self, products: Mapping[bytes, KnownProduct]) -> None:
-        """Keep products, and drop the least recently asked for until all fit."""
+        """Keep products, and drop the least recently used until all fit."""
         with self._lock:
             for key, product in products.items():
                 if key not in self._known:

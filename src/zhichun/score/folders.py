@@ -43,7 +43,7 @@ def fingerprint(model: Path) -> str:
 
 
 def fingerprint_of(folder: Path) -> str:
-    """Hash all that decides the answers of what a folder holds.
+    """Hash all that decides the scores of what a folder holds.
 
     Raises
     ------

@@ -73,7 +73,7 @@ class ScoringJob:
     out
         CSV, TSV or Parquet to write.
     model_fingerprint
-        What a part made by another model is told by.
+        Of the model: parts of another one are thrown away.
     catalogue
         Table or folder to look products up in.
     columns
@@ -160,7 +160,7 @@ class ScoringJob:
         return rows, paths
 
     def total(self) -> int:
-        """Rows to score where the file says so, and 0 where only reading it would tell."""
+        """Rows to score, and 0 where only reading the file would tell."""
         return self._table.total if isinstance(self._table, ParquetTable) else 0
 
     def _open_parts(self, parts: Path) -> None:
@@ -214,7 +214,7 @@ class ScoringJob:
 
     @property
     def _nothing(self) -> Prediction:
-        """What is said of no pair: its columns are those of the result."""
+        """The prediction of no pair: its columns are those of the result."""
         task = self.scorer.task
         return task.predict(np.zeros((0, task.outputs), np.float32))
 

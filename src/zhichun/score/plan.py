@@ -56,7 +56,7 @@ WORDS: Final = ("red", "running", "shoes", "for", "women", "size", "9", "leather
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What is asked.
+    """What is to be found out.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def plan(question: Question, models: Sequence[str] = DEFAULT, *, shown: bool = T
     Parameters
     ----------
     question
-        What is asked.
+        What is to be found out.
     models
         Folders of runs and exports, names of `SHAPES`, or hub names of encoders.
     shown
@@ -102,7 +102,7 @@ def plan(question: Question, models: Sequence[str] = DEFAULT, *, shown: bool = T
     Returns
     -------
     dict
-        ``question``, ``machine``, and under ``scoring`` and ``training`` a row of answers for each model and engine.
+        ``question``, ``machine``, and under ``scoring`` and ``training`` a row of figures for each model and engine.
 
     Raises
     ------
@@ -245,7 +245,7 @@ def _scoring_rate(timed: _Timed, seconds: float) -> float:
 
 
 def _training_rate(network: "RelevanceModel", pairs: Pairs, seconds: float) -> float:
-    """Give pairs per second of plain fine-tuning with AdamW, in bf16 where there are units for it."""
+    """Give pairs per second of plain fine-tuning with AdamW, in bf16 where the device has it in hardware."""
     import torch
 
     from zhichun.model.layers import has_bf16 as multiplies_bf16

@@ -1,7 +1,7 @@
-"""A trained model as something that scores texts: the same answers as in training, whatever the batch or the order.
+"""A trained model as something that scores texts: the same scores as in training, whatever the batch or the order.
 
-Scoring has two halves: `read` turns texts into pairs of features, `predict` says what the model makes of them. A run,
-which torch computes, and an export, which needs neither torch nor transformers, are a `Scorer`; several of them
+Scoring has two halves: `read` turns texts into pairs of features, `predict` gives the model's prediction for them. A
+run, which torch computes, and an export, which needs neither torch nor transformers, are a `Scorer`; several of them
 together are an `Ensemble` with the same members. All else is a function of these: rank, score a file, evaluate, serve.
 
 Legend: ``P`` pairs, ``C`` classes.
@@ -56,7 +56,7 @@ class Scores(Protocol[R]):
 
     @property
     def lookahead(self) -> int:
-        """Chunks of a file whose texts are worth reading while one is scored; see `Engine.lookahead`."""
+        """Chunks of a file to read ahead while one is scored; see `Engine.lookahead`."""
 
     def remembering(self) -> Self:
         """Give a scorer that reads a product once and remembers it, in bounded memory."""

@@ -213,7 +213,7 @@ def test_a_format_that_was_not_exported_and_a_run_without_export_say_what_to_do(
         Scorer.load(copied, engine="openvino-bf16")
     with pytest.raises(UserError, match=r"a run is not scored by the engine 'openvino'\.\nExport it first"):
         Scorer.load(tiny_run, engine="openvino")
-    with pytest.raises(UserError, match=r"an export runs on a processor, not on 'cuda'"):
+    with pytest.raises(UserError, match=r"an export runs on a CPU, not on 'cuda'"):
         Scorer.load(copied, device="cuda")
 
 

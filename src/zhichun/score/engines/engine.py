@@ -54,7 +54,7 @@ class Engine(Protocol):
 
     @property
     def lookahead(self) -> int:
-        """Files' chunks whose texts are worth reading while one is computed: 0 where that takes the same cores."""
+        """Chunks of a file to read ahead while one is computed: 0 where that takes the same cores."""
 
     def run(self, batches: Iterable[Arrays]) -> Iterator[Floats]:
         """Give the logits of each batch of `Pairs.collate`, ``[B, C]``, in order."""
@@ -66,7 +66,7 @@ def predict_with(engine: Engine, pairs: Pairs, rows: Int64, *, progress: Progres
     Parameters
     ----------
     engine
-        What computes.
+        Computes the logits.
     pairs
         All pairs.
     rows
@@ -136,10 +136,10 @@ def counted(stages: Stage | None, what: str, total: int) -> Progress | None:
 
 
 def threads() -> int:
-    """Processors that this process may use: what OMP_NUM_THREADS says, or else those it is allowed."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdigit() and int(asked):
-        return int(asked)
+    """CPU cores that this process may use: OMP_NUM_THREADS, or else those that the system allows."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    if wanted.isdigit() and int(wanted):
+        return int(wanted)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -1,4 +1,4 @@
-"""onnxruntime as an engine: runs wherever it is installed; one pair or batch on each processor core.
+"""onnxruntime as an engine: runs wherever it is installed; one pair or batch on each CPU core.
 
 Legend: ``B`` pairs, ``C`` outputs.
 """
@@ -20,7 +20,7 @@ TOKENS_PER_BATCH = 4096
 
 
 class OnnxEngine:
-    """Runs a graph with onnxruntime on the processor.
+    """Runs a graph with onnxruntime on the CPU.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""OpenVINO as an engine: the fastest on processors; fp32, bf16 where there are units for it, int8.
+"""OpenVINO as an engine: the fastest on CPUs; fp32, bf16 where the CPU has it in hardware, int8.
 
 Legend: ``B`` pairs, ``C`` outputs.
 """
@@ -25,7 +25,7 @@ HEAD_SETTINGS = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": "1"
 
 
 class OpenVinoEngine:
-    """Runs a graph with OpenVINO on the processor, one stream of batches on each core.
+    """Runs a graph with OpenVINO on the CPU, one stream of batches on each core.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Torch as an engine: the network itself, on a processor or a GPU.
+"""Torch as an engine: the network itself, on a CPU or a GPU.
 
 Legend: ``P`` pairs, ``B`` pairs of a batch, ``C`` outputs.
 """
@@ -29,7 +29,7 @@ TOKENS_PER_BATCH: Final = 4096
 MOST_TOKENS_PER_BATCH: Final = 65_536
 _BYTES_PER_NUMBER: Final = 100
 _SHARE_OF_MEMORY: Final = 0.25
-# Batches that a GPU is given before the answer of the first is waited for.
+# Batches that a GPU is given before the logits of the first are waited for.
 _IN_FLIGHT: Final = 2
 
 
@@ -87,7 +87,7 @@ class TorchEngine:
 
     @property
     def lookahead(self) -> int:
-        """On a GPU the processor is free to read the next texts."""
+        """While a GPU computes, the CPU is free to read the next texts."""
         return int(device_of(self.model).type == "cuda")
 
     def run(self, batches: Iterable[Arrays]) -> Iterator[Floats]:
@@ -106,7 +106,7 @@ class TorchEngine:
             yield _landed(*waiting.popleft())
 
     def _launched(self, batch: Arrays, device: torch.device) -> tuple[Tensor, torch.cuda.Event]:
-        """Let the GPU compute a batch without waiting; gives where its logits will be, and what says that they are."""
+        """Let the GPU compute a batch without waiting; gives where its logits will be, and when."""
         logits_BC = self._logits(batch, device).to("cpu", non_blocking=True)
         there = torch.cuda.Event()  # type: ignore[no-untyped-call]
         there.record(torch.cuda.current_stream(device))
@@ -158,7 +158,7 @@ def device_of(model: nn.Module) -> torch.device:
 
 
 def tokens_at_once(device: torch.device, hidden: int) -> int:
-    """Choose how many tokens a batch may hold: few on a processor, whose caches are small, many on a GPU.
+    """Choose how many tokens a batch may hold: few on a CPU, whose caches are small, many on a GPU.
 
     Parameters
     ----------
@@ -175,18 +175,18 @@ def tokens_at_once(device: torch.device, hidden: int) -> int:
 
 
 def chosen_by_auto(device: str | None) -> str:
-    """Name the engine that `auto` is for a run: fp32 on a processor, bf16 on a GPU that has units for it."""
+    """Name the engine that `auto` is for a run: fp32 on a CPU, bf16 on a GPU that has it in hardware."""
     place = place_of(device)
     return RUN_ENGINES[place.type == "cuda" and has_bf16(place)]
 
 
 def place_of(device: str | None) -> torch.device:
-    """Take the device that is asked for; a GPU where there is one, if none is."""
+    """Take the device that is named; a GPU where there is one, if none is."""
     return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def load_run(folder: Path, device: str | None, engine: str) -> tuple[TrainedModel, TorchEngine]:
-    """Load a model folder of a run; `auto` is what `chosen_by_auto` says.
+    """Load a model folder of a run; `auto` is `chosen_by_auto`.
 
     Raises
     ------

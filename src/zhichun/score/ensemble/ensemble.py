@@ -1,4 +1,4 @@
-"""Several models that answer as one: by the mean of their predictions.
+"""Several models that score as one: by the mean of their predictions.
 
 Equation   probabilities ``p = Σ_k w_k p_k / Σ_k w_k`` over the classifiers ``k``; score ``s = Σ_m w_m s_m / Σ_m w_m``
            over all members ``m``, where a classifier's ``s_m`` is its expected gain and a regressor's its gain
@@ -159,8 +159,8 @@ class Ensemble(ScoresProducts):
     ) -> Prediction:
         """Predict pairs that were read by all members; see `Scorer.predict`."""
         shown = _WholePairs(progress, len(self.members))
-        asked = zip(self.members, pairs, strict=True)
-        return self.combine([member.scorer.predict(read, rows, progress=shown) for member, read in asked])
+        read = zip(self.members, pairs, strict=True)
+        return self.combine([member.scorer.predict(of, rows, progress=shown) for member, of in read])
 
     def combine(self, predictions: Sequence[Prediction]) -> Prediction:
         """Average the members' predictions, which are in their order."""

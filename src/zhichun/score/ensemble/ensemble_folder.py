@@ -1,7 +1,7 @@
-"""The folder of `zhichun ensemble`: ``ensemble.json`` says which models, by path and hash, and what each weighs.
+"""The folder of `zhichun ensemble`: ``ensemble.json`` names the models, by path and hash, with their weights.
 
-A path is relative to the folder, so that both can be moved together. ``members/`` holds copies where these were asked
-for. The hash is of the model's files: a member that was trained anew is not taken for the one that was meant.
+A path is relative to the folder, so that both can be moved together; ``members/`` holds copies where these were
+requested. The hash is of the model's files: a member that was trained anew is not taken for the one that was meant.
 """
 
 import hashlib
@@ -46,14 +46,14 @@ class MemberEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class EnsembleConfig:
-    """What ``ensemble.json`` says.
+    """The content of ``ensemble.json``.
 
     Parameters
     ----------
     weights
         ``equal`` or ``fitted``.
     members
-        In the order in which they are asked: who weighs most is first.
+        In the order in which they predict, the highest weight first.
     gain
         What was measured when it was made; ``None`` where nothing was.
     """

@@ -83,35 +83,35 @@ class HeldOutByAll:
             for name, task, runs in candidates
         ]
         judged = dataset.column(schema.ORIGIN) == schema.JUDGED
-        rows = np.flatnonzero(judged & np.all([said.times_E > 0 for *_, said in found], axis=0))
+        rows = np.flatnonzero(judged & np.all([predicted.times_E > 0 for *_, predicted in found], axis=0))
         judgements = Judgements(dataset.labels[rows], dataset.column(schema.QUERY_ID)[rows])
         if judgements.queries < LEAST_QUERIES:
-            counts = "; ".join(f"{name} {(said.times_E > 0).sum():,} pairs" for name, _, said in found)
+            counts = "; ".join(f"{name} {(predicted.times_E > 0).sum():,} pairs" for name, _, predicted in found)
             raise UserError(
                 f"the members held out {judgements.queries} queries in common, and {LEAST_QUERIES} are the least "
                 f"({counts}).",
                 remedy="Train all with the same train.validation_fold, or for every fold (zhichun train --folds K), or "
                 "leave --weights fitted and --data out.",
             )
-        return cls(tuple(_prediction(task, said.mean_EC[rows]) for _, task, said in found), judgements)
+        return cls(tuple(_prediction(task, predicted.mean_EC[rows]) for _, task, predicted in found), judgements)
 
     def fit(self, rows: npt.NDArray[np.bool_] | slice = slice(None)) -> Doubles:
         """Fit weights to some pairs, ``[M]``: by the likelihood of classifiers, by squared error where a gain is."""
         task, labels_P = self.predictions[0].task, self.judgements.labels_P[rows]
-        if any(said.task != task for said in self.predictions) or not task.classes:
-            gains_PM = np.stack([said.score[rows].astype(np.float64) for said in self.predictions], axis=1)
+        if any(one.task != task for one in self.predictions) or not task.classes:
+            gains_PM = np.stack([one.score[rows].astype(np.float64) for one in self.predictions], axis=1)
             return gain_weights(gains_PM, gain_vector()[labels_P].astype(np.float64))
         targets_P1 = np.asarray(task.targets(labels_P), np.int64)[:, None]
         truths = []
-        for said in self.predictions:
-            assert said.probabilities is not None
-            truths.append(np.take_along_axis(said.probabilities[rows], targets_P1, axis=1)[:, 0])
+        for one in self.predictions:
+            assert one.probabilities is not None
+            truths.append(np.take_along_axis(one.probabilities[rows], targets_P1, axis=1)[:, 0])
         return likelihood_weights(np.stack(truths, axis=1).astype(np.float64))
 
     def combine(self, weights_M: Doubles) -> Prediction:
         """Average the members that count."""
-        kept = [(said, float(weight)) for said, weight in zip(self.predictions, weights_M, strict=True) if weight > 0]
-        return average([said for said, _ in kept], [weight for _, weight in kept])
+        kept = [(one, float(weight)) for one, weight in zip(self.predictions, weights_M, strict=True) if weight > 0]
+        return average([one for one, _ in kept], [weight for _, weight in kept])
 
     def cross_fitted(self) -> Prediction:
         """Average with weights that each half of the queries gets from the other, so that none has seen its own."""
@@ -123,8 +123,8 @@ class HeldOutByAll:
         return Prediction(one.task, np.where(first_P[:, None], one.probabilities, other.probabilities), score_P)
 
 
-def _prediction(task: Task, said_PC: Doubles) -> Prediction:
-    return task.of_probabilities(said_PC) if task.classes else Prediction(task, None, said_PC[:, 0].astype(np.float32))
+def _prediction(task: Task, mean_PC: Doubles) -> Prediction:
+    return task.of_probabilities(mean_PC) if task.classes else Prediction(task, None, mean_PC[:, 0].astype(np.float32))
 
 
 def equal_weights(is_classifier: Sequence[bool]) -> Doubles:
@@ -233,7 +233,7 @@ def against_best(
         By metric: ``member``, and the prediction minus it with interval and p. That the best is known only from these
         pairs speaks for it, not for the ensemble.
     """
-    measured, found = {member: figures(said, judgements) for member, said in members.items()}, {}
+    measured, found = {member: figures(one, judgements) for member, one in members.items()}, {}
     for name in figures(prediction, judgements):
         there = [member for member in measured if name in measured[member]]
         best = max(there, key=lambda member: measured[member][name])

@@ -168,7 +168,7 @@ def _gain(names: Sequence[str], held_out: HeldOutByAll, equal_M: Doubles, fitted
     found: dict[str, Any] = {
         "pairs": len(judgements.labels_P),
         "queries": judgements.queries,
-        "members": {name: figures(said, judgements) for name, said in named.items()},
+        "members": {name: figures(prediction, judgements) for name, prediction in named.items()},
         "equal": figures(plain, judgements),
     }
     if fitted_M is not None:

@@ -59,7 +59,7 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig:
-    """What ``config.json`` says.
+    """The content of ``config.json``.
 
     Parameters
     ----------

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from zhichun.core import device as processor
+from zhichun.core import device as cpu
 from zhichun.core.errors import UserError, suggest
 from zhichun.score.engines.engine import AUTO, EXPORT_ENGINES, MEASURE, RUN_ENGINES, Engine
 from zhichun.score.engines.side_features import SideFeatures
@@ -17,12 +17,12 @@ from zhichun.text.features import Featurizer
 from zhichun.text.pairs import Arrays
 
 RUNTIMES: Final = {"onnx": "onnxruntime", "openvino": "openvino"}
-# The fastest first, where the processor has the units for it (docs/speed.md). With AVX2 alone, int8 is faster than fp32
+# The fastest first, where the CPU has the hardware for it (docs/speed.md). With AVX2 alone, int8 is faster than fp32
 # by onnxruntime and not by OpenVINO.
 RANKING: Final[tuple[tuple[str, Callable[[], bool]], ...]] = (
-    ("openvino-int8", processor.has_int8),
-    ("openvino-bf16", processor.has_bf16),
-    ("onnx-int8", processor.multiplies_bytes),
+    ("openvino-int8", cpu.has_int8),
+    ("openvino-bf16", cpu.has_bf16),
+    ("onnx-int8", cpu.multiplies_bytes),
     ("openvino", lambda: True),
     ("onnx", lambda: True),
 )
@@ -47,7 +47,7 @@ def load_export(folder: Path, engine: str, device: str | None = None) -> tuple[E
         When the folder is damaged, does not have the engine, its runtime is not installed, or another device is wanted.
     """
     if device not in (None, "cpu"):
-        raise UserError(f"an export runs on a processor, not on {device!r}.", file=folder, remedy="Name the run.")
+        raise UserError(f"an export runs on a CPU, not on {device!r}.", file=folder, remedy="Name the run.")
     config = ExportConfig.load(folder)
     there, side = available(config), SideFeatures.load(folder, config.side_features)
     if engine == MEASURE:
@@ -67,7 +67,7 @@ def available(config: ExportConfig) -> list[str]:
 
 
 def usable(config: ExportConfig, folder: Path) -> list[str]:
-    """Name the safe engines that are exported and installed and that the processor has units for, fastest first.
+    """Name the safe engines that are exported and installed and that the CPU has the hardware for, fastest first.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def usable(config: ExportConfig, folder: Path) -> list[str]:
         When there is none.
     """
     there = [engine for engine in available(config) if importlib.util.find_spec(RUNTIMES[engine.split("-")[0]])]
-    found = [name for name, has_units in RANKING if name in there and has_units()]
+    found = [name for name, has_hardware in RANKING if name in there and has_hardware()]
     safe = [name for name in found if config.check_of(name).safe]
     # An unsafe graph is better than none, where it is all that was exported.
     if safe or found or there:
