@@ -121,6 +121,7 @@ def fold_grade(grade: str | float | None) -> str:
     return "" if key in MISSING_WORDS else _LABELS.get(key, key)
 
 
+@lru_cache(1024)
 def fold_query(query: str) -> str:
     """Give the form under which queries count as the same, full-width and half-width letters included.
 

@@ -11,7 +11,7 @@ from typing import ClassVar, Final
 import polars as pl
 
 from zhichun.core.schema import EXAMPLE_ID, FOLD, JUDGE, JUDGED, LOCALE, ORIGIN, QUERY, QUERY_ID, SPLIT, TEST, TRAIN
-from zhichun.data.dataset.query_folds import VALIDATION_BUCKET, buckets_of, folds_of, in_test, least_share
+from zhichun.data.dataset.query_folds import VALIDATION_BUCKET, buckets_of, in_test, least_share, query_fold
 from zhichun.data.prepare.pairs import GRADE
 from zhichun.data.prepare.steps import INDEX, ROW, Refuse
 from zhichun.data.readers import rejected as reasons
@@ -37,17 +37,15 @@ class SplitByQuery:
     def __call__(self, frame: pl.DataFrame, refuse: Refuse) -> pl.DataFrame:
         """Take pairs with cleaned queries."""
         queries = frame[QUERY].unique(maintain_order=True)
-        by_query = pl.DataFrame(
-            {
-                QUERY: queries,
-                KEY: [fold_query(query) for query in queries],
-                FOLD: folds_of(queries.to_list(), self.folds),
-                "drawn": [TEST if in_test(query, self.test_share) else TRAIN for query in queries],
-            },
-            schema_overrides={KEY: pl.String, "drawn": pl.String},
-        )
+        rows = [
+            (query, fold_query(query), query_fold(query, self.folds), in_test(query, self.test_share))
+            for query in queries
+        ]
+        kinds = {QUERY: pl.String, KEY: pl.String, FOLD: pl.Int8, "drawn": pl.Boolean}
+        by_query = pl.DataFrame(rows, kinds, orient="row")
         frame = frame.join(by_query, on=QUERY, how="left", maintain_order="left")
-        return frame.with_columns(pl.coalesce(SPLIT, "drawn").alias(SPLIT)).drop("drawn")
+        drawn = pl.when("drawn").then(pl.lit(TEST)).otherwise(pl.lit(TRAIN))
+        return frame.with_columns(pl.coalesce(SPLIT, drawn).alias(SPLIT)).drop("drawn")
 
 
 class DropLeaks:
