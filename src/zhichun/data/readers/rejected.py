@@ -56,7 +56,7 @@ HARMLESS: Final = frozenset(
 )
 
 _REMEDIES: Final[Mapping[str, str]] = {
-    BROKEN_UTF8: "Save the file as UTF-8.",
+    BROKEN_UTF8: "Save the file as UTF-8. In Excel that is 'CSV UTF-8'; Latin-1 and others cannot be told apart.",
     MALFORMED: "Check the separators: a value that holds one stands in quotes.",
     OPEN_QUOTE: "Close the quote, or double a quote that belongs to the text; a text whose lines look like rows of the "
     "table must be given as JSON Lines or Parquet.",
