@@ -79,9 +79,8 @@ def _check(recipe: Recipe, data: Path, out: Path, folds: int, resume: bool) -> N
     # Fold 0 is left to `train`: under a launcher, the first process may have begun it before another comes here.
     others = [run for run in (fold_path(out, fold) for fold in range(1, folds)) if run.exists()]
     if others and not resume:
-        raise UserError(
-            "there is a run already.", file=others[0], remedy="Go on with --resume, or choose another --out."
-        )
+        remedy = "Go on with --resume, or choose another --out."
+        raise UserError("there is a run already.", file=others[0], remedy=remedy)
 
 
 def _say(line: str) -> None:

@@ -111,29 +111,23 @@ class RunFolder:
             write_json(path / "environment.json", environment)
             write_json(recorded, recipe)
             return run
+        elsewhere = "Choose another --out."
         if not recorded.is_file():
-            raise UserError("the folder is not empty and holds no run.", file=path, remedy="Choose another --out.")
+            raise UserError("the folder is not empty and holds no run.", file=path, remedy=elsewhere)
         if not resume:
-            raise UserError(
-                "there is a run already.", file=path, remedy="Go on with --resume, or choose another --out."
-            )
+            remedy = "Go on with --resume, or choose another --out."
+            raise UserError("there is a run already.", file=path, remedy=remedy)
         if read_json(recorded) != recipe:
-            raise UserError(
-                "the run there is of another recipe.",
-                file=recorded,
-                remedy=f"Go on with it: zhichun {command} {recorded} --data {data} --out {path} --resume",
-            )
+            remedy = f"Go on with it: zhichun {command} {recorded} --data {data} --out {path} --resume"
+            raise UserError("the run there is of another recipe.", file=recorded, remedy=remedy)
         before = read_json(path / "environment.json")
         if before["dataset"]["manifest"] != environment["dataset"]["manifest"]:
-            raise UserError("the run there was trained on another dataset.", file=path, remedy="Choose another --out.")
+            raise UserError("the run there was trained on another dataset.", file=path, remedy=elsewhere)
         known = [item["sha256"] for item in before.get("inputs", [])]
         if [item["sha256"] for item in environment["inputs"]] != known:
             changed = [item["file"] for item in environment["inputs"] if item["sha256"] not in known]
-            raise UserError(
-                f"the run there was trained with other soft labels ({', '.join(changed) or 'some are gone'}).",
-                file=path,
-                remedy="Choose another --out.",
-            )
+            problem = f"the run there was trained with other soft labels ({', '.join(changed) or 'some are gone'})."
+            raise UserError(problem, file=path, remedy=elsewhere)
         return run
 
     @property

@@ -59,44 +59,30 @@ def run_training(
     """
     # Without cpu=True, processes that a launcher started on a machine without GPU would not know of each other.
     accelerator = Accelerator(cpu=not torch.accelerator.is_available())
-    with one_run(out, writes=accelerator.is_main_process):
-        return _run(accelerator, make, recipe, data, out, resume=resume, title=title, inputs=inputs)
-
-
-def _run(
-    accelerator: Accelerator,
-    make: Callable[[R, Dataset, Accelerator, Stages], Training],
-    recipe: R,
-    data: Path,
-    out: Path,
-    *,
-    resume: bool,
-    title: str,
-    inputs: Callable[[R, Dataset], Sequence[Path]],
-) -> RunFolder:
     is_first = accelerator.is_main_process
-    dataset, run = Dataset.open(data), RunFolder(out)
-    with accelerator.main_process_first():
-        if is_first:
-            also, defaults = inputs(recipe, dataset), type(recipe)().to_json()
-            run = RunFolder.create(out, recipe.to_json(), data, resume=resume, inputs=also, defaults=defaults)
-        stages = Stages(shown=is_first)
-        training = make(recipe, dataset, accelerator, stages)
-        stages.stop()
-    if (run.path / training.result).is_dir():
-        run.drop_checkpoints()  # a kill may have come between the result and this
+    with one_run(out, writes=is_first):
+        dataset, run = Dataset.open(data), RunFolder(out)
+        with accelerator.main_process_first():
+            if is_first:
+                also, defaults = inputs(recipe, dataset), type(recipe)().to_json()
+                run = RunFolder.create(out, recipe.to_json(), data, resume=resume, inputs=also, defaults=defaults)
+            stages = Stages(shown=is_first)
+            training = make(recipe, dataset, accelerator, stages)
+            stages.stop()
+        if (run.path / training.result).is_dir():
+            run.drop_checkpoints()  # a kill may have come between the result and this
+            return run
+        torch.manual_seed(recipe.train.seed)
+        objective, batches = training.start()
+        smallest, processes = batches.smallest_step, accelerator.num_processes
+        if smallest < processes:
+            raise UserError(
+                f"a step of {smallest} {training.unit} is too small for {processes} processes.",
+                remedy="Raise train.batch_size, or start fewer processes.",
+            )
+        with Bar(title, training.unit, shown=is_first) as bar:
+            progress = Loop(accelerator, batches, training.figures, recipe.train, run, bar).fit(objective)
+        objective.shipped.load_state_dict(run.checkpoints.best(progress.best_step))  # type: ignore[union-attr]
+        training.finish(run, objective)
+        accelerator.wait_for_everyone()
         return run
-    torch.manual_seed(recipe.train.seed)
-    objective, batches = training.start()
-    smallest, processes = batches.smallest_step, accelerator.num_processes
-    if smallest < processes:
-        raise UserError(
-            f"a step of {smallest} {training.unit} is too small for {processes} processes.",
-            remedy="Raise train.batch_size, or start fewer processes.",
-        )
-    with Bar(title, training.unit, shown=is_first) as bar:
-        progress = Loop(accelerator, batches, training.figures, recipe.train, run, bar).fit(objective)
-    objective.shipped.load_state_dict(run.checkpoints.best(progress.best_step))  # type: ignore[union-attr]
-    training.finish(run, objective)
-    accelerator.wait_for_everyone()
-    return run
