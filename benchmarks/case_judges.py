@@ -119,7 +119,8 @@ def locale_case(case: Case) -> Iterator[str]:
     lower = case.shell(case.commands[1].replace("US", "us"))
     if lower.text != ranked.text:
         yield "rank answers otherwise to US than to us"
-    if case.shell(case.commands[2].replace('"US"', '"us"')).text != served.text:
+    lower = case.shell(case.commands[2].replace('"US"', '"us"'))
+    if re.sub(r'"id":"[^"]*"', "", lower.text) != re.sub(r'"id":"[^"]*"', "", served.text):  # of each answer its own
         yield "the server answers otherwise to US than to us"
     us, upper, _ = scored.text.split()[-3:]
     if us != upper:

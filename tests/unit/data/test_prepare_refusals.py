@@ -184,6 +184,24 @@ def test_what_a_killed_run_left_is_removed(attempt, tmp_path):
     assert list(tmp_path.glob("*.partial-*")) == [running]
 
 
+def test_what_is_added_at_the_end_is_in_the_folder_before_it_has_its_name(attempt, tmp_path):
+    def write_page(folder):
+        assert not (tmp_path / "out").exists()
+        assert {"manifest.json", "summary.json", "examples.parquet"} <= {path.name for path in folder.iterdir()}
+        (folder / "page.html").write_text("page")
+
+    attempt(GOOD, finish=write_page)
+    assert (tmp_path / "out" / "page.html").read_text() == "page"
+
+    def fail(folder):
+        raise UserError("no page")
+
+    with pytest.raises(UserError, match="no page"):
+        attempt(GOOD, finish=fail, overwrite=True)
+    assert (tmp_path / "out" / "page.html").read_text() == "page"
+    assert not list(tmp_path.glob("*.partial-*"))
+
+
 def test_an_interrupted_run_leaves_nothing(attempt, tmp_path):
     def interrupt(step, done, total):
         raise KeyboardInterrupt

@@ -67,24 +67,6 @@ def query_fold(query: str, folds: int = 5) -> int:
     return query_bucket(query, folds)
 
 
-def folds_of(queries: Sequence[str], folds: int = 5) -> NDArray[np.int8]:
-    """Give the folds of many queries; see `query_fold`.
-
-    Parameters
-    ----------
-    queries
-        Queries, best without repetition.
-    folds
-        How many folds there are.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(len(queries),)``, int8.
-    """
-    return np.fromiter((query_fold(query, folds) for query in queries), np.int8, len(queries))
-
-
 def buckets_of(queries: Sequence[str], buckets: int = BUCKETS) -> NDArray[np.int64]:
     """Give the buckets of many queries; see `query_bucket`.
 
