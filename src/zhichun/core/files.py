@@ -6,6 +6,7 @@ Each is written beside its name, under one that no other process has, brought to
 import errno
 import fcntl
 import glob
+import hashlib
 import json
 import os
 import re
@@ -21,6 +22,7 @@ from typing import Any, Final
 from zhichun.core.errors import UserError
 
 LOCK_FILE: Final = ".lock"
+HASHES_FILE: Final = "hashes.json"
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FULL_TEXTS: Final = (*map(os.strerror, _FULL), *(f"os error {number}" for number in _FULL))
 _FULL_BYTES: Final = 1 << 20
@@ -331,17 +333,65 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file.
+def read_json(path: Path, shape: Any = dict, remedy: str = "The folder is damaged; make it again.") -> Any:
+    """Read a JSON file that holds what its reader needs.
+
+    Parameters
+    ----------
+    path
+        The file.
+    shape
+        What is needed: a type, or a dictionary of the keys that have to be there with the shapes of their values.
+    remedy
+        What to do where it does not.
 
     Raises
     ------
     UserError
-        When it is missing or damaged.
+        When it is missing or damaged, or something needed is not there or of another type.
     """
     try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"cannot be read ({error}).", file=path, remedy="The folder is damaged; make it again."
-        ) from error
+        value = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"cannot be read ({error}).", file=path, remedy=remedy) from error
+    if fault := _unlike(value, shape, "the whole"):
+        raise UserError(f"is not as it was written: {fault}.", file=path, remedy=remedy)
+    return value
+
+
+def _unlike(value: Any, shape: Any, name: str) -> str:
+    """Say what is not as a shape wants it; nothing where all is."""
+    if not isinstance(shape, dict):
+        return "" if isinstance(value, shape) else f"{name} is of another kind"
+    if not isinstance(value, dict):
+        return f"{name} is no object"
+    faults = (f"{key} is missing" if key not in value else _unlike(value[key], shape[key], key) for key in shape)
+    return next(filter(None, faults), "")
+
+
+def write_hashes(folder: Path) -> None:
+    """Write the SHA-256 of every file in a folder beside them, for `check_hashes`."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != HASHES_FILE)
+    write_json(folder / HASHES_FILE, {path.relative_to(folder).as_posix(): sha256(path) for path in files})
+
+
+def check_hashes(folder: Path, remedy: str) -> None:
+    """Refuse a folder of which a file is missing or has changed since `write_hashes`; one without hashes passes.
+
+    Raises
+    ------
+    UserError
+        Names the first such file.
+    """
+    path = folder / HASHES_FILE
+    for name, known in read_json(path, dict, remedy).items() if path.is_file() else ():
+        if not (folder / name).is_file():
+            raise UserError("is missing.", file=folder / name, remedy=remedy)
+        if sha256(folder / name) != known:
+            raise UserError("is damaged: it is not as it was written.", file=folder / name, remedy=remedy)
+
+
+def sha256(path: Path) -> str:
+    """Hash a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

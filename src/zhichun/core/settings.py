@@ -12,9 +12,11 @@ import sys
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from zhichun.core.errors import UserError, suggest
+from zhichun.core.files import read_json, write_json
 
 T = TypeVar("T")
 
@@ -54,17 +56,23 @@ def _decode(hint: Any, value: Any, path: str) -> Any:
     origin = typing.get_origin(hint)
     if origin in (types.UnionType, typing.Union):
         return _decode_union(typing.get_args(hint), value, path)
-    if kinds := kinds_of(hint):
-        return _decode_dataclass(kinds, value, path)
-    if origin is typing.Literal:
-        choices = typing.get_args(hint)
-        if value not in choices:
-            raise UserError(f"{path}={value!r} is unknown.", remedy=suggest(str(value), map(str, choices)))
+    if hint is Any:
         return value
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise UserError(f"{path}={value!r} is no object.")
+        return {name: _decode(typing.get_args(hint)[1], item, f"{path}.{name}") for name, item in value.items()}
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise UserError(f'{path}={value!r} is not a list, such as ["title", "brand"].')
         return tuple(_decode(typing.get_args(hint)[0], item, path) for item in value)
+    if kinds := kinds_of(hint):
+        return _decode_dataclass(kinds, value, path)
+    if origin is typing.Literal:
+        choices = typing.get_args(hint)
+        if isinstance(value, list | dict) or value not in choices:
+            raise UserError(f"{path}={value!r} is unknown.", remedy=suggest(str(value), map(str, choices)))
+        return value
     if hint is float and type(value) is int:
         value = float(value) if abs(value) <= sys.float_info.max else math.inf
     if hint is float and type(value) is float and not math.isfinite(value):
@@ -108,7 +116,48 @@ def _decode_dataclass(kinds: dict[str, Any], value: Any, path: str) -> Any:
             known = [f"{path}.{known}" if path else known for known in hints]
             raise UserError(f"there is no setting {inner!r}.", remedy=suggest(inner, known))
         arguments[name] = _decode(hints[name], item, inner)
+    for field in dataclasses.fields(cls):
+        needed = dataclasses.MISSING is field.default is field.default_factory
+        if needed and field.name not in arguments:
+            raise UserError(f"{path}.{field.name} is missing." if path else f"{field.name} is missing.")
     return cls(**arguments)
+
+
+def read_settings(hint: type[T], path: Path, *, format: int, remedy: str) -> T:
+    """Read a configuration that `write_settings` wrote.
+
+    Parameters
+    ----------
+    hint
+        The dataclass that it holds.
+    path
+        The JSON file.
+    format
+        The number of the format that this version reads.
+    remedy
+        What to do where it is damaged.
+
+    Raises
+    ------
+    UserError
+        When it is damaged, of another format, or holds something else.
+    """
+    content = read_json(path, {"format": int}, remedy)
+    if content["format"] != format:
+        raise UserError(
+            f"is of format {content['format']}, of another version of zhichun; this version reads {format}.",
+            file=path,
+            remedy=remedy,
+        )
+    try:
+        return decode(hint, {name: value for name, value in content.items() if name not in ("format", "kind")})
+    except UserError as error:
+        raise UserError(f"is not as it was written: {error.problem}", file=path, remedy=remedy) from error
+
+
+def write_settings(settings: Any, path: Path, *, format: int, kind: str) -> None:
+    """Write a configuration with the kind of folder that it describes."""
+    write_json(path, {"kind": kind, "format": format, **dataclasses.asdict(settings)})
 
 
 def require_range(

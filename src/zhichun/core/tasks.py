@@ -4,7 +4,7 @@ Legend: ``P`` pairs, ``C`` outputs of the model, ``L`` labels.
 """
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,9 @@ from zhichun.core import schema
 
 Floats = npt.NDArray[np.float32]
 SUBSTITUTE_INDEX: Final = schema.LABELS.index("S")
+
+
+TaskName = Literal["esci", "substitute", "gain"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Task:
         Names of the classes; empty for the regressor.
     """
 
-    name: str
+    name: TaskName
     classes: tuple[str, ...]
 
     @property
@@ -111,7 +114,7 @@ def gain_vector(preset: str = "esci") -> Floats:
     return np.asarray([schema.GAINS[preset][label] for label in schema.LABELS], np.float32)
 
 
-TASKS: Final = {
+TASKS: Final[dict[str, Task]] = {
     "esci": Task("esci", schema.LABELS),
     "substitute": Task("substitute", ("other", "S")),
     "gain": Task("gain", ()),

@@ -46,7 +46,10 @@ class AnyRecipe:
         found = value.get("format") if isinstance(value, dict) else None
         if found != FORMAT:
             raise UserError(f"is of recipe format {found}; this version reads {FORMAT}.", file=source)
-        return codec.decode(cls, {name: item for name, item in value.items() if name != "format"})
+        try:
+            return codec.decode(cls, {name: item for name, item in value.items() if name != "format"})
+        except UserError as error:
+            raise UserError(error.problem, remedy=error.remedy, file=source or None) from error
 
     def with_settings(self, assignments: Sequence[str]) -> Self:
         """Apply ``--set KEY=VALUE`` in order.
@@ -187,7 +190,7 @@ def load_recipe(name: str, kind: type[AnyRecipe] = Recipe) -> AnyRecipe:
 def _recorded(path: Path) -> AnyRecipe:
     try:
         value = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot be read as a recipe ({error}).", file=path) from error
     kind = value.get("kind") if isinstance(value, dict) else None
     return (PretrainingRecipe if kind == PretrainingRecipe.__name__ else Recipe).from_json(value, str(path))

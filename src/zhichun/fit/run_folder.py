@@ -120,10 +120,10 @@ class RunFolder:
         if read_json(recorded) != recipe:
             remedy = f"Go on with it: zhichun {command} {recorded} --data {data} --out {path} --resume"
             raise UserError("the run there is of another recipe.", file=recorded, remedy=remedy)
-        before = read_json(path / "environment.json")
+        before = read_json(path / "environment.json", {"dataset": {"manifest": str}, "inputs": list})
         if before["dataset"]["manifest"] != environment["dataset"]["manifest"]:
             raise UserError("the run there was trained on another dataset.", file=path, remedy=elsewhere)
-        known = [item["sha256"] for item in before.get("inputs", [])]
+        known = [item.get("sha256") for item in before["inputs"] if isinstance(item, dict)]
         if [item["sha256"] for item in environment["inputs"]] != known:
             changed = [item["file"] for item in environment["inputs"] if item["sha256"] not in known]
             problem = f"the run there was trained with other soft labels ({', '.join(changed) or 'some are gone'})."

@@ -10,6 +10,7 @@ Legend: ``R`` rows that are trained on, ``E`` examples of the dataset, ``C`` cla
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -138,9 +139,9 @@ class SoftLabels:
 
 def _seen(path: Path, dataset: Dataset) -> int:
     recipe = path.parent / "recipe.json"
-    settings: dict[str, Any] = read_json(recipe).get("train", {}) if recipe.is_file() else {}
-    if "validation_fold" not in settings:
+    if not recipe.is_file():
         return 0
+    settings: dict[str, Any] = read_json(recipe, {"train": {"validation_fold": int | NoneType}})["train"]
     trained_E = (dataset.column(schema.SPLIT) == schema.TRAIN) & ~dataset.held_out(settings["validation_fold"])
     return int((trained_E & named_in(path, dataset)).sum())
 

@@ -110,7 +110,7 @@ def _score(scorer: Scorer | Ensemble, dataset: Dataset, rows: Int64, shown: bool
 def _ranks(scorer: PairScorer, run: Path) -> bool:
     """Tell whether a model is for task 1; of an ensemble, whether a regressor is in it."""
     recipe = run / "recipe.json"
-    chosen_by = read_json(recipe)["train"].get("metric") if recipe.is_file() else None
+    chosen_by = read_json(recipe, {"train": dict})["train"].get("metric") if recipe.is_file() else None
     tasks = [member.task for member in scorer.members] if isinstance(scorer, Ensemble) else [scorer.task]
     return chosen_by == "ndcg" or any(task.name == "gain" for task in tasks)
 

@@ -18,6 +18,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoTokeni
 from transformers.utils import logging
 
 from zhichun.core.errors import UserError
+from zhichun.core.files import check_hashes
 from zhichun.model.attention import packed as packed_attention
 from zhichun.model.attention.dropout import exchange_dropout
 from zhichun.model.attention.packing import Packed
@@ -153,7 +154,7 @@ class Encoder(nn.Module):
 
 def new_encoder(config: PretrainedConfig) -> Encoder:
     """Make an encoder of that configuration with random weights in float32."""
-    return Encoder(AutoModel.from_config(config, dtype=torch.float32))
+    return Encoder(AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False))
 
 
 def load_encoder(name: str) -> Encoder:
@@ -166,9 +167,12 @@ def load_encoder(name: str) -> Encoder:
     """
     remedy = "Give the name of a transformers encoder that is cached or can be fetched, or a folder that holds one."
     name = place_of(name)
+    check_hashes(Path(name), "Copy the folder again, or make it again with: zhichun pretrain")
     try:
         with _quietly():
-            model, info = AutoModel.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
+            model, info = AutoModel.from_pretrained(
+                name, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
+            )
     except Exception as error:  # what is raised depends on the file that is missing or cut off
         raise UserError(f"the encoder {name!r} cannot be loaded ({_first_line(error)}).", remedy=remedy) from error
     missing = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
@@ -258,7 +262,7 @@ def save_encoder(encoder: Encoder, folder: Path) -> None:
 
 def load_encoder_config(folder: Path) -> PretrainedConfig:
     """Read the configuration that `save_encoder_config` wrote."""
-    return AutoConfig.from_pretrained(folder)
+    return AutoConfig.from_pretrained(folder, trust_remote_code=False)
 
 
 def load_tokenizer(name: str) -> PairTokenizer:
@@ -272,7 +276,7 @@ def load_tokenizer(name: str) -> PairTokenizer:
     remedy = "Give a name that is cached or can be fetched, or a folder that holds a tokenizer.json."
     name = place_of(name)
     try:
-        loaded = AutoTokenizer.from_pretrained(name)
+        loaded = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         tokenizer: Tokenizer = loaded.backend_tokenizer
     except Exception as error:  # as above
         raise UserError(

@@ -4,7 +4,6 @@
 ``vocabulary/``.
 """
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -15,15 +14,25 @@ from torch import Tensor
 
 from zhichun.core import settings as codec
 from zhichun.core.errors import UserError
-from zhichun.core.files import read_json
-from zhichun.core.tasks import TASKS, Task
+from zhichun.core.files import check_hashes, write_hashes, write_json
+from zhichun.core.tasks import TASKS, Task, TaskName
 from zhichun.model.encoder import load_encoder_config, new_encoder
 from zhichun.model.relevance_model import ModelSettings, RelevanceModel, VocabularySizes
 from zhichun.text.features import Featurizer
 
 FORMAT: Final = 1
+CONFIG: Final = "config.json"
 WEIGHTS: Final = "model.safetensors"
 REMEDY: Final = "Copy the folder again, or train the run again."
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """What ``config.json`` says: the task, what the network consists of, and the rows of its tables."""
+
+    task: TaskName
+    model: ModelSettings
+    sizes: VocabularySizes
 
 
 @dataclass(frozen=True)
@@ -67,13 +76,8 @@ class TrainedModel:
         UserError
             When the weights cannot be written.
         """
-        config = {
-            "format": FORMAT,
-            "task": self.task.name,
-            "model": codec.encode(self.settings),
-            "sizes": asdict(self.sizes),
-        }
-        (folder / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        config = {"format": FORMAT, "task": self.task.name, "model": codec.encode(self.settings)}
+        write_json(folder / CONFIG, {**config, "sizes": asdict(self.sizes)})
         self.model.encoder.model.config.save_pretrained(folder / "encoder")
         self.featurizer.save(folder)
         state = {name: tensor.contiguous() for name, tensor in (weights or self.model.state_dict()).items()}
@@ -83,6 +87,7 @@ class TrainedModel:
             raise UserError(
                 f"the weights cannot be written ({error}).", file=folder, remedy="Free some disk space and try again."
             ) from error
+        write_hashes(folder)
 
     @classmethod
     def load(cls, folder: Path) -> "TrainedModel":
@@ -93,20 +98,15 @@ class TrainedModel:
         UserError
             When it is not one, is of another format, or something in it is missing or cut off.
         """
-        path = folder / "config.json"
-        for needed in (path, folder / "encoder" / "config.json"):
+        path = folder / CONFIG
+        for needed in (path, folder / "encoder" / CONFIG):
             if not needed.is_file():
                 raise UserError(
                     f"not a model folder: there is no {needed.relative_to(folder)}.", file=folder, remedy=REMEDY
                 )
-        config = read_json(path)
-        if config.get("format") != FORMAT:
-            raise UserError(
-                f"is of model format {config.get('format')}; this version reads {FORMAT}.",
-                file=path,
-                remedy="Use the version of zhichun that wrote it (environment.json of its run folder).",
-            )
-        settings = codec.decode(ModelSettings, config["model"], "model")
+        config = codec.read_settings(ModelConfig, path, format=FORMAT, remedy=REMEDY)
+        check_hashes(folder, REMEDY)
+        settings, task = config.model, TASKS[config.task]
         featurizer = Featurizer.load(
             folder,
             settings.fields,
@@ -114,10 +114,15 @@ class TrainedModel:
             brands=settings.brand is not None,
             colors=settings.color is not None,
         )
-        task = TASKS[config["task"]]
-        encoder = new_encoder(load_encoder_config(folder / "encoder"))
-        sizes = VocabularySizes(**config["sizes"])
-        model = RelevanceModel(settings, encoder, sizes, task.outputs, featurizer.tokenizer.layout)
+        if config.sizes != vocabulary_sizes(featurizer):
+            raise UserError("the sizes are not those of the vocabularies.", file=path, remedy=REMEDY)
+        try:
+            encoder = new_encoder(load_encoder_config(folder / "encoder"))
+            model = RelevanceModel(settings, encoder, config.sizes, task.outputs, featurizer.tokenizer.layout)
+        except Exception as error:  # transformers raises whatever a damaged configuration leads to
+            raise UserError(
+                f"describes no encoder ({error}).", file=folder / "encoder" / CONFIG, remedy=REMEDY
+            ) from error
         try:
             model.load_state_dict(read_weights(folder / WEIGHTS))
         except RuntimeError as error:

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from zhichun.core.errors import UserError
-from zhichun.core.files import write_json
+from zhichun.core.files import write_hashes, write_json
 from zhichun.model.encoder import Encoder, place_of, save_encoder
 from zhichun.model.model_folder import read_weights
 from zhichun.model.parts import IdEmbeddings
@@ -145,6 +145,7 @@ class PretrainedEncoder:
             ) from error
         self.tokenizer.save(folder)
         write_json(folder / "tokenizer_config.json", self._tokenizer_config())
+        write_hashes(folder)
 
     def _tokenizer_config(self) -> dict[str, object]:
         """Say what `AutoTokenizer` does not find in ``tokenizer.json``."""

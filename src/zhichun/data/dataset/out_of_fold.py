@@ -7,6 +7,7 @@ training pair exactly once. Legend: ``P`` judged training pairs, ``C`` classes.
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Final
 
 import numpy as np
@@ -88,7 +89,8 @@ def _check_run(run: Path, fold: int, dataset: Dataset) -> None:
     remedy = "Train it, or go on with it: zhichun train RECIPE --folds K --resume; or zhichun audit RECIPE."
     if not (run / "model").is_dir():  # the last that training writes
         raise UserError(f"there is no finished run of fold {fold}.", file=run, remedy=remedy)
-    recipe, environment = read_json(run / "recipe.json"), read_json(run / "environment.json")
+    recipe = read_json(run / "recipe.json", {"task": str, "train": {"validation_fold": int | NoneType}})
+    environment = read_json(run / "environment.json", {"dataset": {"folder": str, "manifest": str}})
     if recipe["task"] != "esci":
         raise UserError(
             f"the run's task is {recipe['task']!r}, which does not tell the four labels apart.",

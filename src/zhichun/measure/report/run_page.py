@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from jinja2 import TemplateError
 
 from zhichun.core import schema
 from zhichun.core.errors import UserError
@@ -49,15 +50,21 @@ def write_report(run: Path) -> Path:
         raise UserError("not a run folder: there is no recipe.json.", file=run, remedy="Make one with: zhichun train")
     recipe, environment, measured = (_optional(run / f"{name}.json") for name in ("recipe", "environment", "metrics"))
     history = History.read(run / "metrics.jsonl")
-    return write_page(
-        run / "report.html",
-        "run.html",
-        title=f"Report of {run.resolve().name}",
-        **_summary(recipe, history, measured),
-        **_evaluation(run, measured, environment.get("dataset", {})),
-        training=training_curves(history, recipe),
-        **_trained(recipe, environment),
-    )
+    try:
+        values = {
+            **_summary(recipe, history, measured),
+            **_evaluation(run, measured, environment.get("dataset", {})),
+            "training": training_curves(history, recipe),
+            **_trained(recipe, environment),
+        }
+        title = f"Report of {run.resolve().name}"
+        return write_page(run / "report.html", "run.html", title=title, **values)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, TemplateError) as error:
+        raise UserError(
+            f"recipe.json, environment.json, metrics.json or metrics.jsonl is not as it was written ({error!r}).",
+            file=run,
+            remedy="Evaluate the run again: zhichun evaluate RUN --data DATA; or copy the folder again.",
+        ) from error
 
 
 def _optional(path: Path) -> dict[str, Any]:

@@ -5,13 +5,13 @@ requested. The hash is of the model's files: a member that was trained anew is n
 """
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from zhichun.core import settings as codec
 from zhichun.core.errors import UserError
-from zhichun.core.files import read_json, write_json
-from zhichun.core.tasks import TASKS
+from zhichun.core.tasks import TaskName
 from zhichun.score.folders import ENSEMBLE_FILE, fingerprint
 
 FORMAT: Final = 2
@@ -39,7 +39,7 @@ class MemberEntry:
 
     name: str
     path: str
-    task: str
+    task: TaskName
     weight: float
     fingerprint: str
 
@@ -72,7 +72,7 @@ class EnsembleConfig:
 
     def save(self, folder: Path) -> None:
         """Write ``ensemble.json``."""
-        write_json(folder / ENSEMBLE_FILE, {"kind": KIND, "format": FORMAT, "rule": self.rule, **asdict(self)})
+        codec.write_settings(self, folder / ENSEMBLE_FILE, format=FORMAT, kind=KIND)
 
     @classmethod
     def load(cls, folder: Path) -> "EnsembleConfig":
@@ -83,21 +83,11 @@ class EnsembleConfig:
         UserError
             When it is damaged or of another version.
         """
-        path = folder / ENSEMBLE_FILE
-        content = read_json(path)
-        remedy = AGAIN.format(folder)
-        if content.get("format") != FORMAT:
-            raise UserError(
-                f"is of ensemble format {content.get('format')}; this version reads {FORMAT}.", file=path, remedy=remedy
-            )
-        try:
-            members = tuple(MemberEntry(**entry) for entry in content["members"])
-            tasks = {TASKS[entry.task].name for entry in members}
-            whole = abs(sum(entry.weight for entry in members) - 1) < 1e-6
-            config = cls(weights=content["weights"], members=members, gain=content["gain"])
-        except (KeyError, TypeError) as error:
-            raise UserError(f"is not a whole ensemble.json ({error!r}).", file=path, remedy=remedy) from error
-        if not whole or any(entry.weight <= 0 for entry in members) or not go_together(tasks):
+        path, remedy = folder / ENSEMBLE_FILE, AGAIN.format(folder)
+        config = codec.read_settings(cls, path, format=FORMAT, remedy=remedy)
+        whole = abs(sum(entry.weight for entry in config.members) - 1) < 1e-6
+        tasks = {entry.task for entry in config.members}
+        if not whole or any(entry.weight <= 0 for entry in config.members) or not go_together(tasks):
             raise UserError("has weights or tasks that do not go together.", file=path, remedy=remedy)
         return config
 
@@ -129,7 +119,7 @@ class EnsembleConfig:
         return found
 
 
-def go_together(tasks: set[str]) -> bool:
+def go_together(tasks: set[TaskName]) -> bool:
     """Tell whether models of these tasks can be averaged: an expected gain and a gain can, two kinds of classes not."""
     return len(tasks) == 1 or tasks == {"esci", "gain"}
 

@@ -153,10 +153,10 @@ def _task_of(model: Path) -> Task:
         raise UserError(
             "holds no model.", file=model, remedy="Name a run folder, its model or export, or a folder of fold-* runs."
         )
-    try:
-        return TASKS[read_json(config)["task"]]
-    except (KeyError, TypeError) as error:
-        raise UserError("names no task.", file=config, remedy="The folder is damaged; make it again.") from error
+    name = read_json(config, {"task": str})["task"]
+    if name not in TASKS:
+        raise UserError(f"names no task: {name!r}.", file=config, remedy="The folder is damaged; make it again.")
+    return TASKS[name]
 
 
 def _gain(names: Sequence[str], held_out: HeldOutByAll, equal_M: Doubles, fitted_M: Doubles | None) -> dict[str, Any]:

@@ -5,13 +5,13 @@ of the embeddings that are looked up outside the graph), and a folder for each f
 ``openvino/``, ``openvino-int8/``.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from zhichun.core.errors import UserError
-from zhichun.core.files import read_json, write_json
-from zhichun.core.tasks import TASKS, Task
+from zhichun.core import settings as codec
+from zhichun.core.files import check_hashes, write_hashes
+from zhichun.core.tasks import TASKS, Task, TaskName
 from zhichun.text.features import Featurizer
 
 FORMAT: Final = 2
@@ -73,19 +73,16 @@ class ExportConfig:
         Sizes of what is looked up outside the graph, in order: ``country``, ``brand``, ``color``, ``trigrams``.
     checks
         Of each format that is there, and of `openvino-bf16` where the CPU that exported has it in hardware.
-    files
-        Size in bytes and SHA-256 of each file.
     about
         What the model is and what it was made with, for people.
     """
 
-    task: str
+    task: TaskName
     max_length: int
     fields: tuple[str, ...]
     inputs: tuple[str, ...]
     side_features: dict[str, int]
     checks: dict[str, Check]
-    files: dict[str, dict[str, Any]]
     about: dict[str, Any]
 
     @property
@@ -98,41 +95,21 @@ class ExportConfig:
         return self.checks.get(engine) or self.checks[format_of(engine)]
 
     def save(self, folder: Path) -> None:
-        """Write ``config.json``."""
-        write_json(folder / CONFIG, {"kind": KIND, "format": FORMAT, **asdict(self)})
+        """Write ``config.json``, and the hashes of all files."""
+        codec.write_settings(self, folder / CONFIG, format=FORMAT, kind=KIND)
+        write_hashes(folder)
 
     @classmethod
     def load(cls, folder: Path) -> "ExportConfig":
-        """Read ``config.json`` and check that every file is there in its size.
+        """Read ``config.json`` and check that every file is as it was written.
 
         Raises
         ------
         UserError
-            When it is damaged, of another version, or a file is missing or cut off.
+            When it is damaged, of another version, or a file is missing or has changed.
         """
-        path = folder / CONFIG
-        content = read_json(path)
-        if content.get("format") != FORMAT:
-            raise UserError(
-                f"is of export format {content.get('format')}; this version reads {FORMAT}.", file=path, remedy=REMEDY
-            )
-        try:
-            config = cls(
-                task=TASKS[content["task"]].name,
-                max_length=int(content["max_length"]),
-                fields=tuple(content["fields"]),
-                inputs=tuple(content["inputs"]),
-                side_features={str(name): int(size) for name, size in content["side_features"].items()},
-                checks={str(name): Check(**check) for name, check in content["checks"].items()},
-                files=dict(content["files"]),
-                about=dict(content["about"]),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise UserError(f"is not a whole config.json ({error!r}).", file=path, remedy=REMEDY) from error
-        for name, known in config.files.items():
-            file = folder / name
-            if not file.is_file() or file.stat().st_size != known["bytes"]:
-                raise UserError("is missing or cut off.", file=file, remedy=REMEDY)
+        config = codec.read_settings(cls, folder / CONFIG, format=FORMAT, remedy=REMEDY)
+        check_hashes(folder, REMEDY)
         return config
 
     def featurizer(self, folder: Path) -> Featurizer:

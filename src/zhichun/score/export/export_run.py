@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import NoneType
 from typing import Any, Final
 
 import numpy as np
@@ -136,7 +137,8 @@ class Sample:
             For a folder that is no dataset or has no such pairs.
         """
         dataset = Dataset.open(data)
-        training, held_out = dataset.split(read_json(run / "recipe.json")["train"]["validation_fold"])
+        recipe = read_json(run / "recipe.json", {"train": {"validation_fold": int | NoneType}})
+        training, held_out = dataset.split(recipe["train"]["validation_fold"])
         pairs = open_pairs(dataset, trained.featurizer, trained.settings.max_length)
         chance = np.random.default_rng(0)
         return cls(pairs, chance.permutation(training)[:CALIBRATED], chance.permutation(held_out)[:CHECKED])
@@ -169,7 +171,6 @@ class _Export:
             inputs=input_names(trained, sum(side.sizes.values())),
             side_features=side.sizes,
             checks={},
-            files={},
             about={"model": codec.encode(trained.settings), "opset": OPSET, "libraries": _libraries(formats)},
         )
         trained.featurizer.save(self.folder)
@@ -181,8 +182,7 @@ class _Export:
             self.bar.advance(0)
         if "onnx" not in formats:
             shutil.rmtree(graph.parent)
-        config = replace(config, checks=self._checks(config, formats))
-        replace(config, files=_files(self.folder)).save(self.folder)
+        replace(config, checks=self._checks(config, formats)).save(self.folder)
 
     def _plain_graph(self, formats: Sequence[str]) -> Path:
         """Write the graph in fp32 that all formats are made from."""
@@ -257,7 +257,7 @@ def recorded_data(run: Path) -> Path:
         When it is not there any more, or has changed since.
     """
     remedy = "Name a dataset folder with --data: exports are calibrated and checked on its pairs."
-    recorded = read_json(run / "environment.json")["dataset"]
+    recorded = read_json(run / "environment.json", {"dataset": {"folder": str, "manifest": str}})["dataset"]
     data = Path(recorded["folder"])
     manifest = data / "manifest.json"
     if not manifest.is_file():
@@ -265,15 +265,6 @@ def recorded_data(run: Path) -> Path:
     if hashlib.sha256(manifest.read_bytes()).hexdigest() != recorded["manifest"]:
         raise UserError("the dataset has changed since the run was trained on it.", file=data, remedy=remedy)
     return data
-
-
-def _files(folder: Path) -> dict[str, dict[str, Any]]:
-    found = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        found[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": digest}
-    return found
 
 
 def _libraries(formats: Sequence[str]) -> dict[str, str]:
