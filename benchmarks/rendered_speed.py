@@ -83,14 +83,19 @@ def _latencies(cell: Mapping[str, Any]) -> list[str]:
 
 def serve_faults(name: str, result: Mapping[str, Any]) -> str:
     """Write the result of `serve_faults.py`."""
-    statuses, grown = result["statuses"], result["growth"]
-    faults = sum(count for key, count in statuses.items() if not key.startswith("good "))
+    statuses, grown, deaths = result["statuses"], result["growth"], result["worker_deaths"]
+    faults = sum(count for key, count in statuses.items() if not key.startswith(("good ", "health ")))
+    above, lost = result["peak_mib"] - result["idle_mib"], statuses.get("good lost", 0)
     lines = [
         f"**The server under load with faults.** {result['seconds'] / 60:.0f} minutes on {machine_of(result)}: "
         f"{statuses['good 200']:,} answers held against the right ones, {result['wrong']:,} wrong; {faults:,} faults "
         f"beside them. After the warm-up, memory changed by {grown['rss_mib']:+.0f} MiB and open files by "
-        f"{grown['open_files']:+.0f}. Accepted requests lost, SIGTERM under load included: "
-        f"{statuses.get('good lost', 0)}. Broken promises: {', '.join(result['broken']) or 'none'}.",
+        f"{grown['open_files']:+.0f}; at most {above:.0f} MiB were held above those of the idle server. `/health` took "
+        f"{result['median_health_seconds'] * 1000:.0f} ms by the median and {result['worst_health_seconds']:.2f} s at "
+        f"most, on a machine whose load was {result['load_average_at_start']} before. Of two workers "
+        f"{deaths['deaths']} were killed one after the other, which cost {deaths['statuses'].get('good lost', 0)} "
+        f"requests; {deaths['logged']} were logged, and {deaths['alive']} served in the end. Accepted requests lost, "
+        f"SIGTERM under load included: {lost}. Broken promises: {', '.join(result['broken']) or 'none'}.",
     ]
     return "\n".join([*lines, source(name, result)])
 

@@ -240,14 +240,22 @@ def test_faults_of_serving_name_what_was_lost_and_broken(tmp_path, statuses, bro
     result = {
         "machine": QUALITY["machine"],
         "seconds": 600,
-        "statuses": {"good 200": 5000, "raw_bytes 400": 30, "cut_off gone": 12, **statuses},
+        "statuses": {"good 200": 5000, "health 200": 900, "raw_bytes 400": 30, "cut_off gone": 12, **statuses},
         "wrong": 0,
         "growth": {"rss_mib": 3.4, "open_files": -1},
+        "idle_mib": 200.0,
+        "peak_mib": 450.4,
+        "median_health_seconds": 0.011,
+        "worst_health_seconds": 0.2,
+        "load_average_at_start": 1.5,
+        "worker_deaths": {"deaths": 3, "logged": 3, "alive": 2, "statuses": {"good 200": 9, "good lost": 4}},
         "broken": broken,
     }
     text = render_results.render(write(tmp_path, serve_faults=result))
     assert "10 minutes on 2 cores of A processor: 5,000 answers held against the right ones, 0 wrong; 42 faults" in text
-    assert "memory changed by +3 MiB and open files by -1" in text
+    assert "memory changed by +3 MiB and open files by -1; at most 250 MiB were held above" in text
+    assert "`/health` took 11 ms by the median and 0.20 s at most" in text
+    assert "3 were killed one after the other, which cost 4 requests; 3 were logged, and 2 served in the end" in text
     assert said in text
 
 
