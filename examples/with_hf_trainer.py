@@ -22,7 +22,7 @@ from zhichun import load_recipe, prepare, write_sample_shop
 from zhichun.core.tasks import TASKS
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.feature_store import open_pairs
-from zhichun.fit.train import build_model, make_featurizer, split, trigram_vectors
+from zhichun.fit.train import build_model, make_featurizer, trigram_vectors
 from zhichun.objective import FineTuning
 from zhichun.text.pairs import Pairs
 
@@ -48,7 +48,7 @@ def main(data: Path, out: Path, *settings: str) -> tuple[float, float]:
     recipe = load_recipe("tiny").with_settings(settings)
     dataset, task = Dataset.open(data), TASKS[recipe.task]
     featurizer = make_featurizer(recipe.model, dataset)
-    training, held_out = split(dataset, recipe.train)
+    training, held_out = dataset.split(recipe.train.validation_fold)
     vectors = trigram_vectors(recipe.model, featurizer, dataset)
     torch.manual_seed(recipe.train.seed)
     trainer = Trainer(

@@ -1,6 +1,7 @@
 """What the pages share: templates that escape every text, and names of figures and classes as people write them."""
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
@@ -87,6 +88,12 @@ def write_page(path: Path, template: str, *, package: str = PACKAGE, **values: A
     values
         What the template shows; texts are escaped.
     """
+    write_text(path, _environment(package).get_template(template).render(values) + "\n")
+    return path
+
+
+@cache
+def _environment(package: str) -> Environment:
     loader = ChoiceLoader([PackageLoader(each) for each in dict.fromkeys((package, PACKAGE))])
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -99,5 +106,4 @@ def write_page(path: Path, template: str, *, package: str = PACKAGE, **values: A
         "language": language,
         "share": lambda share: f"{share:.1%}",
     }
-    write_text(path, environment.get_template(template).render(values) + "\n")
-    return path
+    return environment
