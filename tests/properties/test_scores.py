@@ -22,6 +22,7 @@ from zhichun.score.engines.torch_engine import predict
 from zhichun.score.job import ScoringJob
 from zhichun.score.rank import rank
 from zhichun.score.scorer import Scorer
+from zhichun.text.clean import clean_text
 
 TOLERANCE = 1e-5
 COLUMNS = ["p_E", "p_S", "p_C", "p_I"]
@@ -167,7 +168,12 @@ def assert_sound(prediction, rows):
 @example(query="\x00", products=[dict.fromkeys(schema.TEXT_COLUMNS)])
 @example(query="\ud800\udfff", products=[dict.fromkeys(schema.TEXT_COLUMNS, float("nan"))])
 def test_no_text_breaks_scoring(scorer, query, products):
-    assert_sound(scorer.score(query, products), len(products))
+    if clean_text(query):
+        assert_sound(scorer.score(query, products), len(products))
+        return
+    with pytest.raises(UserError, match="the query is empty"):
+        scorer.score(query, products)
+    assert_sound(scorer.score("q", products), len(products))
 
 
 @pytest.mark.parametrize(
@@ -192,7 +198,7 @@ def test_what_is_no_text_is_taken_for_what_it_looks_like_or_refused(scorer):
 
     assert score(42) == score(42.0) == score("42")
     assert score(None) == score(float("nan")) == score("")
-    with pytest.raises(UserError, match=r"a product's 'title' is \['a'\]\.\nGive a text"):
-        score(["a"])
-    with pytest.raises(UserError, match=r"a product has no field 'titel'\.\nDid you mean 'title'\?"):
+    with pytest.raises(UserError, match=r"product 1: its 'title' is <object .*>, which is no text\.\nGive a text"):
+        score(object())
+    with pytest.raises(UserError, match=r"product 1 has a field 'titel', which is none\.\nDid you mean 'title'\?"):
         scorer.score("42", [{"titel": "a"}])
