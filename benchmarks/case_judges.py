@@ -255,7 +255,7 @@ def serve_messages(case: Case) -> Iterator[str]:
 def unbalanced_quote(case: Case) -> Iterator[str]:
     outcome = case.python([])
     if outcome.status:
-        if not outcome.says(r"UserError.*p\.csv"):
+        if not outcome.says(r"p\.csv, row 500"):
             yield f"no refusal that names the file: {outcome.text[-300:]}"
     elif not outcome.says("1000 read 1000 kept"):
         yield outcome.text[-200:]
@@ -266,7 +266,7 @@ def two_readers(case: Case) -> Iterator[str]:
     kept = re.search(r"products kept (\d+) of 1000", outcome.text)
     if kept and kept[1] != "1000":
         yield f"the catalogue keeps {kept[1]} of 1,000"
-    if not kept and not outcome.says(r"UserError.*c\.csv"):
+    if not kept and not outcome.says(r"c\.csv, row 500"):
         yield f"no refusal that names the file: {outcome.text[-300:]}"
 
 
@@ -292,8 +292,8 @@ def id_lookup(case: Case) -> Iterator[str]:
     yield from well(outcome)
     seconds = [float(number) for number in re.findall(r"1000 ids ([\d.]+)", outcome.text)]
     vectorised = re.search(r"ProductLookup cpu s ([\d.]+)", outcome.text)
-    if not vectorised or min(seconds) > 4 * float(vectorised[1]) + 0.01:
-        yield f"1,000 ids take {min(seconds)} s, the vectorised look-up {vectorised and vectorised[1]} s"
+    if not vectorised or not seconds or min(seconds) > 4 * float(vectorised[1]) + 0.01:
+        yield f"1,000 ids take {seconds} s, the vectorised look-up {vectorised and vectorised[1]} s"
 
 
 def int_title(case: Case) -> Iterator[str]:

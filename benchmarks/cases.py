@@ -25,7 +25,8 @@ from served import Served, serving
 SECONDS, TINY = 300.0, ["train.epochs=1", "model.tiny.layers=2", "model.max_length=48"]
 # Where what the scripts import has gone since they were written; a name by a pattern, longest first.
 MOVED = (
-    (r"zhichun\.data import prepare", "zhichun.data.prepare.prepare import prepare"),
+    (r"def reading\(", "def read("),
+    (r"zhichun\.data\.prepare import prepare", "zhichun.data.prepare.prepare import prepare"),
     (r"zhichun\.data\.read_catalogue", "zhichun.data.readers.whole_catalogue"),
     (r"zhichun\.data\.sources", "zhichun.data.readers.sources"),
     (r"zhichun\.data\.rejected", "zhichun.data.readers.rejected"),
