@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zhichun.data.prepare.clean_column import clean_column
-from zhichun.data.prepare.trigram_counts import LETTERS, CatalogueTrigrams
+from zhichun.data.prepare.vocabularies import LETTERS, CatalogueTrigrams
 from zhichun.text.clean import clean_text
-from zhichun.text.trigrams.counter import TrigramCounter
+from zhichun.text.trigrams.bags import TrigramCounter
 
 PIECES = st.sampled_from(
     [

@@ -9,7 +9,7 @@ from pathlib import Path
 from zhichun.core.console import stderr
 from zhichun.core.errors import UserError
 from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.out_of_fold import fold_count, fold_path
+from zhichun.data.dataset.predictions import fold_count, fold_path
 from zhichun.fit.recipe import Recipe
 from zhichun.fit.run_folder import RunFolder
 from zhichun.fit.train import train

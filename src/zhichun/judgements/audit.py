@@ -21,7 +21,7 @@ from zhichun.core.console import stderr
 from zhichun.core.errors import UserError
 from zhichun.core.files import new_file, write_json
 from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.out_of_fold import fold_count
+from zhichun.data.dataset.predictions import fold_count
 from zhichun.data.prepare.corrections import DECISION, NEW_LABEL
 from zhichun.data.readers.text_file import require_file
 from zhichun.judgements.audit_page import write_audit_page

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from zhichun.core import schema
 from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.out_of_fold import PROBABILITIES, OutOfFold, fold_count, read_out_of_fold
+from zhichun.data.dataset.predictions import PROBABILITIES, OutOfFold, fold_count, read_out_of_fold
 from zhichun.data.dataset.query_folds import BUCKETS, VALIDATION_BUCKET
 from zhichun.judgements.confident_learning import LabelIssues, find_label_issues
 from zhichun.metrics import Judged, MacroF1, MicroF1, label_codes
@@ -53,7 +53,7 @@ class Findings:
         Raises
         ------
         UserError
-            As `zhichun.data.dataset.out_of_fold.read_out_of_fold` and
+            As `zhichun.data.dataset.predictions.read_out_of_fold` and
             `zhichun.judgements.confident_learning.find_label_issues`.
         """
         predicted = read_out_of_fold(dataset, runs)

@@ -14,12 +14,12 @@ from zhichun.core import schema
 from zhichun.core.arrays import Ragged
 from zhichun.core.errors import UserError
 from zhichun.data.dataset import feature_store
+from zhichun.data.dataset.catalogue_tokenizer import train_unigram
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.feature_store import open_pairs
 from zhichun.text.features import Featurizer
 from zhichun.text.tokenizer import PairTokenizer
 from zhichun.text.trigrams.bags import TrigramVocabulary
-from zhichun.text.unigram import train_unigram
 from zhichun.text.vocabulary import Vocabulary
 
 

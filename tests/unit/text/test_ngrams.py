@@ -2,9 +2,15 @@ import numpy as np
 import pytest
 
 from zhichun.core.errors import UserError
-from zhichun.text.trigrams import counter as trigram_counter
-from zhichun.text.trigrams.bags import TrigramVocabulary, bag_ids, key_to_text, text_to_key, trigram_keys
-from zhichun.text.trigrams.counter import TrigramCounter
+from zhichun.text.trigrams import bags as trigram_counter
+from zhichun.text.trigrams.bags import (
+    TrigramCounter,
+    TrigramVocabulary,
+    bag_ids,
+    key_to_text,
+    text_to_key,
+    trigram_keys,
+)
 from zhichun.text.vocabulary import write_counted
 from zhichun.text.words import blank_code_points
 

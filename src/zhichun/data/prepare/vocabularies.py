@@ -6,18 +6,161 @@ Files are read in batches: 1.8 million products fit in bounded memory.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from zhichun.core import schema
-from zhichun.data.prepare.trigram_counts import CatalogueTrigrams
-from zhichun.text.trigrams.bags import TrigramVocabulary, trigram_keys
+from zhichun.text.trigrams.bags import BITS, LOW, Int64, Keys, TrigramCounter, TrigramVocabulary, trigram_keys
 from zhichun.text.vocabulary import Vocabulary
+from zhichun.text.words import SPACE, blank_code_points
+
+Codes = npt.NDArray[np.uint8]
+
+LETTERS: Final = "abcdefghijklmnopqrstuvwxyz0123456789áéíóúüñçàèìòùâêîôûäöëïãõå"
+# One byte a character: a blank, a letter, any other character, the border between two texts.
+_BLANK: Final = 0
+_OTHER: Final = 62
+_BORDER: Final = 63
+_CODES: Final = 64
+_BORDER_SIGN: Final = "\n"
+_JAPANESE: Final = r"[\x{3041}-\x{9fff}]"
+
+
+class CatalogueTrigrams:
+    """Counts the trigrams of cleaned texts; memory grows with the number of distinct trigrams alone."""
+
+    def __init__(self) -> None:
+        self._cells = np.zeros(_CODES**3, np.int64)
+        self._pairs = np.zeros(_CODES**2, np.int64)
+        self._rest = TrigramCounter()
+
+    def update(self, texts: Any) -> None:
+        """Count the trigrams of a batch of texts.
+
+        Parameters
+        ----------
+        texts
+            A ``pyarrow`` array of strings, each on one line as `zhichun.text.clean.clean_text` leaves it. Null counts
+            as empty.
+        """
+        texts, others = _parted(texts.drop_null().cast(pa.large_string()), pc.string_is_ascii)
+        self._count(_ascii_codes(texts))
+        # There is no need to look at each character of a Japanese text to know that it goes to the rest.
+        strange, others = _parted(others, lambda texts: pc.match_substring_regex(texts, _JAPANESE))
+        self._rest.update(strange.to_pylist())
+        if len(others):
+            codes_L, strange_B = _unicode_codes(others)
+            self._count(codes_L)
+            self._rest.update(others.filter(pa.array(strange_B)).to_pylist())
+
+    def counts(self) -> tuple[Keys, Int64]:
+        """Return what was counted so far.
+
+        Returns
+        -------
+        keys_V : NDArray[uint64]
+            The distinct trigrams in ascending order, as `zhichun.text.trigrams.bags.trigram_keys` writes them.
+        counts_V : NDArray[int64]
+            How often each was seen.
+        """
+        tables = [_table_counts(self._cells), _pair_counts(self._pairs), self._rest.counts()]
+        keys, rows = np.unique(np.concatenate([keys for keys, _ in tables]), return_inverse=True)
+        counts_V = np.zeros(len(keys), np.int64)
+        np.add.at(counts_V, rows, np.concatenate([counts for _, counts in tables]))
+        return keys, counts_V
+
+    def _count(self, codes_L: Codes) -> None:
+        """Count windows of three. Texts are parted, opened and closed by borders."""
+        codes_L = _fold_blanks(codes_L).astype(np.int32)
+        windows = codes_L[:-2] << 12 | codes_L[1:-1] << 6 | codes_L[2:]
+        self._cells += np.bincount(windows, minlength=_CODES**3)
+        # A text of one character is a window between borders; one of two has no window of its own.
+        border = codes_L == _BORDER
+        twos = np.flatnonzero(border[:-3] & border[3:] & ~border[1:-2] & ~border[2:-1])
+        self._pairs += np.bincount(codes_L[twos + 1] << 6 | codes_L[twos + 2], minlength=_CODES**2)
+
+
+def _parted(texts: Any, test: Callable[[Any], Any]) -> tuple[Any, Any]:
+    """Part texts into those that pass a test and the others."""
+    passed = test(texts)
+    return texts.filter(passed), texts.filter(pc.invert(passed))
+
+
+def _ascii_codes(texts: Any) -> Codes:
+    joined = _BORDER_SIGN.join(texts.to_pylist()).encode("ascii")
+    return _bordered(_code_points().take(np.frombuffer(joined, np.uint8)))
+
+
+def _unicode_codes(texts: Any) -> tuple[Codes, npt.NDArray[np.bool_]]:
+    """Encode texts in lower case, and tell which have other letters; these are left empty."""
+    # The border is no letter, so that lowering all at once is lowering each (the final sigma looks at its neighbours).
+    lowered = _BORDER_SIGN.join(texts.to_pylist()).lower()
+    codes_L = _code_points().take(np.frombuffer(lowered.encode("utf-32-le"), "<u4"))
+    borders = np.flatnonzero(codes_L == _BORDER)
+    strange_B = np.zeros(len(borders) + 1, np.bool_)
+    strange_B[np.searchsorted(borders, np.flatnonzero(codes_L == _OTHER))] = True
+    codes_L[np.repeat(strange_B, np.diff(borders, prepend=-1, append=len(codes_L) - 1))] = _BORDER
+    return _bordered(codes_L), strange_B
+
+
+def _bordered(codes_L: Codes) -> Codes:
+    border = np.full(1, _BORDER, np.uint8)
+    return np.concatenate([border, codes_L, border])
+
+
+def _fold_blanks(codes_L: Codes) -> Codes:
+    """Make one blank of each run, and none beside a border."""
+    blank = codes_L == _BLANK
+    codes_L = codes_L[~(blank & np.append(False, blank[:-1]))]
+    border = codes_L == _BORDER
+    beside = np.append(False, border[:-1]) | np.append(border[1:], False)
+    folded_L: Codes = codes_L[~((codes_L == _BLANK) & beside)]
+    return folded_L
+
+
+@cache
+def _code_points() -> Codes:
+    """Give the code of every code point; capital ASCII letters have that of the small ones."""
+    codes = np.where(blank_code_points(), _BLANK, _OTHER).astype(np.uint8)
+    for code, letter in enumerate(LETTERS, start=1):
+        codes[ord(letter)] = code
+        if letter.isascii():
+            codes[ord(letter.upper())] = code
+    codes[ord(_BORDER_SIGN)] = _BORDER
+    return codes
+
+
+@cache
+def _key_parts() -> Keys:
+    return np.array([SPACE, *map(ord, LETTERS)], np.uint64)
+
+
+def _table_counts(cells: Int64) -> tuple[Keys, Int64]:
+    known = len(LETTERS) + 1
+    cube = cells.reshape(_CODES, _CODES, _CODES)
+    first, second, third = np.nonzero(cube[:known, :known, :known])
+    parts = _key_parts()
+    keys = parts[first] << (BITS + BITS) | parts[second] << BITS | parts[third]
+    # Strip, as `trigram_keys` does: a trailing space is masked out, a leading one shifted out at the top.
+    keys[(keys & LOW) == SPACE] &= ~LOW
+    keys[keys >> (BITS + BITS) == SPACE] <<= BITS
+    (ones,) = np.nonzero(cube[_BORDER, :known, _BORDER])
+    counts = np.concatenate([cube[first, second, third], cube[_BORDER, ones, _BORDER]])
+    return np.concatenate([keys, parts[ones] << (BITS + BITS)]), counts
+
+
+def _pair_counts(cells: Int64) -> tuple[Keys, Int64]:
+    first, second = np.nonzero(cells.reshape(_CODES, _CODES))
+    parts = _key_parts()
+    return parts[first] << (BITS + BITS) | parts[second] << BITS, cells.reshape(_CODES, _CODES)[first, second]
+
 
 FOLDER: Final = "vocabulary"
 # Two thousand products are 2 to 5 million characters, and counting the rare letters needs 60 bytes for each.
