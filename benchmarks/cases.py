@@ -25,7 +25,12 @@ from served import Served, serving
 SECONDS, TINY = 300.0, ["train.epochs=1", "model.tiny.layers=2", "model.max_length=48"]
 # Where what the scripts import has gone since they were written; a name by a pattern, longest first.
 MOVED = (
-    (r"def reading\(", "def read("),
+    # A scorer reads pairs and predicts what it read, in two calls.
+    (
+        r"def reading\(self,q,p,l\):\n.*\n",
+        "def read(self,q,p,l): return len(q)\n    def predict(self,n,progress=None): "
+        "return self.task.predict(np.zeros((n,4),np.float32))\n",
+    ),
     (r"zhichun\.data\.prepare import prepare", "zhichun.data.prepare.prepare import prepare"),
     (r"zhichun\.data\.read_catalogue", "zhichun.data.readers.whole_catalogue"),
     (r"zhichun\.data\.sources", "zhichun.data.readers.sources"),
@@ -37,6 +42,11 @@ MOVED = (
     (r"zhichun\.serve\.catalogue", "zhichun.serve.page.catalogue_search"),
     (r"zhichun\.serve\.documents", "zhichun.serve.api.documents"),
     (r"zhichun\.serve\.requests", "zhichun.serve.api.requests"),
+    (r"import products_of\b", "import read_documents"),
+    (
+        r"products_of\(docs,'us',cat,100_000\)",
+        "read_documents([{'id': each.id} for each in docs],'us','us',cat,100_000)",
+    ),
     (r"from zhichun import schema", "from zhichun.core import schema"),
     (r"zhichun\.errors", "zhichun.core.errors"),
     (r"zhichun\.tasks", "zhichun.core.tasks"),
