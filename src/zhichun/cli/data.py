@@ -118,6 +118,7 @@ def prepare(
     """
     from zhichun.data.prepare import prepare as steps
     from zhichun.data.prepare.rebalance import Rebalance
+    from zhichun.data.prepare.split import RENUMBERED
     from zhichun.data.prepare.steps import MakingStep
     from zhichun.measure.report.dataset_page import PAGE_FILE, write_summary_page
 
@@ -169,6 +170,11 @@ def prepare(
     for part in ("examples", "products"):
         for reason, count in manifest[part]["dropped"].items():
             say(f"  dropped {part}: {count:,} × {reason} (see rejected.parquet)")
+    if bare := manifest["products"]["kept"] - manifest["products"]["with_text"]["any"]:
+        say(f"  products without a text in any column that is used: {bare:,}")
+    for name, how in made["ids"].items():
+        if how == RENUMBERED:
+            say(f"  {name}: the file's are not whole numbers, one each; {how}, from 0")
     for name, count in manifest["products"]["missing_words"].items():
         say(f"  {name}: {count:,} values such as NULL or N/A were taken for empty")
     for reason, count in manifest["refused_issues"].items():

@@ -58,7 +58,7 @@ def score(
     from zhichun.score.scorer import load_scorer
 
     own_columns = mapping(columns, "--columns")
-    if out.exists() and not overwrite:
+    if out.is_file() and not overwrite:
         raise UserError("the file is there already.", file=out, remedy="Choose another name, or give --overwrite.")
     scorer = load_scorer(run, engine=engine)
     job = ScoringJob(

@@ -273,6 +273,8 @@ def in_use(folder: Path) -> Iterator[None]:
     """
     made, file = not os.path.lexists(folder), folder / LOCK_FILE
     try:
+        if folder.is_file():
+            raise UserError("is a file, not a folder.", file=folder, remedy="Name a folder.")
         opened = _open_lock(file)
     except OSError as error:
         raise NotWritten(

@@ -104,8 +104,6 @@ class RunFolder:
         run, environment = cls(path), {**_environment(data, inputs), "defaults": defaults or {}}
         recorded = path / "recipe.json"
         command = "pretrain" if recipe.get("kind") == "PretrainingRecipe" else "train"
-        if path.exists() and not path.is_dir():
-            raise UserError("is a file, not a folder.", file=path, remedy="Choose another --out.")
         found = {entry.name.partition(".partial-")[0] for entry in path.iterdir()} if path.is_dir() else set()
         if found <= {*RECORDS, LOCK_FILE}:
             write_json(path / "environment.json", environment)

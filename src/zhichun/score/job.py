@@ -119,6 +119,8 @@ class ScoringJob:
             For a file that cannot be read, a missing column, an empty query or an unknown product.
         """
         kind_of(self.out)
+        if self.out.is_dir():
+            raise UserError("is a folder, not a file.", file=self.out, remedy="Name a file.")
         require_file(self.pairs)
         parts = self.out.with_name(f"{self.out.name}.parts")
         with in_use(parts):

@@ -308,6 +308,12 @@ def test_a_folder_is_in_use_by_one_process_at_a_time(tmp_path):
     assert not names_in(tmp_path)  # nothing was written into it
 
 
+def test_a_file_is_no_folder_to_have(tmp_path):
+    (tmp_path / "run").write_text("mine")
+    with pytest.raises(UserError, match=r"run: is a file, not a folder\.\nName a folder"), in_use(tmp_path / "run"):
+        pytest.fail("the work began")
+
+
 def test_a_folder_whose_process_was_killed_is_free(tmp_path):
     with another_process(has_folder, tmp_path / "run") as (child, _):
         child.kill()

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -125,3 +126,26 @@ def test_pairs_take_texts_or_with_a_catalogue_ids():
     matched = match_pairs({}, table, catalogue=True)
     assert matched == {"query": "Query", "product_id": "product_id"}
     assert describe_columns("pairs", matched, table) == ["p.csv: uses query (Query), product_id; keeps: Title, note"]
+
+
+def test_of_very_many_columns_the_first_are_named():
+    table = Named("p.csv", ("product_id", "title", *(f"attribute {number}" for number in range(5000))))
+    (line,) = describe_columns("products", match_columns({}, {"products": table})["products"], table)
+    assert line.endswith("attribute 28, attribute 29 and 4,970 more")
+    with pytest.raises(UserError) as error:
+        match_columns({}, {"examples": table})
+    assert "'attribute 27' and 4,972 more" in str(error.value)
+    assert len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("names", "remedy"),
+    [
+        (("001", "Red shoe"), "No name is known: the names must be the first line"),
+        (("query,product_id,label",), "No name is known"),
+        (("query", "docid", "Ann's rating", "Bo's rating"), "write a row for each, with the columns judge and label."),
+    ],
+)
+def test_a_missing_column_is_answered_by_why_it_may_be_missing(names, remedy):
+    with pytest.raises(UserError, match=re.escape(remedy)):
+        match({}, names)

@@ -151,7 +151,7 @@ def test_a_grade_may_be_mapped_to_nothing_and_a_negative_one_to_a_label(shop, no
 
 
 def test_a_file_in_which_nobody_judged_anything_says_so(shop):
-    with pytest.raises(UserError, match=r"no judged pair is left \(1 × not judged\)"):
+    with pytest.raises(UserError, match=r"no judged pair is left \(1 × not judged\)\nJudge some"):
         shop([("shoe", "1", "")])
 
 

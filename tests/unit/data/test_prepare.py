@@ -117,7 +117,7 @@ def test_given_ids_split_versions_and_weights_are_kept(shop):
 def test_ids_that_identify_nothing_are_counted_anew(shop):
     manifest = shop([{**each, "query_id": 1, "example_id": f"e{row}"} for row, each in enumerate(EXAMPLES)])
     assert [each["query_id"] for each in shop.read("examples")] == [0, 0, 1]
-    assert manifest["examples"]["ids"] == {"query_id": "counted", "example_id": "counted"}
+    assert manifest["examples"]["ids"] == {"query_id": "counted anew", "example_id": "counted anew"}
 
 
 def test_test_queries_are_drawn_by_hash_and_close_to_the_share(shop):

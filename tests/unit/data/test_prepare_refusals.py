@@ -133,10 +133,12 @@ def test_options_that_cannot_be_are_refused(attempt, options, message):
 
 
 def test_tables_without_a_usable_row_are_refused(attempt):
-    with pytest.raises(UserError, match=r"e\.csv: no judged pair is left \(the file holds none\)"):
+    with pytest.raises(UserError, match=r"e\.csv: no judged pair is left \(the file holds none\)\nJudge some"):
         attempt("")
-    with pytest.raises(UserError, match=r"e\.csv: no judged pair is left \(1 × unknown label\)"):
+    with pytest.raises(UserError, match=r"e\.csv: no judged pair is left \(1 × unknown label\)\n.*--on-bad-rows fail"):
         attempt("hat,2,x\n", on_bad_rows="drop")
+    with pytest.raises(UserError, match=r"p\.csv: holds no product\nName a table with rows"):
+        attempt(GOOD, "product_id,title\n")
     with pytest.raises(UserError, match=r"p\.csv: no product has an id and a text"):
         attempt(GOOD, "product_id,title\n1,<br>\n")
 

@@ -76,12 +76,6 @@ def test_a_folder_of_something_else_is_refused(tmp_path, data, resume):
         RunFolder.create(tmp_path / "letters", RECIPE, data, resume=resume)
 
 
-def test_a_file_is_refused(tmp_path, data):
-    (tmp_path / "file").write_text("text")
-    with pytest.raises(UserError, match="is a file"):
-        RunFolder.create(tmp_path / "file", RECIPE, data, resume=False)
-
-
 @pytest.mark.parametrize("left", ["environment.json", "environment.json recipe.json.partial-1-0badcafe", "recipe.json"])
 def test_a_run_that_ended_before_its_first_step_is_no_run_yet(tmp_path, data, left):
     (tmp_path / "run").mkdir()

@@ -129,3 +129,10 @@ def test_missing_files_and_unknown_kinds_are_named(scorer, pairs, tmp_path):
     (tmp_path / "pairs.csv").write_text("query,product_id\nq,1\n")
     with pytest.raises(UserError, match=r"nowhere\.csv: there is no such file"):
         score(scorer, tmp_path / "pairs.csv", tmp_path / "out.csv", catalogue=tmp_path / "nowhere.csv")
+
+
+def test_a_folder_is_no_file_to_write(scorer, pairs, tmp_path):
+    (tmp_path / "scored.csv").mkdir()
+    with pytest.raises(UserError, match=r"scored\.csv: is a folder, not a file\.\nName a file"):
+        score(scorer, pairs, tmp_path / "scored.csv")
+    assert not list(tmp_path.glob("*.parts"))

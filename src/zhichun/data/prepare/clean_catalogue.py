@@ -90,6 +90,8 @@ def write_products(
             writer.write_table(products)
             _count(products, counts)
             progress(batch.done, table.total)
+    if not counts.kept and not rejected.bad:
+        raise UserError("holds no product", remedy="Name a table with rows.", file=table.path)
     if not counts.with_text["any"] and not rejected.bad:
         raise UserError(
             "no product has an id and a text",

@@ -37,7 +37,7 @@ def describe_dataset(
     refused
         Refused rows of the ``products`` and of the lists of ``corrections``, by reason.
     ids
-        For ``query_id`` and ``example_id``, whether they are ``given`` or ``counted``.
+        For ``query_id`` and ``example_id``, whether they are ``given``, ``counted`` or ``counted anew``.
     """
     frame = pairs.frame
     by_origin = _by(frame, ORIGIN)

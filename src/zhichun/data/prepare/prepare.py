@@ -273,7 +273,7 @@ def _require_pairs(pairs: Pairs, rejected: RejectedRows, file: Path) -> None:
         reasons = ", ".join(f"{count:,} × {reason}" for reason, count in rejected.counts.most_common())
         raise UserError(
             f"no judged pair is left ({reasons or 'the file holds none'})",
-            remedy='on_bad_rows="fail" (--on-bad-rows fail) lists the refused rows.',
+            remedy='on_bad_rows="fail" (--on-bad-rows fail) lists the refused rows.' if rejected.bad else "Judge some.",
             file=file,
         )
 

@@ -20,9 +20,10 @@ from zhichun.text.fold import fold_query
 # The form under which queries count as the same, and what a pair is.
 KEY: Final = "key"
 PAIR: Final = (KEY, LOCALE, "product_id")
-# Whether ids are the file's own or were counted.
+# Whether ids are the file's own or were counted, and whether that was instead of the file's.
 GIVEN: Final = "given"
 COUNTED: Final = "counted"
+RENUMBERED: Final = "counted anew"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +66,7 @@ class DropLeaks:
 
 
 def number(frame: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, str]]:
-    """Give each query in its locale and each pair its id, and say of both whether they are ``given`` or ``counted``.
+    """Give each query in its locale and each pair its id, and say of both where they are from, as above.
 
     The file's ids are kept where they are whole numbers and each stands for one thing; spellings of one query take
     that of the first.
@@ -82,13 +83,14 @@ def number(frame: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, str]]:
 
 def _number(frame: pl.DataFrame, name: str, counted: pl.DataFrame) -> tuple[pl.DataFrame, str]:
     """Keep the file's ids if they are whole numbers, one for each thing they identify; otherwise take those counted."""
-    identifies = [column for column in counted.columns if column != name]
+    identifies, said = [column for column in counted.columns if column != name], COUNTED
     if name in frame.columns:
+        said = RENUMBERED
         ids = frame.with_columns(pl.col(name).str.strip_chars().cast(pl.Int64, strict=False))
         things = ids.select(name, *identifies).unique()
         if not ids[name].has_nulls() and things[name].is_unique().all():
             return (ids if name == EXAMPLE_ID else ids.with_columns(pl.col(name).first().over(identifies))), GIVEN
-    return frame.drop(name, strict=False).join(counted, on=identifies, how="left", maintain_order="left"), COUNTED
+    return frame.drop(name, strict=False).join(counted, on=identifies, how="left", maintain_order="left"), said
 
 
 def too_few(frame: pl.DataFrame, folds: int) -> list[str]:

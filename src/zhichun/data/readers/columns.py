@@ -52,6 +52,7 @@ KNOWN_NAMES: Final = frozenset(
     fold_name(name) for official, names in ALIASES.items() for name in (official, *names, *_IDS_OF_PRODUCTS)
 )
 _NEAR: Final = 0.75
+_SHOWN: Final = 30
 
 
 def match_columns(given: Mapping[str, str], tables: Mapping[str, Table]) -> dict[str, dict[str, str]]:
@@ -124,7 +125,7 @@ def describe_columns(kind: str, columns: Mapping[str, str], table: Table) -> lis
     line = f"{table.path.name}: uses {', '.join(used)}"
     unused = [name for name in table.names if name and name not in columns.values()]
     if unused:
-        line += f"; {'keeps' if kind == PAIRS else 'leaves unused'}: {', '.join(unused)}"
+        line += f"; {'keeps' if kind == PAIRS else 'leaves unused'}: {_some(unused)}"
     meant = [f"{ALIASES[near][0]}={name}" for name in unused if (near := _meant(name, kind, columns))]
     if meant:
         line += f". Did you mean --columns {','.join(meant)}?"
@@ -175,6 +176,10 @@ def _missing(field: str, kind: str, table: Table, remedy: str = "") -> UserError
     wanted = repr(field) if field == short else f"{field!r} (or {short!r})"
     # Catalogues are read beside other tables, by which a bare name would be taken.
     key = f"{kind}.{short}" if kind == PRODUCTS else short
+    if field == schema.LABEL:
+        remedy += " Judges with a column each: write a row for each, with the columns judge and label."
+    if KNOWN_NAMES.isdisjoint(map(fold_name, table.names)):
+        remedy += " No name is known: the names must be the first line (in JSON, the keys of each object)."
     return UserError(
         f"no column {wanted}; the file has {_listed(table.names)}",
         remedy=f"Name it with columns={{'{key}': …}} (--columns {key}=…).{remedy}",
@@ -191,4 +196,10 @@ def _no_such_column(column: str, field: str, table: Table) -> UserError:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(repr(name) for name in names) or "no column at all"
+    return _some([repr(name) for name in names]) or "no column at all"
+
+
+def _some(names: Sequence[str]) -> str:
+    """List names, of very many the first."""
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
