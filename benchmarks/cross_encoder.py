@@ -78,7 +78,7 @@ def require_same_tokens(texts: TextPairs, pairs: Pairs, rows: npt.NDArray[np.int
     UserError
         Names the first pair that differs.
     """
-    tokenizer = AutoTokenizer.from_pretrained(recipe.model.encoder)
+    tokenizer = AutoTokenizer.from_pretrained(recipe.model.encoder, trust_remote_code=False)
     limits = {"truncation": "longest_first", "max_length": recipe.model.max_length}
     theirs = tokenizer(texts.queries, texts.documents, **limits)["input_ids"]
     for row, ids in zip(rows, theirs, strict=True):
@@ -90,7 +90,9 @@ def fine_tune(recipe: Recipe, training: TextPairs, validation: TextPairs, out: P
     """Train a `CrossEncoder` with the values of our recipe; gives it with the weights of its best epoch."""
     settings, classes = recipe.train, schema.LABELS
     set_seed(settings.seed)  # the classification layer starts at random
-    model = CrossEncoder(recipe.model.encoder, num_labels=len(classes), max_length=recipe.model.max_length)
+    model = CrossEncoder(
+        recipe.model.encoder, num_labels=len(classes), max_length=recipe.model.max_length, trust_remote_code=False
+    )
     arguments = same_values(
         settings,
         out,

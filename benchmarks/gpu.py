@@ -38,7 +38,7 @@ from tables.paper_tables import whole_recipe
 from train_sides import OFF, OURS, THEIRS, Job, train_ours, train_theirs
 
 from zhichun.core.errors import UserError
-from zhichun.core.files import write_json
+from zhichun.core.files import new_folder, write_json
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.feature_store import open_pairs
 from zhichun.fit.recipe import Recipe
@@ -155,16 +155,15 @@ class Course:
         """Let all sides score the same pairs from texts in turn."""
         job, folder = self.job, work / "model"
         if not folder.is_dir():
-            partial = work / "model.partial"
-            partial.mkdir(parents=True, exist_ok=True)
-            trained.save(partial)
-            partial.rename(folder)
+            with new_folder(folder) as partial:
+                trained.save(partial)
         theirs = as_cross_encoder(trained, job.recipe, work / "cross_encoder", device=job.device)
         in_bf16 = CrossEncoder(
             str(work / "cross_encoder"),
             max_length=job.recipe.model.max_length,
             device=job.device,
             model_kwargs={"dtype": torch.bfloat16},
+            trust_remote_code=False,
         )
         scores = {THEIRS: by_theirs(theirs), f"{THEIRS}, bf16": by_theirs(in_bf16)}
         scores |= {f"{OURS}, {engine}": by_ours(folder, engine, job.device) for engine in RUN_ENGINES}

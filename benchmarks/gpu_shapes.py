@@ -17,6 +17,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaModel
 
 from zhichun.core import schema
+from zhichun.core.files import new_folder
 from zhichun.data.dataset.dataset import Dataset
 
 SPECIAL: Final = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
@@ -82,8 +83,6 @@ def random_encoder(shape: Shape, folder: Path, data: Path, attention_dropout: fl
     """
     if folder.is_dir():
         return folder
-    partial = folder.with_name(f"{folder.name}.partial")
-    _tokenizer(data).save_pretrained(partial)
     config = XLMRobertaConfig(
         vocab_size=shape.rows,
         hidden_size=shape.hidden,
@@ -97,8 +96,9 @@ def random_encoder(shape: Shape, folder: Path, data: Path, attention_dropout: fl
         pad_token_id=1,
         eos_token_id=2,
     )
-    XLMRobertaModel(config, add_pooling_layer=False).save_pretrained(partial)
-    partial.rename(folder)
+    with new_folder(folder) as partial:
+        _tokenizer(data).save_pretrained(partial)
+        XLMRobertaModel(config, add_pooling_layer=False).save_pretrained(partial)
     return folder
 
 

@@ -24,7 +24,7 @@ class Body(BaseModel):
 
 
 def create_app(folder: str, max_length: int) -> FastAPI:
-    app, model = FastAPI(), CrossEncoder(folder, device="cpu", max_length=max_length)
+    app, model = FastAPI(), CrossEncoder(folder, device="cpu", max_length=max_length, trust_remote_code=False)
 
     @app.get("/health")
     def health() -> str:

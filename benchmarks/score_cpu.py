@@ -98,8 +98,8 @@ def as_cross_encoder(trained: TrainedModel, recipe: Recipe, folder: Path, device
     UserError
         For an encoder whose classification model has another head.
     """
-    config = AutoConfig.from_pretrained(recipe.model.encoder, num_labels=trained.task.outputs)
-    model = AutoModelForSequenceClassification.from_config(config)
+    config = AutoConfig.from_pretrained(recipe.model.encoder, num_labels=trained.task.outputs, trust_remote_code=False)
+    model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
     state = {
         f"{model.base_model_prefix}.{name}": weight for name, weight in trained.model.encoder.model.state_dict().items()
     }
@@ -116,8 +116,8 @@ def as_cross_encoder(trained: TrainedModel, recipe: Recipe, folder: Path, device
     assert not unexpected, unexpected
     assert not [name for name in missing if "position_ids" not in name], missing
     model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(recipe.model.encoder).save_pretrained(folder)
-    return CrossEncoder(str(folder), max_length=recipe.model.max_length, device=device)
+    AutoTokenizer.from_pretrained(recipe.model.encoder, trust_remote_code=False).save_pretrained(folder)
+    return CrossEncoder(str(folder), max_length=recipe.model.max_length, device=device, trust_remote_code=False)
 
 
 def systems(run: Path, folder: Path, theirs: CrossEncoder, engines: list[str]) -> dict[str, Score]:

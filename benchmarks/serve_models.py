@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from zhichun.core import schema
+from zhichun.core.files import new_folder
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.prepare.prepare import prepare
 from zhichun.data.sample_shop import write_sample_shop
@@ -93,7 +94,6 @@ def random_encoder(shape: Shape, folder: Path, data: Path) -> Path:
     """Make an encoder of BERT's kind with random weights, and a tokenizer trained on the shop."""
     if folder.is_dir():
         return folder
-    partial = folder.with_name("encoder.partial")
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
     texts = Dataset.open(data).queries.to_pylist()
@@ -106,9 +106,7 @@ def random_encoder(shape: Shape, folder: Path, data: Path) -> Path:
     # The class names no token types of its own accord, and without them `CrossEncoder` would not read any.
     reads = ["input_ids", "token_type_ids", "attention_mask"]
     names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token"), SPECIAL, strict=True))
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, model_max_length=512, model_input_names=reads, **names
-    ).save_pretrained(partial)
+    reader = PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=512, model_input_names=reads, **names)
     config = BertConfig(
         vocab_size=shape.pieces,
         hidden_size=shape.hidden,
@@ -117,6 +115,7 @@ def random_encoder(shape: Shape, folder: Path, data: Path) -> Path:
         intermediate_size=4 * shape.hidden,
         pad_token_id=0,
     )
-    BertModel(config).save_pretrained(partial)
-    partial.rename(folder)
+    with new_folder(folder) as partial:
+        reader.save_pretrained(partial)
+        BertModel(config).save_pretrained(partial)
     return folder

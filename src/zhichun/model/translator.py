@@ -132,8 +132,9 @@ class Translator:
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message=".*sacremoses")  # it evens out quotes, which our texts are
-                tokenizer = MarianTokenizer.from_pretrained(self._folder)
-            model = MarianMTModel.from_pretrained(self._folder, dtype=torch.float32).to(self._device).eval()
+                tokenizer = MarianTokenizer.from_pretrained(self._folder, trust_remote_code=False)
+            model = MarianMTModel.from_pretrained(self._folder, dtype=torch.float32, trust_remote_code=False)
+            model = model.to(self._device).eval()
         except ImportError as error:
             raise UserError(
                 "translation needs sentencepiece, which is not installed.",

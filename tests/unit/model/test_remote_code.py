@@ -1,13 +1,17 @@
 """Code that a checkpoint brings is never run."""
 
+import ast
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
 from zhichun.core.errors import UserError
 from zhichun.model.encoder import load_encoder, load_encoder_config, load_lm_head, load_tokenizer, new_encoder
 
+ROOT = Path(__file__).parents[3]
+LOADERS = ("from_pretrained", "from_config", "CrossEncoder")
 CODE = """
 from pathlib import Path
 Path(__file__).with_name("ran").touch()
@@ -49,3 +53,18 @@ def test_neither_its_head_nor_its_configuration_runs_code(checkpoint):
     with pytest.raises(ValueError, match=r"own|trust"):
         new_encoder(load_encoder_config(checkpoint))
     assert not (checkpoint.parent / "ran").exists()
+
+
+def loading_calls():
+    """Every call of transformers or sentence-transformers that might run a checkpoint's code."""
+    for path in [*ROOT.glob("src/**/*.py"), *ROOT.glob("benchmarks/**/*.py")]:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in LOADERS:
+                given = {each.arg: ast.unparse(each.value) for each in node.keywords}
+                yield f"{path.relative_to(ROOT)}:{node.lineno}", given
+
+
+def test_whatever_loads_a_checkpoint_forbids_its_code():
+    calls = dict(loading_calls())
+    assert {name.split(":")[0] for name in calls} > {"src/zhichun/model/encoder.py", "src/zhichun/model/translator.py"}
+    assert not {name for name, given in calls.items() if given.get("trust_remote_code") != "False"}

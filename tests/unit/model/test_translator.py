@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -200,6 +201,19 @@ def test_damaged_files_are_named(checkpoint, tmp_path, damaged):
     folder = copy(checkpoint, tmp_path / "damaged", **{damaged.replace(".", "_"): begin})
     with pytest.raises(UserError, match=r"damaged: .*cannot be read(.|\n)*Download it again"):
         Translator(folder, tmp_path)
+
+
+def test_code_that_a_checkpoint_brings_is_not_run(checkpoint, tmp_path):
+    folder = Path(copy(checkpoint, tmp_path / "asks"))
+    (folder / "own.py").write_text(f"from pathlib import Path\nPath({str(tmp_path / 'ran')!r}).touch()\n")
+    for name, auto in (
+        ("config.json", {"AutoConfig": "own.Config", "AutoModelForSeq2SeqLM": "own.Model"}),
+        ("tokenizer_config.json", {"AutoTokenizer": ["own.Tokens", None]}),
+    ):
+        given = json.loads((folder / name).read_text("utf-8"))
+        (folder / name).write_text(json.dumps({**given, "auto_map": auto}))
+    assert Translator(str(folder), tmp_path)(TEXTS) == TRANSLATED
+    assert not (tmp_path / "ran").exists()
 
 
 def prepare(tmp_path, name, *options):
