@@ -198,4 +198,4 @@ def test_plan_says_what_a_model_costs_here(home, tmp_path, succeed, fail):
     assert row["engine"] == "torch"
     assert row["seconds"] == pytest.approx(5000 / row["pairs_per_second"])
     assert "cannot be loaded" in fail("plan", tmp_path / "missing")
-    assert "pairs=0 must be above zero" in fail("plan", "--pairs", 0)
+    assert "pairs=0: must be above 0" in fail("plan", "--pairs", 0)

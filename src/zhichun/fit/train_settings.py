@@ -101,6 +101,7 @@ class TrainSettings(LoopSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_range(self, "micro_batch_tokens", above=0, prefix="train.")
+        require_range(self, "validation_fold", least=0, prefix="train.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,4 +130,5 @@ class PretrainSettings(LoopSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_range(self, "micro_batch_size", above=0, prefix="train.")
+        require_range(self, "validation_fold", least=0, prefix="train.")
         require_range(self, "held_out", above=0, below=1, prefix="train.", remedy="It is a share of the products.")

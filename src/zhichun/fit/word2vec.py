@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from zhichun.core.errors import UserError
 from zhichun.core.files import in_use
 from zhichun.core.schema import CATALOGUE, ORIGIN, PRODUCTS_FILE, TEXT_COLUMNS
+from zhichun.core.settings import require_range
 from zhichun.data.dataset.dataset import REMEDY, Dataset, read_parquet
 from zhichun.text.clean import clean_text
 from zhichun.text.trigrams.bags import TrigramVocabulary
@@ -67,11 +68,9 @@ class Word2VecSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("size", "epochs", "window", "negative", "products"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise UserError(f"{name}={value} cannot be.", remedy="Give a whole number from 1.")
-        if not 0 <= self.seed < 2**32:
-            raise UserError(f"seed={self.seed} cannot be.", remedy="Give a whole number from 0 to 4294967295.")
+        require_range(self, "size", "epochs", "window", "negative", "products", least=1)
+        require_range(self, "sample", least=0)
+        require_range(self, "seed", least=0, most=2**32 - 1)
 
 
 def train_trigram_vectors(

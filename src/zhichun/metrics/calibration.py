@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from zhichun.core.errors import UserError
+from zhichun.core.settings import require_range
 from zhichun.metrics.judged import Judged
 from zhichun.metrics.metric import Metric
 
@@ -39,8 +39,7 @@ class ExpectedCalibrationError(Metric):
     bins: int = 15
 
     def __post_init__(self) -> None:
-        if self.bins < 1:
-            raise UserError(f"Calibration error cannot have {self.bins} bins.", remedy="Give at least 1.")
+        require_range(self, "bins", least=1)
 
     @property
     def name(self) -> str:

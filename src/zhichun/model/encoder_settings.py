@@ -6,6 +6,7 @@ from typing import Final
 from transformers import PretrainedConfig, XLMRobertaConfig
 
 from zhichun.core.errors import UserError
+from zhichun.core.settings import require_range
 from zhichun.model.encoder import Encoder, load_encoder, new_encoder
 from zhichun.model.matching_start import start_matching
 from zhichun.text.document import FIELDS, check_fields
@@ -41,6 +42,12 @@ class TinyEncoder:
     pieces: int = 8000
     dropout: float = 0.0
     matching_layers: int | None = 2
+
+    def __post_init__(self) -> None:
+        require_range(self, "layers", "hidden", "heads", "pieces", least=1, prefix="model.tiny.")
+        require_range(self, "dropout", least=0, below=1, prefix="model.tiny.")
+        off = "Switch them off with model.tiny.matching_layers=null."
+        require_range(self, "matching_layers", least=1, prefix="model.tiny.", remedy=off)
 
 
 def tiny_config(shape: TinyEncoder, tokenizer: PairTokenizer, max_length: int) -> PretrainedConfig:
@@ -102,8 +109,7 @@ class EncoderSettings:
 
     def __post_init__(self) -> None:
         check_fields(self.fields)
-        if self.max_length < 8:
-            raise UserError(f"model.max_length={self.max_length} leaves no room for a pair; give 8 or more.")
+        require_range(self, "max_length", least=8, prefix="model.", remedy="Fewer leave no room for a pair.")
         if self.encoder != TINY and self.tiny != TinyEncoder():
             raise UserError(
                 f"settings of model.tiny have no effect: the encoder {self.encoder!r} has a shape of its own.",

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from zhichun.core.errors import UserError
+from zhichun.core.settings import require_range
 from zhichun.model.attention.packing import tokens_of
 from zhichun.model.encoder import Encoder
 from zhichun.model.encoder_settings import EncoderSettings
@@ -58,14 +59,10 @@ class ModelSettings(EncoderSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("trigrams", "country", "brand", "color"):
-            if (size := getattr(self, name)) is not None and size < 1:
-                raise UserError(f"model.{name}={size} is no size.", remedy=f"Switch it off with model.{name}=null.")
-        if self.dropout_samples is not None and self.dropout_samples < 2:
-            raise UserError(
-                f"model.dropout_samples={self.dropout_samples} draws no more masks than without it.",
-                remedy="Give 2 or more, or model.dropout_samples=null, which is off.",
-            )
+        for name, least in (("trigrams", 1), ("country", 1), ("brand", 1), ("color", 1), ("dropout_samples", 2)):
+            off = f"Switch it off with model.{name}=null."
+            require_range(self, name, least=least, prefix="model.", remedy=off)
+        require_range(self, "dropout", least=0, below=1, prefix="model.")
         if self.trigrams is None and self.trigram_start != "random":
             raise UserError(
                 f"model.trigram_start={self.trigram_start!r} has no effect while model.trigrams=null.",

@@ -21,6 +21,7 @@ from zhichun.core.arrays import Ragged
 from zhichun.core.console import Bar
 from zhichun.core.device import flags, has_bf16, has_int8
 from zhichun.core.errors import UserError
+from zhichun.core.settings import require_range
 from zhichun.score.engines.engine import RUN_ENGINES, Engine, predict_with, threads
 from zhichun.score.engines.side_features import TABLES
 from zhichun.score.export.export_folder import ExportConfig, format_of, is_export
@@ -82,9 +83,7 @@ class Question:
     seconds: float = 30.0
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if value is not None and not value > 0:
-                raise UserError(f"{name}={value} must be above zero.")
+        require_range(self, *asdict(self), above=0)
 
 
 def plan(question: Question, models: Sequence[str] = DEFAULT, *, shown: bool = True) -> dict[str, Any]:

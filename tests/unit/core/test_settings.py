@@ -1,16 +1,27 @@
 """Settings to JSON and back, whatever frozen dataclasses they are made of."""
 
+import dataclasses
+import importlib
+import inspect
 import json
 import math
+import pkgutil
 import typing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import pytest
 
+import zhichun
 from zhichun.core import settings as codec
 from zhichun.core.errors import UserError
-from zhichun.fit.train_settings import LoopSettings, PretrainSettings, TrainSettings
+from zhichun.data.prepare.steps import StepCounts
+from zhichun.data.prepare.translate import Translation
+from zhichun.fit.soft_labels import SoftLabels
+from zhichun.metrics.metric import Metric
+from zhichun.model.relevance_model import VocabularySizes
+from zhichun.serve.http.serve_settings import ServeSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,12 +110,50 @@ def test_a_number_in_its_range_and_none_are_taken(value):
     codec.require_range(Circle(radius=value), "radius", above=0, most=1)
 
 
-@pytest.mark.parametrize("settings", [LoopSettings, TrainSettings, PretrainSettings])
-@pytest.mark.parametrize("value", [math.nan, math.inf, True])
-def test_no_numeric_setting_of_training_takes_what_is_no_number(settings, value):
-    hints = typing.get_type_hints(settings)
-    numeric = [name for name, hint in hints.items() if {int, float} & {hint, *typing.get_args(hint)}]
-    assert "learning_rate" in numeric
-    for name in set(numeric) - {"validation_fold"}:
-        with pytest.raises(UserError, match=rf"train\.{name}="):
-            settings(**{name: value})
+def every_dataclass():
+    modules = [found.name for found in pkgutil.walk_packages(zhichun.__path__, "zhichun.")]
+    of_modules = (vars(importlib.import_module(name)).values() for name in modules if not name.endswith("__main__"))
+    kinds = {kind for values in of_modules for kind in values if isinstance(kind, type)}
+    ours = [kind for kind in kinds if dataclasses.is_dataclass(kind) and kind.__module__.startswith("zhichun.")]
+    return sorted(ours, key=lambda kind: kind.__name__)
+
+
+def is_numeric(hint):
+    return hint in (int, float) or any(map(is_numeric, typing.get_args(hint)))
+
+
+def numeric_settings():
+    """Every number that a person may set and need not: those of keyword-only dataclasses, and of metrics."""
+    for kind in every_dataclass():
+        if inspect.isabstract(kind) or kind in (VocabularySizes, StepCounts):  # which are counted, not set
+            continue
+        for each in dataclasses.fields(kind):
+            required = each.default is each.default_factory is dataclasses.MISSING
+            set_by_a_person = each.kw_only or issubclass(kind, Metric)
+            if set_by_a_person and not required and is_numeric(each.type):
+                yield pytest.param(kind, each.name, each.type, id=f"{kind.__name__}.{each.name}")
+
+
+NUMERIC_SETTINGS = list(numeric_settings())
+REQUIRED = {
+    SoftLabels: {"predictions": ("run",)},
+    Translation: {"translate": None},
+    ServeSettings: {"run": Path("run")},
+}
+
+
+def test_settings_of_all_parts_are_found():
+    found = {param.id for param in NUMERIC_SETTINGS}
+    assert found > {"TrainSettings.learning_rate", "Focal.class_weights", "MLM.share", "ModelSettings.brand", "nDCG.k"}
+    assert found > {"TinyEncoder.heads", "Word2VecSettings.sample", "Question.latency", "Limits.seconds", "FGM.epsilon"}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(("kind", "name", "hint"), NUMERIC_SETTINGS)
+def test_no_numeric_setting_takes_what_is_no_number(kind, name, hint, value):
+    if "tuple" in str(hint):
+        value = (1.0, value)
+    elif "Mapping" in str(hint):
+        value = {"E": value}
+    with pytest.raises(UserError):
+        kind(**REQUIRED.get(kind, {}), **{name: value})

@@ -117,8 +117,8 @@ def test_the_command_line_balances_drops_and_says_so(shop, tmp_path, capsys):
     [
         ({"labels": ("X",)}, "are not labels\nPossible: E, S, C, I."),
         ({"labels": ()}, "are not labels"),
-        ({"characters_jp": 1}, "a piece needs characters"),
-        ({"weight": -0.1}, "weight=-0.1 is no weight"),
+        ({"characters_jp": 1}, "characters_jp=1: must be at least 2"),
+        ({"weight": -0.1}, "weight=-0.1: must be at least 0"),
     ],
 )
 def test_values_that_cannot_be_are_refused(options, message):

@@ -126,7 +126,7 @@ def test_a_loss_is_set_by_its_name_together_with_its_task():
         ),
         (["task=substitute", "objective.loss.class_weights=[1,1,1,1]"], "of the task 'substitute': other, S."),
         (['objective.loss={"kind":"Poly1","epsilon":0}'], "with 0 it is the loss CrossEntropy"),
-        (["objective.loss.label_smoothing=1"], "label_smoothing=1.0 is no share"),
+        (["objective.loss.label_smoothing=1"], "label_smoothing=1.0: must be above 0 and below 1"),
         (["train.layer_decay=1"], "train.layer_decay=null, which is off"),
         (["train.activation_checkpointing=layer"], "Did you mean 'layers'?"),
         (['train.soft_labels={"predictions":["run"],"share":0}'], "Switch them off with train.soft_labels=null"),
@@ -141,7 +141,7 @@ def test_a_loss_is_set_by_its_name_together_with_its_task():
             "=nan is not a finite number",
         ),
         (["train.seed=-1"], "train.seed=-1 must be at least 0"),
-        (["model.max_length=7"], "model.max_length=7 leaves no room"),
+        (["model.max_length=7"], "model.max_length=7 must be at least 8.\nFewer leave no room for a pair"),
         (["model.brand=0"], "Switch it off with model.brand=null"),
     ],
 )

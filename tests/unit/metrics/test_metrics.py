@@ -212,7 +212,7 @@ def test_selected_pairs_keep_all_their_arrays():
         (lambda: MRR(relevant=()), r"\(\) is not a tuple"),
         (lambda: MRR(relevant=("Exact",))(judged("E", [1])), "no label 'Exact'"),
         (lambda: F1("X")(classified("E", "E")), "no label 'X'"),
-        (lambda: ExpectedCalibrationError(bins=0), "cannot have 0 bins"),
+        (lambda: ExpectedCalibrationError(bins=0), "bins=0: must be at least 1"),
         (lambda: Judged(np.array(["a", None], dtype=object), [0, 0]).queries, "some are missing"),
     ],
 )

@@ -184,12 +184,12 @@ def test_extreme_logits_stay_finite(kind):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Poly1(epsilon=0.0), r"epsilon=0\.0 .*\n.* CrossEntropy"),
-        (lambda: Poly1(epsilon=-1.5), r"epsilon=-1\.5 .*\nGive one such as 1"),
-        (lambda: Focal(gamma=0.0), r"gamma=0\.0 focuses on nothing\.\n.* CrossEntropy"),
-        (lambda: GHMC(bins=1), r"bins=1 .*\nGive 2 or more"),
-        (lambda: CrossEntropy(label_smoothing=0.0), r"label_smoothing=0\.0 .*\n.*null, which is off"),
-        (lambda: Poly1(label_smoothing=1.0), r"label_smoothing=1\.0 .*\n.*null, which is off"),
+        (lambda: Poly1(epsilon=0.0), r"epsilon=0 is cross-entropy\.\n.* CrossEntropy"),
+        (lambda: Poly1(epsilon=-1.5), r"epsilon=-1\.5: must be at least -1\.\nGive one such as 1"),
+        (lambda: Focal(gamma=0.0), r"gamma=0\.0: must be above 0\.\n.* CrossEntropy"),
+        (lambda: GHMC(bins=1), r"bins=1: must be at least 2\.\n.* CrossEntropy"),
+        (lambda: CrossEntropy(label_smoothing=0.0), r"label_smoothing=0\.0: .*\n.*null, which is off"),
+        (lambda: Poly1(label_smoothing=1.0), r"label_smoothing=1\.0: .*\n.*null, which is off"),
         (lambda: Focal(class_weights=(0.0, 0.0)), r"class_weights=\[0\.0, 0\.0\] weigh nothing\.\n.*null weighs all"),
         (lambda: GHMC(class_weights=(1.0, -1.0)), r"class_weights=\[1\.0, -1\.0\]"),
         (lambda: CrossEntropy(class_weights=(1.0, math.nan)), r"class_weights=\[1\.0, nan\]"),

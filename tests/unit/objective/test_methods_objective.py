@@ -207,7 +207,7 @@ def test_a_dropout_view_without_dropout_is_refused(begin):
         (['objective.mixup={"kind": "Mixup", "alpha": 0}'], "Switch it off with objective.mixup=null"),
         (
             ['objective.ema={"kind": "EMA", "decay": 1}'],
-            "objective.ema.decay=1.0 must be between 0 and 1.\nUse objective",
+            "EMA with decay=1.0: must be above 0 and below 1.\nSwitch it off with objective.ema=null",
         ),
         (['objective.ema={"kind": "EMA", "warm_up": 0}'], "Switch the warm-up off with objective.ema.warm_up=null"),
     ],

@@ -42,7 +42,7 @@ def test_a_query_waits_for_whole_rounds(monkeypatch):
 @pytest.mark.parametrize("name", ["pairs", "judged", "tokens", "latency", "candidates", "seconds"])
 @pytest.mark.parametrize("value", [0, -1, float("nan")])
 def test_nothing_is_asked_of_nothing(name, value):
-    with pytest.raises(UserError, match=f"{name}=.* must be above zero"):
+    with pytest.raises(UserError, match=f"{name}=.* must be above 0"):
         Question(**{name: value})
 
 

@@ -28,6 +28,7 @@ from zhichun.core.schema import (
     TITLE,
     WEIGHT,
 )
+from zhichun.core.settings import require_range
 from zhichun.data.prepare.clean_column import clean_column
 from zhichun.data.prepare.steps import Made
 
@@ -68,10 +69,8 @@ class Rebalance:
     def __post_init__(self) -> None:
         if not self.labels or not set(self.labels) <= set(LABELS):
             raise UserError(f"labels={self.labels!r} are not labels", remedy=f"Possible: {', '.join(LABELS)}.")
-        if min(self.characters, self.characters_jp) < 2:
-            raise UserError("a piece needs characters", remedy="Give 2 or more; 800 and 300 are the paper's.")
-        if not 0 <= self.weight < float("inf"):
-            raise UserError(f"weight={self.weight} is no weight", remedy="Give 0 or more; 0.3 is the paper's.")
+        require_range(self, "characters", "characters_jp", least=2, remedy="800 and 300 are the paper's.")
+        require_range(self, "weight", least=0, remedy="0.3 is the paper's.")
 
     def options(self) -> dict[str, Any]:
         """Give the parameters, for the manifest."""

@@ -14,6 +14,7 @@ import polars as pl
 
 from zhichun.core.errors import UserError
 from zhichun.core.schema import BRAND, EXAMPLE_ID, LOCALE, PRODUCT_COLUMNS, PRODUCT_ID, QUERY, TITLE, WEIGHT
+from zhichun.core.settings import require_range
 from zhichun.data.prepare.steps import Made
 from zhichun.text.clean import clean_text
 
@@ -83,6 +84,9 @@ class Translation:
     source: str = "es"
     target: str = "en"
     weight: float = 0.3
+
+    def __post_init__(self) -> None:
+        require_range(self, "weight", least=0, remedy="0.3 is the paper's.")
 
     @property
     def locales(self) -> tuple[str, str]:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from zhichun.core.errors import UserError
+from zhichun.core.settings import require_range
 
 
 class Loss(ABC):
@@ -48,12 +49,9 @@ class ClassificationLoss(Loss):
     class_weights: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        smoothing, weights = self.label_smoothing, self.class_weights
-        if smoothing is not None and not 0 < smoothing < 1:
-            raise UserError(
-                f"label_smoothing={smoothing} is no share between 0 and 1.",
-                remedy="Give one such as 0.1, or null, which is off.",
-            )
+        weights = self.class_weights
+        off = "Give one such as 0.1, or null, which is off."
+        require_range(self, "label_smoothing", above=0, below=1, remedy=off)
         if weights is not None and not (all(0 <= weight < float("inf") for weight in weights) and any(weights)):
             raise UserError(
                 f"class_weights={list(weights)} weigh nothing.",

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from zhichun.core.errors import UserError
+from zhichun.core.settings import require_range
 from zhichun.objective.losses.classification import ClassificationLoss
 
 
@@ -35,11 +35,7 @@ class Focal(ClassificationLoss):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.gamma < float("inf"):
-            raise UserError(
-                f"gamma={self.gamma} focuses on nothing.",
-                remedy="Give a number above 0, such as 2; without focus it is the loss CrossEntropy.",
-            )
+        require_range(self, "gamma", above=0, remedy="Give one such as 2; without focus it is the loss CrossEntropy.")
 
     def of_classes(self, log_q_BC: Tensor, target_BC: Tensor) -> Tensor:
         """Give ``-(1 - q)^γ log q``."""

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from zhichun.core.errors import UserError
+from zhichun.core.settings import require_range
 from zhichun.objective.losses.classification import ClassificationLoss
 
 
@@ -39,11 +39,7 @@ class GHMC(ClassificationLoss):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.bins < 2:
-            raise UserError(
-                f"bins={self.bins} tell no pair from another.",
-                remedy="Give 2 or more, such as 10; with one it is the loss CrossEntropy.",
-            )
+        require_range(self, "bins", least=2, remedy="Give one such as 10; with 1 it is the loss CrossEntropy.")
 
     def of_classes(self, log_q_BC: Tensor, target_BC: Tensor) -> Tensor:
         """Give ``-β log q``."""

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from zhichun.core.errors import UserError
+from zhichun.core.settings import require_range
 from zhichun.objective.losses.classification import ClassificationLoss
 
 
@@ -33,11 +34,10 @@ class Poly1(ClassificationLoss):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.epsilon == 0 or not -1 <= self.epsilon < float("inf"):
-            raise UserError(
-                f"epsilon={self.epsilon} is no change of the first term from -1 on.",
-                remedy="Give one such as 1; with 0 it is the loss CrossEntropy.",
-            )
+        remedy = "Give one such as 1; with 0 it is the loss CrossEntropy."
+        require_range(self, "epsilon", least=-1, remedy=remedy)
+        if self.epsilon == 0:
+            raise UserError("Poly1 with epsilon=0 is cross-entropy.", remedy=remedy)
 
     def of_classes(self, log_q_BC: Tensor, target_BC: Tensor) -> Tensor:
         """Give ``-log q + ε (1 - q)``."""

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import PARAM_LIST, AveragedModel
 
-from zhichun.core.errors import UserError
 from zhichun.core.settings import require_range
 
 
@@ -38,10 +37,7 @@ class EMA:
     warm_up: int | None = 10
 
     def __post_init__(self) -> None:
-        if not 0 < self.decay < 1:
-            raise UserError(
-                f"objective.ema.decay={self.decay} must be between 0 and 1.", remedy="Use objective.ema=null."
-            )
+        require_range(self, "decay", above=0, below=1, remedy="Switch it off with objective.ema=null.")
         require_range(self, "warm_up", above=0, remedy="Switch the warm-up off with objective.ema.warm_up=null.")
 
     def average_of(self, model: nn.Module) -> AveragedModel:

@@ -144,15 +144,8 @@ class Contrastive(Pretext):
         require_range(self, "weight", above=0, remedy="Switch the task off with objective.contrastive=null.")
         require_range(self, "temperature", above=0, remedy="The paper's is 0.03.")
         require_range(self, "queue", above=0, remedy="Switch the queue off with objective.contrastive.queue=null.")
-        if self.repetition is not None and not 0 < self.repetition <= 1:
-            raise UserError(
-                f"Contrastive with repetition={self.repetition}: it is a share.",
-                remedy="Give 0.32, or null, which is off.",
-            )
-        if not 0 <= self.momentum < 1:
-            raise UserError(
-                f"Contrastive with momentum={self.momentum}: it is from 0 to below 1.", remedy="Give 0.999."
-            )
+        require_range(self, "repetition", above=0, most=1, remedy="Give 0.32, or null, which is off.")
+        require_range(self, "momentum", least=0, below=1, remedy="Give 0.999.")
 
     def examples(self, texts: ProductTexts, catalogue: Catalogue, reader: Reader, draw: Draw) -> Arrays:
         """Make the first readings of all products, then the second ones; ``row`` ``[B]`` tells the products apart."""

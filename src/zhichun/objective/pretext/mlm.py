@@ -30,7 +30,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from zhichun.core.errors import UserError
 from zhichun.core.settings import require_range
 from zhichun.model.encoder import Encoder, LMHead
 from zhichun.objective.pretext.task import (
@@ -73,7 +72,7 @@ class MLM(Pretext):
 
     def __post_init__(self) -> None:
         require_range(self, "weight", above=0, remedy="Switch the task off with objective.mlm=null.")
-        check_share(self.share)
+        require_range(self, "share", above=0, below=1, remedy="The usual one is 0.15.")
 
     def examples(self, texts: ProductTexts, catalogue: Catalogue, reader: Reader, draw: Draw) -> Arrays:
         """Pack the products into blocks; ``masked`` and ``target`` ``[N]`` are places in ``[B · T]`` and pieces."""
@@ -178,20 +177,6 @@ def frame(reader: Reader) -> tuple[int, int]:
     """Count the special tokens that a single text has before it, and in all."""
     ids_T = reader.singles([np.asarray([reader.mask_id], np.int32)])["input_ids"][0]
     return int(np.flatnonzero(ids_T == reader.mask_id)[0]), len(ids_T) - 1
-
-
-def check_share(share: float) -> None:
-    """Refuse a share that hides nothing or leaves nothing to read.
-
-    Raises
-    ------
-    UserError
-        When it is not between 0 and 1.
-    """
-    if not 0 < share < 1:
-        raise UserError(
-            f"share={share} of the tokens cannot be hidden: it is between 0 and 1.", remedy="The usual one is 0.15."
-        )
 
 
 def _table(encoder: Encoder) -> Tensor:

@@ -19,7 +19,7 @@ import numpy as np
 
 from zhichun.core.settings import require_range
 from zhichun.model.encoder import Encoder
-from zhichun.objective.pretext.mlm import MLMHead, check_share, hide
+from zhichun.objective.pretext.mlm import MLMHead, hide
 from zhichun.objective.pretext.task import (
     ITEMS,
     Arrays,
@@ -54,7 +54,7 @@ class PairMLM(Pretext):
 
     def __post_init__(self) -> None:
         require_range(self, "weight", above=0, remedy="Switch the task off with objective.pair_mlm=null.")
-        check_share(self.share)
+        require_range(self, "share", above=0, below=1, remedy="The usual one is 0.15.")
 
     def examples(self, texts: ProductTexts, catalogue: Catalogue, reader: Reader, draw: Draw) -> Arrays:
         """Make a row of each product that has a query; ``masked`` and ``target`` ``[N]`` as `MLM.examples` has them."""

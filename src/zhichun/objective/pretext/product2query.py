@@ -25,7 +25,6 @@ import numpy as np
 from torch import Tensor
 
 from zhichun.core import schema
-from zhichun.core.errors import UserError
 from zhichun.core.settings import require_range
 from zhichun.model.encoder import Encoder
 from zhichun.model.parts import Head
@@ -102,10 +101,8 @@ class Product2Query(Pretext):
     def __post_init__(self) -> None:
         require_range(self, "weight", above=0, remedy="Switch the task off with objective.product2query=null.")
         require_range(self, "mean", "mean_jp", "draws", above=0, remedy="The paper's are mean=4, mean_jp=8, draws=4.")
-        if self.delete is not None and not 0 < self.delete <= 1:
-            raise UserError(
-                f"Product2Query with delete={self.delete}: it is a share.", remedy="Give 0.5, or null, which is off."
-            )
+        require_range(self, "delete", above=0, most=1, remedy="Give 0.5, or null, which is off.")
+        require_range(self, "dropout", least=0, below=1)
 
     def lengths(self, locale: str) -> SpanLengths:
         """Give the lengths of spans in a locale."""

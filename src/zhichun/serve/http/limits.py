@@ -1,7 +1,9 @@
 """How much a request, a queue and a cache may hold."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Final
+
+from zhichun.core.settings import require_range
 
 # Names of this machine for itself.
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -51,3 +53,6 @@ class Limits:
     answer_seconds: float = 30.0
     drain_seconds: float = 30.0
     cached_scores: int = 100_000
+
+    def __post_init__(self) -> None:
+        require_range(self, *asdict(self), least=0)

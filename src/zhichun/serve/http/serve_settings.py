@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from zhichun.core.errors import UserError
+from zhichun.core.settings import require_range
 from zhichun.data.readers.whole_catalogue import OnBadRows
 from zhichun.score.folders import fingerprint_of
 from zhichun.score.scorer import PairScorer, load_scorer
@@ -61,6 +62,10 @@ class ServeSettings:
     keys: Keys = OPEN
     limits: Limits = field(default_factory=Limits)
     log_texts: bool = False
+
+    def __post_init__(self) -> None:
+        require_range(self, "port", least=0, most=65535)
+        require_range(self, "workers", least=1)
 
     def check(self) -> None:
         """Refuse what cannot or should not be served, before anything is loaded.
