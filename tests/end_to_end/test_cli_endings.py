@@ -168,7 +168,7 @@ def test_a_folder_that_may_not_be_written_is_told(monkeypatch, home, tmp_path, f
     (tmp_path / "file").write_text("")
     said = fail("evaluate", home / "run", "--data", home / "data", "--out", tmp_path / "file" / "figures")
     assert "Not a directory" in said
-    assert "Name another place, one where you may write." in said
+    assert "Name a place where you may write." in said
 
 
 def test_a_terminal_without_the_letters_is_no_reason_to_fail(home):

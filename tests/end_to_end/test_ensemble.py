@@ -48,7 +48,8 @@ def test_it_is_evaluated_beside_its_members(evaluated, three, folder, home, succ
     measured = json.loads((three / "metrics.json").read_text())
     together = 0
     for member in measured["ensemble"]["members"]:
-        succeed("evaluate", member["name"], "--data", home / "data", "--out", folder / "alone")
+        version = ("--version", measured["version"])
+        succeed("evaluate", member["name"], "--data", home / "data", "--out", folder / "alone", *version)
         alone = json.loads((folder / "alone" / "metrics.json").read_text())
         assert alone["ndcg"] == pytest.approx(member["ndcg"])
         together += member["weight"] * columns(folder / "alone" / "scored.parquet", "gain")[0]

@@ -89,7 +89,11 @@ def test_every_task_is_measured_at_every_evaluation(in_peace, recipe):
     assert all(set(figures) == {"loss", *names} for figures in measured)
     assert measured[-1]["mlm.loss"] < measured[0]["mlm.loss"]
     page = (in_peace.path / "report.html").read_text("utf-8")
-    for said in ("Pre-training with MLM, Product2Query", "Loss of each task on the held-out products", "MLM: accuracy"):
+    for said in (
+        "Pre-training with Contrastive, MLM, Product2Brand, Product2Color, Product2Query",
+        "Loss of each task on the held-out products",
+        "MLM: accuracy",
+    ):
         assert said in page
 
 
