@@ -1,6 +1,6 @@
-"""Metrics as values: ``nDCG(gains="esci") @ 10`` is called on `Judged` pairs, and its `repr` makes it again.
+"""Metrics as objects: ``nDCG(gains="esci") @ 10`` is called on `Judged` pairs, and its `repr` recreates it.
 
-A line here makes a metric known.
+A line here registers a metric.
 """
 
 from zhichun.metrics.calibration import ExpectedCalibrationError as ExpectedCalibrationError

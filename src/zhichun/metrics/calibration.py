@@ -1,4 +1,4 @@
-"""How far probabilities can be believed: calibration error and log loss. Lower is better for both.
+"""Calibration of probabilities: calibration error and log loss. Lower is better for both.
 
 Shapes: ``N`` pairs, ``C`` classes.
 """
@@ -22,10 +22,10 @@ def _probabilities(judged: Judged) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class ExpectedCalibrationError(Metric):
-    """How far the probability of the likeliest class is from the share of right answers; in 0..1.
+    """Difference between the probability of the most likely class and the accuracy; in 0..1.
 
     Pairs are sorted into bins of equal width by that probability; the error is the mean over bins, weighted by their
-    pairs, of |share right − mean probability| (Guo et al., 2017, eq. 3). Where two classes are equally likely the
+    pairs, of |accuracy − mean probability| (Guo et al., 2017, eq. 3). Where two classes are equally likely the
     first is the answer.
 
     Parameters
@@ -48,12 +48,12 @@ class ExpectedCalibrationError(Metric):
 
     @property
     def title(self) -> str:
-        """What people call it."""
+        """Display name."""
         return "calibration error (lower is better)"
 
     @classmethod
     def reported(cls, classes: tuple[str, ...]) -> tuple[Metric, ...]:
-        """Of every task of classes."""
+        """For every classification task."""
         return (cls(),)
 
     def __call__(self, judged: Judged, /) -> float:
@@ -70,7 +70,7 @@ class ExpectedCalibrationError(Metric):
 class LogLoss(Metric):
     """Negative logarithm of the true class's probability, in nats, the mean over pairs.
 
-    A probability of 0 counts as 2.2e-16, as in scikit-learn, so that one sure and wrong answer costs 36 nats, not
+    A probability of 0 counts as 2.2e-16, as in scikit-learn, so that one confident wrong prediction costs 36 nats, not
     infinity.
     """
 
@@ -83,12 +83,12 @@ class LogLoss(Metric):
 
     @property
     def title(self) -> str:
-        """What people call it."""
+        """Display name."""
         return "log loss (lower is better)"
 
     @classmethod
     def reported(cls, classes: tuple[str, ...]) -> tuple[Metric, ...]:
-        """Of every task of classes."""
+        """For every classification task."""
         return (cls(),)
 
     def __call__(self, judged: Judged, /) -> float:

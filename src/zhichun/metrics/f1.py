@@ -1,8 +1,8 @@
-"""F1 and what it is made of: the confusion matrix, precision and recall of each class.
+"""F1 and its parts: the confusion matrix, precision and recall of each class.
 
-Every pair has one true and one predicted class. Over all classes, micro-F1 then is the share of right predictions
-(accuracy), and says little of the rare classes: report macro-F1 and the F1 of each class beside it. A class with
-nothing to divide by, be it never true, never predicted or both, has the value 0 and counts in the macro mean, as in
+Every pair has one true and one predicted class. Over all classes, micro-F1 then is the share of correct predictions
+(accuracy), and hides the rare classes: report macro-F1 and the F1 of each class with it. A class with
+denominator 0 (never true and never predicted) has the value 0 and counts in the macro mean, as in
 scikit-learn with ``labels`` given and ``zero_division=0``.
 
 Shapes: ``N`` pairs, ``C`` classes.
@@ -54,12 +54,12 @@ class ClassScores:
 
 
 def class_scores(confusion_CC: NDArray[np.intp]) -> ClassScores:
-    """Work out the scores of each class.
+    """Compute the scores of each class.
 
     Parameters
     ----------
     confusion_CC
-        What `confusion` returns. Shape [C, C].
+        From `confusion`. Shape [C, C].
     """
     right, true, predicted = np.diag(confusion_CC), confusion_CC.sum(axis=1), confusion_CC.sum(axis=0)
     return ClassScores(
@@ -87,12 +87,12 @@ class MicroF1(Metric):
 
     @property
     def title(self) -> str:
-        """What people call it."""
+        """Display name."""
         return "micro-F1"
 
     @classmethod
     def reported(cls, classes: tuple[str, ...]) -> tuple[Metric, ...]:
-        """Of every task of classes."""
+        """For every classification task."""
         return (cls(),)
 
     def per_pair(self, judged: Judged) -> NDArray[np.float64]:
@@ -115,7 +115,7 @@ class MicroF1(Metric):
 
 @dataclass(frozen=True)
 class MacroF1(Metric):
-    """The plain mean of the F1 of every class; in 0..1."""
+    """Unweighted mean of the F1 of every class; in 0..1."""
 
     reads: ClassVar[Literal["predictions"]] = "predictions"
 
@@ -126,12 +126,12 @@ class MacroF1(Metric):
 
     @property
     def title(self) -> str:
-        """What people call it."""
+        """Display name."""
         return "macro-F1"
 
     @classmethod
     def reported(cls, classes: tuple[str, ...]) -> tuple[Metric, ...]:
-        """Of every task of classes."""
+        """For every classification task."""
         return (cls(),)
 
     def __call__(self, judged: Judged, /) -> float:
@@ -165,12 +165,12 @@ class F1(Metric):
 
     @property
     def title(self) -> str:
-        """What people call it."""
+        """Display name."""
         return f"F1 of {self.label}"
 
     @classmethod
     def reported(cls, classes: tuple[str, ...]) -> tuple[Metric, ...]:
-        """Of each class."""
+        """For each class."""
         return tuple(cls(label) for label in classes)
 
     def __call__(self, judged: Judged, /) -> float:

@@ -1,4 +1,4 @@
-"""How good a model's predictions are: the figures of all three tasks, overall and by locale, beside simple baselines.
+"""The metrics of a model's predictions: all three tasks, overall and by locale, with simple baselines.
 
 Legend: ``P`` pairs, ``C`` classes.
 """
@@ -15,13 +15,13 @@ from zhichun.metrics import Judged, Metric, confusion
 
 
 def reported(reads: str, classes: tuple[str, ...] = schema.LABELS) -> list[Metric]:
-    """List what is reported of every metric that is known and needs these arrays."""
+    """List the reported metrics that these arrays allow."""
     kinds = [kind for kind in kinds_of(Metric).values() if kind.reads == reads]
     return [metric for kind in kinds for metric in kind.reported(classes)]
 
 
 def title_of(key: str) -> str:
-    """Give what people call a figure of ``metrics.json``."""
+    """Return the display name of a figure of ``metrics.json``."""
     classes = tuple(dict.fromkeys(label for task in TASKS.values() for label in task.classes))
     known = [metric for reads in ("predictions", "probabilities", "scores") for metric in reported(reads, classes)]
     return {metric.name: metric.title for metric in known}.get(key, key)
@@ -38,7 +38,7 @@ def measure(
     Parameters
     ----------
     prediction
-        What the model says of the pairs.
+        The model's predictions.
     labels_P
         Judgements as places in `schema.LABELS`.
     query_ids

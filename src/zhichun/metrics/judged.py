@@ -1,4 +1,4 @@
-"""The arrays that a metric takes: judgements, and beside them what a model said.
+"""The input of a metric: judgements and a model's predictions.
 
 A ranking is a list of *tied groups*: documents with equal scores have no order among themselves, so a metric that reads
 one off the order of a file depends on that order. A metric is the expected value over all orders of the documents
@@ -44,19 +44,7 @@ class TiedGroups:
     def of(
         cls, query: NDArray[np.intp], labels: NDArray[np.intp], scores: NDArray[np.float64], classes: int
     ) -> "TiedGroups":
-        """Group pairs by query and score.
-
-        Parameters
-        ----------
-        query
-            Index of each pair's query. Shape [N].
-        labels
-            Index of each pair's label, -1 where it was not judged. Shape [N].
-        scores
-            Higher ranks first; NaN leaves the document out. Infinite scores rank first or last. Shape [N].
-        classes
-            Number of labels.
-        """
+        """Group pairs by query and score."""
         returned = np.flatnonzero(~np.isnan(scores))
         query, labels, scores = query[returned], labels[returned], scores[returned]
         order = np.lexsort((-scores, query))
@@ -76,20 +64,7 @@ class TiedGroups:
         return cls(query[start], start - query_start, np.diff(start, append=len(query)), counts[:, 1:])
 
     def sum_per_query(self, values_G: NDArray[np.floating | np.integer], queries: int) -> NDArray[np.float64]:
-        """Add up the values of each query's groups; 0 for a query without any.
-
-        Parameters
-        ----------
-        values_G
-            One value per group. Shape [G].
-        queries
-            Number of queries, Q.
-
-        Returns
-        -------
-        NDArray[np.float64]
-            Shape [Q].
-        """
+        """Add up the values of each query's groups; 0 for a query without any."""
         # Without a single group, bincount forgets the type of its weights.
         return np.bincount(self.query, weights=values_G, minlength=queries).astype(np.float64)
 
@@ -100,9 +75,9 @@ UNJUDGED = -1
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """Query-document pairs with their judgement and what a model said of them. One row per pair, in any order.
+    """Query-document pairs with judgements and predictions. One row per pair, in any order.
 
-    The arrays are kept as they are given where their type allows, and must not be changed afterwards. Give only what
+    Arrays are not copied if their type allows, and must not be changed afterwards. Pass only what
     the metrics need: ``scores`` to rank, ``predictions`` to classify, ``probabilities`` for calibration.
 
     Parameters
@@ -111,11 +86,11 @@ class Judged:
         Integers or strings. Shape [N].
     labels
         The judgements, as indices into `classes` (see `label_codes`); -1 is a document that was returned but not
-        judged, which ranking metrics treat as trec_eval does: it takes a place and gains nothing. Shape [N].
+        judged, which ranking metrics treat as trec_eval does: it takes a rank and has gain 0. Shape [N].
     scores
-        Higher ranks first. NaN says that the document was not returned: it is not in the ranking, yet its gain counts
-        in the ideal one, and a query with nothing but NaN has the value 0. Infinite scores are legal. Equal scores are
-        a tie; what that means is said by each metric. Shape [N].
+        Higher ranks first. NaN means that the document was not returned: it is not in the ranking, but its gain counts
+        in the ideal one, and a query with only NaN has the value 0. Infinite scores are legal. Equal scores are
+        a tie; see each metric. Shape [N].
     predictions
         Predicted labels, as indices into `classes`. Shape [N].
     probabilities
@@ -185,7 +160,7 @@ class Judged:
 
     @cached_property
     def tied_groups(self) -> TiedGroups:
-        """The ranking that the scores make.
+        """The ranking by the scores.
 
         Raises
         ------
@@ -235,11 +210,11 @@ class Judged:
         return dataclasses.replace(self, **{name: array[rows] for name, array in given.items()})
 
     def in_random_order(self) -> "Judged":
-        """Give all pairs one score: each ranking metric then is its exact expected value over all random orders."""
+        """Set all scores equal: each ranking metric is then its exact expected value over all random orders."""
         return dataclasses.replace(self, scores=np.zeros(len(self.labels)))
 
     def always(self, label: str) -> "Judged":
-        """Predict one label for all pairs, as the simplest baseline does."""
+        """Predict one label for all pairs: the simplest baseline."""
         return dataclasses.replace(self, predictions=np.full(len(self.labels), self.index_of(label)))
 
 

@@ -1,7 +1,7 @@
-"""What a metric is: a value that is called on judged pairs, and whose `repr` makes it again.
+"""The base class of metrics: objects called on judged pairs, whose `repr` recreates them.
 
-A class that derives from `Metric` and is imported by `zhichun.metrics` is known: it says itself which of its values are
-reported, and what tables and pages call them.
+A subclass of `Metric` that `zhichun.metrics` imports is registered; it defines which of its values are
+reported, and their display names.
 """
 
 import dataclasses
@@ -17,10 +17,10 @@ from zhichun.metrics.judged import Judged
 
 
 class Metric(ABC):
-    """Anything that makes one number of judged pairs."""
+    """Anything that computes one number from judged pairs."""
 
     reads: ClassVar[Literal["predictions", "probabilities", "scores"]]
-    """What it needs of `Judged`, and so which tasks it is measured for."""
+    """The fields of `Judged` that it needs, and so the tasks it is measured for."""
 
     @property
     @abstractmethod
@@ -29,12 +29,12 @@ class Metric(ABC):
 
     @property
     def title(self) -> str:
-        """What people call it."""
+        """Display name."""
         return self.name
 
     @classmethod
     def reported(cls, classes: tuple[str, ...]) -> tuple["Metric", ...]:
-        """Give the values of it that ``metrics.json`` has, for a task of these classes; none unless it says so."""
+        """Return the variants that ``metrics.json`` reports for a task with these classes; none by default."""
         return ()
 
     @abstractmethod
@@ -114,7 +114,7 @@ class RankingMetric(Metric):
 
 @dataclass(frozen=True, repr=False)
 class BinaryRankingMetric(RankingMetric):
-    """A ranking metric that only asks whether a document is relevant.
+    """A ranking metric with binary relevance.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """Normalised discounted cumulative gain.
 
-    DCG = Σ_r gain(r) / log2(r + 1),   nDCG = DCG / DCG of the best order
+    DCG = Σ_r gain(r) / log2(r + 1),   nDCG = DCG / DCG of the ideal order
 
 The gain is linear (Järvelin and Kekäläinen, 2002, with the discount of Burges et al., 2005), as trec_eval's ``ndcg``
 and scikit-learn's ``ndcg_score`` have it, and the list is whole unless it is cut.
@@ -10,8 +10,8 @@ and scikit-learn's ``ndcg_score`` have it, and the list is whole unless it is cu
 * **Ties**: expected value over all orders of the tied documents, each of which gets the mean discount of the ranks
   that they share (McSherry and Najork, 2008); scikit-learn does the same, trec_eval orders ties by document id.
   Constant scores (`Judged.in_random_order`) therefore give the exact expected nDCG of a random order.
-* **No gain to be had**: a query whose documents all gain 0 has the value 0, as in trec_eval and scikit-learn.
-* **Not returned**: a document that a run left out (NaN) counts in the best order, and a query that it left out has the
+* **No gain**: a query whose documents all have gain 0 has the value 0, as in trec_eval and scikit-learn.
+* **Not returned**: a document that a run left out (NaN) counts in the ideal order, and a query that it left out has the
   value 0.
 
 Shapes: ``G`` tied groups, ``Q`` queries, ``C`` classes.
@@ -39,7 +39,7 @@ class nDCG(RankingMetric):
     gains
         A preset of `zhichun.core.schema.GAINS`, or the gain of each label: finite, not negative.
     k
-        Only the first k ranks count, in the best order too; ``None`` is the whole list.
+        Only the first k ranks count, also in the ideal order; ``None`` is the whole list.
 
     Raises
     ------
@@ -77,14 +77,14 @@ class nDCG(RankingMetric):
 
     @property
     def title(self) -> str:
-        """What people call it, with gains other than the contest's."""
+        """Display name, with gains other than the contest's."""
         gains = self.gains.replace("-", " ") if isinstance(self.gains, str) else self._short_name.removeprefix("ndcg.")
         cut = "" if self.k is None else f"@{self.k}"
         return f"nDCG{cut}" + ("" if self.gains == "esci" else f", gains of the {gains}")
 
     @classmethod
     def reported(cls, classes: tuple[str, ...]) -> tuple[Metric, ...]:
-        """With both presets of gains, and of the first ten."""
+        """With both presets of gains, and at rank 10."""
         return cls(), cls(gains="official-script"), cls() @ 10
 
     def _gains_of(self, classes: tuple[str, ...]) -> NDArray[np.float64]:

@@ -39,12 +39,12 @@ class MRR(BinaryRankingMetric):
 
     @property
     def title(self) -> str:
-        """What people call it."""
+        """Display name."""
         return self.name.replace("mrr", "MRR")
 
     @classmethod
     def reported(cls, classes: tuple[str, ...]) -> tuple[Metric, ...]:
-        """Of the whole list."""
+        """For the whole list."""
         return (cls(),)
 
     def _values(self, judged: Judged) -> NDArray[np.float64]:
@@ -61,12 +61,7 @@ class MRR(BinaryRankingMetric):
 def _expected(
     before: NDArray[np.intp], size: NDArray[np.intp], relevant: NDArray[np.intp], k: int | None
 ) -> NDArray[np.float64]:
-    """Sum the equation above for each deciding group: all groups at once, one rank a turn.
-
-    The chances follow from each other, which is exact where factorials of large groups are not. The turns are as many
-    as the longest group has documents, but a group takes part only in as many as it has, so the work is that of all
-    pairs.
-    """
+    """Sum the equation above for each deciding group: all groups at once, rank by rank."""
     values = np.zeros(len(size))
     last = before + size - relevant + 1  # the worst rank that the first relevant document can have
     if k is not None:

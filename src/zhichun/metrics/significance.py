@@ -1,4 +1,4 @@
-"""Is one model better than another, or were the queries kind? A paired bootstrap over queries.
+"""Is one model better than another? A paired bootstrap over queries.
 
 Pairs of one query are not independent, so whole queries are drawn, with replacement, and both models are measured on
 the same draw (Efron and Tibshirani, 1993, chapters 13 and 16; Smucker, Allan and Carterette, 2007, for retrieval).
@@ -18,7 +18,7 @@ _DRAWS_AT_ONCE = 1 << 22
 
 @dataclass(frozen=True)
 class Difference:
-    """What `paired_bootstrap` found.
+    """Result of `paired_bootstrap`.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ class Difference:
     low, high
         Percentile interval of that difference.
     p
-        Two-sided: how often a difference as large as this would come up if there were none.
+        Two-sided: probability of a difference at least this large under the null hypothesis.
     queries, resamples, confidence, seed
         What it rests on.
     """

@@ -1,4 +1,4 @@
-"""The text encoder: any transformers encoder by name or path, or a tiny one from nothing.
+"""The text encoder: any transformers encoder by name or path, or an untrained tiny one.
 
 This is the only module that imports transformers' model classes.
 
@@ -30,12 +30,12 @@ Attention = Literal["auto", "padded", "packed"]
 
 
 class Encoder(nn.Module):
-    """A transformers encoder that gives the vector of the first token.
+    """A transformers encoder that returns the vector of the first token.
 
     Parameters
     ----------
     model
-        The bare encoder. A pooling layer is removed: nothing would train it.
+        The bare encoder. A pooling layer is removed, because it would not be trained.
     """
 
     def __init__(self, model: Any) -> None:
@@ -54,29 +54,29 @@ class Encoder(nn.Module):
 
     @property
     def room(self) -> int | None:
-        """Tokens that it reads at most; ``None`` where nothing bounds them."""
+        """Maximum number of tokens; ``None`` is unbounded."""
         room: int | None = getattr(self.model.config, "max_position_embeddings", None)
         return room if room is None else room - self.first_position
 
     @property
     def first_position(self) -> int:
-        """Position of a pair's first token: XLM-R and its kin count from the row after the padding's, others from 0."""
+        """Position of a pair's first token: in XLM-R the one after the padding's, elsewhere 0."""
         table = getattr(getattr(self.model, "embeddings", None), "position_embeddings", None)
         padding: int | None = getattr(table, "padding_idx", None)
         return 0 if padding is None else padding + 1
 
     @property
     def packs(self) -> bool:
-        """Whether it reads packed batches."""
+        """Whether it supports packed batches."""
         return bool(self.model.config._attn_implementation == packed_attention.NAME)
 
     def use_attention(self, kind: Attention) -> None:
-        """Let it read packed batches from now on, beside padded ones, or padded ones alone.
+        """Switch packed batches on or off; padded ones always work.
 
         Parameters
         ----------
         kind
-            ``packed``, ``padded``, or ``auto``: packed where the architecture can be.
+            ``packed``, ``padded``, or ``auto``: packed if the architecture supports it.
 
         Raises
         ------
@@ -91,14 +91,14 @@ class Encoder(nn.Module):
             return
         if not can_pack:
             raise UserError(
-                f"an encoder of the kind {architecture!r} cannot read packed batches.",
+                f"an encoder of type {architecture!r} does not support packed batches.",
                 remedy=f"Use --set train.attention=padded, or one of {', '.join(packed_attention.ARCHITECTURES)}.",
             )
         self.model.set_attn_implementation(packed_attention.NAME)
 
     @property
     def table(self) -> Tensor:
-        """The word embeddings, ``[V, D]``, whatever the architecture calls them."""
+        """The word embeddings, ``[V, D]``, under any architecture's name."""
         weight: Tensor = self.model.get_input_embeddings().weight
         return weight
 
@@ -125,7 +125,7 @@ class Encoder(nn.Module):
         attention
             Which of them see each other: the mask of a padded batch, ``[B, T]``, or how a packed one lies.
         vectors_BTD
-            What `look_up` gives for them, or something near; looked up where not given.
+            From `look_up`, possibly perturbed; looked up by default.
         first_only
             Whether the first token of each pair is all that is wanted: the last layer then computes no other, where
             the architecture allows (`model.first_token`).
@@ -158,7 +158,7 @@ def new_encoder(config: PretrainedConfig) -> Encoder:
 
 
 def load_encoder(name: str) -> Encoder:
-    """Load an encoder by hub name or path, in float32 whatever precision it is stored in.
+    """Load an encoder by hub name or path, always in float32.
 
     Raises
     ------
@@ -177,12 +177,12 @@ def load_encoder(name: str) -> Encoder:
         raise UserError(f"the encoder {name!r} cannot be loaded ({_first_line(error)}).", remedy=remedy) from error
     missing = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
     if missing:
-        raise UserError(f"the encoder {name!r} lacks weights, {missing[0]} among {len(missing)}.", remedy=remedy)
+        raise UserError(f"the encoder {name!r} has {len(missing)} missing weights, e.g. {missing[0]}.", remedy=remedy)
     return Encoder(model)
 
 
 class LMHead(NamedTuple):
-    """What a checkpoint that was trained as a masked language model has beside its encoder.
+    """The masked-language-model head of a checkpoint.
 
     Parameters
     ----------
@@ -227,7 +227,7 @@ def load_lm_head(name: str) -> LMHead | None:
 
 
 def place_of(name: str) -> str:
-    """Find the encoder in the run folder of a pre-training; any other name or path is given back as it is.
+    """Find the encoder in the run folder of a pre-training; any other name or path is returned unchanged.
 
     Raises
     ------
@@ -242,18 +242,12 @@ def place_of(name: str) -> str:
     raise UserError(
         "the run holds no encoder.",
         file=folder,
-        remedy="Name a finished run of `zhichun pretrain`; one that was killed goes on with --resume.",
+        remedy="Name a finished run of `zhichun pretrain`; resume an interrupted one with --resume.",
     )
 
 
 def save_encoder(encoder: Encoder, folder: Path) -> None:
-    """Write ``config.json`` and ``model.safetensors`` as `AutoModel` reads them, without a pooling layer.
-
-    Raises
-    ------
-    SafetensorError
-        When the weights cannot be written.
-    """
+    """Write ``config.json`` and ``model.safetensors`` as `AutoModel` reads them, without a pooling layer."""
     encoder.model.config.architectures = [type(encoder.model).__name__]
     encoder.model.config.save_pretrained(folder)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.model.state_dict().items()}
@@ -290,7 +284,7 @@ def load_tokenizer(name: str) -> PairTokenizer:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Keep transformers from reporting weights as missing that are not wanted, or are asked for in our own words."""
+    """Silence transformers' reports of missing weights that are not needed or that we report ourselves."""
     verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

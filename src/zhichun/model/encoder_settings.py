@@ -1,4 +1,4 @@
-"""Which encoder a model has, what it reads, and where its weights start; shapes of those that start from nothing."""
+"""Settings of the encoder: which one, its input, its initial weights; shapes of untrained encoders."""
 
 from dataclasses import dataclass, field
 from typing import Final
@@ -17,7 +17,7 @@ TINY: Final = "tiny"
 
 @dataclass(frozen=True, kw_only=True)
 class TinyEncoder:
-    """Shape of the encoder that starts from nothing.
+    """Shape of the untrained encoder.
 
     Parameters
     ----------
@@ -32,8 +32,8 @@ class TinyEncoder:
     dropout
         Dropout within the encoder.
     matching_layers
-        Layers whose attention starts by looking for the query's tokens in the product (`model.matching_start`); null
-        is the usual random start.
+        Layers whose attention is initialised to match the query's tokens in the product (`model.matching_start`); null
+        is the usual random initialisation.
     """
 
     layers: int = 4
@@ -87,19 +87,19 @@ def plain_config(
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderSettings:
-    """Which encoder, and what it reads.
+    """The encoder and its input.
 
     Parameters
     ----------
     encoder
         A transformers encoder by hub name or path (`microsoft/infoxlm-large`), the run folder of `zhichun pretrain`, or
-        `tiny`: one from nothing.
+        `tiny`: an untrained one.
     tiny
-        Shape of the tiny encoder; refused for any other, which has its own.
+        Shape of the tiny encoder; an error for any other encoder.
     max_length
-        Tokens that a text or a pair is cut to, the longer of query and product first.
+        Maximum number of tokens of a text or a pair; the longer of query and product is truncated first.
     fields
-        The product's fields in the order in which the encoder reads them.
+        The product's fields, in the encoder's order.
     """
 
     encoder: str = TINY
@@ -118,7 +118,7 @@ class EncoderSettings:
 
 
 def start_encoder(settings: EncoderSettings, tokenizer: PairTokenizer) -> Encoder:
-    """Make the encoder with its starting weights; the caller seeds torch.
+    """Build the encoder with its initial weights; the caller seeds torch.
 
     Parameters
     ----------

@@ -1,13 +1,13 @@
-"""The last layer, computed for the first token of each pair alone.
+"""Computes the last layer only for the first token of each pair.
 
-What       [CLS] is all that is read of the last layer, so queries, attention and feed-forward of the other tokens are
-           left out; keys and values are computed as before. Dropout is the layer's own. The answer is the same
+What       only [CLS] of the last layer is used, so queries, attention and feed-forward of the other tokens are
+           left out; keys and values are computed as before. Dropout is the layer's own. The result is the same
 Equation   the layer's own, at one place: ``softmax(q_1 Kᵀ) V``
 Reference  our own
 Our number two thirds to five sixths of one layer; of a six-layer MiniLM an eighth of all work
 Cost       none
-Traps      only for encoders whose layers are built like BERT's (XLM-R, RoBERTa, CamemBERT …), and never where other
-           tokens are read: whoever calls the encoder says so each time. Dropout draws fewer numbers than the whole
+Traps      only for encoders whose layers are built like BERT's (XLM-R, RoBERTa, CamemBERT …), and not where other
+           tokens are used: each call of the encoder chooses. Dropout draws fewer numbers than the whole
            layer would, so a seed gives other masks
 
 Legend: ``B`` pairs, ``T`` tokens, ``D`` hidden size, ``H`` heads, ``E`` size of a head; of a packed batch
@@ -28,9 +28,9 @@ ARCHITECTURES: Final = ("bert", "roberta", "xlm-roberta", "camembert")
 
 
 def make_last_layer_heed_first_only(model: Any) -> bool:
-    """Let the last layer of a transformers encoder heed ``first_only``; tells whether its architecture can.
+    """Make the last layer of a transformers encoder support ``first_only``; returns whether its architecture can.
 
-    The layer stays the module that it was, so weights keep their names. Without ``first_only`` it does what it did.
+    The layer keeps its module, so weights keep their names. Without ``first_only`` it is unchanged.
     """
     if model.config.model_type not in ARCHITECTURES:
         return False
@@ -49,7 +49,7 @@ def _last_layer(
     packed: Packed | None = None,
     **named: Any,
 ) -> Any:
-    """Give ``[B, 1, D]``, or ``[1, B, D]`` of a packed batch, where only that is wanted."""
+    """Return ``[B, 1, D]``, or ``[1, B, D]`` of a packed batch, where only that is wanted."""
     if not first_only:
         return whole(hidden_BTD, attention_mask, *others, packed=packed, **named)
     attention = layer.attention.self
@@ -83,7 +83,7 @@ def _plain_attention(
     scaling: float = 1.0,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Attend in single products, as transformers' `eager`, which every architecture has to itself, does."""
+    """Attention as explicit matrix products, like transformers' `eager`."""
     context_BHTE = attend_by_products(
         query_BHTE, key_BHTE, value_BHTE, attention_mask, dropout_p=dropout, scale=scaling
     )

@@ -57,7 +57,7 @@ def _recomputed(layer: nn.Module, forward: Callable[..., Any], *arguments: Any, 
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Tell whether a device multiplies bf16 matrices in hardware; emulated, it is slower than fp32."""
+    """Return whether a device multiplies bf16 matrices in hardware; emulated, it is slower than fp32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":

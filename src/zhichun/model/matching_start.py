@@ -1,6 +1,7 @@
-"""A start for encoders from nothing: tokens of the query look for themselves in the product.
+"""Initialisation for untrained encoders: tokens of the query attend to equal tokens in the product.
 
-What       the first layers' attention starts so that a token attends to the same token on the other side of the pair
+What       Initialises the first layers' attention so that a token attends to the same token on the other side of the
+           pair
 Equation   with a token type ``±u`` on each token: ``W_Q = a R (I − 2 u uᵀ)``, ``W_K = a R``, ``R`` orthogonal, so that
            ``q·k = a² (same token + |u|²)`` across the two sides and ``a² (same token − |u|²)`` within one;
            ``W_O W_V = v² I``
@@ -8,7 +9,7 @@ Reference  our own, after Trockman and Kolter, 2023, *Mimetic Initialization of 
 Our number sample shop, recipe `tiny`, three seeds: nDCG 0.955 against 0.852 from the usual random start, micro-F1 0.730
            against 0.662 (`benchmarks/tiny_start.py`)
 Cost       none
-Traps      needs two token types; meant for encoders that are not pre-trained, and would destroy one that is
+Traps      needs two token types; meant for encoders that are not pre-trained, and would destroy a pre-trained one
 
 Legend: ``D`` hidden size.
 """
@@ -27,15 +28,7 @@ NOISE_STD = 0.02
 
 @torch.no_grad()
 def start_matching(encoder: Encoder, layers: int) -> None:
-    """Rewrite the random weights of an encoder from nothing.
-
-    Parameters
-    ----------
-    encoder
-        With embeddings and layers named as in BERT and XLM-R, and two token types.
-    layers
-        How many of the first layers match.
-    """
+    """Rewrite the random weights of an untrained encoder."""
     model = encoder.model
     hidden = encoder.hidden
     side_D = torch.randn(hidden)

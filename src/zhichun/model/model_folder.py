@@ -1,4 +1,4 @@
-"""The model folder: everything that scoring needs, and nothing that is run on loading (safetensors and JSON only).
+"""The model folder: everything that scoring needs, without executable code (safetensors and JSON only).
 
 ``config.json`` (task, settings, sizes), ``encoder/config.json``, ``model.safetensors``, ``tokenizer.json`` and
 ``vocabulary/``.
@@ -37,7 +37,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A relevance model with what it needs to read texts.
+    """A relevance model with its tokenizer and vocabularies.
 
     Parameters
     ----------
@@ -46,9 +46,9 @@ class TrainedModel:
     featurizer
         Tokenizer, field order and vocabularies.
     settings
-        What the network consists of.
+        The network's settings.
     task
-        What its outputs mean.
+        The meaning of its outputs.
     """
 
     model: RelevanceModel
@@ -58,7 +58,7 @@ class TrainedModel:
 
     @property
     def sizes(self) -> VocabularySizes:
-        """Rows of the tables that the vocabularies decide."""
+        """Rows of the vocabularies' tables."""
         return vocabulary_sizes(self.featurizer)
 
     def save(self, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
@@ -69,7 +69,7 @@ class TrainedModel:
         folder
             An empty folder; the caller moves it under its final name.
         weights
-            Weights to write in place of the network's own.
+            Weights to write instead of the network's own.
 
         Raises
         ------
@@ -145,7 +145,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def vocabulary_sizes(featurizer: Featurizer) -> VocabularySizes:
-    """Count the rows that a featurizer's vocabularies ask of the tables."""
+    """Count the table rows that a featurizer's vocabularies need."""
     return VocabularySizes(
         trigrams=0 if featurizer.trigrams is None else len(featurizer.trigrams),
         brands=0 if featurizer.brands is None else len(featurizer.brands),

@@ -1,11 +1,11 @@
-"""The parts of the network beside the encoder (the paper, Figure 2), and the head on top.
+"""The side features of the network (the paper, Figure 2), and the head on top.
 
 * **ID embeddings** of country, brand and color: tables of 8, 128 and 128 dimensions in the paper.
 * **The multi-granular semantic unit** (3.2): three bags of character trigrams, each mean-pooled: of the query, of
   title, brand, color and bullets, and of the description, over one shared table.
-* **Field-token pooling**: beside [CLS], the mean over the tokens of the query and over those of each field of the
-  product. The separators that a pair is put together with tell which token belongs to what, so a batch needs nothing
-  more. A field that is empty or was cut off is zeros; special tokens and padding belong to none.
+* **Field-token pooling**: in addition to [CLS], the mean over the tokens of the query and over those of each field of
+  the product. The separators of a pair delimit the fields, so a batch needs nothing more. An empty or truncated field
+  is zeros; special tokens and padding belong to none.
 * **The head**: dropout, linear, tanh, dropout, classes. It is computed in float32 whatever the encoder is: in bf16,
   which keeps 8 bits, two thirds of the logits of a test set tie with others.
 
@@ -25,7 +25,7 @@ from zhichun.text.pair_layout import PairLayout
 
 
 class IdEmbeddings(nn.Module):
-    """One table for each id that the model has, side by side.
+    """One table for each id of the model, concatenated.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class IdEmbeddings(nn.Module):
         return table.embedding_dim
 
     def start_from(self, name: str, rows_N: Tensor, vectors_NS: Tensor) -> None:
-        """Take vectors over into some rows of a table; the others keep their start."""
+        """Copy vectors into some rows of a table; the others keep their initialisation."""
         table = self.tables[name]
         assert isinstance(table, nn.Embedding)
         with torch.no_grad():
@@ -73,7 +73,7 @@ class NgramUnit(nn.Module):
     size
         Size of a trigram's vector, ``G``.
     frozen
-        Whether the vectors stay as they are: no gradient reaches them.
+        Whether the vectors are frozen: they get no gradient.
     """
 
     def __init__(self, trigrams: int, size: int, *, frozen: bool = False) -> None:
@@ -86,7 +86,7 @@ class NgramUnit(nn.Module):
         self.size = len(BAGS) * size
 
     def start_from(self, table_VG: Tensor) -> None:
-        """Take vectors over, one for each row of the table, ``[V, G]``; row 0 is padding and zeros."""
+        """Copy vectors, one for each row of the table, ``[V, G]``; row 0 is padding and zeros."""
         assert table_VG.shape == self.bag.weight.shape
         with torch.no_grad():
             self.bag.weight.copy_(table_VG)
@@ -112,7 +112,7 @@ class FieldPooling(nn.Module):
     Raises
     ------
     UserError
-        When nothing stands between the parts.
+        When the layout has no separators.
     """
 
     separators: Tensor
@@ -122,7 +122,7 @@ class FieldPooling(nn.Module):
         super().__init__()
         if not layout.middle:
             raise UserError(
-                "the encoder's tokenizer puts no separator between query and product, which pooling by fields needs.",
+                "the encoder's tokenizer puts no separator between query and product, which field pooling needs.",
                 remedy="Use --set model.pooling=first.",
             )
         self.parts = 1 + fields
@@ -141,7 +141,7 @@ class FieldPooling(nn.Module):
         return (total_BSD / own_BTS.sum(dim=1).clamp(min=1)[..., None]).flatten(1)
 
     def owned(self, input_ids_BT: Tensor, attention_mask_BT: Tensor) -> Tensor:
-        """Tell which part each token belongs to, ``[B, T, S]``."""
+        """Return which part each token belongs to, ``[B, T, S]``."""
         text_BT = attention_mask_BT.bool() & ~_is_any(input_ids_BT, self.specials)
         separator_BT = _is_any(input_ids_BT, self.separators)
         separator_BT[:, : self.prefix] = False  # where a pair begins with the token that also separates
@@ -150,7 +150,7 @@ class FieldPooling(nn.Module):
         return (part_BT[..., None] == parts_S) & text_BT[..., None]
 
     def _packed(self, hidden_ND: Tensor, input_ids_N: Tensor, packed: Packed) -> Tensor:
-        """Add each token to the sum of its pair's part; what belongs to none goes to one more, which is left out."""
+        """Sum the tokens of each part; tokens of no part go to an extra row, which is dropped."""
         separator_N = _is_any(input_ids_N, self.separators) & (packed.place_N >= self.prefix)
         counted_N = separator_N.cumsum(dim=0)
         before_pair_B = (counted_N - separator_N.long())[packed.bounds[:-1]]
@@ -181,7 +181,7 @@ class Head(nn.Sequential):
     dropout
         Dropout before each linear layer.
     samples
-        In training, passes with masks of their own, ``K``: multi-sample dropout (Inoue, 2019). A pair's loss is the
+        In training, passes with different masks, ``K``: multi-sample dropout (Inoue, 2019). A pair's loss is the
         mean over its samples, as there, not the loss of their mean: through the last layer that would be one mask with
         less noise. ``None`` is one pass.
     """

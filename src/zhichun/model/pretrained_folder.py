@@ -1,7 +1,8 @@
-"""The folder that pre-training leaves: an encoder as transformers reads it, and the tables beside it.
+"""The folder of a pre-trained encoder: an encoder in transformers' format, and its tables.
 
-``config.json``, ``model.safetensors``, ``tokenizer.json`` and ``tokenizer_config.json`` are what `AutoModel` and
-`AutoTokenizer` open; ``tables.safetensors`` and ``vocabulary/`` are the vectors of brands and colors with their names.
+``config.json``, ``model.safetensors``, ``tokenizer.json`` and ``tokenizer_config.json`` are the files of `AutoModel`
+and `AutoTokenizer`; ``tables.safetensors`` and ``vocabulary/`` have the embeddings of brands and colors with their
+names.
 
 Legend: ``V`` rows of a table, ``S`` size of a row.
 """
@@ -34,9 +35,9 @@ class PretrainedTables:
     Parameters
     ----------
     vectors
-        The table of each id embedding, ``[V, S]``; row 0 stands for all that is unknown.
+        The table of each id embedding, ``[V, S]``; row 0 is for unknown values.
     vocabularies
-        What the other rows stand for.
+        The values of the other rows.
     """
 
     vectors: dict[str, Tensor]
@@ -44,7 +45,7 @@ class PretrainedTables:
 
     @classmethod
     def beside(cls, encoder: str) -> "PretrainedTables | None":
-        """Read the tables beside an encoder; none where there are none.
+        """Read the tables of an encoder, if there are any.
 
         Parameters
         ----------
@@ -64,26 +65,26 @@ class PretrainedTables:
             vocabulary.save(folder / "vocabulary" / FILES[name])
 
     def start(self, embeddings: IdEmbeddings, vocabularies: dict[str, Vocabulary | None]) -> dict[str, int]:
-        """Let id embeddings start from these tables, row by row as their names say.
+        """Initialise id embeddings from these tables, matching rows by name.
 
-        Row 0 and what was not in the catalogue of the pre-training keep their own start.
+        Row 0 and values that are not in the pre-training catalogue keep their own initialisation.
 
         Parameters
         ----------
         embeddings
-            Of a model with its starting weights.
+            Of a model with its initial weights.
         vocabularies
-            What the rows of its tables stand for.
+            The values of its tables' rows.
 
         Returns
         -------
         dict
-            Rows that were taken over, by table.
+            Number of copied rows by table.
 
         Raises
         ------
         UserError
-            When vectors are of another size.
+            When vectors have another size.
         """
         taken = {}
         for name in (name for name in self.vectors if name in embeddings.tables):
@@ -103,7 +104,7 @@ class PretrainedTables:
 
 @dataclass(frozen=True)
 class PretrainedEncoder:
-    """What pre-training makes.
+    """A pre-trained encoder.
 
     Parameters
     ----------
@@ -112,9 +113,9 @@ class PretrainedEncoder:
     tokenizer
         Its tokenizer.
     max_length
-        Tokens that it was trained on at once.
+        Maximum number of tokens in training.
     tables
-        Vectors of brands and colors; none where neither was learnt.
+        Vectors of brands and colors; none if neither was trained.
     """
 
     encoder: Encoder
@@ -148,7 +149,7 @@ class PretrainedEncoder:
         write_hashes(folder)
 
     def _tokenizer_config(self) -> dict[str, object]:
-        """Say what `AutoTokenizer` does not find in ``tokenizer.json``."""
+        """Return the settings that `AutoTokenizer` does not find in ``tokenizer.json``."""
         layout, special = self.tokenizer.layout, self.tokenizer.special_names()
         used = ["input_ids", "attention_mask"]
         return {

@@ -1,4 +1,4 @@
-"""The whole model of the paper's Figure 2; each part can be off.
+"""The whole model of the paper's Figure 2; each part can be switched off.
 
 ``h = [CLS] ⊕ country ⊕ brand ⊕ color ⊕ trigrams of the query ⊕ of title, brand, color and bullets ⊕ of the
 description``, then the head.
@@ -24,15 +24,15 @@ from zhichun.text.pair_layout import PairLayout
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings(EncoderSettings):
-    """What the model consists of: the encoder, and what stands beside it.
+    """The model: encoder and side features.
 
     Parameters
     ----------
     trigrams
         Size of a trigram's vector in the semantic unit; null is off.
     trigram_start
-        Where the trigrams' vectors start: `random`, `word2vec` (of `zhichun word2vec`), or `word2vec frozen`, where
-        they also stay.
+        Initialisation of the trigrams' vectors: `random`, `word2vec` (of `zhichun word2vec`), or `word2vec frozen`,
+        where they are not trained.
     country
         Size of the country embedding; null is off.
     brand
@@ -42,9 +42,9 @@ class ModelSettings(EncoderSettings):
     dropout
         Dropout of the head.
     dropout_samples
-        Dropout masks that the head draws for each pair in training, whose loss is the mean over them; null is one.
+        Dropout masks that the head draws for each pair in training, with the mean of their losses; null is one.
     pooling
-        `first`: [CLS] stands for the pair; `fields`: beside it the means over the tokens of the query and of each of
+        `first`: [CLS] represents the pair; `fields`: in addition, the means over the tokens of the query and of each of
         the product's fields.
     """
 
@@ -72,7 +72,7 @@ class ModelSettings(EncoderSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class VocabularySizes:
-    """Rows of the tables that vocabularies decide; the model keeps them beside its weights."""
+    """Rows of the vocabularies' tables; stored with the weights."""
 
     trigrams: int = 0
     brands: int = 0
@@ -80,12 +80,12 @@ class VocabularySizes:
 
 
 class RelevanceModel(nn.Module):
-    """Encoder, semantic unit and ID embeddings side by side, and the head on top.
+    """Encoder, semantic unit and ID embeddings, concatenated, and the head on top.
 
     Parameters
     ----------
     settings
-        Which parts, how large.
+        Which parts, and their sizes.
     encoder
         The text encoder.
     sizes
@@ -93,7 +93,7 @@ class RelevanceModel(nn.Module):
     outputs
         Outputs of the head, ``C``.
     layout
-        Special tokens of a pair, which pooling by fields finds the fields by.
+        Special tokens of a pair, which delimit the fields for field pooling.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class RelevanceModel(nn.Module):
         self.outputs = outputs
 
     def features(self, batch: dict[str, Tensor], vectors_BTD: Tensor | None = None) -> Tensor:
-        """Put what the head reads of each pair side by side, ``[B, F]``; [CLS] is the first ``encoder.hidden`` of it.
+        """Concatenate the head's input for each pair, ``[B, F]``; [CLS] is the first ``encoder.hidden`` of it.
 
         Parameters
         ----------
@@ -144,7 +144,7 @@ class RelevanceModel(nn.Module):
         batch
             The arrays of `text.pairs.Pairs.collate` as tensors.
         vectors_BTD
-            Token vectors to read in place of those of ``input_ids``: what a method moves.
+            Token vectors to use instead of those of ``input_ids``, such as perturbed ones.
 
         Returns
         -------

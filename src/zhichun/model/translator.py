@@ -1,8 +1,8 @@
-"""Machine translation of training data: MarianMT by transformers, with every translation kept on disk.
+"""Machine translation of training data: MarianMT by transformers, with every translation cached on disk.
 
 Junczys-Dowmunt et al., 2018, "Marian: Fast Neural Machine Translation in C++"; checkpoints such as
-Helsinki-NLP/opus-mt-es-en. Translations lie in an SQLite file by text and translator, so that a kill costs one batch
-and a second run nothing.
+Helsinki-NLP/opus-mt-es-en. Translations are cached in an SQLite file by text and translator, so that a kill loses one
+batch and a second run nothing.
 
 Legend: ``B`` texts of a batch, ``T`` pieces.
 """
@@ -40,26 +40,26 @@ _TABLE: Final = (
 
 
 def default_cache() -> Path:
-    """Name the folder for translations: ``zhichun`` in the user's folder for caches."""
+    """Return the cache folder of translations: ``zhichun`` in the user's cache folder."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zhichun"
 
 
 class Translator:
-    """Translates texts from one language to another; on a GPU where there is one.
+    """Translates texts from one language to another; on a GPU if there is one.
 
     Parameters
     ----------
     model
         A MarianMT checkpoint of one pair of languages: its name on the Hugging Face hub, or a folder.
     cache
-        Folder that keeps translations; several processes may share it.
+        Cache folder of translations; several processes may share it.
     beams
         Width of the beam search; 1 is greedy.
 
     Attributes
     ----------
     name : str
-        What decides the translations, for people and for the cache: model, hash of its files, beams.
+        Key of the cache: model, hash of its files, beams.
     licence : str
         The licence of the model and where it is stated.
 
@@ -84,7 +84,7 @@ class Translator:
         self._tokenizer, self._model = self._open()
 
     def __call__(self, texts: Sequence[str]) -> list[str]:
-        """Translate texts, in order, each different one once; an empty one stays empty.
+        """Translate texts, in order, each distinct one once; an empty one stays empty.
 
         Raises
         ------
@@ -109,7 +109,7 @@ class Translator:
             where = "SELECT translation FROM translations WHERE translator = ? AND text = ?"
             if found := connection.execute(where, (self.name, text)).fetchone():
                 known[text] = found[0]
-        # Neighbours of like length make batches with little padding.
+        # Neighbours of similar length make batches with little padding.
         new = sorted({*texts} - known.keys(), key=lambda text: (len(text), text))
         for start in range(0, len(new), BATCH):
             batch = new[start : start + BATCH]
@@ -171,7 +171,7 @@ def _fetch(name: str) -> Path:
 
 
 def _check(folder: Path) -> None:
-    """Refuse a folder that is no MarianMT checkpoint, or one that needs the language to translate into, ``>>spa<<``."""
+    """Refuse a folder that is not a MarianMT checkpoint, or one with several target languages, ``>>spa<<``."""
     for file in NEEDED:
         if not (folder / file).is_file():
             raise UserError(
@@ -193,7 +193,7 @@ def _check(folder: Path) -> None:
 
 
 def _fingerprint(folder: Path) -> str:
-    """Hash the files that decide the translations."""
+    """Hash the files that determine the translations."""
     digest = hashlib.sha256()
     for path in sorted({path for pattern in _DECISIVE for path in folder.glob(pattern)}):
         with path.open("rb") as file:
@@ -202,7 +202,7 @@ def _fingerprint(folder: Path) -> str:
 
 
 def _licence(folder: Path, name: str) -> str:
-    """Name the licence and where it is stated: the model card, or else what is known of its makers."""
+    """Return the licence and its source: the model card, or a known publisher."""
     card = folder / "README.md"
     if card.is_file():
         front = re.match(r"---\n(.*?)\n---", card.read_text("utf-8", errors="replace"), re.DOTALL)

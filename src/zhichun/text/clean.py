@@ -2,9 +2,9 @@
 
 Sellers' texts hold HTML, often escaped once or twice (``&amp;lt;br&amp;gt;``), entities, line breaks and control
 characters. The authors of the paper removed tags from descriptions only; here every field and every query goes through
-one function, so that a model sees in training what it will see when it serves.
+one function, so that training and serving see the same texts.
 
-What is *not* markup stays: ``screen < 10 inch``, ``A<B`` and ``<Limited edition>`` keep every character, because only
+Other text is kept: ``screen < 10 inch``, ``A<B`` and ``<Limited edition>`` keep every character, because only
 the names of HTML elements followed by well-formed attributes count as a tag. Case is kept (docs/method.md: lower-casing
 cost 0.1 %).
 """
@@ -41,7 +41,7 @@ _ATTRIBUTES: Final = r"""
 
 
 def _tag(names: str) -> re.Pattern[str]:
-    # The names are tried only where there is a name: a text of nothing but `<` takes no longer than another.
+    # The names are tried only where there is a name: a text of only `<` takes no longer than another.
     return re.compile(rf"</?(?=[a-z][\w:]*[\s/>])(?:{names})(?=[\s/>]){_ATTRIBUTES}>", re.IGNORECASE | re.VERBOSE)
 
 
@@ -64,7 +64,7 @@ _NESTED_AMPERSAND: Final = re.compile(r"&(?:(?:[aA][mM][pP]|#0*38|#[xX]0*26);)+"
 # Control characters that `str.split` does not take for white space, and a sign that looks like a space.
 _CONTROL: Final = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x9f\u2800]")
 # Characters that nobody sees: hyphens and breaks that are possible, marks of direction, fillers, variation selectors.
-# Within a word they would make another word of it, so they vanish, but for those that make an emoji of several
+# Within a word they would make another word of it, so they vanish, except for those that make an emoji of several
 # characters and the joiners of scripts that spell with them (Arabic, Hebrew and those of India).
 _INVISIBLE: Final = (
     "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
@@ -90,7 +90,7 @@ _PASSES: Final = 16
 
 
 def clean_text(text: str) -> str:
-    """Remove markup, unseen characters and control characters, decode entities, and fold white space.
+    """Remove markup, invisible and control characters, decode entities, and fold white space.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def _fold(text: str) -> str:
 
 
 def _cut_marks(text: str) -> str:
-    """Cut runs of combining marks that no person wrote; of which one place in each `_MOST_MARKS` tells."""
+    """Shorten runs of too many combining marks; checking every `_MOST_MARKS`-th character finds them."""
     if not any(map(unicodedata.combining, text[_MOST_MARKS - 1 :: _MOST_MARKS])):
         return text
     runs = ("".join(run) for _, run in itertools.groupby(text, lambda letter: unicodedata.combining(letter) > 0))

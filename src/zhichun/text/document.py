@@ -1,6 +1,6 @@
-"""What a product looks like to the model: which fields, in which order.
+"""The document that the model reads of a product: which fields, in which order.
 
-The paper writes a document as title, brand, color, bullets, description with the encoder's separator between fields;
+In the paper a document is title, brand, color, bullets, description with the encoder's separator between fields;
 two of its ensemble's members use other orders.
 """
 
@@ -36,7 +36,7 @@ class ProductTexts:
     Parameters
     ----------
     rows
-        Their rows in the catalogue, which the random numbers of their examples are drawn by.
+        Their rows in the catalogue, which seed the random numbers of their examples.
     locales
         `us`, `es`, `jp`, or another.
     columns
@@ -66,22 +66,22 @@ class ProductTexts:
 
 
 def check_fields(fields: Sequence[str]) -> tuple[str, ...]:
-    """Check a field order as a user wrote it.
+    """Check a user's field order.
 
     Raises
     ------
     UserError
-        For an unknown field, one named twice, or none at all.
+        For an unknown, repeated or missing field.
     """
     for field in fields:
         if field not in COLUMN_OF:
-            raise UserError(f"no product field is called {field!r}.", remedy=suggest(field, COLUMN_OF))
+            raise UserError(f"there is no product field {field!r}.", remedy=suggest(field, COLUMN_OF))
     if not fields or len(set(fields)) < len(fields):
-        raise UserError(f"fields must name each field at most once and at least one, not {list(fields)}.")
+        raise UserError(f"fields must list one or more distinct fields, not {list(fields)}.")
     return tuple(fields)
 
 
 def country_index(locale: str) -> int:
-    """Row of a locale, however it is written, in the country table: us, es, jp, and one for all others."""
+    """Row of a locale, in any spelling, in the country table: us, es, jp, and one for all others."""
     folded = fold_locale(locale)
     return COUNTRIES.index(folded) if folded in schema.LOCALES else len(COUNTRIES) - 1

@@ -1,4 +1,4 @@
-"""Everything the model reads of a query or a product, computed once for each and in one place.
+"""All features of a query or a product, computed once and in one place.
 
 Training, scoring and serving all go through :class:`Featurizer`, so that the same text gives the same score everywhere.
 """
@@ -71,7 +71,7 @@ class Featurizer:
     colors: Vocabulary | None = None
 
     def queries(self, texts: Texts, most: int | None = None) -> QueryFeatures:
-        """Compute the features of queries, and of their tokens the first ones that are needed."""
+        """Compute the features of queries, with only the first tokens that are needed."""
         cleaned = _clean(texts)
         trigrams = None if self.trigrams is None else _bag(self.trigrams, [cleaned])
         return QueryFeatures(self.tokenizer.encode(cleaned, most), trigrams)
@@ -84,7 +84,7 @@ class Featurizer:
         columns
             Texts by column name of the catalogue; a column that is missing counts as empty.
         most
-            First tokens of each that are needed, as `PairTokenizer.encode` takes it; the other features read it all.
+            Maximum number of tokens, as in `PairTokenizer.encode`; the other features read the whole text.
         """
         rows = len(next(iter(columns.values())))
         cleaned = {name: _clean(columns.get(name) or [None] * rows) for name in schema.TEXT_COLUMNS}
@@ -103,7 +103,7 @@ class Featurizer:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of all that decides the features: tokenizer, template and vocabularies."""
+        """Hash of everything that determines the features: tokenizer, template and vocabularies."""
         digest = hashlib.sha256(f"2 {self.tokenizer.fingerprint} {'|'.join(self.fields)}".encode())
         for part in (self.trigrams, self.brands, self.colors):
             digest.update(b"-" if part is None else part.fingerprint.encode())
@@ -119,7 +119,7 @@ class Featurizer:
 
     @classmethod
     def load(cls, folder: Path, fields: tuple[str, ...], *, trigrams: bool, brands: bool, colors: bool) -> "Featurizer":
-        """Load what :meth:`save` wrote; the flags say which vocabularies the model uses."""
+        """Load what :meth:`save` wrote; the flags select the model's vocabularies."""
         vocabulary = folder / "vocabulary"
         return cls(
             tokenizer=PairTokenizer.load(folder),
@@ -131,7 +131,7 @@ class Featurizer:
 
 
 def readable(text: str) -> str:
-    """Clean a text, and cut it to what is read of it."""
+    """Clean a text, and truncate it to the maximum that is read."""
     text = clean_text(text)[:MOST_CHARACTERS].rstrip(" ")
     if len(text) > MOST_OF_A_WORD:
         text = " ".join([word[:MOST_OF_A_WORD] for word in text.split(" ")])

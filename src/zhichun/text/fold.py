@@ -1,6 +1,6 @@
-"""One form for every kind of value, wherever it comes from: a column, an option, a request or Python.
+"""One normal form for every kind of value, from a column, an option, a request or Python.
 
-Two values are the same thing where their folded forms are equal, and nowhere does anything compare them otherwise.
+Two values are equal if their folded forms are equal; nothing compares them in another way.
 The text of a query or a product is folded by `zhichun.text.clean.clean_text`.
 """
 
@@ -51,7 +51,7 @@ _LABELS: Final = {full.casefold(): label.casefold() for label, full in LABEL_NAM
 
 @lru_cache(1024)
 def fold_locale(locale: str) -> str:
-    """Give the form of a locale: a country in lower case, as the dataset has it.
+    """Normalise a locale: a country in lower case, as the dataset has it.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def fold_column(column: Any, fold: Callable[[str], str | None]) -> Any:
 
 
 def fold_grade(grade: str | float | None) -> str:
-    """Give the form of a grade: ``3``, ``3.0``, ``3,00`` and `` 3 `` are one, and so are ``E``, ``e`` and ``Exact``.
+    """Normalise a grade: ``3``, ``3.0``, ``3,00`` and `` 3 `` are one, and so are ``E``, ``e`` and ``Exact``.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def fold_grade(grade: str | float | None) -> str:
 
 @lru_cache(1024)
 def fold_query(query: str) -> str:
-    """Give the form under which queries count as the same, full-width and half-width letters included.
+    """Return the normal form by which queries are compared; it also unifies full-width and half-width letters.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def fold_query(query: str) -> str:
 
 
 def fold_name(name: str) -> str:
-    """Give the form of the name of a column or field: without case, spaces, underscores and hyphens."""
+    """Normalise the name of a column or field: without case, spaces, underscores and hyphens."""
     return re.sub(r"[\s_-]+", "", _narrow(name))
 
 
@@ -163,7 +163,7 @@ def trim_ids(ids: Any) -> Any:
 
 
 def is_missing(value: Any) -> bool:
-    """Tell the gaps of data frames, ``None``, ``NaN``, ``NaT`` and ``pd.NA``, from values."""
+    """Return whether a value is a gap of a data frame: ``None``, ``NaN``, ``NaT`` or ``pd.NA``."""
     try:
         return value is None or bool(value != value)
     except TypeError:  # pandas does not say whether its NA differs from itself
@@ -173,7 +173,7 @@ def is_missing(value: Any) -> bool:
 
 
 def value_text(value: Any) -> str | None:
-    """Give a value as text; a list's items stand on lines of their own.
+    """Return a value as text; a list's items stand on lines of their own.
 
     Parameters
     ----------
@@ -183,7 +183,7 @@ def value_text(value: Any) -> str | None:
     Returns
     -------
     str or None
-        None for a gap. Whole numbers stay what they are, however large: ``12345678901234567``.
+        None for a gap. Integers of any size keep their digits: ``12345678901234567``.
 
     Raises
     ------
@@ -210,7 +210,7 @@ def value_text(value: Any) -> str | None:
 
 
 def number_text(value: float | None) -> str | None:
-    """Write 3.0 as ``3``, since ids and grades become floats where a column has gaps.
+    """Write 3.0 as ``3``, because ids and grades become floats in a column with gaps.
 
     Parameters
     ----------
@@ -237,12 +237,12 @@ _LONGEST: Final = max(map(len, MISSING_WORDS))
 
 
 def says_missing(text: str) -> bool:
-    """Tell a cleaned text that says that there is none: ``NULL``, ``N/A`` and the like, in any case."""
+    """Return whether a cleaned text means a missing value: ``NULL``, ``N/A`` and the like, in any case."""
     return len(text) <= _LONGEST and text.casefold() in MISSING_WORDS
 
 
 def are_missing(texts: Any) -> Any:
-    """Tell which of a ``pyarrow`` array of cleaned texts say that there is none, as booleans; see `says_missing`."""
+    """Return which texts of a cleaned ``pyarrow`` array mean a missing value; see `says_missing`."""
     # Most texts are too long, and are not looked at.
     few = fold_column(
         pc.if_else(pc.less_equal(pc.utf8_length(texts), _LONGEST), texts, ""), lambda text: "1" * says_missing(text)

@@ -1,7 +1,7 @@
-"""Pairs put together from the ids of their two texts, as the encoder's own tokenizer would have made them.
+"""Assembles pairs from the token ids of their two texts, exactly as the encoder's own tokenizer would.
 
-The special tokens around the two are read off the tokenizer once; texts are cut longest first. A batch of pairs is an
-array with padding, or one row without.
+The special tokens are read from the tokenizer once; texts are truncated longest first. A batch of pairs is an
+array with padding, or one packed row.
 
 Legend: ``B`` rows of a batch, ``T`` tokens of the longest, ``N`` tokens of all.
 """
@@ -38,7 +38,7 @@ class PairLayout:
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> "PairLayout":
-        """Read the special tokens off an encoded pair, whatever post-processor made them.
+        """Read the special tokens from an encoded pair, for any post-processor.
 
         Raises
         ------
@@ -49,7 +49,7 @@ class PairLayout:
         sides = encoding.sequence_ids
         if 0 not in sides or 1 not in sides or None not in sides:
             raise UserError(
-                "the tokenizer does not join two texts with special tokens.",
+                "the tokenizer does not separate two texts with special tokens.",
                 remedy="Use the tokenizer of an encoder trained on pairs of texts (XLM-R, BERT, DeBERTa, ModernBERT).",
             )
         first, second = sides.index(0), sides.index(1)
@@ -66,27 +66,15 @@ class PairLayout:
 
     @property
     def specials(self) -> int:
-        """How many special tokens a pair carries."""
+        """Number of special tokens of a pair."""
         return len(self.prefix) + len(self.middle) + len(self.suffix)
 
 
 def truncated_lengths(first: int, second: int, room: int) -> tuple[int, int]:
-    """Cut two texts to a common room, the longest first, as the `tokenizers` library does, but for one token.
+    """Truncate two texts to a joint length, longest first, like the `tokenizers` library except for one token.
 
-    What lies beyond the room is never asked for, so that long texts need not be tokenised whole: of two texts that
-    each fill it alone, the second gets the odd token, where the library gives it to the longer.
-
-    Parameters
-    ----------
-    first, second
-        Lengths in tokens.
-    room
-        Tokens left for both together.
-
-    Returns
-    -------
-    tuple[int, int]
-        The lengths to keep. When both are longer than half the room, each gets half, the longer the odd token.
+    Text beyond that length is never needed, so long texts need not be tokenised completely: of two texts that
+    each fill it alone, the second gets the odd token, and in the library the longer.
     """
     first, second = min(first, max(0, room)), min(second, max(0, room))
     if first + second <= room:
@@ -100,15 +88,7 @@ def truncated_lengths(first: int, second: int, room: int) -> tuple[int, int]:
 
 
 def assemble(query: Int32, product: Int32, layout: PairLayout, max_length: int) -> tuple[Int32, int]:
-    """Put a pair together from the ids of its two texts.
-
-    Returns
-    -------
-    ids_T
-        Ids with special tokens, at most ``max_length``.
-    second_start
-        Where the second text's token type begins.
-    """
+    """Assemble a pair from the token ids of its two texts."""
     keep_query, keep_product = truncated_lengths(len(query), len(product), max_length - layout.specials)
     prefix, middle, suffix = (np.asarray(ids, np.int32) for ids in (layout.prefix, layout.middle, layout.suffix))
     ids_T = np.concatenate([prefix, query[:keep_query], middle, product[:keep_product], suffix])
@@ -116,7 +96,7 @@ def assemble(query: Int32, product: Int32, layout: PairLayout, max_length: int) 
 
 
 def padded(rows: Sequence[tuple[Int32, int]], layout: PairLayout, pad_id: int) -> dict[str, npt.NDArray[np.int64]]:
-    """Make the arrays of a batch that the encoder reads.
+    """Build the encoder's input arrays, padded.
 
     Parameters
     ----------
@@ -145,7 +125,7 @@ def padded(rows: Sequence[tuple[Int32, int]], layout: PairLayout, pad_id: int) -
 
 
 def packed(rows: Sequence[tuple[Int32, int]], layout: PairLayout) -> dict[str, npt.NDArray[Any]]:
-    """Make the arrays of a batch whose rows stand end to end in one, without padding.
+    """Build the encoder's input arrays with all rows concatenated into one, without padding.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Pairs of a query and a product, put together into the arrays of a batch when the batch is made.
+"""Pairs of a query and a product, collated into arrays batch by batch.
 
 Legend: ``P`` pairs, ``B`` pairs of a batch, ``T`` tokens, ``N`` trigrams of all pairs of a batch.
 """
@@ -34,7 +34,7 @@ class Pairs:
     pad_id
         The tokenizer's padding id.
     max_length
-        Tokens a pair is cut to.
+        Maximum number of tokens of a pair.
     """
 
     queries: QueryFeatures
@@ -64,7 +64,7 @@ class Pairs:
         rows
             Which pairs, ``[B]``.
         pack
-            Whether the pairs stand end to end in one row.
+            Whether the pairs are concatenated in one row.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""Products as the encoder reads them: texts to ids and ids to batches, as in fine-tuning.
+"""Reads products for the encoder: texts to ids and ids to batches, as in fine-tuning.
 
 Legend: ``B`` texts of a batch, ``T`` tokens, ``V`` pieces of the vocabulary.
 """
@@ -20,7 +20,7 @@ Arrays = dict[str, npt.NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class TextReader:
-    """A tokenizer with the shape of what the encoder reads.
+    """A tokenizer with the encoder's input layout.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
-"""Pieces of a text by character, of Poisson length, and the words that tokens belong to.
+"""Spans of a text by character, of Poisson length, and the words that tokens belong to.
 
-What Product2Query makes of a product's text, and what masking and repetition by whole words need.
+For the pseudo-queries of Product2Query, and for masking and repeating whole words.
 
 Legend: ``T`` tokens, ``V`` pieces of the tokenizer's vocabulary.
 """
@@ -20,7 +20,7 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class SpanLengths:
-    """How long the spans are that are cut from a text, in characters.
+    """Lengths of the spans that are cut from a text, in characters.
 
     Parameters
     ----------
@@ -29,9 +29,9 @@ class SpanLengths:
     shortest
         Lengths below have no probability.
     longest
-        Lengths above have none; of a span that stands alone.
+        Lengths above have none; for a single span.
     longest_of_two
-        The same, of each of two spans.
+        The same for each of two spans.
     """
 
     mean: float
@@ -44,13 +44,8 @@ class SpanLengths:
 def truncated_poisson(mean: float, shortest: int, longest: int) -> tuple[float, ...]:
     """Probabilities of the lengths ``shortest`` … ``longest`` under a Poisson distribution truncated to them.
 
-    Truncated means conditioned: ``P(k) = μᵏ/k! / Σ_j μʲ/j!`` over the lengths that are left. What was cut off is not
-    heaped on the ends.
-
-    Returns
-    -------
-    tuple of float
-        ``longest - shortest + 1`` probabilities that add up to 1.
+    Truncated means conditioned: ``P(k) = μᵏ/k! / Σ_j μʲ/j!`` over the lengths that are left. The rest is not
+    added to the ends.
     """
     logs = [length * math.log(mean) - math.lgamma(length + 1) for length in range(shortest, longest + 1)]
     weights = [math.exp(log - max(logs)) for log in logs]
@@ -102,7 +97,7 @@ def cut(text: str, spans: Sequence[Span]) -> str:
 
 
 def without(text: str, spans: Sequence[Span]) -> str:
-    """Leave spans out of a text; what remains on both sides of one is a space apart."""
+    """Remove spans from a text; the rest is joined by spaces."""
     ends = [0, *(end for _, end in spans)]
     starts = [*(start for start, _ in spans), len(text)]
     rest = " ".join(text[end:start] for end, start in zip(ends, starts, strict=True))
@@ -121,7 +116,7 @@ def word_of_token(
     word_starts_V
         For each piece whether a word begins with it.
     special_ids
-        Ids that are no words: each stands alone, and a word begins after it.
+        Ids that are not words: each is separate, and a word begins after it.
     """
     special_T = np.isin(tokens_T, special_ids)
     starts_T = word_starts_V[tokens_T] | special_T

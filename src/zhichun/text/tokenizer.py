@@ -1,6 +1,6 @@
-"""Tokens once: texts to ids apart from each other.
+"""Tokenises each text once, separately from its pair.
 
-A query and a product are each tokenised once; `text.pair_layout` puts a pair together from slices of the two.
+A query and a product are each tokenised once; `text.pair_layout` assembles a pair from the two.
 """
 
 import hashlib
@@ -44,7 +44,7 @@ class PairTokenizer:
     Raises
     ------
     UserError
-        When it adds no special token to a pair, so that query and product could not be told apart.
+        When it adds no special token to a pair, so that query and product cannot be distinguished.
     """
 
     def __init__(self, tokenizer: Tokenizer, json: str | None = None) -> None:
@@ -84,17 +84,17 @@ class PairTokenizer:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of everything that decides which ids a text gets."""
+        """Hash of everything that determines a text's ids."""
         return hashlib.sha256(self.json.encode()).hexdigest()[:16]
 
     @property
     def pad_id(self) -> int:
-        """Id that fills a row up to the batch's longest; never read, since it is masked."""
+        """Padding id; it is masked."""
         return self._first_known(PADDING) or 0
 
     @property
     def mask_id(self) -> int:
-        """Id that stands where a token was masked.
+        """Id of the mask token.
 
         Raises
         ------
@@ -104,8 +104,8 @@ class PairTokenizer:
         found = self._first_known(MASK)
         if found is None:
             raise UserError(
-                "the encoder's tokenizer has no token for masking.",
-                remedy="Name an encoder that was trained with masks (XLM-R, BERT), or leave objective.mlm out.",
+                "the encoder's tokenizer has no mask token.",
+                remedy="Use a masked language model (XLM-R, BERT), or leave objective.mlm out.",
             )
         return found
 
@@ -140,14 +140,14 @@ class PairTokenizer:
         return {name: str(self.tokenizer.id_to_token(id_)) for name, id_ in ids.items() if id_ is not None}
 
     def encode(self, texts: Sequence[str], most: int | None = None) -> Ragged:
-        """Tokenise texts without special tokens; special tokens that stand in a text as words are not obeyed.
+        """Tokenise texts without special tokens; special tokens in a text are treated as plain text.
 
         Parameters
         ----------
         texts
             Cleaned texts.
         most
-            Only the first so many tokens of each text are given, and its rest is not tokenised; ``None`` gives all.
+            Maximum number of tokens of each text; the rest is not tokenised. ``None`` is all.
 
         Returns
         -------
@@ -160,7 +160,7 @@ class PairTokenizer:
         return _joined([row[:most] for row in self._first(plain, most, self._ids)])
 
     def token_ends(self, texts: Sequence[str], most: int) -> list[list[int]]:
-        """Tell where the first tokens of cleaned texts end, in characters: ``most`` of each, if there are so many."""
+        """Return the end of the first ``most`` tokens of each cleaned text, in characters."""
 
         def ends(parts: Sequence[str]) -> list[list[int]]:
             chunks = (parts[start : start + AT_ONCE] for start in range(0, len(parts), AT_ONCE))
@@ -172,7 +172,7 @@ class PairTokenizer:
         return self._first(texts, most, ends)
 
     def _first(self, texts: Sequence[str], most: int, read: Callable[[Sequence[str]], Any]) -> list[Any]:
-        """Read the words of texts that hold their first tokens, and more of those that were not enough."""
+        """Tokenise the beginning of each text, and more of it if that has too few tokens."""
         rows: dict[int, Any] = {}
         left, characters = list(range(len(texts))), most
         while left:
@@ -193,30 +193,30 @@ class PairTokenizer:
         return Ragged.from_rows([encoding.ids for encoding in encodings]).without(self._special_ids)
 
     def beginning(self, text: str, characters: int) -> str:
-        """Give the words of a text of which some lie within so many characters.
+        """Return the words of a text that begin within this many characters.
 
-        Where the tokenizer splits at spaces, what follows one changes no token before it.
+        If the tokenizer splits at spaces, text after a space changes no token before it.
         """
         end = text.find(" ", characters) if len(text) > characters and self._splits_at_spaces else -1
         return text if end < 0 else text[:end]
 
     @cached_property
     def _splits_at_spaces(self) -> bool:
-        """Whether no token is ever made of two words; in some language models, one is."""
+        """Whether no token spans two words, which happens in some language models."""
         splitter = self.tokenizer.pre_tokenizer
         return splitter is not None and len(splitter.pre_tokenize_str("a b")) > 1
 
     def encode_documents(self, columns: Sequence[Sequence[str]], most: int | None = None) -> Ragged:
         """Tokenise products field by field and join the fields with the separator of pairs.
 
-        An empty field keeps its separator, so that the position of a field always tells which it is.
+        An empty field keeps its separator, so that the position identifies the field.
 
         Parameters
         ----------
         columns
             One column of texts for each field, in the template's order.
         most
-            As `encode` takes it.
+            As in `encode`.
         """
         parts = [self.encode(column, most) for column in columns]
         pieces = [np.asarray(self.layout.middle, np.int32)] * (2 * len(parts) - 1)

@@ -1,6 +1,6 @@
-"""Vocabularies: brands and colors as rows of an embedding table, and the files that any vocabulary is kept in.
+"""Vocabularies: brands and colors as rows of an embedding table, and the file format of all vocabularies.
 
-The paper's tables of brands and colors hold what was seen at least twice, in lower case and without punctuation;
+The paper's tables of brands and colors hold values that occur at least twice, in lower case and without punctuation;
 everything else shares index 0 (docs/method.md). A file is Parquet, a row per entry in the order of its ids, the first
 row being id 1; id 0 has no row. Legend: ``V`` entries, ``B`` texts.
 """
@@ -28,15 +28,10 @@ REMEDY = "Write the vocabularies again from the dataset, or copy the whole model
 
 
 def normalise(text: str | None) -> str:
-    """Write a brand or a color in the one way that the vocabulary knows.
+    """Normalise a brand or a color as in the vocabulary.
 
     Punctuation and symbols become spaces, the rest is brought to NFKC and lower case, runs of spaces become one, and
-    outer spaces go. Symbols go before NFKC, which would otherwise spell them out: ``"Nike™"`` as ``niketm``.
-
-    Returns
-    -------
-    str
-        Empty for ``None`` and for a text without a letter or a digit. Normalising again changes nothing.
+    outer spaces go. Symbols are removed before NFKC, which would otherwise expand them: ``"Nike™"`` as ``niketm``.
     """
     if not text:
         return ""
@@ -52,7 +47,7 @@ def _fold(text: str) -> str:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The values that have an index of their own; index 0 is for all others and for none at all.
+    """The values with their own index; index 0 is for unknown and missing values.
 
     Parameters
     ----------
@@ -74,7 +69,7 @@ class Vocabulary:
         values
             One for every product. Memory grows with the number of distinct values, not with the number of values.
         min_count
-            An entry must be seen so often, all its spellings together; 2 as in the paper, since what is seen once
+            Minimum count of an entry over all its spellings; 2 as in the paper, since a value that occurs once
             cannot be learnt.
         """
         if isinstance(values, pa.ChunkedArray):
@@ -95,19 +90,19 @@ class Vocabulary:
         return {value: index for index, value in enumerate(self.values, start=1)}
 
     def index(self, texts: Sequence[str | None]) -> npt.NDArray[np.int32]:
-        """Look texts up as they stand in the catalogue.
+        """Look up texts in catalogue spelling.
 
         Returns
         -------
         NDArray[int32]
-            ``[B]``; 0 for what is unknown, empty or ``None``.
+            ``[B]``; 0 for an unknown or empty text or ``None``.
         """
         index_of = {text: self._index_of.get(normalise(text), 0) for text in set(texts)}
         return np.fromiter((index_of[text] for text in texts), np.int32, len(texts))
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of everything that decides which index a text gets."""
+        """Hash of everything that determines a text's index."""
         return hashlib.sha256("\n".join(self.values).encode("utf-8")).hexdigest()[:16]
 
     def save(self, path: Path) -> None:
@@ -134,42 +129,14 @@ class Vocabulary:
 
 
 def write_counted(path: Path, column: str, values: Sequence[str], counts_V: npt.NDArray[np.int64]) -> None:
-    """Write a vocabulary; the file appears under its name only when it is whole.
-
-    Parameters
-    ----------
-    path
-        The file to write; one of that name is replaced.
-    column
-        Name of the column of values.
-    values, counts_V
-        Entries in the order of their ids, from id 1.
-
-    Raises
-    ------
-    UserError
-        When the file cannot be written.
-    """
+    """Write a vocabulary; the file appears under its name only when it is complete."""
     table = pa.table({column: pa.array(values, pa.string()), COUNT: pa.array(counts_V, pa.int64())})
     with new_file(path) as partial:
         pq.write_table(table, partial, compression="zstd")
 
 
 def read_counted(path: Path, column: str) -> tuple[list[str], npt.NDArray[np.int64]]:
-    """Read what :func:`write_counted` wrote.
-
-    Returns
-    -------
-    values : list[str]
-        Entries from id 1; none is empty and none comes twice.
-    counts_V : NDArray[int64]
-        How often each was seen.
-
-    Raises
-    ------
-    UserError
-        When the file is missing, damaged or not a vocabulary.
-    """
+    """Read what :func:`write_counted` wrote."""
     try:
         table = pq.ParquetFile(path).read()
         table.validate(full=True)

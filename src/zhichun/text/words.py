@@ -1,4 +1,4 @@
-"""Words in any script: which characters only separate them, how many a text has, and which of them BM25 counts.
+"""Words in any script: separators, word counts, and the terms of BM25.
 
 Punctuation, symbols, separators and control characters only separate. A run of letters, digits and marks is one word;
 each Chinese or Japanese character is one, since these scripts put no spaces between words, which makes the number of
@@ -40,7 +40,7 @@ _ACCENTS: Final = re.compile("[\u0300-\u036f]")
 
 @functools.cache
 def blank_code_points() -> npt.NDArray[np.bool_]:
-    """Tell for every code point whether it only separates words.
+    """Return whether each code point is only a separator.
 
     Returns
     -------
@@ -81,7 +81,7 @@ def word_counts(texts: Sequence[str | None]) -> npt.NDArray[np.int64]:
 
 @functools.cache
 def _kinds() -> npt.NDArray[np.uint8]:
-    """Tell for every code point whether it separates, is part of a word, or is one by itself."""
+    """Classify each code point: separator, part of a word, or a word by itself."""
     blank = blank_code_points()
     kinds = np.full(len(blank), _LETTER, np.uint8)
     for first, last in UNSPACED_RANGES:
@@ -102,7 +102,7 @@ _HAN: Final = re.compile(f"[{_characters(HAN_RANGES)}]")
 
 
 def terms(text: str) -> list[str]:
-    """Give the terms of one text, in its order and as often as they are in it.
+    """Return the terms of one text, in its order and as often as they are in it.
 
     Examples
     --------
@@ -115,7 +115,7 @@ def terms(text: str) -> list[str]:
 
 
 def terms_of_all(texts: Sequence[str]) -> list[list[str]]:
-    """Give the terms of every text; several thousand at once cost far less than one after the other."""
+    """Return the terms of every text; several thousand at once are much faster than one by one."""
     if not texts:
         return []
     joined = "\n".join([text.replace("\n", " ") for text in texts]).casefold()

@@ -62,7 +62,7 @@ def test_mask_and_specials_are_the_tokenizer_s(reader):
 
 def test_a_tokenizer_without_a_mask_is_refused_when_one_is_asked_for():
     tokenizer = word_tokenizer(models.WordPiece({"a": 0, "b": 1}, unk_token="a"), mask=False)
-    with pytest.raises(UserError, match="no token for masking"):
+    with pytest.raises(UserError, match="no mask token"):
         _ = tokenizer.mask_id
 
 

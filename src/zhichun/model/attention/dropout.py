@@ -1,17 +1,17 @@
-"""Dropout whose mask costs little on a processor.
+"""Dropout with a cheap mask on a CPU.
 
-What       A number stays when 16 random bits are at or above a threshold. torch's own mask takes one draw of its
+What       A number is kept when 16 random bits are at or above a threshold. torch's own mask takes one draw of its
            generator for each number, on one core while the others wait; here one draw of 64 bits serves four numbers,
-           and all else is done by all cores. On a GPU torch's own is taken
+           and everything else runs on all cores. A GPU uses torch's own
 Equation   ``x · 1[b ≥ t] · 2^16 / (2^16 - t)`` with ``b`` even on 0 … 2^16 - 1 and ``t = round(2^16 · p)``
 Reference  Srivastava et al. (2014), "Dropout: A Simple Way to Prevent Neural Networks from Overfitting"
 Our number fine-tuning all-MiniLM-L6-v2 at 256 tokens takes 1.06 times as many pairs a second as with torch's own, on
            two cores (`benchmarks/train_cpu.py`)
 Cost       none
-Traps      the share that is dropped is rounded to a 65,536th. A seed gives other masks than torch's own, and other ones
-           on a processor than on a GPU
+Traps      the dropped share is rounded to a multiple of 1/65,536. A seed draws other masks than in torch, and others
+           on a CPU than on a GPU
 
-Attention in single products is here too: where torch has no faster way, and where weights are dropped on a CPU.
+Attention as explicit matrix products is here too: for when torch has no faster way, and for dropout on a CPU.
 
 Legend: ``B`` pairs, ``H`` heads, ``T`` tokens, ``E`` size of a head.
 """
@@ -26,7 +26,7 @@ PER_DRAW: Final = 64 // BITS
 
 
 def drop(values: Tensor, p: float) -> Tensor:
-    """Set a share of the numbers to zero, and scale the others so that the mean stays.
+    """Set a share of the numbers to zero, and scale the others to keep the mean.
 
     Parameters
     ----------
@@ -48,12 +48,12 @@ class Dropout(nn.Dropout):
     """`torch.nn.Dropout` by `drop`."""
 
     def forward(self, values: Tensor) -> Tensor:
-        """Drop in training; give the same back elsewhere."""
+        """Drop in training; the identity in evaluation."""
         return drop(values, self.p) if self.training else values
 
 
 def exchange_dropout(model: nn.Module) -> None:
-    """Let every dropout within a model be done by `drop`."""
+    """Replace every dropout in a model by `drop`."""
     for module in list(model.modules()):
         for name, part in module.named_children():
             if type(part) is nn.Dropout:
@@ -69,19 +69,7 @@ def attend_by_products(
     dropout_p: float = 0.0,
     scale: float | None = None,
 ) -> Tensor:
-    """Attend as `scaled_dot_product_attention` does, which takes the same steps where it drops weights on a processor.
-
-    Parameters
-    ----------
-    query_BHTE, key_BHTE, value_BHTE
-        Queries may be fewer than keys and values.
-    mask
-        What is seen, or what is added to the products; it is broadcast to them.
-    dropout_p
-        Of the attention's weights.
-    scale
-        What the products are multiplied with; ``None`` is ``E^-1/2``.
-    """
+    """Attend as `scaled_dot_product_attention` does with dropout on a CPU."""
     scale = query_BHTE.shape[-1] ** -0.5 if scale is None else scale
     scores_BHTT = (query_BHTE * scale) @ key_BHTE.transpose(-1, -2)
     if mask is not None:

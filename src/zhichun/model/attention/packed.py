@@ -1,11 +1,11 @@
-"""Attention among the tokens of each pair of a packed batch, put into transformers' registry of attention functions.
+"""Attention within each pair of a packed batch, registered as a transformers attention function.
 
-One function serves packed and padded batches: what is called with ``packed`` is packed, all else goes the usual way
-(`scaled_dot_product_attention`). Three ways lead to the same answer, and the fastest possible is taken:
+One function handles packed and padded batches: a call with ``packed`` is packed, any other uses the default
+(`scaled_dot_product_attention`). There are three equivalent implementations, and the fastest possible is used:
 
-* `torch.nn.attention.varlen` on a GPU in half precision, without attention dropout, which its kernel does not know;
-* else on a GPU: queries, keys and values are padded, and they alone; everything outside of attention stays packed;
-* on a processor: the pairs of each length together, without padding and mask; where weights are dropped, in single
+* `torch.nn.attention.varlen` on a GPU in half precision, without attention dropout, which its kernel does not support;
+* else on a GPU: only queries, keys and values are padded; everything outside of attention stays packed;
+* on a CPU: the pairs of each length together, without padding and mask; with dropout, as explicit
   products, as torch would, but with a cheaper mask (`model.attention.dropout`).
 
 Legend: ``B`` pairs, ``H`` heads, ``N`` tokens of all pairs, ``E`` size of a head, ``L`` tokens of the longest pair,
@@ -35,19 +35,7 @@ HALF: Final = (torch.bfloat16, torch.float16)
 
 @dataclass(frozen=True)
 class _How:
-    """How to attend.
-
-    Parameters
-    ----------
-    asking, asked
-        How queries lie, and how keys and values do.
-    dropout
-        Of the attention's weights.
-    scaling
-        What the products of queries and keys are multiplied with; ``None`` is the usual.
-    window
-        A token sees others that are fewer places away than this; ``None`` sees all.
-    """
+    """Options of the attention."""
 
     asking: Packed
     asked: Packed
@@ -69,25 +57,7 @@ def packed_attention(
     asking: Packed | None = None,
     **named: Any,
 ) -> tuple[Tensor, None]:
-    """Attend as transformers' attention functions do, ``[B, T, H, E]``.
-
-    Parameters
-    ----------
-    module, attention_mask, named
-        As transformers hands them in.
-    query_BHTE, key_BHTE, value_BHTE
-        Of one row, where the batch is packed.
-    dropout
-        Of the attention's weights.
-    scaling
-        What the products of queries and keys are multiplied with.
-    sliding_window
-        A token sees others that are fewer places away than this; ``None`` sees all.
-    packed
-        How the pairs lie; ``None`` where the batch is padded.
-    asking
-        How the queries lie, where they are those of some tokens only.
-    """
+    """Attend as transformers' attention functions do, ``[B, T, H, E]``."""
     given = (query_BHTE, key_BHTE, value_BHTE)
     if packed is None:
         plain: tuple[Tensor, None] = sdpa_attention_forward(
@@ -177,14 +147,14 @@ def _by_length(query_HNE: Tensor, key_HNE: Tensor, value_HNE: Tensor, how: _How)
 
 
 def _within(window: int, length: int, device: torch.device) -> Tensor:
-    """Tell which places are fewer than ``window`` apart, ``[length, length]``."""
+    """Return which positions are fewer than ``window`` apart, ``[length, length]``."""
     place = torch.arange(length, device=device)
     return (place[:, None] - place).abs() < window
 
 
 @cache
 def has_varlen() -> bool:
-    """Tell whether this torch has attention over sequences of different lengths (from 2.10)."""
+    """Return whether this torch has variable-length attention (from 2.10)."""
     try:
         return hasattr(importlib.import_module("torch.nn.attention.varlen"), "varlen_attn")
     except ImportError:
@@ -192,7 +162,7 @@ def has_varlen() -> bool:
 
 
 def _mask(*, attention_mask: Tensor | None = None, **named: Any) -> Tensor | None:
-    """Make no mask where none is given: a packed batch needs none, and one over all its tokens would not fit."""
+    """Return no mask if none is given: a packed batch needs none, and one over all its tokens would not fit."""
     return None if attention_mask is None else sdpa_mask(attention_mask=attention_mask, **named)
 
 

@@ -1,6 +1,6 @@
-"""How the tokens of a batch lie: padded to the longest pair, or packed end to end in one row without any padding.
+"""The layout of a batch's tokens: padded to the longest pair, or packed in one row without padding.
 
-What reads token vectors asks here for what belongs to a pair, and need not know which of the two it has.
+Readers of token vectors use one interface for both layouts.
 
 Legend: ``B`` pairs, ``T`` tokens of a row, ``N`` tokens of all pairs, ``D`` size of a token's vector. A packed batch is
 one row, so what is ``[B, T, D]`` elsewhere is ``[1, N, D]`` then.
@@ -19,7 +19,7 @@ LONGEST: Final = "longest"
 
 @dataclass(frozen=True)
 class Padded:
-    """A row for each pair, filled up to the longest.
+    """One row per pair, padded to the longest.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class Padded:
 
     @property
     def attention(self) -> Tensor:
-        """What tells the encoder which tokens see each other."""
+        """The encoder's attention mask, or the packed layout."""
         return self.mask_BT
 
     @property
@@ -61,7 +61,7 @@ class Packed:
     bounds
         Where each pair begins, and the last one ends, ``[B + 1]``, int32.
     longest
-        Tokens of the longest pair; a number of the host's, so that nobody has to wait for the GPU to learn it.
+        Tokens of the longest pair; a number on the host, so that reading it does not synchronise with the GPU.
     total
         Tokens of all pairs, ``N``.
     """
@@ -72,7 +72,7 @@ class Packed:
 
     @property
     def attention(self) -> "Packed":
-        """What tells the encoder which tokens see each other."""
+        """The encoder's attention mask, or the packed layout."""
         return self
 
     @property
@@ -82,13 +82,13 @@ class Packed:
 
     @cached_property
     def lengths(self) -> list[int]:
-        """Tokens of each pair, as numbers of the host's: on a GPU, this waits for it."""
+        """Tokens of each pair, as numbers on the host: this synchronises with a GPU."""
         lengths: list[int] = self.bounds.diff().tolist()
         return lengths
 
     @cached_property
     def firsts(self) -> "Packed":
-        """How the first tokens lie where they stand end to end, without the others."""
+        """The layout of only the first tokens, concatenated."""
         return Packed(torch.arange(self.pairs + 1, dtype=torch.int32, device=self.bounds.device), 1, self.pairs)
 
     @cached_property
@@ -112,7 +112,7 @@ class Packed:
         return vectors_1ND[0, self.bounds[:-1]]
 
     def without_padding(self, vectors_1ND: Tensor) -> Tensor:
-        """Give them as they are: there is none."""
+        """Return them unchanged: there is no padding."""
         return vectors_1ND
 
     def norms(self, vectors_1ND: Tensor) -> Tensor:
@@ -126,7 +126,7 @@ Tokens = Padded | Packed
 
 
 def tokens_of(batch: dict[str, Tensor]) -> Tokens:
-    """Tell how the tokens of a batch of `Pairs.collate` lie."""
+    """Return the layout of a batch of `Pairs.collate`."""
     if BOUNDS not in batch:
         return Padded(batch["attention_mask"])
     return Packed(batch[BOUNDS], int(batch[LONGEST]), batch["input_ids"].shape[1])

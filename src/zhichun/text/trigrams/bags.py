@@ -5,8 +5,8 @@ and outer spaces go. Its trigrams are all windows of three code points, stripped
 fewer is one trigram, an empty one has none (docs/method.md). The authors' loop dropped the last window; here it
 counts.
 
-A trigram is kept as a *key*: its code points, 21 bits each, the first highest, zeros after a short one. Keys sort like
-the trigrams they stand for, and a batch of texts becomes keys without a loop over characters.
+A trigram is stored as a *key*: its code points, 21 bits each, the first highest, zeros after a short one. Keys sort
+like the trigrams they stand for, and a batch of texts becomes keys without a loop over characters.
 
 Legend: ``B`` texts, ``B1`` one more, ``M`` code points, ``L`` code points after folding, ``N`` trigrams of all texts
 together, ``V`` known trigrams.
@@ -39,7 +39,7 @@ LOW: Final = np.uint64((1 << 21) - 1)
 def trigram_keys(texts: Texts) -> tuple[Keys, Int64]:
     """Cut texts into trigrams.
 
-    Needs about 60 bytes of memory per code point while it runs, so give it a large corpus in batches.
+    Needs about 60 bytes of memory per code point while it runs, so pass a large corpus in batches.
 
     Parameters
     ----------
@@ -70,15 +70,7 @@ def trigram_keys(texts: Texts) -> tuple[Keys, Int64]:
 
 
 def _fold(texts: Texts) -> tuple[Keys, Int64]:
-    """Lower-case texts and fold their blanks.
-
-    Returns
-    -------
-    folded_L : NDArray[uint64]
-        The code points of all folded texts, one text straight after the other.
-    bounds_B1 : NDArray[int64]
-        Where each begins.
-    """
+    """Lower-case texts and fold their blanks."""
     # One text at a time, because lower case may be longer ("İ") and depends on what follows (the Greek final sigma).
     lowered = [text.lower() if text else "" for text in texts]
     offsets_B1 = _offsets(np.fromiter(map(len, lowered), np.int64, len(lowered)))
@@ -99,20 +91,14 @@ def _offsets(lengths: npt.NDArray[np.integer]) -> Int64:
 
 
 def key_to_text(keys_N: Keys) -> list[str]:
-    """Write keys as the trigrams they stand for."""
+    """Convert keys to trigrams."""
     codes_N3 = np.stack([keys_N >> (BITS + BITS), keys_N >> BITS & LOW, keys_N & LOW], axis=1).astype(np.uint32)
     trigrams: list[str] = codes_N3.view("U3").ravel().tolist()
     return trigrams
 
 
 def text_to_key(trigrams: Sequence[str]) -> Keys:
-    """Pack trigrams as keys; undoes :func:`key_to_text`.
-
-    Raises
-    ------
-    ValueError
-        When one is empty or longer than three code points.
-    """
+    """Convert trigrams to keys; the inverse of :func:`key_to_text`."""
     for trigram in trigrams:
         if not 1 <= len(trigram) <= 3:
             raise ValueError(f"{trigram!r} has {len(trigram)} characters; a trigram has 1 to 3.")
@@ -122,7 +108,7 @@ def text_to_key(trigrams: Sequence[str]) -> Keys:
 
 @dataclass(frozen=True, eq=False)
 class TrigramVocabulary:
-    """The trigrams that have a vector of their own. Id 0 is padding; all others are left out of the bag.
+    """The trigrams with an embedding. Id 0 is padding; unknown trigrams are left out of the bag.
 
     Parameters
     ----------
@@ -135,7 +121,7 @@ class TrigramVocabulary:
 
     @classmethod
     def build(cls, keys_V: Keys, counts_V: Int64) -> "TrigramVocabulary":
-        """Give ids by count descending and then by key."""
+        """Assign ids by count descending, then by key."""
         order = np.lexsort((keys_V, -counts_V))
         return cls(keys_V[order], counts_V[order])
 
@@ -168,7 +154,7 @@ class TrigramVocabulary:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of everything that decides which ids a text gets."""
+        """Hash of everything that determines a text's ids."""
         return hashlib.sha256(self.keys_V.astype("<u8").tobytes()).hexdigest()[:16]
 
     def save(self, path: Path) -> None:
@@ -198,22 +184,7 @@ class TrigramVocabulary:
 
 
 def bag_ids(vocabulary: TrigramVocabulary, fields: Sequence[Texts]) -> tuple[Int32, Int64]:
-    """Look up the trigrams of several fields as one bag per row; no trigram spans two fields.
-
-    Parameters
-    ----------
-    vocabulary
-        The known trigrams.
-    fields
-        At least one column of ``B`` texts each, such as titles, brands, colors and bullets.
-
-    Returns
-    -------
-    ids_N : NDArray[int32]
-        Ids of all rows, row after row and field after field.
-    offsets_B1 : NDArray[int64]
-        Where each row begins.
-    """
+    """Look up the trigrams of several fields as one bag per row; no trigram spans two fields."""
     ids_N, offsets = vocabulary.ids([text for row in zip(*fields, strict=True) for text in row])
     return ids_N, offsets[:: len(fields)]
 
@@ -225,7 +196,7 @@ PENDING_KEYS: Final = 1 << 22
 class TrigramCounter:
     """Counts the trigrams of a corpus of any size, given in batches.
 
-    Memory grows with the number of distinct trigrams, not with the text; the order and size of batches change nothing.
+    Memory grows with the number of distinct trigrams, not with the text; order and size of batches do not matter.
     """
 
     def __init__(self) -> None:
@@ -258,14 +229,14 @@ class TrigramCounter:
         return self._parts[0]
 
     def finish(self, min_count: int = 15, keep: Keys | None = None) -> TrigramVocabulary:
-        """Choose the trigrams that get a vector.
+        """Choose the trigrams that get an embedding.
 
         Parameters
         ----------
         min_count
-            A trigram must be seen so often; 15 as in the paper's Word2vec.
+            A trigram must be seen at least this often; 15 as in the paper's Word2vec.
         keep
-            Trigrams that get one however rarely they were counted: those of the training queries.
+            Trigrams that get one with any count: those of the training queries.
         """
         keys_V, counts_V = self.counts()
         known = counts_V >= min_count
@@ -277,7 +248,7 @@ class TrigramCounter:
         part = np.unique(np.concatenate([np.zeros(0, np.uint64), *self._pending]), return_counts=True)
         self._pending.clear()
         self._pending_keys = 0
-        # Only parts of like length are merged, so that each key is moved a logarithmic number of times.
+        # Only parts of similar length are merged, so that each key is moved a logarithmic number of times.
         while self._parts and len(self._parts[-1][0]) < 2 * len(part[0]):
             part = _merge(self._parts.pop(), part)
         self._parts.append(part)

@@ -1,7 +1,7 @@
-"""Vectors that the semantic unit's trigrams may start from, in one file beside their vocabulary.
+"""Pre-trained vectors of the semantic unit's trigrams, in one file next to their vocabulary.
 
-A Parquet file with a row per trigram, in the order of the ids from 1: ``trigram`` and ``vector``. Its metadata say how
-the vectors were made and for which vocabulary, so that those of another one are never used.
+A Parquet file with a row per trigram, in the order of the ids from 1: ``trigram`` and ``vector``. Its metadata record
+how the vectors were made and for which vocabulary, so that vectors of another vocabulary are never used.
 
 Legend: ``V`` known trigrams, ``G`` size of a trigram's vector.
 """
@@ -51,11 +51,11 @@ class TrigramVectors:
     made_by: Mapping[str, Any]
 
     def table(self) -> Vectors:
-        """Lay the vectors out as an embedding table, ``[V + 1, G]``; row 0, padding, is zeros."""
+        """Return the vectors as an embedding table, ``[V + 1, G]``; row 0, padding, is zeros."""
         return np.concatenate([np.zeros((1, self.vectors_VG.shape[1]), np.float32), self.vectors_VG])
 
     def save(self, path: Path) -> None:
-        """Write the file; it appears under its name only when it is whole."""
+        """Write the file; it appears under its name only when it is complete."""
         flat = pa.array(self.vectors_VG.ravel(), pa.float32())
         columns = {
             COLUMN: pa.array(key_to_text(self.vocabulary.keys_V), pa.string()),
