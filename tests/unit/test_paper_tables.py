@@ -57,7 +57,7 @@ def test_a_setting_for_all_rows_holds_but_for_what_a_row_sets_itself(plan):
         plan(off, on, settings=("objective.ema=EMA",))
     with pytest.raises(UserError, match="two rows are the same"):
         plan(Row(name="one"), Row(name="other"))
-    with pytest.raises(UserError, match="row 'bad': R-Drop compares two views"):
+    with pytest.raises(UserError, match="row 'bad': R-Drop needs a second view"):
         plan(Row(name="good"), Row(name="bad", settings=("objective.rdrop=RDrop",)))
 
 

@@ -61,7 +61,7 @@ def train_folds(recipe: Recipe, data: Path, out: Path, *, folds: int = 5, resume
 
 
 def _check(recipe: Recipe, data: Path, out: Path, folds: int, resume: bool) -> None:
-    """Refuse what cannot be, before hours are spent."""
+    """Refuse invalid options before training."""
     if recipe.train.validation_fold is not None:
         raise UserError(
             f"train.validation_fold={recipe.train.validation_fold} has no effect where every fold is held out once.",

@@ -35,10 +35,10 @@ class Objective(Protocol):
     """What the loop needs of an objective, which is an `nn.Module`."""
 
     shipped: nn.Module
-    """The model that is evaluated and kept."""
+    """The model that is evaluated and saved."""
 
     def after_step(self) -> None:
-        """Follow the optimiser's step."""
+        """Run after each step of the optimiser."""
 
 
 class Batches(Protocol):

@@ -131,7 +131,7 @@ class PretrainingRecipe(AnyRecipe):
     Parameters
     ----------
     model
-        Which encoder, and what it reads.
+        The encoder and its input.
     objective
         Which pretext tasks are learnt.
     train

@@ -1,6 +1,6 @@
-"""What is minimised: how losses and methods add up to one number.
+"""The objectives: how losses and methods add up to one number.
 
-The training loop wraps the objective, not the model, and knows nothing of what is inside. It uses three things of an
+The training loop wraps the objective, not the model, and depends on no method. It uses three members of an
 objective: ``forward(batch)``, ``after_step()`` and ``shipped``, the weights that are evaluated and kept.
 """
 

@@ -1,4 +1,4 @@
-"""Fine-tuning on judged pairs: the loss of the pairs, and what the methods add to it.
+"""Fine-tuning on judged pairs: the loss of the pairs, and the methods' terms.
 
 Legend: ``B`` pairs of a batch.
 """
@@ -17,7 +17,7 @@ from zhichun.objective.views import FirstView, View
 
 
 class Total(NamedTuple):
-    """What an objective gives: the number to minimise, and its named parts for the log."""
+    """Result of an objective: the number to minimise, and its named parts for the log."""
 
     total: Tensor
     parts: dict[str, Tensor]
@@ -25,7 +25,7 @@ class Total(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuningSettings:
-    """How fine-tuning is scored.
+    """Loss and methods of fine-tuning.
 
     Parameters
     ----------
@@ -40,10 +40,10 @@ class FineTuningSettings:
     mixup
         Mixup of pairs and labels, averaged with the loss of the first view; null is off.
     ema
-        EMA, an average of the weights that is evaluated and kept in place of the trained ones; null is off.
+        EMA, a moving average of the weights that is evaluated and saved instead of the trained ones; null is off.
     total
-        How the losses of both views and their divergence make one: their `sum`, as the paper has it, or their `mean`,
-        as its released code has it.
+        How to combine the losses of both views and their divergence: their `sum`, as in the paper, or their `mean`,
+        as in its released code.
     """
 
     loss: Loss = field(default_factory=CrossEntropy)
@@ -56,7 +56,7 @@ class FineTuningSettings:
     def __post_init__(self) -> None:
         if self.second_view is None and self.rdrop is not None:
             raise UserError(
-                "R-Drop compares two views, and objective.second_view is null.",
+                "R-Drop needs a second view, and objective.second_view is null.",
                 remedy="Use --set objective.second_view=FGM, or DropoutView for the classic one.",
             )
         if self.second_view is None and self.total == "mean":
@@ -66,12 +66,12 @@ class FineTuningSettings:
             )
         if self.second_view is not None and self.second_view.is_divergence and self.rdrop is not None:
             raise UserError(
-                f"R-Drop beside {type(self.second_view).__name__} would count one divergence twice.",
+                f"R-Drop beside {type(self.second_view).__name__} would add the same divergence twice.",
                 remedy="Use --set objective.rdrop=null, and objective.second_view.weight for more of it.",
             )
         if self.mixup is not None and self.loss.regresses:
             raise UserError(
-                "mixup mixes the labels of classes, and a regressor has none.",
+                "mixup needs class labels, and a regressor has none.",
                 remedy="Use --set objective.mixup=null.",
             )
 
@@ -81,7 +81,7 @@ class FineTuning(nn.Module):
 
     ``total = loss + loss of the second view + R-Drop``, or their mean, where ``loss`` is averaged with mixup's. Each is
     ``Σ_i w_i loss_i / W`` where ``W`` is the weight of the whole step, not of this batch: whether a step is cut into
-    micro-batches or spread over processes changes nothing, but for the methods whose card says so.
+    micro-batches or spread over processes changes nothing, except for the methods whose card says so.
 
     Parameters
     ----------
@@ -93,11 +93,11 @@ class FineTuning(nn.Module):
     Raises
     ------
     UserError
-        For a second view that this model gives nothing to.
+        For a second view without effect on this model.
     """
 
     steps: Tensor | None
-    """Steps done, where a method begins later than the first."""
+    """Number of steps so far, for methods that begin later."""
 
     def __init__(self, model: RelevanceModel, settings: FineTuningSettings) -> None:
         super().__init__()
@@ -138,18 +138,18 @@ class FineTuning(nn.Module):
 
     @property
     def shipped(self) -> RelevanceModel:
-        """The model that is evaluated and kept: the average, where there is one."""
+        """The model that is evaluated and saved: the average, if there is one."""
         return self.model if self.average is None else self.average.module  # type: ignore[return-value]
 
     def after_step(self) -> None:
-        """Follow the optimiser's step."""
+        """Run after each step of the optimiser."""
         if self.average is not None:
             self.average.update_parameters(self.model)
         if self.steps is not None:
             self.steps += 1
 
     def _view(self) -> View | None:
-        """Give the second view that this batch gets, if any."""
+        """Return the second view of this batch, if any."""
         view = self.settings.second_view
         if not self.training:
             return None

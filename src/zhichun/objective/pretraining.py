@@ -23,7 +23,7 @@ SEPARATOR = "."
 
 
 def _slots() -> type[Any]:
-    """Make a dataclass with a field for each pretext task that is known, named and described as the task is."""
+    """Build a dataclass with a field for each registered pretext task."""
     tasks = kinds_of(Pretext).values()
     made = [(task.name, task | None, field(default=task() if task.is_on else None)) for task in tasks]
     return make_dataclass("PretextSettings", made, frozen=True, kw_only=True)
@@ -31,12 +31,12 @@ def _slots() -> type[Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainingSettings(_slots()):  # type: ignore[misc]
-    """Which pretext tasks are learnt, each with its weight; one that is null is off.
+    """The pretext tasks with their weights; null is off.
 
     Parameters
     ----------
     ema
-        EMA, an average of the weights that is evaluated and kept in place of the trained ones; null is off.
+        EMA, a moving average of the weights that is evaluated and saved instead of the trained ones; null is off.
     """
 
     ema: EMA | None = None
@@ -56,7 +56,7 @@ class PretrainingSettings(_slots()):  # type: ignore[misc]
 
 
 class PretextModel(nn.Module):
-    """The encoder and the heads of all tasks: what is averaged, evaluated and kept.
+    """The encoder and the heads of all tasks, which are averaged, evaluated and saved.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ class PretextModel(nn.Module):
         Returns
         -------
         dict
-            What each task gives; one that scores nothing in this batch is left out.
+            The results of the tasks that score something in this batch.
         """
         outcomes = {}
         for name, head in self.heads.items():
@@ -94,7 +94,7 @@ class PretextModel(nn.Module):
         return outcomes
 
     def tables(self) -> dict[str, Tensor]:
-        """Give the tables that fine-tuning takes over, by id embedding."""
+        """Return the tables that fine-tuning takes over, by id embedding."""
         found: dict[str, Tensor] = {}
         for head in self.heads.values():
             assert isinstance(head, PretextHead)
@@ -106,18 +106,18 @@ class Pretraining(nn.Module):
     """Pre-training on the catalogue.
 
     ``total = Σ_task weight · Σ_N loss_N / items``, where ``items`` counts what the task scores in the whole step, over
-    micro-batches and processes: how a step is cut changes nothing but the company in which examples are made.
+    micro-batches and processes: how a step is split changes only which products share a micro-batch.
 
     Parameters
     ----------
     encoder
-        With its starting weights.
+        With its initial weights.
     tasks
         The pretext tasks.
     sizes
-        Rows of the tables that the catalogue decides.
+        Rows of the catalogue's tables.
     ema
-        Average the weights; the average is what is evaluated and kept.
+        Average the weights; the average is evaluated and saved.
     """
 
     def __init__(self, encoder: Encoder, tasks: Sequence[Pretext], sizes: Sizes, ema: EMA | None = None) -> None:
@@ -159,13 +159,13 @@ class Pretraining(nn.Module):
 
     @property
     def shipped(self) -> PretextModel:
-        """The model that is evaluated and kept."""
+        """The model that is evaluated and saved."""
         model = self.model if self.average is None else self.average.module
         assert isinstance(model, PretextModel)
         return model
 
     def after_step(self) -> None:
-        """Follow the optimiser's step: the heads first, then the average."""
+        """Run after each step of the optimiser: updates the heads, then the average."""
         for head in self.model.heads.values():
             assert isinstance(head, PretextHead)
             head.after_step(self.model.encoder)
@@ -174,10 +174,7 @@ class Pretraining(nn.Module):
 
 
 def _share_of_step(own_K: Tensor) -> Tensor:
-    """Give what one thing of each task counts for, ``[K]``; infinite where there is none in the step.
-
-    Gradients are averaged over the processes, hence their number above the fraction.
-    """
+    """Return the weight of one item of each task, ``[K]``; infinite where there is none in the step."""
     items_K, processes = own_K.float(), 1
     if distributed.is_available() and distributed.is_initialized():
         distributed.all_reduce(items_K)

@@ -1,6 +1,6 @@
-"""Two views of one batch: what a model says of it first, and what a method may start from for a second pass.
+"""Two views of one batch: the plain pass, and what a method needs for a second pass.
 
-Nothing here edits a weight: a moved batch is the same weights read with moved token vectors.
+Nothing here edits a weight: a perturbed batch has the same weights and perturbed token vectors.
 
 Legend: ``B`` pairs, ``T`` tokens, ``D`` hidden size, ``C`` outputs, ``U`` distinct tokens of a batch; of a packed batch
 (`model.attention.packing`) token vectors are one row of all its tokens.
@@ -28,7 +28,7 @@ SMALLEST_NORM = 1e-12
 
 @dataclass(frozen=True)
 class SecondView:
-    """What a second pass gives: its logits ``[B, C]``, and what the objective adds for each pair, ``[B]``."""
+    """Result of a second pass: its logits ``[B, C]``, and the loss that the objective adds for each pair, ``[B]``."""
 
     logits_BC: Tensor
     loss_B: Tensor
@@ -36,7 +36,7 @@ class SecondView:
 
 @dataclass(frozen=True)
 class FirstView:
-    """The plain pass over a batch, and what starts from it.
+    """The plain pass over a batch, and operations on it.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class FirstView:
     loss
         The loss of each pair.
     vectors_BTD
-        Token vectors that the encoder read; ``None`` where it looked them up itself, and nothing moves them.
+        Token vectors that the encoder read; ``None`` if it looked them up itself, for views that do not perturb them.
     features_BF
         What the head read.
     logits_BC
@@ -66,7 +66,7 @@ class FirstView:
 
     @classmethod
     def of(cls, model: RelevanceModel, batch: Batch, loss: PairLoss, *, moved: bool) -> "FirstView":
-        """Run the model; ``moved`` says that a second view will move the token vectors."""
+        """Run the model; ``moved`` means that a second view will perturb the token vectors."""
         vectors_BTD = model.encoder.look_up(batch["input_ids"]) if moved else None
         if vectors_BTD is not None and not vectors_BTD.requires_grad:  # the table is frozen
             vectors_BTD.requires_grad_()
@@ -90,12 +90,12 @@ class FirstView:
             return torch.autograd.grad(self.mean(loss_B), of, retain_graph=again)[0]
 
     def ascent(self, place: "Place") -> Tensor:
-        """Give the direction in which this batch's loss rises fastest, as unit vectors of a place."""
+        """Return the direction in which this batch's loss rises fastest, as unit vectors of a place."""
         assert self.vectors_BTD is not None
         return place.unit(place.collect(self.gradient(self.loss_B, self.vectors_BTD, again=True)))
 
     def moved(self, shift_BTD: Tensor | None = None) -> SecondView:
-        """Run the model again, with the token vectors moved by so much."""
+        """Run the model again, with the token vectors shifted."""
         vectors_BTD = self.vectors_BTD
         if shift_BTD is not None:
             assert vectors_BTD is not None
@@ -115,7 +115,7 @@ class View(ABC):
     """Whether its loss is the divergence of the two views, as R-Drop's is."""
 
     def check(self, model: RelevanceModel) -> None:  # noqa: B027
-        """Refuse a model that the view would do nothing to.
+        """Refuse a model on which the view has no effect.
 
         Raises
         ------
@@ -129,16 +129,16 @@ class View(ABC):
 
 
 def check_moved(view: View, at: At, model: RelevanceModel) -> None:
-    """Refuse to move word embeddings that are not trained."""
+    """Refuse to perturb word embeddings that are frozen."""
     if at == "table" and not model.encoder.table.requires_grad:
         raise UserError(
-            f"{type(view).__name__} moves the word embeddings, and they are frozen.",
-            remedy="Train them, or move what they give: --set objective.second_view.at=output.",
+            f"{type(view).__name__} perturbs the word embeddings, but they are frozen.",
+            remedy="Train them, or perturb their output: --set objective.second_view.at=output.",
         )
 
 
 class Place(Protocol):
-    """Where a perturbation lives, and over what its norm is taken."""
+    """The space of a perturbation, and the range of its norm."""
 
     def collect(self, gradient_BTD: Tensor) -> Tensor:
         """Turn a gradient with respect to the token vectors into one with respect to the place."""
@@ -154,7 +154,7 @@ class Place(Protocol):
         return shift / self.norm(shift).clamp_min(SMALLEST_NORM)
 
     def cut(self, shift: Tensor, radius: float) -> Tensor:
-        """Scale down to a norm of at most so much."""
+        """Scale down to a maximum norm."""
         return shift * (radius / self.norm(shift).clamp_min(SMALLEST_NORM)).clamp(max=1.0)
 
 
@@ -176,7 +176,7 @@ class TableRows(Place):
         return gradient_UD.index_add(0, self.row_BT.flatten(), own_BTD.flatten(0, 1))
 
     def spread(self, shift: Tensor) -> Tensor:
-        """Give each token the shift of its row."""
+        """Return for each token the shift of its row."""
         return self.tokens.without_padding(shift[self.row_BT])
 
     def norm(self, shift: Tensor) -> Tensor:
@@ -191,11 +191,11 @@ class PairVectors(Place):
         self.tokens = tokens_of(batch)
 
     def collect(self, gradient_BTD: Tensor) -> Tensor:
-        """Leave the padding out."""
+        """Set padding to zero."""
         return self.tokens.without_padding(gradient_BTD)
 
     def spread(self, shift: Tensor) -> Tensor:
-        """Give it as it is."""
+        """Return it unchanged."""
         return shift
 
     def norm(self, shift: Tensor) -> Tensor:

@@ -78,7 +78,7 @@ def test_what_is_said_of_a_loss_includes_the_settings_that_all_have():
     described = describe(load_recipe("tiny").with_settings(["objective.loss=GHMC"]))
     rows = {key: (value, words) for key, value, words in described}
     assert rows["objective.loss"][0] == "GHMC"
-    assert rows["objective.loss.bins"] == ("10", "Bins that norms from 0 to 1 are counted in.")
+    assert rows["objective.loss.bins"] == ("10", "Number of bins for norms from 0 to 1.")
     assert rows["objective.loss.label_smoothing"][1].startswith("Share of the target")
 
 

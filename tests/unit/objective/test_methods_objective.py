@@ -154,7 +154,7 @@ def test_the_perturbation_is_of_this_batch_alone(begin):
     assert all(torch.allclose(weight.grad, 2 * once[name]) for name, weight in objective.named_parameters())
 
 
-FROZEN = "FGM moves the word embeddings, and they are frozen.\nTrain them, or move what they give"
+FROZEN = "FGM perturbs the word embeddings, but they are frozen.\nTrain them, or perturb their output"
 
 
 def test_a_frozen_table_is_refused_and_its_output_is_not(begin, tiny_recipe):
@@ -177,10 +177,10 @@ def test_a_dropout_view_without_dropout_is_refused(begin):
     [
         (
             ["objective.rdrop=RDrop"],
-            "R-Drop compares two views, and objective.second_view is null.\nUse --set objective",
+            "R-Drop needs a second view, and objective.second_view is null.\nUse --set objective",
         ),
         (["objective.total=mean"], "objective.total='mean' has no effect without a second view"),
-        (["objective.second_view=SMART", "objective.rdrop=RDrop"], "would count one divergence twice"),
+        (["objective.second_view=SMART", "objective.rdrop=RDrop"], "would add the same divergence twice"),
         (["task=gain", "train.metric=ndcg", 'objective={"loss": "SquaredError", "mixup": "Mixup"}'], "mixup=null"),
         (
             ['objective.second_view={"kind": "FGM", "epsilon": 0}'],
@@ -227,7 +227,7 @@ def test_methods_are_set_by_name_changed_one_by_one_and_switched_off():
     assert recipe.objective.ema == EMA()
     assert recipe.with_settings(["objective.second_view=AWP"]).objective.second_view == AWP()
     off = ["objective.rdrop=null", "objective.second_view=null", "objective.ema=null"]
-    with pytest.raises(UserError, match="R-Drop compares two views"):
+    with pytest.raises(UserError, match="R-Drop needs a second view"):
         recipe.with_settings(off[1:])
     assert recipe.with_settings(off) == load_recipe("tiny")
 

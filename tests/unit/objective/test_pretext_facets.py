@@ -147,7 +147,7 @@ def test_validation_is_against_all_entries():
 
 
 def test_tasks_with_nothing_to_learn_are_refused():
-    with pytest.raises(UserError, match=r"(?s)no color that is seen twice.*objective\.product2color=null"):
+    with pytest.raises(UserError, match=r"(?s)no color that occurs twice.*objective\.product2color=null"):
         head_of(Product2Color(), rows=1)
     with pytest.raises(UserError, match=r"(?s)sampled=49 has no effect.*objective\.product2brand\.sampled=null"):
         head_of(Product2Brand(sampled=49))

@@ -1,6 +1,6 @@
 """Losses: logits and targets in, one loss for each example out; only the objective reduces.
 
-A line here makes one known.
+A line here registers a loss.
 """
 
 from zhichun.objective.losses.classification import ClassificationLoss as ClassificationLoss

@@ -1,11 +1,12 @@
-"""What the losses of classes share: hard or soft targets, label smoothing, weights of the classes.
+"""Base of the classification losses: hard or soft targets, label smoothing, class weights.
 
-Equation   ``Σ_c w_c t_c ℓ_c`` with ``t = (1 - s) target + s / C``; ``ℓ_c`` is what the loss asks were ``c`` the answer
+Equation   ``Σ_c w_c t_c ℓ_c`` with ``t = (1 - s) target + s / C``; ``ℓ_c`` is the loss if ``c`` is the true class
 Reference  label smoothing: Szegedy et al., 2016, section 7; class weights: as in torch's cross-entropy of soft targets
 Our number no gain measured by smoothing or by weights: no table of ours has them
 Cost       none beside the forward pass
 Traps      class weights scale the loss, and no mean over them is taken out again: the step divides by the pairs' own
-           weights alone. AdamW does not feel the scale, clipping does; weights whose mean over the pairs is 1 keep it
+           weights alone. AdamW is invariant to the scale, clipping is not; weights whose mean over the pairs is 1 keep
+           it
 
 Legend: ``B`` examples, ``C`` classes, ``K`` dropout samples of one example.
 """
@@ -26,7 +27,7 @@ class Loss(ABC):
     """A loss of each example: one more kind of ``objective.loss``."""
 
     regresses: ClassVar[bool] = False
-    """Whether it is of the one output of a regressor; otherwise it is of classes."""
+    """Whether it is a regression loss; otherwise a classification loss."""
 
     @abstractmethod
     def __call__(self, logits_BC: Tensor, targets: Tensor, /) -> Tensor:
@@ -42,7 +43,7 @@ class ClassificationLoss(Loss):
     label_smoothing
         Share of the target that is spread evenly over all classes, such as 0.1; null is off.
     class_weights
-        A factor for each class, in the task's order (E, S, C, I); null weighs all alike.
+        A factor for each class, in the task's order (E, S, C, I); null is equal weights.
     """
 
     label_smoothing: float | None = None
@@ -55,7 +56,7 @@ class ClassificationLoss(Loss):
         if weights is not None and not (all(0 <= weight < float("inf") for weight in weights) and any(weights)):
             raise UserError(
                 f"class_weights={list(weights)} weigh nothing.",
-                remedy="Give each class a number from 0 on, not all of them 0; null weighs all alike.",
+                remedy="Give each class a number from 0 on, not all of them 0; null is equal weights.",
             )
 
     def __call__(self, logits_BC: Tensor, targets: Tensor, /) -> Tensor:
@@ -86,11 +87,11 @@ class ClassificationLoss(Loss):
 
     @abstractmethod
     def of_classes(self, log_q_BC: Tensor, target_BC: Tensor) -> Tensor:
-        """Give what each class costs were it the answer, ``[B, C]``, from the logarithms of the probabilities."""
+        """Return the loss of each class if it is the true one, ``[B, C]``, from the logarithms of the probabilities."""
 
 
 def target_probabilities(targets: Tensor, classes: int) -> Tensor:
-    """Give targets as probabilities.
+    """Return targets as probabilities.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Focal loss: pairs that the model is sure of and right about count less.
+"""Focal loss: easy pairs, with a confident correct prediction, count less.
 
 Equation   ``-Σ_c t_c (1 - q_c)^γ log q_c``; of a hard target ``-(1 - q_y)^γ log q_y``
 Reference  Lin et al., 2017, *Focal Loss for Dense Object Detection*, eq. 4 with a softmax for the sigmoid; their α of
@@ -28,7 +28,7 @@ class Focal(ClassificationLoss):
     Parameters
     ----------
     gamma
-        How much less a pair counts the surer the model is of its answer.
+        How strongly confident predictions are down-weighted.
     """
 
     gamma: float = 2.0
@@ -38,7 +38,7 @@ class Focal(ClassificationLoss):
         require_range(self, "gamma", above=0, remedy="Give one such as 2; without focus it is the loss CrossEntropy.")
 
     def of_classes(self, log_q_BC: Tensor, target_BC: Tensor) -> Tensor:
-        """Give ``-(1 - q)^γ log q``."""
+        """Return ``-(1 - q)^γ log q``."""
         # Not 1 - exp, which is 0 too soon. The bound keeps the slope of the power finite where γ is below 1.
         others_BC = (-torch.expm1(log_q_BC)).clamp(min=torch.finfo(torch.float32).tiny)
         return -(others_BC**self.gamma) * log_q_BC

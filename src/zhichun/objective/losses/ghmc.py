@@ -1,4 +1,4 @@
-"""GHM-C: pairs whose gradient is like that of many others count less, the easy ones and the hopeless ones alike.
+"""GHM-C: pairs whose gradient norm is common count less: very easy pairs and outliers.
 
 Equation   ``-β_i Σ_c t_c log q_c`` with ``β_i = N / (n R_i)``: of the ``N`` pairs of the batch ``R_i`` are in the bin
            of pair i by the norm ``g = ½ Σ_c |q_c - t_c|`` of its gradient (of a hard target ``1 - q_y``), in bins of
@@ -10,7 +10,7 @@ Cost       none beside the forward pass
 Differences a softmax for the sigmoid, so the norm is that of the answer's logit. As in the authors' code, not the
            equation, the number of bins that are not empty stands for that of all: the weights of a batch have mean 1.
            No moving average of the counts: nothing to carry over a resume or between processes
-Traps      counted is within the pairs that are given at once, a micro-batch of one process: the loss depends on
+Traps      counts are within one micro-batch of one process: the loss depends on
            `train.micro_batch_tokens` and on the number of processes, and few pairs make coarse counts
 
 Legend: ``B`` examples, ``C`` classes.
@@ -32,7 +32,7 @@ class GHMC(ClassificationLoss):
     Parameters
     ----------
     bins
-        Bins that norms from 0 to 1 are counted in.
+        Number of bins for norms from 0 to 1.
     """
 
     bins: int = 10
@@ -42,11 +42,11 @@ class GHMC(ClassificationLoss):
         require_range(self, "bins", least=2, remedy="Give one such as 10; with 1 it is the loss CrossEntropy.")
 
     def of_classes(self, log_q_BC: Tensor, target_BC: Tensor) -> Tensor:
-        """Give ``-β log q``."""
+        """Return ``-β log q``."""
         return -self.harmony(log_q_BC.detach(), target_BC)[..., None] * log_q_BC
 
     def harmony(self, log_q_BC: Tensor, target_BC: Tensor) -> Tensor:
-        """Weigh each example by how rare its gradient's norm is, ``β``, ``[B]``; their mean is 1."""
+        """Weight each example by the rarity of its gradient norm, ``β``, ``[B]``; their mean is 1."""
         norm_B = 0.5 * (log_q_BC.exp() - target_BC).abs().sum(dim=-1)
         bin_B = (norm_B * self.bins).long().clamp(max=self.bins - 1)
         counts = torch.bincount(bin_B.flatten(), minlength=self.bins)

@@ -40,5 +40,5 @@ class Poly1(ClassificationLoss):
             raise UserError("Poly1 with epsilon=0 is cross-entropy.", remedy=remedy)
 
     def of_classes(self, log_q_BC: Tensor, target_BC: Tensor) -> Tensor:
-        """Give ``-log q + ε (1 - q)``."""
+        """Return ``-log q + ε (1 - q)``."""
         return -log_q_BC - self.epsilon * torch.expm1(log_q_BC)

@@ -1,4 +1,4 @@
-"""Training tricks, one for each file; a line here makes one known.
+"""Training methods, one per file; a line here registers a method.
 
 A second view (`zhichun.objective.views.View`) runs the model again on a batch; one fills ``objective.second_view``.
 """

@@ -1,14 +1,14 @@
-"""AWP: a second view with the model's own weights moved to where the loss rises fastest.
+"""AWP: a second view with the model's weights perturbed along the gradient of the loss.
 
 Equation   ``W' = W + γ |W| g / |g|`` for the matrix of each linear layer, ``g`` the gradient of this batch's loss
 Reference  Wu et al., 2020, *Adversarial Weight Perturbation Helps Robust Generalization*, eq. 9; the winner of the
-           contest's task 1 had it in place of FGM
+           contest's task 1 used it instead of FGM
 Our number harms on the extract of ESCI, micro-F1 -0.049 (95 % -0.088 to -0.012); no gain measured on the sample
            shop, +0.001: `benchmarks/results/tables/adversarial-esci.md`
 Cost       one forward, a backward to the weights, one forward and backward: 2.7 times a plain step
 Traps      the perturbation is that of the batch computed at once, so a step's gradient depends on its micro-batches. A
            copy of all matrices is held. With ``train.activation_checkpointing`` activations would be recomputed with
-           the weights unmoved: the two are refused together
+           the original weights: the two are refused together
 
 Differences: embedding tables, norms and biases stay; moving a table of 250,002 rows would copy it.
 """
@@ -34,8 +34,8 @@ class AWP(View):
     gamma
         Norm of a matrix's perturbation, as a share of the matrix's norm.
     first_step
-        The step of the optimiser, counted from 1, that it begins with; before it there is no second view. null is from
-        the start.
+        The step of the optimiser, counted from 1, from which it is active; before it there is no second view. null is
+        from the start.
     """
 
     moves_weights: ClassVar[bool] = True
@@ -48,7 +48,7 @@ class AWP(View):
         require_range(self, "first_step", above=0, remedy="Begin at once with objective.second_view.first_step=null.")
 
     def second_view(self, first: FirstView) -> SecondView:
-        """Run the moved model on the batch."""
+        """Run the perturbed model on the batch."""
         weights = matrices(first.model)
         with torch.autocast(first.logits_BC.device.type, enabled=False):
             gradients = torch.autograd.grad(first.mean(first.loss_B), list(weights.values()), retain_graph=True)

@@ -1,6 +1,6 @@
-"""A plain second view: the same pairs and weights, with another draw of dropout.
+"""A plain second view: the same pairs and weights, with another dropout mask.
 
-Equation   ``z' = f(x)`` with dropout drawn anew
+Equation   ``z' = f(x)`` with dropout drawn again
 Reference  Liang et al., 2021, *R-Drop: Regularized Dropout for Neural Networks*: the two views of the classic R-Drop
 Our number no gain measured: no table of ours has it; that of R-Drop between FGM's views is on R-Drop's card
 Cost       a second forward and backward: twice a plain step
@@ -21,7 +21,7 @@ class DropoutView(View):
     """Another draw of dropout."""
 
     def check(self, model: RelevanceModel) -> None:
-        """Refuse a model whose two views would be the same."""
+        """Refuse a model without dropout."""
         if not any(isinstance(part, nn.Dropout) and part.p > 0 for part in model.modules()):
             raise UserError(
                 "DropoutView has no effect on a model without dropout.",

@@ -1,4 +1,4 @@
-"""EMA: a second set of weights that follows the trained ones slowly, and is what is evaluated and kept.
+"""EMA: a moving average of the weights, which is evaluated and saved.
 
 Equation   ``θ_s ← η θ_s + (1 - η) θ_t`` after step n, with ``η = min(decay, (1 + n) / (warm_up + n))``
 Reference  Polyak and Juditsky, 1992, *Acceleration of Stochastic Approximation by Averaging*; the paper, section 3.2,
@@ -9,7 +9,7 @@ Cost       no pass; one more copy of the weights, and reading and writing it onc
 Traps      without a warm-up, 0.999 still holds 37 % of the first step's weights after 1,000 steps. Another trainer must
            call ``after_step`` of the objective after each step of the optimiser, or the average stays at the start
 
-Differences: the paper says nothing of a warm-up; with its tens of thousands of steps it makes none.
+Differences: the paper has no warm-up; over its tens of thousands of steps it makes no difference.
 """
 
 from dataclasses import dataclass
@@ -28,9 +28,9 @@ class EMA:
     Parameters
     ----------
     decay
-        How much of the average stays at each step, η.
+        Share of the average that is kept at each step, η.
     warm_up
-        Lets the average follow faster at first: η is at most (1 + n) / (warm_up + n) at step n. null is off.
+        Lets the average follow faster at the beginning: η is at most (1 + n) / (warm_up + n) at step n. null is off.
     """
 
     decay: float = 0.999

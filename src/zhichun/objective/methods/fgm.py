@@ -1,4 +1,4 @@
-"""FGM: a second view with the word embeddings moved one step to where the loss rises fastest.
+"""FGM: a second view with the word embeddings perturbed one step along the gradient.
 
 Equation   ``δ = ε g / |g|`` with ``g`` the gradient of this batch's loss; the view is the model at ``E + δ``
 Reference  Miyato et al., 2017, *Adversarial Training Methods for Semi-Supervised Text Classification*; the paper's
@@ -33,7 +33,7 @@ class FGM(View):
     epsilon
         Norm of the perturbation.
     at
-        What is moved: `table`, the word embeddings, one norm over the batch; or `output`, the token vectors of each
+        What is perturbed: `table`, the word embeddings, one norm over the batch; or `output`, the token vectors of each
         pair, a norm for each.
     """
 
@@ -48,6 +48,6 @@ class FGM(View):
         check_moved(self, self.at, model)
 
     def second_view(self, first: FirstView) -> SecondView:
-        """Run the model on the moved batch."""
+        """Run the model on the perturbed batch."""
         place = PLACES[self.at](first.batch)
         return first.moved(place.spread(self.epsilon * first.ascent(place)))

@@ -1,4 +1,4 @@
-"""FGSM: a second view with every coordinate of the word embeddings moved by the same amount, uphill.
+"""FGSM: a second view with every coordinate of the word embeddings perturbed by the same amount.
 
 Equation   ``δ = ε sign(g)`` with ``g`` the gradient of this batch's loss
 Reference  Goodfellow et al., 2015, *Explaining and Harnessing Adversarial Examples*; one of the paper's comparisons
@@ -24,9 +24,9 @@ class FGSM(View):
     Parameters
     ----------
     epsilon
-        How far each coordinate is moved.
+        Perturbation of each coordinate.
     at
-        What is moved: `table`, the word embeddings, or `output`, the token vectors of each pair.
+        What is perturbed: `table`, the word embeddings, or `output`, the token vectors of each pair.
     """
 
     epsilon: float = 1e-3
@@ -40,6 +40,6 @@ class FGSM(View):
         check_moved(self, self.at, model)
 
     def second_view(self, first: FirstView) -> SecondView:
-        """Run the model on the moved batch."""
+        """Run the model on the perturbed batch."""
         place = PLACES[self.at](first.batch)
         return first.moved(place.spread(self.epsilon * first.ascent(place).sign()))

@@ -1,4 +1,4 @@
-"""FreeLB: several steps uphill whose passes all count, so that the steps are not spent on the perturbation alone.
+"""FreeLB: several ascent steps whose losses all count, so that no pass is used only for the perturbation.
 
 Equation   ``1/K Σ_k loss(δ_k)`` with ``δ_1`` drawn, ``δ_{k+1} = Π(δ_k + α g_k / |g_k|)``, ``Π`` onto ``|δ| ≤ ε``;
            the logits of the view are the last ones
@@ -9,7 +9,7 @@ Our number no gain measured: micro-F1 -0.004 (95 % -0.027 to +0.022) on the extr
 Cost       each of the K passes a forward and backward, all but the last a second one to the embeddings: 4.7 times a
            plain step with K = 3
 Traps      the graphs of all K passes are held until the one backward: K + 1 times the memory of a plain step. The start
-           is drawn anew for each micro-batch; with ``start=null`` it is zero
+           is drawn again for each micro-batch; with ``start=null`` it is zero
 
 Differences: there the clean pass does not count by itself; here it does, as for every second view. It moves the token
 vectors of each pair, never the table.
@@ -37,7 +37,7 @@ class FreeLB(View):
     steps
         Passes, K.
     start
-        Norm that the drawn start has at most; null starts from zero.
+        Maximum norm of the random start; null starts from zero.
     """
 
     epsilon: float = 0.6
@@ -51,7 +51,7 @@ class FreeLB(View):
         require_range(self, "start", above=0, remedy="Start from zero with objective.second_view.start=null.")
 
     def second_view(self, first: FirstView) -> SecondView:
-        """Run the model K times and give the mean of its losses."""
+        """Run the model K times and return the mean of its losses."""
         assert first.vectors_BTD is not None
         pairs = PairVectors(first.batch)
         shift_BTD = self._start(first.vectors_BTD, pairs)

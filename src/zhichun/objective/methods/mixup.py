@@ -1,4 +1,4 @@
-"""Embedding mixup: pairs that lie between two pairs of the batch, in the [CLS] vector and in the label.
+"""Embedding mixup: interpolates two pairs of the batch, in the [CLS] vector and in the label.
 
 Equation   ``h = λ h_i + (1 - λ) h_j``, ``y = λ y_i + (1 - λ) y_j``, λ ~ Beta(a, a) for each pair, ``j`` drawn from the
            batch; the loss of (h, y) is averaged with that of the plain pass
@@ -7,7 +7,7 @@ Reference  Zhang et al., 2018, *mixup: Beyond Empirical Risk Minimization*; on h
 Our number no gain measured: micro-F1 -0.000 (95 % -0.002 to +0.000) on the extract of ESCI, +0.005 on the sample
            shop; `benchmarks/results/tables/table5-esci.md`
 Cost       a pass through the head alone
-Traps      partners come from the pairs that are computed at once, so a step's gradient depends on its micro-batches,
+Traps      partners come from the same micro-batch, so a step's gradient depends on its micro-batches,
            and a pair alone is its own partner. A regressor has no labels to mix: it is refused
 
 Differences: the paper does not say whether λ is drawn for each pair or each batch. With ``mixed="cls"`` trigrams and
@@ -36,7 +36,7 @@ class Mixup:
     alpha
         Both parameters of the Beta distribution; small ones keep λ near 0 or 1.
     mixed
-        `cls`, the encoder's vector alone, as in the paper; or `features`, all that the head reads.
+        `cls`, only the encoder's vector, as in the paper; or `features`, the head's whole input.
     """
 
     alpha: float = 0.2
@@ -46,7 +46,7 @@ class Mixup:
         require_range(self, "alpha", above=0, remedy="Switch it off with objective.mixup=null.")
 
     def loss(self, first: FirstView) -> Tensor:
-        """Give the mixed pairs' share of the step's mean, from the features of the plain pass."""
+        """Return the mixed pairs' share of the step's mean, from the features of the plain pass."""
         features_BF, weight_B = first.features_BF, first.batch["weight"]
         count, device = len(features_BF), features_BF.device
         # Drawn on the CPU, so that every device mixes the same; the loop has seeded it for this micro-batch.

@@ -1,4 +1,4 @@
-"""PGD: FGM in several smaller steps, each from where the last one led, within a ball.
+"""PGD: FGM in several smaller steps, projected onto a ball.
 
 Equation   ``δ ← Π(δ + α g(δ) / |g(δ)|)`` K times from zero, ``Π`` onto ``|δ| ≤ ε``; the view is the model at ``E + δ``
 Reference  Madry et al., 2018, *Towards Deep Learning Models Resistant to Adversarial Attacks*; one of the paper's
@@ -20,7 +20,7 @@ from zhichun.objective.views import PLACES, At, FirstView, SecondView, View, che
 
 @dataclass(frozen=True, kw_only=True)
 class PGD(View):
-    """Projected gradient descent, uphill.
+    """Projected gradient ascent.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class PGD(View):
     steps
         Steps, K.
     at
-        What is moved: `table`, the word embeddings, one norm over the batch; or `output`, the token vectors of each
+        What is perturbed: `table`, the word embeddings, one norm over the batch; or `output`, the token vectors of each
         pair, a norm for each.
     """
 
@@ -50,7 +50,7 @@ class PGD(View):
         check_moved(self, self.at, model)
 
     def second_view(self, first: FirstView) -> SecondView:
-        """Run the model on the batch that K steps have moved."""
+        """Run the model on the batch after K steps of perturbation."""
         place = PLACES[self.at](first.batch)
         shift = place.cut(self.alpha * first.ascent(place), self.epsilon)
         for _ in range(self.steps - 1):

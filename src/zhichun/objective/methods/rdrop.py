@@ -1,4 +1,4 @@
-"""R-Drop: what the two views of a pair say must agree.
+"""R-Drop: consistency of the predictions from two views of a pair.
 
 Equation   ``α [KL(p | q) + KL(q | p)]`` with ``p`` and ``q`` the probabilities of the two views; both are trained
 Reference  Liang et al., 2021, *R-Drop: Regularized Dropout for Neural Networks*; the paper, eq. 4, between the clean
@@ -33,8 +33,8 @@ class RDrop:
     alpha
         Share of the divergence in the loss.
     reduction
-        `mean` over the pairs by weight; `sum`, as in the paper's released code: so many times the mean as pairs are
-        computed at once.
+        `mean` over the pairs by weight; `sum`, as in the paper's released code: the mean times the number of pairs that
+        are computed at once.
     """
 
     alpha: float = 0.5
@@ -50,13 +50,7 @@ class RDrop:
 
 
 def divergence(one_BC: Tensor, other_BC: Tensor) -> Tensor:
-    """Give the symmetric divergence ``KL(p | q) + KL(q | p) = Σ_c (p_c - q_c)(log p_c - log q_c)``, ``[B]``, float32.
-
-    Parameters
-    ----------
-    one_BC, other_BC
-        Logits, ``[B, C]`` or ``[K, B, C]``, which are compared sample by sample. One output is read as two classes.
-    """
+    """Return ``KL(p | q) + KL(q | p) = Σ_c (p_c - q_c)(log p_c - log q_c)``, ``[B]``, float32."""
     log_p_BC, log_q_BC = _log_probabilities(one_BC), _log_probabilities(other_BC)
     found_B = ((log_p_BC.exp() - log_q_BC.exp()) * (log_p_BC - log_q_BC)).sum(dim=-1)
     return found_B if found_B.ndim == 1 else found_B.mean(dim=0)

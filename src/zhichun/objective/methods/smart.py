@@ -1,4 +1,4 @@
-"""SMART's smoothness: what the model says must not change where a small perturbation changes it most.
+"""SMART's smoothness: predictions must be stable under the worst small perturbation.
 
 Equation   ``λ D(p, p(δ))`` with ``D(p, q) = KL(p | q) + KL(q | p)`` and ``δ = ε g / |g|``, ``g`` the gradient of
            ``D(p, p(ξ))`` at a small noise ``ξ``: one power iteration
@@ -7,8 +7,8 @@ Reference  Jiang et al., 2020, *SMART: Robust and Efficient Fine-Tuning for Pre-
 Our number no gain measured: micro-F1 -0.004 (95 % -0.029 to +0.022) on the extract of ESCI, +0.004 on the sample
            shop; `benchmarks/results/tables/adversarial-esci.md`
 Cost       two more forwards, a backward to the embeddings, a backward: 2.7 times a plain step
-Traps      labels play no part, so wrong ones do no harm. With dropout the divergence at the noise is dropout's as well.
-           The noise is drawn anew for each micro-batch. R-Drop beside it would count the same divergence twice
+Traps      uses no labels, so wrong ones do no harm. With dropout the divergence at the noise is dropout's as well.
+           The noise is drawn again for each micro-batch. R-Drop beside it would count the same divergence twice
 
 Differences: the ball is Euclidean, one for each pair, and the proximal term (eq. 3 there) is left out.
 """
@@ -48,7 +48,7 @@ class SMART(View):
         require_range(self, "weight", "epsilon", "noise", above=0, remedy=remedy)
 
     def second_view(self, first: FirstView) -> SecondView:
-        """Run the model where its answer changes most; the loss is how much it does."""
+        """Run the model at the perturbation that changes its prediction most; the loss is the divergence."""
         assert first.vectors_BTD is not None
         pairs = PairVectors(first.batch)
         noise_BTD = (self.noise * torch.randn_like(first.vectors_BTD)).requires_grad_()

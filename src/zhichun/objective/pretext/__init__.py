@@ -1,6 +1,6 @@
-"""Pretext tasks: what an encoder learns from the catalogue alone; each is an example maker, a head and a loss.
+"""Pretext tasks: learning from the catalogue without labels; each has examples, a head and a loss.
 
-A line here makes one known: `PretrainingSettings` then has a field of its name.
+A line here registers a task: `PretrainingSettings` then has a field of its name.
 """
 
 from zhichun.objective.pretext.contrastive import Contrastive as Contrastive

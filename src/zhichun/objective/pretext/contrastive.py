@@ -1,4 +1,4 @@
-"""Contrastive learning: two readings of one text are alike, those of other texts are not.
+"""Contrastive learning: two views of one text are similar, views of other texts are not.
 
 Equation   ``-log e^{s(h_i, h_i⁺)/τ} / (Σ_j e^{s(h_i, h_j⁺)/τ} + Σ_q e^{s(h_i, k_q)/τ})`` with the cosine ``s`` of means
            over tokens, ``h⁺`` of the second reading, and the keys ``k`` of texts of earlier steps
@@ -50,12 +50,12 @@ EMPTY = -1
 
 
 class KeyQueue(nn.Module):
-    """Keys of the latest texts and which texts they are of.
+    """Keys of the latest texts, and their text ids.
 
     Parameters
     ----------
     places
-        Keys that are kept, ``Q``.
+        Number of keys, ``Q``.
     size
         Size of a key, ``D``.
     """
@@ -71,23 +71,15 @@ class KeyQueue(nn.Module):
         self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
 
     def cosines(self, vectors_BD: Tensor, row_B: Tensor) -> Tensor:
-        """Compare texts with the queue, ``[B, Q]``; minus infinity at empty places and at a text's own key.
-
-        Parameters
-        ----------
-        vectors_BD
-            Of length 1.
-        row_B
-            Which texts they are of.
-        """
+        """Compare texts with the queue, ``[B, Q]``; minus infinity at empty places and at a text's own key."""
         hidden_BQ = (self.rows_Q == EMPTY) | (self.rows_Q == row_B[:, None])
         return (vectors_BD @ self.keys_QD.T).masked_fill(hidden_BQ, -torch.inf)
 
     @torch.no_grad()
     def push(self, keys_KD: Tensor, row_K: Tensor) -> None:
-        """Put keys in the place of the oldest, those of all processes in the order of their ranks.
+        """Replace the oldest keys by those of all processes, in the order of their ranks.
 
-        Every process must call it at once, with as many keys as it has, or none.
+        Every process must call it together, with any number of keys.
         """
         keys_KD, row_K = _of_all_processes(keys_KD), _of_all_processes(row_K)
         places = len(self.rows_Q)
@@ -99,7 +91,7 @@ class KeyQueue(nn.Module):
 
 
 def _of_all_processes(values: Tensor) -> Tensor:
-    """Join the rows of all processes, which may have different numbers of them."""
+    """Gather the rows of all processes, which may differ in number."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return values
     counts = [torch.zeros(1, dtype=torch.int64, device=values.device) for _ in range(distributed.get_world_size())]
@@ -125,12 +117,12 @@ class Contrastive(Pretext):
     temperature
         τ, what the cosines are divided by.
     repetition
-        At most this share of a text's words is repeated in its second reading (0.32 in ESimCSE); null repeats none.
+        Maximum share of a text's words that is repeated in its second view (0.32 in ESimCSE); null repeats none.
     queue
         Keys of earlier steps that are negatives too; 2.5 times the products of a step, as the authors had 20 of 8. null
         is off, and there is no momentum encoder then.
     momentum
-        What the momentum encoder keeps of itself at each step.
+        Share that the momentum encoder keeps at each step.
     """
 
     name: ClassVar[str] = "contrastive"
@@ -148,7 +140,7 @@ class Contrastive(Pretext):
         require_range(self, "momentum", least=0, below=1, remedy="Give 0.999.")
 
     def examples(self, texts: ProductTexts, catalogue: Catalogue, reader: Reader, draw: Draw) -> Arrays:
-        """Make the first readings of all products, then the second ones; ``row`` ``[B]`` tells the products apart."""
+        """Make the first views of all products, then the second ones; ``row`` ``[B]`` identifies the products."""
         with_text = [place for place in range(len(texts)) if any(column[place] for column in texts.columns.values())]
         read = texts.at(with_text)
         first = [tokens[: reader.max_length] for tokens in reader.documents(read)]
@@ -176,19 +168,19 @@ class Contrastive(Pretext):
         dropout = any(isinstance(module, nn.Dropout) and module.p > 0 for module in encoder.modules())
         if self.repetition is None and not dropout:
             raise UserError(
-                "the encoder has no dropout, so that two readings of a text would be the same.",
+                "the encoder has no dropout, so both views of a text would be the same.",
                 remedy="Use --set objective.contrastive.repetition=0.32, or give the encoder dropout.",
             )
         return ContrastiveHead(encoder, self)
 
 
 class ContrastiveHead(PretextHead):
-    """Tells the second reading of a text from those of others and from the queue.
+    """Matches a text's two views against other texts and the queue.
 
     Parameters
     ----------
     encoder
-        With its starting weights; copied where there is a queue.
+        With its initial weights; copied where there is a queue.
     settings
         Temperature, queue and momentum.
     """
@@ -210,7 +202,7 @@ class ContrastiveHead(PretextHead):
         return self
 
     def forward(self, encoder: Encoder, batch: dict[str, Tensor]) -> Outcome:
-        """Score the texts of `Contrastive.examples`; in training their keys are kept until `after_step`."""
+        """Score the texts of `Contrastive.examples`; in training their keys are stored until `after_step`."""
         row_B = batch["row"]
         first_BD, second_BD = pooled(encoder, batch).chunk(2)
         with torch.autocast(first_BD.device.type, enabled=False):
@@ -228,7 +220,7 @@ class ContrastiveHead(PretextHead):
 
     @torch.no_grad()
     def after_step(self, encoder: Encoder) -> None:
-        """Let the momentum encoder follow, and queue the step's keys, those of all processes."""
+        """Update the momentum encoder, and queue the step's keys of all processes."""
         if self.queue is None:
             return
         for own, leading in zip(self.momentum.parameters(), encoder.parameters(), strict=True):
@@ -242,7 +234,7 @@ class ContrastiveHead(PretextHead):
 
 
 def pooled(encoder: Encoder, batch: dict[str, Tensor]) -> Tensor:
-    """Give each text's mean over its tokens, ``[B, D]``, in float32 and of length 1."""
+    """Return each text's mean over its tokens, ``[B, D]``, in float32 and of length 1."""
     mask_BT = batch["attention_mask"]
     hidden_BTD = encoder(batch["input_ids"], mask_BT, batch.get("token_type_ids")).float()
     sum_BD = (hidden_BTD * mask_BT[:, :, None]).sum(dim=1)

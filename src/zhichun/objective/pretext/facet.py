@@ -1,4 +1,4 @@
-"""Brand and color, which are learnt alike: a class out of a vocabulary, told from title and bullets.
+"""Base of brand and color prediction: a class of a vocabulary, predicted from title and bullets.
 
 Equation   ``-log softmax(LN(gelu(W h + a)) Eᵀ + b)_y`` with the first vector ``h`` and the table ``E``; sampled,
            ``-log e^{z_y} / (e^{z_y} + Σ_s e^{z_s} / (S q_s))`` over ``S`` draws ``s`` of probability ``q_s``
@@ -47,16 +47,16 @@ from zhichun.objective.pretext.task import (
 
 @dataclass(frozen=True, kw_only=True)
 class Facet(Pretext):
-    """What Product2Brand and Product2Color share.
+    """Base of Product2Brand and Product2Color.
 
     Parameters
     ----------
     weight
         Weight in the objective.
     size
-        Size of an entry's vector; that of the ID embedding which fine-tuning makes of it.
+        Size of an entry's vector, and of the ID embedding in fine-tuning.
     sampled
-        Entries that a training step tells the right one from, drawn log-uniformly; null is the full softmax.
+        Number of sampled negatives in a training step, drawn log-uniformly; null is the full softmax.
     """
 
     name: ClassVar[str]
@@ -71,14 +71,14 @@ class Facet(Pretext):
 
     @abstractmethod
     def labels(self, texts: ProductTexts) -> Rows:
-        """Give each product's row in the vocabulary; 0 is unknown."""
+        """Return each product's row in the vocabulary; 0 is unknown."""
 
     @abstractmethod
     def rows(self, sizes: Sizes) -> int:
-        """Give the rows of the table, row 0 with them."""
+        """Return the rows of the table, row 0 with them."""
 
     def examples(self, texts: ProductTexts, catalogue: Catalogue, reader: Reader, draw: Draw) -> Arrays:
-        """Read the products with a known entry; ``label`` ``[N]`` is that entry's row in the vocabulary."""
+        """Select the products with a known entry; ``label`` ``[N]`` is that entry's row in the vocabulary."""
         titles, bullets = texts.columns[schema.TITLE], texts.columns[schema.BULLETS]
         told = [f"{title} {points}".strip() for title, points in zip(titles, bullets, strict=True)]
         label_all = self.labels(texts).astype(np.int64)
@@ -90,17 +90,11 @@ class Facet(Pretext):
         }
 
     def head(self, encoder: Encoder, sizes: Sizes) -> "FacetHead":
-        """Make the head.
-
-        Raises
-        ------
-        UserError
-            When the vocabulary is empty, or no larger than the sample.
-        """
+        """Make the head."""
         entries = self.rows(sizes) - 1
         if entries < 1:
             raise UserError(
-                f"the catalogue has no {self.table} that is seen twice, so {self.name} has nothing to learn.",
+                f"the catalogue has no {self.table} that occurs twice, so {self.name} has nothing to learn.",
                 remedy=f"Use --set objective.{self.name}=null.",
             )
         if self.sampled is not None and self.sampled >= entries:
@@ -134,11 +128,11 @@ class FacetHead(PretextHead):
         self.taken_over_as = settings.table
 
     def tables(self) -> dict[str, Tensor]:
-        """Give the table under the name of its ID embedding; row 0, the unknown, is as it was made."""
+        """Return the table under the name of its ID embedding; row 0, the unknown, is as it was made."""
         return {self.taken_over_as: self.table.weight}
 
     def forward(self, encoder: Encoder, batch: dict[str, Tensor]) -> Outcome:
-        """Score the products of `Facet.examples`; in training with a sample, against that alone."""
+        """Score the products of `Facet.examples`; in training with a sample, only against the sample."""
         hidden_NTD = encoder(batch["input_ids"], batch["attention_mask"], batch.get("token_type_ids"))
         told_NF = self.transform(hidden_NTD[:, 0])
         label_N = batch["label"]
@@ -151,10 +145,7 @@ class FacetHead(PretextHead):
         return Outcome(loss_N, logits_NC.detach().argmax(dim=1) == target_N)
 
     def _against_sample(self, told_NF: Tensor, label_N: Tensor, size: int) -> Tensor:
-        """Logits of the right entry, ``[:, 0]``, and of sampled ones less the log of how often each is expected.
-
-        The expectation of the sum of their exponentials is that of the full softmax.
-        """
+        """Logits of the right entry, ``[:, 0]``, and of sampled ones less the log of how often each is expected."""
         entries = len(self.bias) - 1
         sample_S = log_uniform(size, entries, told_NF.device)
         expected_S = size * log_uniform_probability(sample_S, entries)

@@ -1,4 +1,4 @@
-"""Masked language model on the catalogue: tell the pieces that were hidden from those around them.
+"""Masked language model on the catalogue: predict masked pieces from their context.
 
 Equation   ``-log softmax(E LN(gelu(W h_t + a)) + b)_x`` of each hidden place ``t`` that held the piece ``x``; ``E`` is
            the encoder's own embedding of pieces
@@ -52,16 +52,16 @@ REPLACED = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class MLM(Pretext):
-    """Masked language model on documents that are led by their locale and packed into full blocks.
+    """Masked language model on documents that start with their locale and are packed into full blocks.
 
     Parameters
     ----------
     weight
         Weight in the objective.
     share
-        Share of the tokens that are hidden: of those 80 % become the mask, 10 % another piece, 10 % stay.
+        Share of the tokens that are masked: 80 % become the mask, 10 % another piece, 10 % are unchanged.
     unit
-        What is hidden at once: a `piece`, or a whole `word`.
+        Unit of masking: a `piece`, or a whole `word`.
     """
 
     name: ClassVar[str] = "mlm"
@@ -100,7 +100,7 @@ class MLM(Pretext):
         }
 
     def head(self, encoder: Encoder, sizes: Sizes) -> PretextHead:
-        """Make the transform and the bias of each piece: the checkpoint's own, where it has them."""
+        """Build the transform and the bias of each piece: the checkpoint's own, if it has them."""
         return MLMHead(encoder, sizes.lm_head)
 
 
@@ -110,7 +110,7 @@ class MLMHead(PretextHead):
     Parameters
     ----------
     encoder
-        With its starting weights; not kept.
+        With its initial weights; not kept.
     start
         The checkpoint's own head, whose weights are taken over; ``None`` is a new one.
     """
@@ -133,7 +133,7 @@ class MLMHead(PretextHead):
                     own.bias.copy_(torch.zeros_like(own.bias) if given.bias is None else given.bias)
 
     def forward(self, encoder: Encoder, batch: dict[str, Tensor]) -> Outcome:
-        """Score the hidden places of `MLM.examples`."""
+        """Score the masked positions of `MLM.examples`."""
         hidden_BTD = encoder(batch["input_ids"], batch["attention_mask"], batch.get("token_type_ids"))
         hidden_ND = hidden_BTD.flatten(0, 1)[batch["masked"]]
         logits_NV = functional.linear(self.transform(hidden_ND), _table(encoder), self.bias).float()
@@ -144,15 +144,7 @@ class MLMHead(PretextHead):
 def hide(
     tokens_T: npt.NDArray[Any], random: np.random.Generator, share: float, unit: str, reader: Reader
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-    """Hide tokens of one text.
-
-    Returns
-    -------
-    changed_T
-        What the encoder reads.
-    chosen_T
-        Which places are scored; never one of a special token.
-    """
+    """Mask tokens of one text."""
     special_T = np.isin(tokens_T, reader.special_ids)
     chance_T = random.random(len(tokens_T))
     if unit == "word":

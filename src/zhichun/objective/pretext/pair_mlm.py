@@ -7,7 +7,7 @@ Cost       one pass of the encoder over a row for each product that has a query,
 Traps      queries come from training judgements alone, or validation would be read beforehand; labels are not looked
            at, so the pairs are not all relevant. It has a transform and bias of its own beside those of `mlm`
 
-A product without a judged query gives none; one of several queries is drawn anew in every epoch.
+A product without a judged query gives none; one of several queries is drawn again in every epoch.
 
 Legend: ``B`` pairs, ``T`` tokens, ``N`` hidden places.
 """
@@ -35,16 +35,16 @@ from zhichun.objective.pretext.task import (
 
 @dataclass(frozen=True, kw_only=True)
 class PairMLM(Pretext):
-    """Masked language model on judged training queries beside their products.
+    """Masked language model on judged training queries with their products.
 
     Parameters
     ----------
     weight
         Weight in the objective.
     share
-        Share of the tokens that are hidden, in query and product alike.
+        Share of the tokens that are masked, in query and product.
     unit
-        What is hidden at once: a `piece`, or a whole `word`.
+        Unit of masking: a `piece`, or a whole `word`.
     """
 
     name: ClassVar[str] = "pair_mlm"
@@ -84,5 +84,5 @@ class PairMLM(Pretext):
         }
 
     def head(self, encoder: Encoder, sizes: Sizes) -> PretextHead:
-        """Make the transform and the bias of each piece: the checkpoint's own, where it has them."""
+        """Build the transform and the bias of each piece: the checkpoint's own, if it has them."""
         return MLMHead(encoder, sizes.lm_head)

@@ -1,4 +1,4 @@
-"""Product2Color: tell the color from title and bullets; the table of colors becomes fine-tuning's ID embedding.
+"""Product2Color: predict the color from title and bullets; the table of colors becomes fine-tuning's ID embedding.
 
 Equation   as in `pretext.facet`
 Reference  the paper, 3.1
@@ -16,15 +16,15 @@ from zhichun.objective.pretext.task import ProductTexts, Rows, Sizes
 
 @dataclass(frozen=True, kw_only=True)
 class Product2Color(Facet):
-    """Which color a product has; the options are those of `Facet`."""
+    """Color prediction; the options are those of `Facet`."""
 
     name: ClassVar[str] = "product2color"
     table: ClassVar[str] = "color"
 
     def labels(self, texts: ProductTexts) -> Rows:
-        """Give the colors."""
+        """Return the colors."""
         return texts.colors
 
     def rows(self, sizes: Sizes) -> int:
-        """Give the rows of the colors' table."""
+        """Return the rows of the colors' table."""
         return sizes.colors

@@ -1,9 +1,10 @@
-"""Product2Query: tell a query that was cut from this product from one that was cut from another.
+"""Product2Query: classify whether a pseudo-query was cut from this product or from another.
 
 Equation   Poly-1 on two classes: ``-log p_y + (1 - p_y)``, of the pair's first vector through the head of fine-tuning
 Reference  the paper, 3.1 and A.1; what it leaves out is in docs/method.md
 Our number nDCG 0.925 added to MLM, which had 0.938: `benchmarks/results/tables/table3-shop.md`
-Cost       ``2 · draws`` pairs a product, eight by default where contrastive learning reads two texts: the dearest task
+Cost       ``2 · draws`` pairs a product, eight by default where contrastive learning reads two texts: the most
+           expensive task
 Traps      the span must go from the title at times, or to find it there is all that is learnt. A product's false pair
            reads the title as its true pair does, deleted or not, or a broken title would tell the answer
 Differences  the paper gives no unit of μ. It counts characters here, with the lengths conditioned on their bounds: 8.7
@@ -50,7 +51,7 @@ TRIES = 4
 
 
 class Pair(NamedTuple):
-    """A false query, and how the title is read beside it.
+    """A negative query, and its product's title.
 
     Parameters
     ----------
@@ -69,7 +70,7 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Product2Query(Pretext):
-    """Whether a false query was cut from the product beside it.
+    """Whether a pseudo-query was cut from its product.
 
     Parameters
     ----------
@@ -80,9 +81,9 @@ class Product2Query(Pretext):
     mean_jp
         The same for jp.
     delete
-        How often the span is deleted from the title; null leaves it there always.
+        Probability that the span is deleted from the title; null never deletes it.
     draws
-        Queries that are cut from each product, each with one of another product.
+        Queries that are cut from each product, each with one negative from another product.
     dropout
         Dropout of the head.
     loss
@@ -105,13 +106,13 @@ class Product2Query(Pretext):
         require_range(self, "dropout", least=0, below=1)
 
     def lengths(self, locale: str) -> SpanLengths:
-        """Give the lengths of spans in a locale."""
+        """Return the lengths of spans in a locale."""
         if locale == JAPANESE:
             return SpanLengths(self.mean_jp, SHORTEST_JAPANESE)
         return SpanLengths(self.mean, SHORTEST)
 
     def examples(self, texts: ProductTexts, catalogue: Catalogue, reader: Reader, draw: Draw) -> Arrays:
-        """Make true pairs, then false ones; ``label`` ``[N]`` is 1 of the true."""
+        """Make positive pairs, then negative ones; ``label`` ``[N]`` is 1 for positives."""
         sources = _sources(texts)
         random = {
             place: draw.generator(self.name, row)
@@ -145,7 +146,7 @@ class Product2Query(Pretext):
         random: dict[int, np.random.Generator],
         catalogue: Catalogue,
     ) -> Iterator[Pair]:
-        """Draw a false pair for each true one, all products of a try read at once."""
+        """Draw a negative pair for each positive one, reading all products of an attempt together."""
         own = {place: sources[place].casefold() for place in random}
         others = {locale: catalogue.of_locale(locale) for locale in set(texts.locales)}
         waiting = [pair for pair in true if len(others[texts.locales[pair.place]])]
@@ -169,7 +170,7 @@ class Product2Query(Pretext):
         return draw_spans(random, len(source), lengths) if len(source) >= lengths.shortest else []
 
     def head(self, encoder: Encoder, sizes: Sizes) -> PretextHead:
-        """Make the head, that of fine-tuning with two classes."""
+        """Build the head of fine-tuning, with two classes."""
         return Product2QueryHead(encoder.hidden, self)
 
 
@@ -190,7 +191,7 @@ class Product2QueryHead(PretextHead):
 
 
 def _sources(texts: ProductTexts) -> list[str]:
-    """Join what queries are cut from; a product without a title has nothing."""
+    """Join the texts that queries are cut from; empty for a product without a title."""
     columns = (texts.columns[name] for name in (schema.TITLE, schema.BRAND, schema.COLOR))
     return [" ".join(filter(None, fields)) if fields[0] else "" for fields in zip(*columns, strict=True)]
 
@@ -200,6 +201,6 @@ def _one_of(rows: Rows, random: np.random.Generator) -> int:
 
 
 def _retitled(texts: ProductTexts, titles: list[tuple[int, str]]) -> ProductTexts:
-    """Give the products at some places other titles."""
+    """Replace the titles of the products at some places."""
     picked = texts.at([place for place, _ in titles])
     return replace(picked, columns={**picked.columns, schema.TITLE: [title for _, title in titles]})

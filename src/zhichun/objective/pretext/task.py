@@ -1,9 +1,9 @@
-"""What every pretext task is made of, and what it is given.
+"""The interface of pretext tasks, and their inputs.
 
 A task is a frozen dataclass of settings. It makes the examples of some products as arrays, in the background and
 without torch, as a pure function of (seed, task, epoch, product); and it makes the head that learns from them.
 
-Legend: ``N`` the things that a task scores in a batch: masked tokens, pairs, products.
+Legend: ``N`` the items that a task scores in a batch: masked tokens, pairs, products.
 """
 
 from abc import ABC, abstractmethod
@@ -38,12 +38,12 @@ ITEMS = "items"
 
 
 class Outcome(NamedTuple):
-    """What a head gives for a batch.
+    """Result of a head for a batch.
 
     Parameters
     ----------
     loss_N
-        Loss of each thing scored, float32; only the objective reduces.
+        Loss of each item, float32; only the objective reduces.
     right_N
         Whether it was told right.
     """
@@ -53,17 +53,17 @@ class Outcome(NamedTuple):
 
 
 class PretextHead(nn.Module):
-    """The trained part of a task that is not the encoder."""
+    """The trained part of a task besides the encoder."""
 
     def forward(self, encoder: Encoder, batch: dict[str, Tensor]) -> Outcome:
         """Score a batch of the task's own arrays."""
         raise NotImplementedError
 
     def after_step(self, encoder: Encoder) -> None:
-        """Follow the optimiser's step; most heads need not."""
+        """Run after each step of the optimiser; most heads do nothing."""
 
     def tables(self) -> dict[str, Tensor]:
-        """Give the tables that fine-tuning takes over, by id embedding (``brand``, ``color``): a row for each entry."""
+        """Return the tables for fine-tuning by id embedding (``brand``, ``color``): a row per entry."""
         return {}
 
 
@@ -77,11 +77,11 @@ class Catalogue(Protocol):
         """Rows of all products of a locale."""
 
     def queries(self, rows: Rows) -> list[list[str]]:
-        """Give the queries that each product was judged with in training, whatever the label."""
+        """Return the queries that each product was judged with in training, whatever the label."""
 
 
 class Reader(Protocol):
-    """Turns texts into the arrays that the encoder reads, as fine-tuning does."""
+    """Turns texts into the encoder's input arrays, as in fine-tuning."""
 
     @property
     def max_length(self) -> int:
@@ -121,7 +121,7 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class Draw:
-    """Where the random numbers of an epoch come from.
+    """The random numbers of an epoch.
 
     Parameters
     ----------
@@ -135,13 +135,13 @@ class Draw:
     epoch: int
 
     def generator(self, task: str, row: int) -> np.random.Generator:
-        """Make the generator of one product's examples in one task, the same in whatever batch and process."""
+        """Return the generator of one product's examples in one task, the same in every batch and process."""
         return np.random.Generator(np.random.PCG64([self.seed, crc32(task.encode()), self.epoch, row]))
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Rows of the tables that the catalogue decides, and the head that the encoder's checkpoint has, if any."""
+    """Rows of the catalogue's tables, and the head of the encoder's checkpoint, if any."""
 
     brands: int
     colors: int
@@ -155,9 +155,9 @@ class Pretext(ABC):
     name: ClassVar[str]
     """As in ``objective.mlm``; also the prefix of its figures."""
     is_on: ClassVar[bool] = False
-    """Whether it is learnt where nothing says otherwise."""
+    """Whether it is on by default."""
     weight: float
-    """Share in the objective."""
+    """Weight in the objective."""
 
     @abstractmethod
     def examples(self, texts: ProductTexts, catalogue: Catalogue, reader: Reader, draw: Draw) -> Arrays:
