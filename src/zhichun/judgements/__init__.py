@@ -1,1 +1,1 @@
-"""Judgements: which are probably wrong, how well raters agree, and the page on which a person decides."""
+"""Judgements: likely label errors, agreement of raters, and the review page."""

@@ -1,6 +1,6 @@
-"""The audit of judgements: which are probably wrong, a page on which a person decides, and lists that apply it.
+"""The audit of judgements: likely label errors, a review page, and lists of corrections.
 
-It reads the out-of-fold predictions of finished runs, so it needs torch only where it trains them itself.
+It reads the out-of-fold predictions of finished runs, so it needs torch only for training.
 """
 
 import hashlib
@@ -57,7 +57,7 @@ def audit(
     drop: float | None = None,
     page_pairs: int = PAGE_PAIRS,
 ) -> dict[str, Any]:
-    """Find judgements that are probably wrong, and write them down for people and for `zhichun prepare`.
+    """Find likely label errors, and write them for review and for `zhichun prepare`.
 
     Parameters
     ----------
@@ -68,15 +68,15 @@ def audit(
         ``to_judge.csv``, ``quepid.csv``; with ``drop`` or ``accept`` also ``drop.csv``, and with ``accept``
         ``relabel.csv``. Each call writes them anew, and removes lists to drop and relabel of a call before.
     recipe
-        What to train for each fold, into ``out/folds``; runs that are there are gone on with. None where they are done.
+        What to train for each fold, into ``out/folds``; existing runs are resumed. None if they are complete.
     runs
-        Finished runs of all folds; ``out/folds`` if not given.
+        Finished runs of all folds; default ``out/folds``.
     accept
-        A person's decisions; see `zhichun.judgements.decisions`.
+        A reviewer's decisions; see `zhichun.judgements.decisions`.
     drop
-        Share of the judged training pairs to put on the list to drop, the most doubtful first.
+        Share of the judged training pairs to drop, lowest quality first.
     page_pairs
-        How many issues the page shows at most; the tables have all.
+        Maximum number of issues on the page; the tables have all.
 
     Returns
     -------
@@ -86,7 +86,7 @@ def audit(
     Raises
     ------
     UserError
-        For options that cannot be, data and runs that do not belong together, and decisions that cannot be used.
+        For invalid options, data and runs that do not match, and invalid decisions.
     """
     _check_options(out, recipe, runs, accept, drop, page_pairs)
     dataset = Dataset.open(data)
@@ -99,7 +99,7 @@ def audit(
     decisions = {} if accept is None else read_decisions(accept, findings)
     out.mkdir(parents=True, exist_ok=True)
     stderr.print(
-        f"audit: writing {len(findings.issues):,} judgements in doubt into {out}", highlight=False, soft_wrap=True
+        f"audit: writing {len(findings.issues):,} likely label errors to {out}", highlight=False, soft_wrap=True
     )
     for name, table in (("issues", findings.issues), ("out_of_fold", findings.out_of_fold)):
         with new_file(out / f"{name}.parquet") as partial:
@@ -117,15 +117,15 @@ def audit(
 def _check_options(
     out: Path, recipe: "Recipe | None", runs: Path | None, accept: Path | None, drop: float | None, page_pairs: int
 ) -> None:
-    """Refuse what cannot be, before hours are spent."""
+    """Refuse invalid options before training."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # a launcher's number of processes
         raise UserError(
-            "an audit runs in one process.",
+            "an audit runs in a single process.",
             remedy="Train the folds on all devices first: accelerate launch -m zhichun train RECIPE --folds K",
         )
     if recipe is not None and runs is not None:
         raise UserError(
-            "a recipe to train and runs that are trained already: only one of both can be audited.",
+            "a recipe to train and runs that are trained already: give only one of the two.",
             remedy="Leave the recipe out, or --runs.",
         )
     if recipe is not None and recipe.task != "esci":
@@ -150,7 +150,7 @@ def _check_options(
 
 
 def _write_to_judge(folder: Path, findings: Findings, decisions: Decisions) -> None:
-    """Write the issues as lists to judge anew: for a spreadsheet, with a column to fill in, and for Quepid."""
+    """Write the issues for review: for a spreadsheet, with an empty column, and for Quepid."""
     issues = findings.issues
     names = [*_SHOWN[:-1], schema.TITLE, schema.LABEL, LIKELY, QUALITY]
     decided = [decisions.get(example, "") for example in issues.column(schema.EXAMPLE_ID).to_pylist()]
@@ -163,11 +163,7 @@ def _write_to_judge(folder: Path, findings: Findings, decisions: Decisions) -> N
 def _write_corrections(
     out: Path, findings: Findings, decisions: Decisions, share: float | None, *, accepted: bool
 ) -> dict[str, Any]:
-    """Write the lists that `zhichun prepare` applies; give what the summary says of them.
-
-    Dropped is what a person drops, and of the worst ``share`` of the judged training pairs those that are issues and
-    that nobody decided on.
-    """
+    """Write the lists for `zhichun prepare`; return their summary."""
     for name in (DROP_FILE, RELABEL_FILE):
         (out / name).unlink(missing_ok=True)
     summary: dict[str, Any] = {}

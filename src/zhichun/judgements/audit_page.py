@@ -1,7 +1,7 @@
-"""The page of an audit: how labels are confused, and the judgements in doubt, on which a person decides.
+"""The page of an audit: the noise matrix, and the likely label errors for review.
 
-One HTML file with a script of its own, readable without a server; nothing comes from elsewhere and nothing is sent.
-The pairs lie in it as JSON, and the script puts them on the page as text, never as markup.
+One HTML file with its own script, readable without a server; it loads and sends nothing.
+The pairs are embedded as JSON, and the script shows them as text, never as markup.
 """
 
 import json
@@ -29,23 +29,7 @@ def write_audit_page(
     decisions: Mapping[int, str],
     key: str,
 ) -> None:
-    """Write the page.
-
-    Parameters
-    ----------
-    path
-        The file to make or replace.
-    summary
-        From `zhichun.judgements.findings.Findings.summary`.
-    issues
-        Those to show, as `zhichun.judgements.findings.Findings.issues` has them.
-    quality_P
-        Quality of every judged training pair.
-    decisions
-        What a person decided already, by ``example_id``; it is marked on the page.
-    key
-        Tells audits apart: decisions that the browser keeps belong to one.
-    """
+    """Write the page."""
     joint = zip(summary["labels"], summary["joint"], strict=True)
     write_page(
         path,
@@ -63,7 +47,7 @@ def write_audit_page(
 
 
 def in_script(value: Any) -> Markup:
-    """Write JSON that can stand in a script element: nothing in it can end the element or open another."""
+    """Write JSON that is safe in a script element."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     for mark in "<>&\u2028\u2029":
         text = text.replace(mark, f"\\u{ord(mark):04x}")
@@ -71,7 +55,7 @@ def in_script(value: Any) -> Markup:
 
 
 def _records(issues: pa.Table, decisions: Mapping[int, str], key: str) -> dict[str, Any]:
-    """Give what the script needs: one list for each pair, in the order of ``columns``."""
+    """Return the script's data: one list per pair, in the order of ``columns``."""
     probabilities = [f"p_{label}" for label in schema.LABELS]
     texts = [schema.QUERY, schema.PRODUCT_ID, schema.LOCALE, *schema.TEXT_COLUMNS]
     columns = [schema.EXAMPLE_ID, *texts, schema.LABEL, "likely_label", *probabilities, "quality"]
@@ -92,7 +76,7 @@ def _records(issues: pa.Table, decisions: Mapping[int, str], key: str) -> dict[s
 
 
 def _doubts(counted: Mapping[str, Any]) -> list[list[Any]]:
-    """List how many judgements of each label or locale are in doubt."""
+    """Count the issues of each label or locale."""
     longest = max((counts["share"] for counts in counted.values()), default=0) or 1
     return [
         [class_name(name), f"{of['pairs']:,}", f"{of['issues']:,}", bar(f"{of['share']:.1%}", of["share"] / longest)]
@@ -109,5 +93,5 @@ def _quality_figure(quality_P: npt.NDArray[np.float64]) -> Figure:
     return Figure(
         plot,
         "Quality of all judgements: half of one plus the probability of the given label minus that of the likeliest "
-        f"other. Below 0.5 ({below:.1%} of the pairs) another label is likelier.",
+        f"other. Below 0.5 ({below:.1%} of the pairs) another label is more likely.",
     )

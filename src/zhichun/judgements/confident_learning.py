@@ -1,9 +1,9 @@
-"""Confident learning: which judgements are probably wrong, from probabilities of models that did not train on them.
+"""Confident learning: finds label errors with out-of-fold probabilities.
 
-How often label i is given where j is right is counted over the pairs that the model is confident about, those whose
+The number of pairs with given label i and true label j is counted over confident pairs, those whose
 probability of j reaches the mean probability of j among the pairs labelled j. Of the pairs labelled i, as many as were
 counted for j are *issues*: those with the largest margin ``p_j - p_i`` ("prune by noise rate"). Issues are ordered by
-normalised margin, ``(1 + p_given - max of the other p) / 2``, the most doubtful first.
+normalised margin, ``(1 + p_given - max of the other p) / 2``, lowest first.
 
 Reference: Northcutt, Jiang and Chuang, "Confident Learning: Estimating Uncertainty in Dataset Labels", Journal of
 Artificial Intelligence Research 70, 2021; computed by cleanlab (the extra ``audit``).
@@ -22,16 +22,16 @@ from zhichun.core.errors import UserError
 
 @dataclass(frozen=True, eq=False)
 class LabelIssues:
-    """What confident learning found.
+    """Result of confident learning.
 
     Attributes
     ----------
     places_I
-        Which pairs are issues, the most doubtful first.
+        Rows of the issues, lowest quality first.
     quality_P
-        Normalised margin of every pair, from 0 (surely wrong) to 1 (surely right).
+        Normalised margin of every pair, from 0 (wrong) to 1 (correct).
     joint_CC
-        Estimated number of pairs by label given (rows) and right (columns): cleanlab's calibrated confident joint. A
+        Estimated number of pairs by given (rows) and true (columns) label: cleanlab's calibrated confident joint. A
         row adds up to the pairs given that label.
     """
 
@@ -41,12 +41,12 @@ class LabelIssues:
 
 
 def find_label_issues(labels_P: npt.NDArray[np.int64], probabilities_PC: npt.NDArray[np.float64]) -> LabelIssues:
-    """Find the judgements that are probably wrong.
+    """Find likely label errors.
 
     Parameters
     ----------
     labels_P
-        Given labels, as places of the classes.
+        Given labels, as class indices.
     probabilities_PC
         Probabilities by a model that was not trained on the pair.
 
@@ -54,12 +54,12 @@ def find_label_issues(labels_P: npt.NDArray[np.int64], probabilities_PC: npt.NDA
     -------
     LabelIssues
         The same as cleanlab's ``find_label_issues(filter_by="prune_by_noise_rate",
-        return_indices_ranked_by="normalized_margin")``, with what it rests on.
+        return_indices_ranked_by="normalized_margin")``, with the noise matrix.
 
     Raises
     ------
     UserError
-        When all pairs have one label, so that there is nothing to mistake it for.
+        When all pairs have one label.
     """
     # It brings scikit-learn and pandas, which nothing else here needs.
     from cleanlab import count, rank
@@ -67,7 +67,7 @@ def find_label_issues(labels_P: npt.NDArray[np.int64], probabilities_PC: npt.NDA
 
     if len(np.unique(labels_P)) < 2:
         raise UserError(
-            "all judgements have the same label, so none can be doubted.",
+            "all judgements have the same label, so no label error can be found.",
             remedy="Audit judgements with at least two labels.",
         )
     joint_CC = count.compute_confident_joint(labels_P, probabilities_PC)

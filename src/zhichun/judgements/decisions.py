@@ -1,8 +1,8 @@
-"""What a person decided of judgements: reading the files that the page and Quepid give back.
+"""Reads the reviewers' decisions: files of the page and of Quepid.
 
-A file of decisions has the columns ``example_id`` and ``decision``: `KEEP`, `DROP`, or the label that is right; a row
-without a decision is passed over. A file of Quepid has ``query``, ``docid`` and ``rating``; a rating other than that of
-the given label is the label that is right, and one that is the same says nothing, for nobody may have looked at it.
+A file of decisions has the columns ``example_id`` and ``decision``: `KEEP`, `DROP`, or the correct label; a row
+without a decision is ignored. A file of Quepid has ``query``, ``docid`` and ``rating``; a rating other than that of
+the given label is the correct label, and an equal one is ignored, because nobody may have reviewed it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -29,26 +29,7 @@ Decisions = dict[int, str]
 
 
 def read_decisions(path: Path, findings: Findings) -> Decisions:
-    """Read a file of decisions.
-
-    Parameters
-    ----------
-    path
-        A ``.csv``, ``.tsv`` or ``.parquet`` file, as the page or Quepid gives it back.
-    findings
-        What the audit found. A file of decisions can name any judged training pair, Quepid's any issue.
-
-    Returns
-    -------
-    dict
-        `KEEP`, `DROP` or the new label by ``example_id``.
-
-    Raises
-    ------
-    UserError
-        For a file that cannot be read or lacks a column, and for the first row that names no judged training pair,
-        decides what cannot be, or decides otherwise than a row before. File and row are named.
-    """
+    """Read a file of decisions."""
     decided: Decisions = {}
     rows: _PageRows | _QuepidRows | None = None
     for row, values in _rows(path):
@@ -57,7 +38,7 @@ def read_decisions(path: Path, findings: Findings) -> Decisions:
         try:
             decision = rows.read({name: (value or "").strip() for name, value in values.items()})
         except ValueError as error:
-            raise UserError(str(error), file=path, row=row, remedy="Correct the row, or take it out.") from error
+            raise UserError(str(error), file=path, row=row, remedy="Correct or remove the row.") from error
         if decision is None:
             continue
         example, what = decision
@@ -68,7 +49,7 @@ def read_decisions(path: Path, findings: Findings) -> Decisions:
 
 
 def require_nothing_filled_in(path: Path, accept: Path | None) -> None:
-    """Refuse to write over a ``to_judge.csv`` with decisions, unless these are being applied (``accept``)."""
+    """Refuse to overwrite a ``to_judge.csv`` with decisions, unless they are being applied (``accept``)."""
     if not path.is_file() or (accept is not None and accept.exists() and path.samefile(accept)):
         return
     if any((values.get(DECISION) or "").strip() for _, values in _rows(path)):
@@ -80,7 +61,7 @@ def require_nothing_filled_in(path: Path, accept: Path | None) -> None:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str | None]]]:
-    """Read a table row by row: of its columns those that are known here."""
+    """Read the known columns of a table row by row."""
     before = 0
     known = (schema.EXAMPLE_ID, DECISION, schema.LABEL, *QUEPID)
     for chunk in read_chunks(path, _ROWS, known=known):
@@ -93,7 +74,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str | None]]]:
 
 
 def _kind(path: Path, names: Iterable[str], findings: Findings) -> "_PageRows | _QuepidRows":
-    """Tell which of the two kinds of files this is."""
+    """Detect the kind of file."""
     if {schema.EXAMPLE_ID, DECISION} <= set(names):
         return _PageRows(findings.judged)
     if set(QUEPID) <= set(names):
@@ -106,7 +87,7 @@ def _kind(path: Path, names: Iterable[str], findings: Findings) -> "_PageRows | 
 
 
 class _PageRows:
-    """Reads rows with an id, a decision and, if there is one, the label that was given."""
+    """Reads rows with an id, a decision and optionally the given label."""
 
     def __init__(self, judged: pa.Table) -> None:
         ids, labels = (judged.column(name).to_pylist() for name in (schema.EXAMPLE_ID, schema.LABEL))
@@ -114,7 +95,7 @@ class _PageRows:
         self.known = {KEEP: KEEP, DROP: DROP, **grade_labels()}
 
     def read(self, values: Mapping[str, str]) -> tuple[int, str] | None:
-        """Read one row; a ValueError says what is wrong with it."""
+        """Read one row; raises a ValueError if it is invalid."""
         text, decision, label = values[schema.EXAMPLE_ID], values[DECISION], values.get(schema.LABEL)
         if not decision:
             return None
@@ -127,7 +108,7 @@ class _PageRows:
         what = self.known.get(decision.casefold())
         if what is None:
             possible = suggest(decision, (KEEP, DROP, *schema.LABELS))
-            raise ValueError(f"{decision!r} is no decision. {possible}")
+            raise ValueError(f"{decision!r} is not a decision. {possible}")
         return example, KEEP if what == given else what
 
 
@@ -142,7 +123,7 @@ class _QuepidRows:
         self.known = grade_labels({rating: label for label, rating in RATINGS.items()})
 
     def read(self, values: Mapping[str, str]) -> tuple[int, str] | None:
-        """Read one row; a ValueError says what is wrong with it."""
+        """Read one row; raises a ValueError if it is invalid."""
         query, product, rating = (values[name] for name in QUEPID)
         if not rating:
             return None
@@ -152,6 +133,6 @@ class _QuepidRows:
             raise ValueError(f"the query {query!r} with the product {product!r} is that {what}.")
         label = self.known.get(fold_grade(rating))
         if label is None:
-            raise ValueError(f"{rating!r} is no rating. Possible: 3 (Exact), 2, 1, 0 (Irrelevant).")
+            raise ValueError(f"{rating!r} is not a rating. Possible: 3 (Exact), 2, 1, 0 (Irrelevant).")
         example, given = found[0]
         return None if label == given else (example, label)

@@ -1,4 +1,4 @@
-"""What an audit found, as tables with all that a person needs to judge the pairs anew.
+"""The result of an audit, as tables for review.
 
 Legend: ``P`` judged training pairs, ``C`` classes, ``I`` issues.
 """
@@ -30,7 +30,7 @@ _OF_PAIR: Final = (schema.EXAMPLE_ID, schema.QUERY_ID, schema.QUERY, schema.PROD
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """Judgements, what models think of them, and which are in doubt.
+    """Judgements, out-of-fold predictions, and label issues.
 
     Attributes
     ----------
@@ -48,14 +48,7 @@ class Findings:
 
     @classmethod
     def of(cls, dataset: Dataset, runs: Path) -> "Findings":
-        """Read the predictions of the runs and look for label issues.
-
-        Raises
-        ------
-        UserError
-            As `zhichun.data.dataset.predictions.read_out_of_fold` and
-            `zhichun.judgements.confident_learning.find_label_issues`.
-        """
+        """Read the predictions of the runs and find label issues."""
         predicted = read_out_of_fold(dataset, runs)
         found = find_label_issues(dataset.labels[predicted.rows_P], predicted.probabilities_PC)
         return cls(dataset, predicted, found)
@@ -75,14 +68,14 @@ class Findings:
 
     @cached_property
     def is_validated(self) -> npt.NDArray[np.bool_]:
-        """Whether each pair's query is one that `zhichun prepare` never corrects, ``[P]``."""
+        """Whether each pair has a validation query, which `zhichun prepare` never corrects, ``[P]``."""
         in_validation = self.dataset.buckets(BUCKETS) == VALIDATION_BUCKET
         of_pair: npt.NDArray[np.bool_] = in_validation[self.predicted.rows_P]
         return of_pair
 
     @cached_property
     def issues(self) -> pa.Table:
-        """The issues, ``[I]``, the most doubtful first.
+        """The issues, ``[I]``, lowest quality first.
 
         Ids, query, texts of the product (cut to `CHARACTERS`), ``fold``, ``esci_label`` as given, ``likely_label``,
         ``p_E`` …, and ``quality``.
@@ -105,16 +98,7 @@ class Findings:
         return table.append_column(ISSUE, pa.array(self.is_issue))
 
     def summary(self) -> dict[str, Any]:
-        """Summarise what was found, overall, by label and by locale.
-
-        Returns
-        -------
-        dict
-            Ready for JSON: ``pairs``, ``issues``, ``share``; ``joint``, the estimated number of pairs by label given
-            (rows) and right (columns), and ``estimated_wrong``, the share of it off the diagonal; ``out_of_fold``, how
-            well the models predict the given labels; and counts ``by_label``, with the likely labels of the issues,
-            and ``by_locale``.
-        """
+        """Summarise the issues, overall, by label and by locale."""
         judged, is_issue_P, joint_CC = self.judged, self.is_issue, self.found.joint_CC
         labels_P = label_codes(judged.column(schema.LABEL).to_pylist())
         locales_P = judged.column(schema.LOCALE).to_numpy()
@@ -142,7 +126,7 @@ class Findings:
         return table.append_column(QUALITY, pa.array(self.found.quality_P[places]))
 
     def _products(self, rows_I: npt.NDArray[np.int32]) -> pa.Table:
-        """Read some rows of the catalogue in one pass, whatever their order."""
+        """Read some rows of the catalogue in one pass, in any order."""
         wanted, place_I = np.unique(rows_I, return_inverse=True)
         parts, before = [], 0
         for batch in self.dataset.product_batches():

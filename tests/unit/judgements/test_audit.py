@@ -145,12 +145,12 @@ def test_quepid_gives_back_the_ratings_that_changed(run_audit, tmp_path):
         ("example_id,decision\n{a},keep\n999999,drop\n", 2, "'999999' is not that of a judged training pair"),
         ("example_id,decision\n{test},drop\n", 1, "is not that of a judged training pair"),
         ("example_id,decision\nx,drop\n", 1, "'x' is not that of a judged training pair"),
-        ("example_id,decision\n{a},kep\n", 1, "'kep' is no decision. Did you mean 'keep'?"),
+        ("example_id,decision\n{a},kep\n", 1, "'kep' is not a decision. Did you mean 'keep'?"),
         ("example_id,decision\n{a},keep\n{b},keep\n{a},drop\n", 3, "decides 'drop' on the pair {a}, and a row before"),
         ("example_id,esci_label,decision\n{a},{other},keep\n", 1, "in this dataset, and {other} in this file"),
         ("example_id,decision\n{a},keep,3\n", 1, "3 values for 2 columns"),
         ("query,docid,rating\nno such query,1,3\n", 1, "is that of no label issue"),
-        ("query,docid,rating\n{query},{product},7\n", 1, "'7' is no rating"),
+        ("query,docid,rating\n{query},{product},7\n", 1, "'7' is not a rating"),
         ("example_id,what\n{a},keep\n", None, "is no file of decisions"),
     ],
 )
@@ -194,7 +194,7 @@ def test_options_that_cannot_be_are_refused_before_anything_is_made(run_audit, t
 
 def test_it_does_not_run_in_several_processes(run_audit, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UserError, match=r"in one process\.\n.*accelerate launch -m zhichun train RECIPE --folds"):
+    with pytest.raises(UserError, match=r"in a single process\.\n.*accelerate launch -m zhichun train RECIPE --folds"):
         run_audit()
 
 

@@ -67,7 +67,7 @@ def test_beside_a_text_other_fields_are_passed_over_with_a_warning():
     products = read({"text": "Lamp", "url": "http://x"}, {"text": "Sofa", "url": "y", "z" * 99: {"deep": 1}})
     assert products.columns[schema.TITLE] == ["Lamp", "Sofa"]
     (warning,) = products.warnings
-    assert warning.startswith("2 fields beside the text were not read: 'url', 'zzz")
+    assert warning.startswith("2 fields beside the text were ignored: 'url', 'zzz")
     assert len(warning) < 150
 
 

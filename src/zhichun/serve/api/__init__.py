@@ -1,1 +1,1 @@
-"""One file for each kind of request: what is read, what is returned, and each dialect's errors."""
+"""One file per dialect: requests, responses and errors."""

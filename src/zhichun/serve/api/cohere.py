@@ -1,4 +1,4 @@
-"""Cohere's interface: ``/v2/rerank``."""
+"""Cohere's API: ``/v2/rerank``."""
 
 from functools import partial
 
@@ -9,7 +9,7 @@ from zhichun.serve.api.endpoint import Dialect, ScoringEndpoint
 
 
 class CohereError(BaseModel):
-    """How Cohere says that something went wrong."""
+    """Error response of Cohere."""
 
     message: str
 

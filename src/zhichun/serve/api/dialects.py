@@ -1,4 +1,4 @@
-"""All endpoints, and which interface's errors a path is answered with; a new endpoint is one line in `ENDPOINTS`."""
+"""All endpoints, and the dialect of a path's errors; a new endpoint is one line in `ENDPOINTS`."""
 
 from typing import Final
 
@@ -30,14 +30,14 @@ def api_router(service: Service, endpoints: tuple[Endpoint, ...] = ENDPOINTS) ->
 
 
 def dialect_of(path: str) -> Dialect:
-    """Tell whose errors a path is answered with: of a path that there is not, those of the one that it ends with."""
+    """Return the dialect of a path's errors; for an unknown path, that of the endpoint it ends with."""
     paths = {known: endpoint.dialect for endpoint in ENDPOINTS for known in endpoint.paths}
     ends = [known for known in paths if path.endswith(known)]
     return paths[max(ends, key=len)] if ends else jina.JINA
 
 
 def unknown_path() -> Refusal:
-    """Refuse a path that there is not, naming those that there are."""
+    """Refuse an unknown path, and list the endpoints."""
     scoring = [path for each in ENDPOINTS if isinstance(each, ScoringEndpoint) for path in each.paths]
     there = ", ".join(sorted(scoring, key=lambda path: "rerank" not in path))
     return Refusal(404, "Validation", f"there is no such path. POST {there}; GET /openapi.json describes all.")

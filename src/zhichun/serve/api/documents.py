@@ -54,7 +54,7 @@ class Products:
     locales
         Of each.
     warnings
-        What a client should know of how they were read.
+        Warnings for the client.
     """
 
     columns: dict[str, list[str | None]]
@@ -70,28 +70,7 @@ def read_documents(
     most_characters: int,
     fields: Sequence[str] | None = None,
 ) -> Products:
-    """Read documents.
-
-    Parameters
-    ----------
-    documents
-        Texts and objects, as JSON gives them.
-    locale
-        Of the request, which ids are looked up in; that of a document goes before it.
-    default_locale
-        Of products for which neither says one.
-    catalogue
-        Where ids are looked up.
-    most_characters
-        That are read of each text; longer ones are cut.
-    fields
-        What is read of objects, Cohere's ``rank_fields``; ``None`` reads all, and refuses those that are not known.
-
-    Raises
-    ------
-    Refusal
-        For what is neither a text nor an object, an object without a text, and an id that is not known.
-    """
+    """Read documents."""
     count, locale = len(documents), fold_locale(locale or "") or None
     products = Products({name: [None] * count for name in schema.TEXT_COLUMNS}, [locale or default_locale] * count)
     unread: dict[str, None] = {}
@@ -117,14 +96,14 @@ def read_documents(
         _look_up(products, ids, id_locales, catalogue)
     if unread:
         names = ", ".join(repr(cut(name)) for name in list(unread)[:_NAMED])
-        products.warnings.append(f"{len(unread):,} fields beside the text were not read: {names}.")
+        products.warnings.append(f"{len(unread):,} fields beside the text were ignored: {names}.")
     if long:
-        products.warnings.append(f"{long:,} texts were cut to {most_characters:,} characters.")
+        products.warnings.append(f"{long:,} texts were truncated to {most_characters:,} characters.")
     return products
 
 
 def _read(document: Any, most_characters: int, fields: Sequence[str] | None) -> tuple[dict[str, str], list[str]]:
-    """Give a document's texts by column, and its fields that were passed over."""
+    """Return a document's texts by column, and its ignored fields."""
     if isinstance(document, str):
         of_yaml = yaml_fields(document) if len(document) <= most_characters else None
         if of_yaml is None:
@@ -173,24 +152,24 @@ def _text(name: str, value: Any) -> str | None:
     try:
         text = value_text(value)
     except TypeError:
-        raise invalid(f"has a {cut(name)!r} that is an object: give a text.") from None
+        raise invalid(f"has an object as {cut(name)!r}: give a text.") from None
     return text if text is None else _whole(text)
 
 
 def _whole(text: str) -> str:
-    """Refuse half of a character, which JSON can write and UTF-8 cannot."""
+    """Refuse unpaired surrogates, which are possible in JSON but not in UTF-8."""
     if not text.isascii():
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise invalid("holds half of a character: texts should be valid Unicode.") from None
+            raise invalid("has an unpaired surrogate: texts must be valid Unicode.") from None
     return text
 
 
 def _look_up(
     products: Products, ids: Mapping[int, str], locales: Sequence[str | None], catalogue: Catalogue | None
 ) -> None:
-    """Take from the catalogue what has an id and no text of its own."""
+    """Look up documents with an id and no text in the catalogue."""
     if catalogue is None:
         raise invalid(f"documents.{next(iter(ids))} has only an id, and this server was started without --products.")
     found = catalogue.find(list(ids.values()), locales)
@@ -205,7 +184,7 @@ def _look_up(
 
 
 def yaml_fields(text: str) -> dict[str, str] | None:
-    """Read a YAML mapping of known fields to plain values, and nothing else: no nesting, no tags, no references."""
+    """Read a YAML mapping of known fields to plain values: no nesting, no tags, no references."""
     if not _MAPPING.match(text):
         return None
     # Read as far as it is what it should be: a text of brackets takes the square of its length to be read whole.
@@ -237,7 +216,7 @@ def _is_null(event: Any) -> bool:
 
 
 def cut_to_tokens(columns: dict[str, list[str | None]], most: int, tokenizer: PairTokenizer) -> None:
-    """Clean products and cut each to its first tokens, field by field: title, brand, color, bullets, description."""
+    """Clean products and truncate each to a number of tokens, field by field from title to description."""
     left = [most] * len(columns[schema.TITLE])
     for name in COLUMN_OF.values():
         column = [readable(text) if text else "" for text in columns[name]]

@@ -1,6 +1,6 @@
-"""What an endpoint is: its paths, what it reads, what it gives back, and how it says that something went wrong.
+"""The definition of an endpoint: paths, request, response, and error form.
 
-A file that declares one, and one line in `zhichun.serve.api.dialects`, are all that the server needs to have it.
+A new one is a file that declares it, and one line in `zhichun.serve.api.dialects`.
 """
 
 import json
@@ -20,13 +20,13 @@ from zhichun.serve.queue.service import Answer, Asked, Service
 STATUSES: Final = {
     400: "The body is not JSON, or holds no document.",
     401: "The key is missing or wrong.",
-    403: "The request comes from another site.",
+    403: "Cross-origin request rejected.",
     413: "The body is too large, or holds too many documents or values.",
     415: "The body is not of the type application/json, not UTF-8, or compressed.",
-    422: "The body is not what this endpoint reads.",
+    422: "The body does not match this endpoint's schema.",
     424: "The model failed.",
-    429: "Too much waits already; come back after `Retry-After` seconds.",
-    500: "A fault of the server; its id is in the log.",
+    429: "The queue is full; retry after `Retry-After` seconds.",
+    500: "Internal server error; its id is in the log.",
     503: "The model is being loaded, or the server is shutting down.",
     504: "The time is over.",
 }
@@ -40,7 +40,7 @@ SAID: Final = {
     "value_error": "should be valid Unicode",
 }
 OF_READING: Final = frozenset({401, 403, 500, 503})
-INCOMING: Final = "there was no time to score: the documents are in the order in which they came."
+INCOMING: Final = "scoring timed out: the documents are in the order of the request."
 # Bodies are written as they are, so that a float is 1.0 and never 1.
 _LISTS: Final = TypeAdapter(list[Any])
 Responses = dict[int | str, dict[str, Any]]
@@ -48,7 +48,7 @@ Responses = dict[int | str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Dialect:
-    """An interface of another server or service.
+    """The API of another server or service.
 
     Parameters
     ----------
@@ -57,9 +57,9 @@ class Dialect:
     error
         The shape of its errors.
     write
-        Writes one, of a kind, a message and a status.
+        Builds an error from kind, message and status.
     empty_status
-        What an empty list is answered with.
+        Status for an empty list.
     """
 
     name: str
@@ -68,26 +68,26 @@ class Dialect:
     empty_status: int = 400
 
     def response(self, refusal: Refusal) -> Response:
-        """Answer with a refusal."""
+        """Build the error response."""
         content = json.dumps(self.write(refusal.kind, refusal.message, refusal.status))
         return Response(content, refusal.status, refusal.headers, "application/json")
 
 
 class Patience(BaseModel):
-    """How long a client waits, and what it wants after that."""
+    """A client's timeout, and what it wants after it."""
 
     seconds: Annotated[
         float | None,
-        Field(gt=0, le=86_400, alias="X-Request-Timeout", description="Seconds that the answer may take."),
+        Field(gt=0, le=86_400, alias="X-Request-Timeout", description="Timeout in seconds."),
     ] = None
     on_timeout: Annotated[
         Literal["error", "incoming-order"],
-        Field(alias="X-On-Timeout", description="What to answer when the time is over."),
+        Field(alias="X-On-Timeout", description="The response after a timeout."),
     ] = "error"
 
     @classmethod
     def of(cls, headers: Mapping[str, str]) -> "Patience":
-        """Read it off headers."""
+        """Read it from headers."""
         names = [str(field.alias) for field in cls.model_fields.values()]
         try:
             return cls.model_validate({name: headers[name] for name in names if name in headers})
@@ -97,20 +97,20 @@ class Patience(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
-    """An endpoint that says something of the server.
+    """An endpoint with information on the server.
 
     Parameters
     ----------
     paths
-        Where it is; all are the same.
+        Its equivalent paths.
     summary
-        What it does, in a line.
+        One-line description.
     dialect
-        Whose errors it answers with.
+        The dialect of its errors.
     reply
-        The shape of its answers.
+        The response model.
     say
-        Makes an answer.
+        Builds the response.
     """
 
     paths: tuple[str, ...]
@@ -139,20 +139,20 @@ class Endpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringEndpoint(Endpoint):
-    """An endpoint that scores pairs. All work on bodies is done in threads, and the loop only waits for scores.
+    """An endpoint that scores pairs. All work on bodies is done in threads, and the event loop only waits for scores.
 
     Parameters
     ----------
     request
-        What it reads: a pydantic model, or several with a discriminator.
+        The request: a pydantic model, or several with a discriminator.
     ask
-        Reads the pairs off a request.
+        Reads the pairs of a request.
     write
-        Makes the answer, of a request, its scores and what it should warn of.
+        Builds the response from a request, its scores and warnings.
     may_be_unscored
-        Whether its answer can do without scores, where a client asks for the incoming order after its time.
+        Whether it can respond without scores, if a client wants the incoming order after a timeout.
     by_body
-        Tells which of several endpoints a body means, where they share a path.
+        Selects one of several endpoints on the same path by the body.
     """
 
     request: Any
@@ -166,7 +166,7 @@ class ScoringEndpoint(Endpoint):
         request_type = self.request
 
         async def described(body: request_type, patience: Annotated[Patience, Header()]) -> None:  # type: ignore[valid-type]
-            """Describe the endpoint; `answers` answers."""
+            """Documents the endpoint; `answers` handles requests."""
 
         async def answers(request: Request) -> Response:
             return await self._answer(service, request)
@@ -227,14 +227,14 @@ class ScoringEndpoint(Endpoint):
 
 
 class _Answering(APIRoute):
-    """A route whose body FastAPI describes and does not read: it would do so on the event loop."""
+    """A route whose body FastAPI documents but does not parse, because it would parse on the event loop."""
 
     def get_route_handler(self) -> Any:
         return self.endpoint.answers  # type: ignore[attr-defined]
 
 
 def refusal_of(error: ValidationError, empty_status: int) -> Refusal:
-    """Say what is wrong with a request: the first thing that pydantic found."""
+    """Return the first validation error of a request."""
     found = error.errors(include_url=False, include_input=False)[0]
     # In brackets stand names of ours, by which kinds of values are told apart; no client wrote them.
     name = ".".join(cut(str(place)) for place in found["loc"] if "(" not in str(place))
@@ -245,7 +245,7 @@ def refusal_of(error: ValidationError, empty_status: int) -> Refusal:
 
 
 def reply(body: BaseModel | Sequence[Any]) -> Response:
-    """Write an answer; what is null is left out."""
+    """Write a response without null values."""
     if isinstance(body, BaseModel):
         content: str | bytes = body.model_dump_json(exclude_none=True)
     else:

@@ -1,4 +1,4 @@
-"""Jina's interface: ``/v1/rerank``, which vLLM and Cohere's first version have too."""
+"""Jina's API: ``/v1/rerank``, which vLLM and Cohere's v1 share."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -12,7 +12,7 @@ from zhichun.serve.queue.service import Answer, Asked, Service, new_id
 
 
 class JinaError(BaseModel):
-    """How Jina says that something went wrong."""
+    """Error response of Jina."""
 
     detail: str
 
@@ -21,50 +21,50 @@ JINA = Dialect("Jina", JinaError, lambda kind, message, status: {"detail": messa
 
 
 class RerankRequest(Body):
-    """What Jina, Cohere and vLLM call a rerank request."""
+    """A rerank request of Jina, Cohere or vLLM."""
 
     query: Annotated[Text, Field(examples=["red running shoes"])]
     documents: Documents
-    top_n: Annotated[int | None, Field(ge=0, description="Results to give back; all if 0 or not given.")] = None
+    top_n: Annotated[int | None, Field(ge=0, description="Number of results; all by default or if 0.")] = None
     return_documents: bool | None = None
-    max_tokens_per_doc: Annotated[int | None, Field(ge=1, description="Tokens that a document is cut to.")] = None
+    max_tokens_per_doc: Annotated[int | None, Field(ge=1, description="Maximum tokens of a document.")] = None
     rank_fields: Annotated[
         list[Text] | None,
-        Field(min_length=1, description="Fields of document objects that are read; all if not given."),
+        Field(min_length=1, description="Fields of document objects to read; all by default."),
     ] = None
 
 
 class ApiVersion(BaseModel):
-    """Version of Cohere's interface."""
+    """Version of Cohere's API."""
 
     version: str = "2"
 
 
 class Tokens(BaseModel):
-    """Tokens that were read, as Cohere says it."""
+    """Number of input tokens, in Cohere's form."""
 
     input_tokens: int
 
 
 class Meta(BaseModel):
-    """About the answer."""
+    """Metadata of the response."""
 
     api_version: ApiVersion = ApiVersion()
     tokens: Tokens
-    order: Annotated[Literal["score", "incoming"], Field(description="`incoming` where there was no time to score.")]
-    warnings: Annotated[list[str] | None, Field(description="What was cut or not read.")] = None
+    order: Annotated[Literal["score", "incoming"], Field(description="`incoming` if scoring timed out.")]
+    warnings: Annotated[list[str] | None, Field(description="What was truncated or ignored.")] = None
 
 
 class RerankResult(Judged):
     """One document."""
 
-    index: Annotated[int, Field(ge=0, description="Place among the documents of the request.")]
+    index: Annotated[int, Field(ge=0, description="Index among the documents of the request.")]
     relevance_score: Annotated[float, Field(description="Expected gain.")]
     document: dict[str, Any] | None = None
 
 
 class RerankResponse(BaseModel):
-    """The answer of ``/rerank``, ``/v1/rerank`` and ``/v2/rerank``."""
+    """The response of ``/rerank``, ``/v1/rerank`` and ``/v2/rerank``."""
 
     id: str
     model: str
@@ -74,7 +74,7 @@ class RerankResponse(BaseModel):
 
 
 def ask(service: Service, body: RerankRequest) -> Asked:
-    """Put the query beside each document."""
+    """Pair the query with each document."""
     return service.ask(
         [body.query], body.documents, body.locale, fields=body.rank_fields, tokens=body.max_tokens_per_doc
     )
@@ -83,7 +83,7 @@ def ask(service: Service, body: RerankRequest) -> Asked:
 def write(
     service: Service, body: RerankRequest, answer: Answer, warnings: Sequence[str], *, with_documents: bool = True
 ) -> RerankResponse:
-    """Give the documents, the best first; ``with_documents`` counts where the request does not say."""
+    """Return the documents, best first; ``with_documents`` is the default of the request."""
     with_documents = with_documents if body.return_documents is None else body.return_documents
     scores, beside = decimals(answer.prediction.score), judged(answer)
     results = [

@@ -1,4 +1,4 @@
-"""The one way in which a request is refused: a status, a kind, a message that a client's author can act on."""
+"""Errors of requests: a status, a kind, and a message for the client's author."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -8,18 +8,18 @@ Kind = Literal["Unhealthy", "Backend", "Overloaded", "Validation", "Tokenizer", 
 
 
 class Refusal(Exception):
-    """A request that gets no scores.
+    """The error of a request.
 
     Parameters
     ----------
     status
         HTTP status.
     kind
-        What kind of refusal it is.
+        Kind of error.
     message
-        What was wrong and what is possible; never holds a text of the request.
+        The problem and the remedy; never contains texts of the request.
     headers
-        More headers of the answer, such as ``Retry-After``.
+        Further headers of the response, such as ``Retry-After``.
     """
 
     def __init__(self, status: int, kind: Kind, message: str, headers: Mapping[str, str] | None = None) -> None:
@@ -28,30 +28,30 @@ class Refusal(Exception):
 
 
 def invalid(message: str) -> Refusal:
-    """Refuse what a request says."""
+    """Return the error for an invalid request."""
     return Refusal(422, "Validation", message)
 
 
 def too_large(message: str) -> Refusal:
-    """Refuse how much a request holds."""
+    """Return the error for a request that is too large."""
     return Refusal(413, "Validation", message)
 
 
 def overloaded(message: str, seconds: float) -> Refusal:
-    """Ask to come back after so many seconds."""
+    """Return the error for a full queue, with seconds to retry after."""
     return Refusal(429, "Overloaded", message, {"Retry-After": str(max(1, round(seconds)))})
 
 
 def unavailable(message: str) -> Refusal:
-    """Say that this server does not answer now."""
+    """Return the error for an unavailable server."""
     return Refusal(503, "Unhealthy", message, {"Retry-After": "1"})
 
 
 def timed_out(seconds: float) -> Refusal:
-    """Say that the time is over."""
-    return Refusal(504, "Overloaded", f"the scores were not there after {seconds:g} seconds.")
+    """Return the error for a timeout."""
+    return Refusal(504, "Overloaded", f"scoring timed out after {seconds:g} seconds.")
 
 
 def failed(message: str) -> Refusal:
-    """Say that the model did not answer."""
+    """Return the error for a failure of the model."""
     return Refusal(424, "Backend", message)

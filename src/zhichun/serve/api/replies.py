@@ -1,4 +1,4 @@
-"""What the answers of several interfaces share: numbers, order, and the label and probabilities beside a score.
+"""Shared parts of responses: numbers, order, labels and probabilities.
 
 Legend: ``P`` pairs.
 """
@@ -14,9 +14,9 @@ from zhichun.serve.queue.service import Answer
 
 
 class Judged(BaseModel):
-    """What is particular to this server beside the score of a pair."""
+    """Additional fields of a scored pair."""
 
-    label: Annotated[str | None, Field(description="The likeliest class; a regressor has none.")] = None
+    label: Annotated[str | None, Field(description="The most likely class; a regressor has none.")] = None
     probabilities: Annotated[dict[str, float] | None, Field(description="Of each class; a regressor has none.")] = None
 
 
@@ -33,22 +33,22 @@ class Usage(BaseModel):
 
 
 def best_first(score_P: Floats) -> list[int]:
-    """Order pairs by score; equal ones stay as they came."""
+    """Sort pairs by score; ties keep the order of the request."""
     return np.argsort(-score_P, kind="stable").tolist()
 
 
 def decimals(values: Floats) -> list[Any]:
-    """Give float32 numbers, in whatever shape, as the shortest decimals that mean them.
+    """Return float32 numbers of any shape as the shortest decimals that represent them.
 
-    As doubles they would be written with up to 17 digits that say nothing, and OpenSearch's connector fails on a score
-    of more than 18 characters: what reads JSON for it takes that for a decimal, where it wants a double.
+    As doubles they would have up to 17 meaningless digits, and OpenSearch's connector fails on a score
+    of more than 18 characters: its JSON parser reads it as a decimal, but it expects a double.
     """
     shortest = pa.array(values.ravel(), pa.float32()).cast(pa.string()).cast(pa.float64())
     return shortest.to_numpy().reshape(values.shape).tolist()
 
 
 def judged(answer: Answer) -> list[dict[str, Any]]:
-    """Give the label and the probabilities of each pair; of a regressor, and where nothing was scored, nothing."""
+    """Return the label and the probabilities of each pair; none for a regressor or without scores."""
     prediction = answer.prediction
     if not answer.scored or prediction.labels is None or prediction.probabilities is None:
         return [{} for _ in prediction.score]

@@ -1,4 +1,4 @@
-"""Fields that the requests of several interfaces share; keys that are not named are passed over."""
+"""Shared fields of requests; unknown keys are ignored."""
 
 from typing import Annotated, Any, Final
 
@@ -8,7 +8,7 @@ from zhichun.serve.api.documents import COLUMNS, LOCALE_CHARACTERS, TEXT
 
 
 def _whole(text: str) -> str:
-    """Refuse half of a character, which JSON can write and UTF-8 cannot."""
+    """Refuse unpaired surrogates, which are possible in JSON but not in UTF-8."""
     if not text.isascii():
         text.encode()
     return text
@@ -18,29 +18,29 @@ Text = Annotated[str, AfterValidator(_whole), Field(strict=True)]
 Locale = Annotated[str, Field(strict=True, min_length=1, max_length=LOCALE_CHARACTERS, examples=["us"])]
 Value = str | float | list[str] | None
 _SAID: Final = {
-    "text": Field(None, description="The title; beside one, a part of the description."),
-    "id": Field(None, description="Looked up in the catalogue where no other field is given."),
+    "text": Field(None, description="The title; if there is a `title`, part of the description."),
+    "id": Field(None, description="Looked up in the catalogue if no other field is given."),
 }
 Document = create_model(
     "Document",
-    __doc__="A product by its fields: short names or the catalogue's own, or an id where the server has a catalogue.",
+    __doc__="A product by its fields: short names or the catalogue's own, or an id if the server has a catalogue.",
     **{name: (Value, _SAID.get(name)) for name in (TEXT, *COLUMNS)},  # type: ignore[call-overload]
 )
 
 
 def _described(kind: Any) -> PlainValidator:
-    """Describe documents without reading them: `read_documents` does, once, into columns."""
+    """Document the type without parsing: `read_documents` parses once, into columns."""
     return PlainValidator(lambda value: value, json_schema_input_type=kind)
 
 
 def _listed(kind: Any) -> BeforeValidator:
-    """Take one for a list of one."""
+    """Treat a single item as a list of one."""
     return BeforeValidator(lambda value: value if isinstance(value, list) else [value], json_schema_input_type=kind)
 
 
 Documents = Annotated[
     list[Annotated[Any, _described(str | Document)]],
-    Field(min_length=1, description="Texts, product objects, or ids of products where the server has a catalogue."),
+    Field(min_length=1, description="Texts, product objects, or ids of products if the server has a catalogue."),
 ]
 Texts = Annotated[list[Text], Field(min_length=1, fail_fast=True)]
 OneOrMoreDocuments = Annotated[Documents, _listed(str | Document | Documents)]
@@ -48,7 +48,7 @@ OneOrMoreTexts = Annotated[Texts, _listed(str | Texts)]
 
 
 class Body(BaseModel):
-    """What all requests may hold."""
+    """Fields of all requests."""
 
     model_config = ConfigDict(strict=True)
 

@@ -1,4 +1,4 @@
-"""Text Embeddings Inference's interface: ``/predict``, ``/info``, and ``/rerank``, which Jina and vLLM have too."""
+"""The API of Text Embeddings Inference: ``/predict``, ``/info``, and ``/rerank``, which Jina and vLLM share."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,7 +17,7 @@ from zhichun.serve.queue.service import Answer, Asked, Service
 
 
 class TeiError(BaseModel):
-    """How TEI says that something went wrong."""
+    """Error response of TEI."""
 
     error: str
     error_type: Kind
@@ -27,10 +27,10 @@ TEI = Dialect("TEI", TeiError, lambda kind, message, status: {"error": message, 
 
 
 class TeiBody(Body):
-    """What all its requests may hold."""
+    """Fields of all its requests."""
 
-    raw_scores: Annotated[bool, Field(description="Changes nothing: scores are gains or probabilities.")] = False
-    truncate: Annotated[bool | None, Field(description="Changes nothing: long pairs are cut.")] = None
+    raw_scores: Annotated[bool, Field(description="No effect: scores are gains or probabilities.")] = False
+    truncate: Annotated[bool | None, Field(description="No effect: long pairs are truncated.")] = None
     truncation_direction: Literal["right", "Right"] | None = None
 
 
@@ -51,17 +51,17 @@ class PredictRequest(TeiBody):
 
     @property
     def pairs(self) -> Sequence[Sequence[str]]:
-        """The pairs, of which there is one or there are more."""
+        """The pairs: one or more."""
         return [self.inputs] if self.is_one else self.inputs  # type: ignore[list-item]
 
     @property
     def is_one(self) -> bool:
-        """Whether it is one pair, which is answered without a list around it."""
+        """Whether it is a single pair, whose response has no outer list."""
         return isinstance(self.inputs[0], str)
 
 
 class ClassScore(BaseModel):
-    """The probability of one class; of a regressor the gain."""
+    """The probability of one class; for a regressor the gain."""
 
     label: str
     score: float
@@ -72,7 +72,7 @@ def _pairs(service: Service, body: PredictRequest) -> Asked:
 
 
 def _classes(service: Service, body: PredictRequest, answer: Answer, warnings: Sequence[str]) -> Sequence[Any]:
-    """Give each pair's classes, the likeliest first; of a regressor its gain."""
+    """Return each pair's classes, most likely first; for a regressor the gain."""
     prediction = answer.prediction
     if prediction.probabilities is None:
         found = [[ClassScore(label="gain", score=value)] for value in decimals(prediction.score)]
@@ -88,7 +88,7 @@ def _classes(service: Service, body: PredictRequest, answer: Answer, warnings: S
 
 PREDICT = ScoringEndpoint(
     paths=("/predict",),
-    summary="Probabilities of the classes, the likeliest first (TEI)",
+    summary="Probabilities of the classes, highest first (TEI)",
     dialect=TEI,
     request=PredictRequest,
     reply=list[ClassScore] | list[list[ClassScore]],
@@ -99,7 +99,7 @@ PREDICT = ScoringEndpoint(
 
 
 class TeiRerankRequest(TeiBody):
-    """What TEI calls a rerank request."""
+    """A rerank request of TEI."""
 
     query: Text
     texts: Texts
@@ -158,7 +158,7 @@ RERANK = replace(
 
 
 class Info(BaseModel):
-    """What TEI says of a model, and what is particular here."""
+    """Model information of TEI, with additional fields."""
 
     model_id: str
     model_sha: str | None

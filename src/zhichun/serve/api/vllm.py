@@ -1,4 +1,4 @@
-"""vLLM's interface: ``/score``, ``/v1/score`` and ``/v1/models``; it reranks as Jina does."""
+"""vLLM's API: ``/score``, ``/v1/score`` and ``/v1/models``; reranking as in Jina."""
 
 import time
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from zhichun.serve.queue.service import Answer, Service, new_id
 
 
 class VllmProblem(BaseModel):
-    """What went wrong."""
+    """Details of an error."""
 
     message: str
     type: Kind
@@ -22,7 +22,7 @@ class VllmProblem(BaseModel):
 
 
 class VllmError(BaseModel):
-    """How vLLM says it."""
+    """Error response of vLLM."""
 
     error: VllmProblem
 
@@ -58,7 +58,7 @@ class ScoreResponse(BaseModel):
     model: str
     data: list[Score]
     usage: Usage
-    warnings: Annotated[list[str] | None, Field(description="What was cut or not read; an extension.")] = None
+    warnings: Annotated[list[str] | None, Field(description="What was truncated or ignored; an extension.")] = None
 
 
 def _write(service: Service, body: Any, answer: Answer, warnings: Sequence[str]) -> ScoreResponse:
@@ -95,7 +95,7 @@ class ModelCard(BaseModel):
 
 
 class ModelList(BaseModel):
-    """All models, of which there is one."""
+    """All models: only one."""
 
     object: Literal["list"] = "list"
     data: list[ModelCard]

@@ -1,4 +1,4 @@
-"""The page of a server: the first stage and the model's order of the same products, side by side."""
+"""The server's page: the first stage's and the model's order of the same products, side by side."""
 
 from zhichun.serve.page.router import page_router
 

@@ -1,4 +1,4 @@
-"""What a person asked of the page, read from a request and checked."""
+"""The input of the page, parsed and checked."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,18 +27,18 @@ Fields = dict[str, str | None]
 
 @dataclass(frozen=True)
 class Asked:
-    """A search, or a list of one's own to be ranked.
+    """A search, or a user's list to rank.
 
     Parameters
     ----------
     query
-        The query, cleaned; empty where nothing is asked yet.
+        The query, cleaned; empty on the start page.
     locale
         One of those that the page offers.
     top
         How many products to rerank, one of `TOPS`; or `JUDGED`.
     lines
-        Products of one's own as they were typed, one a line; empty for a search.
+        The user's products as typed, one per line; empty for a search.
     """
 
     query: str = ""
@@ -48,20 +48,7 @@ class Asked:
 
 
 def read_asked(values: Mapping[str, str], locales: Sequence[str]) -> Asked:
-    """Read what was typed and chosen.
-
-    Parameters
-    ----------
-    values
-        ``q``, ``locale``, ``top`` and ``products`` by name.
-    locales
-        What there is to choose; the first is taken where none is given.
-
-    Raises
-    ------
-    Refusal
-        For a query that is too long and a locale that is not there.
-    """
+    """Read the form's values."""
     typed = values.get("q", "")
     if len(typed) > QUERY_LIMIT:
         raise invalid(f"The query has {len(typed):,} characters; {QUERY_LIMIT} are possible.")
@@ -74,7 +61,7 @@ def read_asked(values: Mapping[str, str], locales: Sequence[str]) -> Asked:
 
 
 def form_values(body: bytes) -> dict[str, str]:
-    """Read a form; one with more fields than the page's is none of ours, and nothing."""
+    """Read a form; one with unknown fields is rejected as empty."""
     try:
         return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=FORM_FIELDS))
     except ValueError:
@@ -82,13 +69,7 @@ def form_values(body: bytes) -> dict[str, str]:
 
 
 def own_products(lines: str, locale: str) -> list[Fields]:
-    """Read products of one's own: a title a line, or an id, a tab and a title.
-
-    Raises
-    ------
-    Refusal
-        For no product at all, too many of them, or one that is too long.
-    """
+    """Read the user's products: one title per line, or an id, a tab and a title."""
     products = []
     written = islice(filter(None, map(str.strip, StringIO(lines, newline=None))), LINES_LIMIT + 1)
     for line in written:

@@ -1,6 +1,6 @@
-"""The catalogue behind a server: products by id, and a first stage that finds candidates for a query.
+"""The server's catalogue: products by id, and first-stage retrieval.
 
-The table stays as it was read; what is added is an index for each locale and one of the ids.
+It is the table with an index per locale and one of the ids.
 """
 
 from array import array
@@ -40,7 +40,7 @@ _EXAMPLE_CHARACTERS: Final = 24
 
 @dataclass(frozen=True)
 class Hit:
-    """A product that was found.
+    """A retrieved product.
 
     Parameters
     ----------
@@ -60,11 +60,11 @@ class Catalogue:
     Parameters
     ----------
     table
-        As `read_catalogue` gives it. Products that a step made for training are in no shop, and left out.
+        From `read_catalogue`. Synthetic training products are left out.
     judged
-        Judged queries, to be offered as examples.
+        Judged queries, as examples.
     report
-        Called with (stage, done, total) while the index is made.
+        Called with (stage, done, total) while indexing.
     """
 
     def __init__(self, table: pa.Table, judged: "JudgedQueries | None" = None, report: Report | None = None) -> None:
@@ -96,7 +96,7 @@ class Catalogue:
         path
             A table of products, a dataset folder or one in the official layout; folders bring judged queries.
         columns, locale, on_bad_rows
-            As `read_catalogue` takes them.
+            As in `read_catalogue`.
         shown
             Whether to show progress, and which columns are used.
 
@@ -143,17 +143,17 @@ class Catalogue:
         return np.where(first_P == len(self), -1, first_P)
 
     def columns(self, rows: Int64) -> dict[str, list[str | None]]:
-        """Give the texts of some products, and their locales, by column name."""
+        """Return the texts of some products, and their locales, by column name."""
         found = self._table.select([*schema.TEXT_COLUMNS, schema.LOCALE]).take(pa.array(rows))
         return {name: found.column(name).to_pylist() for name in found.column_names}
 
     def products(self, rows: Sequence[int] | Int64) -> list[Fields]:
-        """Give some products, each by the short names of its fields."""
+        """Return some products, each by the short names of its fields."""
         found = self._table.select(list(_COLUMNS.values())).take(pa.array(rows, pa.int64()))
         return found.rename_columns(list(_COLUMNS)).to_pylist()
 
     def search(self, query: str, locale: str, top: int) -> list[Hit]:
-        """Find the products of a locale that share a term with the query, the best first."""
+        """Find the products of a locale that share a term with the query, best first."""
         if locale not in self._stages:
             return []
         rows = self._rows[locale]
@@ -161,7 +161,7 @@ class Catalogue:
         return self._hits([rows[place] for place, _ in found], [score for _, score in found])
 
     def examples(self, locale: str, count: int = 8) -> list[str]:
-        """Give queries to try: judged ones, and where there are none, the beginnings of titles."""
+        """Return example queries: judged ones, or else the beginnings of titles."""
         judged = self._judged.examples(locale, count) if self._judged else []
         return judged or self._from_titles(locale, count)
 
@@ -171,11 +171,11 @@ class Catalogue:
         return self._judged is not None
 
     def judgements(self, query: str, locale: str) -> dict[str, str]:
-        """Give what people said of a query's products: labels by product id."""
+        """Return the judgements of a query: labels by product id."""
         return self._judged.of(query, locale) if self._judged else {}
 
     def judged(self, query: str, locale: str) -> list[Hit]:
-        """Give the judged products of a query in the order of the first stage; what it misses has the score 0."""
+        """Return the judged products of a query in the first stage's order; those that it misses have score 0."""
         ids = list(self.judgements(query, locale))
         found = np.unique(self.find(ids, [locale] * len(ids)))
         found = found[found >= 0].tolist()
@@ -201,7 +201,7 @@ class Catalogue:
 
 
 def _beginning(title: str) -> str:
-    """Make a query of a title: its first words, or of a text without spaces its first characters."""
+    """Make a query from a title: its first words, or without spaces its first characters."""
     words = " ".join(title.split()[:_EXAMPLE_WORDS])
     if len(words) > _EXAMPLE_CHARACTERS:
         words = words.rsplit(" ", 1)[0][:_EXAMPLE_CHARACTERS]
@@ -209,7 +209,7 @@ def _beginning(title: str) -> str:
 
 
 def _read(table: pa.Table, report: Report) -> tuple[dict[str, "array[int]"], dict[str, Documents]]:
-    """Give the rows of each locale's products, and their terms."""
+    """Return the rows of each locale's products, and their terms."""
     rows: dict[str, array[int]] = {}
     documents: dict[str, Documents] = {}
     start = 0
@@ -227,13 +227,13 @@ def _read(table: pa.Table, report: Report) -> tuple[dict[str, "array[int]"], dic
 
 
 class JudgedQueries:
-    """The judged pairs that a model is tested on.
+    """The judged test pairs.
 
     Parameters
     ----------
     pairs
-        With query, product id, locale, label and split. Training pairs are left out where there are others: a model
-        that repeats what it was taught shows nothing.
+        With query, product id, locale, label and split. Training pairs are left out if there are others: a model
+        that repeats training labels shows nothing.
     """
 
     def __init__(self, pairs: pa.Table) -> None:
@@ -246,7 +246,7 @@ class JudgedQueries:
 
     @classmethod
     def find(cls, folder: Path) -> "JudgedQueries | None":
-        """Open the judgements that lie beside a catalogue, in a dataset folder or one in the official layout."""
+        """Open the judgements of a dataset folder or one in the official layout."""
         if (folder / MANIFEST_FILE).is_file() and (folder / schema.EXAMPLES_FILE).is_file():
             return cls(read_parquet(folder / schema.EXAMPLES_FILE, columns=[*_JUDGED_COLUMNS, schema.ORIGIN]))
         if (folder / schema.OFFICIAL_EXAMPLES_FILE).is_file():
@@ -255,7 +255,7 @@ class JudgedQueries:
         return None
 
     def examples(self, locale: str, count: int) -> list[str]:
-        """Choose queries that show most: those with the most kinds of labels, and of these with the most products."""
+        """Choose informative queries: those with the most distinct labels, then the most products."""
         pairs = self._pairs.filter(pc.equal(self._pairs.column(schema.LOCALE), locale))
         counted = [(schema.LABEL, "count_distinct"), (schema.PRODUCT_ID, "count")]
         queries = pairs.group_by(schema.QUERY).aggregate(counted)
@@ -263,7 +263,7 @@ class JudgedQueries:
         return list(queries.sort_by([*keys, (schema.QUERY, "ascending")]).column(schema.QUERY)[:count].to_pylist())
 
     def of(self, query: str, locale: str) -> dict[str, str]:
-        """Give the labels of a query's products by their id."""
+        """Return the labels of a query's products by their id."""
         column, key = self._pairs.column, fold_query(query)
         asked = pc.and_(pc.equal(self._keys, key), pc.equal(column(schema.LOCALE), locale))
         found = self._pairs.filter(asked)

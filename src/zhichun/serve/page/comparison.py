@@ -1,4 +1,4 @@
-"""The two orders of the same products, as the page shows them."""
+"""The two orders of the same products on the page."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ OTHER: Final = "other"
 
 @dataclass(frozen=True)
 class Class:
-    """A class of a model, for people.
+    """A class of a model, for display.
 
     Parameters
     ----------
     name
-        As the model has it: ``E``.
+        The model's name of it: ``E``.
     letter
-        What a badge has room for.
+        Short name for a badge.
     full
         Its name.
     """
@@ -42,17 +42,17 @@ class Row:
     product
         Its fields by short name.
     first, second
-        Its places in the two orders, from 1.
+        Its ranks in the two orders, from 1.
     first_score
-        Of the first stage; None where a person gave the list.
+        Of the first stage; None for a user's list.
     score
-        What the model ranks it by.
+        The model's ranking score.
     label
         The model's class; None from a regressor.
     chances
         Each class with its probability.
     judged
-        What people said of it, None where nobody did.
+        Its judgement, or None.
     """
 
     product: Fields
@@ -66,12 +66,12 @@ class Row:
 
     @property
     def moved(self) -> int:
-        """Places up; negative where it fell."""
+        """Ranks gained; negative if it fell."""
         return self.first - self.second
 
     @property
     def record(self) -> dict[str, Any]:
-        """What a judgement of one's own is kept with."""
+        """The data stored with a user's judgement."""
         return {
             "product_id": self.product["product_id"],
             "locale": self.product["locale"],
@@ -83,7 +83,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The two orders, with what there is to say of them.
+    """The two orders, with figures.
 
     Parameters
     ----------
@@ -103,26 +103,26 @@ class Comparison:
 
     @property
     def counts(self) -> list[tuple[Class, int]]:
-        """How many products the model gives each class."""
+        """Number of products by predicted class."""
         labels = [row.label.name for row in self.rows if row.label]
         return [(class_of(name), labels.count(name)) for name in self.task.classes]
 
     @property
     def judged(self) -> int:
-        """How many of the products are judged."""
+        """Number of judged products."""
         return sum(row.judged is not None for row in self.rows)
 
     def exact_in_first(self, count: int) -> tuple[int, int] | None:
-        """Count what the model calls Exact among the first of both orders; None where it tells no such class."""
+        """Count predicted Exact among the first of both orders; None without this class."""
         if "E" not in self.task.classes or len(self.rows) <= count:
             return None
         exact = [row for row in self.rows if row.label and row.label.name == "E"]
         return sum(row.first <= count for row in exact), sum(row.second <= count for row in exact)
 
     def ndcg(self) -> tuple[float, float] | None:
-        """Give nDCG of the judged products in both orders, with the contest's gains.
+        """Compute nDCG of the judged products in both orders, with the contest's gains.
 
-        It is None where all have one label, and for a model that does not rank by gain.
+        None if all have one label, or if the model does not rank by gain.
         """
         rows = [row for row in self.rows if row.judged]
         labels = [row.judged.name for row in rows if row.judged]
@@ -137,7 +137,7 @@ class Comparison:
 
 
 def class_of(name: str) -> Class:
-    """Name a class for people."""
+    """Return the display name of a class."""
     if name == OTHER:
         return Class(name, "–", "Other")
     return Class(name, name, LABEL_NAMES.get(name, name))
@@ -149,14 +149,14 @@ def compare(
     prediction: Prediction,
     judgements: Mapping[str, str],
 ) -> Comparison:
-    """Set the model's order beside that of the first stage.
+    """Compare the model's order with that of the first stage.
 
     Parameters
     ----------
     products, first_scores
         Products in the order of the first stage, and its scores.
     prediction
-        What the model says of them.
+        The model's predictions.
     judgements
         Labels by product id.
     """

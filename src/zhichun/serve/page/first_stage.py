@@ -24,7 +24,7 @@ _BATCH: Final = 8192
 
 
 class Documents:
-    """Terms of documents as numbers, end to end in one array, from which bm25s reads them one after the other."""
+    """Term ids of all documents, concatenated in one array for bm25s."""
 
     def __init__(self) -> None:
         self.vocabulary: dict[str, int] = {}
@@ -61,7 +61,7 @@ class FirstStage:
     documents
         What is searched.
     progress
-        Called with (done, total) while the index is made.
+        Called with (done, total) while indexing.
     """
 
     def __init__(self, documents: Documents, progress: Progress = lambda done, total: None) -> None:
@@ -73,20 +73,7 @@ class FirstStage:
             self._bm25.scores = self._bm25.build_index_from_ids(numbers, documents, show_progress=False)
 
     def search(self, query: str, top: int) -> list[tuple[int, float]]:
-        """Find the documents that have a term of the query.
-
-        Parameters
-        ----------
-        query
-            Any text.
-        top
-            How many to give at most.
-
-        Returns
-        -------
-        list of (place, score)
-            The best first; of equal scores the one that was added first.
-        """
+        """Find the documents with a term of the query."""
         score_N = self.scores(query)
         if score_N is None or top < 1:
             return []
@@ -98,7 +85,7 @@ class FirstStage:
         return [(int(place), float(score_N[place])) for place in best_H]
 
     def scores(self, query: str) -> npt.NDArray[np.float32] | None:
-        """Give the score of every document, ``[N]``; None where no document has a term of the query."""
+        """Return the score of every document, ``[N]``; None if no document has a term of the query."""
         known = [self._vocabulary[term] for term in terms(query) if term in self._vocabulary]
         if not known:
             return None

@@ -1,7 +1,7 @@
-"""The routes of the page: a search by address, a list of one's own by form, and the page's own files.
+"""The routes of the page: search by URL, a user's list by form, and static files.
 
-It is written on the server and works without JavaScript; what needs it (judgements of one's own) is not shown without.
-Nothing is loaded from elsewhere, and no text of a catalogue or a request can become markup: the templates escape.
+The page is rendered on the server and works without JavaScript, except for the user's judgements. It loads no external
+resources, and the templates escape all texts of catalogue and request.
 """
 
 import base64
@@ -53,11 +53,11 @@ def page_router(rank: Rank, catalogue: Catalogue | None, *, task: Task, model: s
     rank
         Scores products for a query and a locale.
     catalogue
-        What is searched; without one, the page ranks lists that a person types.
+        The catalogue; without one, the page ranks lists from a form.
     task
         The model's task.
     model, engine
-        Its name and what computes, for people.
+        Names of the model and the engine, for display.
     """
     page = _Page(rank, catalogue, task, model, engine)
     router = APIRouter(include_in_schema=False)
@@ -95,11 +95,11 @@ class _Page:
         self._template = environment.get_template("page.html")
 
     async def search(self, request: Request) -> Response:
-        """Show the start page, or what the query finds."""
+        """Show the start page, or the results of a query."""
         return await self._answer(dict(request.query_params))
 
     async def rank_own(self, request: Request) -> Response:
-        """Rank the list that a person typed."""
+        """Rank a user's list."""
         body = bytearray()
         async for part in request.stream():
             body += part
@@ -183,7 +183,7 @@ async def _static(name: str) -> Response:
 
 @dataclass(frozen=True)
 class StaticFile:
-    """A file that the page loads.
+    """A static file of the page.
 
     Parameters
     ----------
@@ -204,13 +204,13 @@ class StaticFile:
 
     @property
     def address(self) -> str:
-        """Where it is, seen from the page."""
+        """Its URL, relative to the page."""
         return f"{STATIC}/{self.name}"
 
 
 @cache
 def static_files() -> dict[str, StaticFile]:
-    """Give the files by plain name: ``page.css``, ``page.js``, ``icon.svg``."""
+    """Return the static files by name: ``page.css``, ``page.js``, ``icon.svg``."""
     folder = resources.files("zhichun.serve.page").joinpath(STATIC)
     texts = {name: folder.joinpath(name).read_text("utf-8") for name in ("page.css", "page.js", "icon.svg")}
     texts["page.css"] = asset("style.css") + texts["page.css"]

@@ -1,1 +1,1 @@
-"""The queue before the model: requests cut into slices, joined into batches, with a cache of scores."""
+"""Dynamic batching: requests split into slices, joined into batches, with a cache of scores."""

@@ -1,8 +1,8 @@
-"""Joins what requests ask for into rounds, which one thread scores one after the other.
+"""Dynamic batching: joins the pairs of requests into rounds, which one thread scores in turn.
 
-A round takes slices of all waiting requests in turn, as many pairs as take about `ROUND_SECONDS`; the engine sorts them
-by length, cuts them into batches under its token budget and uses all cores. Nothing waits for more requests to come: a
-round begins when the one before it is done.
+A round takes slices of all queued requests in turn, as many pairs as take about `ROUND_SECONDS`; the engine sorts them
+by length, splits them into batches under its token budget and uses all cores. Nothing waits for further requests: a
+round starts when the previous one is done.
 
 Legend: ``P`` pairs, ``F`` figures of a pair.
 """
@@ -44,7 +44,7 @@ class Batcher:
     limits
         Of queue and cache.
     metrics
-        Told of rounds, pairs and hits.
+        Records rounds, pairs and cache hits.
     """
 
     def __init__(self, scorer: PairScorer, limits: Limits, metrics: Metrics) -> None:
@@ -57,19 +57,19 @@ class Batcher:
         self._rounds = asyncio.create_task(self._run())
 
     async def score(self, pairs: PairColumns, seconds: float) -> Floats:
-        """Score the pairs of one request; gives their figures, ``[P, F]``.
+        """Score the pairs of one request; returns their figures, ``[P, F]``.
 
         Parameters
         ----------
         pairs
-            The pairs, ``[P]``; one that comes twice is scored once.
+            The pairs, ``[P]``; duplicates are scored once.
         seconds
             That it may take.
 
         Raises
         ------
         Refusal
-            When the queue is full, the time is over, or the model fails.
+            When the queue is full, the timeout is exceeded, or the model fails.
         """
         places = {key: place for place, key in enumerate(pairs.keys)}
         figures = self.cache.get(places)
@@ -82,7 +82,7 @@ class Batcher:
         return np.stack([figures[key] for key in pairs.keys])
 
     async def close(self) -> None:
-        """End the rounds; what waits is refused."""
+        """Stop the rounds; queued requests are refused."""
         self._rounds.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._rounds
@@ -92,7 +92,7 @@ class Batcher:
 
     async def _wait_for(self, pairs: PairColumns, places: dict[bytes, int], seconds: float) -> dict[bytes, Floats]:
         if self.jobs.pairs and self.jobs.pairs + len(places) > self.limits.queue_pairs:
-            message = f"{self.jobs.pairs} pairs wait, and the queue holds {self.limits.queue_pairs}."
+            message = f"{self.jobs.pairs} pairs are queued, and the queue holds {self.limits.queue_pairs}."
             raise overloaded(message, self.jobs.pairs / self._pairs_per_second)
         loop = asyncio.get_running_loop()
         job = Job(pairs, places, loop.time() + seconds, loop.create_future())
@@ -118,7 +118,7 @@ class Batcher:
             await self._round(taken, jobs)
 
     async def _round(self, taken: Mapping[bytes, Place], jobs: list[Job]) -> None:
-        """Score pairs of some jobs; where that fails, job by job, so that the pairs of one do not fail the others."""
+        """Score pairs of several jobs; on failure, job by job, so that one job does not fail the others."""
         began, pairs = time.perf_counter(), PairColumns.of(taken.values())
         try:
             scoring = asyncio.get_running_loop().run_in_executor(self._thread, score, self.scorer, pairs)
@@ -148,7 +148,7 @@ class Batcher:
             job.give(figures)
 
     def _learn(self, pairs: PairColumns, seconds: float) -> None:
-        """Set the next round's size by how long this one took."""
+        """Set the next round's size by the duration of this one."""
         self.metrics.rounds.observe(len(pairs))
         self.metrics.round_seconds.observe(seconds)
         self._pairs_per_second += 0.2 * (len(pairs) / max(seconds, 1e-6) - self._pairs_per_second)

@@ -1,4 +1,4 @@
-"""What waits for the model: requests cut into slices that take turns, so that a large one does not hold up small ones.
+"""The queue: requests split into slices that take turns, so that a large one does not block small ones.
 
 Legend: ``F`` figures of a pair.
 """
@@ -22,18 +22,18 @@ SMALL_CHARACTERS: Final = 64_000
 
 @dataclass(eq=False)
 class Job:
-    """The pairs of one request that are not known yet.
+    """The pairs of one request that are not in the cache.
 
     Parameters
     ----------
     pairs
         All pairs of the request.
     places
-        Where those that are not known stand among them, by their keys.
+        Positions of the unknown pairs, by their keys.
     deadline
         On the event loop's clock.
     done
-        Set when all are scored, or none of them will be.
+        Set when all are scored, or the job has failed.
     figures
         Of those that are scored.
     """
@@ -45,24 +45,24 @@ class Job:
     figures: dict[bytes, Floats] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        # A round is small, and its batches are padded: slices of like length leave them little to pad.
+        # A round is small, and its batches are padded: slices of similar length leave them little to pad.
         characters = self.pairs.characters
         self.waiting = deque(sorted(self.places, key=lambda key: -characters[self.places[key]]))
 
     def give(self, figures: Mapping[bytes, Floats]) -> None:
-        """Take the figures of its pairs from those of a round."""
+        """Store the figures of its pairs from a round."""
         self.figures |= {key: figures_F for key, figures_F in figures.items() if key in self.places}
         if len(self.figures) == len(self.places) and not self.done.done():
             self.done.set_result(None)
 
     def fail(self, refusal: Refusal) -> None:
-        """Give up."""
+        """Mark as failed."""
         if not self.done.done():
             self.done.set_exception(refusal)
 
 
 class Jobs:
-    """Jobs that take turns; belongs to one event loop."""
+    """A round-robin queue of jobs; belongs to one event loop."""
 
     def __init__(self) -> None:
         self._turns: deque[Job] = deque()
@@ -72,41 +72,26 @@ class Jobs:
 
     @property
     def pairs(self) -> int:
-        """How many pairs wait."""
+        """Number of queued pairs."""
         return sum(len(job.waiting) for job in self._turns)
 
     def add(self, job: Job) -> None:
-        """Let a job wait for its turns."""
+        """Add a job to the queue."""
         self._turns.append(job)
 
     def remove(self, job: Job) -> None:
-        """Forget a job whose answer nobody waits for any more; what is being computed of it goes on."""
+        """Remove a cancelled job; its pairs in the current round are still computed."""
         if job in self._turns:
             self._turns.remove(job)
 
     def clear(self) -> list[Job]:
-        """Forget all, and give those that waited."""
+        """Remove all jobs, and return them."""
         jobs = list(self._turns)
         self._turns.clear()
         return jobs
 
     def take(self, characters: int, least: int, now: float) -> tuple[dict[bytes, Place], list[Job]]:
-        """Take the pairs of the next round, a slice of each job in turn.
-
-        Parameters
-        ----------
-        characters
-            After so many, no more pairs are taken.
-        least
-            But so many pairs are, where there are so many and they are not long.
-        now
-            On the event loop's clock; of a job whose time is over nothing is taken.
-
-        Returns
-        -------
-        tuple
-            By the keys of pairs, where each stands, and the jobs that they are of.
-        """
+        """Take the pairs of the next round, a slice of each job in turn."""
         taken: dict[bytes, Place] = {}
         jobs: dict[Job, None] = {}
         read = 0

@@ -117,7 +117,7 @@ class ScoreCache:
         return len(self._known)
 
     def get(self, keys: Iterable[bytes]) -> dict[bytes, Floats]:
-        """Give the figures, ``[F]``, of those that are known."""
+        """Return the figures, ``[F]``, of those that are known."""
         found = {key: self._known[key] for key in keys if key in self._known}
         for key in found:
             self._known.move_to_end(key)

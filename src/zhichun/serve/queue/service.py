@@ -111,13 +111,7 @@ class Service:
 
     @property
     def scorer(self) -> PairScorer:
-        """The model.
-
-        Raises
-        ------
-        Refusal
-            When it is not loaded yet.
-        """
+        """The model."""
         return self._ready.scorer
 
     @property
@@ -186,15 +180,7 @@ class Service:
         return Asked(pairs, products.warnings)
 
     async def answer(self, pairs: PairColumns, seconds: float | None = None) -> Answer:
-        """Score the pairs of one request.
-
-        Parameters
-        ----------
-        pairs
-            The pairs.
-        seconds
-            That it may take; at most, and if not given, what the limits say.
-        """
+        """Score the pairs of one request."""
         batcher = self._ready
         figures_PF = await batcher.score(pairs, min(seconds or self.limits.seconds, self.limits.seconds))
         tokens = int(figures_PF[:, TOKENS].sum(dtype=np.float64))
