@@ -222,7 +222,7 @@ def test_places_without_permission_are_named(attempt, tmp_path, monkeypatch):
         with pytest.raises(UserError, match=r"out: cannot be written .*\nName a place where you may write"):
             attempt(GOOD)
     monkeypatch.setattr("os.access", lambda path, mode: False)
-    with pytest.raises(UserError, match=r"e\.csv: you may not read it\nChange its permissions"):
+    with pytest.raises(UserError, match=r"e\.csv: no permission to read it\nChange its permissions"):
         attempt(GOOD)
 
 

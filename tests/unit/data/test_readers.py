@@ -94,11 +94,11 @@ FORMATS = {
     "parquet": None,
     "jsonl.gz": None,
     "gzip.csv": "is compressed with gzip, and was unpacked",
-    "zip.csv": "is a zip archive, and the one file in it was read",
+    "zip.csv": "is a zip archive of one file, which was read",
     "semicolons.csv": "has values separated by semicolons, and was read so",
     "bars.csv": "has values separated by bars, and was read so",
     "tabs.csv": "has values separated by tabs, and was read so",
-    "sep.csv": "names its separator in the first line ('sep=;')",
+    "sep.csv": "names its separator in line 1 ('sep=;')",
     "utf16.csv": "is not UTF-8 but UTF-16, and was read as that",
     "utf16le.csv": "is not UTF-8 but UTF-16-LE, and was read as that",
     "utf16be.csv": "is not UTF-8 but UTF-16-BE, and was read as that",
@@ -310,10 +310,10 @@ def test_batches_join_up_in_order(tmp_path):
         ("none.csv", None, "none.csv: there is no such file\nDid you mean 'nine.csv'?"),
         ("empty.csv", b"", "empty.csv: the file is empty"),
         ("a.xlsx", b"x", "a.xlsx: the ending '.xlsx' names no known format\nPossible: .parquet, .csv"),
-        ("a.parquet", b"PAR1 and then no more", "a.parquet: is not a whole Parquet file"),
+        ("a.parquet", b"PAR1 and then no more", "a.parquet: is not a complete Parquet file"),
         ("a.csv.gz", gzip.compress(b"plain", mtime=0)[:-3], "a.csv.gz: is not a whole gzip file"),
         ("a.csv", b"\r\n\r\n", "a.csv: has no header\nName the columns in the first line"),
-        ("a.csv", b'query,"x\na,b\n', "a.csv: the header is not whole\nClose the quotes in it"),
+        ("a.csv", b'query,"x\na,b\n', "a.csv: the header is incomplete\nClose the quotes in it"),
         ("a.csv", b"PK\x03\x04 and then no more", "a.csv: is a zip archive that cannot be read"),
         ("a.csv", b"\xd0\xcf\x11\xe0 x", "a.csv: is an Excel workbook\nSave it in Excel as 'CSV UTF-8'"),
         ("a.csv", b"%PDF-1.7", "a.csv: is a PDF document"),
@@ -340,13 +340,13 @@ def test_files_cut_short_are_refused(tmp_path):
     table = pa.table({"query": [str(number) for number in range(1000)]})
     pq.write_table(table, tmp_path / "whole.parquet")
     (tmp_path / "cut.parquet").write_bytes((tmp_path / "whole.parquet").read_bytes()[:-100])
-    with pytest.raises(UserError, match=r"cut\.parquet: is not a whole Parquet file"):
+    with pytest.raises(UserError, match=r"cut\.parquet: is not a complete Parquet file"):
         open_table(tmp_path / "cut.parquet")
 
     middle = bytearray((tmp_path / "whole.parquet").read_bytes())
     middle[4:200] = bytes(196)
     (tmp_path / "hole.parquet").write_bytes(middle)
-    with pytest.raises(UserError, match=r"hole\.parquet: is not a whole Parquet file"):
+    with pytest.raises(UserError, match=r"hole\.parquet: is not a complete Parquet file"):
         read(open_table(tmp_path / "hole.parquet"), {"query": "query"})
 
     packed = gzip.compress(b"query\n" + bytes(range(32, 127)) * 100)
@@ -437,8 +437,8 @@ def test_a_json_array_is_read_piece_by_piece_and_what_is_broken_in_it_is_named(t
     rows, values, refused = read(open_table(path), {"query": "query"})
     assert (rows, [each["query"] for each in values], refused) == (list(range(1, 101)), texts, [])
     for content, message in (
-        ('[{"query": "a"}, {"query": "b"', "row 2: is not a whole JSON array"),
-        ('[{"query": "a"}] {}', "row 1: goes on after its JSON array"),
+        ('[{"query": "a"}, {"query": "b"', "row 2: is not a complete JSON array"),
+        ('[{"query": "a"}] {}', "row 1: has text after its JSON array"),
     ):
         path.write_text(content, "utf-8")
         with pytest.raises(UserError, match=message):

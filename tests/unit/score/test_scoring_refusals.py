@@ -114,7 +114,7 @@ def test_columns_that_a_csv_cannot_hold_are_refused_before_any_work(scorer, tmp_
 @pytest.mark.parametrize("share", [0.1, 0.9])
 def test_a_truncated_parquet_file_is_named(scorer, pairs, tmp_path, share):
     pairs.write_bytes(pairs.read_bytes()[: int(share * pairs.stat().st_size)])
-    with pytest.raises(UserError, match=r"pairs\.parquet: is not a whole Parquet file"):
+    with pytest.raises(UserError, match=r"pairs\.parquet: is not a complete Parquet file"):
         score(scorer, pairs, tmp_path / "out.parquet")
 
 

@@ -1,6 +1,6 @@
-"""The catalogue by row: texts, locale, brand and color of any products, without reading the others.
+"""Random access to the catalogue: texts, locale, brand and color of products by row.
 
-The texts lie once more in ``catalogue/<fingerprint>/`` of the dataset folder, uncompressed and memory-mapped; the
+The texts are copied to ``catalogue/<fingerprint>/`` of the dataset folder, uncompressed and memory-mapped; the
 fingerprint is a hash of the dataset and of its vocabularies. Products that a step of `zhichun prepare` made of others
 are not among those that are pre-trained on.
 
@@ -56,7 +56,7 @@ class CatalogueTexts:
     def open(
         cls, dataset: Dataset, brands: Vocabulary, colors: Vocabulary, pairs: Rows, progress: Progress | None = None
     ) -> "CatalogueTexts":
-        """Open the catalogue of a dataset, copying its texts if that has not been done yet.
+        """Open the catalogue of a dataset; copies its texts the first time.
 
         Parameters
         ----------
@@ -65,7 +65,7 @@ class CatalogueTexts:
         brands, colors
             Its vocabularies.
         pairs
-            Rows of the examples whose queries `queries` gives: none of the test split.
+            Rows of the examples whose queries `queries` returns: none of the test split.
         progress
             Called with (what, done, total) while texts are copied.
 
@@ -108,13 +108,13 @@ class CatalogueTexts:
         return self._of_locale.get(locale, np.zeros(0, np.int64))
 
     def queries(self, rows: Rows) -> list[list[str]]:
-        """Give the training queries of products, whatever the label."""
+        """Return the training queries of products, whatever the label."""
         first = np.searchsorted(self.query_product_P, rows)
         last = np.searchsorted(self.query_product_P, rows, side="right")
         return [self.query_texts[a:b].to_pylist() for a, b in zip(first.tolist(), last.tolist(), strict=True)]
 
     def split(self, held_out: float) -> tuple[Rows, Rows]:
-        """Part the catalogue into what is trained on and what is held out, by a hash of locale and product id.
+        """Split the catalogue into training and validation rows, by a hash of locale and product id.
 
         Parameters
         ----------
@@ -124,7 +124,7 @@ class CatalogueTexts:
         Returns
         -------
         training, validation
-            Rows of the catalogue; the same on every machine, and of a larger share also those of a smaller one.
+            Rows of the catalogue; the same on every machine; a larger share contains every smaller one.
         """
         hashes_R = np.concatenate([batch.column(HASH).to_numpy() for batch in self.batches])[self.rows]
         chosen = hashes_R < held_out * 2.0**32
@@ -140,7 +140,7 @@ class CatalogueTexts:
 
     @cached_property
     def _ids(self) -> dict[str, Rows]:
-        """Give brand and color of all products; numbers are small enough to be held in memory."""
+        """Return the brand and color ids of all products, which fit in memory."""
         return {
             name: np.concatenate([batch.column(name).to_numpy() for batch in self.batches]).astype(np.int64)
             for name in (BRAND_ROW, COLOR_ROW)

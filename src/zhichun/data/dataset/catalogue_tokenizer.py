@@ -1,6 +1,6 @@
 """The tokenizer of an encoder without pre-trained weights: Unigram in the shape of XLM-R's, trained on the catalogue.
 
-No model needs to be fetched, and its pieces fit the shop's language. It is kept in the dataset folder.
+Nothing is downloaded, and its pieces fit the shop's language. It is stored in the dataset folder.
 """
 
 import json
@@ -22,20 +22,7 @@ DIGITS = 4
 
 
 def train_unigram(texts: Iterable[str], pieces: int) -> Tokenizer:
-    """Train a Unigram tokenizer (Kudo, 2018) with XLM-R's special tokens and ids.
-
-    Parameters
-    ----------
-    texts
-        The catalogue's texts.
-    pieces
-        Size of the vocabulary at most, special tokens included.
-
-    Returns
-    -------
-    tokenizers.Tokenizer
-        Its post-processor writes ``<s> A </s></s> B </s>`` and gives the second text token type 1.
-    """
+    """Train a Unigram tokenizer (Kudo, 2018) with XLM-R's special tokens and ids."""
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.normalizer = normalizers.NFKC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -60,11 +47,7 @@ def train_unigram(texts: Iterable[str], pieces: int) -> Tokenizer:
 
 
 def _in_fixed_order(tokenizer: Tokenizer) -> Tokenizer:
-    """Give the pieces an order and scores that are the same each time.
-
-    The trainer walks through hash maps: pieces of one score come in any order, their scores differ in the last digits,
-    and characters that it adds at the end, for texts to be covered, get the lowest score plus 0.0001 each in any order.
-    """
+    """Sort the pieces and fix their scores, so that every training has the same result."""
     state = json.loads(tokenizer.to_str())
     learnt = [(piece, score) for piece, score in state["model"]["vocab"] if piece not in SPECIALS]
     lowest = min((score for _, score in learnt), default=0.0)
@@ -78,7 +61,7 @@ def _in_fixed_order(tokenizer: Tokenizer) -> Tokenizer:
 
 
 def catalogue_tokenizer(dataset: Dataset, pieces: int) -> PairTokenizer:
-    """Open the tokenizer of that size, training it if it is not there yet.
+    """Open the tokenizer of that size; trains it the first time.
 
     Parameters
     ----------
@@ -90,7 +73,7 @@ def catalogue_tokenizer(dataset: Dataset, pieces: int) -> PairTokenizer:
     Raises
     ------
     UserError
-        When so few pieces cannot cover the catalogue's characters.
+        When this number of pieces cannot cover the catalogue's characters.
     """
     path = dataset.folder / "tokenizers" / f"unigram-{pieces}" / "tokenizer.json"
     if not path.is_file():
@@ -108,7 +91,7 @@ def catalogue_tokenizer(dataset: Dataset, pieces: int) -> PairTokenizer:
 
 
 def _texts(dataset: Dataset, most: int = 400_000) -> Iterator[str]:
-    """Give the training queries and the products' texts, at most ``most`` of each in an even draw."""
+    """Return the training queries and the products' texts, at most ``most`` of each, drawn evenly."""
     in_training = dataset.query_row[dataset.column(schema.SPLIT) == schema.TRAIN]
     queries: npt.NDArray[np.int32] = np.unique(in_training)
     yield from dataset.queries.take(pa.array(queries[:: 1 + len(queries) // most])).to_pylist()

@@ -1,6 +1,6 @@
 """Reading a dataset folder that `zhichun prepare` wrote.
 
-Texts stay on disk; what is held in memory is one number a pair and column. Only pyarrow is needed to read it.
+Texts stay on disk; memory holds one number per pair and column. Reading needs only pyarrow.
 """
 
 from collections.abc import Iterator
@@ -125,18 +125,18 @@ class Dataset:
         return of_query[self.query_row]
 
     def held_out(self, fold: int | None) -> npt.NDArray[np.bool_]:
-        """Tell which pairs belong to the queries of a fold or, where it is ``None``, to one twentieth of all."""
+        """Return which pairs belong to the queries of a fold or, where it is ``None``, to one twentieth of all."""
         if fold is None:
             return self.buckets(BUCKETS) == VALIDATION_BUCKET
         return self.column(schema.FOLD) == fold
 
     def split(self, validation_fold: int | None) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Part the training split into what is trained on and what is held out, by query.
+        """Split the training split into training and validation rows, by query.
 
         Returns
         -------
         training, validation
-            Rows of the examples. Rows that were made from others (by balancing or translation) are never validated on,
+            Rows of the examples. Synthetic rows (by balancing or translation) are never validated on,
             and those of weight 0 (what `prepare --drop-issues` was given) never trained on.
 
         Raises
@@ -159,17 +159,17 @@ class Dataset:
     def of_version(
         self, rows: npt.NDArray[np.int64], version: str | None, *, ranking: bool
     ) -> tuple[str, npt.NDArray[np.int64]]:
-        """Take the pairs of a version of the dataset: task 1, ranking, is measured on the small one.
+        """Select the pairs of a version of the dataset: task 1, ranking, is measured on the small one.
 
         Parameters
         ----------
         rows
             Of the examples.
         version
-            ``small``, ``large`` or ``all``; ``None`` is ``small`` where ranking is measured and some of the pairs, but
+            ``small``, ``large`` or ``all``; ``None`` is ``small`` if ranking is measured and some of the pairs, but
             not all, belong to it, and otherwise ``all``.
         ranking
-            Whether it is task 1 that is measured.
+            Whether task 1 is measured.
 
         Raises
         ------
@@ -223,7 +223,7 @@ def _codes(column: pa.ChunkedArray, values: tuple[str, ...]) -> pa.ChunkedArray:
 
 
 def product_keys(table: pa.Table) -> pa.ChunkedArray:
-    """Locale and id of each row as one text: a product is known by both."""
+    """Locale and id of each row as one text: the key of a product."""
     parts = [pc.cast(table.column(name), pa.large_string()) for name in (schema.LOCALE, schema.PRODUCT_ID)]
     return pc.binary_join_element_wise(*parts, pa.scalar("\t", pa.large_string()))
 

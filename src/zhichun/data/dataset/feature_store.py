@@ -1,7 +1,7 @@
-"""Features of a dataset's queries and products, computed once and kept as memory-mapped Arrow.
+"""Features of a dataset's queries and products, computed once and stored as memory-mapped Arrow.
 
-They lie in ``features/<fingerprint>/`` of the dataset folder; the fingerprint is a hash of tokenizer, template,
-vocabularies and of the dataset itself, so that a change of any makes new ones and every run with the same shares them.
+They are in ``features/<fingerprint>/`` of the dataset folder; the fingerprint is a hash of tokenizer, template,
+vocabularies and of the dataset itself, so that runs with equal ones share the features.
 """
 
 import hashlib
@@ -23,14 +23,14 @@ Progress = Callable[[str, int, int], None]
 
 
 def open_pairs(dataset: Dataset, featurizer: Featurizer, max_length: int, progress: Progress | None = None) -> Pairs:
-    """Open the features of all pairs of a dataset, computing them if they are not there yet.
+    """Open the features of all pairs of a dataset; computes them the first time.
 
     Parameters
     ----------
     dataset, featurizer
-        What to compute features of, and how.
+        The dataset and its featurizer.
     max_length
-        Tokens a pair is cut to when a batch is made; the stored features are not cut.
+        Maximum number of tokens of a pair in a batch; stored features are not truncated.
     progress
         Called with (what, done, total) while features are computed.
     """

@@ -1,6 +1,6 @@
-"""What other models say of the pairs of a dataset: tables of predictions, joined with its examples.
+"""Predictions of other models for a dataset's pairs: tables joined with its examples.
 
-A pair is known by ``example_id`` where a table has that column, and otherwise by query, product and locale.
+The join key is ``example_id`` if a table has that column, otherwise query, product and locale.
 
 Legend: ``E`` examples of the dataset, ``C`` classes, 1 for the regressor; ``P`` rows of a table.
 """
@@ -34,14 +34,14 @@ Doubles = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Predictions:
-    """What tables say of a dataset's examples.
+    """Predictions for a dataset's examples.
 
     Parameters
     ----------
     mean_EC
-        Mean of what is said of each example: probabilities of the task's classes, or the gain; 0 where nothing is.
+        Mean prediction of each example: probabilities of the task's classes, or the gain; 0 without a prediction.
     times_E
-        How often each example was named.
+        Number of predictions of each example.
     """
 
     mean_EC: Doubles
@@ -49,12 +49,12 @@ class Predictions:
 
 
 def find_tables(places: Iterable[str]) -> list[Path]:
-    """Find the tables that are meant.
+    """Find the tables of predictions.
 
     Parameters
     ----------
     places
-        Tables; run folders, whose ``predictions.parquet`` is meant; or folders of the runs of all folds.
+        Tables; run folders with ``predictions.parquet``; or folders of the runs of all folds.
 
     Raises
     ------
@@ -76,12 +76,12 @@ def find_tables(places: Iterable[str]) -> list[Path]:
 
 
 def read_predictions(tables: Iterable[Path], dataset: Dataset, task: Task) -> Predictions:
-    """Read tables and take the mean of what they say of each example; pairs of other data are passed over.
+    """Read tables and average the predictions of each example; pairs of other data are ignored.
 
     Raises
     ------
     UserError
-        For a table that cannot be read, lacks a column, was made of other data, or holds what is no probability.
+        For a table that cannot be read, lacks a column, was made of other data, or has invalid probabilities.
     """
     total_EC = np.zeros((dataset.examples.num_rows, task.outputs))
     times_E = np.zeros(len(total_EC), np.int64)
@@ -98,7 +98,7 @@ def read_predictions(tables: Iterable[Path], dataset: Dataset, task: Task) -> Pr
 
 
 def named_in(path: Path, dataset: Dataset) -> npt.NDArray[np.bool_]:
-    """Tell which examples a table names, ``[E]``."""
+    """Return which examples a table contains, ``[E]``."""
     named_E = np.zeros(dataset.examples.num_rows, bool)
     before = 0
     for chunk in read_chunks(path, CHUNK_ROWS, known=KNOWN):
@@ -144,7 +144,7 @@ def _joined(table: pa.Table, keys: tuple[str, ...]) -> Any:
 
 
 def _said(chunk: pa.Table, task: Task, path: Path, before: int) -> Doubles:
-    """Take the task's probabilities or gains, ``[P, C]``; a four-class model tells substitutes from others too."""
+    """Read the task's probabilities or gains, ``[P, C]``; for `substitute` also from a four-class model."""
     names = {"gain": ["gain"], "substitute": ["p_S"]}.get(task.name) or [f"p_{name}" for name in task.classes]
     missing = [name for name in names if name not in chunk.column_names]
     if missing:
@@ -174,7 +174,7 @@ PROBABILITIES: Final = tuple(f"p_{label}" for label in schema.LABELS)
 
 @dataclass(frozen=True, eq=False)
 class OutOfFold:
-    """What the models of the other folds say of each judged training pair.
+    """The out-of-fold prediction of each judged training pair.
 
     Attributes
     ----------
@@ -189,12 +189,12 @@ class OutOfFold:
 
 
 def fold_path(runs: Path, fold: int) -> Path:
-    """Give the run folder of a fold, in the folder of the runs of all folds."""
+    """Return the run folder of a fold, in the folder of the runs of all folds."""
     return runs / f"fold-{fold}"
 
 
 def fold_count(dataset: Dataset) -> int:
-    """Give the number of folds that a dataset was dealt into."""
+    """Return the number of folds of a dataset."""
     return int(dataset.manifest["options"]["folds"])
 
 
@@ -216,8 +216,8 @@ def read_out_of_fold(dataset: Dataset, runs: Path) -> OutOfFold:
     Raises
     ------
     UserError
-        If a run is missing or not finished, is of another task, fold or dataset, has predicted a pair that is not its
-        own, or has left one out. The run is named.
+        If a run is missing or unfinished, has another task, fold or dataset, has a pair of another
+        fold, or lacks one. The message names the run.
     """
     judged = (dataset.column(schema.SPLIT) == schema.TRAIN) & (dataset.column(schema.ORIGIN) == schema.JUDGED)
     rows_P = np.flatnonzero(judged)
@@ -235,7 +235,7 @@ def read_out_of_fold(dataset: Dataset, runs: Path) -> OutOfFold:
 
 
 def _check_run(run: Path, fold: int, dataset: Dataset) -> None:
-    remedy = "Train it, or go on with it: zhichun train RECIPE --folds K --resume; or zhichun audit RECIPE."
+    remedy = "Train or resume it: zhichun train RECIPE --folds K --resume; or zhichun audit RECIPE."
     if not (run / "model").is_dir():  # the last that training writes
         raise UserError(f"there is no finished run of fold {fold}.", file=run, remedy=remedy)
     recipe = read_json(run / "recipe.json", {"task": str, "train": {"validation_fold": int | NoneType}})
@@ -262,7 +262,7 @@ def _check_run(run: Path, fold: int, dataset: Dataset) -> None:
 
 
 def _of_fold(predicted: pa.Table, ids_F: npt.NDArray[np.int64], file: Path) -> npt.NDArray[np.float64]:
-    """Put the predictions of a fold into the order of its pairs' ids."""
+    """Sort the predictions of a fold by its pairs' ids."""
     remedy = "The run is damaged: delete it and train it again."
     if lacking := {schema.EXAMPLE_ID, *PROBABILITIES} - set(predicted.column_names):
         raise UserError(f"lacks the columns {sorted(lacking)}.", file=file, remedy=remedy)

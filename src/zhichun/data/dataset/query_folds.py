@@ -1,9 +1,9 @@
 """Folds and the test split, from a hash of the query.
 
-A query falls into one of 20 buckets by its hash; four buckets are a fold of five, and bucket 0 is the one twentieth on
-which the final models validate (docs/method.md: 10 buckets, two a fold; these are the same, cut in half). Queries that
-differ in case, white space or Unicode form are one query here, in whatever locale, so that nothing is tested on what
-was trained on.
+The hash of a query selects one of 20 buckets; four buckets are a fold of five, and bucket 0 is the one twentieth on
+which the final models validate (docs/method.md: 10 buckets, two a fold; these are halves of them). Queries that
+differ in case, white space or Unicode form are one query here, in every locale, so that no test query is
+in training.
 
 The hash is BLAKE2b: the same on every machine and in every version of Python, unlike ``hash``.
 """
@@ -29,98 +29,34 @@ _SPLIT_SALT: Final = b"split"
 
 
 def query_bucket(query: str, buckets: int = BUCKETS) -> int:
-    """Give the bucket of a query.
-
-    Parameters
-    ----------
-    query
-        A query; only its `fold_query` matters.
-    buckets
-        How many buckets there are.
-
-    Returns
-    -------
-    int
-        From 0 to ``buckets - 1``.
-    """
+    """Return the bucket of a query."""
     return _hash(query, _FOLD_SALT) % buckets
 
 
 def query_fold(query: str, folds: int = 5) -> int:
-    """Give the fold of a query.
-
-    Parameters
-    ----------
-    query
-        A query; only its `fold_query` matters.
-    folds
-        How many folds there are. Where it divides 20, a fold is ``20 / folds`` neighbouring buckets of `query_bucket`;
-        otherwise it is the hash modulo ``folds``, and a bucket is spread over several folds.
-
-    Returns
-    -------
-    int
-        From 0 to ``folds - 1``.
-    """
+    """Return the fold of a query."""
     if BUCKETS % folds == 0:
         return query_bucket(query) * folds // BUCKETS
     return query_bucket(query, folds)
 
 
 def buckets_of(queries: Sequence[str], buckets: int = BUCKETS) -> NDArray[np.int64]:
-    """Give the buckets of many queries; see `query_bucket`.
-
-    Parameters
-    ----------
-    queries
-        Queries, best without repetition.
-    buckets
-        How many buckets there are.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(len(queries),)``, int64.
-    """
+    """Return the buckets of many queries; see `query_bucket`."""
     return np.fromiter((query_bucket(query, buckets) for query in queries), np.int64, len(queries))
 
 
 def in_test(query: str, test_share: float) -> bool:
-    """Decide by its hash whether a query is for testing; independent of its fold.
-
-    Parameters
-    ----------
-    query
-        A query; only its `fold_query` matters.
-    test_share
-        Which share of the queries is for testing, from 0 to 1. A larger share holds every smaller one.
-
-    Returns
-    -------
-    bool
-        Whether it is.
-    """
+    """Return whether a query is in the test split, by a hash that is independent of its fold."""
     return _hash(query, _SPLIT_SALT) < test_share * 2**64
 
 
 def least_share(query: str) -> float:
-    """Give the share of the queries for testing above which a query is one of them."""
+    """Return the smallest test share that includes a query."""
     return _hash(query, _SPLIT_SALT) / 2**64
 
 
 def check_folds(folds: int) -> None:
-    """Refuse a number of folds that cannot be.
-
-    Parameters
-    ----------
-    folds
-        How many folds were asked for.
-
-    Raises
-    ------
-    UserError
-        If it is not from 2 to 127.
-    """
+    """Refuse an invalid number of folds."""
     if not 2 <= folds <= _MAX_FOLDS:
         raise UserError(f"folds={folds} cannot be", remedy=f"Give a whole number from 2 to {_MAX_FOLDS}; 5 is usual.")
 

@@ -1,4 +1,4 @@
-"""The step that cleans the catalogue, one batch after the other: what is kept in memory are the ids alone."""
+"""The step that cleans the catalogue in batches: only the ids are kept in memory."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ PRODUCTS_SCHEMA: Final = pa.schema([(name, pa.string()) for name in (*PRODUCT_CO
 
 @dataclass
 class CatalogueCounts:
-    """What happened to the products.
+    """Counts of products.
 
     Attributes
     ----------
@@ -32,9 +32,9 @@ class CatalogueCounts:
     by_locale
         The same by locale.
     with_text
-        How many have a text in each column; under ``any``, in one at least.
+        Products with a text in each column; ``any`` is in at least one.
     missing_words
-        How many values of each column said that there is none, such as ``NULL``, and were left empty.
+        Values of each column that mean missing, such as ``NULL``, and became empty.
     """
 
     kept: int = 0
@@ -43,7 +43,7 @@ class CatalogueCounts:
     missing_words: Counter[str] = field(default_factory=Counter)
 
     def described(self) -> list[str]:
-        """Say what was taken for empty."""
+        """Describe the values that became empty."""
         words = ", ".join(f"{count:,} × {name}" for name, count in self.missing_words.items() if count)
         return [f"taken for empty, as NULL, N/A and the like say so: {words}"] if words else []
 
@@ -57,31 +57,7 @@ def write_products(
     rejected: RejectedRows,
     progress: Callable[[int, int], None],
 ) -> CatalogueCounts:
-    """Write the products of a table with cleaned texts, in the official schema.
-
-    Parameters
-    ----------
-    table, columns
-        Where they come from; official name to the table's column.
-    out
-        The Parquet file to write.
-    locale
-        The locale of products without one.
-    rejected
-        Takes products without an id, and those whose id came before in the same locale.
-    progress
-        Called with how much is done and how much there is.
-
-    Returns
-    -------
-    CatalogueCounts
-        What was written.
-
-    Raises
-    ------
-    UserError
-        If the table cannot be read, or no product has a text.
-    """
+    """Write the products of a table with cleaned texts, in the official schema."""
     counts = CatalogueCounts()
     seen: set[str] = set()
     with pq.ParquetWriter(out, PRODUCTS_SCHEMA, compression="zstd") as writer:
@@ -102,15 +78,7 @@ def write_products(
 
 
 def append_products(path: Path, made: Iterable[Any]) -> None:
-    """Put made products after those of the catalogue.
-
-    Parameters
-    ----------
-    path
-        From `write_products`; it is written anew, because Parquet files cannot grow.
-    made
-        ``pyarrow`` tables of `PRODUCTS_SCHEMA`.
-    """
+    """Append synthetic products to the catalogue."""
     with (
         new_file(path) as partial,
         pq.ParquetFile(path) as catalogue,
@@ -152,7 +120,7 @@ def _products(
 def _acceptable(
     table: Table, batch: Batch, keys: Sequence[str | None], seen: set[str], rejected: RejectedRows
 ) -> list[int]:
-    """Refuse products without an id or with one that was seen, and give the places of the others."""
+    """Refuse products without an id or with a repeated one, and return the rows of the others."""
     kept = []
     for index, key in enumerate(keys):
         if key is not None and key not in seen:

@@ -1,8 +1,8 @@
 """Cleaning a whole column as `zhichun.text.clean.clean_text` cleans one text, at a fraction of the cost.
 
-Most texts of a catalogue are clean already but for their line breaks. Most of the others hold simple markup, such as
-``<br>`` and ``&nbsp;``, that is removed with nothing to decide. Arrow does both for all texts at once; a regular
-expression says which texts are clean then, and only what is left is cleaned one by one.
+Most texts of a catalogue are clean already except for their line breaks. Most of the others hold simple markup, such as
+``<br>`` and ``&nbsp;``, that is simple to remove. Arrow does both for all texts at once; then a regular
+expression finds the clean texts, and only the others are cleaned one by one.
 """
 
 from typing import Any, Final
@@ -44,7 +44,7 @@ _PLAIN: Final = "".join(rf"\x{{{first:x}}}-\x{{{last:x}}}" for first, last in PL
 # Or, of characters that are plain, what may be an entity or the end of a declaration; and spaces that are too many.
 _UNSETTLED: Final = rf"[^ {_PLAIN}]|&[^ ;]*;|\]\]>|  |^ | $"
 
-# Tags of which nothing but the name matters, in the order in which `clean_text` removes them. One that holds more than
+# Tags of which only the name matters, in the order in which `clean_text` removes them. One that holds more than
 # that, or lies in another, leaves a `<` behind, and its text is cleaned by itself.
 _INLINE_TAG: Final = r"</?(?:a|b|em|font|i|span|strong|u)>"
 _BLOCK_TAG: Final = r"<(?:/?(?:div|h[1-6]|li|ol|p|td|tr|ul)|br ?/?)>"
@@ -84,7 +84,7 @@ def _unsettled(texts: Any) -> Any:
 
 
 def _without_simple_markup(texts: Any) -> Any:
-    """Remove simple tags, decode simple entities and fold spaces; what comes out settled is clean."""
+    """Remove simple tags, decode simple entities and fold spaces."""
     texts = pc.replace_substring_regex(texts, _INLINE_TAG, "")
     texts = pc.replace_substring_regex(texts, _BLOCK_TAG, " ")
     for sign, text in _SIGNS.items():

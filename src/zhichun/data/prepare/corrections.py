@@ -1,8 +1,8 @@
 """The steps that correct listed training pairs: leave them out of training, or give them another label.
 
-A list names pairs by ``example_id``: what an audit of the labels, or a person, wants changed. It is a table in any
-format that `zhichun.data.readers.sources.open_table` knows; columns that a step does not name do not matter. Only
-training pairs can be changed: a row that names no pair, or a test pair, is refused.
+A list names pairs by ``example_id``, from an audit of the labels or a person. It is a table in any
+format that `zhichun.data.readers.sources.open_table` knows; other columns are ignored. Only
+training pairs can be changed: a row with an unknown or a test pair is refused.
 
 Runs with and without a change are measured on the same pairs. What is left out stays in the dataset with the weight 0:
 it is not trained on, nothing is made of it, and it is validated on in whatever fold. What would get another label is
@@ -41,14 +41,14 @@ _MEANING: Final = "meaning"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DropListed:
-    """Gives the listed judgements the weight 0, so that none is trained on; naming one twice is naming it once.
+    """Sets the weight of listed judgements to 0, so that they are not trained on; duplicates are ignored.
 
     Attributes
     ----------
     listed
         From `open_list`.
     rejected
-        Takes the rows of the list that name no pair that may be dropped.
+        Collects the rows of the list with a pair that cannot be dropped.
     """
 
     name: ClassVar[str] = "drop issues"
@@ -67,19 +67,19 @@ class DropListed:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Relabel:
-    """Gives listed training pairs the label in ``new_label``; what was changed is listed with both labels.
+    """Changes the label of listed training pairs to ``new_label``; changes are listed with both labels.
 
     Attributes
     ----------
     listed
         From `open_list`.
     rejected
-        Takes the rows of the list that cannot be used: those that name no pair that may be changed, no label, or
+        Collects the invalid rows of the list: those that name no pair that may be changed, no label, or
         another label than a row before for the same pair.
     labels
         From `zhichun.data.readers.judgements.grade_labels`.
     out
-        Where the list of what was changed goes: ``example_id``, ``query``, ``product_id``, ``product_locale``,
+        File for the list of changes: ``example_id``, ``query``, ``product_id``, ``product_locale``,
         ``esci_label`` (before) and ``new_label``, a row for each pair whose label changes, in the order of the pairs.
     """
 
@@ -121,14 +121,7 @@ class Relabel:
 
 
 def open_list(path: Path, columns: Sequence[str]) -> Table:
-    """Open a list of training pairs.
-
-    Raises
-    ------
-    UserError
-        If there is no such file, it lacks a column, or it holds a person's decisions, which say of each pair whether
-        it is kept, dropped or relabelled.
-    """
+    """Open a list of training pairs."""
     table = open_table(path)
     if find_column(DECISION, table.names) is not None:
         raise UserError(
@@ -144,7 +137,7 @@ def open_list(path: Path, columns: Sequence[str]) -> Table:
 
 
 def _read_list(table: Table, columns: Sequence[str], frame: pl.DataFrame, rejected: RejectedRows) -> pl.DataFrame:
-    """Read a list and keep what names a training pair that may be changed; a pair may be there twice."""
+    """Read a list and keep the rows with a training pair that may be changed; a pair may occur twice."""
     listed = _read(table, columns, rejected)
     listed = _refuse_listed(listed, pl.col(EXAMPLE_ID).is_null(), reasons.MALFORMED, table, rejected)
     listed = listed.join(
@@ -158,7 +151,7 @@ def _read_list(table: Table, columns: Sequence[str], frame: pl.DataFrame, reject
 def _refuse_listed(
     listed: pl.DataFrame, condition: pl.Expr | pl.Series, reason: str, table: Table, rejected: RejectedRows
 ) -> pl.DataFrame:
-    """Move rows of a list onto the list of refused rows, and give the others."""
+    """Move rows of a list to the list of refused rows, and return the others."""
     kept = [name for name in listed.columns if find_column(name, table.names) and name not in (EXAMPLE_ID, QUERY)]
     for record in listed.filter(condition).iter_rows(named=True):
         text = record[_TEXT] if _TEXT in record else str(record[EXAMPLE_ID])

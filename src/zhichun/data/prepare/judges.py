@@ -1,7 +1,7 @@
-"""The step that gives every pair one judgement, whoever made how many.
+"""The step that aggregates several judgements of a pair into one.
 
-A pair is a query in any spelling, a locale and a product. Its copies in training and test are both kept here: which of
-them goes is a matter of leakage. What several judges said of a pair is settled by one of `MODES`:
+A pair is a query in any spelling, a locale and a product. Its copies in training and test are both kept here; another
+step removes leaks. Several judgements of a pair are aggregated by one of `MODES`:
 
 strict        all copies of a pair that was given two labels are refused, and all but the first where they agree
 majority      the label that most chose; of several, the least relevant one
@@ -36,13 +36,7 @@ _ROUNDING: Final = 1e-9
 
 
 def choose_mode(judges: str | None, named: bool) -> Mode:
-    """Check the mode; where none was asked for, it is `majority` if the table names the judges, otherwise `strict`.
-
-    Raises
-    ------
-    UserError
-        For one that there is not.
-    """
+    """Check the mode; the default is `majority` if the table names the judges, otherwise `strict`."""
     if judges is None:
         return "majority" if named else "strict"
     for mode in MODES:
@@ -60,7 +54,7 @@ class SettleJudges:
     mode
         How; see the module.
     named
-        The user's own grades and their labels, which give the scale of `mean`.
+        The user's grades and their labels, which define the scale of `mean`.
     """
 
     name: ClassVar[str] = "judges"
@@ -70,13 +64,13 @@ class SettleJudges:
 
     @classmethod
     def of(cls, mode: Mode, given: Mapping[str, Any] | None, labels: Mapping[str, str]) -> "SettleJudges":
-        """Take the user's grades as they were given, and as `grade_labels` reads them."""
+        """Build it from the user's grades, raw and parsed by `grade_labels`."""
         return cls(
             mode=mode, named={grade: label for each in given or {} if (label := labels[grade := fold_grade(each)])}
         )
 
     def label_of(self, grade: str, labels: Mapping[str, str]) -> str | None:
-        """Give the label of one grade; under `mean` also of one between two that have one, as averages are."""
+        """Return the label of one grade; under `mean` also of one between two that have one, as averages are."""
         label, number, scale = label_of(grade, labels), _number(grade), self._scale()
         if label is None and self.mode == "mean" and number is not None and min(scale) <= number <= max(scale):
             return self._nearest(np.array([number]))[0]
@@ -84,7 +78,7 @@ class SettleJudges:
 
     @property
     def column(self) -> str | None:
-        """The column that it adds to the dataset."""
+        """The column that it adds."""
         return {"mean": JUDGED_GAIN, "distribution": LABEL_SHARES}.get(self.mode)
 
     def __call__(self, frame: pl.DataFrame, refuse: Refuse) -> pl.DataFrame:
@@ -126,14 +120,14 @@ class SettleJudges:
         return refuse(frame, ~first, reasons.ONE_OF_SEVERAL, pl.format("'{}'", PRODUCT_ID))
 
     def _scale(self) -> dict[float, str]:
-        """Give the numbers of the grades that the user named, with their labels."""
+        """Return the numbers of the grades that the user named, with their labels."""
         numbers = {number: label for grade, label in self.named.items() if (number := _number(grade)) is not None}
         for label in {*self.named.values()} - {*numbers.values()} if self.named else _USUAL:
             numbers.setdefault(_USUAL[label], label)
         return numbers
 
     def _values(self, frame: pl.DataFrame) -> pl.Series:
-        """Give the number of each judgement's grade; that of a grade in letters is its label's highest."""
+        """Return the number of each judgement's grade; that of a grade in letters is its label's highest."""
         of_label = {**_USUAL, **{label: number for number, label in sorted(self._scale().items())}}
         distinct = frame.select(GRADE, LABEL).unique()
         numbers = [_number(grade) for grade in distinct[GRADE]]
@@ -150,7 +144,7 @@ class SettleJudges:
 
 
 def with_targets(frame: pl.DataFrame, column: str | None) -> pl.DataFrame:
-    """Give the column that keeps what the judges said; without shares of theirs, a pair's follow from its label."""
+    """Return the column of the judges' shares; without judges, it follows from the label."""
     if column is not None and LABEL_SHARES not in frame.columns:
         of_label = np.eye(len(LABELS))[[LABELS.index(label) for label in frame[LABEL]]]
         frame = frame.with_columns(_shares(of_label.reshape(-1, len(LABELS))))
@@ -161,7 +155,7 @@ def with_targets(frame: pl.DataFrame, column: str | None) -> pl.DataFrame:
 
 
 def renew_targets(frame: pl.DataFrame, changed: pl.Expr) -> pl.DataFrame:
-    """Let what is kept of the judges follow from the label where that was changed."""
+    """Update the judges' column where the label was changed."""
     for column in {JUDGED_GAIN, LABEL_SHARES} & {*frame.columns}:
         renewed = with_targets(frame.drop(column), column)[column]
         frame = frame.with_columns(pl.when(changed).then(renewed).otherwise(column).alias(column))
@@ -173,7 +167,7 @@ def _shares(shares_NC: npt.NDArray[np.float64]) -> pl.Series:
 
 
 def _majority(votes_NC: npt.NDArray[np.float64]) -> list[str]:
-    """Give the label with most votes, of several the least relevant."""
+    """Return the label with most votes; of several, the least relevant."""
     last = len(LABELS) - 1 - votes_NC[:, ::-1].argmax(axis=1)
     return [LABELS[place] for place in last.tolist()]
 

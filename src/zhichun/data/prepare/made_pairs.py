@@ -1,7 +1,7 @@
-"""Putting made pairs beside the judged ones: complete, and none that would leak.
+"""Adds synthetic pairs to the judged ones: complete and without leaks.
 
-A made pair keeps the label, versions, split and fold of the judged pair it was made of. Where its query is another, as
-after translation, that query may be one that is tested, held out or validated elsewhere; such pairs are dropped.
+A synthetic pair keeps the label, versions, split and fold of its judged pair. Where its query differs, as
+after translation, that query may be in the test split or another fold; such pairs are dropped.
 """
 
 from dataclasses import dataclass
@@ -66,7 +66,7 @@ class AddMade:
         kept = [name for name in _KEPT if name in frame.columns]
         source = judged.select(EXAMPLE_ID, *kept, pl.col(QUERY).alias(_SOURCE))
         pairs = self.made.pairs.rename({WEIGHT: _FACTOR}).join(source, on=EXAMPLE_ID, how="left", maintain_order="left")
-        assert not pairs[INDEX].has_nulls(), "a pair was made of one that is no judged training pair"
+        assert not pairs[INDEX].has_nulls(), "a pair was made from one that is not a judged training pair"
         weight = (pl.col(WEIGHT) * pl.col(_FACTOR)).cast(pl.Float32)
         pairs = pairs.with_columns(weight.alias(WEIGHT), pl.lit(self.origin).alias(ORIGIN)).join(
             _new_queries(pairs, _SOURCE), on=[QUERY, _SOURCE], how="left", maintain_order="left"
@@ -79,18 +79,7 @@ class AddMade:
 
 
 def free_marker(ids: pl.Series) -> str:
-    """Find a text that no id contains, so that an id with it is nobody's.
-
-    Parameters
-    ----------
-    ids
-        The ids of the catalogue.
-
-    Returns
-    -------
-    str
-        One tilde, as a rule.
-    """
+    """Find a text that no id contains, so that ids with it are unique."""
     marker = _MARK
     while ids.str.contains(marker, literal=True).any():
         marker += _MARK
@@ -98,7 +87,7 @@ def free_marker(ids: pl.Series) -> str:
 
 
 def _new_queries(pairs: pl.DataFrame, source: str) -> pl.DataFrame:
-    """Give the key of each made query, and whether a validation query became one that is not."""
+    """Return the key of each synthetic query, and whether it came from a validation query and is not one."""
     queries = pairs.select(QUERY, source).unique(maintain_order=True)
     buckets = [buckets_of(queries[name].to_list()) for name in (source, QUERY)]
     return queries.with_columns(
@@ -133,7 +122,7 @@ def _refuse_repeated(pairs: pl.DataFrame, frame: pl.DataFrame, refuse: Refuse) -
 
 
 def _number_queries(pairs: pl.DataFrame, frame: pl.DataFrame) -> pl.DataFrame:
-    """Give queries that were judged in the same locale their id, and all others new ones."""
+    """Reuse the ids of queries judged in the same locale, and assign new ids to the others."""
     identity = [KEY, LOCALE]
     known = frame.select(*identity, QUERY_ID).unique(identity)
     new = pairs.select(identity).unique(maintain_order=True).join(known, on=identity, how="anti", maintain_order="left")

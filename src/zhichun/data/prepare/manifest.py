@@ -1,4 +1,4 @@
-"""What a dataset folder was made of, and what is in it: the manifest."""
+"""The manifest of a dataset folder: sources, options and counts."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -22,23 +22,7 @@ def describe_dataset(
     refused: Mapping[str, Mapping[str, int]],
     ids: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Write the manifest of a dataset, ready for JSON; the same sources and options give the same.
-
-    Parameters
-    ----------
-    sources
-        The files, from `zhichun.data.readers.sources.describe_files`.
-    options
-        What the user asked for.
-    catalogue, made_products
-        The products that were kept, and by origin those that steps made.
-    pairs
-        Judged pairs and those that steps made, with what each step did.
-    refused
-        Refused rows of the ``products`` and of the lists of ``corrections``, by reason.
-    ids
-        For ``query_id`` and ``example_id``, whether they are ``given``, ``counted`` or ``counted anew``.
-    """
+    """Write the manifest of a dataset, ready for JSON; the same sources and options give the same."""
     frame = pairs.frame
     by_origin = _by(frame, ORIGIN)
     return {

@@ -1,4 +1,4 @@
-"""Reading judged pairs, and the steps that give every value its meaning and drop the pairs that have one without."""
+"""Reads judged pairs, and the steps that parse every value and drop pairs with invalid ones."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ _SPLITS: Final = {TRAIN: TRAIN, TEST: TEST}
 def read_pairs(
     table: Table, columns: Mapping[str, str], rejected: RejectedRows, progress: Callable[[int, int], None]
 ) -> pl.DataFrame:
-    """Read the judgements as they stand: the columns as text, and the row."""
+    """Read the raw judgements: the columns as text, and the row."""
     parts = [pl.DataFrame(schema={**dict.fromkeys(columns, pl.String), ROW: pl.Int64})]
     for batch in table.batches(columns, rejected):
         parts.append(pl.DataFrame(pl.from_arrow(pa.table({**batch.columns, ROW: batch.rows_N}))))
@@ -52,12 +52,12 @@ def read_pairs(
 
 @dataclass(frozen=True, kw_only=True)
 class Clean:
-    """Cleans queries, reads every other value of a pair, and drops pairs with a value that means nothing.
+    """Cleans queries, parses all other values of a pair, and drops pairs with an invalid one.
 
     Attributes
     ----------
     label_of
-        Gives the label of a grade: one of the four, `NOT_JUDGED`, or None.
+        Maps a grade to a label: one of the four, `NOT_JUDGED`, or None.
     locale
         The locale of pairs without one.
     """
@@ -68,11 +68,11 @@ class Clean:
     locale: str
 
     def __call__(self, frame: pl.DataFrame, refuse: Refuse) -> pl.DataFrame:
-        """Take the pairs as they stand in the file; a split may still be missing afterwards."""
+        """Parse raw pairs; a split may still be missing afterwards."""
         raw = frame
 
         def given(name: str) -> pl.Expr:
-            """Say what the file holds, for the list."""
+            """Return the raw rows, for the list."""
             texts = raw[name] if name in raw.columns else pl.repeat(None, len(raw), dtype=pl.String, eager=True)
             return pl.format("'{}'", pl.col(INDEX).map_batches(texts.gather, return_dtype=pl.String))
 
@@ -87,7 +87,7 @@ class Clean:
         return frame
 
     def _read(self, raw: pl.DataFrame) -> pl.DataFrame:
-        """Give each column its meaning; null is what means nothing, and a split that the file does not name."""
+        """Parse each column; null is an invalid value, or a split that the file does not have."""
         locales = _arrow(raw[LOCALE]) if LOCALE in raw.columns else None
         grades = raw[LABEL].fill_null("")
         frame = pl.DataFrame(
@@ -124,7 +124,7 @@ class MatchProducts:
     products: pl.DataFrame
 
     def __call__(self, frame: pl.DataFrame, refuse: Refuse) -> pl.DataFrame:
-        """Take the pairs; where the catalogue has their product in another locale, that is said."""
+        """Drop pairs; the reason says if the catalogue has the product in another locale."""
         keys = [PRODUCT_ID, LOCALE]
         unknown = frame.join(self.products, on=keys, how="anti")
         if unknown.is_empty():
@@ -156,7 +156,7 @@ def _column(
 
 
 def _each_distinct(column: pl.Series, meaning: Callable[[str], Any], kind: Any) -> pl.Series:
-    """Apply a function to each different text once."""
+    """Apply a function to each distinct text once."""
     distinct = column.drop_nulls().unique()
     meanings = pl.Series([meaning(text) for text in distinct], dtype=kind)
     return column.replace_strict(distinct, meanings, default=None, return_dtype=kind)

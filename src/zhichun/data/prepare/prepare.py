@@ -1,8 +1,8 @@
 """From a catalogue and judgements to a dataset folder: checked, cleaned, split and counted.
 
 The folder holds ``examples.parquet`` and ``products.parquet`` (the official columns, plus ``fold``, ``weight`` and
-``origin``), ``rejected.parquet`` (what was refused and why), ``vocabulary/``, ``summary.json`` (what the texts are
-like) and ``manifest.json`` (sources, options and the counts of every step). It holds no times and no paths: the same
+``origin``), ``rejected.parquet`` (refused rows and reasons), ``vocabulary/``, ``summary.json`` (figures of the
+texts) and ``manifest.json`` (sources, options and the counts of every step). It holds no times and no paths: the same
 sources and options give the same bytes.
 """
 
@@ -93,51 +93,51 @@ def prepare(
     out
         The folder to write.
     examples, products
-        Tables of one's own: CSV, TSV, JSON Lines or Parquet; judgements also as TREC qrels.
+        Tables of the user's own: CSV, TSV, JSON Lines or Parquet; judgements also as TREC qrels.
     topics
         Query texts for TREC qrels: an id, a tab and the query on each line.
     columns
         Short or official names to the tables' columns: ``{"query": "search_term", "products.product_id": "sku"}``.
     labels
-        Own grades to labels: ``{"3": "E", "2": "S", "1": "C", "0": "I"}``. One that means that nobody judged is mapped
+        Grades to labels: ``{"3": "E", "2": "S", "1": "C", "0": "I"}``. Map a grade that means "not judged"
         to ``skip``.
     judges
-        How several judgements of a pair become one; see `zhichun.data.prepare.judges`. ``majority`` where the table has
-        a column ``judge``, otherwise ``strict``.
+        How to aggregate several judgements of a pair; see `zhichun.data.prepare.judges`. ``majority`` where the table
+        has a column ``judge``, otherwise ``strict``.
     locale
         The locale of rows without one.
     on_bad_rows
-        Whether rows that cannot be used stop the work or are left out.
+        Whether invalid rows are an error or are left out.
     folds
-        How many folds the queries are dealt into.
+        Number of folds.
     test_share
-        Share of the queries that are for testing, where the judgements have no split.
+        Share of test queries, if the judgements have no split.
     drop_issues
         A table with the column ``example_id``: training pairs to leave out.
     relabel
         A table with the columns ``example_id`` and ``new_label``: training pairs to judge otherwise.
     steps
-        What makes training pairs out of judged ones, in order: `zhichun.data.prepare.rebalance.Rebalance`.
+        Steps that make training pairs from judged ones, in order: `zhichun.data.prepare.rebalance.Rebalance`.
     min_count_trigram
-        A trigram seen so often in the catalogue gets a vector; those of training queries always do.
+        A trigram seen at least this often in the catalogue gets a vector; those of training queries always do.
     overwrite
-        Whether a dataset folder that exists is replaced.
+        Whether to replace an existing dataset folder.
     progress
-        Called with the step, how much of it is done and how much there is.
+        Called with (step, done, total).
     say
         Called with lines for the user: which columns are used for what.
     finish
-        Called with the folder before it gets its name; adds to it what is made of the rest.
+        Called with the folder before it gets its final name, to add derived files.
 
     Returns
     -------
     dict
-        The manifest; under ``warnings``, what later commands will lack.
+        The manifest; ``warnings`` lists what is missing for later commands.
 
     Raises
     ------
     UserError
-        If something given cannot be used. If it is rows, their list is left in ``<out>.rejected.parquet``.
+        If an input is invalid. Invalid rows are listed in ``<out>.rejected.parquet``.
     """
     out = out.resolve()
     check_folds(folds)
@@ -222,14 +222,14 @@ def prepare(
 
 
 def is_dataset(folder: Path) -> bool:
-    """Tell a dataset folder from others."""
+    """Return whether a folder is a dataset folder."""
     return (folder / schema.MANIFEST_FILE).is_file()
 
 
 def _make(
     pairs: Pairs, steps: Sequence[MakingStep], products: Path, known: pl.DataFrame, progress: Progress
 ) -> dict[str, int]:
-    """Let each step make pairs of the judged training pairs, and put the products that they need into the catalogue."""
+    """Run the steps that make pairs from judged training pairs, and add their products to the catalogue."""
     frame = pairs.frame
     trained = (
         (pl.col(schema.ORIGIN) == schema.JUDGED) & (pl.col(schema.SPLIT) == schema.TRAIN) & (pl.col(schema.WEIGHT) > 0)
@@ -250,7 +250,7 @@ def _make(
 
 
 def _check_apart(files: Mapping[str, Path], out: Path) -> None:
-    """Refuse to replace a folder with what is made from the files in it."""
+    """Refuse to replace a folder that holds the sources."""
     for file in files.values():
         if out.resolve() in file.resolve().parents:
             raise UserError(
@@ -263,7 +263,7 @@ def _list_beside(out: Path) -> Path:
 
 
 def _refused(rejected: RejectedRows, folder: Path, out: Path) -> UserError:
-    """Leave the list of refused rows beside the folder that was not made, and say so."""
+    """Write the list of refused rows next to the target folder, and return the error."""
     (folder / REJECTED_FILE).replace(_list_beside(out))
     return rejected.failure(_list_beside(out))
 

@@ -1,6 +1,6 @@
-"""Class balance: more training pairs of the rare labels, made by cutting the texts of their products into pieces.
+"""Class balance: more training pairs of the rare labels, made by splitting the texts of their products.
 
-The paper's way with Complement and Irrelevant (docs/method.md): bullets and description together, where long
+As in the paper for Complement and Irrelevant (docs/method.md): bullets and description together, if long
 enough, are cut into equal pieces; each piece makes a new pair of the same query and label with the document
 ``title + ' ' + piece``, its other fields empty, at a lower weight.
 """
@@ -45,12 +45,12 @@ class Rebalance:
     labels
         The labels that get more pairs.
     characters
-        Bullets and description must have so many together. The pieces are shorter: ``length // characters + 1`` of
+        Minimum length of bullets and description together. The pieces are shorter: ``length // characters + 1`` of
         equal length.
     characters_jp
-        The same for Japanese, which says more with fewer.
+        The same for Japanese, which needs fewer characters.
     weight
-        Of what is made, as a factor on the judged pair's weight.
+        Weight of new pairs, as a factor on the judged pair's weight.
 
     Raises
     ------
@@ -73,7 +73,7 @@ class Rebalance:
         require_range(self, "weight", least=0, remedy="0.3 is the paper's.")
 
     def options(self) -> dict[str, Any]:
-        """Give the parameters, for the manifest."""
+        """Return the parameters, for the manifest."""
         return {**asdict(self), "labels": list(self.labels)}
 
     def make(self, judged: pl.DataFrame, products: Path, marker: str, progress: Callable[[int, int], None]) -> Made:

@@ -1,6 +1,6 @@
-"""The steps that follow from the query: split and fold, leaks, ids; and what a small set of queries leaves empty.
+"""The steps that depend on the query: split and fold, leaks, ids; and warnings for small sets of queries.
 
-Queries of one form (`zhichun.text.fold.fold_query`) are one query, in whatever locale. Split and fold follow from a
+Queries with equal `zhichun.text.fold.fold_query` are one query, in every locale. Split and fold follow from a
 hash of that form, so that they are the same on every machine and in every version of Python.
 """
 
@@ -28,7 +28,7 @@ RENUMBERED: Final = "counted anew"
 
 @dataclass(frozen=True, kw_only=True)
 class SplitByQuery:
-    """Adds fold and key, and the split where the file does not give one; drops nothing."""
+    """Adds fold and key, and the split if the file has none; drops nothing."""
 
     name: ClassVar[str] = "split"
 
@@ -66,10 +66,10 @@ class DropLeaks:
 
 
 def number(frame: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, str]]:
-    """Give each query in its locale and each pair its id, and say of both where they are from, as above.
+    """Set the ids of queries and pairs, and return for both where they are from, as above.
 
-    The file's ids are kept where they are whole numbers and each stands for one thing; spellings of one query take
-    that of the first.
+    The file's ids are kept if they are whole numbers and unique; spellings of one query get
+    the id of the first.
     """
     query = [KEY, LOCALE]
     queries = frame.select(query).unique(maintain_order=True).with_row_index(QUERY_ID).cast({QUERY_ID: pl.Int64})
@@ -82,7 +82,7 @@ def number(frame: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, str]]:
 
 
 def _number(frame: pl.DataFrame, name: str, counted: pl.DataFrame) -> tuple[pl.DataFrame, str]:
-    """Keep the file's ids if they are whole numbers, one for each thing they identify; otherwise take those counted."""
+    """Keep the file's ids if they are whole numbers and unique; otherwise count."""
     identifies, said = [column for column in counted.columns if column != name], COUNTED
     if name in frame.columns:
         said = RENUMBERED
@@ -94,36 +94,23 @@ def _number(frame: pl.DataFrame, name: str, counted: pl.DataFrame) -> tuple[pl.D
 
 
 def too_few(frame: pl.DataFrame, folds: int) -> list[str]:
-    """Say what later commands will lack, and what to do about it.
-
-    Parameters
-    ----------
-    frame
-        Judged pairs with key, split and fold.
-    folds
-        How many folds there are.
-
-    Returns
-    -------
-    list of str
-        A line each; none where there are enough queries for everything.
-    """
+    """Return warnings about splits that are too small for later commands, with remedies."""
     queries = frame.select(QUERY, KEY, SPLIT, FOLD).unique(KEY, maintain_order=True)
     training, tested = (queries.filter(pl.col(SPLIT) == split) for split in (TRAIN, TEST))
     said = []
     if tested.is_empty():
         share = math.ceil(min(map(least_share, queries[KEY]), default=0) * 100) / 100
         more = f" (--test-share {share:g} takes one, where the file names no split)" if 0 < share < 1 else ""
-        said.append(f"no query is for testing: judge more{more}, or measure with `zhichun evaluate --split train`.")
+        said.append(f"there is no test query: judge more{more}, or measure with `zhichun evaluate --split train`.")
     if training.is_empty():
-        return [*said, "no query is for training: judge more, or let the file name fewer for testing."]
+        return [*said, "there is no training query: judge more, or mark fewer as test in the file."]
     there = sorted(set(training[FOLD]))
     if VALIDATION_BUCKET not in buckets_of(training[QUERY].to_list()):
         way = f"hold out another fold: zhichun train … --set train.validation_fold={there[-1]}"
         said.append(
-            f"no training query is among the twentieth that is validated on: judge more, or {way}."
+            f"no training query is in the validation twentieth: judge more, or {way}."
             if len(there) > 1
-            else "the training queries are too few to hold some of them out: judge more."
+            else "there are too few training queries to hold some out: judge more."
         )
     if 1 < len(there) < folds:
         empty = ", ".join(str(fold) for fold in range(folds) if fold not in there)

@@ -1,7 +1,7 @@
-"""What a step of `prepare` is: it takes the pairs and gives them back, fewer or more, and what it did is counted.
+"""The interface of the steps of `prepare`: a step maps pairs to pairs, and counts what it did.
 
-A step that drops or changes pairs is a `Step`: a value that is called with the pairs and with `Refuse`, which takes
-what it drops onto the list of refused rows. A step that makes training pairs out of judged ones is a `MakingStep`.
+A step that drops or changes pairs is a `Step`: it is called with the pairs and with `Refuse`, which moves
+dropped pairs to the list of refused rows. A step that makes training pairs from judged ones is a `MakingStep`.
 """
 
 from collections import Counter
@@ -21,20 +21,20 @@ ROW: Final = "row"
 
 @dataclass(frozen=True, kw_only=True)
 class StepCounts:
-    """What a step did: ``read + made == kept + all that was dropped``.
+    """Counts of a step: ``read + made == kept + dropped``.
 
     Attributes
     ----------
     step
         Its name.
     read
-        Pairs that came in.
+        Input pairs.
     made
-        Pairs that it made of them; those come in addition.
+        New pairs, in addition to the input.
     dropped
-        Pairs that did not come out, by reason.
+        Dropped pairs, by reason.
     noted
-        What else it counted, such as the pairs that came out with another label.
+        Other counts, such as the pairs with a changed label.
     """
 
     step: str
@@ -45,11 +45,11 @@ class StepCounts:
 
     @property
     def kept(self) -> int:
-        """Pairs that came out; the next step reads as many."""
+        """Output pairs; the next step reads as many."""
         return self.read + self.made - sum(self.dropped.values())
 
     def to_json(self) -> dict[str, Any]:
-        """Give the entry in the manifest."""
+        """Return the entry in the manifest."""
         dropped = dict(sorted(self.dropped.items()))
         counts = {"step": self.step, "read": self.read, "made": self.made, "dropped": dropped, "kept": self.kept}
         return {**counts, **self.noted}
@@ -61,7 +61,7 @@ class Refuse:
     Parameters
     ----------
     raw
-        The pairs as they stand in the file, for the list; `INDEX` of a frame counts in it.
+        The raw pairs, for the list; `INDEX` of a frame refers to its rows.
     rejected
         The list.
     file
@@ -74,16 +74,16 @@ class Refuse:
         self.noted: dict[str, int] = {}
 
     def __call__(self, frame: pl.DataFrame, condition: pl.Expr, reason: str, detail: pl.Expr) -> pl.DataFrame:
-        """Drop the pairs for which a condition holds, and give the others.
+        """Drop the pairs for which a condition holds, and return the others.
 
         Parameters
         ----------
         frame
             Pairs with `INDEX` and `ROW`.
         condition
-            Which to drop. On a missing value it is null; a pair is dropped only for what is known of it.
+            Which to drop. Null on missing values, which drops nothing.
         reason, detail
-            One of `zhichun.data.readers.rejected`'s reasons, and what exactly was found; it sees the dropped pairs
+            One of `zhichun.data.readers.rejected`'s reasons, and the details; it sees the dropped pairs
             only.
         """
         refused = frame.select(condition.fill_null(False)).to_series()
@@ -102,11 +102,11 @@ class Refuse:
 
 
 class Step(Protocol):
-    """Takes pairs and gives them back, without those that it hands to ``refuse``."""
+    """Returns the pairs, without those that it passes to ``refuse``."""
 
     @property
     def name(self) -> str:
-        """What the manifest calls the step."""
+        """The step's name in the manifest."""
 
     def __call__(self, frame: pl.DataFrame, refuse: Refuse) -> pl.DataFrame:
         """Take the pairs."""
@@ -130,21 +130,21 @@ class Made:
 
 
 class MakingStep(Protocol):
-    """Makes training pairs out of judged training pairs, which all stay as they are.
+    """Makes training pairs from judged training pairs, which do not change.
 
     What is made is never validated or tested on. It keeps the label, fold and versions of its judged pair.
     """
 
     @property
     def name(self) -> str:
-        """What the manifest calls the step."""
+        """The step's name in the manifest."""
 
     @property
     def origin(self) -> str:
-        """What stands in the column ``origin`` of all that it makes."""
+        """The value of ``origin`` in everything that it makes."""
 
     def options(self) -> dict[str, Any]:
-        """Give all that decides what is made, for the manifest: JSON, without paths and times."""
+        """Return the step's parameters, for the manifest: JSON, without paths and times."""
 
     def make(self, judged: pl.DataFrame, products: Path, marker: str, progress: Callable[[int, int], None]) -> Made:
         """Make the pairs.
@@ -158,17 +158,17 @@ class MakingStep(Protocol):
         marker
             A text that no id of the catalogue contains: a made product is called ``<product_id><marker><anything>``.
         progress
-            Called with how much is done and how much there is.
+            Called with (done, total).
         """
 
 
 class Pairs:
-    """The pairs on their way through the steps, and what each step did.
+    """The pairs between steps, and the counts of each step.
 
     Attributes
     ----------
     frame : polars.DataFrame
-        The pairs that are left, or were made, so far.
+        The current pairs.
     counts : list of StepCounts
         One for each step so far, in order.
     """
@@ -179,7 +179,7 @@ class Pairs:
         self.counts = [StepCounts(step="read", read=read, dropped=unreadable)]
 
     def take(self, step: Step) -> None:
-        """Go through one step."""
+        """Run one step."""
         refuse, read = self._refuse, len(self.frame)
         refuse.dropped, refuse.noted = Counter(), {}
         frame = step(self.frame, refuse)
@@ -192,5 +192,5 @@ class Pairs:
 
     @property
     def dropped(self) -> Counter[str]:
-        """Judged pairs that are gone, by reason; what a making step drops, it made itself."""
+        """Dropped judged pairs, by reason; making steps drop only their own pairs."""
         return sum((Counter(step.dropped) for step in self.counts if not step.made), Counter())

@@ -1,7 +1,7 @@
-"""The figures of a dataset folder's summary: what is in it, how long its texts are, what they lack.
+"""The figures of a dataset folder's summary: counts, text lengths, missing values.
 
-They lie in ``summary.json``, apart from the manifest, because they can be taken again at any time, also with a
-tokenizer, without the dataset being another one. They hold no times and no paths.
+They are in ``summary.json``, apart from the manifest, because they can be recomputed at any time, also with a
+tokenizer, without changing the dataset. They contain no times and no paths.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,16 +39,16 @@ def summarise(
     sample: int = SAMPLE,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Take the figures of a dataset folder.
+    """Compute the figures of a dataset folder.
 
     Parameters
     ----------
     folder
         The folder; of its files, ``examples.parquet`` and ``products.parquet`` are read.
     tokenizer, tokenizer_name
-        What counts tokens, and what it is called in the summary; without one, lengths are in characters and words.
+        For lengths in tokens, with its name for the summary; without one, lengths are in characters and words.
     sample
-        Words and tokens of products are counted in so many products at most, drawn evenly.
+        Maximum number of products, drawn evenly, in which words and tokens are counted.
     progress
         Called with (what, rows done, rows in all).
 
@@ -63,7 +63,7 @@ def summarise(
         When it is no dataset folder, a file is missing or damaged, or the sample is empty.
     """
     if sample < 1:
-        raise UserError(f"a sample of {sample} products says nothing.", remedy="Give a whole number from 1.")
+        raise UserError(f"a sample cannot have {sample} products.", remedy="Give a whole number from 1.")
     progress = progress or _silent
     dataset = Dataset.open(folder)
     queries = JudgedQueries(dataset.examples)
@@ -125,7 +125,7 @@ def count_pairs(examples: pa.Table) -> list[dict[str, Any]]:
 
 
 class JudgedQueries:
-    """The distinct queries that somebody judged products for.
+    """The distinct judged queries.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ class JudgedQueries:
         return sorted(found, key=lambda row: (row["locale"], row["split"]))
 
     def judged_products(self) -> dict[str, Any]:
-        """Say how many products are judged for a query, as `LengthCounts.describe` does."""
+        """Return how many products are judged for a query, as `LengthCounts.describe` does."""
         counts = LengthCounts()
         counts.add_rows(self.locales, self._pairs)
         return counts.describe()
@@ -173,29 +173,7 @@ BATCH: Final = 512
 def token_lengths(
     tokenizer: PairTokenizer, queries: JudgedQueries, examples: pa.Table, sample: pa.Table, progress: Progress
 ) -> tuple[dict[str, LengthCounts], list[dict[str, Any]]]:
-    """Count tokens.
-
-    Parameters
-    ----------
-    tokenizer
-        What makes them.
-    queries
-        The judged queries; all of them are counted.
-    examples
-        ``examples.parquet``. Counted are the judged pairs whose product is in the sample: products are drawn evenly and
-        come with all of their pairs, so that these stand for all pairs.
-    sample
-        Products.
-    progress
-        Called with (what, texts done, texts in all).
-
-    Returns
-    -------
-    lengths
-        Of ``query``, ``product`` and ``pair``, in tokens.
-    cut
-        By locale and maximum length: ``locale``, ``max_length``, ``pairs``, and ``cut``, those that are longer.
-    """
+    """Count tokens."""
     query_Q = _encoded(queries.texts.to_pylist(), tokenizer, progress)
     product_S = _products(sample, tokenizer, progress)
     judged = examples.filter(pc.equal(examples.column(ORIGIN), JUDGED))

@@ -1,7 +1,7 @@
-"""What a prepared catalogue's texts are like: empty fields, lengths by locale, frequent values, and an even sample.
+"""Figures of a prepared catalogue's texts: empty fields, lengths by locale, frequent values, and an even sample.
 
 The catalogue is read once. Lengths are counted, not kept, so memory grows with the longest text and not with the number
-of texts. Products that a step made of others are left out. Legend: ``S`` products of the sample.
+of texts. Synthetic products are left out. Legend: ``S`` products of the sample.
 """
 
 from collections import Counter
@@ -44,26 +44,12 @@ class LengthCounts:
         self._counts[locale] = total
 
     def add_rows(self, locales: npt.NDArray[Any], lengths: npt.NDArray[np.integer]) -> None:
-        """Count the lengths of texts, whose locale is given for each.
-
-        Parameters
-        ----------
-        locales, lengths
-            ``[texts]`` each.
-        """
+        """Count the lengths of texts, whose locale is given for each."""
         for locale in np.unique(locales):
             self.add(str(locale), lengths[locales == locale])
 
     def describe(self) -> dict[str, Any]:
-        """Give the figures of each locale; JSON.
-
-        Returns
-        -------
-        dict
-            ``bar`` is how many lengths one bar of the histograms holds, the same for all locales. ``by_locale`` has for
-            each ``texts``, ``mean``, ``median``, ``p95`` (the lengths that half and 95 % of the texts do not exceed),
-            ``longest``, ``bars`` (the first holds the lengths from 0) and ``beyond`` (texts longer than all bars).
-        """
+        """Return the figures of each locale; JSON."""
         ends = [_reached_by(counts, SHOWN_SHARE) for counts in self._counts.values()]
         bar = _bar_width(max(ends, default=0) + 1)
         return {
@@ -90,13 +76,13 @@ def _figures(counts: Counts, bar: int) -> dict[str, Any]:
 
 
 def _reached_by(counts: Counts, share: float) -> int:
-    """Give the smallest length that a share of the texts does not exceed."""
+    """Return a quantile of the lengths."""
     total = np.cumsum(counts)
     return int(np.searchsorted(total, share * total[-1] - 1e-9))
 
 
 def _bar_width(lengths: int) -> int:
-    """Give the smallest of 1, 2, 5, 10, 20, … with which so many lengths fit into `MOST_BARS` bars."""
+    """Return the smallest of 1, 2, 5, 10, 20, … with which the lengths fit into `MOST_BARS` bars."""
     unit = 1
     while True:
         for factor in (1, 2, 5):
@@ -106,21 +92,7 @@ def _bar_width(lengths: int) -> int:
 
 
 def top_values(values: pa.ChunkedArray, locales: pa.ChunkedArray, most: int = 10) -> dict[str, Any]:
-    """Count values by locale, upper and lower case alike.
-
-    Parameters
-    ----------
-    values, locales
-        A value, or null, and the locale of each product.
-    most
-        How many of the most frequent values to give.
-
-    Returns
-    -------
-    dict
-        By locale ``values`` (how many different ones there are), ``products`` (that have one) and ``top`` (values in
-        lower case with their counts, by count descending and then by text).
-    """
+    """Count values by locale, upper and lower case alike."""
     there = values.is_valid()
     encoded = pc.utf8_lower(values.filter(there)).combine_chunks().dictionary_encode()
     of_value = locales.filter(there).combine_chunks().dictionary_encode()
@@ -147,7 +119,7 @@ PRODUCT: Final = "product"
 
 
 class CatalogueSurvey:
-    """What a catalogue's texts are like.
+    """Figures of a catalogue's texts.
 
     Parameters
     ----------
@@ -227,5 +199,5 @@ class CatalogueSurvey:
 
 
 def locales_of(table: pa.Table) -> npt.NDArray[Any]:
-    """Give the locale of each row as numpy."""
+    """Return the locale of each row as numpy."""
     return np.asarray(table.column(LOCALE).to_pylist(), dtype=str)

@@ -27,7 +27,7 @@ Progress = Callable[[int, int], None]
 
 
 def read_direction(direction: str) -> tuple[str, str]:
-    """Read a direction as the user writes it.
+    """Parse a direction of translation.
 
     Parameters
     ----------
@@ -42,12 +42,12 @@ def read_direction(direction: str) -> tuple[str, str]:
     Raises
     ------
     UserError
-        When it is not of that form, or both are one language.
+        When it has another form, or both are one language.
     """
     language_of = {locale: language for language, locale in LOCALE_OF.items()}
     source, colon, target = (language_of.get(part, part) for part in direction.strip().lower().partition(":"))
     if not (colon and source.isalpha() and target.isalpha()) or source == target:
-        raise UserError(f"{direction!r} is no direction to translate in.", remedy="Give two languages, such as es:en.")
+        raise UserError(f"{direction!r} is not a translation direction.", remedy="Give two languages, such as es:en.")
     return source, target
 
 
@@ -55,7 +55,7 @@ class Translate(Protocol):
     """Translates texts, in order; an empty one stays empty."""
 
     name: str
-    """What decides the translations."""
+    """Identifies the translations."""
     licence: str
     """The licence of its model."""
 
@@ -94,7 +94,7 @@ class Translation:
         return LOCALE_OF.get(self.source, self.source), LOCALE_OF.get(self.target, self.target)
 
     def options(self) -> dict[str, Any]:
-        """Give what the manifest records."""
+        """Return what the manifest records."""
         return {
             "direction": f"{self.source}:{self.target}",
             "translator": self.translate.name,
@@ -112,7 +112,7 @@ class Translation:
         products
             The cleaned catalogue.
         marker
-            Stands between a product's id and ``es-us`` in the id of its translation.
+            Separates a product's id and ``es-us`` in the id of its translation.
         progress
             Called with the texts that are translated and how many there are.
 
@@ -150,7 +150,7 @@ class Translation:
         )
 
     def _translate(self, texts: Iterable[str], progress: Progress) -> dict[str, str]:
-        """Translate each text once; those that come to nothing are left out."""
+        """Translate each text once; empty results are left out."""
         waiting = sorted(texts, key=lambda text: (len(text), text))
         made: dict[str, str] = {}
         for start in range(0, len(waiting), CHUNK):

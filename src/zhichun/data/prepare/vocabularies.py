@@ -1,7 +1,7 @@
 """The vocabularies of a dataset folder: its brands, its colors and its trigrams.
 
 They are counted in the folder's own tables, whose texts are clean as :class:`zhichun.text.features.Featurizer` cleans
-them, so that what is counted here is what the model will look up. Products that a step made of others are not counted.
+them, as in the model's look-up. Synthetic products are not counted.
 Files are read in batches: 1.8 million products fit in bounded memory.
 """
 
@@ -34,7 +34,7 @@ _JAPANESE: Final = r"[\x{3041}-\x{9fff}]"
 
 
 class CatalogueTrigrams:
-    """Counts the trigrams of cleaned texts; memory grows with the number of distinct trigrams alone."""
+    """Counts the trigrams of cleaned texts; memory grows only with the number of distinct trigrams."""
 
     def __init__(self) -> None:
         self._cells = np.zeros(_CODES**3, np.int64)
@@ -42,14 +42,7 @@ class CatalogueTrigrams:
         self._rest = TrigramCounter()
 
     def update(self, texts: Any) -> None:
-        """Count the trigrams of a batch of texts.
-
-        Parameters
-        ----------
-        texts
-            A ``pyarrow`` array of strings, each on one line as `zhichun.text.clean.clean_text` leaves it. Null counts
-            as empty.
-        """
+        """Count the trigrams of a batch of texts."""
         texts, others = _parted(texts.drop_null().cast(pa.large_string()), pc.string_is_ascii)
         self._count(_ascii_codes(texts))
         # There is no need to look at each character of a Japanese text to know that it goes to the rest.
@@ -61,15 +54,7 @@ class CatalogueTrigrams:
             self._rest.update(others.filter(pa.array(strange_B)).to_pylist())
 
     def counts(self) -> tuple[Keys, Int64]:
-        """Return what was counted so far.
-
-        Returns
-        -------
-        keys_V : NDArray[uint64]
-            The distinct trigrams in ascending order, as `zhichun.text.trigrams.bags.trigram_keys` writes them.
-        counts_V : NDArray[int64]
-            How often each was seen.
-        """
+        """Return what was counted so far."""
         tables = [_table_counts(self._cells), _pair_counts(self._pairs), self._rest.counts()]
         keys, rows = np.unique(np.concatenate([keys for keys, _ in tables]), return_inverse=True)
         counts_V = np.zeros(len(keys), np.int64)
@@ -77,7 +62,7 @@ class CatalogueTrigrams:
         return keys, counts_V
 
     def _count(self, codes_L: Codes) -> None:
-        """Count windows of three. Texts are parted, opened and closed by borders."""
+        """Count windows of three. Texts are separated by borders."""
         codes_L = _fold_blanks(codes_L).astype(np.int32)
         windows = codes_L[:-2] << 12 | codes_L[1:-1] << 6 | codes_L[2:]
         self._cells += np.bincount(windows, minlength=_CODES**3)
@@ -88,7 +73,7 @@ class CatalogueTrigrams:
 
 
 def _parted(texts: Any, test: Callable[[Any], Any]) -> tuple[Any, Any]:
-    """Part texts into those that pass a test and the others."""
+    """Split texts into those that pass a test and the others."""
     passed = test(texts)
     return texts.filter(passed), texts.filter(pc.invert(passed))
 
@@ -116,7 +101,7 @@ def _bordered(codes_L: Codes) -> Codes:
 
 
 def _fold_blanks(codes_L: Codes) -> Codes:
-    """Make one blank of each run, and none beside a border."""
+    """Fold runs of blanks, and remove blanks at borders."""
     blank = codes_L == _BLANK
     codes_L = codes_L[~(blank & np.append(False, blank[:-1]))]
     border = codes_L == _BORDER
@@ -127,7 +112,7 @@ def _fold_blanks(codes_L: Codes) -> Codes:
 
 @cache
 def _code_points() -> Codes:
-    """Give the code of every code point; capital ASCII letters have that of the small ones."""
+    """Return the code of every code point; capital ASCII letters have that of the small ones."""
     codes = np.where(blank_code_points(), _BLANK, _OTHER).astype(np.uint8)
     for code, letter in enumerate(LETTERS, start=1):
         codes[ord(letter)] = code
@@ -165,7 +150,7 @@ def _pair_counts(cells: Int64) -> tuple[Keys, Int64]:
 FOLDER: Final = "vocabulary"
 # Two thousand products are 2 to 5 million characters, and counting the rare letters needs 60 bytes for each.
 BATCH_ROWS: Final = 2048
-# A brand or color gets a vector when it is seen so often, as in the paper.
+# A brand or color gets a vector when it is seen at least this often, as in the paper.
 MIN_COUNT: Final = 2
 
 Progress = Callable[[str, int, int], None]
@@ -176,15 +161,6 @@ def write_vocabularies(folder: Path, min_count_trigram: int, progress: Progress)
 
     Trigrams are counted over all fields of the catalogue and over the distinct queries of the training split. Queries
     of other splits are not looked at.
-
-    Parameters
-    ----------
-    folder
-        A dataset folder with both tables.
-    min_count_trigram
-        A trigram gets a vector when it is seen so often (15 as in the paper's Word2vec) or is in a training query.
-    progress
-        Called with (what, products done, products in all).
     """
     vocabularies: dict[str, Vocabulary | TrigramVocabulary] = {
         "brands": Vocabulary.build(_values(folder, schema.BRAND, "brands", progress), MIN_COUNT),
@@ -212,7 +188,7 @@ def _choose_trigrams(folder: Path, min_count: int, progress: Progress) -> Trigra
 
 
 def _values(folder: Path, name: str, what: str, progress: Progress) -> Iterator[str | None]:
-    """Give the values of a column, one for every product."""
+    """Return the values of a column, one for every product."""
     batches = [batch.column(name) for batch in _catalogue(folder, (name,), what, progress)]
     if batches:
         values: Any = pa.chunked_array(batches).dictionary_encode().combine_chunks()

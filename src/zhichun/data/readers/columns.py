@@ -1,8 +1,8 @@
-"""Which column of a user's table holds what.
+"""Matches the columns of a user's table.
 
-A column is found by the name that the user gave (``columns={"query": "search_term"}``), else by the official name
-(``product_title``), else by the short one (``title``), else by one that shops, Quepid and the contest's files use.
-Names are the same in any case, and with or without spaces, underscores and hyphens.
+A column is found by the user's name for it (``columns={"query": "search_term"}``), else by the official name
+(``product_title``), else by the short one (``title``), else by one of the names that shops, Quepid and the contest's
+files use. Names are the same in any case, and with or without spaces, underscores and hyphens.
 """
 
 import difflib
@@ -56,26 +56,7 @@ _SHOWN: Final = 30
 
 
 def match_columns(given: Mapping[str, str], tables: Mapping[str, Table]) -> dict[str, dict[str, str]]:
-    """Find the columns of tables.
-
-    Parameters
-    ----------
-    given
-        The user's mapping: short or official name to the file's column. ``examples.`` or ``products.`` before the name
-        binds it to one table; without it, it holds for each table that has such a column.
-    tables
-        The tables by what they hold: ``examples``, ``products``, ``pairs``.
-
-    Returns
-    -------
-    dict
-        For each table: official name to the file's column. What the file lacks and may lack is left out.
-
-    Raises
-    ------
-    UserError
-        If a name is unknown, a file's column does not exist or one that is needed is missing.
-    """
+    """Find the columns of tables."""
     matched: dict[str, dict[str, str]] = {kind: {} for kind in tables}
     for key, column in given.items():
         kinds, field = _read_key(key, tables)
@@ -115,7 +96,7 @@ def match_pairs(given: Mapping[str, str], table: Table, *, catalogue: bool) -> d
 
 
 def describe_columns(kind: str, columns: Mapping[str, str], table: Table) -> list[str]:
-    """Say what was found out of a table, which of its columns are used for what, and which are not."""
+    """Describe which columns of a table are used for what, and which are not."""
     lines = [f"{table.path.name} {note}" for note in table.notes]
     used = []
     for field in _FIELDS[kind]:
@@ -138,7 +119,7 @@ def _names_of(field: str, kind: str) -> tuple[str, ...]:
 
 
 def find_column(wanted: str, names: Sequence[str]) -> str | None:
-    """Find a column by its name, or by one that differs in case, spaces, underscores and hyphens alone."""
+    """Find a column by its name, ignoring case, spaces, underscores and hyphens."""
     if wanted in names:
         return wanted
     folded = fold_name(wanted)
@@ -146,7 +127,7 @@ def find_column(wanted: str, names: Sequence[str]) -> str | None:
 
 
 def _meant(unused: str, kind: str, columns: Mapping[str, str]) -> str | None:
-    """Guess which field that is missing a column may be."""
+    """Guess which missing field a column may be."""
     names = {fold_name(name): field for field in _FIELDS[kind] if field not in columns for name in ALIASES[field]}
     folded = fold_name(unused)
     if folded in KNOWN_NAMES:  # it was found, and is not wanted

@@ -1,8 +1,8 @@
 """CSV and TSV: regular expressions find the records and refuse what is not strict, pyarrow takes the values out.
 
-An unbalanced quote must cost its own row alone. A quoted field may hold line breaks; but where the lines that it would
+An unbalanced quote must cost only its own row. A quoted field may have line breaks; but if the lines that it would
 take in look like rows of this table themselves, the row that opened the quote is refused, and the others are read.
-In TSV a quote is a letter like any other, unless the header itself is quoted.
+In TSV a quote is an ordinary character, unless the header itself is quoted.
 """
 
 import re
@@ -34,7 +34,7 @@ _NAMES: Final = {b",": "commas", b"\t": "tabs", b";": "semicolons", b"|": "bars"
 
 
 class _Dialect:
-    """How values are separated and quoted: patterns of what is strict."""
+    """Separator and quoting: patterns of strict records."""
 
     def __init__(self, separator: bytes, *, quoted: bool) -> None:
         self.separator, self.quoted = separator, quoted
@@ -52,7 +52,7 @@ class _Dialect:
         self._value = re.compile(rb"(?:\A|%b)(%b)" % (self._next, self._many))
 
     def rows(self, width: int) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
-        """Give the patterns of any number of records of so many values on a line each, and of one on several lines."""
+        """Return the patterns of records of this many values: any number of one line each, or one of several lines."""
         one, many = (
             rb"%b(?:%b%b){%d}%b" % (each, self._next, each, width - 1, _END) for each in (self._one, self._many)
         )
@@ -63,7 +63,7 @@ class _Dialect:
         return [found[1] for found in self._value.finditer(record.rstrip(b"\r\n") + b"\n")]
 
     def names(self, record: bytes) -> list[str]:
-        """Give the names in a header."""
+        """Return the names in a header."""
         texts = [value.decode("utf-8") for value in self.values(record)]
         if self.quoted:
             texts = [text[1:-1].replace('""', '"') if text.startswith('"') else text for text in texts]
@@ -71,7 +71,7 @@ class _Dialect:
 
 
 class _Found(NamedTuple):
-    """What begins at a place: where it ends, its rows, and what is wrong with them; good ones have no reason."""
+    """The rows found at a position: where they end, and the reason if they are refused."""
 
     stop: int
     rows: int
@@ -82,7 +82,7 @@ class _Found(NamedTuple):
 
 @dataclass
 class _Good:
-    """Records that are strict, until pyarrow takes their values out."""
+    """Strict records that pyarrow has not parsed yet."""
 
     parts: list[bytes] = field(default_factory=list)
     runs: list[range] = field(default_factory=list)
@@ -108,7 +108,7 @@ class DelimitedTable(TextTable):
     file
         The file.
     tabs
-        Whether its name says that tabs separate the values, and quotes mean nothing.
+        Whether it is TSV by its name: separated by tabs, without quoting.
     known
         Names of columns in the form of `fold_name`, by which the separator is told where several could be meant.
     """
@@ -122,7 +122,7 @@ class DelimitedTable(TextTable):
         start, self._dialect = self._find_dialect(head, tabs, known)
         found = self._dialect.record.match(head + b"\n", start)
         if found is None:
-            raise UserError("the header is not whole", remedy="Close the quotes in it.", file=self.path)
+            raise UserError("the header is incomplete", remedy="Close the quotes in it.", file=self.path)
         try:
             self.names = self._dialect.names(found[0])
         except UnicodeDecodeError as error:
@@ -138,13 +138,13 @@ class DelimitedTable(TextTable):
         self.require_unique_names()
 
     def _find_dialect(self, head: bytes, tabs: bool, known: frozenset[str]) -> tuple[int, _Dialect]:
-        """Tell what separates values by the header, and give where that begins."""
+        """Detect the separator in the header, and return where the header begins."""
         start = len(head) - len(head.lstrip(b"\r\n"))
         line = re.compile(rb"[^\r\n]*+").match(head, start)
         assert line is not None
         named = re.fullmatch(rb'"?sep=([^\w"])"?[ ,;\t]*', line[0], re.IGNORECASE)
         if named and not tabs:
-            self.notes.append(f"names its separator in the first line ({line[0].decode('utf-8', 'replace').strip()!r})")
+            self.notes.append(f"names its separator in line 1 ({line[0].decode('utf-8', 'replace').strip()!r})")
             after = _LINE_END.match(head + b"\n", line.end())
             assert after is not None
             return min(after.end(), len(head)), _Dialect(named[1], quoted=True)
@@ -162,7 +162,7 @@ class DelimitedTable(TextTable):
         if likelihood(separator)[2] == 1:
             separator = usual
         if separator != usual:
-            self.notes.append(f"has values separated by {_NAMES[separator]}, and was read so")
+            self.notes.append(f"has values separated by {_NAMES[separator]}")
         quoted = separator != b"\t" or not tabs
         if not quoted and all(value.startswith(b'"') for value in line[0].split(separator)):
             self.notes.append("has a quoted header, so its quotes were read as those of a CSV")
@@ -177,7 +177,7 @@ class DelimitedTable(TextTable):
             yield from text_batches(self.path, good.rows(), raw, done, rejected, rows)
 
     def _values(self, good: _Good, places: Mapping[str, int]) -> dict[str, Any]:
-        """Let pyarrow take the values out of strict records."""
+        """Parse strict records with pyarrow."""
         data = b"\n" + b"".join(good.parts)  # Behind a line break, a byte-order mark is not taken for one.
         names = [str(place) for place in range(len(self.names))]
         wanted = [str(place) for place in dict.fromkeys(places.values())]
@@ -199,7 +199,7 @@ class DelimitedTable(TextTable):
         return {name: read.column(str(place)).combine_chunks() for name, place in places.items()}
 
     def _blocks(self, rejected: Refusals, rows: int) -> Iterator[tuple[_Good, int]]:
-        """Give good records, about so many at once, with how much of the file was read; refuse the others."""
+        """Yield blocks of good records, with how much of the file was read; refuse the others."""
         number, left, last, cut, good = 0, b"", False, False, _Good()
         with self.file.open() as (stream, tell):
             stream.read(self._start)
@@ -230,10 +230,7 @@ class DelimitedTable(TextTable):
                     good = _Good()
 
     def _next(self, block: bytes, place: int, end: int, *, force: bool) -> _Found | None:
-        """Find what comes next: strict rows of one line each, as many as there are, or what is something else.
-
-        None where more of the file is needed to tell.
-        """
+        """Find the next records: all strict rows of one line each that follow, or something else."""
         clean = self._clean.match(block, place, end)
         assert clean is not None
         if (stop := clean.end()) > place:
@@ -249,7 +246,7 @@ class DelimitedTable(TextTable):
             return _Found(line.end(), 1, OPEN_QUOTE, "text after a closing quote")
         further = block[line.end() : min(record.end() if record else end, line.end() + BLOCK)]
         if further and self._are_rows(block[place : line.start()], further, closed=record is not None):
-            return _Found(line.end(), 1, OPEN_QUOTE, "a quote that takes in what look like further rows")
+            return _Found(line.end(), 1, OPEN_QUOTE, "a quoted value that spans what look like further rows")
         if record is not None:
             count = len(self.names) if record.re is self._record else len(self._dialect.values(record[0]))
             if count == len(self.names):
@@ -260,11 +257,7 @@ class DelimitedTable(TextTable):
         return None
 
     def _are_rows(self, first: bytes, following: bytes, *, closed: bool) -> bool:
-        """Say whether lines that a quote takes in look like rows: half of them at least.
-
-        The lines between the first and the last count one each, and those two together one: at the field's own ends
-        the separators of its row are seen too.
-        """
+        """Return whether lines that a quote takes in look like rows: half of them at least."""
         separator = self._dialect.separator
         lines, spacings = following.splitlines()[:_LINES_LOOKED_AT], self._spacings or [1] * len(self.names)
 
@@ -280,7 +273,7 @@ class DelimitedTable(TextTable):
         return 2 * rows >= len(between) + 1
 
     def _remember(self, part: bytes) -> None:
-        """Keep what spaces the values of each column have: ids have none, and in prose one follows a comma."""
+        """Record the spaces in each column's values: ids have none, and in prose one follows a comma."""
         wanted = _LINES_LOOKED_AT - len(self._sample)
         if wanted > 0:
             self._sample += part.splitlines()[:wanted]
@@ -296,5 +289,5 @@ class DelimitedTable(TextTable):
 
 
 def _spacing(value: bytes) -> int:
-    """Give 2 for a space at the start, as after a comma in prose, 1 for one elsewhere, 0 for none."""
+    """Return 2 for a space at the start, as after a comma in prose, 1 for one elsewhere, 0 for none."""
     return 2 if value.startswith(b" ") else 1 if b" " in value else 0

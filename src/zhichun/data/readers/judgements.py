@@ -1,4 +1,4 @@
-"""Grades of any scale as the four labels."""
+"""Maps grades of any scale to the four labels."""
 
 import re
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ _NEGATIVE: Final = re.compile(r"-[\d.]+")
 
 
 def grade_labels(given: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Say which grade stands for which label.
+    """Map grades to labels.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def grade_labels(given: Mapping[str, str] | None = None) -> dict[str, str]:
     Raises
     ------
     UserError
-        If a label is none of the four.
+        If a label is not one of the four.
     """
     labels = {**_KNOWN, "": NOT_JUDGED}
     for grade, label in (given or {}).items():
@@ -46,7 +46,7 @@ def grade_labels(given: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def label_of(grade: str | None, labels: Mapping[str, str]) -> str | None:
-    """Give the label of a grade: `NOT_JUDGED` for none and for negative ones that the user does not map, else None."""
+    """Return the label of a grade: `NOT_JUDGED` for none and for negative unmapped ones, else None."""
     key = fold_grade(grade)
     label = labels.get(key)
     return NOT_JUDGED if label is None and _NEGATIVE.fullmatch(key) else label

@@ -1,6 +1,6 @@
 """Tables of lines: JSON Lines (also one JSON array of objects, which many exports are), and TREC qrels.
 
-A list of strings in JSON becomes one text, its items on lines of their own.
+A list of strings in JSON becomes one text with one line per item.
 """
 
 import codecs
@@ -32,11 +32,11 @@ class _RefusedError(Exception):
 
 
 class LineTable(TextTable):
-    """A table whose rows are lines; a format says what is on one."""
+    """A table whose rows are lines; subclasses parse a line."""
 
     @abstractmethod
     def _values(self, line: str, names: Sequence[str]) -> Sequence[str | None]:
-        """Take the named values of a line."""
+        """Read the named values of a line."""
 
     def batches(self, columns: Mapping[str, str], rejected: Refusals, rows: int = BATCH_ROWS) -> Iterator[Batch]:
         """Read some columns; see `Table.batches`."""
@@ -65,7 +65,7 @@ class LineTable(TextTable):
             yield batch(self.total)
 
     def _lines(self) -> Iterator[tuple[int, str, int]]:
-        """Give each line that is not blank with its number, and how much was read; one that is too long is cut."""
+        """Yield each non-blank line with its number, and how much was read; a line that is too long is truncated."""
         with self.file.open() as (stream, tell):
             number = 0
             while line := stream.readline(MOST_OF_A_ROW):
@@ -78,7 +78,7 @@ class LineTable(TextTable):
 
 
 class JsonTable(LineTable):
-    """A file of JSON objects, one a line or all in one array."""
+    """A file of JSON objects, one per line or in one array."""
 
     def __init__(self, file: TextFile) -> None:
         super().__init__(file)
@@ -100,7 +100,7 @@ class JsonTable(LineTable):
         return self._items() if self._is_array else super()._lines()
 
     def _items(self) -> Iterator[tuple[int, str, int]]:
-        """Give the items of an array one after the other, holding no more of it than one needs."""
+        """Yield the items of an array, holding one item in memory."""
         decode, decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode, json.JSONDecoder()
         number, text, is_open = 0, "", False
         with self.file.open() as (stream, tell):
@@ -115,13 +115,13 @@ class JsonTable(LineTable):
                     place = _GAP.match(text, place).end()  # type: ignore[union-attr]
                     if text.startswith("]", place):
                         if text[place + 1 :].strip() or stream.read(_BLOCK).strip():
-                            raise self._broken(number, "goes on after its JSON array")
+                            raise self._broken(number, "has text after its JSON array")
                         return
                     try:
                         _, end = decoder.raw_decode(text, place)
                     except (ValueError, RecursionError) as error:
                         if last or len(text) - place > MOST_OF_A_ROW:
-                            raise self._broken(number + 1, f"is not a whole JSON array ({error})") from error
+                            raise self._broken(number + 1, f"is not a complete JSON array ({error})") from error
                         break
                     number += 1
                     yield number, text[place:end], tell()
@@ -160,13 +160,7 @@ class QrelsTable(LineTable):
 
 
 def read_topics(path: Path) -> dict[str, str]:
-    """Read query texts by id: one ``qid<TAB>query`` a line, without a header.
-
-    Raises
-    ------
-    UserError
-        If a line is something else, is not UTF-8 or gives an id a second text.
-    """
+    """Read query texts by id: one ``qid<TAB>query`` a line, without a header."""
     topics: dict[str, str] = {}
     for number, line in TextFile(path).lines():
         qid, tab, query = line.partition("\t")
@@ -181,7 +175,7 @@ def read_topics(path: Path) -> dict[str, str]:
 
 
 def _begins_array(head: bytes) -> bool:
-    """Tell an array of rows from rows that are arrays, which are no objects: of those one ends with its line."""
+    """Return whether the file is one array of rows, and not lines that are arrays."""
     line, _, more = head.partition(b"\n")
     try:
         return head.startswith(b"[") and not (more and json.loads(line))

@@ -1,4 +1,4 @@
-"""Whole tables in chunks, with all their columns, and written again with what a model says of them."""
+"""Reads whole tables in chunks, with all their columns, and writes them with predictions."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ KINDS: Final = (".parquet", ".csv", ".tsv")
 
 
 def kind_of(path: Path) -> str:
-    """Tell the kind of a table to write by the end of its name: one of `KINDS`.
+    """Return the kind of an output table by its file ending: one of `KINDS`.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def kind_of(path: Path) -> str:
 def read_chunks(
     source: Path | Table, rows: int, most_bytes: int | None = None, *, known: Sequence[str] = ()
 ) -> Iterator[pa.Table]:
-    """Read all columns of a table in chunks: those of a Parquet file with their types, all others as they are written.
+    """Read all columns of a table in chunks: of Parquet with their types, of others as text.
 
     Parameters
     ----------
@@ -49,10 +49,10 @@ def read_chunks(
     rows
         Rows of a chunk at most.
     most_bytes
-        A chunk ends with the row with which it comes to so many bytes; ``None`` sets no bound. The same file is always
-        cut in the same places.
+        A chunk ends with the row that reaches this many bytes; ``None`` is unbounded. The same file is always
+        split at the same rows.
     known
-        Names that columns get which differ from them in case, spaces, underscores and hyphens alone.
+        Names for columns that differ from them only in case, spaces, underscores and hyphens.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def read_chunks(
 
 
 def texts(table: pa.Table, name: str, file: Path, before: int) -> list[str | None]:
-    """Take a column as texts.
+    """Return a column as texts.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def texts(table: pa.Table, name: str, file: Path, before: int) -> list[str | Non
     Raises
     ------
     UserError
-        When it holds something else, or bytes that are not UTF-8.
+        When it is not text, or not UTF-8.
     """
     array = text_array(table.column(name).combine_chunks(), name, file)
     rows_N = np.arange(before + 1, before + 1 + len(array))
@@ -96,7 +96,7 @@ def texts(table: pa.Table, name: str, file: Path, before: int) -> list[str | Non
 
 
 def append_columns(table: pa.Table, prediction: Prediction, prefix: str = "", file: Path | None = None) -> pa.Table:
-    """Put probabilities, label and gain beside a table's own columns.
+    """Append probabilities, label and gain to a table's columns.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def append_columns(table: pa.Table, prediction: Prediction, prefix: str = "", fi
 
 
 def require_writable(table: pa.Table, out: Path) -> None:
-    """Refuse columns that the kind of file asked for cannot hold, before hours are spent on them.
+    """Refuse columns that the output format cannot hold, before scoring.
 
     Raises
     ------
@@ -126,7 +126,7 @@ def require_writable(table: pa.Table, out: Path) -> None:
 
 
 def join_parts(parts: list[Path], out: Path) -> None:
-    """Write Parquet parts one after another as one Parquet, CSV or TSV file; in TSV too, texts stand in quotes."""
+    """Write Parquet parts one after another as one Parquet, CSV or TSV file; also in TSV, texts are quoted."""
     kind, first = kind_of(out), pq.read_schema(parts[0])
     with new_file(out) as partial:
         writer: pq.ParquetWriter | pa.csv.CSVWriter
@@ -141,7 +141,7 @@ def join_parts(parts: list[Path], out: Path) -> None:
 
 
 def _cut(pieces: Iterable[pa.Table], most_rows: int, most_bytes: int | None) -> Iterator[pa.Table]:
-    """Put pieces together, or cut them, up to a bound of rows or bytes."""
+    """Merge or split chunks up to a bound of rows or bytes."""
     held: list[pa.Table] = []
     rows = size = 0
     for piece in pieces:
@@ -161,7 +161,7 @@ def _cut(pieces: Iterable[pa.Table], most_rows: int, most_bytes: int | None) -> 
 
 
 def _bytes_of_rows(table: pa.Table) -> Any:
-    """Give the bytes of each row: those of its texts, and of other values their mean."""
+    """Return the bytes of each row: those of its texts, and of other values their mean."""
     sizes = np.zeros(table.num_rows, np.int64)
     for column in table.columns:
         is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)

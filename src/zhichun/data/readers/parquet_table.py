@@ -1,4 +1,4 @@
-"""Parquet files in batches of bounded memory, whatever their dictionaries hold."""
+"""Parquet files in batches of bounded memory, also with large dictionaries."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,7 +27,7 @@ class ParquetTable(Table):
     Raises
     ------
     UserError
-        If it is not a whole Parquet file.
+        If it is not a complete Parquet file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -49,7 +49,7 @@ class ParquetTable(Table):
             yield from text_batches(self.path, rows_N, raw, done, rejected)
 
     def record_batches(self, names: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
-        """Read some columns with their types, at most so many rows at once."""
+        """Read some columns with their types, in batches of at most this many rows."""
         became = 0
         with self._naming_damage():
             for group in range(self._file.num_row_groups):
@@ -72,7 +72,7 @@ class ParquetTable(Table):
         return self._open(metadata=self._file.metadata, read_dictionary=texts)
 
     def _rows_at_once(self, group: int, names: Sequence[str]) -> int:
-        """Say how many rows of a group may be decoded at once, by what it says of itself and its dictionaries."""
+        """Return how many rows of a group may be decoded at once, by its metadata and dictionaries."""
         metadata = self._file.metadata.row_group(group)
         columns = [metadata.column(place) for place in range(metadata.num_columns)]
         columns = [column for column in columns if column.path_in_schema.split(".")[0] in names]
@@ -86,7 +86,7 @@ class ParquetTable(Table):
         return max(1, step)
 
     def _longest(self, group: int, column: Any) -> int:
-        """Give the bytes of the longest value of a dictionary."""
+        """Return the bytes of the longest value of a dictionary."""
         name = column.path_in_schema
         if column.physical_type not in ("BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY"):
             return 16
@@ -102,7 +102,7 @@ class ParquetTable(Table):
             yield
         except (pa.ArrowException, OSError, EOFError) as error:
             raise UserError(
-                "is not a whole Parquet file: it was cut short, damaged, or is another format",
+                "is not a complete Parquet file: it was cut short, damaged, or is another format",
                 remedy="Copy or write it again, or give it the ending of its format.",
                 file=self.path,
             ) from error

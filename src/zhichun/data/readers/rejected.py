@@ -1,4 +1,4 @@
-"""The list of rows that were refused, with the reason of each."""
+"""The list of refused rows, with reasons."""
 
 import json
 from collections import Counter
@@ -68,7 +68,7 @@ _REMEDIES: Final[Mapping[str, str]] = {
     EMPTY_QUERY: "Fill the query in.",
     UNKNOWN_LABEL: "Map your grades with labels={'3': 'E', '2': 'S', …} (--labels 3=E,2=S,…); one that means "
     "'not judged' is mapped to skip.",
-    TWO_LABELS: "Keep one of them, or settle what several judges say with judges='majority' (--judges majority), mean "
+    TWO_LABELS: "Keep one of them, or aggregate several judges with judges='majority' (--judges majority), mean "
     "or distribution.",
     ONE_JUDGE_TWO_LABELS: "Keep one judgement of each judge.",
     UNKNOWN_SPLIT: "A split is 'train' or 'test'.",
@@ -91,7 +91,7 @@ class Refusal(NamedTuple):
     row
         Its data row, from 1 (for JSON Lines and TREC files: the line).
     reason, detail
-        One of this module's reasons, and what exactly was found.
+        One of this module's reasons, and the details.
     """
 
     file: str
@@ -101,14 +101,14 @@ class Refusal(NamedTuple):
 
 
 class Refusals(Protocol):
-    """Takes rows that cannot be used."""
+    """Collects refused rows."""
 
     def add(self, refusal: Refusal, record: Record) -> None:
-        """Take one row: where and why, and its values by column, or in pieces where it could not be split."""
+        """Add one row: where and why, and its values by column, or raw pieces if it could not be split."""
 
 
 class FirstRefusal:
-    """Refuses a whole file at its first row that cannot be used."""
+    """Raises an error at the first invalid row."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -149,11 +149,11 @@ class RejectedRows:
 
     @property
     def bad(self) -> int:
-        """How many rows a user must correct or drop."""
+        """Number of rows to correct or drop."""
         return sum(count for reason, count in self.counts.items() if reason not in HARMLESS)
 
     def add(self, refusal: Refusal, record: Record) -> None:
-        """Take one row onto the list; see `Refusals`."""
+        """Add one row to the list; see `Refusals`."""
         self.counts[refusal.reason] += 1
         if refusal.reason not in HARMLESS and len(self._first) < _SHOWN:
             self._first.append(refusal)
@@ -167,7 +167,7 @@ class RejectedRows:
         self._writer.close()
 
     def failure(self, listed_in: Path | None = None) -> UserError:
-        """Say which rows cannot be used: the count by reason, the first rows, where all are listed, what to do."""
+        """Build the error: the count by reason, the first rows, the file with all of them, and remedies."""
         reasons = [(reason, count) for reason, count in self.counts.most_common() if reason not in HARMLESS]
         lines = [f"{_rows(self.bad)} cannot be used: " + self.said()]
         lines += [f"  {each.file}, row {each.row}: {each.reason} ({each.detail})" for each in self._first]
@@ -178,7 +178,7 @@ class RejectedRows:
         return UserError("\n".join(lines), remedy="\n".join(remedies))
 
     def said(self) -> str:
-        """Give the rows that cannot be used by reason, for the user."""
+        """Describe the refused rows by reason, for the user."""
         return ", ".join(f"{n:,} × {reason}" for reason, n in self.counts.most_common() if reason not in HARMLESS)
 
     def _flush(self) -> None:
@@ -201,7 +201,7 @@ def _as_json(record: Record) -> str:
 
 
 def _encodable(text: str) -> str:
-    """Write bytes that are no UTF-8, which were read as surrogates, in hexadecimal."""
+    """Write bytes that are not UTF-8, which were read as surrogates, in hexadecimal."""
     if text.isascii():
         return text
     try:

@@ -1,4 +1,4 @@
-"""Opening what the user gave: a table of any format, judgements, or a folder in the official layout."""
+"""Opens the user's input: a table of any format, judgements, or a folder in the official layout."""
 
 import hashlib
 import re
@@ -26,7 +26,7 @@ _OWN_TABLES: Final = "your own tables with examples=… and products=… (--exam
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sources:
-    """The two tables that a dataset is made of.
+    """The two source tables of a dataset.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class Sources:
     example_columns, product_columns
         Official name to the table's column.
     files
-        What is read, by its part: ``examples``, ``products`` and, with TREC qrels, ``topics``.
+        The source files by part: ``examples``, ``products`` and, with TREC qrels, ``topics``.
     """
 
     examples: Table
@@ -45,7 +45,7 @@ class Sources:
     files: Mapping[str, Path]
 
     def described(self) -> list[str]:
-        """Say how the tables are read, and which of their columns are used for what."""
+        """Describe how the tables are read, and which columns are used for what."""
         return [
             *describe_columns(EXAMPLES, self.example_columns, self.examples),
             *describe_columns(PRODUCTS, self.product_columns, self.products),
@@ -60,24 +60,7 @@ def open_sources(
     topics: Path | None = None,
     columns: Mapping[str, str] | None = None,
 ) -> Sources:
-    """Open the tables and match their columns; nothing but headers is read yet.
-
-    Parameters
-    ----------
-    source
-        A folder in the official layout, for the tables that are not given.
-    examples, products
-        Tables of one's own.
-    topics
-        Query texts for TREC qrels.
-    columns
-        The user's names; see `zhichun.data.readers.columns.match_columns`.
-
-    Raises
-    ------
-    UserError
-        If a table is missing, unreadable or lacks a column.
-    """
+    """Open the tables and match their columns; only headers are read yet."""
     files = _find_files(source, examples, products)
     if topics is not None:
         files["topics"] = topics
@@ -93,7 +76,7 @@ def open_sources(
 
 
 def open_table(path: Path) -> Table:
-    """Open a table by what its name ends with and its first bytes say.
+    """Open a table by its file ending and first bytes.
 
     Parameters
     ----------
@@ -130,20 +113,7 @@ def open_table(path: Path) -> Table:
 
 
 def open_judgements(path: Path, topics: Path | None = None) -> Table:
-    """Open a table of judgements: any that `open_table` knows, or TREC qrels.
-
-    Parameters
-    ----------
-    path
-        The file. It holds qrels if it ends with ``.qrels``, ``.qrel`` or ``.trec``, or if topics are given.
-    topics
-        Query texts for qrels.
-
-    Raises
-    ------
-    UserError
-        As `open_table`; or if qrels come without topics.
-    """
+    """Open a table of judgements: any that `open_table` knows, or TREC qrels."""
     if topics is not None:
         return QrelsTable(TextFile(path), read_topics(topics))
     if _suffix(path) in QrelsTable.suffixes:
@@ -156,7 +126,7 @@ def open_judgements(path: Path, topics: Path | None = None) -> Table:
 
 
 def describe_files(files: Mapping[str, Path]) -> list[dict[str, Any]]:
-    """Record what a dataset was made of: part, file name, bytes and SHA-256 of each file, without its folder."""
+    """Describe the source files of a dataset: part, file name, bytes and SHA-256, without the folder."""
     described = []
     for part, path in files.items():
         with path.open("rb") as stream:

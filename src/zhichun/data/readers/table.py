@@ -1,8 +1,8 @@
-"""Tables row by row in bounded memory, whatever their format, every column as text.
+"""Tables of any format row by row in bounded memory, every column as text.
 
-Rows count from 1, without the header; in JSON Lines and TREC files they are the lines. A row that cannot be read goes
-onto the list of refused rows, and reading goes on: rows read = rows given + rows refused. The format is found by
-`zhichun.data.readers.sources.open_table`.
+Rows count from 1, without the header; in JSON Lines and TREC files they are the lines. A row that cannot be read is
+added to the list of refused rows, and reading continues: rows read = rows returned + rows refused. The format is found
+by `zhichun.data.readers.sources.open_table`.
 """
 
 import re
@@ -60,7 +60,7 @@ class Table(ABC):
     total : int
         Its size in the unit of `Batch.done`: rows of a Parquet file, otherwise bytes.
     notes : list of str
-        What had to be found out to read it, for the user.
+        Notes for the user on how it was read.
     """
 
     path: Path
@@ -77,7 +77,7 @@ class Table(ABC):
         columns
             Official name to the file's column.
         rejected
-            Takes the rows that cannot be read.
+            Collects the rows that cannot be read.
         rows
             Rows of a batch at most.
 
@@ -93,7 +93,7 @@ class Table(ABC):
         """
 
     def require_unique_names(self) -> None:
-        """Refuse two columns of one name, of which one would be lost; those without a name are nobody's."""
+        """Refuse repeated column names; columns without a name are ignored."""
         counts = Counter(filter(None, map(fold_name, self.names)))
         for folded, count in counts.items():
             if count > 1:
@@ -113,7 +113,7 @@ class TextTable(Table):
 def text_batches(
     path: Path, rows_N: NDArray[np.int64], raw: Mapping[str, Any], done: int, rejected: Refusals, rows: int = BATCH_ROWS
 ) -> Iterator[Batch]:
-    """Give rows of strings or bytes as batches of texts, all about as large, without those that are not UTF-8."""
+    """Yield rows of strings or bytes as batches of texts of similar size, without rows that are not UTF-8."""
     step = -(-len(rows_N) // -(-len(rows_N) // rows)) if len(rows_N) else 1
     for start in range(0, len(rows_N), step):
         part = {field: array.slice(start, step) for field, array in raw.items()}
@@ -128,7 +128,7 @@ def text_batches(
 def decode_texts(
     path: Path, rows_N: NDArray[np.int64], texts: Mapping[str, Sequence[str | None]], done: int, rejected: Refusals
 ) -> Batch:
-    """Make a batch of texts in which bytes that are no UTF-8 were read as lone surrogates; their rows are refused."""
+    """Build a batch of texts; rows with lone surrogates, which were not UTF-8, are refused."""
     try:
         return Batch(rows_N, {field: pa.array(values, pa.large_string()) for field, values in texts.items()}, done)
     except UnicodeEncodeError:
@@ -146,14 +146,9 @@ def decode_texts(
 
 
 def text_array(array: Any, name: str, path: Path) -> Any:
-    """Give a string or binary array for a column of any type that can stand for text.
+    """Return a string or binary array for a column of any type that can stand for text.
 
-    Whole numbers stay what they are, others are written as by `number_text`, items of lists on lines of their own.
-
-    Raises
-    ------
-    UserError
-        If it holds what is no text.
+    Integers are unchanged, other numbers as in `number_text`, items of lists one per line.
     """
     kind = array.type
     if pa.types.is_dictionary(kind):
@@ -173,13 +168,13 @@ def text_array(array: Any, name: str, path: Path) -> Any:
 
 
 def json_number(text: str) -> str:
-    """Write a number of a JSON file as it stands, but 3.0 as ``3``: digits beyond a float's are kept."""
+    """Write a number of a JSON file unchanged, but 3.0 as ``3``: digits beyond a float's are kept."""
     whole = _WHOLE.fullmatch(text)
     return whole[1] if whole else text
 
 
 def is_encodable(text: str) -> bool:
-    """Say whether a text is free of lone surrogates, as which bytes that are no UTF-8 are read."""
+    """Return whether a text has no lone surrogates, which stand for bytes that are not UTF-8."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:

@@ -1,7 +1,7 @@
-"""Text files as UTF-8 bytes, however they are packed and encoded; what had to be found out is noted for the user.
+"""Text files of any compression and encoding as UTF-8 bytes, with notes for the user.
 
 gzip and a zip of one file are unpacked, UTF-16 is decoded with or without its mark, and a UTF-8 mark is left out. What
-is no text at all is refused under its own name. No packed file may become more than `MOST_TIMES` its size.
+is not text is refused by name. No compressed file may expand to more than `MOST_TIMES` its size.
 """
 
 import codecs
@@ -51,7 +51,7 @@ _WEB_PAGES: Final = (b"<!doctype", b"<html", b"<?xml")
 
 
 def require_file(path: Path) -> None:
-    """Refuse a file that is not there, may not be read, or is empty."""
+    """Refuse a file that is missing, unreadable or empty."""
     if path.is_dir():
         raise UserError("is a folder, not a file", remedy="Name the file in it.", file=path)
     if not path.exists():
@@ -61,23 +61,23 @@ def require_file(path: Path) -> None:
             "there is no such file", remedy=f"Did you mean {near[0]!r}?" if near else "Check its path.", file=path
         )
     if not os.access(path, os.R_OK):
-        raise UserError("you may not read it", remedy="Change its permissions, or name another one.", file=path)
+        raise UserError("no permission to read it", remedy="Change its permissions, or name another one.", file=path)
     if path.is_file() and path.stat().st_size == 0:
         raise UserError("the file is empty", remedy="Write it again, or name another one.", file=path)
 
 
 def require_bounded(path: Path, size: int, became: int) -> None:
-    """Refuse a file that becomes far more than it is: of 200 kB a dictionary or gzip can make many GB."""
+    """Refuse decompression bombs: 200 kB of gzip or of a dictionary can expand to many GB."""
     if became > max(ALWAYS_FREE, MOST_TIMES * size):
         raise UserError(
-            f"holds {size:,} bytes and becomes more than {became:,} when it is unpacked, which no catalogue does",
+            f"holds {size:,} bytes and becomes more than {became:,} when it is unpacked, more than any catalogue",
             remedy="If that is right, give the table as a plain CSV file, which may be of any size.",
             file=path,
         )
 
 
 class TextFile:
-    """A text file that may be opened several times.
+    """A text file that can be opened several times.
 
     Attributes
     ----------
@@ -86,7 +86,7 @@ class TextFile:
     head
         Its first few thousand bytes, as UTF-8.
     notes
-        What had to be found out of it, for the user.
+        Notes for the user on how it was read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -99,9 +99,9 @@ class TextFile:
         if is_gzip and not named_gz:
             self.notes.append("is compressed with gzip, and was unpacked")
         elif named_gz and not is_gzip:
-            self.notes.append("is not compressed, whatever its name says")
+            self.notes.append("is not compressed, despite its name")
         elif self._packing == _ZIP:
-            self.notes.append("is a zip archive, and the one file in it was read")
+            self.notes.append("is a zip archive of one file, which was read")
         self._mark, self._encoding = 0, ""
         with self.open() as (stream, _):
             head = stream.read(_HEAD)
@@ -117,7 +117,7 @@ class TextFile:
 
     @contextmanager
     def open(self) -> Iterator[tuple[BinaryIO, Callable[[], int]]]:
-        """Give the UTF-8 bytes, and what says how much of the file was read."""
+        """Return the UTF-8 bytes, and a function for how much of the file was read."""
         with self.path.open("rb", buffering=_BUFFER) as raw:
             stream: Any = self._unpacked(raw)
             stream.read(self._mark)
@@ -126,7 +126,7 @@ class TextFile:
             yield stream, raw.tell
 
     def lines(self) -> Iterator[tuple[int, str]]:
-        """Give each line with its number, from 1.
+        """Return each line with its number, from 1.
 
         Raises
         ------
@@ -152,7 +152,7 @@ class TextFile:
         return io.BufferedReader(_Stream(self._bounded(packed, what)), _BUFFER)
 
     def _bounded(self, packed: BinaryIO, what: str) -> Iterator[bytes]:
-        """Unpack a file piece by piece, within bounds."""
+        """Decompress a file in chunks, within bounds."""
         became = 0
         while True:
             try:
@@ -167,7 +167,7 @@ class TextFile:
             yield data
 
     def _decoded(self, stream: BinaryIO) -> Iterator[bytes]:
-        """Give text of another encoding as UTF-8; lone surrogates become bytes that are none, and cost their row."""
+        """Return text of another encoding as UTF-8; lone surrogates become invalid bytes, so their row is refused."""
         decoder = codecs.getincrementaldecoder(self._encoding)("surrogatepass")
         data = b"-"
         try:
@@ -194,7 +194,7 @@ class TextFile:
 
 
 class _Stream(io.RawIOBase):
-    """Pieces of bytes as a stream."""
+    """Chunks of bytes as a stream."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces, self._left = pieces, memoryview(b"")
@@ -211,7 +211,7 @@ class _Stream(io.RawIOBase):
 
 
 def _encoding(head: bytes) -> tuple[int, str]:
-    """Give the bytes of a mark to skip, and the encoding where it is not UTF-8."""
+    """Return the length of the byte-order mark, and the encoding if it is not UTF-8."""
     for mark, name in _MARKS.items():
         if head.startswith(mark):
             return (0, name) if name else (len(mark), name)

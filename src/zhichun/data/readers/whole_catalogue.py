@@ -1,4 +1,4 @@
-"""A catalogue read whole into memory, for ranking and for looking products up."""
+"""A catalogue in memory, for ranking and look-ups."""
 
 import tempfile
 from collections.abc import Callable, Mapping
@@ -33,7 +33,7 @@ def check_on_bad_rows(given: str) -> None:
 
 
 def products_file(path: Path) -> Path:
-    """Find the table of products in a dataset folder or one in the official layout; a file is itself."""
+    """Find the table of products in a dataset folder or one in the official layout; a file is returned as it is."""
     if not path.is_dir():
         return path
     names = (schema.PRODUCTS_FILE, schema.OFFICIAL_PRODUCTS_FILE)
@@ -57,9 +57,9 @@ def read_catalogue(
     locale
         Locale of products without one.
     columns
-        Own column names: ``{"title": "name"}``.
+        Column names: ``{"title": "name"}``.
     on_bad_rows
-        Whether products that cannot be used stop the work (``fail``) or are left out and counted (``drop``).
+        Whether invalid products are an error (``fail``) or are left out and counted (``drop``).
     say
         Called with lines for the user: which columns are used for what, and how many products are left out.
 

@@ -110,17 +110,6 @@ def make_catalogue(products: int, rng: np.random.Generator) -> Catalogue:
 
     The words in use grow with the shop: a small one shows each often enough to be learnt from, a large one has
     thousands of brands.
-
-    Parameters
-    ----------
-    products
-        How many.
-    rng
-        Source of all chance.
-
-    Returns
-    -------
-    Catalogue
     """
     departments = int(np.clip(products // 600, 2, len(DEPARTMENTS)))
     types = departments * TYPES_PER_DEPARTMENT

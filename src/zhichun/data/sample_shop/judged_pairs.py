@@ -95,15 +95,7 @@ class _Chooser:
         self._offered = np.asfortranarray(catalogue.attributes[catalogue.by_type])
 
     def ask(self, locale: int, kind: int, count: int, exact: int) -> tuple[Attributes, npt.NDArray[np.bool_]]:
-        """Ask for up to ``count`` attributes of a random product, as long as ``exact`` products have them all.
-
-        Returns
-        -------
-        asked : numpy.ndarray
-            Shape ``(7,)``.
-        matches : numpy.ndarray
-            For each product of the type, whether it has all that is asked for.
-        """
+        """Ask for up to ``count`` attributes of a random product, as long as ``exact`` products have them all."""
         offered = self._offered[self._catalogue.section(locale, kind)]
         asked = np.full(len(ATTRIBUTES), ABSENT, dtype=np.int16)
         asked[TYPE] = kind
@@ -154,27 +146,7 @@ class _Chooser:
 def make_queries(
     catalogue: Catalogue, queries: int, candidates: float, rng: np.random.Generator
 ) -> tuple[Queries, Rows, Counts]:
-    """Draw what the queries ask for, and the products they are judged with.
-
-    Parameters
-    ----------
-    catalogue
-        The products.
-    queries
-        How many queries.
-    candidates
-        How many products per query on average; a small shop may not have so many that suit.
-    rng
-        Source of all chance.
-
-    Returns
-    -------
-    queries : Queries
-    products : numpy.ndarray
-        Shape ``(pairs,)``: rows of the catalogue, query after query.
-    sizes : numpy.ndarray
-        Shape ``(queries,)``: how many of them each query has.
-    """
+    """Draw what the queries ask for, and the products they are judged with."""
     locales = rng.permutation(np.repeat(np.arange(len(LOCALES), dtype=np.int8), apportion(queries, QUERY_LOCALES)))
     weights = np.tile(TYPE_WEIGHTS, catalogue.types // TYPES_PER_DEPARTMENT)
     kinds = rng.permutation(np.repeat(np.arange(catalogue.types), apportion(queries, weights)))

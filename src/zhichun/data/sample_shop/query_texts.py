@@ -82,7 +82,7 @@ def to_hiragana(text: str) -> str:
 
 
 def _main_product(kind: int, locale: str, name: str, chance: Chance) -> str:
-    """Say what an accessory is for, unless its name says it."""
+    """Return what an accessory is for, unless its name says it."""
     if kind % TYPES_PER_DEPARTMENT < TYPES_PER_FAMILY or chance() >= _FOR_SHARE:
         return ""
     main: str = getattr(TYPES[kind // TYPES_PER_DEPARTMENT * TYPES_PER_DEPARTMENT + int(chance() * 2)], locale)[0]
@@ -120,23 +120,7 @@ def _parts(locale: str, asked: list[int], extras: int, chance: Chance) -> dict[s
 
 
 def write_query(locale: str, asked: list[int], chance: Chance, extras: int = 0) -> str:
-    """Put what a query asks for into words.
-
-    Parameters
-    ----------
-    locale
-        One of :data:`zhichun.core.schema.LOCALES`.
-    asked
-        Seven numbers, in the order of :data:`.rule.ATTRIBUTES`.
-    chance
-        Draws from [0, 1).
-    extras
-        How many words that ask for nothing to add at least.
-
-    Returns
-    -------
-    str
-    """
+    """Put what a query asks for into words."""
     parts = _parts(locale, asked, extras, chance)
     draw = chance()
     order = 0 if draw < _ORDER_SHARES[0] else 1 if draw < _ORDER_SHARES[0] + _ORDER_SHARES[1] else 2
@@ -173,19 +157,7 @@ def _european(locale: str, text: str, chance: Chance) -> str:
 
 
 def write_queries(queries: Queries, rng: np.random.Generator) -> list[str]:
-    """Put all queries into words, no two alike, be it but for case and spaces or in another locale.
-
-    Parameters
-    ----------
-    queries
-        What they ask for.
-    rng
-        Source of all chance.
-
-    Returns
-    -------
-    list of str
-    """
+    """Put all queries into words, all different, also without case and spaces and across locales."""
     texts: list[str] = []
     seen: set[str] = set()
     for locale, asked in zip(queries.locales.tolist(), queries.asked.tolist(), strict=True):

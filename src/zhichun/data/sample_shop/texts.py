@@ -199,7 +199,7 @@ class LocaleTexts:
         return _join([*pieces[:-1], after], "", nulls="emit_null")
 
     def _some_remarks(self, shown: Rows, count: int, rng: np.random.Generator) -> list[Any]:
-        """Give each row ``count`` different remarks: a start, and a stride that would visit them all."""
+        """Draw ``count`` different remarks for each row: a start, and a stride that would visit them all."""
         total = len(self._remarks)
         start, stride = rng.integers(total, size=len(shown)), rng.choice(_STRIDES, size=len(shown))
         return [_take(self._remarks, (start + step * stride) % total, shown) for step in range(count)]
