@@ -39,6 +39,6 @@ def test_tokens_are_counted_with_the_tokenizer_of_a_folder(home, data, folder, s
 def test_what_cannot_be_summed_up_is_said_and_changes_nothing(home, data, fail, tmp_path):
     before = (data / "summary.json").read_bytes()
     assert "not a dataset folder" in fail("summary", tmp_path)
-    assert "a sample of 0 products says nothing" in fail("summary", data, "--sample", 0)
+    assert "a sample cannot have 0 products" in fail("summary", data, "--sample", 0)
     assert "no fast tokenizer can be loaded for" in fail("summary", data, "--tokenizer", home / "shop")
     assert (data / "summary.json").read_bytes() == before

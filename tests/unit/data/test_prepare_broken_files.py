@@ -58,7 +58,7 @@ def test_what_was_found_out_of_the_files_is_said_and_kept(tmp_path):
         == manifest["read"]
         == [
             "e.csv is not UTF-8 but UTF-16, and was read as that",
-            "e.csv has values separated by semicolons, and was read so",
+            "e.csv has values separated by semicolons",
             "e.csv: uses query (Query), product_id (docid), label (Rating); leaves unused: note",
             "p.jsonl holds one JSON array, and its objects were read as rows",
             "p.jsonl: uses product_id (ID), title (Title), brand (Vendor)",

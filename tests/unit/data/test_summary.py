@@ -125,7 +125,7 @@ def test_the_sample_is_drawn_evenly_and_without_made_products(tmp_path, monkeypa
 
 
 def test_a_sample_must_hold_something(folder):
-    with pytest.raises(UserError, match=r"a sample of 0 products says nothing\.\nGive a whole number from 1\."):
+    with pytest.raises(UserError, match=r"a sample cannot have 0 products\.\nGive a whole number from 1\."):
         summarise(folder, sample=0)
 
 

@@ -32,7 +32,7 @@ def test_directions_are_read_and_locales_named():
     assert Translation(translate=Reversal(), source="ja", target="es").locales == ("jp", "es")
     assert Translation(translate=Reversal()).locales == ("es", "us")
     for wrong in ("es", "es:", "us:en", "es:en:fr", ""):
-        with pytest.raises(UserError, match="no direction"):
+        with pytest.raises(UserError, match="not a translation direction"):
             read_direction(wrong)
 
 

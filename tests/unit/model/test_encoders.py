@@ -166,7 +166,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_an_encoder_that_lacks_something_is_named(damage, bert):
     DAMAGES[damage](bert)
-    with pytest.raises(UserError, match=rf"the encoder '{bert}' (cannot be loaded|has 1 missing weights, e.g. embeddings)"):
+    with pytest.raises(UserError, match=rf"the encoder '{bert}' (cannot be loaded|has 1 missing weights, e\.g\.)"):
         load_encoder(str(bert))
 
 

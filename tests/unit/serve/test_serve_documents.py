@@ -75,7 +75,7 @@ def test_long_texts_are_cut_and_that_is_said():
     products = read("a" * 30, {"title": "b", "brand": "c" * 11}, "d" * 10, most=10)
     assert products.columns[schema.TITLE] == ["a" * 10, "b", "d" * 10]
     assert products.columns[schema.BRAND] == [None, "c" * 10, None]
-    assert products.warnings == ["2 texts were cut to 10 characters."]
+    assert products.warnings == ["2 texts were truncated to 10 characters."]
 
 
 @pytest.mark.parametrize(
@@ -90,11 +90,11 @@ def test_long_texts_are_cut_and_that_is_said():
         ({"titel": "a"}, "documents.1 has a field 'titel' that no product has."),
         ({"x" * 10**6: "a"}, "documents.1 has a field 'xxx"),
         ({"brand": "a", "product_brand": "b"}, "documents.1 has a second 'product_brand' under another name"),
-        ({"title": {"a": 1}}, "documents.1 has a 'title' that is an object: give a text."),
+        ({"title": {"a": 1}}, "documents.1 has an object as 'title': give a text."),
         ({"title": "a", "locale": "x" * 17}, "documents.1 has a locale of more than 16 characters."),
         ({"id": "B1"}, "documents.1 has only an id, and this server was started without --products."),
-        ("\ud800", "documents.1 holds half of a character"),
-        ({"brand": "a\udfff"}, "documents.1 holds half of a character"),
+        ("\ud800", "documents.1 has an unpaired surrogate"),
+        ({"brand": "a\udfff"}, "documents.1 has an unpaired surrogate"),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_its_place(document, said):

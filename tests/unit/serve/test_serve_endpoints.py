@@ -85,8 +85,8 @@ def test_one_declaration_is_an_endpoint_with_its_description_and_its_errors(scor
         answer = client.post("/own/values", json={"question": "red", "things": ["shoe", {"title": "x" * 30}]})
         expected = scorer.score("red", ["shoe", "x" * 20]).score
         assert answer.json()["values"] == pytest.approx(expected.tolist(), abs=1e-6)
-        assert answer.json()["warnings"] == ["1 texts were cut to 20 characters."]
-        assert answer.headers["X-Warning"] == "1 texts were cut to 20 characters."
+        assert answer.json()["warnings"] == ["1 texts were truncated to 20 characters."]
+        assert answer.headers["X-Warning"] == "1 texts were truncated to 20 characters."
         for body, status, said in (
             ({"question": "red", "things": []}, 418, "`things` cannot be empty"),
             ({"question": 1, "things": ["a"]}, 422, "question should be a text."),
@@ -117,7 +117,7 @@ def test_a_long_text_has_the_score_that_it_has_in_python_and_is_cut_with_a_warni
     expected = scorer.score("red", [text, {"title": "a", "description": text}]).score
     scores = {result["index"]: result["relevance_score"] for result in said.json()["results"]}
     assert [scores[0], scores[1]] == pytest.approx(expected.tolist(), abs=1e-6)
-    warnings = ["2 texts were cut to 100,000 characters."] if len(text) > 100_000 else None
+    warnings = ["2 texts were truncated to 100,000 characters."] if len(text) > 100_000 else None
     assert said.json()["meta"].get("warnings") == warnings
 
 
