@@ -171,6 +171,14 @@ def test_a_folder_that_may_not_be_written_is_told(monkeypatch, home, tmp_path, f
     assert "Name a place where you may write." in said
 
 
+def test_a_path_that_cannot_be_is_told(tmp_path, fail):
+    (tmp_path / "round.csv").symlink_to(tmp_path / "round.csv")
+    for name in ("x" * 300 + ".csv", "round.csv"):
+        said = fail("prepare", tmp_path / "data", "--examples", tmp_path / name, "--products", tmp_path / name)
+        assert "Check" in said
+        assert "path." in said
+
+
 def test_a_terminal_without_the_letters_is_no_reason_to_fail(home):
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     arguments = ["rank", home / "run", "赤い 靴\udcff", "--products", home / "data", "--locale", "jp", "--top", "1"]

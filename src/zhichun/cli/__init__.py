@@ -25,6 +25,7 @@ _ELSEWHERE = "Name another place, one where you may write."
 REMEDIES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _FULL),
     **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR), _ELSEWHERE),
+    **dict.fromkeys((errno.ENAMETOOLONG, errno.ELOOP), "Check the path."),
 }
 
 # What a command may miss, and the extra that brings it.

@@ -64,6 +64,7 @@ class LoopSettings:
     def __post_init__(self) -> None:
         require_range(self, "epochs", "batch_size", "learning_rate", "evaluations", above=0, prefix="train.")
         require_range(self, "seed", "weight_decay", "checkpoint_minutes", least=0, prefix="train.")
+        require_range(self, "seed", most=2**32 - 1, prefix="train.", remedy="No generator takes more.")
         require_range(self, "warmup", least=0, below=1, prefix="train.", remedy="It is a share of all steps.")
         require_range(self, "clip", above=0, prefix="train.", remedy="Switch it off with train.clip=null.")
         require_range(self, "patience", least=1, prefix="train.", remedy="Switch it off with train.patience=null.")

@@ -13,6 +13,7 @@ from zhichun.text.document import FIELDS, check_fields
 from zhichun.text.tokenizer import PairTokenizer
 
 TINY: Final = "tiny"
+LONGEST: Final = 65_536
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +110,8 @@ class EncoderSettings:
 
     def __post_init__(self) -> None:
         check_fields(self.fields)
-        require_range(self, "max_length", least=8, prefix="model.", remedy="Fewer leave no room for a pair.")
+        few = "Fewer leave no room for a pair; no encoder reads more."
+        require_range(self, "max_length", least=8, most=LONGEST, prefix="model.", remedy=few)
         if self.encoder != TINY and self.tiny != TinyEncoder():
             raise UserError(
                 f"settings of model.tiny have no effect: the encoder {self.encoder!r} has a shape of its own.",

@@ -34,6 +34,8 @@ def query_of(query: Any) -> str:
         When it is no text, or nothing is left of it when it is cleaned.
     """
     text = _text(query, "the query")
+    if hasattr(query, "__len__") and not isinstance(query, str):  # its items would be one text, as those of a field are
+        raise UserError("several queries were given.", remedy="Score the products of one query at a time.")
     if not clean_text(text or ""):
         raise UserError("the query is empty.", remedy="Give one with a letter or a digit.")
     return text or ""

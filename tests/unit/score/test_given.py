@@ -112,6 +112,9 @@ def test_a_query_is_a_text_or_a_number():
     assert query_of("shoe ") == "shoe "
     assert query_of(np.str_("shoe")) == "shoe"
     assert query_of(501) == "501"
+    for several in (["red", "hat"], ("red",), np.array(["red", "hat"])):
+        with pytest.raises(UserError, match=r"several queries were given\.\nScore the products of one query"):
+            query_of(several)
     with pytest.raises(UserError, match="the query is b'shoe', which is no text"):
         query_of(b"shoe")
 

@@ -55,8 +55,9 @@ def require_file(path: Path) -> None:
     if path.is_dir():
         raise UserError("is a folder, not a file", remedy="Name the file in it.", file=path)
     if not path.exists():
-        beside = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
-        near = difflib.get_close_matches(path.name, beside, n=1)
+        beside = {each.name for each in path.parent.iterdir()} if path.parent.is_dir() else set()
+        # A link to nothing is there itself.
+        near = difflib.get_close_matches(path.name, beside - {path.name}, n=1)
         raise UserError(
             "there is no such file", remedy=f"Did you mean {near[0]!r}?" if near else "Check its path.", file=path
         )
