@@ -27,17 +27,7 @@ SHORT = ("train.epochs=3", "train.learning_rate=1e-3")
 
 
 def run_demo(folder: Path, seed: int, console: Console) -> None:
-    """Make a shop, prepare it, train the tiny recipe, evaluate it, and rank for three queries.
-
-    Parameters
-    ----------
-    folder
-        For all that is made; what is there already is used.
-    seed
-        Of the shop and of the training.
-    console
-        Where the tables go.
-    """
+    """Make a shop, prepare it, train the tiny recipe, evaluate it, and rank for three queries."""
     began = time.monotonic()
     shop, data, run = folder / "shop", folder / "data", folder / "run"
     console.rule("1. A sample shop in English, Spanish and Japanese")

@@ -1,4 +1,4 @@
-"""Making the next things in the background while the last one is used."""
+"""Makes the next items in the background while one is used."""
 
 from collections import deque
 from collections.abc import Generator, Iterable
@@ -12,8 +12,8 @@ _END: Final = object()
 def ahead(items: Iterable[T], lookahead: int) -> Generator[T, None, None]:
     """Give items in their order; one thread makes the next ones meanwhile.
 
-    Worth it where what makes them and what uses them do not want the same: a processor that reads texts and a GPU, or
-    a disk and a processor.
+    Useful if producer and consumer use different resources: a CPU that reads texts and a GPU, or
+    a disk and a CPU.
 
     Parameters
     ----------

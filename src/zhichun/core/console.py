@@ -1,4 +1,4 @@
-"""What a person sees while something long runs: a bar on a terminal, plain lines elsewhere."""
+"""Progress of long work: a bar on a terminal, plain lines elsewhere."""
 
 import sys
 import time
@@ -13,7 +13,7 @@ stderr = Console(stderr=True)
 
 
 def say_aside(line: str) -> None:
-    """Print a line on stderr, beside what a command gives."""
+    """Print a line on stderr."""
     stderr.print(line, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -1,4 +1,4 @@
-"""Which processor this is and what it has units for, read off the system; nothing is measured."""
+"""The CPU and its instruction sets, read from the system."""
 
 import platform
 from functools import cache
@@ -12,7 +12,7 @@ BYTES: Final = frozenset({"avx2", *INT8})
 
 @cache
 def known() -> dict[str, str]:
-    """Read what Linux knows of the first processor, by name in lower case; empty elsewhere."""
+    """Read what Linux knows of the first CPU, by name in lower case; empty elsewhere."""
     file = Path("/proc/cpuinfo")
     lines = file.read_text("utf-8").splitlines() if file.is_file() else []
     found: dict[str, str] = {}
@@ -23,7 +23,7 @@ def known() -> dict[str, str]:
 
 
 def processor_name() -> str:
-    """Name the processor as Linux knows it; elsewhere, as Python does."""
+    """Name the CPU as Linux knows it; elsewhere, as Python does."""
     return known().get("model name") or platform.processor() or platform.machine()
 
 
@@ -38,15 +38,15 @@ def flags() -> frozenset[str]:
 
 
 def has_bf16() -> bool:
-    """Tell whether matrices in bf16 are multiplied by units for it; emulated, they are slower than in fp32."""
+    """Return whether the CPU has hardware bf16; emulated bf16 is slower than fp32."""
     return bool(BF16 & flags())
 
 
 def has_int8() -> bool:
-    """Tell whether there are units for sums of int8 products."""
+    """Return whether the CPU has int8 dot products in hardware."""
     return bool(INT8 & flags())
 
 
 def multiplies_bytes() -> bool:
-    """Tell whether products of bytes go faster than those in fp32 at least where they are added in 16 bits (AVX2)."""
+    """Return whether products of bytes go faster than those in fp32 at least where they are added in 16 bits (AVX2)."""
     return bool(BYTES & flags())

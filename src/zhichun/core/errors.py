@@ -1,4 +1,4 @@
-"""The one error that a user is meant to read."""
+"""The error for users."""
 
 import difflib
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ class UserError(Exception):
     Parameters
     ----------
     problem
-        What was given and why it cannot be used.
+        The invalid input and the reason.
     remedy
         What to do about it.
     file, row
@@ -27,7 +27,7 @@ class UserError(Exception):
 
 
 def suggest(given: str, known: Iterable[str]) -> str:
-    """Answer a misspelt name with the nearest right one.
+    """Suggest the nearest valid name for a misspelt one.
 
     Parameters
     ----------

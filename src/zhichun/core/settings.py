@@ -258,7 +258,7 @@ def kinds_of(hint: Any) -> dict[str, Any]:
 
 
 def _filled(kinds: Mapping[str, Any], value: Any) -> Any:
-    """Give a kind that was named, alone or with some of its settings, the defaults of the others."""
+    """Return a kind that was named, alone or with some of its settings, the defaults of the others."""
     given = {"kind": value} if isinstance(value, str) else value
     if not isinstance(given, dict) or given.get("kind") not in kinds:
         return value

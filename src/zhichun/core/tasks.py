@@ -69,19 +69,19 @@ class Task:
         return self.of_probabilities(probabilities_PC)
 
     def of_probabilities(self, probabilities_PC: npt.NDArray[np.float64]) -> "Prediction":
-        """Give the prediction that probabilities of the classes make, ``[P, C]``."""
+        """Return the prediction that probabilities of the classes make, ``[P, C]``."""
         score_P = probabilities_PC @ gain_vector() if self.name == "esci" else probabilities_PC[:, 1]
         return Prediction(self, probabilities_PC.astype(np.float32), score_P.astype(np.float32))
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of P pairs.
+    """A model's predictions for P pairs.
 
     Parameters
     ----------
     task
-        The task whose classes are meant.
+        The task of the classes.
     probabilities
         ``[P, C]``, or ``None`` from a regressor.
     score
@@ -95,13 +95,13 @@ class Prediction:
 
     @property
     def labels(self) -> list[str] | None:
-        """The likeliest class of each pair; a regressor has none."""
+        """The most likely class of each pair; a regressor has none."""
         if self.probabilities is None:
             return None
         return [self.task.classes[index] for index in self.probabilities.argmax(axis=1).tolist()]
 
     def columns(self) -> dict[str, Any]:
-        """Give the prediction as columns: ``p_E`` … and ``label`` of a classifier, ``gain`` of all but task 3."""
+        """Return the prediction as columns: ``p_E`` … and ``label`` of a classifier, ``gain`` of all but task 3."""
         columns: dict[str, Any] = {}
         if self.probabilities is not None:
             columns |= {f"p_{name}": self.probabilities[:, place] for place, name in enumerate(self.task.classes)}

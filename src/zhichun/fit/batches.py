@@ -1,6 +1,6 @@
-"""Which examples each step reads: a pure function of seed, step, process and number of processes.
+"""The examples of each step: a pure function of seed, step, process and number of processes.
 
-Nothing needs to be saved: to go on from step k is to ask for step k.
+No state is saved: a resume from step k starts at step k.
 
 Legend: ``R`` rows that are trained on, ``S`` rows of a step, ``K`` pretext tasks.
 """
@@ -69,7 +69,7 @@ class JudgedBatches(Steps):
     budget
         Tokens of a padded micro-batch at most.
     pack
-        Whether the pairs of a micro-batch stand end to end in one row (`Encoder.use_attention`).
+        Whether micro-batches are packed (`Encoder.use_attention`).
     """
 
     pairs: Pairs
@@ -80,7 +80,7 @@ class JudgedBatches(Steps):
     pack: bool = False
 
     def parts(self, step: int, rank: int, processes: int) -> list[Rows]:
-        """Cut one process's share of a step into places of like length.
+        """Cut one process's share of a step into places of similar length.
 
         The step's pairs are dealt out to the processes by length, so that all have the same work.
         """
@@ -166,7 +166,7 @@ class ProductBatches(Steps):
 
 @lru_cache(maxsize=2)
 def epoch_order(count: int, seed: int, epoch: int) -> Rows:
-    """Give the order in which an epoch reads so many rows."""
+    """Return the order in which an epoch reads so many rows."""
     return np.random.Generator(np.random.PCG64([seed, epoch])).permutation(count)
 
 

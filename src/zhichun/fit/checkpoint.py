@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there.
+"""Atomic checkpoints.
 
 ``checkpoint/step-00000120/`` holds weights, optimiser and progress of one moment, and
 ``checkpoint/best-00000080.safetensors`` the best weights so far. The old one goes after the new one is there.
@@ -25,7 +25,7 @@ Weights = dict[str, Tensor]
 
 @dataclass
 class Progress:
-    """How far a run has come.
+    """Progress of a run.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class CheckpointFolder:
     path: Path
 
     def save(self, weights: Weights, optimizer: dict[str, Any], progress: Progress) -> None:
-        """Write the checkpoint of a moment; the one before goes when it is whole."""
+        """Write the checkpoint of a moment; the one before goes when it is complete."""
         final = self.path / f"step-{progress.step:08d}"
         with new_folder(final, overwrite=True) as partial:
             save_file(weights, partial / "objective.safetensors")

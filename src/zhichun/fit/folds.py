@@ -1,4 +1,4 @@
-"""One run for each fold of the queries: for predictions of pairs that a model did not train on, and for ensembles."""
+"""One run for each fold of the queries: for out-of-fold predictions and for ensembles."""
 
 import gc
 import os

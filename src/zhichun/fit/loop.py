@@ -32,7 +32,7 @@ LOOKAHEAD = 2
 
 
 class Objective(Protocol):
-    """What the loop needs of an objective, which is an `nn.Module`."""
+    """The loop's interface of an objective, which is an `nn.Module`."""
 
     shipped: nn.Module
     """The model that is evaluated and saved."""
@@ -42,7 +42,7 @@ class Objective(Protocol):
 
 
 class Batches(Protocol):
-    """What the loop needs of the data."""
+    """The loop's interface of the data."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -155,7 +155,7 @@ class Loop:
     def _step(
         self, wrapped: nn.Module, optimizer: Any, step: int, steps: int, micro_batches: list[Arrays]
     ) -> dict[str, Any]:
-        """Do one step; gives the loss over all processes, the norm of its gradient, and the parts of the loss."""
+        """Do one step; returns the loss over all processes, the gradient norm, and the parts of the loss."""
         accelerator, settings = self.accelerator, self.settings
         for group in optimizer.param_groups:
             group["lr"] = group["scale"] * learning_rate(step, steps, settings)

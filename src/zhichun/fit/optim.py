@@ -15,11 +15,6 @@ def make_optimizer(module: nn.Module, settings: LoopSettings) -> torch.optim.Ada
 
     Each group's ``scale`` is what its learning rate is multiplied with. The groups and the weights in them are in the
     same order for the same module and settings, as a resume needs it.
-
-    Raises
-    ------
-    UserError
-        When the learning rate is to decay by layers and an encoder has none of its own.
     """
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     below = {} if settings.layer_decay is None else layers_above(module)
@@ -43,20 +38,7 @@ def learning_rate(step: int, steps: int, settings: LoopSettings) -> float:
 
 
 def layers_above(module: nn.Module) -> dict[nn.Parameter, int]:
-    """Count how deep each weight of the encoders in a module lies (as in ELECTRA's fine-tuning, Clark et al., 2020).
-
-    Returns
-    -------
-    dict
-        1 for the last layer, one more for each layer below it, and one more than the first layer's for the embeddings
-        and whatever else is outside of the layers. A norm behind the last layer counts with it. Weights that are in no
-        encoder are not in here.
-
-    Raises
-    ------
-    UserError
-        For an encoder without layers of its own.
-    """
+    """Count how deep each weight of the encoders in a module lies (as in ELECTRA's fine-tuning, Clark et al., 2020)."""
     found: dict[nn.Parameter, int] = {}
     for encoder in (part for part in module.modules() if isinstance(part, Encoder)):
         layers = layers_of(encoder)

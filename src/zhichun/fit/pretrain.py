@@ -129,7 +129,7 @@ class LearnCatalogue:
 
     @torch.inference_mode()
     def _sums(self, model: PretextModel) -> npt.NDArray[np.float64]:
-        """Add up loss, right answers and items of each task, ``[K, 3]``, over this process's micro-batches."""
+        """Add up loss, correct predictions and items of each task, ``[K, 3]``, over this process's micro-batches."""
         device, was_training = next(model.parameters()).device, model.training
         model.eval()
         sums_K3 = np.zeros((len(self.examples.tasks), 3))
@@ -171,13 +171,7 @@ def build_objective(
 
 
 def readable_pairs(dataset: Dataset, recipe: PretrainingRecipe) -> Rows:
-    """Find the judged training pairs whose queries may be read; none where no task reads queries.
-
-    Raises
-    ------
-    UserError
-        When a task reads queries and there are none.
-    """
+    """Find the judged training pairs whose queries may be read; none where no task reads queries."""
     if recipe.objective.pair_mlm is None:
         return np.zeros(0, np.int64)
     in_training = (dataset.column(schema.SPLIT) == schema.TRAIN) & (dataset.column(schema.ORIGIN) == schema.JUDGED)

@@ -1,4 +1,4 @@
-"""A recipe: everything that decides a training run, as one frozen value that goes through JSON unchanged.
+"""A recipe: everything that determines a training run, as one frozen value that round-trips through JSON.
 
 A recipe is made by a Python function, `zhichun.fit.recipes.tiny.tiny`, or `my_file.py:function`, or read back from the
 `recipe.json` of a run.
@@ -31,7 +31,7 @@ class AnyRecipe:
     """What recipes of every kind can do; all of them are frozen dataclasses."""
 
     def to_json(self) -> dict[str, Any]:
-        """Give the recipe as JSON values."""
+        """Return the recipe as JSON values."""
         return {"format": FORMAT, **codec.encode(self)}
 
     @classmethod
@@ -70,7 +70,7 @@ class AnyRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(AnyRecipe):
-    """Everything that decides fine-tuning except the data.
+    """Everything that determines fine-tuning except the data.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ class Recipe(AnyRecipe):
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainingRecipe(AnyRecipe):
-    """Everything that decides pre-training except the data.
+    """Everything that determines pre-training except the data.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The run folder: what was trained, on what, with what result.
+"""The run folder: recipe, environment, results and model.
 
 ``recipe.json``, ``environment.json``, ``metrics.jsonl``, ``checkpoint/`` while training and ``model/`` when done.
 """
@@ -44,15 +44,7 @@ LIBRARIES = ("zhichun", "torch", "transformers", "tokenizers", "accelerate", "nu
 
 @contextmanager
 def one_run(path: Path, *, writes: bool) -> Iterator[None]:
-    """Keep other runs out of a run folder; say of what cannot be written how the run goes on.
-
-    Parameters
-    ----------
-    path
-        The folder.
-    writes
-        Whether this is the one of several processes that writes.
-    """
+    """Keep other runs out of a run folder; say of what cannot be written how the run goes on."""
     try:
         with in_use(path) if writes else nullcontext():
             yield
@@ -78,29 +70,7 @@ class RunFolder:
         inputs: Sequence[Path] = (),
         defaults: dict[str, Any] | None = None,
     ) -> "RunFolder":
-        """Make a run folder, or open one to continue.
-
-        Parameters
-        ----------
-        path
-            The folder.
-        recipe
-            The recipe as JSON.
-        data
-            The dataset folder.
-        resume
-            Whether a run that is there already is to be gone on with.
-        inputs
-            Files beside the dataset that decide the training, such as soft labels.
-        defaults
-            The recipe of all defaults, for the report.
-
-        Raises
-        ------
-        UserError
-            When a run is there and ``resume`` was not asked for, or it is of another recipe, dataset or other inputs.
-            One that ended before its first step is no run yet.
-        """
+        """Make a run folder, or open one to continue."""
         run, environment = cls(path), {**_environment(data, inputs), "defaults": defaults or {}}
         recorded = path / "recipe.json"
         command = "pretrain" if recipe.get("kind") == "PretrainingRecipe" else "train"

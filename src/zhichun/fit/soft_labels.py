@@ -29,22 +29,7 @@ Rows = npt.NDArray[np.int64]
 
 
 def judged_targets(dataset: Dataset, rows: Rows, task: Task) -> Targets:
-    """Give what pairs are trained towards, as they were judged.
-
-    Parameters
-    ----------
-    dataset
-        The dataset. Where it keeps what several judges said (`zhichun prepare --judges`), that is the target.
-    rows
-        Rows of the examples, ``[R]``.
-    task
-        The task.
-
-    Returns
-    -------
-    numpy.ndarray
-        Class indices ``[R]``, or the shares of the judges as probabilities ``[R, C]``; gains ``[R]`` for the regressor.
-    """
+    """Return what pairs are trained towards, as they were judged."""
     columns = dataset.examples.column_names
     if schema.LABEL_SHARES in columns:
         shares = dataset.examples.column(schema.LABEL_SHARES).combine_chunks()
@@ -89,29 +74,7 @@ class SoftLabels:
         return find_tables(self.predictions)
 
     def mix(self, dataset: Dataset, rows: Rows, task: Task, targets: Targets) -> Floats:
-        """Mix predictions into targets.
-
-        Parameters
-        ----------
-        dataset
-            The dataset.
-        rows
-            Rows of the examples that are trained on, ``[R]``.
-        task
-            The task.
-        targets
-            What they are trained towards without predictions, as `judged_targets` gives it.
-
-        Returns
-        -------
-        numpy.ndarray
-            Probabilities ``[R, C]`` in float32, or gains ``[R]`` for the regressor.
-
-        Raises
-        ------
-        UserError
-            When a judged pair has no prediction, or the tables cannot be used.
-        """
+        """Mix predictions into targets."""
         tables = self.tables()
         said = read_predictions(tables, dataset, task)
         told_R = said.times_E[rows] > 0

@@ -153,17 +153,7 @@ class FineTune:
 
 
 def judged_batches(recipe: Recipe, dataset: Dataset, pairs: Pairs, rows: Int64, *, pack: bool = False) -> JudgedBatches:
-    """Lay out the steps that read these rows of the examples, with the task's targets and the sample weights.
-
-    Parameters
-    ----------
-    recipe, dataset, pairs
-        What is trained, and the features of all its pairs.
-    rows
-        Which examples.
-    pack
-        Whether micro-batches are packed, for an encoder that `use_attention` has set up for it.
-    """
+    """Lay out the steps that read these rows of the examples, with the task's targets and the sample weights."""
     settings, task = recipe.train, TASKS[recipe.task]
     targets = judged_targets(dataset, rows, task)
     if settings.soft_labels is not None:

@@ -9,7 +9,7 @@ from zhichun.fit.soft_labels import SoftLabels
 
 @dataclass(frozen=True, kw_only=True)
 class LoopSettings:
-    """Settings that training and pre-training share.
+    """Settings of training and pre-training.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ class LoopSettings:
     weight_decay
         Decoupled weight decay; never on biases and norms.
     clip
-        Norm that the gradient is clipped to; null is off.
+        Maximum gradient norm; null is off.
     precision
         `fp32`, `bf16`, or `auto`: bf16 on a GPU or CPU with hardware bf16, fp32 otherwise.
     seed
@@ -32,7 +32,7 @@ class LoopSettings:
     evaluations
         Evaluations per epoch.
     patience
-        Stop after so many evaluations without a better one; null never stops early.
+        Stop after this many evaluations without improvement; null never stops early.
     checkpoint_minutes
         Minutes between checkpoints; there is one at each evaluation too.
     layer_decay
@@ -42,8 +42,8 @@ class LoopSettings:
         `layers` keeps only what goes into each of the encoder's layers and computes the rest again in the backward
         pass: less memory, a third more time; null is off.
     compile
-        Whether `torch.compile` makes kernels for the encoder when the first step comes, which takes a minute or more:
-        pays off in long training on a GPU; on a CPU it gains nothing.
+        Whether to compile the encoder with `torch.compile` at the first step, which takes a minute or more:
+        for long training on a GPU; no gain on a CPU.
     """
 
     epochs: int = 5
@@ -79,18 +79,18 @@ class TrainSettings(LoopSettings):
     Parameters
     ----------
     micro_batch_tokens
-        Tokens that are computed at once, padding included; a step is cut into so many micro-batches as it needs.
+        Tokens of a micro-batch at most, padding included; a step is split into micro-batches.
     attention
-        `packed` puts the pairs of a micro-batch end to end in one row, so that no padding is computed anywhere;
-        `padded` fills them up to the longest; `auto` is packed for the encoders that can be (BERT's, XLM-R's and
-        ModernBERT's kinds). The answers are the same.
+        `packed` concatenates the pairs of a micro-batch in one row, so that no padding is computed;
+        `padded` pads them to the longest; `auto` is packed for encoders that support it (BERT, XLM-R and
+        ModernBERT). Results are the same.
     validation_fold
         Fold of queries held out for validation; null holds out one twentieth of the queries.
     metric
-        What the best checkpoint is chosen by: `micro_f1`, `macro_f1`, `ndcg` (on the small version of the dataset,
+        Metric that selects the best checkpoint: `micro_f1`, `macro_f1`, `ndcg` (on the small version of the dataset,
         where it has one), or `loss` (lower is better); of equal ones, the one with the lower loss.
     soft_labels
-        Predictions of other runs that the targets are mixed with: distillation and self-distillation; null is off.
+        Predictions of other runs to mix into the targets: distillation and self-distillation; null is off.
     """
 
     micro_batch_tokens: int = 4096
@@ -120,7 +120,7 @@ class PretrainSettings(LoopSettings):
         Fold of queries that `pair_mlm` does not read, since fine-tuning will validate on it; null leaves out the one
         twentieth that fine-tuning holds out by default.
     metric
-        What the best checkpoint is chosen by, lower is better: `mlm.loss`, or `loss`, the total.
+        Metric that selects the best checkpoint, lower is better: `mlm.loss`, or `loss`, the total.
     """
 
     micro_batch_size: int = 8

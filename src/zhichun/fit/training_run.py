@@ -1,4 +1,4 @@
-"""What training and pre-training share: the run folder, the loop, and the best weights."""
+"""Shared by training and pre-training: the run folder, the loop, and the best weights."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Evaluate a run on a dataset folder: score its pairs, measure them, write the figures down."""
+"""Evaluates a run on a dataset folder: scores its pairs, measures, writes the figures."""
 
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ def evaluate(
         others.
     out
         Where ``metrics.json`` and ``scored.parquet`` (every pair with its probabilities) go; the run folder, if not
-        given, whose ``report.html`` is then written anew.
+        given, whose ``report.html`` is then rewritten.
     engine
         As in `Scorer.load`.
     shown
@@ -108,7 +108,7 @@ def _score(scorer: Scorer | Ensemble, dataset: Dataset, rows: Int64, shown: bool
 
 
 def _ranks(scorer: PairScorer, run: Path) -> bool:
-    """Tell whether a model is for task 1; of an ensemble, whether a regressor is in it."""
+    """Return whether a model is for task 1; of an ensemble, whether a regressor is in it."""
     recipe = run / "recipe.json"
     chosen_by = read_json(recipe, {"train": dict})["train"].get("metric") if recipe.is_file() else None
     tasks = [member.task for member in scorer.members] if isinstance(scorer, Ensemble) else [scorer.task]

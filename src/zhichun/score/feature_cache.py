@@ -57,7 +57,7 @@ class FeatureCache:
         return len(self._known)
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, KnownProduct]:
-        """Give those that are known."""
+        """Return those that are known."""
         found = {}
         with self._lock:
             for key in keys:
@@ -93,12 +93,12 @@ class CachingFeaturizer(Featurizer):
 
     @classmethod
     def of(cls, featurizer: Featurizer, most_bytes: int = MOST_BYTES) -> "CachingFeaturizer":
-        """Give a featurizer a cache."""
+        """Return a featurizer a cache."""
         parts = (featurizer.trigrams, featurizer.brands, featurizer.colors)
         return cls(featurizer.tokenizer, featurizer.fields, *parts, cache=FeatureCache(most_bytes))
 
     def products(self, columns: Mapping[str, Texts], most: int | None = None) -> ProductFeatures:
-        """Give the features of products; the same as without a cache."""
+        """Return the features of products; the same as without a cache."""
         rows = len(next(iter(columns.values())))
         texts = list(zip(*(columns.get(name) or [None] * rows for name in schema.TEXT_COLUMNS), strict=True))
         keys = [_key(product, most) for product in texts]

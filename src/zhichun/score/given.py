@@ -26,13 +26,7 @@ _KNOWN: Final = {fold_name(name): _COLUMN_OF.get(name, name) for name in _FIELDS
 
 
 def query_of(query: Any) -> str:
-    """Read a query.
-
-    Raises
-    ------
-    UserError
-        When it is no text, or nothing is left of it when it is cleaned.
-    """
+    """Read a query."""
     text = _text(query, "the query")
     if hasattr(query, "__len__") and not isinstance(query, str):  # its items would be one text, as those of a field are
         raise UserError("several queries were given.", remedy="Score the products of one query at a time.")
@@ -47,20 +41,7 @@ def locale_of(locale: Any, default: str = DEFAULT_LOCALE) -> str:
 
 
 def columns_of(products: Any, locale: Any = None) -> tuple[dict[str, list[str | None]], list[str]]:
-    """Give products as columns of texts, and their locales.
-
-    Parameters
-    ----------
-    products
-        A text or mapping (one product), or several: a list, an array, a series, or a data frame with a row for each.
-    locale
-        Of products that name none.
-
-    Raises
-    ------
-    UserError
-        For a product with a field that is unknown, named twice, or holds no text.
-    """
+    """Give products as columns of texts, and their locales."""
     rows = _rows(products)
     locale = locale_of(locale)
     columns = {name: [row[name] for row in rows] for name in schema.TEXT_COLUMNS}
@@ -68,13 +49,7 @@ def columns_of(products: Any, locale: Any = None) -> tuple[dict[str, list[str | 
 
 
 def catalogue_of(products: Any, locale: Any = None) -> pa.Table:
-    """Give products as a catalogue, with `schema.PRODUCT_COLUMNS`; a table that has them stays as it is.
-
-    Raises
-    ------
-    UserError
-        As `columns_of`; and for a product without an id.
-    """
+    """Give products as a catalogue, with `schema.PRODUCT_COLUMNS`; a table that has them stays as it is."""
     if isinstance(products, pa.Table) and set(schema.PRODUCT_COLUMNS) <= set(products.column_names):
         return products
     columns, locales = columns_of(products, locale)
@@ -89,7 +64,7 @@ def _rows(products: Any) -> list[dict[str, str | None]]:
 
 
 def _each(products: Any) -> Iterable[Any]:
-    """Give the products one by one, whatever holds them."""
+    """Return the products one by one, whatever holds them."""
     if isinstance(products, str | Mapping):
         return [products]
     for rows in ("to_pylist", "to_dicts"):  # pyarrow; data frames of polars
@@ -105,7 +80,7 @@ def _each(products: Any) -> Iterable[Any]:
 
 
 def _row(product: Any, place: int) -> dict[str, str | None]:
-    """Give a product's texts by the catalogue's column names."""
+    """Return a product's texts by the catalogue's column names."""
     row: dict[str, str | None] = dict.fromkeys((*schema.TEXT_COLUMNS, schema.LOCALE, schema.PRODUCT_ID))
     if not (hasattr(product, "keys") and hasattr(product, "items")):  # a mapping, or a row of a data frame
         return {**row, schema.TITLE: _text(product, f"product {place}")}

@@ -204,7 +204,7 @@ def _open(name: str, engine: str, tokens: int) -> _Timed:
 
 
 def _reader(scorer: Scorer, tokens: int) -> Callable[[], Pairs]:
-    """Give what reads a round of pairs with about so many tokens, each time of other texts."""
+    """Return what reads a round of pairs with about so many tokens, each time of other texts."""
     chance = np.random.default_rng(0)
 
     def texts(count: int, words: int) -> list[str | None]:

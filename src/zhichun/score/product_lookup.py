@@ -53,7 +53,7 @@ class ProductLookup:
         return rows_P
 
     def texts(self, rows: Int64) -> dict[str, list[str | None]]:
-        """Give the texts of products by column name."""
+        """Return the texts of products by column name."""
         found = self._products.select(schema.TEXT_COLUMNS).take(pa.array(rows))
         return {name: found.column(name).to_pylist() for name in schema.TEXT_COLUMNS}
 

@@ -59,7 +59,7 @@ class Scores(Protocol[R]):
         """Chunks of a file to read ahead while one is scored; see `Engine.lookahead`."""
 
     def remembering(self) -> Self:
-        """Give a scorer that reads a product once and remembers it, in bounded memory."""
+        """Return a scorer that reads a product once and remembers it, in bounded memory."""
 
     def read(self, queries: Sequence[str], products: Columns, locales: Sequence[str]) -> R:
         """Read the texts of P pairs; see `Scorer.read`."""
@@ -183,7 +183,7 @@ class Scorer(ScoresProducts):
         return self.featurizer.tokenizer
 
     def remembering(self, most_bytes: int = MOST_BYTES) -> Self:
-        """Give a scorer that reads a product once, as long as the features of all fit into so many bytes."""
+        """Return a scorer that reads a product once, as long as the features of all fit into so many bytes."""
         return replace(self, featurizer=CachingFeaturizer.of(self.featurizer, most_bytes))
 
     def read(self, queries: Sequence[str], products: Columns, locales: Sequence[str]) -> Pairs:

@@ -19,7 +19,7 @@ def tiny() -> Recipe:
 
 
 def pretrain() -> PretrainingRecipe:
-    """All pretext tasks on the catalogue with the same encoder from nothing; it has no dropout, so words repeat."""
+    """All pretext tasks on the catalogue with the same untrained encoder; it has no dropout, so words repeat."""
     return PretrainingRecipe(
         model=EncoderSettings(tiny=TinyEncoder(), max_length=LENGTH),
         objective=PretrainingSettings(

@@ -1,4 +1,4 @@
-"""How the training went: the curve of the loss and the validation figures, from ``metrics.jsonl``."""
+"""Training curves: loss and validation figures, from ``metrics.jsonl``."""
 
 import json
 from collections.abc import Callable
@@ -25,7 +25,7 @@ STEPS: Final = (("raw", "each step"), ("a", "smoothed"))
 
 @dataclass(frozen=True)
 class History:
-    """What the loop wrote down.
+    """Records of the loop.
 
     Parameters
     ----------
@@ -72,15 +72,7 @@ class History:
 
 
 def training_curves(history: History, recipe: dict[str, Any]) -> dict[str, Any] | None:
-    """Draw the loss, the validation figures and the norm of the gradient; none where no step was done.
-
-    Parameters
-    ----------
-    history
-        What the loop wrote down.
-    recipe
-        Of the run.
-    """
+    """Draw the loss, the validation figures and the norm of the gradient; none where no step was done."""
     if not history.steps:
         return None
     settings, name_of = recipe.get("train", {}), partial(figure_name, tasks=pretext_tasks(recipe))

@@ -88,7 +88,7 @@ def _refused(manifest: dict[str, Any]) -> list[tuple[str, str, int, int | None]]
 
 
 def _cards(summary: dict[str, Any], manifest: dict[str, Any], refused: int) -> list[tuple[str, str, list[str]]]:
-    """Give the figures that say how much there is."""
+    """Return the figures that say how much there is."""
     kept, made = manifest["examples"]["kept"], sum(manifest["examples"]["made"].values())
     queries, by_locale = sum(row["queries"] for row in summary["queries"]), summary["products"]["by_locale"]
     test = _pairs(row for row in summary["pairs"] if row["split"] == TEST)
@@ -131,15 +131,7 @@ def _splits(judged: Counts, queries: Counts) -> list[Cells]:
 
 
 def _figures(described: dict[str, Any], what: str, unit: str) -> list[Figure]:
-    """Draw one histogram for each locale on the same axes, with the median.
-
-    Parameters
-    ----------
-    described
-        Lengths, as `zhichun.data.prepare.survey` describes them: ``bar`` and ``by_locale``.
-    what, unit
-        What was measured, in the plural (``queries``), and in what (``characters``).
-    """
+    """Draw one histogram for each locale on the same axes, with the median."""
     width, by_locale = described["bar"], described["by_locale"]
     drawn = sorted(by_locale, key=lambda locale: (-by_locale[locale]["texts"], locale))[:MOST_PLOTS]
     shares = {locale: np.asarray(by_locale[locale]["bars"]) / by_locale[locale]["texts"] for locale in in_order(drawn)}
@@ -178,7 +170,7 @@ def _cells(found: dict[str, Any]) -> list[str]:
 
 
 def _products(lengths: dict[str, Any]) -> dict[str, Any]:
-    """Give how long products and their fields are, in characters and in words."""
+    """Return how long products and their fields are, in characters and in words."""
     rows = []
     for part, units in lengths.items():
         if part == "query" or "words" not in units:
@@ -192,7 +184,7 @@ def _products(lengths: dict[str, Any]) -> dict[str, Any]:
 
 
 def _empty(products: dict[str, Any]) -> list[Cells]:
-    """Give the share of products without a field, by locale."""
+    """Return the share of products without a field, by locale."""
     by_locale = products["by_locale"]
     locales = in_order(by_locale)
     rows: list[Cells] = [["field", "all", *locales]]
@@ -204,7 +196,7 @@ def _empty(products: dict[str, Any]) -> list[Cells]:
 
 
 def _tokens(summary: dict[str, Any]) -> dict[str, Any] | None:
-    """Give how many tokens a pair has, and the share of pairs that are cut, by length and locale."""
+    """Return how many tokens a pair has, and the share of pairs that are cut, by length and locale."""
     if summary["tokens"] is None:
         return None
     lengths, cut = summary["lengths"], summary["tokens"]["cut"]
@@ -243,7 +235,7 @@ def _frequent(summary: dict[str, Any], kind: str) -> list[tuple[str, int, list[C
 
 
 def _made(summary: dict[str, Any]) -> dict[str, Any] | None:
-    """Give what steps made of judged training pairs, and what it weighs; none where they made nothing."""
+    """Return what steps made of judged training pairs, and what it weighs; none where they made nothing."""
     training = [row for row in summary["pairs"] if row["split"] == TRAIN]
     if {row["origin"] for row in training} <= {JUDGED}:
         return None
@@ -260,7 +252,7 @@ def _made(summary: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _steps(steps: Counts) -> list[Cells]:
-    """Give what each step did to the pairs."""
+    """Return what each step did to the pairs."""
     shown = ("read", "changed", "settled", "made", "dropped", "kept")
     names = [name for name in shown if any(name in step for step in steps)]
     counts = [{**step, "dropped": sum(step["dropped"].values())} for step in steps]
@@ -268,7 +260,7 @@ def _steps(steps: Counts) -> list[Cells]:
 
 
 def _values(rows: Counts, name: str) -> list[str]:
-    """Give the values of a column in the order that people know; labels also where there is none."""
+    """Return the values of a column in the order that people know; labels also where there is none."""
     found = {row[name] for row in rows}
     if name == "locale":
         return in_order(found)

@@ -48,7 +48,7 @@ def class_name(label: str) -> str:
 
 
 def language(locale: str) -> str:
-    """Give the language of a locale's texts as HTML's ``lang`` has it, empty where it is not known."""
+    """Return the language of a locale's texts as HTML's ``lang`` has it, empty where it is not known."""
     return LANGUAGES.get(locale, "")
 
 

@@ -100,13 +100,13 @@ def _summary(recipe: dict[str, Any], history: History, measured: dict[str, Any])
 
 
 def _baselines(measured: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Give the baselines by name: always the first class, and a random order."""
+    """Return the baselines by name: always the first class, and a random order."""
     found = {f"always {name[7:].capitalize()}": value for name, value in measured.items() if name.startswith("always_")}
     return {**found, "random order": measured["random_order"]} if "random_order" in measured else found
 
 
 def _evaluation(run: Path, measured: dict[str, Any], dataset: dict[str, str]) -> dict[str, Any]:
-    """Give what the page shows of an evaluation; empty parts where there was none."""
+    """Return what the page shows of an evaluation; empty parts where there was none."""
     shown: dict[str, Any] = {"measured": measured, "scored": False, "classes": None, "reliability": None}
     shown |= {"scores": [], "mistakes": []}
     if not measured:
@@ -149,7 +149,7 @@ def _flat(measured: dict[str, Any]) -> dict[str, float]:
 
 
 def _classes(counts_CC: list[list[int]], task: Task) -> dict[str, Any]:
-    """Give the confusion matrix as a heat map, and F1, precision and recall of each class."""
+    """Return the confusion matrix as a heat map, and F1, precision and recall of each class."""
     scores = class_scores(np.asarray(counts_CC, np.intp))
     confusion = [heat_row(class_name(name), counts) for name, counts in zip(task.classes, counts_CC, strict=True)]
     rows = []
@@ -180,7 +180,7 @@ def _manifest(dataset: dict[str, str]) -> dict[str, Any] | None:
 
 
 def _trained(recipe: dict[str, Any], environment: dict[str, Any]) -> dict[str, Any]:
-    """Give the settings, those that differ from their defaults, the data and the environment."""
+    """Return the settings, those that differ from their defaults, the data and the environment."""
     # What only groups settings says nothing; the name of a loss or a method does.
     settings = {name: value for name, value in _flat_settings(recipe).items() if not value.endswith("Settings")}
     changed = None
@@ -199,7 +199,7 @@ def _trained(recipe: dict[str, Any], environment: dict[str, Any]) -> dict[str, A
 
 
 def _flat_settings(settings: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """Give every setting by its dotted name, as JSON; a loss or a method is followed by its own settings."""
+    """Return every setting by its dotted name, as JSON; a loss or a method is followed by its own settings."""
     found = {}
     for name, value in settings.items():
         if isinstance(value, dict):

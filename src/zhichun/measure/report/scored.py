@@ -1,4 +1,4 @@
-"""What a run predicted for each pair, from ``scored.parquet``: calibration, scores by label, and the surest mistakes.
+"""Predictions of a run from ``scored.parquet``: calibration, scores by label, and the most confident mistakes.
 
 Legend: ``P`` pairs, ``C`` classes, ``K`` bins that hold a pair.
 """
@@ -77,7 +77,7 @@ class Scored:
 
 @dataclass(frozen=True, eq=False)
 class Reliability:
-    """Pairs in bins of equal width by the probability of the likeliest class; empty bins are left out.
+    """Pairs in bins of equal width by the probability of the most likely class; empty bins are left out.
 
     The bins are those of `zhichun.metrics.ExpectedCalibrationError`: bin i of B holds ((i − 1) / B, i / B]. Of each,
     ``[K]``: its lower end, its pairs, their mean probability, and the share that is right.
@@ -107,15 +107,7 @@ class Reliability:
 
 
 def reliability(scored: Scored, error: float | None) -> dict[str, Any] | None:
-    """Draw how often the model is right against how sure it is, and list it; none of a regressor.
-
-    Parameters
-    ----------
-    scored
-        The scored pairs.
-    error
-        The calibration error, to be named beside.
-    """
+    """Draw how often the model is right against how sure it is, and list it; none of a regressor."""
     if scored.probabilities is None or not len(scored.pairs):
         return None
     bins = Reliability.of(scored.probabilities, scored.truth.astype(np.intp))

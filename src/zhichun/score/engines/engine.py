@@ -15,7 +15,7 @@ from zhichun.core.errors import UserError
 from zhichun.core.tasks import Floats
 from zhichun.text.pairs import Arrays, Pairs
 
-# An engine is a runtime and a precision; fp32 goes without saying. What it reads is the export of that name, but for
+# An engine is a runtime and a precision; fp32 goes without saying. What it reads is the export of that name, except for
 # `openvino-bf16`, which reads that of `openvino`, and for those of torch, which read a run.
 RUN_ENGINES: Final = ("torch", "torch-bf16")
 EXPORT_ENGINES: Final = ("onnx", "onnx-int8", "openvino", "openvino-bf16", "openvino-int8")
@@ -57,28 +57,11 @@ class Engine(Protocol):
         """Chunks of a file to read ahead while one is computed: 0 where that takes the same cores."""
 
     def run(self, batches: Iterable[Arrays]) -> Iterator[Floats]:
-        """Give the logits of each batch of `Pairs.collate`, ``[B, C]``, in order."""
+        """Return the logits of each batch of `Pairs.collate`, ``[B, C]``, in order."""
 
 
 def predict_with(engine: Engine, pairs: Pairs, rows: Int64, *, progress: Progress | None = None) -> Floats:
-    """Score pairs in batches of like length, from the longest to the shortest.
-
-    Parameters
-    ----------
-    engine
-        Computes the logits.
-    pairs
-        All pairs.
-    rows
-        Which of them, ``[P]``.
-    progress
-        Called with the number of pairs that each batch adds.
-
-    Returns
-    -------
-    numpy.ndarray
-        Logits in float32, ``[P, C]``, in the order of ``rows``.
-    """
+    """Score pairs in batches of similar length, from the longest to the shortest."""
     most = engine.pairs_per_batch
     if most is not None:  # a few pairs are shared out, so that no stream stands idle
         most = min(most, max(1, -(-len(rows) // engine.streams)))

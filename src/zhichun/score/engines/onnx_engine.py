@@ -58,7 +58,7 @@ class OnnxEngine:
             raise UserError(f"onnxruntime cannot read it ({error}).", file=graph, remedy=REMEDY) from error
 
     def run(self, batches: Iterable[Arrays]) -> Iterator[Floats]:
-        """Give the logits of each batch, ``[B, C]``, in order."""
+        """Return the logits of each batch, ``[B, C]``, in order."""
         waiting: deque[Future[Floats]] = deque()
         with ThreadPoolExecutor(self.streams) as pool:
             for batch in batches:

@@ -73,7 +73,7 @@ class OpenVinoEngine:
             raise UserError(f"OpenVINO cannot read it ({error}).", file=graph, remedy=REMEDY) from error
 
     def run(self, batches: Iterable[Arrays]) -> Iterator[Floats]:
-        """Give the logits of each batch, ``[B, C]``, in order."""
+        """Return the logits of each batch, ``[B, C]``, in order."""
         free: list[Any] = [self._compiled.create_infer_request() for _ in range(self.streams + 1)]
         waiting: deque[Any] = deque()
         for batch in batches:

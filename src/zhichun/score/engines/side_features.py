@@ -99,7 +99,7 @@ class GraphInputs:
     side: SideFeatures
 
     def of(self, batch: Arrays) -> dict[str, npt.NDArray[Any]]:
-        """Give the inputs of one batch, by name."""
+        """Return the inputs of one batch, by name."""
         inputs: dict[str, npt.NDArray[Any]] = {name: batch[name] for name in self.names if name != SIDE}
         if SIDE in self.names:
             inputs[SIDE] = np.ascontiguousarray(self.side.vectors(batch), np.float32)

@@ -91,7 +91,7 @@ class TorchEngine:
         return int(device_of(self.model).type == "cuda")
 
     def run(self, batches: Iterable[Arrays]) -> Iterator[Floats]:
-        """Give the logits of each batch, ``[B, C]``, in order; a GPU computes the next one meanwhile."""
+        """Return the logits of each batch, ``[B, C]``, in order; a GPU computes the next one meanwhile."""
         device = device_of(self.model)
         if device.type != "cuda":
             for batch in batches:
@@ -153,20 +153,12 @@ def predict(
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Tell where a network is."""
+    """Return where a network is."""
     return next(model.parameters()).device
 
 
 def tokens_at_once(device: torch.device, hidden: int) -> int:
-    """Choose how many tokens a batch may hold: few on a CPU, whose caches are small, many on a GPU.
-
-    Parameters
-    ----------
-    device
-        Where they are computed; of a GPU, a quarter of the memory that is free is used at most.
-    hidden
-        Size of a token's vector.
-    """
+    """Choose how many tokens a batch may hold: few on a CPU, whose caches are small, many on a GPU."""
     if device.type != "cuda":
         return TOKENS_PER_BATCH
     free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -186,13 +178,7 @@ def place_of(device: str | None) -> torch.device:
 
 
 def load_run(folder: Path, device: str | None, engine: str) -> tuple[TrainedModel, TorchEngine]:
-    """Load a model folder of a run; `auto` is `chosen_by_auto`.
-
-    Raises
-    ------
-    UserError
-        When the folder is damaged, or the engine is none of torch's.
-    """
+    """Load a model folder of a run; `auto` is `chosen_by_auto`."""
     if engine not in (AUTO, *RUN_ENGINES):
         raise UserError(
             f"a run is not scored by the engine {engine!r}.",

@@ -70,7 +70,7 @@ class Member:
 
     @property
     def engine_name(self) -> str:
-        """Name of its engine; known without loading it, but for an export whose engines are measured."""
+        """Name of its engine; known without loading it, except for an export whose engines are measured."""
         if self.engine != AUTO:
             return self.engine
         if is_export(self.folder):
@@ -142,7 +142,7 @@ class Ensemble(ScoresProducts):
         return self.members[0].scorer.tokenizer
 
     def remembering(self) -> Self:
-        """Give an ensemble each of whose members reads a product once."""
+        """Return an ensemble each of whose members reads a product once."""
         return replace(self, members=tuple(replace(member, remembers=True) for member in self.members))
 
     def read(self, queries: Sequence[str], products: Columns, locales: Sequence[str]) -> tuple[Pairs, ...]:

@@ -92,13 +92,7 @@ class EnsembleConfig:
         return config
 
     def locate(self, folder: Path) -> list[Path]:
-        """Find the members' folders, and check that each is the one that was meant.
-
-        Raises
-        ------
-        UserError
-            When one is missing or has changed.
-        """
+        """Find the members' folders, and check that each is the one that was meant."""
         found = []
         for entry in self.members:
             path = (folder / entry.path).resolve()
@@ -120,7 +114,7 @@ class EnsembleConfig:
 
 
 def go_together(tasks: set[TaskName]) -> bool:
-    """Tell whether models of these tasks can be averaged: an expected gain and a gain can, two kinds of classes not."""
+    """Return whether models of these tasks can be averaged: gains with expected gains, but not other classes."""
     return len(tasks) == 1 or tasks == {"esci", "gain"}
 
 

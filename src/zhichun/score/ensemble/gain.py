@@ -49,7 +49,7 @@ class Judgements:
         return len(np.unique(self.query_ids))
 
     def halves(self) -> npt.NDArray[np.bool_]:
-        """Tell which pairs are of the first half of the queries, every other one."""
+        """Return which pairs are of the first half of the queries, every other one."""
         in_first_P: npt.NDArray[np.bool_] = np.unique(self.query_ids, return_inverse=True)[1] % 2 == 0
         return in_first_P
 
@@ -136,20 +136,10 @@ def equal_weights(is_classifier: Sequence[bool]) -> Doubles:
 
 
 def likelihood_weights(truth_PM: Doubles) -> Doubles:
-    """Find the weights under which the mean probability of what is true is likeliest.
+    """Find the weights under which the mean probability of what is true is most likely.
 
     The likelihood of a mixture with fixed parts is concave in its shares, so that the steps of Dempster, Laird and
     Rubin (1977), which never leave the simplex and never make it worse, go to the best from equal weights.
-
-    Parameters
-    ----------
-    truth_PM
-        What each member gives the true class of each pair.
-
-    Returns
-    -------
-    numpy.ndarray
-        Weights that add up to 1, ``[M]``; 0 of members that would hardly count.
     """
     given_PM = np.maximum(truth_PM, _TINY)
     weights_M = np.full(given_PM.shape[1], 1 / given_PM.shape[1])
@@ -167,18 +157,6 @@ def gain_weights(gain_PM: Doubles, gain_P: Doubles) -> Doubles:
 
     The mean of gains is what products are best ranked by, and the squared error is least where a gain is that mean. A
     convex problem, solved by projected gradients from equal weights.
-
-    Parameters
-    ----------
-    gain_PM
-        What each member gives each pair.
-    gain_P
-        What the judgements give.
-
-    Returns
-    -------
-    numpy.ndarray
-        Weights that add up to 1, ``[M]``; 0 of members that would hardly count.
     """
     gram_MM, aim_M = gain_PM.T @ gain_PM, gain_PM.T @ gain_P
     step = 1 / max(float(np.linalg.eigvalsh(gram_MM)[-1]), _TINY)
@@ -192,7 +170,7 @@ def gain_weights(gain_PM: Doubles, gain_P: Doubles) -> Doubles:
 
 
 def onto_simplex(given_M: Doubles) -> Doubles:
-    """Give the nearest weights that are not negative and add up to 1 (Duchi et al., 2008, figure 1)."""
+    """Return the nearest weights that are not negative and add up to 1 (Duchi et al., 2008, figure 1)."""
     ordered_M = np.sort(given_M)[::-1]
     excess_M = (np.cumsum(ordered_M) - 1) / np.arange(1, len(given_M) + 1)
     last = np.flatnonzero(ordered_M > excess_M)[-1]
@@ -272,7 +250,7 @@ def beside_members(
 
 
 def _values(prediction: Prediction, judgements: Judgements) -> dict[str, tuple[Doubles, npt.NDArray[Any] | None]]:
-    """Give each metric's values, of queries or of pairs with the query of each."""
+    """Return each metric's values, of queries or of pairs with the query of each."""
     task, found = prediction.task, dict[str, tuple[Doubles, npt.NDArray[Any] | None]]()
     if task.name != "substitute":
         ranked = Judged(judgements.query_ids, judgements.labels_P, scores=prediction.score.astype(np.float64))

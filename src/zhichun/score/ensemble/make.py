@@ -123,13 +123,7 @@ class Candidate:
 
 
 def open_candidates(places: Sequence[Path]) -> list[Candidate]:
-    """Find all models that are named, in an order that does not depend on theirs.
-
-    Raises
-    ------
-    UserError
-        When one cannot be found, two are the same, or they cannot be averaged.
-    """
+    """Find all models that are named, in an order that does not depend on theirs."""
     candidates = sorted(map(Candidate.open, places), key=lambda candidate: candidate.fingerprints)
     seen: dict[str, Path] = {}
     for candidate in candidates:

@@ -91,7 +91,7 @@ class ExportConfig:
         return TASKS[self.task]
 
     def check_of(self, engine: str) -> Check:
-        """Give an engine's own check, or that of the format that it reads."""
+        """Return an engine's own check, or that of the format that it reads."""
         return self.checks.get(engine) or self.checks[format_of(engine)]
 
     def save(self, folder: Path) -> None:

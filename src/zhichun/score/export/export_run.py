@@ -75,7 +75,7 @@ def export(
     Returns
     -------
     Path
-        The folder, which appears when it is whole.
+        The folder, which appears when it is complete.
 
     Raises
     ------
@@ -129,13 +129,7 @@ class Sample:
 
     @classmethod
     def draw(cls, run: Path, trained: TrainedModel, data: Path) -> "Sample":
-        """Draw pairs as a run's recipe parts them; always the same ones.
-
-        Raises
-        ------
-        UserError
-            For a folder that is no dataset or has no such pairs.
-        """
+        """Draw pairs as a run's recipe parts them; always the same ones."""
         dataset = Dataset.open(data)
         recipe = read_json(run / "recipe.json", {"train": {"validation_fold": int | NoneType}})
         training, held_out = dataset.split(recipe["train"]["validation_fold"])
@@ -144,7 +138,7 @@ class Sample:
         return cls(pairs, chance.permutation(training)[:CALIBRATED], chance.permutation(held_out)[:CHECKED])
 
     def calibration_batches(self) -> Iterator[Arrays]:
-        """Give the pairs to calibrate with, one by one."""
+        """Return the pairs to calibrate with, one by one."""
         for row in self.calibration:
             yield self.pairs.collate(np.asarray([row]))
 
@@ -249,13 +243,7 @@ def compare(task: Task, expected_PC: Floats, found_PC: Floats) -> Check:
 
 
 def recorded_data(run: Path) -> Path:
-    """Find the dataset folder that a run was trained on.
-
-    Raises
-    ------
-    UserError
-        When it is not there any more, or has changed since.
-    """
+    """Find the dataset folder that a run was trained on."""
     remedy = "Name a dataset folder with --data: exports are calibrated and checked on its pairs."
     recorded = read_json(run / "environment.json", {"dataset": {"folder": str, "manifest": str}})["dataset"]
     data = Path(recorded["folder"])

@@ -30,22 +30,7 @@ TRIED_BATCHES: Final = 12
 
 
 def load_export(folder: Path, engine: str, device: str | None = None) -> tuple[ExportConfig, Featurizer, Engine]:
-    """Load an export folder with one of its engines.
-
-    Parameters
-    ----------
-    folder
-        Of `zhichun export`.
-    engine
-        One of `EXPORT_ENGINES`, ``auto`` or ``measure``.
-    device
-        ``cpu``, which is also meant by ``None``.
-
-    Raises
-    ------
-    UserError
-        When the folder is damaged, does not have the engine, its runtime is not installed, or another device is wanted.
-    """
+    """Load an export folder with one of its engines."""
     if device not in (None, "cpu"):
         raise UserError(f"an export runs on a CPU, not on {device!r}.", file=folder, remedy="Name the run.")
     config = ExportConfig.load(folder)

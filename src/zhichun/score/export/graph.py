@@ -35,7 +35,7 @@ class Given(nn.Module):
         self.size = size
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
-        """Give ``[B, S]``."""
+        """Return ``[B, S]``."""
         return batch[SIDE]
 
 
@@ -50,15 +50,7 @@ def tables_of(model: RelevanceModel) -> SideFeatures:
 
 
 def scoring_graph(model: RelevanceModel, size: int) -> RelevanceModel:
-    """Copy a network as what is exported: its side features are given.
-
-    Parameters
-    ----------
-    model
-        The network; it stays as it is.
-    size
-        Size of the side features, ``S``; 0 where there are none.
-    """
+    """Copy a network as what is exported: its side features are given."""
     made = copy.deepcopy(model).cpu().eval().requires_grad_(requires_grad=False)
     # A plain product with an additive mask: what the runtimes know how to fuse.
     made.encoder.model.set_attn_implementation("eager")
@@ -75,13 +67,7 @@ def input_names(trained: TrainedModel, size: int) -> tuple[str, ...]:
 
 
 def write_onnx(trained: TrainedModel, path: Path) -> tuple[str, ...]:
-    """Export a network with torch.onnx; gives the names of its inputs.
-
-    Raises
-    ------
-    UserError
-        When a library is missing, or the encoder's architecture cannot be exported.
-    """
+    """Export a network with torch.onnx; gives the names of its inputs."""
     for library in ("onnx", "onnxscript"):
         required(library)
     size = sum(tables_of(trained.model).sizes.values())
@@ -143,13 +129,7 @@ def _cause(error: BaseException) -> str:
 
 @contextmanager
 def quiet(logger: str) -> Iterator[None]:
-    """Hold back a library's warnings, and what it logs below an error.
-
-    Parameters
-    ----------
-    logger
-        Name of its logger.
-    """
+    """Hold back a library's warnings, and what it logs below an error."""
     found = logging.getLogger(logger)
     level = found.level
     found.setLevel(logging.ERROR)

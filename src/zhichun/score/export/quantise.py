@@ -48,17 +48,7 @@ _LEAST: Final = 1e-5
 
 
 def write_onnx_int8(graph: Path, out: Path, calibration: Sequence[Inputs]) -> None:
-    """Quantise products with weights, per output channel; activations are smoothed, and scaled as they come.
-
-    Parameters
-    ----------
-    graph
-        The ONNX graph.
-    out
-        The ``.onnx`` to write.
-    calibration
-        Inputs of the graph for pairs, one by one, which show where activations have outliers.
-    """
+    """Quantise products with weights, per output channel; activations are smoothed, and scaled as they come."""
     quantisation = required("onnxruntime.quantization")
     onnx = required("onnx")
     found = onnx.load(graph, load_external_data=False).graph
@@ -88,17 +78,7 @@ def write_openvino(graph: Path, out: Path) -> None:
 
 
 def write_openvino_int8(graph: Path, out: Path, calibration: Sequence[Inputs]) -> None:
-    """Quantise with NNCF after training: weights and activations, scaled by what the pairs show.
-
-    Parameters
-    ----------
-    graph
-        The ONNX graph.
-    out
-        The ``.xml`` to write; its weights lie beside it.
-    calibration
-        Inputs of the graph for pairs, one by one: padding would be measured too.
-    """
+    """Quantise with NNCF after training: weights and activations, scaled by what the pairs show."""
     runtime = required("openvino")
     os.environ.setdefault("NNCF_CI", "1")  # nothing is reported to anybody
     with quiet("nncf"):
@@ -190,15 +170,7 @@ def smooth(graph: Path, out: Path, products: Sequence[str], calibration: Sequenc
 
 
 def smoothing_factors(greatest_D: Floats32, weights_PDF: Sequence[Floats32]) -> Floats32:
-    """Give by what each channel of an activation is divided, ``[D]``, as in Eq. 4.
-
-    Parameters
-    ----------
-    greatest_D
-        Greatest absolute value of each channel.
-    weights_PDF
-        Of each product that reads it, ``[D, F]``.
-    """
+    """Give by what each channel of an activation is divided, ``[D]``, as in Eq. 4."""
     weight_D = np.max([np.abs(weight_DF).max(axis=1) for weight_DF in weights_PDF], axis=0)
     factors_D: Floats32 = np.maximum(greatest_D, _LEAST) ** SMOOTHED / np.maximum(weight_D, _LEAST) ** (1 - SMOOTHED)
     return factors_D.astype(np.float32)

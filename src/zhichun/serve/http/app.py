@@ -1,4 +1,4 @@
-"""The application: endpoints around a service, with errors in the words of each interface."""
+"""The application: endpoints of a service, with errors in each API's form."""
 
 import asyncio
 import contextlib
@@ -40,23 +40,7 @@ def create_app(
     on_ready: Callable[[Service], None] = lambda service: None,
     on_failure: Callable[[Exception], None] = lambda error: None,
 ) -> FastAPI:
-    """Make the application.
-
-    Parameters
-    ----------
-    load
-        Loads the model and, where there is one, the catalogue; is called in a thread when the application starts.
-    service
-        Model name, limits and counts.
-    keys
-        That open the server; none leaves it open.
-    hosts
-        Names under which it may be called, without ports; ``None`` takes any.
-    log_texts
-        Whether the log may hold texts of requests.
-    on_ready, on_failure
-        Called when the model is loaded, or cannot be.
-    """
+    """Make the application."""
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
@@ -108,7 +92,7 @@ async def _load(
 
 
 def _add_page(app: FastAPI, service: Service) -> None:
-    """Put the page at ``/``, which shows what the model that is loaded now does."""
+    """Mount the page at ``/`` for the loaded model."""
     engine = service.scorer.engine_name
     page = page_router(service.rank, service.catalogue, task=service.task, model=service.model, engine=engine)
     app.include_router(page)
@@ -116,7 +100,7 @@ def _add_page(app: FastAPI, service: Service) -> None:
 
 @contextlib.contextmanager
 def draining_on_signals(service: Service) -> Iterator[None]:
-    """At the first signal refuse new requests, answer accepted ones, then do what it does; a second does not wait."""
+    """On the first signal drain requests and then stop; a second one stops at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""Bodies of requests, read whole in bounded memory and time, and parsed where that does not hold up others."""
+"""Reads request bodies in bounded memory and time, and parses large ones in a thread."""
 
 import asyncio
 import json
@@ -21,30 +21,24 @@ VALUES, VALUES_PER_DOCUMENT = 10_000, 64
 
 
 class Room:
-    """Bytes in memory, of which there may be so many; belongs to one event loop."""
+    """A budget of bytes in memory; belongs to one event loop."""
 
     def __init__(self, most: int) -> None:
         self.most, self.held = most, 0
 
     def take(self, size: int) -> bool:
-        """Count bytes, where there is room for them."""
+        """Reserve bytes, if there are enough."""
         has_room = self.held + size <= self.most
         self.held += size if has_room else 0
         return has_room
 
     def free(self, size: int) -> None:
-        """Count bytes no more."""
+        """Release bytes."""
         self.held -= size
 
 
 async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limits: Limits, room: Room) -> bytes:
-    """Read a body, whose bytes are taken from a room.
-
-    Raises
-    ------
-    Refusal
-        When it is too large, is too slow, or there is no room for it.
-    """
+    """Read a body within a budget of bytes."""
     most, body, seen = limits.body_bytes, bytearray(), 0
     announced = headers.get(b"content-length", b"")
     if announced.isdigit() and int(announced[:20]) > most * DISCARDED_TIMES:
@@ -74,26 +68,13 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limits: Li
 
 
 def is_large(headers: Mapping[str, str]) -> bool:
-    """Tell whether a body takes longer to read than others may be held up; one that does not say is taken for it."""
+    """Return whether a body takes longer to read than others may be held up; one that does not say is taken for it."""
     length = headers.get("content-length", "")
     return not length.isdecimal() or int(length) > SMALL_BYTES
 
 
 async def json_of(request: Request, work: Callable[..., Awaitable[Any]] = asyncio.to_thread) -> Any:
-    """Read the JSON of a request.
-
-    Parameters
-    ----------
-    request
-        The request.
-    work
-        Calls a function in a thread.
-
-    Raises
-    ------
-    Refusal
-        When it is compressed, not UTF-8, not JSON, or of more values than a request can mean.
-    """
+    """Read the JSON of a request."""
     _check_headers(request)
     body = b"".join([part async for part in request.stream()])  # which, unlike `request.body`, does not keep it
     most = VALUES + VALUES_PER_DOCUMENT * request.app.state.limits.documents
@@ -116,7 +97,7 @@ def _check_headers(request: Request) -> None:
 
 
 def parsed(body: bytes, most: int) -> Any:
-    """Parse a body whose values are counted first, since each takes many times the memory of its bytes.
+    """Parse a body after counting its values, because each takes many times the memory of its bytes.
 
     Raises
     ------
@@ -144,7 +125,7 @@ def parsed(body: bytes, most: int) -> Any:
 
 
 def cut(text: str, most: int = 60) -> str:
-    """Give a client's text as a message or a log may hold it: short, with nothing that acts on a terminal."""
+    """Return a client's text as a message or a log may hold it: short, with nothing that acts on a terminal."""
     shown = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text[:most])
     return f"{shown}…" if len(text) > most else shown
 

@@ -1,4 +1,4 @@
-"""A connection as uvicorn serves it, with what uvicorn lacks: an end to slow heads and to slow readers, and a limit."""
+"""A uvicorn connection with timeouts for slow headers and slow readers, and a connection limit."""
 
 import asyncio
 import heapq
@@ -35,7 +35,7 @@ class Connection(H11Protocol):
     _watching: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a connection, or say that there are too many."""
+        """Accept a connection, or answer that there are too many."""
         self.transport, self.limits = transport, self.app_state["limits"]
         if len(self.connections) >= most_connections(self.limits) and not self._make_room():
             transport.write(BUSY)
@@ -53,7 +53,7 @@ class Connection(H11Protocol):
 
     @property
     def is_idle(self) -> bool:
-        """Whether it waits for a request, or for the rest of a head."""
+        """Whether it is idle, or waits for the rest of the headers."""
         return self.cycle is None or self.cycle.response_complete
 
     def _watch(self) -> None:
@@ -84,12 +84,12 @@ class Connection(H11Protocol):
 
 
 def most_connections(limits: Limits) -> int:
-    """Give how many connections this process may have: half of its open files at most."""
+    """Return how many connections this process may have: half of its open files at most."""
     return min(limits.connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
 
 
 def allow_open_files() -> None:
-    """Let this process open as many files as the system lets it."""
+    """Raise the limit of open files to the system's maximum."""
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     wanted = OPEN_FILES if most == resource.RLIM_INFINITY else min(most, OPEN_FILES)
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))

@@ -29,7 +29,7 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Metrics:
-    """All that a server counts."""
+    """All metrics of a server."""
 
     def __init__(self) -> None:
         own = self._own = CollectorRegistry()
@@ -57,12 +57,12 @@ class Metrics:
         self._gauges.append((Gauge(name, what, registry=self._own, multiprocess_mode="livesum"), read))
 
     def refresh(self) -> None:
-        """Look the numbers up, for whichever process is asked next."""
+        """Update the gauges for all processes."""
         for gauge, read in self._gauges:
             gauge.set(read())
 
     async def refreshed(self) -> None:
-        """Look the numbers up from time to time."""
+        """Update the gauges periodically."""
         while FOLDER_VARIABLE in os.environ:
             self.refresh()
             await asyncio.sleep(REFRESH_SECONDS)

@@ -1,4 +1,4 @@
-"""What goes wrong outside of endpoints, said in the words of the interface that was called."""
+"""Errors outside of endpoints, in the form of the called API."""
 
 from typing import Final
 
@@ -12,7 +12,7 @@ KNOWN: Final = {405: "this path has no such method."}
 
 
 def answer_errors(app: FastAPI) -> None:
-    """Let an application answer refusals, unknown paths and methods."""
+    """Add handlers for refusals, unknown paths and methods."""
     app.add_exception_handler(Refusal, _on_refusal)
     app.add_exception_handler(HTTPException, _on_http_error)
 

@@ -1,4 +1,4 @@
-"""What stands before every endpoint: who may ask, how much, what happens when a client disconnects or code fails."""
+"""Middleware for all endpoints: authentication, limits, disconnects and failures."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ log = logging.getLogger("zhichun.serve")
 
 @dataclass
 class Exchange:
-    """One request and what became of it, with how many bytes of its body and of its answer are in memory."""
+    """One request and its outcome, with the bytes of body and response in memory."""
 
     scope: Scope
     id: str
@@ -138,7 +138,7 @@ class Guard:
             gone.cancel()
 
     async def _send(self, exchange: Exchange, start: Message, body: bytes, send: Send) -> None:
-        """Send an answer in parts, whose memory counts until it is read, but for small ones."""
+        """Send an answer in parts, whose memory counts until it is read, except for small ones."""
         if len(body) > PART_BYTES and not self.answers.take(len(body)):
             message = f"answers that clients have not read yet have more than {self.answers.most} bytes."
             start, body = _message(exchange, overloaded(message, 1.0))
@@ -156,7 +156,7 @@ class Guard:
         await self._send(exchange, *_message(exchange, refusal), send)
 
     def _admit(self, exchange: Exchange) -> None:
-        """Refuse who may not ask, and all while the server is not ready."""
+        """Refuse unauthorised requests, and all requests while the server is not ready."""
         headers, path = exchange.headers, exchange.scope["path"]
         host = headers.get(b"host", b"").decode("latin-1").lower()
         is_safe = exchange.scope["method"] in SAFE_METHODS
@@ -176,7 +176,7 @@ class Guard:
             raise unavailable("the server is shutting down.")
 
     def _is_cross_origin(self, headers: dict[bytes, bytes], host: str) -> bool:
-        """Tell whether a page of another origin makes a request, by what its browser says."""
+        """Return whether a page of another origin makes a request, by what its browser says."""
         if b"sec-fetch-site" in headers:  # no page can write it, and no proxy needs to
             return headers[b"sec-fetch-site"] not in (b"same-origin", b"none")
         try:
@@ -204,7 +204,7 @@ class Guard:
 
 
 def _name(host: str) -> str:
-    """Take the port off a host."""
+    """Remove the port from a host."""
     return host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
 
 

@@ -1,4 +1,4 @@
-"""API keys: kept as hashes, all of them compared each time, so that the time taken tells nothing."""
+"""API keys: stored as hashes and compared in constant time."""
 
 import base64
 import binascii
@@ -18,7 +18,7 @@ VARIABLE: Final = "ZHICHUN_API_KEYS"
 
 @dataclass(frozen=True)
 class Keys:
-    """Keys that open the server; none means that it is open.
+    """API keys; none means no authentication.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class Keys:
         return bool(self.hashes)
 
     def admit(self, headers: Mapping[bytes, bytes]) -> bool:
-        """Tell whether headers carry one of the keys, in any of the ways in which clients send it."""
+        """Return whether headers carry one of the keys, in any of the ways in which clients send it."""
         admitted = not self.hashes
         for key in _given(headers):
             hashed = _hash(key)
@@ -65,7 +65,7 @@ class Keys:
 
 
 def _given(headers: Mapping[bytes, bytes]) -> Iterator[bytes]:
-    """Give the keys of a request: ``Authorization: Bearer``, ``Basic`` (the password), ``X-API-Key``."""
+    """Return the keys of a request: ``Authorization: Bearer``, ``Basic`` (the password), ``X-API-Key``."""
     if b"x-api-key" in headers:
         yield headers[b"x-api-key"].strip()
     scheme, _, value = headers.get(b"authorization", b"").strip().partition(b" ")

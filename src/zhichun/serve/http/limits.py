@@ -1,4 +1,4 @@
-"""How much a request, a queue and a cache may hold."""
+"""Limits of requests, queue and cache."""
 
 from dataclasses import asdict, dataclass
 from typing import Final

@@ -1,4 +1,4 @@
-"""What `zhichun serve` was asked for, in one value that a worker process can be given."""
+"""The settings of `zhichun serve`, which can be passed to worker processes."""
 
 import ipaddress
 from dataclasses import dataclass, field
@@ -31,7 +31,7 @@ class ServeSettings:
     locale
         Of requests that name none.
     engine
-        What computes, as for `Scorer.load`.
+        The engine, as for `Scorer.load`.
     name
         Of the model, for clients; the folder's if not given.
     host, port
@@ -45,7 +45,7 @@ class ServeSettings:
     limits
         Of requests, queue and cache.
     log_texts
-        Whether the log may hold texts of requests.
+        Whether to log texts of requests.
     """
 
     run: Path
@@ -68,7 +68,7 @@ class ServeSettings:
         require_range(self, "workers", least=1)
 
     def check(self) -> None:
-        """Refuse what cannot or should not be served, before anything is loaded.
+        """Refuse invalid or unsafe settings before loading.
 
         Raises
         ------
@@ -84,7 +84,7 @@ class ServeSettings:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of all that decides the model's answers, for which its files are read once.
+        """Hash of the model's files.
 
         Raises
         ------
@@ -136,7 +136,7 @@ class ServeSettings:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a server on a host is reached from this machine alone."""
+    """Return whether a server on a host is reached from this machine alone."""
     if host == "localhost":
         return True
     try:

@@ -63,13 +63,7 @@ def serve(settings: ServeSettings, say: Say) -> None:
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """Listen on an address.
-
-    Raises
-    ------
-    UserError
-        When it is taken, or none of this machine's.
-    """
+    """Listen on an address."""
     try:
         family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         sock = socket.create_server((str(place[0]), port), family=family, backlog=BACKLOG)

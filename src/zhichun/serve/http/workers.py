@@ -24,17 +24,7 @@ log = logging.getLogger("zhichun.serve")
 
 
 def serve_by_workers(worker: Worker, count: int, drain_seconds: float) -> None:
-    """Let processes work until a signal comes; a second one does not let them end what they have begun.
-
-    Parameters
-    ----------
-    worker
-        What each does; calls what it is given when it begins to answer.
-    count
-        How many there are.
-    drain_seconds
-        That they may take to end.
-    """
+    """Let processes work until a signal comes; a second one does not let them end what they have begun."""
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, threads() // count)))
     spawn, ending = multiprocessing.get_context("spawn"), threading.Event()
     begun = spawn.Event()
