@@ -57,7 +57,10 @@ def mapping(text: str, option: str) -> dict[str, str]:
     pairs = [item.partition("=") for item in text.split(",") if item.strip()]
     if any(not equals for _, equals, _ in pairs):
         raise typer.BadParameter(f"{text!r} is not of the form name=value,name=value", param_hint=option)
-    return {name.strip(): value.strip() for name, _, value in pairs}
+    named = {name.strip(): value.strip() for name, _, value in pairs}
+    if len(named) < len(pairs):
+        raise typer.BadParameter(f"{text!r} names something twice", param_hint=option)
+    return named
 
 
 def say(line: str) -> None:

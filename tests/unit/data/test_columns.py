@@ -149,3 +149,9 @@ def test_of_very_many_columns_the_first_are_named():
 def test_a_missing_column_is_answered_by_why_it_may_be_missing(names, remedy):
     with pytest.raises(UserError, match=re.escape(remedy)):
         match({}, names)
+
+
+def test_a_name_for_one_table_goes_before_one_for_all_in_whatever_order():
+    given = {"products.product_id": "sku", "product_id": "id"}
+    matched = match(given, ("query", "id", "label"), ("id", "sku", "title"))
+    assert (matched["examples"]["product_id"], matched["products"]["product_id"]) == ("id", "sku")

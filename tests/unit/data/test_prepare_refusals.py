@@ -123,6 +123,8 @@ def test_optional_columns_are_checked_too(attempt, column, value, reason):
         ({"test_share": 1.0}, "test_share=1.0 is no share"),
         ({"on_bad_rows": "dorp"}, "on_bad_rows='dorp' means nothing\nDid you mean 'drop'?"),
         ({"labels": {"3": "X"}}, "grade '3' is mapped to 'X', which is no label"),
+        ({"labels": {"3": "E", "3.0": "S"}}, "grade '3.0' is mapped to both E and S\nLeave one"),
+        ({"columns": {"title": "title", "product_title": "name"}}, "two columns are named for 'product_title'\nLeave"),
         ({"columns": {"querry": "q"}}, "there is no column 'querry' to map\nDid you mean 'query'?"),
     ],
 )

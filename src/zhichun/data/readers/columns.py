@@ -58,8 +58,12 @@ _SHOWN: Final = 30
 def match_columns(given: Mapping[str, str], tables: Mapping[str, Table]) -> dict[str, dict[str, str]]:
     """Find the columns of tables."""
     matched: dict[str, dict[str, str]] = {kind: {} for kind in tables}
-    for key, column in given.items():
+    asked: set[tuple[str, str]] = set()
+    for key, column in sorted(given.items(), key=lambda item: "." in item[0]):  # a name for one table goes before
         kinds, field = _read_key(key, tables)
+        if (asking := (key.rpartition(".")[0], field)) in asked:
+            raise UserError(f"two columns are named for {key!r}", remedy="Leave one of the two out.")
+        asked.add(asking)
         found = {kind: own for kind in kinds if (own := find_column(column, tables[kind].names)) is not None}
         if not found:
             raise _no_such_column(column, field, tables[kinds[0]])

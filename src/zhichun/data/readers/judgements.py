@@ -32,17 +32,21 @@ def grade_labels(given: Mapping[str, str] | None = None) -> dict[str, str]:
     Raises
     ------
     UserError
-        If a label is not one of the four.
+        If a label is not one of the four, or a grade is mapped to two.
     """
-    labels = {**_KNOWN, "": NOT_JUDGED}
+    own: dict[str, str] = {}
     for grade, label in (given or {}).items():
         if fold_grade(label) not in _MEANINGS:
             raise UserError(
                 f"grade {grade!r} is mapped to {label!r}, which is no label",
                 remedy=f"{suggest(str(label), LABEL_NAMES)} A grade that means 'not judged' is mapped to skip.",
             )
-        labels[fold_grade(grade)] = _MEANINGS[fold_grade(label)]
-    return labels
+        key, meaning = fold_grade(grade), _MEANINGS[fold_grade(label)]
+        if own.setdefault(key, meaning) != meaning:
+            raise UserError(
+                f"grade {grade!r} is mapped to both {own[key]} and {meaning}", remedy="Leave one of the two out."
+            )
+    return {**_KNOWN, "": NOT_JUDGED, **own}
 
 
 def label_of(grade: str | None, labels: Mapping[str, str]) -> str | None:
