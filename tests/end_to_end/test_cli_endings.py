@@ -161,7 +161,7 @@ def test_an_interruption_ends_with_130_and_without_a_trace(monkeypatch, tmp_path
     monkeypatch.setattr("zhichun.data.sample_shop.write_sample_shop", interrupt)
     done = zhichun("sample", tmp_path / "shop")
     assert done.status == 130
-    assert done.err == "error: interrupted; call it again to go on (zhichun train with --resume).\n"
+    assert done.err == "error: interrupted; run it again to resume (zhichun train with --resume).\n"
 
 
 def test_a_folder_that_may_not_be_written_is_told(monkeypatch, home, tmp_path, fail):

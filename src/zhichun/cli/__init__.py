@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(f"{error}\n{REMEDIES[error.errno]}")
     except SystemExit as ending:
         if ending.code == INTERRUPTED:
-            _fail("interrupted; call it again to go on (zhichun train with --resume).", INTERRUPTED)
+            _fail("interrupted; run it again to resume (zhichun train with --resume).", INTERRUPTED)
         raise
 
 

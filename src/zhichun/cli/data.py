@@ -107,7 +107,7 @@ def prepare(
     min_count_trigram: Annotated[
         int,
         typer.Option(
-            help="Trigrams with at least so many occurrences in the catalogue get a vector; those of queries always do."
+            help="Trigrams with this many occurrences in the catalogue get a vector; those of queries always do."
         ),
     ] = 15,
     overwrite: OverwriteOption = False,
@@ -202,7 +202,8 @@ def summary(
         str | None, option("Also count tokens: an encoder by hub name, or a folder with tokenizer.json.")
     ] = None,
     sample: Annotated[
-        int | None, option("Count words and tokens of so many products, drawn evenly.", show_default="10,000")
+        int | None,
+        option("Number of products in which words and tokens are counted, drawn evenly.", show_default="10,000"),
     ] = None,
 ) -> None:
     """Take the figures of a dataset folder's summary page again, and with a tokenizer its lengths in tokens.
@@ -248,7 +249,7 @@ def word2vec(
     folder: Annotated[Path, argument("Dataset folder of `zhichun prepare`.")],
     size: Annotated[int, typer.Option(help="Size of a vector; `model.trigrams` of the recipe must be the same.")] = 64,
     epochs: Annotated[int, typer.Option(help="Passes over the catalogue.")] = 3,
-    products: Annotated[int | None, option("Read so many products at most, drawn evenly.", show_default="all")] = None,
+    products: Annotated[int | None, option("Maximum number of products, drawn evenly.", show_default="all")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes, with one worker.")] = 0,
     workers: Annotated[int, typer.Option(help="Threads; with more than one the result differs each time.")] = 1,
 ) -> None:

@@ -16,7 +16,7 @@ def export(
             "more than once, into one folder."
         ),
     ],
-    out: Annotated[Path | None, option("Folder to make; RUN/export if not given.")] = None,
+    out: Annotated[Path | None, option("Folder to make; default: RUN/export.")] = None,
     data: Annotated[
         Path | None,
         option(

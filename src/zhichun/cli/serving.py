@@ -20,11 +20,11 @@ def serve(
     ] = None,
     columns: Annotated[str, option("The catalogue's own column names, `product_id=sku,title=name`.")] = "",
     on_bad_rows: BadRowsOption = "fail",
-    locale: Annotated[str, typer.Option(help="Locale of requests that name none.")] = "us",
+    locale: Annotated[str, typer.Option(help="Default locale of requests.")] = "us",
     engine: EngineOption = "auto",
-    name: Annotated[str | None, option("Name of the model for clients; the folder's if not given.")] = None,
+    name: Annotated[str | None, option("Name of the model for clients; default: the folder's.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; any but loopback needs keys.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes any that is free.", min=0, max=65535)] = 8080,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 is any free port.", min=0, max=65535)] = 8080,
     allow_host: Annotated[
         list[str] | None, option("A further Host header that a server without keys accepts; may be repeated.")
     ] = None,
@@ -35,20 +35,18 @@ def serve(
         Path | None, option("File of API keys, one on each line. ZHICHUN_API_KEYS holds more, separated by commas.")
     ] = None,
     timeout: Annotated[
-        float, typer.Option(help="Seconds that a request may take; it may ask for less.", min=0.001)
+        float, typer.Option(help="Timeout of a request in seconds; a request may set a shorter one.", min=0.001)
     ] = 30.0,
-    queue: Annotated[int, typer.Option(help="Pairs that may wait; past it, 429.", min=1)] = 10_000,
-    most_documents: Annotated[int, typer.Option(help="Documents of a request; past it, 413.", min=1)] = 1000,
-    most_body: Annotated[int, typer.Option(help="MiB of a request's body; past it, 413.", min=1)] = 16,
-    longest_query: Annotated[int, typer.Option(help="Characters of a query; past it, 422.", min=1)] = 10_000,
-    longest_text: Annotated[int, typer.Option(help="Characters read of a text; the rest is cut.", min=1)] = 100_000,
-    cache: Annotated[int, typer.Option(help="Pairs whose scores are kept; 0 keeps none.", min=0)] = 100_000,
-    drain: Annotated[
-        float, typer.Option(help="Seconds that accepted requests may still take at the end.", min=0)
-    ] = 30.0,
-    log_texts: Annotated[
-        bool, typer.Option("--log-texts", help="Write the texts that clients send into the log.")
-    ] = False,
+    queue: Annotated[int, typer.Option(help="Maximum queued pairs; beyond it, 429.", min=1)] = 10_000,
+    most_documents: Annotated[int, typer.Option(help="Maximum documents of a request; beyond it, 413.", min=1)] = 1000,
+    most_body: Annotated[int, typer.Option(help="Maximum MiB of a request's body; beyond it, 413.", min=1)] = 16,
+    longest_query: Annotated[int, typer.Option(help="Maximum characters of a query; beyond it, 422.", min=1)] = 10_000,
+    longest_text: Annotated[
+        int, typer.Option(help="Maximum characters of a text; the rest is ignored.", min=1)
+    ] = 100_000,
+    cache: Annotated[int, typer.Option(help="Number of cached scores; 0 is off.", min=0)] = 100_000,
+    drain: Annotated[float, typer.Option(help="Seconds for accepted requests at shutdown.", min=0)] = 30.0,
+    log_texts: Annotated[bool, typer.Option("--log-texts", help="Write the texts of requests to the log.")] = False,
 ) -> None:
     """Serve a model: rerank, score and classify over HTTP, as TEI, Jina, Cohere and vLLM do.
 

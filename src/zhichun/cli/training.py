@@ -98,10 +98,10 @@ def evaluate(
             show_default="small for ranking where the dataset has it, otherwise all",
         ),
     ] = None,
-    out: Annotated[Path | None, option("Where metrics.json goes; the run folder if not given.")] = None,
+    out: Annotated[Path | None, option("Folder for metrics.json; default: the run folder.")] = None,
     engine: EngineOption = "auto",
 ) -> None:
-    """Measure a run on judged pairs, overall and by locale, beside simple baselines; write `metrics.json`."""
+    """Measure a run on judged pairs, overall and by locale, with simple baselines; write `metrics.json`."""
     from zhichun.cli.ensembling import show_members
     from zhichun.cli.tables import confusion_table, figures_table
     from zhichun.core.tasks import TASKS
@@ -127,12 +127,14 @@ def audit(
     runs: Annotated[
         Path | None, option("Runs of all folds, made with `zhichun train --folds`.", show_default="OUT/folds")
     ] = None,
-    accept: Annotated[Path | None, option("Decisions of a person, from the page, `to_judge.csv` or Quepid.")] = None,
-    drop: Annotated[float | None, option("List the most doubtful share of the training pairs to drop, 0.04.")] = None,
+    accept: Annotated[Path | None, option("A reviewer's decisions, from the page, `to_judge.csv` or Quepid.")] = None,
+    drop: Annotated[
+        float | None, option("Share of the training pairs to drop, lowest quality first, such as 0.04.")
+    ] = None,
     page_pairs: Annotated[int, typer.Option(help="Judgements on the page at most; the tables have all.")] = 5000,
     assignments: SetOption = None,
 ) -> None:
-    """Find judgements that are probably wrong, by confident learning, for a person to decide.
+    """Find likely label errors by confident learning, for review.
 
     Trains a model for each fold (`OUT/folds`; called again after a kill it continues), and compares its predictions for
     the pairs that it did not train on with their labels. Writes tables, a page to decide on, and lists for `zhichun

@@ -45,13 +45,13 @@ def score(
     columns: ColumnsOption = "",
     locale: LocaleOption = "us",
     on_bad_rows: BadRowsOption = "fail",
-    prefix: Annotated[str, option("Put before the names of the new columns.")] = "",
+    prefix: Annotated[str, option("Prefix of the new columns.")] = "",
     engine: EngineOption = "auto",
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Score a file of query-product pairs: the same rows come out with probabilities, label and gain.
+    """Score a file of query-product pairs: appends probabilities, label and gain to its rows.
 
-    The file is read as a stream. A run that was killed goes on where it was when it is called again.
+    The file is read as a stream. After a kill, the same command resumes.
     """
     from zhichun.score.folders import fingerprint_of
     from zhichun.score.job import ScoringJob
@@ -111,9 +111,9 @@ def demo(
     folder: Annotated[Path, typer.Argument(help="Folder for all that it makes.")] = Path("demo"),
     seed: Annotated[int, typer.Option(help="Seed of the shop and of the training.")] = 0,
 ) -> None:
-    """Go through the whole way once, on a sample shop: sample, prepare, train, evaluate, rank.
+    """Run all steps on a sample shop: sample, prepare, train, evaluate, rank.
 
-    Called again it uses what is there; delete the folder to start anew.
+    Run again, it uses existing results; delete the folder to start again.
     """
     from zhichun.cli.demo import run_demo
 

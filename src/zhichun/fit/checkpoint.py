@@ -80,7 +80,7 @@ class CheckpointFolder:
             optimizer = torch.load(folder / "optimizer.pt", weights_only=True, map_location="cpu")
         except Exception as error:  # torch raises whatever its reader meets in a damaged file
             raise UserError(
-                f"the checkpoint is damaged ({error}).", file=folder, remedy="Delete it; training starts anew."
+                f"the checkpoint is damaged ({error}).", file=folder, remedy="Delete it; training starts again."
             ) from error
         return read_weights(folder / "objective.safetensors"), optimizer, progress
 

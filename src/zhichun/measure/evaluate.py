@@ -72,7 +72,7 @@ def evaluate(
     version, rows = dataset.of_version(_rows_of(dataset, split), version, ranking=_ranks(scorer, run))
     prediction, of_ensemble = _score(scorer, dataset, rows, shown)
     if not np.isfinite(prediction.score).all():
-        raise UserError("the model gives scores that are no numbers.", file=run, remedy="Train it again in fp32.")
+        raise UserError("the model's scores are not finite numbers.", file=run, remedy="Train it again in fp32.")
     query_ids, locales = dataset.column(schema.QUERY_ID)[rows], dataset.column(schema.LOCALE)[rows]
     measured = {
         "split": split,

@@ -81,7 +81,7 @@ class ScoringJob:
     locale
         Locale of rows without one.
     prefix
-        Put before the names of the new columns.
+        Prefix of the new columns.
     on_bad_rows
         Whether products of the catalogue that cannot be used stop the work (``fail``) or are left out (``drop``).
     say

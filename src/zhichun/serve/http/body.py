@@ -61,7 +61,7 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limits: Li
     except BaseException as error:
         room.free(len(body))
         if isinstance(error, TimeoutError):
-            late = f"the body was not there after {limits.body_seconds:g} s."
+            late = f"the body was not complete after {limits.body_seconds:g} s."
             raise Refusal(408, "Validation", late) from None
         raise
     return bytes(body)
@@ -86,14 +86,14 @@ async def json_of(request: Request, work: Callable[..., Awaitable[Any]] = asynci
 def _check_headers(request: Request) -> None:
     coding = request.headers.get("content-encoding", "identity").strip().lower()
     if coding not in ("", "identity"):
-        raise _unread(f"Content-Encoding {cut(coding)} is not read: send the body uncompressed.")
+        raise _unread(f"Content-Encoding {cut(coding)} is not supported: send the body uncompressed.")
     kind = Message()
     kind["content-type"] = request.headers.get("content-type", "")
     if kind.get_content_subtype() != "json" and not kind.get_content_subtype().endswith("+json"):
         raise _unread("the body needs Content-Type: application/json.")
     charset = str(kind.get_param("charset", "utf-8")).lower()
     if charset.replace("_", "-") not in ("utf-8", "utf8", "us-ascii", "ascii"):
-        raise _unread(f"the charset {cut(charset)} is not read: send the body as UTF-8.")
+        raise _unread(f"the charset {cut(charset)} is not supported: send the body as UTF-8.")
 
 
 def parsed(body: bytes, most: int) -> Any:

@@ -109,7 +109,7 @@ class Guard:
         except Exception as error:
             self._log_fault(exchange, error)
             if not exchange.status:
-                fault = Refusal(500, "Backend", f"a fault of the server: {exchange.id}")
+                fault = Refusal(500, "Backend", f"internal server error: {exchange.id}")
                 await self._refuse(exchange, fault, send)
 
     async def _run(self, exchange: Exchange, body: list[bytes], receive: Receive, send: Send) -> None:

@@ -36,7 +36,7 @@ class Limits:
     drain_seconds
         That accepted requests may still take when the server is told to end.
     cached_scores
-        Pairs whose scores are kept; 0 keeps none.
+        Number of cached scores; 0 is off.
     """
 
     body_bytes: int = 16 << 20
