@@ -123,3 +123,15 @@ def scaling(name: str, result: Mapping[str, Any]) -> str:
         "",
     ]
     return "\n".join([*lines, source(name, result)])
+
+
+def kills(name: str, result: Mapping[str, Any]) -> str:
+    """Write the result of `kills.py`."""
+    counts = result["kills"]
+    each = ", ".join(f"{command} {count}" for command, count in counts.items())
+    lines = [
+        f"**Kills at random moments.** {sum(counts.values())} times SIGKILL ({each}), then called again until done: "
+        f"{len(result['faults'])} files half-made, left over, or unlike those of an undisturbed run (not compared: "
+        f"{', '.join(result['not_compared'])}, which holds times).",
+    ]
+    return "\n".join([*lines, source(name, result)])

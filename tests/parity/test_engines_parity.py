@@ -14,6 +14,7 @@ from transformers import BertConfig, BertTokenizerFast, DebertaV2Config, ModernB
 
 from zhichun.core import schema
 from zhichun.core.arrays import Int64
+from zhichun.core.files import write_hashes
 from zhichun.core.tasks import TASKS, Floats
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.feature_store import open_pairs
@@ -128,7 +129,6 @@ def engines_of(trained: TrainedModel, folder: Path) -> dict[str, Engine]:
         inputs=input_names(trained, sum(side.sizes.values())),
         side_features=side.sizes,
         checks={},
-        files={},
         about={},
     )
     loaded = SideFeatures.load(folder, side.sizes)
@@ -162,6 +162,7 @@ def uncertain(tiny_run, tmp_path_factory) -> tuple[Path, Path]:
     state["head.4.weight"] *= 8
     state["head.4.bias"] = 8 * (state["head.4.bias"] - torch.from_numpy(logits_PC.mean(axis=0)))
     save_file(state, run / "model" / "model.safetensors")
+    write_hashes(run / "model")
     return run, export(run, ["onnx-int8", "openvino", "openvino-int8"], shown=False)
 
 

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
 from zhichun.core.errors import UserError
+from zhichun.core.files import HASHES_FILE
 from zhichun.core.tasks import TASKS
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.fit.pretrain import pretrain
@@ -110,7 +111,8 @@ def test_a_part_that_is_off_takes_nothing(recipe, tiny_dataset):
 
 def test_an_encoder_without_tables_leaves_the_start_as_it_is(recipe, pretrained, tiny_dataset, tmp_path):
     bare = shutil.copytree(pretrained.encoder, tmp_path / "encoder")
-    (bare / TABLES).unlink()
+    for name in (TABLES, HASHES_FILE):
+        (bare / name).unlink()
     assert PretrainedTables.beside(str(bare)) is None
     model, _ = fresh_model(recipe.with_settings([f"model.encoder={bare}"]), Dataset.open(tiny_dataset))
     assert float(model.ids.tables["brand"].weight.detach().std()) == pytest.approx(0.02, rel=0.2)
