@@ -104,7 +104,8 @@ def badge(label: str | None) -> str:
 
 def checks_table(checks: Mapping[str, Check]) -> Table:
     """Lay out how each engine of an export answers beside the model that it was made from."""
-    table = Table(title=f"beside the model, on {max(check.pairs for check in checks.values()):,} held-out pairs")
+    pairs = max((check.pairs for check in checks.values()), default=0)
+    table = Table(title=f"beside the model, on {pairs:,} held-out pairs")
     table.add_column("engine", overflow="fold")
     for heading in ("same labels", "score, mean", "logits, most", "safe"):
         table.add_column(heading, justify="right", no_wrap=True)

@@ -24,6 +24,7 @@ DROP: Final = "drop"
 # How Quepid's scale of four grades is read and written.
 RATINGS: Final = {"E": "3", "S": "2", "C": "1", "I": "0"}
 QUEPID: Final = ("query", "docid", "rating")
+_KNOWN: Final = (schema.EXAMPLE_ID, DECISION, schema.LABEL, *QUEPID)
 _ROWS: Final = 20_000
 Decisions = dict[int, str]
 
@@ -31,10 +32,8 @@ Decisions = dict[int, str]
 def read_decisions(path: Path, findings: Findings) -> Decisions:
     """Read a file of decisions."""
     decided: Decisions = {}
-    rows: _PageRows | _QuepidRows | None = None
+    rows = _kind(path, next(read_chunks(path, 1, known=_KNOWN)).column_names, findings)
     for row, values in _rows(path):
-        if rows is None:
-            rows = _kind(path, values, findings)
         try:
             decision = rows.read({name: (value or "").strip() for name, value in values.items()})
         except ValueError as error:
@@ -63,10 +62,9 @@ def require_nothing_filled_in(path: Path, accept: Path | None) -> None:
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str | None]]]:
     """Read the known columns of a table row by row."""
     before = 0
-    known = (schema.EXAMPLE_ID, DECISION, schema.LABEL, *QUEPID)
-    for chunk in read_chunks(path, _ROWS, known=known):
+    for chunk in read_chunks(path, _ROWS, known=_KNOWN):
         # Lists and numbers that no column here should hold would stop the reading of those that matter.
-        wanted = [name for name in chunk.column_names if name in known]
+        wanted = [name for name in chunk.column_names if name in _KNOWN]
         columns = [texts(chunk, name, path, before) for name in wanted]
         for place, values in enumerate(zip(*columns, strict=True), start=1):
             yield before + place, dict(zip(wanted, values, strict=True))

@@ -149,7 +149,8 @@ class ScoringJob:
                 for piece in of_part:
                     rows += piece.pairs.num_rows
                     if piece.read is not None:
-                        prediction = self.scorer.predict(piece.read, progress=progress)
+                        some = piece.pairs.num_rows > 0
+                        prediction = self.scorer.predict(piece.read, progress=progress) if some else self._nothing
                         scored.append(append_columns(piece.pairs, prediction, self.prefix, self.pairs))
                     elif progress:
                         progress(piece.pairs.num_rows)
@@ -157,8 +158,6 @@ class ScoringJob:
                     with new_file(path) as partial:
                         pq.write_table(pa.concat_tables(scored), partial)
                 paths.append(path)
-        if not paths:
-            raise UserError("there is no pair to score.", file=self.pairs)
         return rows, paths
 
     def total(self) -> int:
@@ -203,6 +202,9 @@ class ScoringJob:
             if not clean_text(query):
                 raise UserError("the query is empty.", file=self.pairs, row=row, remedy="Fill or drop it.")
         locales = fold_locales(_column(given.pop(schema.LOCALE, None)), self.locale, chunk.num_rows)
+        if not chunk.num_rows:
+            yield chunk, ()
+            return
         if self.catalogue is None:
             yield chunk, self.scorer.read(queries, given, locales.to_pylist())
             return

@@ -62,7 +62,8 @@ def rank(scorer: PairScorer, query: str, products: Products | pa.Table, locale: 
     chosen = products.filter(pc.equal(products.column(schema.LOCALE), locale))
     if not chosen.num_rows:
         there = ", ".join(sorted(set(products.column(schema.LOCALE).to_pylist())))
-        raise UserError(f"there is no product of the locale {locale!r}.", remedy=f"There are: {there}.")
+        remedy = f"There are: {there}." if there else "There is none of any other either: give at least one product."
+        raise UserError(f"there is no product of the locale {locale!r}.", remedy=remedy)
     texts = {name: chosen.column(name).to_pylist() for name in schema.TEXT_COLUMNS}
     prediction = scorer.predict(scorer.read([query] * chosen.num_rows, texts, [locale] * chosen.num_rows))
     labels: Sequence[str | None] = prediction.labels or [None] * chosen.num_rows

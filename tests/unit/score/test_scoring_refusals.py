@@ -54,7 +54,6 @@ BAD_TABLES = {
         {},
         r"pairs\.csv, row 2: unbalanced quote \(a quote that is never closed\)\nClose",
     ),
-    "no rows": ("query,title\n", {}, r"pairs\.csv: there is no pair to score"),
     "no header": ("", {}, r"pairs\.csv: the file is empty"),
     "broken UTF-8": (
         b"query,title\nq,t\nq,caf\xe9\n",

@@ -151,7 +151,7 @@ class Dataset:
         for rows, what in ((training, "to train on"), (validation, "to validate on")):
             if not len(rows):
                 folds = np.unique(self.column(schema.FOLD)[in_training & (self.column(schema.ORIGIN) == schema.JUDGED)])
-                other = f", or hold out another fold with --set train.validation_fold={folds[-1]}"
+                other = f", or hold out another fold with --set train.validation_fold={folds.max(initial=0)}"
                 remedy = f"Prepare more queries{other if len(folds) > 1 else ''}."
                 raise UserError(f"there is no pair {what}.", file=self.folder, remedy=remedy)
         return training, validation

@@ -222,7 +222,8 @@ def read_out_of_fold(dataset: Dataset, runs: Path) -> OutOfFold:
     judged = (dataset.column(schema.SPLIT) == schema.TRAIN) & (dataset.column(schema.ORIGIN) == schema.JUDGED)
     rows_P = np.flatnonzero(judged)
     if not len(rows_P):
-        raise UserError("there is no judged training pair.", file=dataset.folder)
+        remedy = "Prepare judgements of which some are for training."
+        raise UserError("there is no judged training pair.", file=dataset.folder, remedy=remedy)
     ids_P, folds_P = (dataset.column(name)[rows_P] for name in (schema.EXAMPLE_ID, schema.FOLD))
     probabilities_PC = np.full((len(rows_P), len(schema.LABELS)), np.nan)
     for fold in range(fold_count(dataset)):

@@ -42,6 +42,8 @@ def read_chunks(
 ) -> Iterator[pa.Table]:
     """Read all columns of a table in chunks: of Parquet with their types, of others as text.
 
+    A table without rows is one chunk without rows.
+
     Parameters
     ----------
     source
@@ -64,6 +66,7 @@ def read_chunks(
         raise UserError("has several columns without a name", remedy="Name or remove them.", file=table.path)
     pieces: Iterable[pa.Table]
     if isinstance(table, ParquetTable):
+        schema = pa.schema([(each.name, _decoded_type(each.type)) for each in table.schema])
         pieces = (pa.Table.from_batches([each]) for each in table.record_batches(table.names, min(rows, BATCH_ROWS)))
     else:
         batches = table.batches({name: name for name in table.names}, FirstRefusal(table.path), min(rows, BATCH_ROWS))
@@ -71,7 +74,7 @@ def read_chunks(
         pieces = (pa.table(batch.columns).cast(schema) for batch in batches)
     names = {fold_name(name): name for name in known}
     renamed = [names.get(fold_name(name), name) for name in table.names]
-    return (chunk.rename_columns(renamed) for chunk in _cut(pieces, rows, most_bytes))
+    return (chunk.rename_columns(renamed) for chunk in _cut(pieces, schema.empty_table(), rows, most_bytes))
 
 
 def texts(table: pa.Table, name: str, file: Path, before: int) -> list[str | None]:
@@ -108,7 +111,7 @@ def append_columns(table: pa.Table, prediction: Prediction, prefix: str = "", fi
             raise UserError(
                 f"has a column {prefix + name!r} already.", file=file, remedy="Choose other names with --prefix."
             )
-        table = table.append_column(prefix + name, pa.array(values))
+        table = table.append_column(prefix + name, pa.array(values, pa.string() if name == "label" else None))
     return table
 
 
@@ -140,12 +143,14 @@ def join_parts(parts: list[Path], out: Path) -> None:
                 writer.write_table(pq.read_table(part).cast(first))
 
 
-def _cut(pieces: Iterable[pa.Table], most_rows: int, most_bytes: int | None) -> Iterator[pa.Table]:
-    """Merge or split chunks up to a bound of rows or bytes."""
+def _cut(pieces: Iterable[pa.Table], nothing: pa.Table, most_rows: int, most_bytes: int | None) -> Iterator[pa.Table]:
+    """Merge or split chunks up to a bound of rows or bytes; no rows at all are one chunk, ``nothing``."""
     held: list[pa.Table] = []
     rows = size = 0
+    is_empty = True
     for piece in pieces:
         ends, start = np.cumsum(_bytes_of_rows(piece)), 0
+        is_empty = is_empty and not piece.num_rows
         while start < piece.num_rows:
             before = ends[start - 1] if start else 0
             stop = min(piece.num_rows, start + most_rows - rows)
@@ -156,8 +161,12 @@ def _cut(pieces: Iterable[pa.Table], most_rows: int, most_bytes: int | None) -> 
             if rows == most_rows or (most_bytes is not None and size >= most_bytes):
                 yield pa.concat_tables(held).combine_chunks()
                 held, rows, size = [], 0, 0
-    if held:
-        yield pa.concat_tables(held).combine_chunks()
+    if held or is_empty:
+        yield pa.concat_tables(held or [nothing]).combine_chunks()
+
+
+def _decoded_type(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 def _bytes_of_rows(table: pa.Table) -> Any:

@@ -116,20 +116,22 @@ def thinned(steps: Floats, values: Floats) -> tuple[Floats, Floats]:
     return steps[rows], values[rows]
 
 
-def _loss(history: History) -> Figure:
+def _loss(history: History) -> Figure | None:
     steps, raw = history.series("loss")
+    finite = raw[np.isfinite(raw)]
+    if not len(finite):
+        return None
     smooth = smoothed(raw)
     at, of_validation = history.validated("loss")
-    spikes = np.nanpercentile(raw, 99)
-    _, high = extent([*smooth, *of_validation, spikes])
+    _, high = extent([*smooth, *of_validation, np.percentile(finite, 99)])
     low, _ = extent([*raw, *of_validation])
     plot = Plot((1, steps[-1]), (low, high), "step", "loss")
     plot.line(*thinned(steps, raw), "raw")
     plot.line(*thinned(steps, smooth), "a")
     plot.line(at, of_validation, "b")
     plot.dots(at, of_validation, "b")
-    tenth = max(1, len(raw) // 10)
-    first, last = np.nanmean(raw[:tenth]), np.nanmean(raw[-tenth:])
+    tenth = max(1, len(finite) // 10)
+    first, last = finite[:tenth].mean(), finite[-tenth:].mean()
     text = f"The loss over {len(raw):,} steps: {first:.3f} in the first tenth on average, {last:.3f} in the last."
     return Figure(plot, text, (*STEPS, ("b", "validation")) if len(at) else STEPS)
 
