@@ -58,14 +58,14 @@ def test_ids_that_name_no_training_pair_are_refused_with_their_row(attempt):
     assert "3 rows cannot be used" in message
     assert "issues.csv, row 2: no such example (example_id '99')" in message
     assert "issues.csv, row 3: not a training example (example_id '13')" in message
-    assert "issues.csv, row 4: malformed row (example_id 'x')" in message
+    assert "issues.csv, row 4: no such example (example_id 'x')" in message
     assert "the test pairs stay as they are" in error.value.remedy
 
 
 def test_such_ids_can_be_passed_over_and_test_pairs_stay(attempt):
     manifest = attempt("example_id\n10\n99\n13\nx\n", on_bad_rows="drop")
     assert dict(attempt.read("examples").select("example_id", "weight").rows()) == {10: 0, 11: 1, 12: 1, 13: 1}
-    assert manifest["refused_issues"] == {"malformed row": 1, "no such example": 1, "not a training example": 1}
+    assert manifest["refused_issues"] == {"no such example": 2, "not a training example": 1}
     assert manifest["steps"][-1]["untrained"] == 1
     assert len(attempt.read("rejected")) == 3
 

@@ -139,7 +139,6 @@ def open_list(path: Path, columns: Sequence[str]) -> Table:
 def _read_list(table: Table, columns: Sequence[str], frame: pl.DataFrame, rejected: RejectedRows) -> pl.DataFrame:
     """Read a list and keep the rows with a training pair that may be changed; a pair may occur twice."""
     listed = _read(table, columns, rejected)
-    listed = _refuse_listed(listed, pl.col(EXAMPLE_ID).is_null(), reasons.MALFORMED, table, rejected)
     listed = listed.join(
         frame.select(EXAMPLE_ID, QUERY, pl.col(SPLIT).alias(_KNOWN)), on=EXAMPLE_ID, how="left", maintain_order="left"
     )
