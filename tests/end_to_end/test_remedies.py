@@ -168,5 +168,5 @@ def test_what_queries_are_too_few_for_is_said_at_once_and_its_remedy_works(place
     succeed("train", "tiny", "--data", "new", "--out", "tried", *shrunk, *fold.split(" "))
     said = succeed(*OWN, "few.csv", "--products", "p.csv", "--test-share", share, "--overwrite")
     assert re.search(r"split: test \d", said)
-    assert "no query is for testing" not in said
+    assert "there is no test query" not in said
     assert "Too few queries" not in succeed("prepare", "shop", "whole")
