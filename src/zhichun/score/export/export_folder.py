@@ -12,6 +12,7 @@ from typing import Any, Final
 from zhichun.core import settings as codec
 from zhichun.core.files import check_hashes, write_hashes
 from zhichun.core.tasks import TASKS, Task, TaskName
+from zhichun.text.document import check_fields
 from zhichun.text.features import Featurizer
 
 FORMAT: Final = 2
@@ -84,6 +85,9 @@ class ExportConfig:
     side_features: dict[str, int]
     checks: dict[str, Check]
     about: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        check_fields(self.fields)
 
     @property
     def task_of(self) -> Task:
