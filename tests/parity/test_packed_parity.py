@@ -201,7 +201,7 @@ def test_positions_begin_anew_in_every_pair(kind, first):
 
 def test_an_encoder_that_cannot_is_refused_and_left_padded_by_auto():
     deberta = new_encoder(DebertaV2Config(max_position_embeddings=64, **SIZE))
-    with pytest.raises(UserError, match=r"'deberta-v2' cannot read packed.*\n.*train\.attention=padded"):
+    with pytest.raises(UserError, match=r"'deberta-v2' does not support packed batches.*\n.*train\.attention=padded"):
         deberta.use_attention("packed")
     deberta.use_attention("auto")
     assert not deberta.packs

@@ -276,7 +276,7 @@ def test_special_tokens_written_in_a_text_are_not_obeyed(tokenizer, text, wide):
 
 def test_a_tokenizer_that_does_not_join_texts_is_refused():
     alone = Tokenizer(models.WordLevel({"a": 0, "b": 1}, unk_token="a"))
-    with pytest.raises(UserError, match="does not join two texts"):
+    with pytest.raises(UserError, match="does not separate two texts with special tokens"):
         PairTokenizer(alone)
 
 
