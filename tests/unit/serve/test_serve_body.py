@@ -11,8 +11,8 @@ from fastapi import FastAPI, Request
 from starlette.testclient import TestClient
 
 from zhichun.serve.api.refusal import Refusal
+from zhichun.serve.http.app import answer_errors
 from zhichun.serve.http.body import SMALL_BYTES, cut, json_of, parsed
-from zhichun.serve.http.error_replies import answer_errors
 from zhichun.serve.http.limits import Limits
 
 JSON = {"Content-Type": "application/json"}

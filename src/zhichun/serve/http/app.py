@@ -9,14 +9,15 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from types import FrameType
 from typing import Any, Final
 
-from fastapi import Depends, FastAPI
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.security import APIKeyHeader, HTTPBearer
+from starlette.exceptions import HTTPException
 
 import zhichun
 from zhichun.core.errors import UserError
 from zhichun.score.scorer import PairScorer
-from zhichun.serve.api.dialects import api_router
-from zhichun.serve.http.error_replies import answer_errors
+from zhichun.serve.api.dialects import api_router, dialect_of, unknown_path
+from zhichun.serve.api.refusal import Refusal
 from zhichun.serve.http.guard import Guard
 from zhichun.serve.http.keys import OPEN, Keys
 from zhichun.serve.page import page_router
@@ -130,3 +131,25 @@ async def _drain(service: Service, end: Callable[[], None]) -> None:
     while loop.time() < latest and (service.in_flight or loop.time() < least):
         await asyncio.sleep(0.02)
     end()
+
+
+KNOWN: Final = {405: "this path has no such method."}
+
+
+def answer_errors(app: FastAPI) -> None:
+    """Add handlers for refusals, unknown paths and methods."""
+    app.add_exception_handler(Refusal, _on_refusal)
+    app.add_exception_handler(HTTPException, _on_http_error)
+
+
+async def _on_refusal(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refusal)
+    return dialect_of(request.url.path).response(error)
+
+
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        return dialect_of(request.url.path).response(unknown_path())
+    message = KNOWN.get(error.status_code, str(error.detail))
+    return dialect_of(request.url.path).response(Refusal(error.status_code, "Validation", message, error.headers))
