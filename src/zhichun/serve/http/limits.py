@@ -40,7 +40,7 @@ class Limits:
     """
 
     body_bytes: int = 16 << 20
-    held_bytes: int = 256 << 20
+    held_bytes: int = 192 << 20
     documents: int = 1000
     query_characters: int = 10_000
     text_characters: int = 100_000
