@@ -21,7 +21,6 @@ from zhichun.data.dataset.feature_store import open_pairs
 from zhichun.fit.train import build_model, make_featurizer
 from zhichun.model.model_folder import TrainedModel
 from zhichun.score.engines.engine import Engine, predict_with
-from zhichun.score.engines.side_features import SideFeatures
 from zhichun.score.engines.torch_engine import TorchEngine
 from zhichun.score.export.export_folder import ExportConfig
 from zhichun.score.scorer import Scorer
@@ -32,7 +31,7 @@ pytest.importorskip("openvino")
 
 from zhichun.score.export.export_run import export
 from zhichun.score.export.exported import open_engine
-from zhichun.score.export.graph import input_names, tables_of, write_onnx
+from zhichun.score.export.graph import inputs_of, write_onnx
 from zhichun.score.export.quantise import write_openvino
 
 FP32 = 1e-4
@@ -106,7 +105,7 @@ def made(tiny_recipe, tiny_dataset, tmp_path) -> Callable[[str, list[str]], tupl
                     weight.mul_(8)  # answers that differ from pair to pair
         trained = TrainedModel(model, featurizer, recipe.model, TASKS[task])
         pairs = open_pairs(dataset, featurizer, recipe.model.max_length)
-        return pairs, predict_with(TorchEngine(model), pairs, rows_of(pairs)), engines_of(trained, tmp_path)
+        return pairs, predict_with(TorchEngine.of(model), pairs, rows_of(pairs)), engines_of(trained, tmp_path)
 
     return make
 
@@ -116,23 +115,22 @@ def rows_of(pairs: Pairs) -> Int64:
 
 
 def engines_of(trained: TrainedModel, folder: Path) -> dict[str, Engine]:
-    side = tables_of(trained.model)
+    inputs = inputs_of(trained)
     for name in ("onnx", "openvino"):
         (folder / name).mkdir()
-    write_onnx(trained, folder / "onnx" / "model.onnx")
+    write_onnx(trained, inputs, folder / "onnx" / "model.onnx")
     write_openvino(folder / "onnx" / "model.onnx", folder / "openvino" / "model.xml")
-    side.save(folder)
+    inputs.save(folder)
     config = ExportConfig(
         task=trained.task.name,
         max_length=trained.settings.max_length,
         fields=trained.settings.fields,
-        inputs=input_names(trained, sum(side.sizes.values())),
-        side_features=side.sizes,
+        inputs=inputs.names,
+        side_features=inputs.sizes,
         checks={},
         about={},
     )
-    loaded = SideFeatures.load(folder, side.sizes)
-    return {name: open_engine(folder, config, name, loaded) for name in ("onnx", "openvino")}
+    return {name: open_engine(folder, config, name) for name in ("onnx", "openvino")}
 
 
 def assert_equal_to_torch(pairs: Pairs, expected_PC: Floats, engines: dict[str, Engine]) -> None:

@@ -23,8 +23,7 @@ from zhichun.core.device import flags, has_bf16, has_int8
 from zhichun.core.errors import UserError
 from zhichun.core.settings import require_range
 from zhichun.score.engines.engine import RUN_ENGINES, Engine, predict_with, threads
-from zhichun.score.engines.side_features import TABLES
-from zhichun.score.export.export_folder import ExportConfig, format_of, is_export
+from zhichun.score.export.export_folder import TABLES, ExportConfig, format_of, is_export
 from zhichun.score.export.exported import usable
 from zhichun.score.folders import model_folder
 from zhichun.score.scorer import Scorer

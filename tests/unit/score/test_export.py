@@ -17,12 +17,11 @@ from zhichun.core.errors import UserError
 from zhichun.core.files import HASHES_FILE
 from zhichun.measure.evaluate import evaluate
 from zhichun.score.engines import engine as engine_module
-from zhichun.score.engines.openvino_engine import HEAD_SETTINGS, _without_head
-from zhichun.score.engines.side_features import SideFeatures
 from zhichun.score.export import export_run as export_module
 from zhichun.score.export import exported
-from zhichun.score.export.export_folder import FORMATS, ExportConfig, is_export
+from zhichun.score.export.export_folder import FORMATS, ExportConfig, GraphInputs, is_export
 from zhichun.score.export.export_run import export
+from zhichun.score.export.exported import HEAD_SETTINGS, _without_head
 from zhichun.score.scorer import Scorer
 
 ENGINES = ("onnx", "onnx-int8", "openvino", "openvino-bf16", "openvino-int8")
@@ -247,6 +246,26 @@ def test_a_config_of_another_version_or_with_a_hole_is_refused(copied, change, m
         Scorer.load(copied)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"side_features": {"country": 4, "brand": 8, "trigrams": 24}},
+        {"inputs": ["input_ids", "attention_mask", "side_features"]},
+        {"inputs": ["input_ids", "attention_mask", "token_type_ids", "side_features", "words"]},
+        {"inputs": []},
+        {"task": "gain"},
+    ],
+    ids=str,
+)
+def test_a_configuration_that_is_not_of_its_graph_is_refused_when_it_is_loaded(copied, change, engine):
+    (copied / HASHES_FILE).unlink()  # by which any change would be found
+    content = json.loads((copied / "config.json").read_text("utf-8"))
+    (copied / "config.json").write_text(json.dumps({**content, **change}), "utf-8")
+    with pytest.raises(UserError, match=r"config\.json: is not of the graph of .*side_features \[44\], logits \[4\]"):
+        Scorer.load(copied, engine=engine)
+
+
 # The command, and the parts
 
 
@@ -262,7 +281,7 @@ def test_the_command_shows_the_checks_and_names_the_engine(tiny_run, tmp_path, c
 
 def test_bags_are_pooled_by_their_mean_and_ids_looked_up():
     table = np.array([[0, 0], [1, 2], [3, 4], [5, 0]], np.float32)
-    side = SideFeatures({"brand": table[:, :1], "trigrams": table})
+    side = GraphInputs((), {"brand": table[:, :1], "trigrams": table})
     assert side.sizes == {"brand": 1, "trigrams": 6}
     bags = {
         "query_trigrams": ([1, 2, 3], [0, 2, 3]),

@@ -5,8 +5,11 @@ Legend: ``P`` pairs, ``B`` pairs of a batch, ``C`` outputs of the model.
 
 import importlib
 import os
+from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, Protocol
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
@@ -21,43 +24,57 @@ RUN_ENGINES: Final = ("torch", "torch-bf16")
 EXPORT_ENGINES: Final = ("onnx", "onnx-int8", "openvino", "openvino-bf16", "openvino-int8")
 AUTO: Final = "auto"
 MEASURE: Final = "measure"
+TOKENS_PER_BATCH: Final = 4096
+T = TypeVar("T")
 Progress = Callable[[int], None]
 Stage = Callable[[str, int, int], None]
 
 
-class Engine(Protocol):
-    """Something that turns batches into logits."""
+@dataclass(frozen=True, kw_only=True)
+class Engine(ABC):
+    """Something that turns batches into logits.
 
-    @property
-    def name(self) -> str:
-        """One of `RUN_ENGINES` or `EXPORT_ENGINES`."""
+    Parameters
+    ----------
+    name
+        One of `RUN_ENGINES` or `EXPORT_ENGINES`.
+    outputs
+        Outputs of the model, ``C``.
+    tokens_per_batch
+        Tokens that a padded batch holds at most.
+    pairs_per_batch
+        Pairs that a batch holds at most; ``None`` where only tokens count.
+    packs
+        Whether it wants a batch's pairs end to end in one row, without padding.
+    streams
+        Batches that are computed at the same time.
+    lookahead
+        Chunks of a file to read ahead while one is computed: 0 where that takes the same cores.
+    """
 
-    @property
-    def outputs(self) -> int:
-        """Outputs of the model, ``C``."""
+    name: str
+    outputs: int
+    tokens_per_batch: int = TOKENS_PER_BATCH
+    pairs_per_batch: int | None = None
+    packs: bool = False
+    streams: int = 1
+    lookahead: int = 0
 
-    @property
-    def tokens_per_batch(self) -> int:
-        """Tokens that a padded batch holds at most."""
-
-    @property
-    def pairs_per_batch(self) -> int | None:
-        """Pairs that a batch holds at most; ``None`` where only tokens count."""
-
-    @property
-    def packs(self) -> bool:
-        """Whether it wants a batch's pairs end to end in one row, without padding."""
-
-    @property
-    def streams(self) -> int:
-        """Batches that are computed at the same time."""
-
-    @property
-    def lookahead(self) -> int:
-        """Chunks of a file to read ahead while one is computed: 0 where that takes the same cores."""
-
+    @abstractmethod
     def run(self, batches: Iterable[Arrays]) -> Iterator[Floats]:
         """Return the logits of each batch of `Pairs.collate`, ``[B, C]``, in order."""
+
+
+def in_flight(
+    batches: Iterable[Arrays], most: int, start: Callable[[Arrays], T], finish: Callable[[T], Floats]
+) -> Iterator[Floats]:
+    """Start so many batches before the logits of the first are waited for; gives them in order."""
+    waiting: deque[T] = deque()
+    for batch in batches:
+        waiting.append(start(batch))
+        if len(waiting) == most:
+            yield finish(waiting.popleft())
+    yield from map(finish, waiting)
 
 
 def predict_with(engine: Engine, pairs: Pairs, rows: Int64, *, progress: Progress | None = None) -> Floats:

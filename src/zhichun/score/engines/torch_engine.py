@@ -3,7 +3,6 @@
 Legend: ``P`` pairs, ``B`` pairs of a batch, ``C`` outputs.
 """
 
-from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -20,17 +19,25 @@ from zhichun.model.attention.packing import LONGEST
 from zhichun.model.layers import has_bf16
 from zhichun.model.model_folder import TrainedModel
 from zhichun.model.relevance_model import RelevanceModel
-from zhichun.score.engines.engine import AUTO, MEASURE, RUN_ENGINES, Progress, predict_with
+from zhichun.score.engines.engine import (
+    AUTO,
+    MEASURE,
+    RUN_ENGINES,
+    TOKENS_PER_BATCH,
+    Engine,
+    Progress,
+    in_flight,
+    predict_with,
+)
 from zhichun.text.pairs import Arrays, Pairs
 
-TOKENS_PER_BATCH: Final = 4096
 # On a GPU: enough to keep it busy whatever the model, and what a token takes while a layer is computed, in bytes for
 # each number of its vector: a few copies in float32, and the feed-forward part's four times as many numbers twice.
 MOST_TOKENS_PER_BATCH: Final = 65_536
 _BYTES_PER_NUMBER: Final = 100
 _SHARE_OF_MEMORY: Final = 0.25
 # Batches that a GPU is given before the logits of the first are waited for.
-_IN_FLIGHT: Final = 2
+_IN_FLIGHT: Final = 3
 
 
 def to_tensors(arrays: Arrays, device: torch.device) -> dict[str, torch.Tensor]:
@@ -44,66 +51,48 @@ def _moved(tensor: torch.Tensor, device: torch.device, name: str) -> torch.Tenso
     return tensor.pin_memory().to(device, non_blocking=True)  # from pinned memory, nobody waits for the copy
 
 
-@dataclass(frozen=True)
-class TorchEngine:
+@dataclass(frozen=True, kw_only=True)
+class TorchEngine(Engine):
     """Runs the network as it is, on the device where it is.
 
     Parameters
     ----------
     model
         In evaluation mode.
-    in_bf16
-        Whether matrices are multiplied in bf16; sums over layers, norms and the head stay in float32.
-    tokens_per_batch
-        Tokens of a padded batch at most.
     """
 
     model: RelevanceModel
-    in_bf16: bool = False
-    tokens_per_batch: int = TOKENS_PER_BATCH
-    pairs_per_batch: int | None = None
-    streams: int = 1
 
     @classmethod
-    def of(cls, model: RelevanceModel, *, in_bf16: bool = False) -> Self:
-        """Take a network, with batches for its device."""
-        budget = tokens_at_once(device_of(model), model.encoder.hidden)
-        return cls(model, in_bf16=in_bf16, tokens_per_batch=budget)
+    def of(cls, model: RelevanceModel, *, in_bf16: bool = False, budget: int | None = None) -> Self:
+        """Take a network, with batches for its device.
 
-    @property
-    def packs(self) -> bool:
-        """Whether the network reads packed batches."""
-        return self.model.encoder.packs
-
-    @property
-    def name(self) -> str:
-        """Its name for users."""
-        return RUN_ENGINES[self.in_bf16]
-
-    @property
-    def outputs(self) -> int:
-        """Outputs of the model."""
-        return self.model.outputs
-
-    @property
-    def lookahead(self) -> int:
-        """While a GPU computes, the CPU is free to read the next texts."""
-        return int(device_of(self.model).type == "cuda")
+        Parameters
+        ----------
+        model
+            In evaluation mode.
+        in_bf16
+            Whether matrices are multiplied in bf16; sums over layers, norms and the head stay in float32.
+        budget
+            Tokens of a padded batch at most; what suits the device if not given.
+        """
+        device = device_of(model)
+        return cls(
+            name=RUN_ENGINES[in_bf16],
+            outputs=model.outputs,
+            tokens_per_batch=budget or tokens_at_once(device, model.encoder.hidden),
+            packs=model.encoder.packs,
+            lookahead=int(device.type == "cuda"),  # while a GPU computes, the CPU is free to read the next texts
+            model=model,
+        )
 
     def run(self, batches: Iterable[Arrays]) -> Iterator[Floats]:
         """Return the logits of each batch, ``[B, C]``, in order; a GPU computes the next one meanwhile."""
         device = device_of(self.model)
-        if device.type != "cuda":
-            for batch in batches:
-                yield self._logits(batch, device).numpy()
-            return
-        waiting: deque[tuple[Tensor, torch.cuda.Event]] = deque()
-        for batch in batches:
-            waiting.append(self._launched(batch, device))
-            if len(waiting) > _IN_FLIGHT:
-                yield _landed(*waiting.popleft())
-        while waiting:
-            yield _landed(*waiting.popleft())
+        if device.type == "cuda":
+            yield from in_flight(batches, _IN_FLIGHT, lambda batch: self._launched(batch, device), _landed)
+        else:
+            yield from (self._logits(batch, device).numpy() for batch in batches)
 
     def _launched(self, batch: Arrays, device: torch.device) -> tuple[Tensor, torch.cuda.Event]:
         """Let the GPU compute a batch without waiting; gives where its logits will be, and when."""
@@ -114,12 +103,14 @@ class TorchEngine:
 
     @torch.inference_mode()
     def _logits(self, batch: Arrays, device: torch.device) -> Tensor:
-        with torch.autocast(device.type, torch.bfloat16) if self.in_bf16 else nullcontext():
+        in_bf16 = self.name == RUN_ENGINES[1]
+        with torch.autocast(device.type, torch.bfloat16) if in_bf16 else nullcontext():
             logits_BC: Tensor = self.model(to_tensors(batch, device))
         return logits_BC
 
 
-def _landed(logits_BC: Tensor, there: torch.cuda.Event) -> Floats:
+def _landed(launched: tuple[Tensor, torch.cuda.Event]) -> Floats:
+    logits_BC, there = launched
     there.synchronize()
     landed: Floats = logits_BC.numpy()
     return landed
@@ -146,8 +137,7 @@ def predict(
     """
     was_training = model.training
     model.eval()
-    engine = TorchEngine.of(model) if budget is None else TorchEngine(model, tokens_per_batch=budget)
-    logits_PC = predict_with(engine, pairs, rows, progress=progress)
+    logits_PC = predict_with(TorchEngine.of(model, budget=budget), pairs, rows, progress=progress)
     model.train(was_training)
     return logits_PC
 

@@ -1,19 +1,32 @@
 """The folder of `zhichun export`: a model that needs neither torch nor transformers, and no pickle.
 
-``config.json`` (task, sizes, formats, checks, hashes), ``tokenizer.json``, ``vocabulary/``, ``tables/`` (NumPy arrays
-of the embeddings that are looked up outside the graph), and a folder for each format: ``onnx/``, ``onnx-int8/``,
-``openvino/``, ``openvino-int8/``.
+``config.json`` (task, sizes, formats, checks, hashes), ``tokenizer.json``, ``vocabulary/``, ``tables/``, and a folder
+for each format: ``onnx/``, ``onnx-int8/``, ``openvino/``, ``openvino-int8/``.
+
+``tables/`` has the side features as NumPy arrays: embeddings of country, brand, color and trigrams. They are constants
+of a query or a product, so a graph takes them as one input instead of carrying the tables: a bag of any length becomes
+one vector, and nothing is padded.
+
+Legend: ``B`` pairs, ``N`` trigrams of a batch, ``V`` rows of a table, ``G`` size of a trigram's vector, ``S`` size of
+all parts together.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
+
 from zhichun.core import settings as codec
+from zhichun.core.arrays import Int64
+from zhichun.core.errors import UserError
 from zhichun.core.files import check_hashes, write_hashes
-from zhichun.core.tasks import TASKS, Task, TaskName
+from zhichun.core.tasks import TASKS, Floats, Task, TaskName
 from zhichun.text.document import check_fields
 from zhichun.text.features import Featurizer
+from zhichun.text.pairs import Arrays
 
 FORMAT: Final = 2
 KIND: Final = "zhichun export"
@@ -29,6 +42,14 @@ FORMATS: Final = {
 # A graph is safe when it gives so many pairs the label of the fp32 model; a regressor's must be so near on average.
 SAFE_LABELS: Final = 0.99
 SAFE_SCORE: Final = 0.01
+TABLES: Final = "tables"
+TRIGRAMS: Final = "trigrams"
+# Of the graph: the input of all side features together, and the output.
+SIDE: Final = "side_features"
+OUTPUT: Final = "logits"
+# In the order in which `model.relevance_model` puts its parts side by side.
+IDS: Final = ("country", "brand", "color")
+BAGS: Final = ("query_trigrams", "product_trigrams", "description_trigrams")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +119,23 @@ class ExportConfig:
         """Return an engine's own check, or that of the format that it reads."""
         return self.checks.get(engine) or self.checks[format_of(engine)]
 
+    def graph_inputs(self, folder: Path) -> "GraphInputs":
+        """Map the tables of the side features into memory.
+
+        Raises
+        ------
+        UserError
+            When one is missing or damaged.
+        """
+        tables = {}
+        for part in self.side_features:
+            path = folder / TABLES / f"{part}.npy"
+            try:
+                tables[part] = np.load(path, mmap_mode="r", allow_pickle=False)
+            except (OSError, ValueError) as error:
+                raise UserError(f"cannot be read ({error}).", file=path, remedy=REMEDY) from error
+        return GraphInputs(self.inputs, tables)
+
     def save(self, folder: Path) -> None:
         """Write ``config.json``, and the hashes of all files."""
         codec.write_settings(self, folder / CONFIG, format=FORMAT, kind=KIND)
@@ -125,6 +163,58 @@ class ExportConfig:
             brands="brand" in self.side_features,
             colors="color" in self.side_features,
         )
+
+
+@dataclass(frozen=True)
+class GraphInputs:
+    """From a batch of `Pairs.collate` to the inputs of an exported graph.
+
+    Parameters
+    ----------
+    names
+        The graph's inputs.
+    tables
+        Of the side features, by part (`IDS` and ``trigrams``); a part that the model does not have is missing.
+    """
+
+    names: tuple[str, ...]
+    tables: Mapping[str, Floats]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Size of each part in the pair's vector, in their order."""
+        ids = {part: self.tables[part].shape[1] for part in IDS if part in self.tables}
+        bags = {TRIGRAMS: len(BAGS) * self.tables[TRIGRAMS].shape[1]} if TRIGRAMS in self.tables else {}
+        return ids | bags
+
+    def save(self, folder: Path) -> None:
+        """Write one NumPy file for each table."""
+        (folder / TABLES).mkdir()
+        for part, table_VG in self.tables.items():
+            np.save(folder / TABLES / f"{part}.npy", table_VG, allow_pickle=False)
+
+    def of(self, batch: Arrays) -> dict[str, npt.NDArray[Any]]:
+        """Return the inputs of one batch, by name."""
+        return {name: self.vectors(batch) if name == SIDE else batch[name] for name in self.names}
+
+    def vectors(self, batch: Arrays) -> Floats:
+        """Look up and pool the side features of each pair, ``[B, S]``."""
+        parts = [self.tables[part][batch[part]] for part in IDS if part in self.tables]
+        if TRIGRAMS in self.tables:
+            parts += [_mean(self.tables[TRIGRAMS], batch[name], batch[f"{name}_offsets"]) for name in BAGS]
+        return np.ascontiguousarray(np.concatenate(parts, axis=1), np.float32)
+
+
+def _mean(table_VG: Floats, ids_N: Int64, offsets_B1: Int64) -> Floats:
+    """Average the rows of each bag, ``[B, G]``; an empty bag is zeros. Padding, id 0, is in no bag."""
+    counts_B = np.diff(offsets_B1)
+    mean_BG: Floats = np.zeros((len(counts_B), table_VG.shape[1]), np.float32)
+    filled_B = counts_B > 0
+    if filled_B.any():
+        # Empty bags begin where the next one does, so between the starts of the filled ones lie whole bags.
+        total = np.add.reduceat(table_VG[ids_N], offsets_B1[:-1][filled_B], axis=0)
+        mean_BG[filled_B] = total / counts_B[filled_B, None]
+    return mean_BG
 
 
 def format_of(engine: str) -> str:

@@ -6,11 +6,11 @@ Legend: ``P`` pairs, ``C`` outputs.
 import hashlib
 import importlib.metadata
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import NoneType
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -25,13 +25,12 @@ from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.feature_store import open_pairs
 from zhichun.model.model_folder import TrainedModel
 from zhichun.score.engines.engine import Engine, predict_with, required
-from zhichun.score.engines.side_features import GraphInputs, SideFeatures
 from zhichun.score.engines.torch_engine import TorchEngine
-from zhichun.score.export.export_folder import FORMATS, Check, ExportConfig, is_export
+from zhichun.score.export.export_folder import FORMATS, Check, ExportConfig, GraphInputs, is_export
 from zhichun.score.export.exported import open_engine
-from zhichun.score.export.graph import OPSET, input_names, tables_of, write_onnx
+from zhichun.score.export.graph import OPSET, inputs_of, write_onnx
 from zhichun.score.export.quantise import write_onnx_int8, write_openvino, write_openvino_int8
-from zhichun.text.pairs import Arrays, Pairs
+from zhichun.text.pairs import Pairs
 
 LIBRARIES: Final = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
@@ -94,7 +93,20 @@ def export(
         bar.start(0, 2 * len(formats) + 2)
         trained = TrainedModel.load(run / "model")
         sample = Sample.draw(run, trained, data or recorded_data(run))
-        _Export(trained, sample, folder, bar).write(formats)
+        inputs = inputs_of(trained)
+        config = ExportConfig(
+            task=trained.task.name,
+            max_length=trained.settings.max_length,
+            fields=trained.settings.fields,
+            inputs=inputs.names,
+            side_features=inputs.sizes,
+            checks={},
+            about={"model": codec.encode(trained.settings), "opset": OPSET, "libraries": _libraries(formats)},
+        )
+        trained.featurizer.save(folder)
+        inputs.save(folder)
+        _write_graphs(folder, formats, trained, inputs, sample, bar)
+        replace(config, checks=_checks(folder, config, formats, trained, sample, bar)).save(folder)
     return out
 
 
@@ -137,95 +149,57 @@ class Sample:
         chance = np.random.default_rng(0)
         return cls(pairs, chance.permutation(training)[:CALIBRATED], chance.permutation(held_out)[:CHECKED])
 
-    def calibration_batches(self) -> Iterator[Arrays]:
-        """Return the pairs to calibrate with, one by one."""
-        for row in self.calibration:
-            yield self.pairs.collate(np.asarray([row]))
-
     def logits(self, engine: Engine) -> Floats:
         """Score the pairs to check, ``[P, C]``."""
         return predict_with(engine, self.pairs, self.check)
 
 
-@dataclass(frozen=True)
-class _Export:
-    """One export on its way."""
-
-    trained: TrainedModel
-    sample: Sample
-    folder: Path
-    bar: Bar
-
-    def write(self, formats: Sequence[str]) -> None:
-        trained, side = self.trained, tables_of(self.trained.model)
-        config = ExportConfig(
-            task=trained.task.name,
-            max_length=trained.settings.max_length,
-            fields=trained.settings.fields,
-            inputs=input_names(trained, sum(side.sizes.values())),
-            side_features=side.sizes,
-            checks={},
-            about={"model": codec.encode(trained.settings), "opset": OPSET, "libraries": _libraries(formats)},
-        )
-        trained.featurizer.save(self.folder)
-        side.save(self.folder)
-        graph = self._plain_graph(formats)
-        for name in formats:
-            self.bar.note(f"making {name}")
-            self._make(name, graph, GraphInputs(config.inputs, side))
-            self.bar.advance(0)
-        if "onnx" not in formats:
-            shutil.rmtree(graph.parent)
-        replace(config, checks=self._checks(config, formats)).save(self.folder)
-
-    def _plain_graph(self, formats: Sequence[str]) -> Path:
-        """Write the graph in fp32 that all formats are made from."""
-        self.bar.note("tracing the network")
-        graph = self.folder / ("onnx" if "onnx" in formats else "partial-onnx") / FORMATS["onnx"][0]
-        graph.parent.mkdir()
-        write_onnx(self.trained, graph)
-        self.bar.advance(0)
-        return graph
-
-    def _make(self, name: str, graph: Path, inputs: GraphInputs) -> None:
-        if name == "onnx":  # it is the plain graph itself
-            return
-        made = self.folder / name / FORMATS[name][0]
-        made.parent.mkdir()
+def _write_graphs(
+    folder: Path, formats: Sequence[str], trained: TrainedModel, inputs: GraphInputs, sample: Sample, bar: Bar
+) -> None:
+    """Write the graph of each format; all are made from that in fp32, which goes if nobody wants it."""
+    bar.note("tracing the network")
+    plain = folder / ("onnx" if "onnx" in formats else "partial-onnx") / FORMATS["onnx"][0]
+    plain.parent.mkdir()
+    write_onnx(trained, inputs, plain)
+    bar.advance(0)
+    for name in formats:
+        bar.note(f"making {name}")
+        graph = folder / name / FORMATS[name][0]
+        graph.parent.mkdir(exist_ok=True)
         if name == "openvino":
-            write_openvino(graph, made)
-            return
-        write_int8 = write_onnx_int8 if name == "onnx-int8" else write_openvino_int8
-        write_int8(graph, made, list(map(inputs.of, self.sample.calibration_batches())))
+            write_openvino(plain, graph)
+        elif name != "onnx":  # which is the plain graph itself
+            calibration = [inputs.of(sample.pairs.collate(np.asarray([row]))) for row in sample.calibration]
+            write_int8 = write_onnx_int8 if name == "onnx-int8" else write_openvino_int8
+            write_int8(plain, graph, calibration)
+        bar.advance(0)
+    if "onnx" not in formats:
+        shutil.rmtree(plain.parent)
 
-    def _checks(self, config: ExportConfig, formats: Sequence[str]) -> dict[str, Any]:
-        self.bar.note(f"checking on {len(self.sample.check):,} held-out pairs")
-        expected_PC = self.sample.logits(TorchEngine(self.trained.model))
-        self.bar.advance(0)
-        checks = {}
-        for name in formats:
-            found_PC = self._logits(config, name)
-            checks[name] = compare(self.trained.task, expected_PC, found_PC)
-            if FORMATS[name][1] == "fp32":
-                self._require_equal(name, expected_PC, checks[name].logits)
-            if name == "openvino" and has_bf16():
-                in_bf16_PC = self._logits(config, f"{name}-bf16")
-                checks[f"{name}-bf16"] = compare(self.trained.task, expected_PC, in_bf16_PC)
-            self.bar.advance(0)
-        return checks
 
-    def _logits(self, config: ExportConfig, engine: str) -> Floats:
-        side = SideFeatures.load(self.folder, config.side_features)
-        return self.sample.logits(open_engine(self.folder, config, engine, side))
-
-    def _require_equal(self, name: str, expected_PC: Floats, difference: float) -> None:
-        if not difference <= TOLERANCE * max(1.0, float(abs(expected_PC).max())):
-            kind = self.trained.model.encoder.model.config.model_type
-            raise UserError(
-                f"the {name} graph of an encoder of the kind {kind!r} does not score like the model: its logits "
-                f"differ by {difference:.2g}.",
-                remedy="Score the run with torch, or export it to another format.",
-            )
+def _checks(
+    folder: Path, config: ExportConfig, formats: Sequence[str], trained: TrainedModel, sample: Sample, bar: Bar
+) -> dict[str, Check]:
+    """Compare each engine with the model that it was made from; refuses one in fp32 that does not score like it."""
+    bar.note(f"checking on {len(sample.check):,} held-out pairs")
+    expected_PC = sample.logits(TorchEngine.of(trained.model))
+    most = TOLERANCE * max(1.0, float(abs(expected_PC).max()))
+    bar.advance(0)
+    checks = {}
+    for name in formats:
+        for engine in (name, "openvino-bf16") if name == "openvino" and has_bf16() else (name,):
+            found_PC = sample.logits(open_engine(folder, config, engine))
+            check = checks[engine] = compare(trained.task, expected_PC, found_PC)
+            if FORMATS.get(engine, ("", ""))[1] == "fp32" and not check.logits <= most:
+                kind = trained.model.encoder.model.config.model_type
+                raise UserError(
+                    f"the {name} graph of an encoder of the kind {kind!r} does not score like the model: its logits "
+                    f"differ by {check.logits:.2g}.",
+                    remedy="Score the run with torch, or export it to another format.",
+                )
+        bar.advance(0)
+    return checks
 
 
 def compare(task: Task, expected_PC: Floats, found_PC: Floats) -> Check:

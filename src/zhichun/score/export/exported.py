@@ -1,18 +1,44 @@
-"""An export as an engine: which one is loaded, by rule or by measurement; without torch and transformers."""
+"""Exports as engines, without torch: onnxruntime, which runs anywhere, and OpenVINO, the fastest on CPUs.
+
+Which one is loaded is chosen by rule or by measurement.
+
+Legend: ``B`` pairs, ``C`` outputs.
+"""
 
 import importlib.util
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Self
 
 import numpy as np
 
 from zhichun.core import device as cpu
 from zhichun.core.errors import UserError, suggest
-from zhichun.score.engines.engine import AUTO, EXPORT_ENGINES, MEASURE, RUN_ENGINES, Engine
-from zhichun.score.engines.side_features import SideFeatures
-from zhichun.score.export.export_folder import FORMATS, ExportConfig, format_of
+from zhichun.core.tasks import Floats
+from zhichun.score.engines.engine import (
+    AUTO,
+    EXPORT_ENGINES,
+    MEASURE,
+    RUN_ENGINES,
+    Engine,
+    in_flight,
+    required,
+    threads,
+)
+from zhichun.score.export.export_folder import (
+    BAGS,
+    CONFIG,
+    FORMATS,
+    OUTPUT,
+    REMEDY,
+    SIDE,
+    ExportConfig,
+    GraphInputs,
+    format_of,
+)
 from zhichun.text.features import Featurizer
 from zhichun.text.pairs import Arrays
 
@@ -27,6 +53,115 @@ RANKING: Final[tuple[tuple[str, Callable[[], bool]], ...]] = (
     ("onnx", lambda: True),
 )
 TRIED_BATCHES: Final = 12
+PAIRS_PER_BATCH: Final = 8
+LINEAR_LAYERS_OF_HEAD: Final = 2
+HEAD_SETTINGS: Final = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": "1"}
+# Last sizes of what a graph reads and gives, by name.
+Sizes = dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnnxEngine(Engine):
+    """Runs a graph with onnxruntime on the CPU, one batch on each core.
+
+    Dynamic int8 scales an activation by the greatest value of its whole batch, so there every pair is a batch of its
+    own: its score then depends on nothing else.
+    """
+
+    inputs: GraphInputs
+    session: Any
+
+    @classmethod
+    def open(cls, runtime: Any, graph: Path, name: str, **alike: Any) -> tuple[Self, Sizes]:
+        """Open an ``.onnx`` file."""
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1  # a core for each batch, none waits for another
+        options.log_severity_level = 3
+        session = runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        sizes = {each.name: str(each.shape[-1]) for each in (*session.get_inputs(), *session.get_outputs())}
+        most = 1 if name == "onnx-int8" else PAIRS_PER_BATCH
+        return cls(name=name, pairs_per_batch=most, session=session, **alike), sizes
+
+    def run(self, batches: Iterable[Arrays]) -> Iterator[Floats]:
+        """Return the logits of each batch, ``[B, C]``, in order."""
+        with ThreadPoolExecutor(self.streams) as pool:
+
+            def start(batch: Arrays) -> Future[Floats]:
+                return pool.submit(lambda inputs: self.session.run(None, inputs)[0], self.inputs.of(batch))
+
+            # Two more than are computed: one waits for a stream, and one is put together meanwhile.
+            yield from in_flight(batches, self.streams + 2, start, Future.result)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenVinoEngine(Engine):
+    """Runs a graph with OpenVINO on the CPU, one stream of batches on each core.
+
+    ``openvino-int8`` computes what is not quantised in bf16 where the CPU has it. The head is computed in fp32 in all,
+    or logits would tie.
+    """
+
+    inputs: GraphInputs
+    compiled: Any
+    head: Any | None
+
+    @classmethod
+    def open(cls, runtime: Any, graph: Path, name: str, *, streams: int, **alike: Any) -> tuple[Self, Sizes]:
+        """Open an ``.xml`` file."""
+        in_bf16 = name == "openvino-bf16" or (name == "openvino-int8" and cpu.has_bf16())
+        settings = {
+            "PERFORMANCE_HINT": "THROUGHPUT",
+            "NUM_STREAMS": str(streams),
+            "INFERENCE_NUM_THREADS": str(streams),
+            "INFERENCE_PRECISION_HINT": "bf16" if in_bf16 else "f32",
+            "ENABLE_CPU_PINNING": False,  # pinned, a stream waits for its core where other work has it
+        }
+        core = runtime.Core()
+        model, head = core.read_model(graph), None
+        sizes = {each.any_name: str(each.partial_shape[-1]) for each in (*model.inputs, *model.outputs)}
+        if in_bf16:
+            model, head = _without_head(runtime, model)
+            head = core.compile_model(head, "CPU", HEAD_SETTINGS)
+        compiled = core.compile_model(model, "CPU", settings)
+        most = PAIRS_PER_BATCH
+        return cls(name=name, pairs_per_batch=most, streams=streams, compiled=compiled, head=head, **alike), sizes
+
+    def run(self, batches: Iterable[Arrays]) -> Iterator[Floats]:
+        """Return the logits of each batch, ``[B, C]``, in order."""
+        free = [self.compiled.create_infer_request() for _ in range(self.streams + 2)]
+
+        def start(batch: Arrays) -> Any:
+            request = free.pop()
+            request.start_async(self.inputs.of(batch))
+            return request
+
+        def finish(request: Any) -> Floats:
+            request.wait()
+            if self.head is None:
+                logits_BC = np.array(request.get_output_tensor().data, np.float32)
+            else:
+                logits_BC = self.head([tensor.data for tensor in request.output_tensors])[0]
+            free.append(request)
+            return logits_BC
+
+        yield from in_flight(batches, len(free), start, finish)
+
+
+def _without_head(runtime: Any, model: Any) -> tuple[Any, Any]:
+    """Cut a graph in two where the head begins to read: precision is a setting of a whole graph."""
+    results, inputs = model.get_results(), model.get_parameters()
+    operator, products = results[0], 0
+    while products < LINEAR_LAYERS_OF_HEAD:
+        operator = operator.input_value(0).get_node()
+        products += operator.get_type_name() == "MatMul"
+    read = [operator.input(0)]
+    while (before := read[0].get_source_output().get_node()).get_type_name() in ("Multiply", "Concat"):
+        read = before.inputs() if before.get_type_name() == "Concat" else [before.input(0)]  # a product is smoothing's
+    features = [place.get_source_output() for place in read]
+    given = [runtime.opset13.parameter(output.get_partial_shape(), np.float32) for output in features]
+    for place, parameter in zip(read, given, strict=True):
+        place.replace_source_output(parameter.output(0))
+    return runtime.Model(features, inputs), runtime.Model(results, given)
 
 
 def load_export(folder: Path, engine: str, device: str | None = None) -> tuple[ExportConfig, Featurizer, Engine]:
@@ -34,15 +169,14 @@ def load_export(folder: Path, engine: str, device: str | None = None) -> tuple[E
     if device not in (None, "cpu"):
         raise UserError(f"an export runs on a CPU, not on {device!r}.", file=folder, remedy="Name the run.")
     config = ExportConfig.load(folder)
-    there, side = available(config), SideFeatures.load(folder, config.side_features)
     if engine == MEASURE:
-        loaded = fastest([open_engine(folder, config, name, side) for name in usable(config, folder)], config)
+        loaded = fastest([open_engine(folder, config, name) for name in usable(config, folder)], config)
     else:
         if engine == AUTO:
             engine = choose(config, folder)
-        elif engine not in there:
+        elif engine not in (there := available(config)):
             raise UserError(f"there is no engine {engine!r}.", file=folder, remedy=_remedy(engine, there))
-        loaded = open_engine(folder, config, engine, side)
+        loaded = open_engine(folder, config, engine)
     return config, config.featurizer(folder), loaded
 
 
@@ -74,23 +208,28 @@ def choose(config: ExportConfig, folder: Path) -> str:
     return usable(config, folder)[0]
 
 
-def open_engine(folder: Path, config: ExportConfig, engine: str, side: SideFeatures) -> Engine:
-    """Open one engine of an export folder."""
-    graph = folder / format_of(engine) / FORMATS[format_of(engine)][0]
-    if engine.startswith("openvino"):
-        from zhichun.score.engines.openvino_engine import OpenVinoEngine
-
-        return OpenVinoEngine(graph, engine, config, side)
-    from zhichun.score.engines.onnx_engine import OnnxEngine
-
-    return OnnxEngine(graph, engine, config, side)
+def open_engine(folder: Path, config: ExportConfig, name: str) -> Engine:
+    """Open one engine of an export folder; refuses a graph that is not of its configuration."""
+    graph, inputs = folder / format_of(name) / FORMATS[format_of(name)][0], config.graph_inputs(folder)
+    kind, title = (OpenVinoEngine, "OpenVINO") if name.startswith("openvino") else (OnnxEngine, "onnxruntime")
+    runtime, outputs = required(title.lower()), config.task_of.outputs
+    try:
+        engine, sizes = kind.open(runtime, graph, name, outputs=outputs, streams=threads(), inputs=inputs)
+    except Exception as error:  # what is raised depends on the fault of the file
+        raise UserError(f"{title} cannot read it ({error}).", file=graph, remedy=REMEDY) from error
+    expected = {**sizes, SIDE: str(sum(inputs.sizes.values())), OUTPUT: str(outputs)}
+    names = {*config.inputs, OUTPUT}
+    if set(sizes) != names or any(sizes[name] != expected[name] for name in names):
+        shown = ", ".join(f"{name} [{size}]" for name, size in sizes.items())
+        raise UserError(f"is not of the graph of {graph.parent.name}: {shown}.", file=folder / CONFIG, remedy=REMEDY)
+    return engine
 
 
 def fastest(engines: list[Engine], config: ExportConfig) -> Engine:
     """Time engines on made-up pairs of half the greatest length, and give the fastest."""
     taken = {}
     for engine in engines:
-        batch = _made_up_batch(config, engine.pairs_per_batch or 8)
+        batch = _made_up_batch(config, engine.pairs_per_batch or PAIRS_PER_BATCH)
         list(engine.run([batch] * 2 * engine.streams))
         began = time.perf_counter()
         list(engine.run([batch] * TRIED_BATCHES))
@@ -104,7 +243,7 @@ def _made_up_batch(config: ExportConfig, pairs: int) -> Arrays:
     batch: Arrays = dict.fromkeys(names, ones_BT)
     nothing_B = np.zeros(pairs, np.int64)
     batch |= dict.fromkeys(config.side_features, nothing_B)
-    for bag in ("query_trigrams", "product_trigrams", "description_trigrams"):
+    for bag in BAGS:
         batch |= {bag: np.zeros(0, np.int64), f"{bag}_offsets": np.zeros(pairs + 1, np.int64)}
     return batch
 

@@ -19,11 +19,10 @@ from zhichun.model.model_folder import TrainedModel
 from zhichun.model.parts import IdEmbeddings, NgramUnit
 from zhichun.model.relevance_model import RelevanceModel
 from zhichun.score.engines.engine import required
-from zhichun.score.engines.side_features import IDS, SIDE, TRIGRAMS, SideFeatures
+from zhichun.score.export.export_folder import IDS, OUTPUT, SIDE, TRIGRAMS, GraphInputs
 
 OPSET: Final = 20  # the first with Gelu as one operator, and the last that OpenVINO and onnxruntime know in full
 TWO_GIB: Final = 2**31 - 2**24  # an ONNX file holds less; larger weights lie beside it
-OUTPUT: Final = "logits"
 _EXAMPLE: Final = (3, 7)  # pairs and tokens to trace with; neither 0 nor 1, which would be taken for constants
 
 
@@ -39,14 +38,17 @@ class Given(nn.Module):
         return batch[SIDE]
 
 
-def tables_of(model: RelevanceModel) -> SideFeatures:
-    """Take the tables of the side features out of a network."""
+def inputs_of(trained: TrainedModel) -> GraphInputs:
+    """Take the tables of the side features out of a network, and name what its graph reads, in order."""
+    model, layout = trained.model, trained.featurizer.tokenizer.layout
     tables: dict[str, Any] = {}
     if isinstance(model.ids, IdEmbeddings):
         tables = {name: table.weight for name, table in model.ids.tables.items() if name in IDS}
     if isinstance(model.ngrams, NgramUnit):
         tables[TRIGRAMS] = model.ngrams.bag.weight
-    return SideFeatures({name: weight.detach().cpu().numpy() for name, weight in tables.items()})
+    types = model.encoder.reads_types and layout.first_type != layout.second_type
+    names = ("input_ids", "attention_mask", *(("token_type_ids",) if types else ()), *((SIDE,) if tables else ()))
+    return GraphInputs(names, {name: weight.detach().cpu().numpy() for name, weight in tables.items()})
 
 
 def scoring_graph(model: RelevanceModel, size: int) -> RelevanceModel:
@@ -59,19 +61,11 @@ def scoring_graph(model: RelevanceModel, size: int) -> RelevanceModel:
     return made
 
 
-def input_names(trained: TrainedModel, size: int) -> tuple[str, ...]:
-    """Name what the graph reads, in the order of its inputs."""
-    layout = trained.featurizer.tokenizer.layout
-    types = trained.model.encoder.reads_types and layout.first_type != layout.second_type
-    return ("input_ids", "attention_mask", *(("token_type_ids",) if types else ()), *((SIDE,) if size else ()))
-
-
-def write_onnx(trained: TrainedModel, path: Path) -> tuple[str, ...]:
-    """Export a network with torch.onnx; gives the names of its inputs."""
+def write_onnx(trained: TrainedModel, inputs: GraphInputs, path: Path) -> None:
+    """Export a network with torch.onnx; ``inputs`` are its `inputs_of`."""
     for library in ("onnx", "onnxscript"):
         required(library)
-    size = sum(tables_of(trained.model).sizes.values())
-    names = input_names(trained, size)
+    names, size = inputs.names, sum(inputs.sizes.values())
     example = _example(names, size)
     rows, tokens = torch.export.Dim("pairs", min=1), torch.export.Dim("tokens", min=2)
     free = {name: {0: rows} if name == SIDE else {0: rows, 1: tokens} for name in names}
@@ -98,7 +92,6 @@ def write_onnx(trained: TrainedModel, path: Path) -> tuple[str, ...]:
             f"an encoder of the kind {kind!r} cannot be exported ({_cause(error)}).",
             remedy="Score the run with torch, or train an encoder of the kind of BERT or XLM-R.",
         ) from error
-    return names
 
 
 def _example(names: tuple[str, ...], size: int) -> dict[str, Tensor]:
