@@ -12,8 +12,8 @@ from zhichun.core.files import HASHES_FILE
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.fit.recipe import load_recipe
 from zhichun.measure.report import write_report
-from zhichun.score.ensemble.make import make_ensemble
 from zhichun.score.export.export_run import recorded_data
+from zhichun.score.make_ensemble import make_ensemble
 from zhichun.score.scorer import load_scorer
 
 PRODUCTS = ["Red running shoe", "Desk lamp, 40 W"]

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zhichun.core.tasks import TASKS
-from zhichun.score.ensemble.ensemble import average
+from zhichun.score.ensemble import average
 
 
 @st.composite

@@ -30,7 +30,7 @@ from zhichun.measure.evaluate import evaluate
 from zhichun.measure.report import write_report
 from zhichun.measure.report.dataset_page import write_summary_page
 from zhichun.metrics.figures import measure
-from zhichun.score.ensemble.gain import HeldOutByAll
+from zhichun.score.ensemble_weights import HeldOutByAll
 from zhichun.score.rank import rank
 
 NOTHING = np.zeros(0, np.int64)

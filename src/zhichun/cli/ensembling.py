@@ -37,7 +37,7 @@ def ensemble(
     Classifiers are averaged by their probabilities, regressors by their gains, and both together by expected gain and
     gain, as the paper does for task 1.
     """
-    from zhichun.score.ensemble.make import make_ensemble
+    from zhichun.score.make_ensemble import make_ensemble
 
     made = make_ensemble(runs, out, weights=weights, data=data, copy=copy, overwrite=overwrite)
     for member in made.members:

@@ -19,9 +19,10 @@ from zhichun.data.readers.pair_tables import append_columns
 from zhichun.measure.report import write_report
 from zhichun.metrics.figures import measure
 from zhichun.score.engines.engine import AUTO, counted
-from zhichun.score.ensemble.ensemble import Ensemble, ask_members
-from zhichun.score.ensemble.gain import Judgements, beside_members
-from zhichun.score.scorer import PairScorer, Scorer, load_scorer
+from zhichun.score.ensemble import ask_members, average
+from zhichun.score.ensemble_weights import Judgements, beside_members
+from zhichun.score.folders import EnsembleConfig, is_ensemble
+from zhichun.score.scorer import Scorer
 
 
 def evaluate(
@@ -67,18 +68,22 @@ def evaluate(
     UserError
         For a run that is not finished, a folder that is no dataset, or a split without pairs.
     """
-    scorer = load_scorer(run, engine=engine)
+    scorer = None if is_ensemble(run) else Scorer.load(run, engine=engine)
     dataset = Dataset.open(data)
     version, rows = dataset.of_version(_rows_of(dataset, split), version, ranking=_ranks(scorer, run))
-    prediction, of_ensemble = _score(scorer, dataset, rows, shown)
+    stages = Stages("pairs", shown=shown)
+    try:
+        prediction, engine, of_ensemble = _score(scorer, run, dataset, rows, engine, stages)
+    finally:
+        stages.stop()
     if not np.isfinite(prediction.score).all():
         raise UserError("the model's scores are not finite numbers.", file=run, remedy="Train it again in fp32.")
     query_ids, locales = dataset.column(schema.QUERY_ID)[rows], dataset.column(schema.LOCALE)[rows]
     measured = {
         "split": split,
         "version": version,
-        "task": scorer.task.name,
-        "engine": scorer.engine_name,
+        "task": prediction.task.name,
+        "engine": engine,
         "gains": schema.GAINS,
         **measure(prediction, dataset.labels[rows], query_ids, locales),
         **of_ensemble,
@@ -92,27 +97,28 @@ def evaluate(
     return measured
 
 
-def _score(scorer: Scorer | Ensemble, dataset: Dataset, rows: Int64, shown: bool) -> tuple[Prediction, dict[str, Any]]:
-    """Score pairs; of an ensemble, also hold it against its members, under ``ensemble``."""
-    stages = Stages("pairs", shown=shown)
-    try:
-        if isinstance(scorer, Scorer):
-            pairs = open_pairs(dataset, scorer.featurizer, scorer.max_length, stages)
-            return scorer.predict(pairs, rows, progress=counted(stages, "score", len(rows))), {}
-        answers = ask_members(scorer, dataset, rows, stages=stages)
-    finally:
-        stages.stop()
-    prediction = scorer.combine([answer.prediction for answer in answers])
+def _score(
+    scorer: Scorer | None, run: Path, dataset: Dataset, rows: Int64, engine: str, stages: Stages
+) -> tuple[Prediction, str, dict[str, Any]]:
+    """Score pairs, by which engine; an ensemble is also held against its members, under ``ensemble``."""
+    if scorer is not None:
+        pairs = open_pairs(dataset, scorer.featurizer, scorer.max_length, stages)
+        prediction = scorer.predict(pairs, rows, progress=counted(stages, "score", len(rows)))
+        return prediction, scorer.engine_name, {}
+    answers = ask_members(run, dataset, rows, engine, stages=stages)
+    prediction = average([answer.prediction for answer in answers], [answer.entry.weight for answer in answers])
     judgements = Judgements(dataset.labels[rows], dataset.column(schema.QUERY_ID)[rows])
-    return prediction, {"ensemble": beside_members(scorer, answers, prediction, judgements)}
+    engines = ", ".join(dict.fromkeys(answer.engine for answer in answers))
+    return prediction, engines, {"ensemble": beside_members(answers, prediction, judgements)}
 
 
-def _ranks(scorer: PairScorer, run: Path) -> bool:
+def _ranks(scorer: Scorer | None, run: Path) -> bool:
     """Return whether a model is for task 1; of an ensemble, whether a regressor is in it."""
+    if scorer is None:
+        return any(entry.task == "gain" for entry in EnsembleConfig.load(run).members)
     recipe = run / "recipe.json"
     chosen_by = read_json(recipe, {"train": dict})["train"].get("metric") if recipe.is_file() else None
-    tasks = [member.task for member in scorer.members] if isinstance(scorer, Ensemble) else [scorer.task]
-    return chosen_by == "ndcg" or any(task.name == "gain" for task in tasks)
+    return chosen_by == "ndcg" or scorer.task.name == "gain"
 
 
 def _rows_of(dataset: Dataset, split: str) -> Int64:

@@ -3,6 +3,7 @@
 Legend: ``P`` pairs, ``C`` classes.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 
 from zhichun.core import schema
 from zhichun.core.settings import kinds_of
-from zhichun.core.tasks import SUBSTITUTE_INDEX, TASKS, Prediction
+from zhichun.core.tasks import TASKS, Prediction
 from zhichun.metrics import Judged, Metric, confusion
 
 
@@ -65,59 +66,46 @@ def measure(
     return measured
 
 
-def _of_pairs(prediction: Prediction, labels_P: npt.NDArray[np.int64], query_ids: npt.NDArray[Any]) -> dict[str, Any]:
-    task = prediction.task
-    measured: dict[str, Any] = {"pairs": len(labels_P), "queries": len(np.unique(query_ids))}
-    if task.classes:
-        measured |= _classification(task.classes, np.asarray(task.targets(labels_P), np.int64), prediction, query_ids)
-    if task.name != "substitute":
-        ranked = Judged(query_ids, labels_P, scores=prediction.score.astype(np.float64))
-        metrics = reported("scores")
-        measured |= {metric.name: metric(ranked) for metric in metrics}
-        measured["random_order"] = {metric.name: metric(ranked.in_random_order()) for metric in metrics}
-    if task.name == "esci":
-        measured["substitute"] = _as_substitute(prediction, labels_P, query_ids)
-    return measured
+def ranked(prediction: Prediction, labels_P: npt.NDArray[np.int64], query_ids: npt.NDArray[Any]) -> Judged:
+    """Put judgements beside a prediction's scores."""
+    return Judged(query_ids, labels_P, scores=prediction.score.astype(np.float64))
 
 
-def _classification(
-    classes: tuple[str, ...],
-    targets_P: npt.NDArray[np.int64],
-    prediction: Prediction,
-    query_ids: npt.NDArray[Any],
-) -> dict[str, Any]:
+def classified(prediction: Prediction, labels_P: npt.NDArray[np.int64], query_ids: npt.NDArray[Any]) -> Judged:
+    """Put judgements, as classes of the prediction's task, beside its classes and their probabilities."""
     assert prediction.probabilities is not None
-    judged = Judged(
+    return Judged(
         query_ids,
-        targets_P,
+        np.asarray(prediction.task.targets(labels_P), np.int64),
         predictions=prediction.probabilities.argmax(axis=1),
         probabilities=prediction.probabilities.astype(np.float64),
-        classes=classes,
+        classes=prediction.task.classes,
     )
-    metrics = reported("predictions", classes)
-    measured: dict[str, Any] = {
-        metric.name: metric(judged) for metric in (*metrics, *reported("probabilities", classes))
-    }
-    measured["confusion"] = confusion(judged).tolist()
-    always = judged.always(classes[0])
-    measured[f"always_{_name(classes[0])}"] = {metric.name: metric(always) for metric in metrics}
+
+
+def _of_pairs(prediction: Prediction, labels_P: npt.NDArray[np.int64], query_ids: npt.NDArray[Any]) -> dict[str, Any]:
+    task, classes = prediction.task, prediction.task.classes
+    measured: dict[str, Any] = {"pairs": len(labels_P), "queries": len(np.unique(query_ids))}
+    if classes:
+        judged, metrics = classified(prediction, labels_P, query_ids), reported("predictions", classes)
+        measured |= _figures([*metrics, *reported("probabilities", classes)], judged)
+        measured["confusion"] = confusion(judged).tolist()
+        measured[f"always_{_name(classes[0])}"] = _figures(metrics, judged.always(classes[0]))
+    if task.name != "substitute":
+        of_scores, metrics = ranked(prediction, labels_P, query_ids), reported("scores")
+        measured |= _figures(metrics, of_scores)
+        measured["random_order"] = _figures(metrics, of_scores.in_random_order())
+    if task.name == "esci":  # task 3 from four classes: the probability of S against the rest
+        assert prediction.probabilities is not None
+        substitute = TASKS["substitute"]
+        shares_P2 = substitute.soft_targets(prediction.probabilities).astype(np.float64)
+        judged = classified(substitute.of_probabilities(shares_P2), labels_P, query_ids)
+        measured["substitute"] = _figures(reported("predictions", ("S",)), judged)
     return measured
 
 
-def _as_substitute(
-    prediction: Prediction, labels_P: npt.NDArray[np.int64], query_ids: npt.NDArray[Any]
-) -> dict[str, float]:
-    """Task 3 from four classes: the probability of S against the rest."""
-    assert prediction.probabilities is not None
-    task = TASKS["substitute"]
-    of_substitute_P = prediction.probabilities[:, SUBSTITUTE_INDEX]
-    judged = Judged(
-        query_ids,
-        np.asarray(task.targets(labels_P), np.int64),
-        predictions=(of_substitute_P > 0.5).astype(np.int64),
-        classes=task.classes,
-    )
-    return {metric.name: metric(judged) for metric in reported("predictions", ("S",))}
+def _figures(metrics: Iterable[Metric], judged: Judged) -> dict[str, float]:
+    return {metric.name: metric(judged) for metric in metrics}
 
 
 def _name(label: str) -> str:

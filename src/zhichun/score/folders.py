@@ -1,12 +1,23 @@
-"""What a folder holds that scores, a run, an export or an ensemble, and the hash that tells one from another."""
+"""What a folder holds that scores, a run, an export or an ensemble, and the hash that tells one from another.
+
+``ensemble.json`` of `zhichun ensemble` names the models, by path and hash, with their weights. A path is relative to
+the folder, so that both can be moved together; ``members/`` holds copies where these were requested. The hash is of the
+model's files: a member that was trained anew is not taken for the one that was meant.
+"""
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from zhichun.core import settings as codec
 from zhichun.core.errors import UserError
+from zhichun.core.tasks import TaskName
 
 ENSEMBLE_FILE: Final = "ensemble.json"
+FORMAT: Final = 2
+KIND: Final = "zhichun ensemble"
+AGAIN: Final = "Make the ensemble again with: zhichun ensemble RUN… --out {} --overwrite"
 
 
 def is_ensemble(folder: Path) -> bool:
@@ -43,15 +54,105 @@ def fingerprint(model: Path) -> str:
 
 
 def fingerprint_of(folder: Path) -> str:
-    """Hash all that decides the scores of what a folder holds.
+    """Hash all that decides the scores of what a folder holds; of an ensemble, its members' hashes and weights.
 
     Raises
     ------
     UserError
         When there is nothing that scores.
     """
-    if is_ensemble(folder):
-        from zhichun.score.ensemble.ensemble_folder import ensemble_fingerprint
+    if not is_ensemble(folder):
+        return fingerprint(model_folder(folder))
+    entries = sorted((entry.fingerprint, entry.weight) for entry in EnsembleConfig.load(folder).members)
+    return hashlib.sha256(repr(entries).encode()).hexdigest()[:16]
 
-        return ensemble_fingerprint(folder)
-    return fingerprint(model_folder(folder))
+
+def go_together(tasks: set[TaskName]) -> bool:
+    """Return whether models of these tasks can be averaged: gains with expected gains, but not other classes."""
+    return len(tasks) == 1 or tasks == {"esci", "gain"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemberEntry:
+    """One model of an ensemble.
+
+    Parameters
+    ----------
+    name
+        What it was called when the ensemble was made.
+    path
+        Its model or export folder, relative to the ensemble's.
+    task
+        Name of what it predicts.
+    weight
+        Its share, above 0; all add up to 1.
+    fingerprint
+        Of the folder's files.
+    """
+
+    name: str
+    path: str
+    task: TaskName
+    weight: float
+    fingerprint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnsembleConfig:
+    """The content of ``ensemble.json``.
+
+    Parameters
+    ----------
+    weights
+        ``equal`` or ``fitted``.
+    members
+        In the order in which they predict, the highest weight first.
+    gain
+        What was measured when it was made; ``None`` where nothing was.
+    """
+
+    weights: str
+    members: tuple[MemberEntry, ...]
+    gain: dict[str, Any] | None = None
+
+    def save(self, folder: Path) -> None:
+        """Write ``ensemble.json``."""
+        codec.write_settings(self, folder / ENSEMBLE_FILE, format=FORMAT, kind=KIND)
+
+    @classmethod
+    def load(cls, folder: Path) -> "EnsembleConfig":
+        """Read ``ensemble.json``.
+
+        Raises
+        ------
+        UserError
+            When it is damaged or of another version.
+        """
+        path, remedy = folder / ENSEMBLE_FILE, AGAIN.format(folder)
+        config = codec.read_settings(cls, path, format=FORMAT, remedy=remedy)
+        whole = abs(sum(entry.weight for entry in config.members) - 1) < 1e-6
+        tasks = {entry.task for entry in config.members}
+        if not whole or any(entry.weight <= 0 for entry in config.members) or not go_together(tasks):
+            raise UserError("has weights or tasks that do not go together.", file=path, remedy=remedy)
+        return config
+
+    def locate(self, folder: Path) -> list[Path]:
+        """Find the members' folders, and check that each is the one that was meant."""
+        found = []
+        for entry in self.members:
+            path = (folder / entry.path).resolve()
+            if not path.is_dir():
+                raise UserError(
+                    f"the member {entry.name} is not there.",
+                    file=path,
+                    remedy=f"Put it back where it was beside {folder}, or make the ensemble again; --copy keeps the "
+                    "members in it.",
+                )
+            if fingerprint(path) != entry.fingerprint:
+                raise UserError(
+                    f"the member {entry.name} has changed since the ensemble {folder} was made.",
+                    file=path,
+                    remedy=AGAIN.format(folder),
+                )
+            found.append(path)
+        return found

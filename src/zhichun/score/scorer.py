@@ -29,7 +29,7 @@ from zhichun.text.tokenizer import PairTokenizer
 
 if TYPE_CHECKING:
     from zhichun.model.model_folder import TrainedModel
-    from zhichun.score.ensemble.ensemble import Ensemble
+    from zhichun.score.ensemble import Ensemble
 
 T = TypeVar("T", bound=Hashable)
 R = TypeVar("R")
@@ -246,7 +246,7 @@ def load_scorer(folder: Path | str, device: str | None = None, engine: str = AUT
         When there is no such folder, or it is not finished or damaged.
     """
     if is_ensemble(Path(folder)):
-        from zhichun.score.ensemble.ensemble import Ensemble
+        from zhichun.score.ensemble import Ensemble
 
         return Ensemble.load(Path(folder), device, engine)
     return Scorer.load(folder, device, engine)

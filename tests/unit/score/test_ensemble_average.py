@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from zhichun.core.tasks import TASKS, Prediction
-from zhichun.score.ensemble.ensemble import average
+from zhichun.score.ensemble import average
 
 ESCI, GAIN, SUBSTITUTE = TASKS["esci"], TASKS["gain"], TASKS["substitute"]
 

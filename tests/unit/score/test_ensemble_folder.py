@@ -20,9 +20,9 @@ from zhichun.data.readers.pair_tables import append_columns
 from zhichun.fit.train import build_model
 from zhichun.measure.evaluate import evaluate
 from zhichun.model.model_folder import TrainedModel
-from zhichun.score.ensemble.ensemble import _WholePairs, ask_members
-from zhichun.score.ensemble.make import make_ensemble
+from zhichun.score.ensemble import ask_members, average, whole_pairs
 from zhichun.score.folders import fingerprint_of
+from zhichun.score.make_ensemble import make_ensemble
 from zhichun.score.rank import rank
 from zhichun.score.scorer import Scorer, load_scorer
 
@@ -99,7 +99,7 @@ def test_an_ensemble_of_one_is_its_member_bit_for_bit(runs, dataset, tmp_path, n
     for made, own in (
         (of_texts(one), of_texts(alone)),
         (
-            one.combine([answer.prediction for answer in ask_members(one, dataset, rows)]),
+            average([answer.prediction for answer in ask_members(tmp_path / "one", dataset, rows)], [1.0]),
             of_examples(alone, dataset, rows),
         ),
         (one.score("lamp", ["desk lamp", {"title": "red shoes"}]), alone.score("lamp", ["desk lamp", "red shoes"])),
@@ -255,8 +255,7 @@ def test_a_damaged_folder_is_refused(runs, tmp_path, change, message):
 
 def test_progress_counts_whole_pairs():
     told = []
-    shared = _WholePairs(told.append, 3)
+    shared = whole_pairs(told.append, 3)
     for done in (4, 4, 4):
         shared(done)
     assert told == [1, 1, 2]
-    _WholePairs(None, 3)(9)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from zhichun.core.tasks import TASKS, Prediction, gain_vector
-from zhichun.score.ensemble.gain import (
+from zhichun.score.ensemble_weights import (
     HeldOutByAll,
     Judgements,
     against_best,

@@ -3,7 +3,7 @@
 Legend: ``P`` pairs, ``M`` members, ``C`` classes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,8 +17,9 @@ from zhichun.core.errors import UserError
 from zhichun.core.tasks import Prediction, Task, gain_vector
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.predictions import find_tables, read_predictions
-from zhichun.metrics import Judged, MicroF1, nDCG, paired_bootstrap
-from zhichun.score.ensemble.ensemble import Answer, Ensemble, average
+from zhichun.metrics import MicroF1, nDCG, paired_bootstrap
+from zhichun.metrics.figures import classified, ranked
+from zhichun.score.ensemble import Answer, average
 
 Doubles = npt.NDArray[np.float64]
 STEPS: Final = 10_000
@@ -142,14 +143,7 @@ def likelihood_weights(truth_PM: Doubles) -> Doubles:
     Rubin (1977), which never leave the simplex and never make it worse, go to the best from equal weights.
     """
     given_PM = np.maximum(truth_PM, _TINY)
-    weights_M = np.full(given_PM.shape[1], 1 / given_PM.shape[1])
-    for _ in range(STEPS):
-        shares_PM = given_PM * weights_M
-        after_M = (shares_PM / shares_PM.sum(axis=1, keepdims=True)).mean(axis=0)
-        moved, weights_M = np.abs(after_M - weights_M).max(), after_M
-        if moved < NEAR:
-            break
-    return _without_least(weights_M)
+    return _settled(given_PM.shape[1], lambda w_M: (given_PM * w_M / (given_PM @ w_M)[:, None]).mean(axis=0))
 
 
 def gain_weights(gain_PM: Doubles, gain_P: Doubles) -> Doubles:
@@ -159,14 +153,8 @@ def gain_weights(gain_PM: Doubles, gain_P: Doubles) -> Doubles:
     convex problem, solved by projected gradients from equal weights.
     """
     gram_MM, aim_M = gain_PM.T @ gain_PM, gain_PM.T @ gain_P
-    step = 1 / max(float(np.linalg.eigvalsh(gram_MM)[-1]), _TINY)
-    weights_M = np.full(len(aim_M), 1 / len(aim_M))
-    for _ in range(STEPS):
-        after_M = onto_simplex(weights_M - step * (gram_MM @ weights_M - aim_M))
-        moved, weights_M = np.abs(after_M - weights_M).max(), after_M
-        if moved < NEAR:
-            break
-    return _without_least(weights_M)
+    rate = 1 / max(float(np.linalg.eigvalsh(gram_MM)[-1]), _TINY)
+    return _settled(len(aim_M), lambda w_M: onto_simplex(w_M - rate * (gram_MM @ w_M - aim_M)))
 
 
 def onto_simplex(given_M: Doubles) -> Doubles:
@@ -178,7 +166,13 @@ def onto_simplex(given_M: Doubles) -> Doubles:
     return nearest_M
 
 
-def _without_least(weights_M: Doubles) -> Doubles:
+def _settled(members: int, step: Callable[[Doubles], Doubles]) -> Doubles:
+    """Repeat a step from equal weights until they stay; members that would weigh next to nothing are left out."""
+    weights_M = np.full(members, 1 / members)
+    for _ in range(STEPS):
+        before_M, weights_M = weights_M, step(weights_M)
+        if np.abs(weights_M - before_M).max() < NEAR:
+            break
     kept_M = np.where(weights_M < LEAST, 0, weights_M)
     return np.asarray(kept_M / kept_M.sum(), np.float64)
 
@@ -221,9 +215,7 @@ def against_best(
     return found
 
 
-def beside_members(
-    ensemble: Ensemble, answers: Sequence[Answer], prediction: Prediction, judgements: Judgements
-) -> dict[str, Any]:
+def beside_members(answers: Sequence[Answer], prediction: Prediction, judgements: Judgements) -> dict[str, Any]:
     """Compare an ensemble's prediction with those of its members.
 
     Returns
@@ -231,33 +223,25 @@ def beside_members(
     dict
         ``members`` with name, task, weight, figures and seconds of each, and ``against_best``.
     """
-    answered = list(zip(ensemble.members, answers, strict=True))
-    return {
-        "members": [
-            {
-                "name": member.name,
-                "task": member.task.name,
-                "weight": member.weight,
-                "seconds": round(answer.seconds, 3),
-                **figures(answer.prediction, judgements),
-            }
-            for member, answer in answered
-        ],
-        "against_best": against_best(
-            prediction, {member.name: answer.prediction for member, answer in answered}, judgements
-        ),
-    }
+    members = [
+        {
+            "name": answer.entry.name,
+            "task": answer.entry.task,
+            "weight": answer.entry.weight,
+            "seconds": round(answer.seconds, 3),
+            **figures(answer.prediction, judgements),
+        }
+        for answer in answers
+    ]
+    by_name = {answer.entry.name: answer.prediction for answer in answers}
+    return {"members": members, "against_best": against_best(prediction, by_name, judgements)}
 
 
 def _values(prediction: Prediction, judgements: Judgements) -> dict[str, tuple[Doubles, npt.NDArray[Any] | None]]:
     """Return each metric's values, of queries or of pairs with the query of each."""
-    task, found = prediction.task, dict[str, tuple[Doubles, npt.NDArray[Any] | None]]()
-    if task.name != "substitute":
-        ranked = Judged(judgements.query_ids, judgements.labels_P, scores=prediction.score.astype(np.float64))
-        found["ndcg"] = (nDCG().per_query(ranked)[1], None)
+    found, of = dict[str, tuple[Doubles, npt.NDArray[Any] | None]](), (judgements.labels_P, judgements.query_ids)
+    if prediction.task.name != "substitute":
+        found["ndcg"] = nDCG().per_query(ranked(prediction, *of))[1], None
     if prediction.probabilities is not None:
-        targets_P = np.asarray(task.targets(judgements.labels_P), np.int64)
-        predicted_P = prediction.probabilities.argmax(axis=1)
-        judged = Judged(judgements.query_ids, targets_P, predictions=predicted_P, classes=task.classes)
-        found["micro_f1"] = (MicroF1().per_pair(judged), judgements.query_ids)
+        found["micro_f1"] = MicroF1().per_pair(classified(prediction, *of)), judgements.query_ids
     return found

@@ -11,8 +11,7 @@ from zhichun.core.errors import UserError
 from zhichun.core.files import new_folder, read_json
 from zhichun.core.tasks import TASKS, Task
 from zhichun.data.dataset.dataset import Dataset
-from zhichun.score.ensemble.ensemble_folder import EnsembleConfig, MemberEntry, go_together
-from zhichun.score.ensemble.gain import (
+from zhichun.score.ensemble_weights import (
     Doubles,
     HeldOutByAll,
     against_best,
@@ -20,7 +19,7 @@ from zhichun.score.ensemble.gain import (
     equal_weights,
     figures,
 )
-from zhichun.score.folders import fingerprint, is_ensemble, model_folder
+from zhichun.score.folders import EnsembleConfig, MemberEntry, fingerprint, go_together, is_ensemble, model_folder
 
 COPIES: Final = "members"
 

@@ -1,1 +1,0 @@
-"""Ensembles: which models belong together, what each weighs, and what they gain together."""
