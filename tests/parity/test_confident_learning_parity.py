@@ -6,7 +6,7 @@ from cleanlab.count import compute_confident_joint
 from cleanlab.filter import find_label_issues as cleanlab_issues
 
 from zhichun.core.errors import UserError
-from zhichun.judgements.confident_learning import find_label_issues
+from zhichun.judgements.findings import find_label_issues
 
 # Probabilities of classes 0, 1, 2. Thresholds, the mean p of a class over the pairs labelled so: 0.425, 0.517, 0.7.
 LABELLED_0 = [

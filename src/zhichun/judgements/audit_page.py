@@ -15,8 +15,7 @@ import pyarrow as pa
 from markupsafe import Markup
 
 from zhichun.core import schema
-from zhichun.measure.report.page import Figure, bar, class_name, heat_row, language, write_page
-from zhichun.measure.report.plot import Plot
+from zhichun.measure.report.page import Figure, Plot, class_name, language, write_page
 
 BINS: Final = 40
 
@@ -30,7 +29,6 @@ def write_audit_page(
     key: str,
 ) -> None:
     """Write the page."""
-    joint = zip(summary["labels"], summary["joint"], strict=True)
     write_page(
         path,
         "audit.html",
@@ -39,9 +37,7 @@ def write_audit_page(
         summary=summary,
         shown=len(issues),
         names={label: class_name(label) for label in schema.LABELS},
-        joint=[heat_row(class_name(label), counts, places=1) for label, counts in joint],
         quality=_quality_figure(quality_P),
-        doubts={kind: _doubts(summary[f"by_{kind}"]) for kind in ("label", "locale")},
         records=in_script(_records(issues, decisions, key)),
     )
 
@@ -73,15 +69,6 @@ def _records(issues: pa.Table, decisions: Mapping[int, str], key: str) -> dict[s
         "decided": {str(example): what for example, what in decisions.items()},
         "rows": [list(row) for row in zip(*rounded, strict=True)],
     }
-
-
-def _doubts(counted: Mapping[str, Any]) -> list[list[Any]]:
-    """Count the issues of each label or locale."""
-    longest = max((counts["share"] for counts in counted.values()), default=0) or 1
-    return [
-        [class_name(name), f"{of['pairs']:,}", f"{of['issues']:,}", bar(f"{of['share']:.1%}", of["share"] / longest)]
-        for name, of in counted.items()
-    ]
 
 
 def _quality_figure(quality_P: npt.NDArray[np.float64]) -> Figure:

@@ -5,7 +5,7 @@ without a decision is ignored. A file of Quepid has ``query``, ``docid`` and ``r
 the given label is the correct label, and an equal one is ignored, because nobody may have reviewed it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -27,15 +27,27 @@ QUEPID: Final = ("query", "docid", "rating")
 _KNOWN: Final = (schema.EXAMPLE_ID, DECISION, schema.LABEL, *QUEPID)
 _ROWS: Final = 20_000
 Decisions = dict[int, str]
+# From the values of a row to a pair's id and what is decided; a ValueError says what is wrong with it.
+Reader = Callable[[Mapping[str, str]], tuple[int, str] | None]
 
 
 def read_decisions(path: Path, findings: Findings) -> Decisions:
-    """Read a file of decisions."""
+    """Read a file of decisions, of the page or of Quepid."""
+    names = set(next(read_chunks(path, 1, known=_KNOWN)).column_names)
+    if {schema.EXAMPLE_ID, DECISION} <= names:
+        read = _of_page(findings.judged)
+    elif set(QUEPID) <= names:
+        read = _of_quepid(findings.issues)
+    else:
+        raise UserError(
+            f"is no file of decisions: its columns are not {schema.EXAMPLE_ID!r} and {DECISION!r}.",
+            file=path,
+            remedy="Give the file that the page of the audit downloads, or Quepid's with query, docid and rating.",
+        )
     decided: Decisions = {}
-    rows = _kind(path, next(read_chunks(path, 1, known=_KNOWN)).column_names, findings)
     for row, values in _rows(path):
         try:
-            decision = rows.read({name: (value or "").strip() for name, value in values.items()})
+            decision = read({name: (value or "").strip() for name, value in values.items()})
         except ValueError as error:
             raise UserError(str(error), file=path, row=row, remedy="Correct or remove the row.") from error
         if decision is None:
@@ -71,66 +83,50 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str | None]]]:
         before += len(chunk)
 
 
-def _kind(path: Path, names: Iterable[str], findings: Findings) -> "_PageRows | _QuepidRows":
-    """Detect the kind of file."""
-    if {schema.EXAMPLE_ID, DECISION} <= set(names):
-        return _PageRows(findings.judged)
-    if set(QUEPID) <= set(names):
-        return _QuepidRows(findings.issues)
-    raise UserError(
-        f"is no file of decisions: its columns are not {schema.EXAMPLE_ID!r} and {DECISION!r}.",
-        file=path,
-        remedy="Give the file that the page of the audit downloads, or Quepid's with query, docid and rating.",
-    )
+def _of_page(judged: pa.Table) -> Reader:
+    """Return what reads rows with an id, a decision and optionally the given label."""
+    ids, labels = (judged.column(name).to_pylist() for name in (schema.EXAMPLE_ID, schema.LABEL))
+    given = dict(zip(ids, labels, strict=True))
+    known = {KEEP: KEEP, DROP: DROP, **grade_labels()}
 
-
-class _PageRows:
-    """Reads rows with an id, a decision and optionally the given label."""
-
-    def __init__(self, judged: pa.Table) -> None:
-        ids, labels = (judged.column(name).to_pylist() for name in (schema.EXAMPLE_ID, schema.LABEL))
-        self.given = dict(zip(ids, labels, strict=True))
-        self.known = {KEEP: KEEP, DROP: DROP, **grade_labels()}
-
-    def read(self, values: Mapping[str, str]) -> tuple[int, str] | None:
-        """Read one row; raises a ValueError if it is invalid."""
+    def read(values: Mapping[str, str]) -> tuple[int, str] | None:
         text, decision, label = values[schema.EXAMPLE_ID], values[DECISION], values.get(schema.LABEL)
         if not decision:
             return None
         example = int(text) if text.isdecimal() else None
-        if example is None or example not in self.given:
+        if example is None or example not in given:
             raise ValueError(f"{schema.EXAMPLE_ID} {text!r} is not that of a judged training pair of this dataset.")
-        given = self.given[example]
-        if label and label != given:
-            raise ValueError(f"the pair {text} is judged {given} in this dataset, and {label} in this file.")
-        what = self.known.get(decision.casefold())
+        if label and label != given[example]:
+            raise ValueError(f"the pair {text} is judged {given[example]} in this dataset, and {label} in this file.")
+        what = known.get(decision.casefold())
         if what is None:
             possible = suggest(decision, (KEEP, DROP, *schema.LABELS))
             raise ValueError(f"{decision!r} is not a decision. {possible}")
-        return example, KEEP if what == given else what
+        return example, KEEP if what == given[example] else what
+
+    return read
 
 
-class _QuepidRows:
-    """Reads rows with a query, a product and a rating."""
+def _of_quepid(issues: pa.Table) -> Reader:
+    """Return what reads rows with a query, a product and a rating."""
+    names = (schema.QUERY, schema.PRODUCT_ID, schema.EXAMPLE_ID, schema.LABEL)
+    pairs: dict[tuple[str, str], list[tuple[int, str]]] = {}
+    for query, product, example, label in zip(*(issues.column(name).to_pylist() for name in names), strict=True):
+        pairs.setdefault((query, product), []).append((example, label))
+    known = grade_labels({rating: label for label, rating in RATINGS.items()})
 
-    def __init__(self, issues: pa.Table) -> None:
-        names = (schema.QUERY, schema.PRODUCT_ID, schema.EXAMPLE_ID, schema.LABEL)
-        self.found: dict[tuple[str, str], list[tuple[int, str]]] = {}
-        for query, product, example, label in zip(*(issues.column(name).to_pylist() for name in names), strict=True):
-            self.found.setdefault((query, product), []).append((example, label))
-        self.known = grade_labels({rating: label for label, rating in RATINGS.items()})
-
-    def read(self, values: Mapping[str, str]) -> tuple[int, str] | None:
-        """Read one row; raises a ValueError if it is invalid."""
+    def read(values: Mapping[str, str]) -> tuple[int, str] | None:
         query, product, rating = (values[name] for name in QUEPID)
         if not rating:
             return None
-        found = self.found.get((query, product), [])
+        found = pairs.get((query, product), [])
         if len(found) != 1:
             what = "of no label issue" if not found else "of label issues in two locales"
             raise ValueError(f"the query {query!r} with the product {product!r} is that {what}.")
-        label = self.known.get(fold_grade(rating))
+        label = known.get(fold_grade(rating))
         if label is None:
             raise ValueError(f"{rating!r} is not a rating. Possible: 3 (Exact), 2, 1, 0 (Irrelevant).")
-        example, given = found[0]
+        [(example, given)] = found
         return None if label == given else (example, label)
+
+    return read

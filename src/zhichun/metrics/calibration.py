@@ -1,6 +1,6 @@
 """Calibration of probabilities: calibration error and log loss. Lower is better for both.
 
-Shapes: ``N`` pairs, ``C`` classes.
+Shapes: ``N`` pairs, ``C`` classes, ``K`` bins that hold a pair.
 """
 
 from dataclasses import dataclass
@@ -13,6 +13,8 @@ from zhichun.core.settings import require_range
 from zhichun.metrics.judged import Judged
 from zhichun.metrics.metric import Metric
 
+NORMAL_95 = 1.96
+
 
 def _probabilities(judged: Judged) -> NDArray[np.float64]:
     if judged.probabilities is None:
@@ -20,18 +22,48 @@ def _probabilities(judged: Judged) -> NDArray[np.float64]:
     return judged.probabilities
 
 
+@dataclass(frozen=True, eq=False)
+class Reliability:
+    """Pairs in bins of equal width by the probability of the most likely class; empty bins are left out.
+
+    Bin i of B holds probabilities in ((i − 1) / B, i / B]; where two classes are equally likely the first is the
+    answer. Of each bin, ``[K]``: its lower end, its pairs, their mean probability, and the share that is right.
+    """
+
+    lows: NDArray[np.float64]
+    pairs: NDArray[np.intp]
+    sure: NDArray[np.float64]
+    right: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, probabilities: NDArray[np.float64], truth: NDArray[np.intp], bins: int = 15) -> "Reliability":
+        """Sort pairs into bins."""
+        sure, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == truth
+        bin_of_pair = np.clip(np.ceil(sure * bins).astype(np.intp) - 1, 0, bins - 1)
+        pairs = np.bincount(bin_of_pair, minlength=bins)
+        used = np.flatnonzero(pairs)
+        means = (np.bincount(bin_of_pair, values, bins)[used] / pairs[used] for values in (sure, right))
+        return cls(used / bins, pairs[used], *means)
+
+    def interval(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Give Wilson's 95 % interval (1927) of each share that is right: what so few pairs leave open."""
+        z, n = NORMAL_95, self.pairs
+        centre = (self.right + z**2 / (2 * n)) / (1 + z**2 / n)
+        half = z * np.sqrt(self.right * (1 - self.right) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
+        return centre - half, centre + half
+
+
 @dataclass(frozen=True)
 class ExpectedCalibrationError(Metric):
     """Difference between the probability of the most likely class and the accuracy; in 0..1.
 
-    Pairs are sorted into bins of equal width by that probability; the error is the mean over bins, weighted by their
-    pairs, of |accuracy − mean probability| (Guo et al., 2017, eq. 3). Where two classes are equally likely the
-    first is the answer.
+    Pairs are sorted into the bins of `Reliability`; the error is the mean over bins, weighted by their pairs, of
+    |accuracy − mean probability| (Guo et al., 2017, eq. 3).
 
     Parameters
     ----------
     bins
-        Number of bins. Bin i of B holds probabilities in ((i − 1) / B, i / B].
+        Number of bins.
     """
 
     reads: ClassVar[Literal["probabilities"]] = "probabilities"
@@ -41,29 +73,13 @@ class ExpectedCalibrationError(Metric):
     def __post_init__(self) -> None:
         require_range(self, "bins", least=1)
 
-    @property
-    def name(self) -> str:
-        """The metric's key in ``metrics.json``."""
-        return "ece"
-
-    @property
-    def title(self) -> str:
-        """Display name."""
-        return "calibration error (lower is better)"
-
-    @classmethod
-    def reported(cls, classes: tuple[str, ...]) -> tuple[Metric, ...]:
-        """For every classification task."""
-        return (cls(),)
+    name = "ece"
+    title = "calibration error (lower is better)"
 
     def __call__(self, judged: Judged, /) -> float:
         """Measure."""
-        probabilities = _probabilities(judged)
-        confidence = probabilities.max(axis=1)
-        right = probabilities.argmax(axis=1) == judged.truth
-        bin_of_pair = np.clip(np.ceil(confidence * self.bins).astype(np.intp) - 1, 0, self.bins - 1)
-        gap = np.bincount(bin_of_pair, weights=right - confidence, minlength=self.bins)
-        return float(np.abs(gap).sum() / len(right))
+        bins = Reliability.of(_probabilities(judged), judged.truth, self.bins)
+        return float((bins.pairs * np.abs(bins.right - bins.sure)).sum() / len(judged.labels))
 
 
 @dataclass(frozen=True)
@@ -76,20 +92,8 @@ class LogLoss(Metric):
 
     reads: ClassVar[Literal["probabilities"]] = "probabilities"
 
-    @property
-    def name(self) -> str:
-        """The metric's key in ``metrics.json``."""
-        return "log_loss"
-
-    @property
-    def title(self) -> str:
-        """Display name."""
-        return "log loss (lower is better)"
-
-    @classmethod
-    def reported(cls, classes: tuple[str, ...]) -> tuple[Metric, ...]:
-        """For every classification task."""
-        return (cls(),)
+    name = "log_loss"
+    title = "log loss (lower is better)"
 
     def __call__(self, judged: Judged, /) -> float:
         """Measure."""

@@ -80,20 +80,8 @@ class MicroF1(Metric):
 
     reads: ClassVar[Literal["predictions"]] = "predictions"
 
-    @property
-    def name(self) -> str:
-        """The metric's key in ``metrics.json``."""
-        return "micro_f1"
-
-    @property
-    def title(self) -> str:
-        """Display name."""
-        return "micro-F1"
-
-    @classmethod
-    def reported(cls, classes: tuple[str, ...]) -> tuple[Metric, ...]:
-        """For every classification task."""
-        return (cls(),)
+    name = "micro_f1"
+    title = "micro-F1"
 
     def per_pair(self, judged: Judged) -> NDArray[np.float64]:
         """Return 1 where the prediction is right and 0 where not, for `paired_bootstrap`. Shape [N].
@@ -119,20 +107,8 @@ class MacroF1(Metric):
 
     reads: ClassVar[Literal["predictions"]] = "predictions"
 
-    @property
-    def name(self) -> str:
-        """The metric's key in ``metrics.json``."""
-        return "macro_f1"
-
-    @property
-    def title(self) -> str:
-        """Display name."""
-        return "macro-F1"
-
-    @classmethod
-    def reported(cls, classes: tuple[str, ...]) -> tuple[Metric, ...]:
-        """For every classification task."""
-        return (cls(),)
+    name = "macro_f1"
+    title = "macro-F1"
 
     def __call__(self, judged: Judged, /) -> float:
         """Measure."""

@@ -66,6 +66,18 @@ def measure(
     return measured
 
 
+def flat(measured: dict[str, Any]) -> dict[str, float]:
+    """Take the figures out of what `measure` gives, those of task 3 under their own names."""
+    found = {key: value for key, value in measured.items() if isinstance(value, float)}
+    return found | {f"substitute.{key}": value for key, value in measured.get("substitute", {}).items()}
+
+
+def baselines(measured: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Return the baselines in what `measure` gives, by display name: always the first class, and a random order."""
+    found = {f"always {name[7:].capitalize()}": value for name, value in measured.items() if name.startswith("always_")}
+    return {**found, "random order": measured["random_order"]} if "random_order" in measured else found
+
+
 def ranked(prediction: Prediction, labels_P: npt.NDArray[np.int64], query_ids: npt.NDArray[Any]) -> Judged:
     """Put judgements beside a prediction's scores."""
     return Judged(query_ids, labels_P, scores=prediction.score.astype(np.float64))

@@ -34,8 +34,8 @@ class Metric(ABC):
 
     @classmethod
     def reported(cls, classes: tuple[str, ...]) -> tuple["Metric", ...]:
-        """Return the variants that ``metrics.json`` reports for a task with these classes; none by default."""
-        return ()
+        """Return the variants that ``metrics.json`` reports for a task with these classes: itself, by default."""
+        return (cls(),)
 
     @abstractmethod
     def __call__(self, judged: Judged, /) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zhichun.metrics.judged import Judged
-from zhichun.metrics.metric import BinaryRankingMetric, Metric
+from zhichun.metrics.metric import BinaryRankingMetric
 
 
 @dataclass(frozen=True, repr=False)
@@ -41,11 +41,6 @@ class MRR(BinaryRankingMetric):
     def title(self) -> str:
         """Display name."""
         return self.name.replace("mrr", "MRR")
-
-    @classmethod
-    def reported(cls, classes: tuple[str, ...]) -> tuple[Metric, ...]:
-        """For the whole list."""
-        return (cls(),)
 
     def _values(self, judged: Judged) -> NDArray[np.float64]:
         groups, relevant = judged.tied_groups, self._relevant_per_group(judged)

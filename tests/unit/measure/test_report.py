@@ -20,9 +20,10 @@ from zhichun.fit.recipe import Recipe, load_recipe
 from zhichun.measure.evaluate import evaluate
 from zhichun.measure.report import write_report
 from zhichun.measure.report.curves import History, smoothed, thinned
-from zhichun.measure.report.plot import Plot, Scale
-from zhichun.measure.report.scored import Reliability, Scored, mistakes
+from zhichun.measure.report.page import Plot, Scale
+from zhichun.measure.report.scored import Scored, mistakes
 from zhichun.metrics import ExpectedCalibrationError, Judged, label_codes
+from zhichun.metrics.calibration import Reliability
 from zhichun.metrics.figures import measure
 
 VOID = {"meta", "br"}
@@ -241,12 +242,12 @@ def test_the_surest_mistakes_come_first_and_right_answers_never() -> None:
         "gain": [0.99, 0.2, 0.5],
     }
     found = mistakes(Scored(TASKS["esci"], pa.table(pairs)))
-    assert [(m.query, m.judged, m.predicted, m.surety) for m in found] == [
+    assert [(m["query"], m["judged"], m["predicted"], m["surety"]) for m in found] == [
         ("sure", "I", "S", 0.8),
         ("unsure", "S", "E", 0.5),
     ]
     [farthest] = mistakes(Scored(TASKS["gain"], pa.table(pairs)), most=1)
-    assert (farthest.query, farthest.judged, farthest.predicted) == ("unsure", "0.1", "0.500")
+    assert (farthest["query"], farthest["judged"], farthest["predicted"]) == ("unsure", "0.1", "0.500")
 
 
 def test_the_reliability_diagram_adds_up_to_the_calibration_error(run: Path) -> None:

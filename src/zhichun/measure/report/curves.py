@@ -11,8 +11,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from zhichun.measure.report.page import Figure, figure_name, pretext_tasks
-from zhichun.measure.report.plot import Plot, extent
+from zhichun.measure.report.page import Figure, Plot, extent, figure_name, pretext_tasks
 
 Floats = npt.NDArray[np.float64]
 NameOf = Callable[[str], str]
@@ -87,7 +86,9 @@ def training_curves(history: History, recipe: dict[str, Any]) -> dict[str, Any] 
     ]
     return {
         "figures": [figure for figure in figures if figure is not None],
-        "validations": _validation_rows(history, kept, name_of),
+        "validations": history.validations,
+        "kept": kept,
+        "names": {name: name_of(name) for name in history.figures},
         "gradient_norm": _gradient_norm(history, settings.get("clip")),
     }
 
@@ -125,15 +126,20 @@ def _loss(history: History) -> Figure | None:
     at, of_validation = history.validated("loss")
     _, high = extent([*smooth, *of_validation, np.percentile(finite, 99)])
     low, _ = extent([*raw, *of_validation])
-    plot = Plot((1, steps[-1]), (low, high), "step", "loss")
-    plot.line(*thinned(steps, raw), "raw")
-    plot.line(*thinned(steps, smooth), "a")
+    plot = _plot_of_steps(steps, raw, smooth, (low, high), "loss")
     plot.line(at, of_validation, "b")
     plot.dots(at, of_validation, "b")
     tenth = max(1, len(finite) // 10)
     first, last = finite[:tenth].mean(), finite[-tenth:].mean()
     text = f"The loss over {len(raw):,} steps: {first:.3f} in the first tenth on average, {last:.3f} in the last."
     return Figure(plot, text, (*STEPS, ("b", "validation")) if len(at) else STEPS)
+
+
+def _plot_of_steps(steps: Floats, raw: Floats, smooth: Floats, ends: tuple[float, float], what: str) -> Plot:
+    plot = Plot((1, steps[-1]), ends, "step", what)
+    plot.line(*thinned(steps, raw), "raw")
+    plot.line(*thinned(steps, smooth), "a")
+    return plot
 
 
 def _validation(
@@ -156,26 +162,13 @@ def _validation(
     return Figure(plot, text, (*zip(cycle(STYLES), names_of.values()), ("mark", "kept weights")))
 
 
-def _validation_rows(history: History, kept: dict[str, Any] | None, name_of: NameOf) -> list[list[str]]:
-    """List the validation figures by step, under their names; nothing where there are none."""
-    names = history.figures
-    rows = [["step", *map(name_of, names)]] if names else []
-    for record in history.validations:
-        step = f"{record['step']:,}" + (",\u00a0kept" if record is kept else "")
-        found = record["validation"]
-        rows.append([step, *(f"{found[name]:.4f}" if name in found else "–" for name in names)])
-    return rows
-
-
 def _gradient_norm(history: History, clip: float | None) -> Figure | None:
     steps, norms = history.series("gradient_norm")
     finite = norms[np.isfinite(norms)]
     if not len(finite):
         return None
     high = max(float(np.percentile(finite, 99)), clip or 0.0)
-    plot = Plot((1, steps[-1]), (0, high), "step", "norm")
-    plot.line(*thinned(steps, norms), "raw")
-    plot.line(*thinned(steps, smoothed(norms)), "a")
+    plot = _plot_of_steps(steps, norms, smoothed(norms), (0, high), "norm")
     if clip is None:
         return Figure(plot, "The norm of the gradient before it is clipped.", STEPS)
     plot.segment((1, clip), (steps[-1], clip), "mark")

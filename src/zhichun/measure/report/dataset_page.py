@@ -1,7 +1,7 @@
 """The summary page of a dataset folder, made of ``manifest.json`` and ``summary.json`` alone."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,13 +11,12 @@ from zhichun.core.errors import UserError
 from zhichun.core.files import read_json
 from zhichun.core.schema import JUDGED, LABELS, TEST, TRAIN
 from zhichun.data.prepare.summary import FORMAT, SUMMARY_FILE
-from zhichun.measure.report.page import Figure, bar, class_name, in_order, language, write_page
-from zhichun.measure.report.plot import Plot
+from zhichun.measure.report.page import Figure, Plot, bar, class_name, in_order, write_page
 
 PAGE_FILE: Final = "summary.html"
 # More locales than these are in the table alone; those with most texts are drawn.
 MOST_PLOTS: Final = 6
-COLUMNS: Final = ("count", "mean", "median", "95 %", "largest")
+STEP_COLUMNS: Final = ("read", "changed", "settled", "made", "dropped", "kept")
 
 Counts = Sequence[dict[str, Any]]
 Cells = list[Any]
@@ -48,29 +47,36 @@ def write_summary_page(folder: Path) -> Path:
     if summary.get("format") != FORMAT:
         raise UserError("is of another version.", file=folder / SUMMARY_FILE, remedy=remedy)
     judged = [row for row in summary["pairs"] if row["origin"] == JUDGED]
-    lengths, of_query, refused = summary["lengths"], summary["judged_products"], _refused(manifest)
-    characters = lengths["query"]["characters"]
-    units = ((unit, lengths["query"][unit]) for unit in ("characters", "bytes", "words"))
-    drawn, total = summary["sample"]["products"], summary["sample"]["of"]
+    lengths, refused, examples = summary["lengths"], _refused(manifest), manifest["examples"]
+    steps = [{**step, "dropped": sum(step["dropped"].values())} for step in manifest["steps"]]
     return write_page(
         folder / PAGE_FILE,
         "dataset.html",
         title="Summary of the data",
         manifest=manifest,
-        length_columns=list(COLUMNS),
-        cards=_cards(summary, manifest, sum(count for _, _, count, _ in refused)),
+        summary=summary,
+        total={
+            "kept": examples["kept"],
+            "tested": _pairs(row for row in summary["pairs"] if row["split"] == TEST) / max(1, examples["kept"]),
+            "queries": sum(row["queries"] for row in summary["queries"]),
+            "products": sum(summary["products"]["by_locale"].values()),
+            "refused": sum(count for _, _, count, _ in refused),
+            "made": sum(examples["made"].values()),
+        },
         by_locale=_shares(judged, "label", "locale"),
         by_split=_shares(judged, "label", "split"),
         splits=_splits(judged, summary["queries"]),
-        of_query={"figures": _figures(of_query, "queries", "judged products"), "rows": _lengths([("", of_query)])},
-        queries={"figures": _figures(characters, "queries", "characters"), "rows": _lengths(units)},
-        products=_products(lengths),
+        figures={
+            "of_query": _figures(summary["judged_products"], "queries", "judged products"),
+            "queries": _figures(lengths["query"]["characters"], "queries", "characters"),
+            "products": _figures(lengths["product"]["characters"], "products", "characters"),
+            "pairs": _figures(lengths["pair"]["tokens"], "pairs", "tokens") if summary["tokens"] else [],
+        },
         empty=_empty(summary["products"]),
-        sample=f"all {total:,} products" if drawn == total else f"{drawn:,} of the {total:,} products, drawn evenly",
-        tokens=_tokens(summary),
-        frequent={kind: _frequent(summary, kind) for kind in ("brands", "colors")},
-        made=_made(summary),
-        steps=_steps(manifest["steps"]),
+        cut=_cut(summary["tokens"]["cut"]) if summary["tokens"] else [],
+        made=_made(summary["pairs"]),
+        steps=steps,
+        step_columns=[name for name in STEP_COLUMNS if any(name in step for step in steps)],
         refused=refused,
         options=[[name, json.dumps(value, ensure_ascii=False)] for name, value in manifest["options"].items()],
     )
@@ -87,47 +93,37 @@ def _refused(manifest: dict[str, Any]) -> list[tuple[str, str, int, int | None]]
     return sorted(found, key=lambda row: (-row[2], row[:2]))
 
 
-def _cards(summary: dict[str, Any], manifest: dict[str, Any], refused: int) -> list[tuple[str, str, list[str]]]:
-    """Return the figures that say how much there is."""
-    kept, made = manifest["examples"]["kept"], sum(manifest["examples"]["made"].values())
-    queries, by_locale = sum(row["queries"] for row in summary["queries"]), summary["products"]["by_locale"]
-    test = _pairs(row for row in summary["pairs"] if row["split"] == TEST)
-    cards = [
-        ("judged pairs", f"{kept:,}", [f"{test / max(1, kept):.1%} for testing"]),
-        ("queries", f"{queries:,}", [f"{kept / max(1, queries):.1f} judged products each"]),
-        ("products", f"{sum(by_locale.values()):,}", [f"{len(by_locale)} locales"]),
-        ("refused rows", f"{refused:,}", []),
-    ]
-    return [*cards, ("made pairs", f"{made:,}", ["for training alone"])] if made else cards
+def _crossed(corner: str, down: Iterable[Any], across: Sequence[str], cell: Callable[..., Any]) -> list[Cells]:
+    """Make a table whose cells are of a row and of columns, all of these together and each; the head is first."""
+    wanted = (across, *([value] for value in across))
+    rows: list[Cells] = [[class_name(str(value)), *(cell(value, columns) for columns in wanted)] for value in down]
+    return [[corner, "all", *across], *rows]
 
 
 def _shares(rows: Counts, down: str, across: str) -> list[Cells]:
-    """Count pairs by two things, with a bar for the share of the column; the first row has the columns' names."""
-    columns = {"all": rows, **{value: [row for row in rows if row[across] == value] for value in _values(rows, across)}}
-    totals = [_pairs(column) for column in columns.values()]
-    made: list[Cells] = [[down, *columns]]
-    for value in _values(rows, down):
-        cells: Cells = [class_name(value)]
-        for column, total in zip(columns.values(), totals, strict=True):
-            count = _pairs(row for row in column if row[down] == value)
-            cells.append(bar(f"{count:,} ({count / max(1, total):.1%})", count / max(1, total)))
-        made.append(cells)
-    return [*made, ["all", *(f"{total:,}" for total in totals)]]
+    """Count pairs by two things, with a bar for the share of the column."""
+
+    def count(value: str | None, columns: Sequence[str]) -> int:
+        return _pairs(row for row in rows if row[across] in columns and value in (None, row[down]))
+
+    def cell(value: str, columns: Sequence[str]) -> dict[str, Any]:
+        share = count(value, columns) / max(1, count(None, columns))
+        return bar(f"{count(value, columns):,} ({share:.1%})", share)
+
+    values = _values(rows, across)
+    totals = ["all", *(f"{count(None, columns):,}" for columns in (values, *([value] for value in values)))]
+    return [*_crossed(down, _values(rows, down), values, cell), totals]
 
 
 def _splits(judged: Counts, queries: Counts) -> list[Cells]:
-    locales = in_order(row["locale"] for row in judged)
-    rows: list[Cells] = [["split", "all", *locales]]
-    for split in _values(judged, "split"):
-        cells = []
-        for wanted in (locales, *([locale] for locale in locales)):
-            pairs, asked = (
-                [row for row in counts if row["split"] == split and row["locale"] in wanted]
-                for counts in (judged, queries)
-            )
-            cells.append(f"{_pairs(pairs):,} / {sum(row['queries'] for row in asked):,}")
-        rows.append([split, *cells])
-    return rows
+    def cell(split: str, locales: Sequence[str]) -> str:
+        pairs, asked = (
+            [row for row in counts if row["split"] == split and row["locale"] in locales]
+            for counts in (judged, queries)
+        )
+        return f"{_pairs(pairs):,} / {sum(row['queries'] for row in asked):,}"
+
+    return _crossed("split", _values(judged, "split"), in_order(row["locale"] for row in judged), cell)
 
 
 def _figures(described: dict[str, Any], what: str, unit: str) -> list[Figure]:
@@ -154,109 +150,44 @@ def _figures(described: dict[str, Any], what: str, unit: str) -> list[Figure]:
     return figures
 
 
-def _lengths(named: Iterable[tuple[str, dict[str, Any]]]) -> list[Cells]:
-    """List mean, median and tail of some lengths, each under a name (or none), for each locale."""
-    return [
-        [f"{name}, {locale}" if name else locale, *_cells(described["by_locale"][locale])]
-        for name, described in named
-        for locale in in_order(described["by_locale"])
-    ]
-
-
-def _cells(found: dict[str, Any]) -> list[str]:
-    """Write the figures of one locale under `COLUMNS`."""
-    others = (f"{found[name]:,}" for name in ("median", "p95", "longest"))
-    return [f"{found['texts']:,}", f"{found['mean']:,.1f}", *others]
-
-
-def _products(lengths: dict[str, Any]) -> dict[str, Any]:
-    """Return how long products and their fields are, in characters and in words."""
-    rows = []
-    for part, units in lengths.items():
-        if part == "query" or "words" not in units:
-            continue
-        words = units["words"]["by_locale"]
-        for name, *cells in _lengths([(part, units["characters"])]):
-            found = words.get(name.removeprefix(f"{part}, "))
-            in_words = ["–", "–"] if found is None else [f"{found[key]:,}" for key in ("median", "p95")]
-            rows.append([name, *cells, *in_words])
-    return {"figures": _figures(lengths["product"]["characters"], "products", "characters"), "rows": rows}
-
-
 def _empty(products: dict[str, Any]) -> list[Cells]:
     """Return the share of products without a field, by locale."""
-    by_locale = products["by_locale"]
+    by_locale, without = products["by_locale"], products["without"]
     locales = in_order(by_locale)
-    rows: list[Cells] = [["field", "all", *locales]]
-    for field, without in products["without"].items():
-        shares = [sum(without.values()) / max(1, sum(by_locale.values()))]
-        shares += [without.get(locale, 0) / by_locale[locale] for locale in locales]
-        rows.append([field, *(bar(f"{share:.1%}", share) for share in shares)])
-    return [*rows, ["products", f"{sum(by_locale.values()):,}", *(f"{by_locale[locale]:,}" for locale in locales)]]
+
+    def cell(field: str, wanted: Sequence[str]) -> dict[str, Any]:
+        share = sum(without[field].get(locale, 0) for locale in wanted) / max(1, sum(map(by_locale.get, wanted)))
+        return bar(f"{share:.1%}", share)
+
+    totals = [sum(by_locale.values()), *map(by_locale.get, locales)]
+    return [*_crossed("field", without, locales, cell), ["products", *(f"{total:,}" for total in totals)]]
 
 
-def _tokens(summary: dict[str, Any]) -> dict[str, Any] | None:
-    """Return how many tokens a pair has, and the share of pairs that are cut, by length and locale."""
-    if summary["tokens"] is None:
-        return None
-    lengths, cut = summary["lengths"], summary["tokens"]["cut"]
-    locales = in_order(row["locale"] for row in cut)
-    rows: list[Cells] = [["max_length", "all", *locales]]
-    for length in sorted({row["max_length"] for row in cut}):
-        cells: Cells = [f"{length}"]
-        for wanted in (locales, *([locale] for locale in locales)):
-            chosen = [row for row in cut if row["max_length"] == length and row["locale"] in wanted]
-            share = sum(row["cut"] for row in chosen) / max(1, _pairs(chosen))
-            cells.append(bar(f"{share:.1%}", share))
-        rows.append(cells)
-    return {
-        **summary["tokens"],
-        "cut": rows,
-        "figures": _figures(lengths["pair"]["tokens"], "pairs", "tokens"),
-        "rows": _lengths((part, lengths[part]["tokens"]) for part in ("query", "product", "pair")),
-    }
+def _cut(counts: Counts) -> list[Cells]:
+    """Return the share of pairs that are cut, by length and locale."""
+
+    def cell(length: int, locales: Sequence[str]) -> dict[str, Any]:
+        chosen = [row for row in counts if row["max_length"] == length and row["locale"] in locales]
+        share = sum(row["cut"] for row in chosen) / max(1, _pairs(chosen))
+        return bar(f"{share:.1%}", share)
+
+    lengths = sorted({row["max_length"] for row in counts})
+    return _crossed("max_length", lengths, in_order(row["locale"] for row in counts), cell)
 
 
-def _frequent(summary: dict[str, Any], kind: str) -> list[tuple[str, int, list[Cells]]]:
-    """List the most frequent brands or colors of each locale, with how many there are."""
-    found = []
-    for locale in in_order(summary[kind]):
-        top, products = summary[kind][locale]["top"], summary["products"]["by_locale"][locale]
-        rows: list[Cells] = [
-            [
-                {"text": value, "lang": language(locale)},
-                f"{count:,}",
-                bar(f"{count / products:.2%}", count / top[0][1]),
-            ]
-            for value, count in top
-        ]
-        found.append((locale, summary[kind][locale]["values"], rows))
-    return found
-
-
-def _made(summary: dict[str, Any]) -> dict[str, Any] | None:
+def _made(pairs: Counts) -> dict[str, Any] | None:
     """Return what steps made of judged training pairs, and what it weighs; none where they made nothing."""
-    training = [row for row in summary["pairs"] if row["split"] == TRAIN]
+    training = [row for row in pairs if row["split"] == TRAIN]
     if {row["origin"] for row in training} <= {JUDGED}:
         return None
     total = sum(row["weight"] for row in training)
-    origins: list[Cells] = []
+    origins = []
     for origin in _values(training, "origin"):
         rows = [row for row in training if row["origin"] == origin]
-        pairs, weight = _pairs(rows), sum(row["weight"] for row in rows)
+        weight, locales = sum(row["weight"] for row in rows), in_order(row["locale"] for row in rows)
         share = weight / total if total else 0.0
-        locales = ", ".join(in_order(row["locale"] for row in rows))
-        cells = [f"{pairs:,}", f"{weight / pairs:.3g}", f"{weight:,.1f}", bar(f"{share:.1%}", share), locales]
-        origins.append([origin, *cells])
-    return {"origins": origins, "labels": _shares(training, "label", "origin"), "products": summary["products"]["made"]}
-
-
-def _steps(steps: Counts) -> list[Cells]:
-    """Return what each step did to the pairs."""
-    shown = ("read", "changed", "settled", "made", "dropped", "kept")
-    names = [name for name in shown if any(name in step for step in steps)]
-    counts = [{**step, "dropped": sum(step["dropped"].values())} for step in steps]
-    return [["step", *names], *([step["step"], *(f"{step.get(name, 0):,}" for name in names)] for step in counts)]
+        origins.append({"name": origin, "pairs": _pairs(rows), "weight": weight, "share": share, "locales": locales})
+    return {"origins": origins, "labels": _shares(training, "label", "origin")}
 
 
 def _values(rows: Counts, name: str) -> list[str]:

@@ -17,11 +17,12 @@ from jinja2 import TemplateError
 from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.core.files import read_json
-from zhichun.core.tasks import TASKS, Task
+from zhichun.core.tasks import TASKS
 from zhichun.measure.report.curves import History, training_curves
-from zhichun.measure.report.page import bar, class_name, figure_name, heat_row, pretext_tasks, write_page
+from zhichun.measure.report.page import figure_name, pretext_tasks, write_page
 from zhichun.measure.report.scored import Scored, mistakes, reliability, score_figures
 from zhichun.metrics import class_scores
+from zhichun.metrics.figures import baselines, flat
 
 # The figures at the top of the page, as far as the task has them.
 HEADLINES: Final = ("micro_f1", "macro_f1", "ndcg", "ece")
@@ -90,19 +91,13 @@ def _summary(recipe: dict[str, Any], history: History, measured: dict[str, Any])
         text += f" Measured on {measured['pairs']:,} pairs of {measured['queries']:,} queries ({which})."
     else:
         text += " Not evaluated yet: zhichun evaluate adds figures, calibration and mistakes."
-    source, beside = measured or held_out, _baselines(measured)
+    source, beside = measured or held_out, baselines(measured)
     cards = []
     for key in HEADLINES:
         if key in source:
             notes = [f"{name} {figures[key]:.3f}" for name, figures in beside.items() if key in figures]
             cards.append((figure_name(key), f"{source[key]:.3f}", notes if measured else ["held-out queries"]))
     return {"summary": text, "cards": cards}
-
-
-def _baselines(measured: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Return the baselines by name: always the first class, and a random order."""
-    found = {f"always {name[7:].capitalize()}": value for name, value in measured.items() if name.startswith("always_")}
-    return {**found, "random order": measured["random_order"]} if "random_order" in measured else found
 
 
 def _evaluation(run: Path, measured: dict[str, Any], dataset: dict[str, str]) -> dict[str, Any]:
@@ -112,51 +107,22 @@ def _evaluation(run: Path, measured: dict[str, Any], dataset: dict[str, str]) ->
     if not measured:
         return shown
     task = TASKS[measured["task"]]
-    shown["figures"] = _figure_rows(measured)
+    columns = {"all": measured, **measured.get("by_locale", {})}
+    shown["columns"] = columns
+    shown["figures"] = {name: flat(column) for name, column in columns.items()} | baselines(measured)
     if "confusion" in measured:
-        shown["classes"] = _classes(measured["confusion"], task)
+        scores = class_scores(np.asarray(measured["confusion"], np.intp))
+        shown["classes"] = {"names": list(task.classes), "scores": scores}
     if (scored := Scored.read(run / "scored.parquet", task)) is not None:
         shown["scored"] = len(scored.pairs) > 0
         shown["reliability"] = reliability(scored, measured.get("ece"))
         shown["scores"] = score_figures(scored)
         found = mistakes(scored)
-        titles = _titles({mistake.product_id for mistake in found}, dataset)
+        titles = _titles({pair[schema.PRODUCT_ID] for pair in found}, dataset)
         shown["mistakes"] = [
-            {**vars(mistake), "title": titles.get((mistake.locale, mistake.product_id)) or ""} for mistake in found
+            {**pair, "title": titles.get((pair[schema.LOCALE], pair[schema.PRODUCT_ID])) or ""} for pair in found
         ]
     return shown
-
-
-def _figure_rows(measured: dict[str, Any]) -> list[list[str]]:
-    """List all figures, overall and by locale, beside the baselines; the first row has the names of the columns."""
-    columns = {"all": measured, **measured.get("by_locale", {})}
-    flat = {name: _flat(column) for name, column in columns.items()} | _baselines(measured)
-    counts = [
-        [what, *(f"{columns[name].get(what, 0):,}" if name in columns else "–" for name in flat)]
-        for what in ("pairs", "queries")
-    ]
-    rows = [
-        [figure_name(key), *(f"{column[key]:.4f}" if key in column else "–" for column in flat.values())]
-        for key in flat["all"]
-    ]
-    return [["figure", *flat], *counts, *rows]
-
-
-def _flat(measured: dict[str, Any]) -> dict[str, float]:
-    """Take the figures out of what `zhichun.metrics.figures.measure` gives, those of task 3 under their own names."""
-    found = {key: value for key, value in measured.items() if isinstance(value, float)}
-    return found | {f"substitute.{key}": value for key, value in measured.get("substitute", {}).items()}
-
-
-def _classes(counts_CC: list[list[int]], task: Task) -> dict[str, Any]:
-    """Return the confusion matrix as a heat map, and F1, precision and recall of each class."""
-    scores = class_scores(np.asarray(counts_CC, np.intp))
-    confusion = [heat_row(class_name(name), counts) for name, counts in zip(task.classes, counts_CC, strict=True)]
-    rows = []
-    for place, name in enumerate(task.classes):
-        others = f"{scores.precision[place]:.3f}", f"{scores.recall[place]:.3f}", f"{scores.support[place]:,}"
-        rows.append([class_name(name), bar(f"{scores.f1[place]:.3f}", scores.f1[place]), *others])
-    return {"names": list(task.classes), "confusion": confusion, "scores": rows}
 
 
 def _titles(product_ids: set[str], dataset: dict[str, str]) -> dict[tuple[str, str], str | None]:
@@ -193,7 +159,8 @@ def _trained(recipe: dict[str, Any], environment: dict[str, Any]) -> dict[str, A
         "command": shlex.join(map(str, environment.get("command", ()))),
         "changed": changed,
         "settings": list(settings.items()),
-        "data": _data_rows(environment.get("dataset", {})),
+        "dataset": environment.get("dataset", {}),
+        "manifest": _manifest(environment.get("dataset", {})),
         "environment": [*rows.items(), *environment.get("libraries", {}).items()],
     }
 
@@ -209,17 +176,3 @@ def _flat_settings(settings: dict[str, Any], prefix: str = "") -> dict[str, str]
         elif name not in ("kind", "format"):
             found[prefix + name] = json.dumps(value, ensure_ascii=False)
     return found
-
-
-def _data_rows(dataset: dict[str, str]) -> list[list[str]]:
-    rows = [["folder", dataset.get("folder", "–")], ["manifest, SHA-256", dataset.get("manifest", "–")]]
-    if manifest := _manifest(dataset):
-        examples = manifest.get("examples", {})
-        rows.append(["judged pairs", f"{examples.get('kept', 0):,} of {examples.get('queries', 0):,} queries"])
-        rows.append(["products", f"{manifest.get('products', {}).get('kept', 0):,}"])
-        for kind in ("split", "locale", "label"):
-            if counts := examples.get(f"by_{kind}"):
-                rows.append([f"by {kind}", ", ".join(f"{name} {count:,}" for name, count in counts.items())])
-        for source in manifest.get("sources", []):
-            rows.append([f"source of {source['part']}", f"{source['file']}, SHA-256 {source['sha256']}"])
-    return rows

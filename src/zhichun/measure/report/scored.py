@@ -14,15 +14,14 @@ import pyarrow as pa
 from zhichun.core import schema
 from zhichun.core.tasks import Task
 from zhichun.data.dataset.dataset import read_parquet
-from zhichun.measure.report.page import Figure, class_name
-from zhichun.measure.report.plot import Plot
+from zhichun.measure.report.page import Figure, Plot, class_name
 from zhichun.metrics import label_codes
+from zhichun.metrics.calibration import Reliability
 
 Floats = npt.NDArray[np.float64]
 
 BINS: Final = 15
 SCORE_BINS: Final = 20
-NORMAL_95: Final = 1.96
 
 
 @dataclass(frozen=True)
@@ -75,42 +74,11 @@ class Scored:
         return np.asarray(self.task.targets(self.labels), np.float64)
 
 
-@dataclass(frozen=True, eq=False)
-class Reliability:
-    """Pairs in bins of equal width by the probability of the most likely class; empty bins are left out.
-
-    The bins are those of `zhichun.metrics.ExpectedCalibrationError`: bin i of B holds ((i − 1) / B, i / B]. Of each,
-    ``[K]``: its lower end, its pairs, their mean probability, and the share that is right.
-    """
-
-    lows: Floats
-    pairs: npt.NDArray[np.intp]
-    sure: Floats
-    right: Floats
-
-    @classmethod
-    def of(cls, probabilities_PC: Floats, truth_P: npt.NDArray[np.intp]) -> "Reliability":
-        """Sort pairs into bins."""
-        sure_P, right_P = probabilities_PC.max(axis=1), probabilities_PC.argmax(axis=1) == truth_P
-        bin_P = np.clip(np.ceil(sure_P * BINS).astype(np.intp) - 1, 0, BINS - 1)
-        pairs = np.bincount(bin_P, minlength=BINS)
-        used = np.flatnonzero(pairs)
-        sure, right = (np.bincount(bin_P, values, BINS)[used] / pairs[used] for values in (sure_P, right_P))
-        return cls(used / BINS, pairs[used], sure, right)
-
-    def interval(self) -> tuple[Floats, Floats]:
-        """Give Wilson's 95 % interval (1927) of each share that is right: what so few pairs leave open."""
-        z, n = NORMAL_95, self.pairs
-        centre = (self.right + z**2 / (2 * n)) / (1 + z**2 / n)
-        half = z * np.sqrt(self.right * (1 - self.right) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
-        return centre - half, centre + half
-
-
 def reliability(scored: Scored, error: float | None) -> dict[str, Any] | None:
     """Draw how often the model is right against how sure it is, and list it; none of a regressor."""
     if scored.probabilities is None or not len(scored.pairs):
         return None
-    bins = Reliability.of(scored.probabilities, scored.truth.astype(np.intp))
+    bins = Reliability.of(scored.probabilities, scored.truth.astype(np.intp), BINS)
     plot = Plot((0, 1), (0, 1), "probability of the predicted class", "share right", 320)
     plot.segment((0, 0), (1, 1), "mark")
     for sure, low, high in zip(bins.sure, *bins.interval(), strict=True):
@@ -147,20 +115,15 @@ def score_figures(scored: Scored) -> list[Figure]:
     return figures
 
 
-@dataclass(frozen=True)
-class Mistake:
-    """A pair, what was judged, what was predicted, and how sure (a classifier) or how far off (a regressor)."""
+def mistakes(scored: Scored, most: int = 10) -> list[dict[str, Any]]:
+    """Find the worst mistakes: the most probable wrong classes, or the gains farthest from the judged ones.
 
-    query: str
-    product_id: str
-    locale: str
-    judged: str
-    predicted: str
-    surety: float
-
-
-def mistakes(scored: Scored, most: int = 10) -> list[Mistake]:
-    """Find the worst mistakes: the most probable wrong classes, or the gains farthest from the judged ones."""
+    Returns
+    -------
+    list
+        The pairs, with what was ``judged``, what was ``predicted``, and its ``surety``: how sure a classifier was, or
+        how far off a regressor.
+    """
     truth_P, probabilities_PC = scored.truth, scored.probabilities
     if probabilities_PC is None:
         surety_P = np.abs(scored.score - truth_P)
@@ -175,13 +138,6 @@ def mistakes(scored: Scored, most: int = 10) -> list[Mistake]:
     worst = [place for place in np.argsort(-surety_P, kind="stable")[:most].tolist() if surety_P[place] > 0]
     pairs = scored.pairs.take(pa.array(worst, pa.int64())).to_pylist()
     return [
-        Mistake(
-            pair[schema.QUERY],
-            pair[schema.PRODUCT_ID],
-            pair[schema.LOCALE],
-            judged[place],
-            predicted[place],
-            float(surety_P[place]),
-        )
+        {**pair, "judged": judged[place], "predicted": predicted[place], "surety": float(surety_P[place])}
         for place, pair in zip(worst, pairs, strict=True)
     ]
