@@ -88,7 +88,11 @@ def prepare(
         Path | None, option("Table with a column example_id: judgements to leave out of training.")
     ] = None,
     relabel: Annotated[
-        Path | None, option("Table with columns example_id and new_label: judgements to correct in training.")
+        Path | None,
+        option(
+            "Table with columns example_id and new_label: judgements to correct in training; those of the twentieth of "
+            "the queries that runs validate on by default stay as they are."
+        ),
     ] = None,
     balance: Annotated[
         bool,
