@@ -37,7 +37,7 @@ MOVED = (
     (r"zhichun\.data\.rejected", "zhichun.data.readers.rejected"),
     (r"zhichun\.scoring\.pair_tables", "zhichun.data.readers.pair_tables"),
     (r"zhichun\.scoring\.scoring_job", "zhichun.score.job"),
-    (r"zhichun\.scoring\.product_lookup", "zhichun.score.product_lookup"),
+    (r"zhichun\.scoring\.product_lookup", "zhichun.score.rank"),
     (r"zhichun\.scoring\.pair_scorer", "zhichun.score.given"),
     (r"zhichun\.serve\.catalogue", "zhichun.serve.page.catalogue_search"),
     (r"zhichun\.serve\.documents", "zhichun.serve.api.documents"),

@@ -40,7 +40,7 @@ from zhichun.data.readers.table import Table
 from zhichun.data.readers.text_file import require_file
 from zhichun.data.readers.whole_catalogue import OnBadRows, Say, products_file, read_catalogue, silent
 from zhichun.score.engines.engine import Progress
-from zhichun.score.product_lookup import ProductLookup
+from zhichun.score.rank import ProductLookup
 from zhichun.score.scorer import PairScorer
 from zhichun.text.clean import clean_text
 from zhichun.text.fold import fold_locales, trim_ids

@@ -157,7 +157,7 @@ def _row(question: Question, name: str, engine: str, seconds: float) -> dict[str
         row["pairs_per_second"] = rate = _training_rate(network, timed.read(), seconds)
         memory = 4 * timed.weights + _kept(network) + JOB_WITH_TORCH
         return row | {"seconds": question.judged / rate, "memory_gib": memory / GIB}
-    row["pairs_per_second"] = rate = _scoring_rate(timed, seconds)
+    row["pairs_per_second"] = rate = scoring_rate(timed.engine, timed.read, seconds)
     streams = timed.engine.streams
     memory = timed.weights + streams * STREAM + (JOB_WITH_TORCH if engine in RUN_ENGINES else JOB)
     row |= {"seconds": question.pairs / rate, "memory_gib": memory / GIB}
@@ -182,7 +182,7 @@ def _open(name: str, engine: str, tokens: int) -> _Timed:
         folder, scorer = Path(name), Scorer.load(name, engine=engine)
         parts = [folder / format_of(engine), folder / TABLES] if is_export(folder) else [model_folder(folder)]
         weights = sum(path.stat().st_size for part in parts for path in part.rglob("*") if path.is_file())
-        return _Timed(scorer.engine, _reader(scorer, tokens), weights)
+        return _Timed(scorer.engine, made_up_texts(scorer, tokens), weights)
     from zhichun.model.encoder import load_encoder, new_encoder
     from zhichun.model.encoder_settings import plain_config
     from zhichun.model.relevance_model import ModelSettings, RelevanceModel, VocabularySizes
@@ -202,7 +202,7 @@ def _open(name: str, engine: str, tokens: int) -> _Timed:
     return _Timed(network, lambda: pairs, weights)
 
 
-def _reader(scorer: Scorer, tokens: int) -> Callable[[], Pairs]:
+def made_up_texts(scorer: Scorer, tokens: int) -> Callable[[], Pairs]:
     """Return what reads a round of pairs with about so many tokens, each time of other texts."""
     chance = np.random.default_rng(0)
 
@@ -231,15 +231,24 @@ def _made_up(pairs: int, tokens: int) -> Pairs:
     return Pairs(queries, products, nothing, nothing, nothing, LAYOUT, pad_id=1, max_length=tokens)
 
 
-def _scoring_rate(timed: _Timed, seconds: float) -> float:
-    """Give pairs per second, after a first round that is not counted."""
-    done, began, pairs = -1, 0.0, 0
-    while done <= 0 or time.perf_counter() - began < seconds:
-        read = timed.read()
-        predict_with(timed.engine, read, np.arange(len(read)))
-        done, pairs = done + 1, len(read)
-        began = began or time.perf_counter()
-    return done * pairs / (time.perf_counter() - began)
+def _rate(work: Callable[[], int], seconds: float) -> float:
+    """Give how many pairs a second a piece of work gets done, after a first round that is not counted."""
+    work()
+    done, began = 0, time.perf_counter()
+    while not done or time.perf_counter() - began < seconds:
+        done += work()
+    return done / (time.perf_counter() - began)
+
+
+def scoring_rate(engine: Engine, read: Callable[[], Pairs], seconds: float) -> float:
+    """Give pairs per second from texts to logits."""
+
+    def score() -> int:
+        pairs = read()
+        predict_with(engine, pairs, np.arange(len(pairs)))
+        return len(pairs)
+
+    return _rate(score, seconds)
 
 
 def _training_rate(network: "RelevanceModel", pairs: Pairs, seconds: float) -> float:
@@ -250,11 +259,11 @@ def _training_rate(network: "RelevanceModel", pairs: Pairs, seconds: float) -> f
     from zhichun.score.engines.torch_engine import device_of, to_tensors
 
     place = device_of(network)
-    optimizer = torch.optim.AdamW(network.train().parameters())
+    optimizer = torch.optim.AdamW(network.train().parameters())  # the first step makes its moments
     batch = to_tensors(pairs.collate(np.arange(len(pairs)), pack=network.encoder.packs), place)
     batches = -(-PAIRS_PER_STEP // len(pairs))
-    steps, began = -1, 0.0  # the first one makes the optimiser's moments
-    while steps <= 0 or time.perf_counter() - began < seconds:
+
+    def step() -> int:
         for _ in range(batches):
             with torch.autocast(place.type, torch.bfloat16, enabled=multiplies_bf16(place)):
                 loss = network(batch).float().square().mean()
@@ -262,9 +271,9 @@ def _training_rate(network: "RelevanceModel", pairs: Pairs, seconds: float) -> f
         optimizer.step()
         optimizer.zero_grad()
         loss.item()  # waits for a GPU
-        steps += 1
-        began = began or time.perf_counter()
-    return steps * batches * len(pairs) / (time.perf_counter() - began)
+        return batches * len(pairs)
+
+    return _rate(step, seconds)
 
 
 def _kept(network: "RelevanceModel", micro_batch_tokens: int = 4096) -> int:

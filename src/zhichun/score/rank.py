@@ -1,6 +1,9 @@
-"""Rank the products of a catalogue for one query."""
+"""The products of a catalogue: looked up by locale and id, and ranked for one query.
 
-from collections.abc import Sequence
+Legend: ``N`` products of the catalogue, ``P`` pairs.
+"""
+
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,9 +11,76 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from zhichun.core import schema
+from zhichun.core.arrays import Int64
 from zhichun.core.errors import UserError
+from zhichun.data.dataset.dataset import product_keys
 from zhichun.score.given import Products, catalogue_of, locale_of, query_of
 from zhichun.score.scorer import PairScorer
+
+_HASHED_AT_ONCE = 1 << 16
+
+
+class ProductLookup:
+    """Finds products, and gives their texts; they are hashed once, however many chunks of pairs ask for them.
+
+    Beside the catalogue it holds three numbers and a key for each product. Of two products with the same locale and id
+    the first is found.
+
+    Parameters
+    ----------
+    products
+        The catalogue, with `schema.PRODUCT_COLUMNS`.
+    """
+
+    def __init__(self, products: pa.Table) -> None:
+        self._products = products
+        self._keys = product_keys(products)
+        hashes_N = _hashes(self._keys)
+        self._order_N = np.argsort(hashes_N, kind="stable")
+        self._hashes_N = hashes_N[self._order_N]
+        self._bytes_N = np.zeros(len(hashes_N), np.int64)
+        for name in schema.TEXT_COLUMNS:
+            self._bytes_N += pc.fill_null(pc.binary_length(products.column(name)), 0).to_numpy()
+
+    def rows(self, locales: pa.Array, ids: pa.Array) -> Int64:
+        """Find the row of each product, ``[P]``; -1 where there is none."""
+        wanted = product_keys(pa.table({schema.LOCALE: locales, schema.PRODUCT_ID: ids}))
+        if not len(self._order_N):
+            return np.full(len(wanted), -1)
+        places_P = np.searchsorted(self._hashes_N, _hashes(wanted)).clip(max=len(self._order_N) - 1)
+        rows_P: Int64 = self._order_N[places_P].astype(np.int64)
+        same = pc.fill_null(pc.equal(self._keys.take(pa.array(rows_P)), wanted), False)
+        other = np.flatnonzero(~same.to_numpy())
+        if len(other):  # it is not there, or another product has its hash
+            found = pc.index_in(wanted.take(pa.array(other)), value_set=self._keys)
+            rows_P[other] = pc.fill_null(found, -1).to_numpy()
+        return rows_P
+
+    def texts(self, rows: Int64) -> dict[str, list[str | None]]:
+        """Return the texts of products by column name."""
+        found = self._products.select(schema.TEXT_COLUMNS).take(pa.array(rows))
+        return {name: found.column(name).to_pylist() for name in schema.TEXT_COLUMNS}
+
+    def pieces(self, rows: Int64, most_bytes: int) -> Iterator[slice]:
+        """Cut pairs so that the texts of a piece hold no more than so many bytes, its last product left aside.
+
+        Parameters
+        ----------
+        rows
+            Row of each pair's product, ``[P]``.
+        most_bytes
+            What a piece may hold.
+        """
+        before_P = np.cumsum(self._bytes_N[rows]) - self._bytes_N[rows]
+        starts = [0, *(np.flatnonzero(np.diff(before_P // most_bytes)) + 1).tolist()]
+        yield from map(slice, starts, [*starts[1:], len(rows)])
+
+
+def _hashes(keys: pa.ChunkedArray) -> Int64:
+    """Hash texts as Python does, ``[N]``; only a few are Python's at a time."""
+    starts = range(0, len(keys), _HASHED_AT_ONCE)
+    parts = (keys.slice(start, _HASHED_AT_ONCE).to_pylist() for start in starts)
+    return np.fromiter((hash(key) for part in parts for key in part), np.int64, len(keys))
 
 
 @dataclass(frozen=True)

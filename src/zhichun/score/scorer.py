@@ -10,7 +10,7 @@ Legend: ``P`` pairs, ``C`` classes.
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from zhichun.model.model_folder import TrainedModel
     from zhichun.score.ensemble import Ensemble
 
+SECONDS_TO_MEASURE: Final = 0.5  # of each engine
+S = TypeVar("S", bound="Scorer")
 T = TypeVar("T", bound=Hashable)
 R = TypeVar("R")
 
@@ -153,8 +155,9 @@ class Scorer(ScoresProducts):
         if is_export(folder):
             from zhichun.score.export.exported import load_export
 
-            config, featurizer, chosen = load_export(folder, engine, device)
-            return cls(featurizer, config.max_length, config.task_of, chosen)
+            config, featurizer, engines = load_export(folder, engine, device)
+            scorers = [cls(featurizer, config.max_length, config.task_of, each) for each in engines]
+            return scorers[0] if len(scorers) == 1 else _fastest(scorers)
         from zhichun.score.engines.torch_engine import load_run
 
         trained, network = load_run(model_folder(folder), device, engine)
@@ -255,6 +258,16 @@ def load_scorer(folder: Path | str, device: str | None = None, engine: str = AUT
 def tokens_read(pairs: Pairs | tuple[Pairs, ...]) -> Int64:
     """Count the tokens of each pair that a `PairScorer` has read, ``[P]``; of an ensemble, by its first member."""
     return (pairs if isinstance(pairs, Pairs) else pairs[0]).lengths
+
+
+def _fastest(scorers: Sequence[S]) -> S:
+    """Time scorers on made-up texts of half the greatest length."""
+    from zhichun.score.plan import made_up_texts, scoring_rate
+
+    def rate(scorer: S) -> float:
+        return scoring_rate(scorer.engine, made_up_texts(scorer, scorer.max_length // 2), SECONDS_TO_MEASURE)
+
+    return max(scorers, key=rate)
 
 
 def _distinct(values: Sequence[T]) -> tuple[list[T], Int32]:

@@ -24,7 +24,7 @@ def answer(question, engine, rate, monkeypatch, streams=4):
     read = SimpleNamespace(lengths=np.asarray([10.0]))
     timed = SimpleNamespace(engine=SimpleNamespace(streams=streams), read=lambda: read, weights=100)
     monkeypatch.setattr(planning, "_open", lambda *_: timed)
-    monkeypatch.setattr(planning, "_scoring_rate", lambda *_: rate)
+    monkeypatch.setattr(planning, "scoring_rate", lambda *_: rate)
     return planning._row(question, "model", engine, 1.0)
 
 
@@ -74,7 +74,7 @@ def test_an_encoder_of_the_hub_is_timed_at_no_more_tokens_than_it_reads(tmp_path
     monkeypatch.setattr("zhichun.model.encoder.place_of", lambda name: str(tmp_path / name))
     timed = planning._open("org/name", "torch", 100)
     assert timed.read().lengths.max() == 20, "it reads no more"
-    assert planning._scoring_rate(timed, 0.01) > 0
+    assert planning.scoring_rate(timed.engine, timed.read, 0.01) > 0
 
 
 def test_an_export_is_timed_in_every_engine(tiny_export):

@@ -5,8 +5,8 @@ import pyarrow as pa
 import pytest
 
 from zhichun.core import schema
-from zhichun.score import product_lookup
-from zhichun.score.product_lookup import ProductLookup
+from zhichun.score import rank as product_lookup
+from zhichun.score.rank import ProductLookup
 
 
 def catalogue(ids, locales=None, titles=None):

@@ -1,1 +1,1 @@
-"""Engines: the network in torch, onnxruntime and OpenVINO behind one contract."""
+"""Engines: the contract of what scores batches, and torch, which scores a run."""

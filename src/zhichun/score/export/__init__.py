@@ -1,1 +1,1 @@
-"""From a run to ONNX and OpenVINO graphs, and loading them without torch."""
+"""From a run to ONNX and OpenVINO graphs, and these as engines, without torch."""

@@ -6,7 +6,6 @@ Legend: ``B`` pairs, ``C`` outputs.
 """
 
 import importlib.util
-import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,7 +28,6 @@ from zhichun.score.engines.engine import (
     threads,
 )
 from zhichun.score.export.export_folder import (
-    BAGS,
     CONFIG,
     FORMATS,
     OUTPUT,
@@ -52,7 +50,6 @@ RANKING: Final[tuple[tuple[str, Callable[[], bool]], ...]] = (
     ("openvino", lambda: True),
     ("onnx", lambda: True),
 )
-TRIED_BATCHES: Final = 12
 PAIRS_PER_BATCH: Final = 8
 LINEAR_LAYERS_OF_HEAD: Final = 2
 HEAD_SETTINGS: Final = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": "1"}
@@ -164,20 +161,20 @@ def _without_head(runtime: Any, model: Any) -> tuple[Any, Any]:
     return runtime.Model(features, inputs), runtime.Model(results, given)
 
 
-def load_export(folder: Path, engine: str, device: str | None = None) -> tuple[ExportConfig, Featurizer, Engine]:
-    """Load an export folder with one of its engines."""
+def load_export(folder: Path, engine: str, device: str | None = None) -> tuple[ExportConfig, Featurizer, list[Engine]]:
+    """Load an export folder with one of its engines; with all that are usable where they are to be measured."""
     if device not in (None, "cpu"):
         raise UserError(f"an export runs on a CPU, not on {device!r}.", file=folder, remedy="Name the run.")
     config = ExportConfig.load(folder)
     if engine == MEASURE:
-        loaded = fastest([open_engine(folder, config, name) for name in usable(config, folder)], config)
+        names = usable(config, folder)
+    elif engine == AUTO:
+        names = [choose(config, folder)]
+    elif engine in (there := available(config)):
+        names = [engine]
     else:
-        if engine == AUTO:
-            engine = choose(config, folder)
-        elif engine not in (there := available(config)):
-            raise UserError(f"there is no engine {engine!r}.", file=folder, remedy=_remedy(engine, there))
-        loaded = open_engine(folder, config, engine)
-    return config, config.featurizer(folder), loaded
+        raise UserError(f"there is no engine {engine!r}.", file=folder, remedy=_remedy(engine, there))
+    return config, config.featurizer(folder), [open_engine(folder, config, name) for name in names]
 
 
 def available(config: ExportConfig) -> list[str]:
@@ -223,29 +220,6 @@ def open_engine(folder: Path, config: ExportConfig, name: str) -> Engine:
         shown = ", ".join(f"{name} [{size}]" for name, size in sizes.items())
         raise UserError(f"is not of the graph of {graph.parent.name}: {shown}.", file=folder / CONFIG, remedy=REMEDY)
     return engine
-
-
-def fastest(engines: list[Engine], config: ExportConfig) -> Engine:
-    """Time engines on made-up pairs of half the greatest length, and give the fastest."""
-    taken = {}
-    for engine in engines:
-        batch = _made_up_batch(config, engine.pairs_per_batch or PAIRS_PER_BATCH)
-        list(engine.run([batch] * 2 * engine.streams))
-        began = time.perf_counter()
-        list(engine.run([batch] * TRIED_BATCHES))
-        taken[engine.name] = (time.perf_counter() - began) / len(batch["input_ids"])
-    return min(engines, key=lambda engine: taken[engine.name])
-
-
-def _made_up_batch(config: ExportConfig, pairs: int) -> Arrays:
-    ones_BT = np.ones((pairs, max(2, config.max_length // 2)), np.int64)
-    names = ("input_ids", "attention_mask", "token_type_ids")
-    batch: Arrays = dict.fromkeys(names, ones_BT)
-    nothing_B = np.zeros(pairs, np.int64)
-    batch |= dict.fromkeys(config.side_features, nothing_B)
-    for bag in BAGS:
-        batch |= {bag: np.zeros(0, np.int64), f"{bag}_offsets": np.zeros(pairs + 1, np.int64)}
-    return batch
 
 
 def _remedy(engine: str, there: list[str]) -> str:

@@ -22,7 +22,7 @@ from zhichun.core.schema import MANIFEST_FILE
 from zhichun.data.dataset.dataset import read_parquet
 from zhichun.data.prepare.clean_column import clean_column
 from zhichun.data.readers.whole_catalogue import OnBadRows, read_catalogue, silent
-from zhichun.score.product_lookup import ProductLookup
+from zhichun.score.rank import ProductLookup
 from zhichun.serve.page.first_stage import Documents, FirstStage
 from zhichun.text.document import COLUMN_OF
 from zhichun.text.fold import fold_column, fold_query
