@@ -103,8 +103,8 @@ def test_texts_say_what_the_labels_say(judged: pl.DataFrame) -> None:
     us = judged.filter((pl.col(schema.LOCALE) == "us") & pl.col(schema.COLOR).is_not_null())
     checked = 0
     for color in COLORS:
-        asked = us.filter(pl.col(schema.QUERY).str.to_lowercase().str.split(" ").list.contains(color.us))
-        has_it = asked[schema.COLOR].str.to_lowercase().str.contains(color.us)
+        asked = us.filter(pl.col(schema.QUERY).str.to_lowercase().str.split(" ").list.contains(color["us"]))
+        has_it = asked[schema.COLOR].str.to_lowercase().str.contains(color["us"])
         assert has_it.filter(asked[TRUE_LABEL] == "E").all()
         checked += len(asked)
     assert checked > 500

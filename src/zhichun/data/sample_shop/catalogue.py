@@ -5,24 +5,18 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from zhichun.core.schema import LOCALES
-from zhichun.data.sample_shop.words import (
-    BRANDS,
-    COLORS,
-    DEPARTMENTS,
-    FACETS,
-    TYPES_PER_DEPARTMENT,
-    facet_list,
-    value_range,
-)
+from zhichun.data.sample_shop.words import BRANDS, COLORS, DEPARTMENTS, FACETS, TYPES_PER_DEPARTMENT, values_of
 
 # The columns of an attribute table; what can be asked for besides the type are the last six.
 TYPE: Final = 0
 BRAND: Final = 1
 COLOR: Final = 2
-ATTRIBUTES: Final = ("type", "brand", "color", "material", "feature", "size", "audience")
+ATTRIBUTES: Final = ("type", "brand", "color", *FACETS)
 ABSENT: Final = -1
+
 
 Attributes = npt.NDArray[np.int16]
 # Shares of us, es and jp among the products of the official dataset.
@@ -32,6 +26,7 @@ TYPE_WEIGHTS: Final = (3.0, 3.0, 2.0, 2.0)
 
 _ID_LETTERS: Final = np.frombuffer(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", dtype=np.uint8)
 ID_COUNT: Final = 36**8
+_ID_PLACES: Final = 36 ** np.arange(7, -1, -1)
 # Neither even nor a multiple of 3: counting in such strides modulo 36^8 meets no id twice.
 _ID_STRIDE: Final = 1_234_567_891
 
@@ -68,26 +63,13 @@ class Catalogue:
         place = locale * self.types + kind
         return slice(int(self.starts[place]), int(self.starts[place + 1]))
 
-    def product_ids(self, rows: npt.NDArray[np.integer]) -> npt.NDArray[np.bytes_]:
-        """Name products as the official dataset does: ``B0`` and eight digits or capitals, no two alike.
-
-        Parameters
-        ----------
-        rows
-            Shape ``(n,)``.
-
-        Returns
-        -------
-        numpy.ndarray
-            Shape ``(n,)``, ten bytes each.
-        """
+    def product_ids(self, rows: npt.NDArray[np.integer]) -> pa.Array:
+        """Name products as the official dataset does: ``B0`` and eight digits or capitals, no two alike."""
         numbers = (self.first_id + rows.astype(np.int64) * _ID_STRIDE) % ID_COUNT
         letters = np.empty((len(rows), 10), dtype=np.uint8)
         letters[:, :2] = np.frombuffer(b"B0", dtype=np.uint8)
-        for column in range(9, 1, -1):
-            numbers, digit = np.divmod(numbers, 36)
-            letters[:, column] = _ID_LETTERS[digit]
-        return letters.view("S10").ravel()
+        letters[:, 2:] = _ID_LETTERS[numbers[:, None] // _ID_PLACES % 36]
+        return pa.array(letters.view("S10").ravel()).cast(pa.large_binary()).cast(pa.large_string())
 
 
 def apportion(total: int, weights: npt.ArrayLike) -> npt.NDArray[np.int64]:
@@ -138,8 +120,7 @@ def _draw_attributes(kinds: npt.NDArray[np.int16], rng: np.random.Generator) -> 
     for kind in range(int(kinds.max()) + 1):
         rows = np.flatnonzero(kinds == kind)
         for facet in FACETS:
-            name = facet_list(kind, facet)
-            if name is not None:
-                start, length = value_range(facet, name)
-                attributes[rows, ATTRIBUTES.index(facet)] = start + draw_skewed(rng, length, len(rows))
+            if values := values_of(kind, facet):
+                drawn = values.start + draw_skewed(rng, len(values), len(rows))
+                attributes[rows, ATTRIBUTES.index(facet)] = drawn
     return attributes

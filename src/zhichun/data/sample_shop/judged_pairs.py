@@ -30,6 +30,7 @@ from zhichun.data.sample_shop.words import TYPES_PER_DEPARTMENT, TYPES_PER_FAMIL
 
 Counts = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.int32]
+Labels = npt.NDArray[np.int8]
 
 # Shares of us, es and jp among the queries.
 QUERY_LOCALES: Final = (0.70, 0.14, 0.16)
@@ -53,26 +54,77 @@ MISTAKES: Final = np.array(
     [[0.00, 0.75, 0.05, 0.20], [0.55, 0.00, 0.15, 0.30], [0.10, 0.40, 0.00, 0.50], [0.15, 0.45, 0.40, 0.00]]
 )
 
-Labels = npt.NDArray[np.int8]
-
 
 @dataclass(frozen=True)
-class Queries:
-    """What the queries ask for.
+class JudgedPairs:
+    """All judgements, query after query.
 
     Attributes
     ----------
     locales
         Shape ``(queries,)``: places in `zhichun.core.schema.LOCALES`.
     asked
-        Shape ``(queries, 7)``, columns as in `zhichun.data.sample_shop.catalogue.ATTRIBUTES`.
-    hard
-        Shape ``(queries,)``: whether the query is in the small version.
+        What the queries ask for, shape ``(queries, 7)``, columns as in
+        `zhichun.data.sample_shop.catalogue.ATTRIBUTES`.
+    hard, in_test
+        Shape ``(queries,)``: whether a query is in the small version, and in the test split.
+    query_ids, products
+        Shape ``(pairs,)``: rows of the queries and of the catalogue.
+    truth, labels
+        Shape ``(pairs,)``: places in `zhichun.core.schema.LABELS`, true and as judged.
     """
 
     locales: npt.NDArray[np.int8]
     asked: Attributes
     hard: npt.NDArray[np.bool_]
+    in_test: npt.NDArray[np.bool_]
+    query_ids: npt.NDArray[np.int64]
+    products: Rows
+    truth: Labels
+    labels: Labels
+
+
+def judge(
+    catalogue: Catalogue, queries: int, candidates: float, wrong_labels: float, rng: np.random.Generator
+) -> JudgedPairs:
+    """Draw the queries, choose their candidates and judge them.
+
+    Parameters
+    ----------
+    catalogue
+        The products.
+    queries
+        How many queries.
+    candidates
+        How many products per query on average.
+    wrong_labels
+        Share of the train split's judgements that are wrong; the test split has no wrong ones.
+    rng
+        Source of all chance.
+    """
+    locales = rng.permutation(np.repeat(np.arange(len(LOCALES), dtype=np.int8), apportion(queries, QUERY_LOCALES)))
+    weights = np.tile(TYPE_WEIGHTS, catalogue.types // TYPES_PER_DEPARTMENT)
+    kinds = rng.permutation(np.repeat(np.arange(catalogue.types), apportion(queries, weights)))
+    hard = np.zeros(queries, dtype=np.bool_)
+    for locale in range(len(LOCALES)):
+        rows = rng.permutation(np.flatnonzero(locales == locale))
+        hard[rows[: round(HARD_SHARE * len(rows))]] = True
+    wanted = _wanted_labels(hard, candidates, rng)
+    counts = np.where(hard, rng.choice(4, size=queries, p=HARD_ASKED), rng.choice(4, size=queries, p=EASY_ASKED))
+
+    chooser = _Chooser(catalogue, rng)
+    asked = np.empty((queries, len(ATTRIBUTES)), dtype=np.int16)
+    chosen: list[Rows] = []
+    for query, (locale, kind, count, labels) in enumerate(
+        zip(locales.tolist(), kinds.tolist(), counts.tolist(), wanted.tolist(), strict=True)
+    ):
+        asked[query], matches = chooser.ask(locale, kind, count, labels[0])
+        chosen.append(chooser.choose(locale, kind, matches, labels))
+    query_ids, products = np.repeat(np.arange(queries), list(map(len, chosen))), np.concatenate(chosen)
+    truth = true_labels(asked[query_ids], catalogue.attributes[products])
+    in_test = _choose_test(locales, hard, rng)
+    judged = _mistake(truth, np.flatnonzero(~in_test[query_ids]), wrong_labels, rng)
+    return JudgedPairs(locales, asked, hard, in_test, query_ids, products, truth, judged)
 
 
 def _wanted_labels(hard: npt.NDArray[np.bool_], candidates: float, rng: np.random.Generator) -> Counts:
@@ -143,32 +195,6 @@ class _Chooser:
         return rows[self._rng.choice(len(rows), size=min(count, len(rows)), replace=False)]
 
 
-def make_queries(
-    catalogue: Catalogue, queries: int, candidates: float, rng: np.random.Generator
-) -> tuple[Queries, Rows, Counts]:
-    """Draw what the queries ask for, and the products they are judged with."""
-    locales = rng.permutation(np.repeat(np.arange(len(LOCALES), dtype=np.int8), apportion(queries, QUERY_LOCALES)))
-    weights = np.tile(TYPE_WEIGHTS, catalogue.types // TYPES_PER_DEPARTMENT)
-    kinds = rng.permutation(np.repeat(np.arange(catalogue.types), apportion(queries, weights)))
-    hard = np.zeros(queries, dtype=np.bool_)
-    for locale in range(len(LOCALES)):
-        rows = rng.permutation(np.flatnonzero(locales == locale))
-        hard[rows[: round(HARD_SHARE * len(rows))]] = True
-    wanted = _wanted_labels(hard, candidates, rng)
-    counts = np.where(hard, rng.choice(4, size=queries, p=HARD_ASKED), rng.choice(4, size=queries, p=EASY_ASKED))
-
-    chooser = _Chooser(catalogue, rng)
-    asked = np.empty((queries, len(ATTRIBUTES)), dtype=np.int16)
-    chosen: list[Rows] = []
-    for query, (locale, kind, count, labels) in enumerate(
-        zip(locales.tolist(), kinds.tolist(), counts.tolist(), wanted.tolist(), strict=True)
-    ):
-        asked[query], matches = chooser.ask(locale, kind, count, labels[0])
-        chosen.append(chooser.choose(locale, kind, matches, labels))
-    sizes = np.array([len(rows) for rows in chosen], dtype=np.int64)
-    return Queries(locales, asked, hard), np.concatenate(chosen), sizes
-
-
 def true_labels(asked: Attributes, offered: Attributes) -> npt.NDArray[np.int8]:
     """Judge pairs by their attributes.
 
@@ -193,67 +219,15 @@ def true_labels(asked: Attributes, offered: Attributes) -> npt.NDArray[np.int8]:
     return np.select([exact, same_family, same_department], [0, 1, 2], default=3).astype(np.int8)
 
 
-@dataclass(frozen=True)
-class JudgedPairs:
-    """All judgements, query after query.
-
-    Attributes
-    ----------
-    queries
-        What the queries ask for.
-    in_test
-        Shape ``(queries,)``: whether a query is in the test split.
-    query_ids, products
-        Shape ``(pairs,)``: rows of the queries and of the catalogue.
-    truth, labels
-        Shape ``(pairs,)``: places in `zhichun.core.schema.LABELS`, true and as judged.
-    """
-
-    queries: Queries
-    in_test: npt.NDArray[np.bool_]
-    query_ids: npt.NDArray[np.int64]
-    products: npt.NDArray[np.int32]
-    truth: Labels
-    labels: Labels
-
-
-def judge(
-    catalogue: Catalogue, queries: int, candidates: float, wrong_labels: float, rng: np.random.Generator
-) -> JudgedPairs:
-    """Draw the queries, choose their candidates and judge them.
-
-    Parameters
-    ----------
-    catalogue
-        The products.
-    queries
-        How many queries.
-    candidates
-        How many products per query on average.
-    wrong_labels
-        Share of the train split's judgements that are wrong; the test split has no wrong ones.
-    rng
-        Source of all chance.
-
-    Returns
-    -------
-    JudgedPairs
-    """
-    wanted, products, sizes = make_queries(catalogue, queries, candidates, rng)
-    query_ids = np.repeat(np.arange(queries), sizes)
-    truth = true_labels(wanted.asked[query_ids], catalogue.attributes[products])
-    in_test = _choose_test(wanted, rng)
-    labels = _mistake(truth, np.flatnonzero(~in_test[query_ids]), wrong_labels, rng)
-    return JudgedPairs(wanted, in_test, query_ids, products, truth, labels)
-
-
-def _choose_test(queries: Queries, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
+def _choose_test(
+    locales: npt.NDArray[np.int8], hard: npt.NDArray[np.bool_], rng: np.random.Generator
+) -> npt.NDArray[np.bool_]:
     """Put every fifth query of each locale, sorted by difficulty, into the test split."""
     every = round(1 / TEST_SHARE)
-    in_test = np.zeros(len(queries.locales), dtype=np.bool_)
+    in_test = np.zeros(len(locales), dtype=np.bool_)
     for locale in range(len(LOCALES)):
-        rows = rng.permutation(np.flatnonzero(queries.locales == locale))
-        rows = rows[np.argsort(queries.hard[rows], kind="stable")]
+        rows = rng.permutation(np.flatnonzero(locales == locale))
+        rows = rows[np.argsort(hard[rows], kind="stable")]
         first = rng.integers(min(every, len(rows))) if len(rows) > 1 else 1  # a single query is to train on
         in_test[rows[first::every]] = True
     return in_test

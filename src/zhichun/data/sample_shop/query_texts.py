@@ -1,6 +1,7 @@
 """What customers of the sample shop type: the asked attributes in changing order, spelling and completeness."""
 
 import itertools
+from bisect import bisect_right
 from collections.abc import Callable
 from typing import Final
 
@@ -8,22 +9,13 @@ import numpy as np
 
 from zhichun.core.schema import LOCALES
 from zhichun.data.sample_shop.catalogue import ABSENT, ATTRIBUTES, BRAND, COLOR, TYPE
-from zhichun.data.sample_shop.judged_pairs import Queries
-from zhichun.data.sample_shop.words import (
-    BRANDS,
-    COLORS,
-    FACETS,
-    TEXTS,
-    TYPES,
-    TYPES_PER_DEPARTMENT,
-    TYPES_PER_FAMILY,
-    WORDS,
-)
+from zhichun.data.sample_shop.judged_pairs import JudgedPairs
+from zhichun.data.sample_shop.words import BRANDS, COLORS, FACETS, SPOKEN, TEXTS, TYPES, WORDS, mains_of
 from zhichun.text.fold import fold_query
 
-# Queries have their parts in three orders, the usual one first: "extra" is a word that asks for nothing, "main" what
-# an accessory is for.
-_ORDER_SHARES: Final = (0.6, 0.25, 0.15)
+# Queries have their parts in three orders, the usual one first, with these cumulated shares: "extra" is a word that
+# asks for nothing, "main" what an accessory is for.
+_ORDERS_REACHED: Final = (0.6, 0.85)
 _FOR: Final = {"us": "for {}", "es": "para {}", "jp": "{}用"}
 _ODD_STARTS: Final = ("!", "#1 ", "* ", '"', "+ ", "- ")
 _UNACCENTED: Final = str.maketrans("áéíóú", "aeiou")
@@ -83,35 +75,35 @@ def to_hiragana(text: str) -> str:
 
 def _main_product(kind: int, locale: str, name: str, chance: Chance) -> str:
     """Return what an accessory is for, unless its name says it."""
-    if kind % TYPES_PER_DEPARTMENT < TYPES_PER_FAMILY or chance() >= _FOR_SHARE:
+    mains = mains_of(kind)
+    if not mains or chance() >= _FOR_SHARE:
         return ""
-    main: str = getattr(TYPES[kind // TYPES_PER_DEPARTMENT * TYPES_PER_DEPARTMENT + int(chance() * 2)], locale)[0]
+    main: str = mains[int(chance() * len(mains))][locale][0]
     return "" if main[:3] in name else _FOR[locale].format(main)
 
 
 def _parts(locale: str, asked: list[int], extras: int, chance: Chance) -> dict[str, str]:
     """Put each thing that is asked for into words."""
     kind = TYPES[asked[TYPE]]
-    names = getattr(kind, locale)
+    names = kind[locale]
     synonym = len(names) > 1 and chance() < _SYNONYM_SHARE
     name = names[1 + int(chance() * (len(names) - 1))] if synonym else names[0]
     parts = {"main": _main_product(asked[TYPE], locale, name, chance)}
     if locale != "jp" and chance() < _PLURAL_SHARE:
-        name = plural_us(name) if locale == "us" else plural_es(name, kind.gender)
+        name = plural_us(name) if locale == "us" else plural_es(name, kind["gender"])
     parts["type"] = name
     if asked[BRAND] != ABSENT:
-        parts["brand"] = getattr(BRANDS[asked[BRAND]], locale)
+        parts["brand"] = BRANDS[asked[BRAND]][locale]
     if asked[COLOR] != ABSENT:
-        color = COLORS[asked[COLOR]]
-        parts["color"] = getattr(color, locale)
+        parts["color"] = COLORS[asked[COLOR]][locale]
         if locale == "es" and chance() < _AGREEING_SHARE:
-            parts["color"] = agree(color.es, kind.gender)
+            parts["color"] = agree(parts["color"], kind["gender"])
         elif locale == "jp" and chance() < _SPOKEN_COLOR_SHARE:
-            parts["color"] = color.jp_spoken
+            parts["color"] = COLORS[asked[COLOR]][SPOKEN]
     for facet in FACETS:
         value = asked[ATTRIBUTES.index(facet)]
         if value != ABSENT:
-            parts[facet] = getattr(WORDS[facet][value], locale)
+            parts[facet] = WORDS[facet][value][locale]
     if extras or chance() < _EXTRA_SHARE:
         words = TEXTS["query_extras"][locale]
         some = [words[int(chance() * len(words))] for _ in range(max(1, extras))]
@@ -122,8 +114,7 @@ def _parts(locale: str, asked: list[int], extras: int, chance: Chance) -> dict[s
 def write_query(locale: str, asked: list[int], chance: Chance, extras: int = 0) -> str:
     """Put what a query asks for into words."""
     parts = _parts(locale, asked, extras, chance)
-    draw = chance()
-    order = 0 if draw < _ORDER_SHARES[0] else 1 if draw < _ORDER_SHARES[0] + _ORDER_SHARES[1] else 2
+    order = bisect_right(_ORDERS_REACHED, chance())
     names = [name for name in TEXTS["query_orders"][locale][order].split() if parts.get(name)]
     if parts.get("feature", "").startswith("with "):  # a lamp with remote, not a with remote lamp
         names.remove("feature")
@@ -156,11 +147,11 @@ def _european(locale: str, text: str, chance: Chance) -> str:
     return " ".join(w[:1].upper() + w[1:] for w in text.split(" ")) if style >= _CAPITALISED else text.lower()
 
 
-def write_queries(queries: Queries, rng: np.random.Generator) -> list[str]:
+def write_queries(pairs: JudgedPairs, rng: np.random.Generator) -> list[str]:
     """Put all queries into words, all different, also without case and spaces and across locales."""
     texts: list[str] = []
     seen: set[str] = set()
-    for locale, asked in zip(queries.locales.tolist(), queries.asked.tolist(), strict=True):
+    for locale, asked in zip(pairs.locales.tolist(), pairs.asked.tolist(), strict=True):
         for attempt in itertools.count():
             # Where the plain wordings are used up, words that ask for nothing make new ones.
             text = write_query(LOCALES[locale], asked, rng.random, extras=attempt // 6)

@@ -12,27 +12,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from zhichun.core.schema import BRAND as BRAND_FIELD
-from zhichun.core.schema import BULLETS, DESCRIPTION, TITLE
-from zhichun.core.schema import COLOR as COLOR_FIELD
+from zhichun.core import schema
 from zhichun.data.sample_shop.catalogue import ABSENT, ATTRIBUTES, BRAND, COLOR, TYPE, Attributes
-from zhichun.data.sample_shop.words import (
-    BRANDS,
-    COLORS,
-    FACETS,
-    MARKUP_SHARES,
-    TEXTS,
-    TYPES,
-    WAYS,
-    WORDS,
-    remarks,
-)
+from zhichun.data.sample_shop.words import BRANDS, COLORS, FACETS, TEXTS, TYPES, WORDS
 
 TextLength = Literal["short", "esci"]
 Rows = npt.NDArray[np.bool_]
 
 # Shares of empty fields, as in the official dataset.
-EMPTY: Final = {DESCRIPTION: 0.48, BULLETS: 0.16, BRAND_FIELD: 0.07, COLOR_FIELD: 0.33}
+EMPTY: Final = {schema.DESCRIPTION: 0.48, schema.BULLETS: 0.16, schema.BRAND: 0.07, schema.COLOR: 0.33}
 # How often a title tells an attribute; more often where the field that should tell it is empty.
 _TOLD: Final = 0.9
 _TOLD_IF_FIELD_IS_EMPTY: Final = 0.97
@@ -44,6 +32,10 @@ LAYOUTS: Final = 2
 _SEPARATORS: Final = {"us": (", ", " "), "es": (", ", " "), "jp": (" ", " ")}
 _LOWER: Final = frozenset({"a", "and", "cm", "con", "de", "for", "ml", "para", "sin", "with", "y"})
 _MODELS: Final = tuple(f"{a}{b}{number}" for a in "ABDGKLMPRSTVXZ" for b in "CFHNQX" for number in range(10, 100, 3))
+# Two ways to say an attribute in short texts, the others in long ones.
+_WAYS: Final = 2
+# Six descriptions in ten have no markup.
+_MARKUP_SHARES: Final = (0.60, 0.14, 0.12, 0.08, 0.06)
 # How often a short title ends in an occasion; a long one does always.
 _OCCASION_IN_SHORT: Final = 0.5
 # Sentences about nothing in particular, in the bullet points and in a description.
@@ -68,6 +60,11 @@ def _take(table: Any, places: npt.NDArray[Any], shown: Rows) -> Any:
     return table.take(pa.array(np.where(shown, places, 0), mask=~shown))
 
 
+def _any(table: Any, shown: Rows, rng: np.random.Generator) -> Any:
+    """Draw a text for each row that shows one."""
+    return _take(table, rng.integers(len(table), size=len(shown)), shown)
+
+
 def _keep(texts: Any, kept: Rows) -> Any:
     return pc.if_else(pa.array(kept), texts, pa.scalar(None, _TEXT))
 
@@ -76,6 +73,20 @@ def _one_of(table: Any, values: npt.NDArray[np.int16], kinds: int, rng: np.rando
     """Choose among a value's entries in a table that holds equally many of each value, value after value."""
     each = len(table) // kinds
     return values * each + rng.integers(each, size=len(values))
+
+
+def _remarks(locale: str, length: TextLength) -> list[str]:
+    """List what can be said of anything; long ones so that neighbours share neither their beginning nor their end."""
+    if length == "short":
+        said: list[str] = TEXTS["remarks"][locale]
+        return said
+    beginnings, ends = TEXTS["beginnings"][locale], TEXTS["ends"][locale]
+    space = "" if locale == "jp" else " "
+    return [
+        f"{beginnings[place]}{space}{ends[(place + turn) % len(ends)]}"
+        for turn in range(len(ends))
+        for place in range(len(beginnings))
+    ]
 
 
 class LocaleTexts:
@@ -93,23 +104,23 @@ class LocaleTexts:
     def __init__(self, locale: str, length: TextLength) -> None:
         self._locale, self._length = locale, length
         about = TEXTS["about"][locale]
-        ways = slice(0, WAYS) if length == "short" else slice(WAYS, None)
-        kinds = [tuple(headline(name) for name in getattr(kind, locale)) for kind in TYPES]
-        words = {facet: [getattr(word, locale) for word in WORDS[facet]] for facet in FACETS}
-        shades = [shade.format(getattr(color, locale)) for color in COLORS for shade in TEXTS["shades"][locale]]
+        ways = slice(0, _WAYS) if length == "short" else slice(_WAYS, None)
+        kinds = [[headline(name) for name in kind[locale]] for kind in TYPES]
+        words = {facet: [word[locale] for word in WORDS[facet]] for facet in FACETS}
+        shades = [shade.format(color[locale]) for color in COLORS for shade in TEXTS["shades"][locale]]
         introductions = TEXTS["introductions"][locale]
 
         def table(texts: Iterable[str]) -> Any:
             return pa.array(list(texts), _TEXT)
 
-        self._brands = table(getattr(brand, locale) for brand in BRANDS)
+        self._brands = table(brand[locale] for brand in BRANDS)
         # Two names of each type: the usual one, and a synonym where there is one.
         self._types = table(names[place % len(names)] for names in kinds for place in range(2))
         self._colors = table(headline(shade) for shade in shades)
         self._words = {facet: table(headline(word) for word in words[facet]) for facet in FACETS}
         self._about = {facet: table(t.format(w) for w in words[facet] for t in about[facet][ways]) for facet in FACETS}
         self._introductions = table(text.format(names[0]) for names in kinds for text in introductions)
-        self._remarks = table(remarks(locale, length))
+        self._remarks = table(_remarks(locale, length))
         self._occasions = table(TEXTS["occasions"][locale])
         self._promises = table(TEXTS["promises"][locale])
         self._models = table(_MODELS)
@@ -121,7 +132,7 @@ class LocaleTexts:
         Parameters
         ----------
         attributes
-            Shape ``(n, 7)``, columns as in :data:`.rule.ATTRIBUTES`.
+            Shape ``(n, 7)``, columns as in `zhichun.data.sample_shop.catalogue.ATTRIBUTES`.
         layout
             0 or 1: the order of the parts of a title.
         rng
@@ -137,11 +148,11 @@ class LocaleTexts:
         brand = self._brands.take(pa.array(attributes[:, BRAND]))
         color = self._colors.take(pa.array(_one_of(self._colors, attributes[:, COLOR], len(COLORS), rng)))
         return {
-            TITLE: self._titles(attributes, layout, brand, color, has, rng),
-            DESCRIPTION: self._descriptions(attributes, brand, has[DESCRIPTION], rng),
-            BULLETS: _keep(self._bullets(attributes, rng), has[BULLETS]),
-            BRAND_FIELD: _keep(brand, has[BRAND_FIELD]),
-            COLOR_FIELD: _keep(color, has[COLOR_FIELD]),
+            schema.TITLE: self._titles(attributes, layout, brand, color, has, rng),
+            schema.DESCRIPTION: self._descriptions(attributes, brand, has[schema.DESCRIPTION], rng),
+            schema.BULLETS: _keep(self._bullets(attributes, rng), has[schema.BULLETS]),
+            schema.BRAND: _keep(brand, has[schema.BRAND]),
+            schema.COLOR: _keep(color, has[schema.COLOR]),
         }
 
     def _titles(
@@ -156,16 +167,16 @@ class LocaleTexts:
         n, long = len(attributes), self._length == "esci"
         told = {
             field: rng.random(n) < np.where(has[field], _TOLD, _TOLD_IF_FIELD_IS_EMPTY)
-            for field in (BRAND_FIELD, COLOR_FIELD)
+            for field in (schema.BRAND, schema.COLOR)
         }
         ends = np.full(n, True) if long else rng.random(n) < _OCCASION_IN_SHORT
         parts = {
-            "brand": _keep(brand, told[BRAND_FIELD]),
-            "color": _keep(color, told[COLOR_FIELD]),
+            "brand": _keep(brand, told[schema.BRAND]),
+            "color": _keep(color, told[schema.COLOR]),
             "type": self._types.take(pa.array(attributes[:, TYPE] * 2 + (rng.random(n) < _SYNONYM))),
-            "promise": _take(self._promises, rng.integers(len(self._promises), size=n), np.full(n, long)),
-            "model": _take(self._models, rng.integers(len(self._models), size=n), np.full(n, long)),
-            "occasion": _take(self._occasions, rng.integers(len(self._occasions), size=n), ends),
+            "promise": _any(self._promises, np.full(n, long), rng),
+            "model": _any(self._models, np.full(n, long), rng),
+            "occasion": _any(self._occasions, ends, rng),
         }
         for facet in FACETS:
             values = attributes[:, ATTRIBUTES.index(facet)]
@@ -175,22 +186,20 @@ class LocaleTexts:
         return _join([parts[first], rest], " ", nulls="skip")
 
     def _bullets(self, attributes: Attributes, rng: np.random.Generator) -> Any:
-        n = len(attributes)
         lines = []
         for facet in FACETS:
             values = attributes[:, ATTRIBUTES.index(facet)]
             has_it = values != ABSENT
             line = _take(self._about[facet], _one_of(self._about[facet], values, len(WORDS[facet]), rng), has_it)
             if self._length == "esci":
-                remark = _take(self._remarks, rng.integers(len(self._remarks), size=n), has_it)
-                line = _join([line, remark], " ", nulls="emit_null")
+                line = _join([line, _any(self._remarks, has_it, rng)], " ", nulls="emit_null")
             lines.append(line)
-        lines += self._some_remarks(np.full(n, True), _REMARKS_IN_BULLETS[self._length], rng)
+        lines += self._some_remarks(np.full(len(attributes), True), _REMARKS_IN_BULLETS[self._length], rng)
         return _join(lines, "\n", nulls="skip")
 
     def _descriptions(self, attributes: Attributes, brand: Any, has_one: Rows, rng: np.random.Generator) -> Any:
         places = _one_of(self._introductions, attributes[:, TYPE], len(TYPES), rng)
-        style = rng.choice(len(TEXTS["markup"]), size=len(attributes), p=MARKUP_SHARES)
+        style = rng.choice(len(TEXTS["markup"]), size=len(attributes), p=_MARKUP_SHARES)
         before, after_first, between, after = (_take(part, style, has_one) for part in self._markup)
         space = pa.scalar(" ", _TEXT)
         pieces = [before, brand, space, _take(self._introductions, places, has_one), after_first]

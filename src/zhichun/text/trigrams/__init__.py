@@ -1,1 +1,0 @@
-"""Character trigrams: bags, counts and vectors of the multi-granular semantic unit."""
