@@ -32,7 +32,7 @@ MOVED = (
         "return self.task.predict(np.zeros((n,4),np.float32))\n",
     ),
     (r"zhichun\.data\.prepare import prepare", "zhichun.data.prepare.prepare import prepare"),
-    (r"zhichun\.data\.read_catalogue", "zhichun.data.readers.whole_catalogue"),
+    (r"zhichun\.data\.read_catalogue", "zhichun.data.prepare.clean_catalogue"),
     (r"zhichun\.data\.sources", "zhichun.data.readers.sources"),
     (r"zhichun\.data\.rejected", "zhichun.data.readers.rejected"),
     (r"zhichun\.scoring\.pair_tables", "zhichun.data.readers.pair_tables"),

@@ -36,11 +36,11 @@ import pyarrow.parquet as pq
 
 from zhichun.core.errors import UserError
 from zhichun.core.files import write_json
+from zhichun.data.prepare.clean_catalogue import read_catalogue
 from zhichun.data.readers import delimited
 from zhichun.data.readers.pair_tables import read_chunks
 from zhichun.data.readers.rejected import Refusal
 from zhichun.data.readers.sources import open_table
-from zhichun.data.readers.whole_catalogue import read_catalogue
 
 RESULT: Final = Path(__file__).parent / "results" / "fuzz_tables.json"
 TABLES: Final = 10_000

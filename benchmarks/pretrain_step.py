@@ -39,7 +39,7 @@ from zhichun.model.encoder import new_encoder
 from zhichun.model.encoder_settings import EncoderSettings, TinyEncoder, tiny_config
 from zhichun.objective import Pretraining
 from zhichun.objective.pretext.task import Sizes
-from zhichun.text.reader import TextReader
+from zhichun.text.pairs import TextReader
 from zhichun.text.vocabulary import Vocabulary
 
 HERE = Path(__file__).parent

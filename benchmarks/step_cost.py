@@ -32,7 +32,7 @@ from zhichun.objective import FineTuning, FineTuningSettings
 from zhichun.objective.losses import Poly1
 from zhichun.objective.methods import AWP, EMA, FGM, FGSM, PGD, SMART, DropoutView, FreeLB, Mixup, RDrop
 from zhichun.score.engines.torch_engine import place_of
-from zhichun.text.pair_layout import PairLayout
+from zhichun.text.tokenizer import PairLayout
 
 HERE = Path(__file__).parent
 PAIRS, TOKENS, CLASSES = 32, 96, 4

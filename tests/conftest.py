@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from zhichun.data.dataset.catalogue_store import CatalogueTexts
     from zhichun.fit.recipe import Recipe
     from zhichun.serve.http.serve_settings import ServeSettings
-    from zhichun.text.reader import TextReader
+    from zhichun.text.pairs import TextReader
 
 TOKENIZER = Path(__file__).parent / "golden" / "tokenizer.json"
 
@@ -68,7 +68,7 @@ def catalogue(tiny_dataset: Path) -> CatalogueTexts:
 def reader() -> TextReader:
     """What turns texts into arrays, with the golden tokenizer of 500 pieces; it reads 48 tokens at once."""
     from zhichun.text.document import FIELDS
-    from zhichun.text.reader import TextReader
+    from zhichun.text.pairs import TextReader
     from zhichun.text.tokenizer import PairTokenizer
 
     return TextReader(PairTokenizer.load(TOKENIZER.parent), FIELDS, max_length=48)

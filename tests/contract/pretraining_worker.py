@@ -16,7 +16,7 @@ from zhichun.fit.pretrain import build_objective, readable_pairs
 from zhichun.fit.recipe import PretrainingRecipe
 from zhichun.fit.train import open_tokenizer
 from zhichun.objective import Pretraining
-from zhichun.text.reader import TextReader
+from zhichun.text.pairs import TextReader
 from zhichun.text.vocabulary import Vocabulary
 
 

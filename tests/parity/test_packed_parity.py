@@ -22,7 +22,8 @@ from zhichun.objective import FineTuning, FineTuningSettings
 from zhichun.objective.losses import Poly1
 from zhichun.objective.methods import AWP, EMA, FGM, FGSM, PGD, SMART, FreeLB, Mixup, RDrop
 from zhichun.score.scorer import Scorer
-from zhichun.text.pair_layout import PairLayout, assemble, packed, padded
+from zhichun.text.pairs import assemble, packed, padded
+from zhichun.text.tokenizer import PairLayout
 
 SIZE = {"vocab_size": 60, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32}
 SPECIAL = {"bos_token_id": 0, "cls_token_id": 0, "eos_token_id": 2, "sep_token_id": 2}

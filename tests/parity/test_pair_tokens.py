@@ -22,11 +22,10 @@ from tokenizers import (
 )
 
 from zhichun.core.errors import UserError
-from zhichun.data.dataset.catalogue_tokenizer import train_unigram
+from zhichun.data.dataset.feature_store import train_unigram
 from zhichun.text.clean import clean_text
 from zhichun.text.features import MOST_CHARACTERS, MOST_OF_A_WORD, ProductFeatures, QueryFeatures, readable
-from zhichun.text.pair_layout import truncated_lengths
-from zhichun.text.pairs import Pairs
+from zhichun.text.pairs import Pairs, truncated_lengths
 from zhichun.text.tokenizer import PairTokenizer
 
 WORDS = re.findall(

@@ -5,10 +5,9 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zhichun.data.prepare.clean_column import clean_column
 from zhichun.data.prepare.vocabularies import LETTERS, CatalogueTrigrams
-from zhichun.text.clean import clean_text
-from zhichun.text.trigrams.bags import TrigramCounter
+from zhichun.text.clean import clean_column, clean_text
+from zhichun.text.trigrams import TrigramCounter
 
 PIECES = st.sampled_from(
     [

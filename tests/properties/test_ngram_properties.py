@@ -5,7 +5,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zhichun.text.trigrams.bags import TrigramVocabulary, bag_ids, key_to_text, text_to_key, trigram_keys
+from zhichun.text.trigrams import TrigramVocabulary, key_to_text, text_to_key, trigram_keys
 from zhichun.text.vocabulary import normalise
 
 # All of Unicode with lone surrogates, and often what is hard: blanks, case that changes length, composition, sigma.
@@ -61,7 +61,7 @@ def test_a_bag_is_its_fields_one_after_the_other(rows):
     fields = list(zip(*rows, strict=True)) or [(), (), ()]
     known = sorted({trigram for row in rows for text in row for trigram in reference(text)})
     vocabulary = TrigramVocabulary(text_to_key(known), np.ones(len(known), np.int64))
-    ids, offsets = bag_ids(vocabulary, fields)
+    ((ids, offsets),) = vocabulary.bags(fields).chunks
     expected = [[known.index(trigram) + 1 for text in row for trigram in reference(text)] for row in rows]
     assert [ids[start:end].tolist() for start, end in pairwise(offsets)] == expected
 

@@ -16,7 +16,7 @@ from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.feature_store import open_pairs
-from zhichun.data.readers.whole_catalogue import read_catalogue
+from zhichun.data.prepare.clean_catalogue import read_catalogue
 from zhichun.model.model_folder import TrainedModel
 from zhichun.score.engines.torch_engine import predict
 from zhichun.score.job import ScoringJob

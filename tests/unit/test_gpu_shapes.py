@@ -13,7 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from zhichun.model.attention.packing import tokens_of
 from zhichun.model.encoder import new_encoder
 from zhichun.model.encoder_settings import plain_config
-from zhichun.text.pair_layout import PairLayout, assemble, packed
+from zhichun.text.pairs import assemble, packed
+from zhichun.text.tokenizer import PairLayout
 
 FILE = Path(__file__).parents[2] / "benchmarks" / "gpu_shapes.py"
 LAYOUT = PairLayout(prefix=(0,), middle=(2, 2), suffix=(2,), first_type=0, second_type=0)

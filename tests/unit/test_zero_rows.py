@@ -19,10 +19,10 @@ from zhichun.core.files import read_json, write_json
 from zhichun.core.tasks import TASKS
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.predictions import read_predictions
+from zhichun.data.prepare.clean_catalogue import read_catalogue
 from zhichun.data.prepare.prepare import prepare
 from zhichun.data.prepare.summary import SUMMARY_FILE, summarise
 from zhichun.data.readers.pair_tables import append_columns
-from zhichun.data.readers.whole_catalogue import read_catalogue
 from zhichun.fit.recipe import PretrainingRecipe, load_recipe
 from zhichun.judgements import findings
 from zhichun.judgements.audit import audit

@@ -94,7 +94,7 @@ def rank(
 ) -> None:
     """Rank products for one query and show the best with their label, probabilities and score."""
     from zhichun.cli.tables import ranking_table
-    from zhichun.data.readers.whole_catalogue import read_catalogue
+    from zhichun.data.prepare.clean_catalogue import read_catalogue
     from zhichun.score.given import locale_of
     from zhichun.score.rank import rank as rank_products
     from zhichun.score.scorer import load_scorer

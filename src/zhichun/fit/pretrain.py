@@ -31,7 +31,7 @@ from zhichun.objective import Pretraining
 from zhichun.objective.pretext.task import Draw, Rows, Sizes
 from zhichun.objective.pretraining import PretextModel
 from zhichun.score.engines.torch_engine import to_tensors
-from zhichun.text.reader import TextReader
+from zhichun.text.pairs import TextReader
 from zhichun.text.vocabulary import Vocabulary
 
 # Examples to validate on are the same in every run: of an epoch that no training comes to.

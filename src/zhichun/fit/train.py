@@ -19,9 +19,8 @@ from zhichun.core.console import Stages, stderr
 from zhichun.core.errors import UserError
 from zhichun.core.files import new_file
 from zhichun.core.tasks import TASKS, Floats, Task
-from zhichun.data.dataset.catalogue_tokenizer import catalogue_tokenizer
 from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.feature_store import open_pairs
+from zhichun.data.dataset.feature_store import catalogue_tokenizer, open_pairs
 from zhichun.data.readers.pair_tables import append_columns
 from zhichun.fit.batches import JudgedBatches
 from zhichun.fit.recipe import Recipe
@@ -42,8 +41,7 @@ from zhichun.score.engines.torch_engine import predict
 from zhichun.text.features import Featurizer
 from zhichun.text.pairs import Pairs
 from zhichun.text.tokenizer import PairTokenizer
-from zhichun.text.trigrams.bags import TrigramVocabulary
-from zhichun.text.trigrams.vectors import TrigramVectors, vectors_path
+from zhichun.text.trigrams import TrigramVectors, TrigramVocabulary, vectors_path
 from zhichun.text.vocabulary import Vocabulary
 
 

@@ -24,8 +24,7 @@ from zhichun.core.schema import CATALOGUE, ORIGIN, PRODUCTS_FILE, TEXT_COLUMNS
 from zhichun.core.settings import require_range
 from zhichun.data.dataset.dataset import REMEDY, Dataset, read_parquet
 from zhichun.text.clean import clean_text
-from zhichun.text.trigrams.bags import TrigramVocabulary
-from zhichun.text.trigrams.vectors import TrigramVectors, vectors_path
+from zhichun.text.trigrams import TrigramVectors, TrigramVocabulary, vectors_path
 
 Progress = Callable[[str, int, int], None]
 

@@ -14,10 +14,9 @@ import pyarrow as pa
 from zhichun.core import schema
 from zhichun.core.errors import UserError, suggest
 from zhichun.data.prepare.corrections import DECISION
-from zhichun.data.readers.judgements import grade_labels
 from zhichun.data.readers.pair_tables import read_chunks, texts
 from zhichun.judgements.findings import Findings
-from zhichun.text.fold import fold_grade
+from zhichun.text.fold import fold_grade, grade_labels
 
 KEEP: Final = "keep"
 DROP: Final = "drop"

@@ -24,9 +24,8 @@ import pyarrow.compute as pc
 
 from zhichun.core import schema
 from zhichun.core.errors import UserError
-from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset.dataset import BUCKETS, VALIDATION_BUCKET, Dataset
 from zhichun.data.dataset.predictions import PROBABILITIES, OutOfFold, fold_count, read_out_of_fold
-from zhichun.data.dataset.query_folds import BUCKETS, VALIDATION_BUCKET
 from zhichun.metrics import Judged, MacroF1, MicroF1, label_codes
 
 LIKELY: Final = "likely_label"

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from zhichun.core.errors import UserError
 from zhichun.model.attention.packing import Packed, Tokens
-from zhichun.text.pair_layout import PairLayout
+from zhichun.text.tokenizer import PairLayout
 
 
 class IdEmbeddings(nn.Module):

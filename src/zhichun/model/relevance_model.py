@@ -19,7 +19,7 @@ from zhichun.model.encoder import Encoder
 from zhichun.model.encoder_settings import EncoderSettings
 from zhichun.model.parts import FieldPooling, Head, IdEmbeddings, NgramUnit
 from zhichun.text.document import COUNTRIES
-from zhichun.text.pair_layout import PairLayout
+from zhichun.text.tokenizer import PairLayout
 
 
 @dataclass(frozen=True, kw_only=True)

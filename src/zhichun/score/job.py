@@ -25,6 +25,7 @@ from zhichun.core.arrays import Int64
 from zhichun.core.errors import UserError
 from zhichun.core.files import NotWritten, in_use, new_file, write_json
 from zhichun.core.tasks import Prediction
+from zhichun.data.prepare.clean_catalogue import products_file, read_catalogue
 from zhichun.data.readers.columns import PAIRS, describe_columns, match_pairs
 from zhichun.data.readers.pair_tables import (
     append_columns,
@@ -34,11 +35,10 @@ from zhichun.data.readers.pair_tables import (
     require_writable,
     texts,
 )
-from zhichun.data.readers.parquet_table import ParquetTable
+from zhichun.data.readers.rejected import OnBadRows, Say, silent
 from zhichun.data.readers.sources import open_table
-from zhichun.data.readers.table import Table
+from zhichun.data.readers.table import ParquetTable, Table
 from zhichun.data.readers.text_file import require_file
-from zhichun.data.readers.whole_catalogue import OnBadRows, Say, products_file, read_catalogue, silent
 from zhichun.score.engines.engine import Progress
 from zhichun.score.rank import ProductLookup
 from zhichun.score.scorer import PairScorer

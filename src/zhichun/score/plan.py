@@ -28,8 +28,8 @@ from zhichun.score.export.exported import usable
 from zhichun.score.folders import model_folder
 from zhichun.score.scorer import Scorer
 from zhichun.text.features import ProductFeatures, QueryFeatures
-from zhichun.text.pair_layout import PairLayout
 from zhichun.text.pairs import Pairs
+from zhichun.text.tokenizer import PairLayout
 
 if TYPE_CHECKING:
     from zhichun.model.relevance_model import RelevanceModel

@@ -16,7 +16,7 @@ from zhichun.text.clean import clean_text
 from zhichun.text.document import COLUMN_OF
 from zhichun.text.fold import MAY_BE_MISSING, says_missing
 from zhichun.text.tokenizer import PairTokenizer
-from zhichun.text.trigrams.bags import TrigramVocabulary, bag_ids
+from zhichun.text.trigrams import TrigramVocabulary
 from zhichun.text.vocabulary import Vocabulary
 
 Texts = Sequence[str | None]
@@ -73,7 +73,7 @@ class Featurizer:
     def queries(self, texts: Texts, most: int | None = None) -> QueryFeatures:
         """Compute the features of queries, with only the first tokens that are needed."""
         cleaned = _clean(texts)
-        trigrams = None if self.trigrams is None else _bag(self.trigrams, [cleaned])
+        trigrams = None if self.trigrams is None else self.trigrams.bags([cleaned])
         return QueryFeatures(self.tokenizer.encode(cleaned, most), trigrams)
 
     def products(self, columns: Mapping[str, Texts], most: int | None = None) -> ProductFeatures:
@@ -92,7 +92,7 @@ class Featurizer:
             cleaned[name] = ["" if says_missing(text) else text for text in cleaned[name]]
         bags: list[Ragged | None] = [None, None]
         if self.trigrams is not None:
-            bags = [_bag(self.trigrams, [cleaned[name] for name in bag]) for bag in (MAIN_BAG, DESCRIPTION_BAG)]
+            bags = [self.trigrams.bags([cleaned[name] for name in bag]) for bag in (MAIN_BAG, DESCRIPTION_BAG)]
         return ProductFeatures(
             tokens=self.tokenizer.encode_documents([cleaned[COLUMN_OF[field]] for field in self.fields], most),
             trigrams=bags[0],
@@ -140,7 +140,3 @@ def readable(text: str) -> str:
 
 def _clean(texts: Texts) -> list[str]:
     return [readable(text) if text else "" for text in texts]
-
-
-def _bag(vocabulary: TrigramVocabulary, fields: Sequence[Texts]) -> Ragged:
-    return Ragged.from_flat(*bag_ids(vocabulary, fields))

@@ -1,8 +1,13 @@
-"""Pairs of a query and a product, collated into arrays batch by batch.
+"""Pairs of a query and a product, collated into arrays batch by batch, exactly as the encoder's tokenizer would.
 
-Legend: ``P`` pairs, ``B`` pairs of a batch, ``T`` tokens, ``N`` trigrams of all pairs of a batch.
+Texts are truncated longest first. A batch is an array with padding, or one packed row. In pre-training, texts are read
+by themselves too.
+
+Legend: ``P`` pairs, ``B`` rows of a batch, ``T`` tokens of the longest, ``N`` tokens (of bags: trigrams) of all,
+``V`` pieces of the vocabulary.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,10 +16,95 @@ import numpy as np
 import numpy.typing as npt
 
 from zhichun.core.arrays import Int32, Int64, Ragged
+from zhichun.text.document import COLUMN_OF, ProductTexts, Rows
 from zhichun.text.features import ProductFeatures, QueryFeatures
-from zhichun.text.pair_layout import PairLayout, assemble, packed, padded
+from zhichun.text.tokenizer import PairLayout, PairTokenizer
 
 Arrays = dict[str, npt.NDArray[Any]]
+
+
+def truncated_lengths(first: int, second: int, room: int) -> tuple[int, int]:
+    """Truncate two texts to a joint length, longest first, like the `tokenizers` library except for one token.
+
+    Text beyond that length is never needed, so long texts need not be tokenised completely: of two texts that
+    each fill it alone, the second gets the odd token, and in the library the longer.
+    """
+    first, second = min(first, max(0, room)), min(second, max(0, room))
+    if first + second <= room:
+        return first, second
+    short, long = min(first, second), max(first, second)
+    long = max(short, room - short)
+    if short + long > room:
+        short = room // 2
+        long = short + room % 2
+    return (short, long) if first <= second else (long, short)
+
+
+def assemble(query: Int32, product: Int32, layout: PairLayout, max_length: int) -> tuple[Int32, int]:
+    """Assemble a pair from the token ids of its two texts."""
+    keep_query, keep_product = truncated_lengths(len(query), len(product), max_length - layout.specials)
+    prefix, middle, suffix = (np.asarray(ids, np.int32) for ids in (layout.prefix, layout.middle, layout.suffix))
+    ids_T = np.concatenate([prefix, query[:keep_query], middle, product[:keep_product], suffix])
+    return ids_T, len(prefix) + keep_query + len(middle)
+
+
+def padded(rows: Sequence[tuple[Int32, int]], layout: PairLayout, pad_id: int) -> dict[str, npt.NDArray[np.int64]]:
+    """Build the encoder's input arrays, padded.
+
+    Parameters
+    ----------
+    rows
+        Ids of each row and where its second token type begins.
+    layout, pad_id
+        Of the tokenizer.
+
+    Returns
+    -------
+    dict
+        ``input_ids``, ``attention_mask`` and, for encoders that use them, ``token_type_ids``, all ``[B, T]``.
+    """
+    longest = max((len(ids) for ids, _ in rows), default=1)
+    ids_BT = np.full((len(rows), longest), pad_id, np.int64)
+    mask_BT = np.zeros((len(rows), longest), np.int64)
+    types_BT = np.full((len(rows), longest), layout.first_type, np.int64)
+    for row, (ids, second_start) in enumerate(rows):
+        ids_BT[row, : len(ids)] = ids
+        mask_BT[row, : len(ids)] = 1
+        types_BT[row, second_start : len(ids)] = layout.second_type
+    batch = {"input_ids": ids_BT, "attention_mask": mask_BT}
+    if layout.first_type != layout.second_type:
+        batch["token_type_ids"] = types_BT
+    return batch
+
+
+def packed(rows: Sequence[tuple[Int32, int]], layout: PairLayout) -> dict[str, npt.NDArray[Any]]:
+    """Build the encoder's input arrays with all rows concatenated into one, without padding.
+
+    Parameters
+    ----------
+    rows
+        Ids of each row and where its second token type begins.
+    layout
+        Of the tokenizer.
+
+    Returns
+    -------
+    dict
+        ``input_ids`` and, for encoders that use them, ``token_type_ids``, both ``[1, N]``; ``bounds``, where each row
+        begins and the last one ends, ``[B + 1]``, int32; and ``longest``, the length of the longest row.
+    """
+    lengths_B = np.fromiter((len(ids) for ids, _ in rows), np.int32, len(rows))
+    bounds = np.concatenate([[0], np.cumsum(lengths_B)]).astype(np.int32)
+    batch: dict[str, npt.NDArray[Any]] = {
+        "input_ids": np.concatenate([ids for ids, _ in rows])[None].astype(np.int64),
+        "bounds": bounds,
+        "longest": np.asarray(lengths_B.max(), np.int64),
+    }
+    if layout.first_type != layout.second_type:
+        batch["token_type_ids"] = types_1N = np.full((1, bounds[-1]), layout.first_type, np.int64)
+        for start, end, (_, second_start) in zip(bounds, bounds[1:], rows, strict=False):
+            types_1N[0, start + second_start : end] = layout.second_type
+    return batch
 
 
 @dataclass(frozen=True)
@@ -70,7 +160,7 @@ class Pairs:
         -------
         dict
             ``input_ids``, ``attention_mask`` and, for encoders that use them, ``token_type_ids``, all ``[B, T]``, or
-            what `pair_layout.packed` makes; ``country``, ``brand``, ``color`` ``[B]``; and for each bag of trigrams its
+            what `packed` makes; ``country``, ``brand``, ``color`` ``[B]``; and for each bag of trigrams its
             ids ``[N]`` and, under ``*_offsets``, where each pair's begin and the last ends ``[B + 1]``.
         """
         query_rows, product_rows = self.query_row_P[rows], self.product_row_P[rows]
@@ -101,3 +191,72 @@ def _join(bags: Ragged, owners: Int32) -> tuple[npt.NDArray[np.int64], npt.NDArr
     rows = [bags[owner] for owner in owners.tolist()]
     offsets = np.cumsum([0, *(len(row) for row in rows)])
     return np.concatenate(rows).astype(np.int64), offsets.astype(np.int64)
+
+
+@dataclass(frozen=True)
+class TextReader:
+    """A tokenizer with the encoder's input layout.
+
+    Parameters
+    ----------
+    tokenizer
+        The encoder's tokenizer.
+    fields
+        The order of a document's fields.
+    max_length
+        Tokens that the encoder reads at once, special tokens included.
+    """
+
+    tokenizer: PairTokenizer
+    fields: tuple[str, ...]
+    max_length: int
+
+    @property
+    def mask_id(self) -> int:
+        """The tokenizer's mask; a `UserError` where it has none."""
+        return self.tokenizer.mask_id
+
+    @cached_property
+    def special_ids(self) -> Rows:
+        """Ids that are never masked."""
+        return np.asarray(sorted(self.tokenizer.special_ids), np.int64)
+
+    @property
+    def word_starts_V(self) -> npt.NDArray[np.bool_]:
+        """For each piece of the vocabulary whether a word begins with it, ``[V]``."""
+        return self.tokenizer.word_starts_V
+
+    @property
+    def pieces(self) -> int:
+        """Size of the vocabulary, ``V``."""
+        return len(self.tokenizer.word_starts_V)
+
+    def tokens(self, texts: Sequence[str]) -> list[Int32]:
+        """Tokenise texts without special tokens."""
+        rows = self.tokenizer.encode(texts)
+        return [rows[row] for row in range(len(rows))]
+
+    def documents(self, texts: ProductTexts) -> list[Int32]:
+        """Tokenise products as fine-tuning does: the fields joined by separators, not cut."""
+        rows = self.tokenizer.encode_documents([texts.columns[COLUMN_OF[field]] for field in self.fields])
+        return [rows[row] for row in range(len(rows))]
+
+    def singles(self, tokens: Sequence[Int32]) -> Arrays:
+        """Make the arrays of one text each, cut to ``max_length``; its token type is that of a pair's second text.
+
+        Returns
+        -------
+        dict
+            ``input_ids``, ``attention_mask`` and, where they are used, ``token_type_ids``, all ``[B, T]``.
+        """
+        layout = self.tokenizer.layout
+        prefix, suffix = np.asarray(layout.prefix, np.int32), np.asarray(layout.suffix, np.int32)
+        room = self.max_length - len(prefix) - len(suffix)
+        rows = [(np.concatenate([prefix, ids[:room], suffix]), len(prefix)) for ids in tokens]
+        return padded(rows, layout, self.tokenizer.pad_id)
+
+    def pairs(self, first: Sequence[Int32], second: Sequence[Int32]) -> Arrays:
+        """Make the same of pairs, cut to ``max_length``, the longer side first."""
+        layout = self.tokenizer.layout
+        rows = [assemble(one, other, layout, self.max_length) for one, other in zip(first, second, strict=True)]
+        return padded(rows, layout, self.tokenizer.pad_id)

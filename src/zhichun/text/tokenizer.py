@@ -1,11 +1,13 @@
 """Tokenises each text once, separately from its pair.
 
-A query and a product are each tokenised once; `text.pair_layout` assembles a pair from the two.
+A query and a product are each tokenised once; `zhichun.text.pairs` assembles a pair from the two, with the special
+tokens that are read from the tokenizer here.
 """
 
 import hashlib
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +18,6 @@ from tokenizers import Tokenizer
 
 from zhichun.core.arrays import Int32, Ragged
 from zhichun.core.errors import UserError
-from zhichun.text.pair_layout import PairLayout
 
 # The names that XLM-R's and BERT's families give these tokens.
 PADDING: Final = ("<pad>", "[PAD]")
@@ -28,6 +29,58 @@ UNSPACED: Final = re.compile(r"▁?[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf90
 CHARACTERS_PER_TOKEN: Final = 8
 # Texts whose tokens are made with their places at once: these take a hundred times the memory of the text.
 AT_ONCE: Final = 64
+
+
+@dataclass(frozen=True)
+class PairLayout:
+    """The special tokens that a tokenizer puts around the two texts of a pair.
+
+    Parameters
+    ----------
+    prefix, middle, suffix
+        Ids before the first text, between the two, and after the second.
+    first_type, second_type
+        Token type of each text with the special tokens that close it.
+    """
+
+    prefix: tuple[int, ...]
+    middle: tuple[int, ...]
+    suffix: tuple[int, ...]
+    first_type: int
+    second_type: int
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer) -> "PairLayout":
+        """Read the special tokens from an encoded pair, for any post-processor.
+
+        Raises
+        ------
+        UserError
+            When there are none between the two texts.
+        """
+        encoding = tokenizer.encode("a", "b")
+        sides = encoding.sequence_ids
+        if 0 not in sides or 1 not in sides or None not in sides:
+            raise UserError(
+                "the tokenizer does not separate two texts with special tokens.",
+                remedy="Use the tokenizer of an encoder trained on pairs of texts (XLM-R, BERT, DeBERTa, ModernBERT).",
+            )
+        first, second = sides.index(0), sides.index(1)
+        first_end = len(sides) - 1 - sides[::-1].index(0)
+        second_end = len(sides) - 1 - sides[::-1].index(1)
+        ids, types = encoding.ids, encoding.type_ids
+        return cls(
+            prefix=tuple(ids[:first]),
+            middle=tuple(ids[first_end + 1 : second]),
+            suffix=tuple(ids[second_end + 1 :]),
+            first_type=types[first],
+            second_type=types[second],
+        )
+
+    @property
+    def specials(self) -> int:
+        """Number of special tokens of a pair."""
+        return len(self.prefix) + len(self.middle) + len(self.suffix)
 
 
 class PairTokenizer:

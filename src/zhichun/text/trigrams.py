@@ -9,29 +9,35 @@ A trigram is stored as a *key*: its code points, 21 bits each, the first highest
 like the trigrams they stand for, and a batch of texts becomes keys without a loop over characters.
 
 Legend: ``B`` texts, ``B1`` one more, ``M`` code points, ``L`` code points after folding, ``N`` trigrams of all texts
-together, ``V`` known trigrams.
+together, ``V`` known trigrams, ``G`` size of a trigram's vector.
 """
 
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
 
+from zhichun.core.arrays import Int32, Int64, Ragged
 from zhichun.core.errors import UserError
+from zhichun.core.files import new_file
 from zhichun.text.vocabulary import REMEDY, read_counted, write_counted
 from zhichun.text.words import SPACE, blank_code_points
 
 Texts = Sequence[str | None]
 Keys = npt.NDArray[np.uint64]
-Int32 = npt.NDArray[np.int32]
-Int64 = npt.NDArray[np.int64]
+Vectors = npt.NDArray[np.float32]
 
 COLUMN: Final = "trigram"
+VECTOR: Final = "vector"
+METADATA: Final = b"zhichun"
 BITS: Final = np.uint64(21)
 LOW: Final = np.uint64((1 << 21) - 1)
 
@@ -63,10 +69,14 @@ def trigram_keys(texts: Texts) -> tuple[Keys, Int64]:
     # The one window of a text of one or two code points reaches into the next text.
     keys_N[offsets_B1[:-1][lengths_B == 1]] &= ~(LOW << BITS | LOW)
     keys_N[offsets_B1[:-1][lengths_B == 2]] &= ~LOW
-    # Strip: a trailing space is masked out, a leading one is shifted out at the top.
+    return strip_keys(keys_N), offsets_B1
+
+
+def strip_keys(keys_N: Keys) -> Keys:
+    """Strip trigrams of outer spaces, in place: a trailing one is masked out, a leading one shifted out at the top."""
     keys_N[(keys_N & LOW) == SPACE] &= ~LOW
     keys_N[keys_N >> (BITS + BITS) == SPACE] <<= BITS
-    return keys_N, offsets_B1
+    return keys_N
 
 
 def _fold(texts: Texts) -> tuple[Keys, Int64]:
@@ -120,8 +130,24 @@ class TrigramVocabulary:
     counts_V: Int64
 
     @classmethod
-    def build(cls, keys_V: Keys, counts_V: Int64) -> "TrigramVocabulary":
-        """Assign ids by count descending, then by key."""
+    def build(
+        cls, keys_V: Keys, counts_V: Int64, min_count: int = 15, keep: Texts | None = None
+    ) -> "TrigramVocabulary":
+        """Choose the trigrams that get an embedding; ids are by count descending, then by key.
+
+        Parameters
+        ----------
+        keys_V, counts_V
+            Trigrams, distinct, and how often each was seen.
+        min_count
+            A trigram must be seen at least this often; 15 as in the paper's Word2vec.
+        keep
+            Texts whose trigrams get one with any count: the training queries.
+        """
+        known_V = counts_V >= min_count
+        if keep is not None:
+            known_V |= np.isin(keys_V, trigram_keys(keep)[0])
+        keys_V, counts_V = keys_V[known_V], counts_V[known_V]
         order = np.lexsort((keys_V, -counts_V))
         return cls(keys_V[order], counts_V[order])
 
@@ -152,6 +178,11 @@ class TrigramVocabulary:
         known = sorted_keys[place] == keys_N
         return sorted_ids[place[known]], _offsets(known)[offsets_B1]
 
+    def bags(self, fields: Sequence[Texts]) -> Ragged:
+        """Look up the trigrams of several fields as one bag per row; no trigram spans two fields."""
+        ids_N, offsets = self.ids([text for row in zip(*fields, strict=True) for text in row])
+        return Ragged.from_flat(ids_N, offsets[:: len(fields)])
+
     @cached_property
     def fingerprint(self) -> str:
         """Hash of everything that determines a text's ids."""
@@ -181,12 +212,6 @@ class TrigramVocabulary:
             return cls(text_to_key(trigrams), counts_V)
         except ValueError as error:
             raise UserError(str(error), file=path, remedy=REMEDY) from error
-
-
-def bag_ids(vocabulary: TrigramVocabulary, fields: Sequence[Texts]) -> tuple[Int32, Int64]:
-    """Look up the trigrams of several fields as one bag per row; no trigram spans two fields."""
-    ids_N, offsets = vocabulary.ids([text for row in zip(*fields, strict=True) for text in row])
-    return ids_N, offsets[:: len(fields)]
 
 
 # Keys gathered before they are counted: 32 MB.
@@ -224,25 +249,8 @@ class TrigramCounter:
             How often each was seen.
         """
         self._settle()
-        while len(self._parts) > 1:
-            self._parts.append(_merge(self._parts.pop(), self._parts.pop()))
+        self._parts = [merged(self._parts)]
         return self._parts[0]
-
-    def finish(self, min_count: int = 15, keep: Keys | None = None) -> TrigramVocabulary:
-        """Choose the trigrams that get an embedding.
-
-        Parameters
-        ----------
-        min_count
-            A trigram must be seen at least this often; 15 as in the paper's Word2vec.
-        keep
-            Trigrams that get one with any count: those of the training queries.
-        """
-        keys_V, counts_V = self.counts()
-        known = counts_V >= min_count
-        if keep is not None:
-            known |= np.isin(keys_V, keep)
-        return TrigramVocabulary.build(keys_V[known], counts_V[known])
 
     def _settle(self) -> None:
         part = np.unique(np.concatenate([np.zeros(0, np.uint64), *self._pending]), return_counts=True)
@@ -250,15 +258,87 @@ class TrigramCounter:
         self._pending_keys = 0
         # Only parts of similar length are merged, so that each key is moved a logarithmic number of times.
         while self._parts and len(self._parts[-1][0]) < 2 * len(part[0]):
-            part = _merge(self._parts.pop(), part)
+            part = merged([self._parts.pop(), part])
         self._parts.append(part)
 
 
-def _merge(one: tuple[Keys, Int64], other: tuple[Keys, Int64]) -> tuple[Keys, Int64]:
-    keys = np.concatenate([one[0], other[0]])
-    if not len(keys):
-        return one
-    order = np.argsort(keys, kind="stable")
-    keys = keys[order]
-    firsts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
-    return keys[firsts], np.add.reduceat(np.concatenate([one[1], other[1]])[order], firsts)
+def merged(parts: Sequence[tuple[Keys, Int64]]) -> tuple[Keys, Int64]:
+    """Add up counts of trigrams, each part with distinct keys; the keys are in ascending order afterwards."""
+    keys, counts = (np.concatenate(column) for column in zip(*parts, strict=True))
+    keys_V, rows = np.unique(keys, return_inverse=True)
+    return keys_V, np.bincount(rows, counts, len(keys_V)).astype(np.int64)
+
+
+def vectors_path(vocabulary: Path, size: int) -> Path:
+    """Name the file of the vectors of one size in a dataset's ``vocabulary/``."""
+    return vocabulary / f"trigram_vectors-{size}.parquet"
+
+
+@dataclass(frozen=True, eq=False)
+class TrigramVectors:
+    """A vector for every trigram of a vocabulary.
+
+    Parameters
+    ----------
+    vectors_VG
+        Float32; row ``v`` belongs to id ``v + 1``.
+    vocabulary
+        The trigrams.
+    made_by
+        How the vectors were made: names to JSON values.
+    """
+
+    vectors_VG: Vectors
+    vocabulary: TrigramVocabulary
+    made_by: Mapping[str, Any]
+
+    def table(self) -> Vectors:
+        """Return the vectors as an embedding table, ``[V + 1, G]``; row 0, padding, is zeros."""
+        return np.concatenate([np.zeros((1, self.vectors_VG.shape[1]), np.float32), self.vectors_VG])
+
+    def save(self, path: Path) -> None:
+        """Write the file; it appears under its name only when it is complete."""
+        flat = pa.array(self.vectors_VG.ravel(), pa.float32())
+        columns = {
+            COLUMN: pa.array(key_to_text(self.vocabulary.keys_V), pa.string()),
+            VECTOR: pa.FixedSizeListArray.from_arrays(flat, self.vectors_VG.shape[1]),
+        }
+        described = {"vocabulary": self.vocabulary.fingerprint, "made_by": dict(self.made_by)}
+        table = pa.table(columns).replace_schema_metadata({METADATA: json.dumps(described, sort_keys=True)})
+        with new_file(path) as partial:
+            pq.write_table(table, partial)
+
+    @classmethod
+    def load(cls, folder: Path, vocabulary: TrigramVocabulary, size: int) -> "TrigramVectors":
+        """Read the vectors of a vocabulary.
+
+        Parameters
+        ----------
+        folder
+            The ``vocabulary/`` of a dataset.
+        vocabulary
+            Its trigrams.
+        size
+            Size of a vector, ``G``.
+
+        Raises
+        ------
+        UserError
+            When there are none of that size, they belong to another vocabulary, or the file is damaged.
+        """
+        path = vectors_path(folder, size)
+        remedy = f"Make them with: zhichun word2vec {folder.parent} --size {size}"
+        if not path.is_file():
+            raise UserError(f"there are no trigram vectors of size {size}.", file=path, remedy=remedy)
+        try:
+            table = pq.ParquetFile(path).read()
+            described = json.loads(table.schema.metadata[METADATA])
+            vectors = table.column(VECTOR).combine_chunks()
+            flat = vectors.values.to_numpy()
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
+            raise UserError(f"cannot be read as trigram vectors ({error}).", file=path, remedy=remedy) from error
+        if described.get("vocabulary") != vocabulary.fingerprint or table.num_rows != len(vocabulary.keys_V):
+            raise UserError("the vectors belong to another vocabulary of trigrams.", file=path, remedy=remedy)
+        if flat.dtype != np.float32 or len(flat) != table.num_rows * size:
+            raise UserError(f"the vectors are not {size} float32 each.", file=path, remedy=remedy)
+        return cls(flat.reshape(-1, size), vocabulary, described["made_by"])

@@ -73,9 +73,11 @@ class Vocabulary:
             cannot be learnt.
         """
         if isinstance(values, pa.ChunkedArray):
-            values = (value for chunk in values.chunks for value in chunk.to_pylist())
+            spellings = {each["values"]: each["counts"] for each in values.value_counts().to_pylist()}
+        else:
+            spellings = Counter(values)
         counts: Counter[str] = Counter()
-        for spelling, count in Counter(values).items():
+        for spelling, count in spellings.items():
             counts[normalise(spelling)] += count
         counts.pop("", None)
         kept = sorted((-count, value) for value, count in counts.items() if count >= min_count)

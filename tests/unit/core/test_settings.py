@@ -16,7 +16,6 @@ import pytest
 import zhichun
 from zhichun.core import settings as codec
 from zhichun.core.errors import UserError
-from zhichun.data.prepare.steps import StepCounts
 from zhichun.data.prepare.translate import Translation
 from zhichun.fit.soft_labels import SoftLabels
 from zhichun.metrics.metric import Metric
@@ -125,7 +124,7 @@ def is_numeric(hint):
 def numeric_settings():
     """Every number that a person may set and need not: those of keyword-only dataclasses, and of metrics."""
     for kind in every_dataclass():
-        if inspect.isabstract(kind) or kind in (VocabularySizes, StepCounts):  # which are counted, not set
+        if inspect.isabstract(kind) or kind is VocabularySizes:  # which are counted, not set
             continue
         for each in dataclasses.fields(kind):
             required = each.default is each.default_factory is dataclasses.MISSING

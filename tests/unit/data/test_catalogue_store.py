@@ -98,7 +98,7 @@ def test_a_second_opening_copies_nothing(dataset, monkeypatch):
     told = []
     open_catalogue(dataset, progress=lambda *progress: told.append(progress))
     assert told[-1] == ("catalogue", 300, 300)
-    monkeypatch.setattr(catalogue_store, "_build", lambda *_: pytest.fail("copied again"))
+    monkeypatch.setattr(catalogue_store, "write_batches", lambda *_: pytest.fail("copied again"))
     open_catalogue(Dataset.open(dataset.folder))
 
 

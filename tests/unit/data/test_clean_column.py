@@ -3,8 +3,7 @@ import unicodedata
 import pyarrow as pa
 import pytest
 
-from zhichun.data.prepare.clean_column import PLAIN_RANGES, clean_column
-from zhichun.text.clean import clean_text
+from zhichun.text.clean import PLAIN_RANGES, clean_column, clean_text
 
 PLAIN = [chr(code) for first, last in PLAIN_RANGES for code in range(first, last + 1)]
 

@@ -14,12 +14,11 @@ from zhichun.core import schema
 from zhichun.core.arrays import Ragged
 from zhichun.core.errors import UserError
 from zhichun.data.dataset import feature_store
-from zhichun.data.dataset.catalogue_tokenizer import train_unigram
 from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.feature_store import open_pairs
+from zhichun.data.dataset.feature_store import open_pairs, train_unigram
 from zhichun.text.features import Featurizer
 from zhichun.text.tokenizer import PairTokenizer
-from zhichun.text.trigrams.bags import TrigramVocabulary
+from zhichun.text.trigrams import TrigramVocabulary
 from zhichun.text.vocabulary import Vocabulary
 
 
@@ -134,7 +133,7 @@ def test_a_build_that_ends_early_leaves_nothing_and_the_next_one_is_whole(datase
 
 @pytest.mark.parametrize("process", [1, os.getpid()], ids=["another process", "the same number again"])
 def test_what_a_killed_build_left_does_not_hurt(dataset, featurizer, process):
-    key = feature_store._key(dataset, featurizer)
+    key = dataset.fingerprint(featurizer.fingerprint)
     left = dataset.folder / "features" / f"{key}.partial-{process}-0badcafe"
     left.mkdir(parents=True)
     (left / "queries.arrow").write_bytes(b"half")
@@ -148,11 +147,11 @@ def test_two_processes_that_build_at_once_share_what_is_there_first(dataset, fea
     def overtaken(path, batches):
         write(path, batches)
         if path.name == "products.arrow":
-            shutil.copytree(path.parent, path.parent.with_name(feature_store._key(dataset, featurizer)))
+            shutil.copytree(path.parent, path.parent.with_name(dataset.fingerprint(featurizer.fingerprint)))
 
     monkeypatch.setattr(feature_store, "write_batches", overtaken)
     assert len(open_pairs(dataset, featurizer, 32)) == dataset.examples.num_rows
-    assert stored(dataset) == [feature_store._key(dataset, featurizer)]
+    assert stored(dataset) == [dataset.fingerprint(featurizer.fingerprint)]
 
 
 @pytest.mark.parametrize("name", ["queries.arrow", "products.arrow"])

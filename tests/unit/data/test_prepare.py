@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from zhichun.core.schema import EXAMPLE_COLUMNS, ORIGIN, PREPARED_COLUMNS, PRODUCT_COLUMNS, TEXT_COLUMNS
-from zhichun.data.dataset.query_folds import in_test, query_fold
+from zhichun.data.dataset.dataset import in_test, query_fold
 from zhichun.data.prepare.prepare import EXAMPLES_SCHEMA, prepare
 from zhichun.text.fold import fold_query
 
@@ -198,7 +198,7 @@ def test_qrels_with_topics(shop, tmp_path):
 def test_progress_ends_at_the_whole_of_each_step(shop):
     seen = []
     shop(progress=lambda *step: seen.append(step))
-    steps = {"products", "examples", "brands", "colors", "trigrams", "summary"}
+    steps = {"products", "examples", "vocabularies", "summary"}
     assert {(step, done == total) for step, done, total in seen} == {(step, True) for step in steps}
 
 

@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from zhichun.core.errors import UserError
-from zhichun.data.readers import delimited, lines, parquet_table, rejected, text_file
+from zhichun.data.readers import delimited, lines, rejected, text_file
+from zhichun.data.readers import table as tables
 from zhichun.data.readers.columns import ALIASES
-from zhichun.data.readers.judgements import grade_labels
 from zhichun.data.readers.lines import read_topics
 from zhichun.data.readers.rejected import RejectedRows
 from zhichun.data.readers.sources import open_judgements, open_sources, open_table
-from zhichun.text.fold import fold_grade, fold_name
+from zhichun.text.fold import fold_grade, fold_name, grade_labels
 
 ALL = {"query": "query", "product_id": "product_id", "esci_label": "label"}
 CSV = 'query,product_id,label\nred shoe,1,E\n"two, ""words""\nlines",2,S\n'
@@ -367,7 +367,7 @@ def test_quepid_names_are_known(tmp_path):
     (tmp_path / "e.csv").write_text("query,docid,rating\nred shoe,1,3\n", "utf-8")
     (tmp_path / "p.csv").write_text("product_id,title\n1,Shoe\n", "utf-8")
     sources = open_sources(None, examples=tmp_path / "e.csv", products=tmp_path / "p.csv")
-    assert sources.example_columns == {"query": "query", "product_id": "docid", "esci_label": "rating"}
+    assert sources.columns["examples"] == {"query": "query", "product_id": "docid", "esci_label": "rating"}
 
 
 def test_trec_qrels_take_their_query_texts_from_topics(tmp_path):
@@ -375,9 +375,12 @@ def test_trec_qrels_take_their_query_texts_from_topics(tmp_path):
     (tmp_path / "topics.tsv").write_text("7\tred shoe\n8\tblue hat\n9\tbag\n", "utf-8")
     table = open_judgements(tmp_path / "a.qrels", tmp_path / "topics.tsv")
     rows, values, refused = read(table, {"query": "query", "query_id": "query_id", "esci_label": "label"})
-    assert rows == [1, 2, 4]
-    assert [tuple(row.values()) for row in values] == [("red shoe", "7", "3"), ("blue hat", "8", "0"), (None, "x", "1")]
-    assert [(each["row"], each["detail"]) for each in refused] == [(3, "3 values where a judgement has 4")]
+    assert rows == [1, 2]
+    assert [tuple(row.values()) for row in values] == [("red shoe", "7", "3"), ("blue hat", "8", "0")]
+    assert [(each["row"], each["reason"], each["detail"]) for each in refused] == [
+        (3, "malformed row", "3 values where a judgement has 4"),
+        (4, "query not in the topics", "query_id 'x'"),
+    ]
     with pytest.raises(UserError, match="TREC qrels hold no query texts\nGive them with topics=FILE"):
         open_judgements(tmp_path / "a.qrels")
 
@@ -472,7 +475,7 @@ def test_what_becomes_far_more_than_it_is_is_refused_in_bounded_memory(tmp_path,
 
 
 def test_a_dictionary_of_long_texts_is_decoded_a_few_rows_at_a_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(parquet_table, "_MOST_OF_A_BATCH", 1 << 20)
+    monkeypatch.setattr(tables, "_MOST_OF_A_BATCH", 1 << 20)
     texts = [f"{number % 7} " + "x" * 100_000 for number in range(200)]
     pq.write_table(pa.table({"query": texts}), tmp_path / "a.parquet")
     with RejectedRows(tmp_path / "rejected.parquet") as rejected:

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import numpy as np
+import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
@@ -12,8 +13,7 @@ from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.feature_store import open_pairs
 from zhichun.data.prepare.prepare import prepare
 from zhichun.data.prepare.rebalance import Rebalance
-from zhichun.data.prepare.summary import MAX_LENGTHS, SUMMARY_FILE, summarise
-from zhichun.data.prepare.survey import CatalogueSurvey, LengthCounts
+from zhichun.data.prepare.summary import MAX_LENGTHS, SUMMARY_FILE, describe, summarise, survey
 from zhichun.data.sample_shop import write_sample_shop
 from zhichun.text.document import FIELDS
 from zhichun.text.features import Featurizer
@@ -96,17 +96,15 @@ def test_empty_fields_brands_and_colors_are_counted_by_locale(folder):
 
 
 def test_a_histogram_holds_all_texts_but_the_longest_hundredth():
-    counts = LengthCounts()
-    counts.add("us", np.arange(1, 51))
-    counts.add("us", np.arange(51, 101))
-    counts.add_rows(np.array(["us", "es"]), np.array([100, 3]))
-    described = counts.describe()
+    lengths = pl.DataFrame({"product_locale": ["us"] * 101 + ["es", "jp"], "n": [*range(1, 101), 100, 3, None]})
+    described = describe(lengths, "n")
     assert described["bar"] == 5
     us = figures(described, "us")
     assert us == [101, 50.99, 51, 96, 100, [4] + [5] * 19 + [2], 0]
     assert figures(described, "es") == [1, 3, 3, 3, 3, [1], 0]
-    counts.add("us", np.array([100_000]))
-    _, _, median, _, longest, bars, beyond = figures(counts.describe(), "us")
+    assert described["by_locale"].keys() == {"us", "es"}
+    longer = pl.concat([lengths, pl.DataFrame({"product_locale": ["us"], "n": [100_000]})])
+    _, _, median, _, longest, bars, beyond = figures(describe(longer, "n"), "us")
     assert (median, longest, sum(bars), beyond) == (51, 100_000, 101, 1)
 
 
@@ -117,11 +115,11 @@ def test_the_sample_is_drawn_evenly_and_without_made_products(tmp_path, monkeypa
     dataset = Dataset.open(tmp_path / "data")
     rows = pq.read_table(tmp_path / "data" / "products.parquet")
     made = rows["origin"].to_pylist().count("balanced")
-    survey = CatalogueSurvey(dataset, 48, lambda done, total: None)
-    assert made == survey.made["balanced"] > 0
-    assert survey.products.total() == rows.num_rows - made == 120
+    products, drawn, origins = survey(dataset, 48, lambda what, done, total: None)
+    assert made == origins["balanced"] > 0
+    assert len(products) == rows.num_rows - made == 120
     wanted = [row for pair in range(0, 120, 5) for row in (pair, pair + 2)]
-    assert survey.sample["product_id"].to_pylist() == rows["product_id"].take(wanted).to_pylist()
+    assert drawn["product_id"].to_list() == rows["product_id"].take(wanted).to_pylist()
 
 
 def test_a_sample_must_hold_something(folder):
@@ -146,9 +144,9 @@ def test_tokens_of_pairs_are_those_that_training_reads(tiny_dataset, tmp_path, s
     wanted, locales = pairs.lengths[chosen], dataset.column("product_locale")[chosen]
     described = found["lengths"]["pair"]["tokens"]
     for locale in ("us", "es", "jp"):
-        expected = LengthCounts()
-        expected.add(locale, wanted[locales == locale])
-        assert figures(described, locale)[:5] == figures(expected.describe(), locale)[:5]
+        here = locales == locale
+        expected = describe(pl.DataFrame({"product_locale": locales[here], "n": wanted[here]}), "n")
+        assert figures(described, locale)[:5] == figures(expected, locale)[:5]
     assert [row["cut"] for row in found["tokens"]["cut"] if row["locale"] == "us"] == [
         int((wanted[locales == "us"] > length).sum()) for length in MAX_LENGTHS
     ]

@@ -9,7 +9,7 @@ import typer
 
 from zhichun.cli import app
 from zhichun.core.errors import UserError
-from zhichun.data.readers.whole_catalogue import read_catalogue
+from zhichun.data.prepare.clean_catalogue import read_catalogue
 from zhichun.text.fold import MISSING_WORDS, are_missing, says_missing
 
 VARIANTS = "SKU,Title,Vendor\nA,Shoe,Asara\nA,,\nB,Hat,N/A\n"

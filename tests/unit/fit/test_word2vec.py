@@ -19,8 +19,7 @@ from zhichun.fit import train as training
 from zhichun.fit.word2vec import LONGEST, TrigramSentences, Word2VecSettings, train_trigram_vectors
 from zhichun.model.model_folder import TrainedModel
 from zhichun.model.relevance_model import ModelSettings
-from zhichun.text.trigrams.bags import TrigramVocabulary
-from zhichun.text.trigrams.vectors import TrigramVectors, vectors_path
+from zhichun.text.trigrams import TrigramVectors, TrigramVocabulary, vectors_path
 
 pytest.importorskip("gensim")
 

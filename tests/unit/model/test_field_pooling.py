@@ -12,7 +12,8 @@ from zhichun.fit.train import build_model, make_featurizer
 from zhichun.model.attention.packing import tokens_of
 from zhichun.model.parts import FieldPooling, Head
 from zhichun.score.engines.torch_engine import to_tensors
-from zhichun.text.pair_layout import PairLayout, assemble, packed, padded
+from zhichun.text.pairs import assemble, packed, padded
+from zhichun.text.tokenizer import PairLayout
 
 PAD = 1
 XLMR = PairLayout(prefix=(0,), middle=(2, 2), suffix=(2,), first_type=0, second_type=0)

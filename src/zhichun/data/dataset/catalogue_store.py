@@ -8,11 +8,10 @@ Legend: ``R`` products, ``P`` pairs of a product and one of its queries.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -22,11 +21,9 @@ import pyarrow.compute as pc
 from zhichun.core import schema
 from zhichun.core.arrays import Int32, map_batches, write_batches
 from zhichun.core.files import new_folder
-from zhichun.data.dataset.dataset import Dataset, product_keys
+from zhichun.data.dataset.dataset import Dataset, Progress, no_progress, product_keys
 from zhichun.text.document import ProductTexts, Rows
 from zhichun.text.vocabulary import Vocabulary
-
-Progress = Callable[[str, int, int], None]
 
 BRAND_ROW: Final = "brand"
 COLOR_ROW: Final = "color"
@@ -74,9 +71,10 @@ class CatalogueTexts:
         UserError
             When the texts cannot be written or read.
         """
-        folder = dataset.folder / "catalogue" / _key(dataset, brands, colors)
+        folder = dataset.folder / "catalogue" / dataset.fingerprint(brands.fingerprint, colors.fingerprint)
         if not folder.is_dir():
-            _build(folder, dataset, brands, colors, progress)
+            with new_folder(folder, first_wins=True) as partial:
+                write_batches(partial / "products.arrow", _copied(dataset, brands, colors, progress or no_progress))
         batches = tuple(map_batches(folder / "products.arrow"))
         in_catalogue = [pc.equal(batch.column(schema.ORIGIN), schema.CATALOGUE) for batch in batches]
         rows = np.flatnonzero(np.concatenate([mask.to_numpy(zero_copy_only=False) for mask in in_catalogue]))
@@ -154,20 +152,8 @@ class CatalogueTexts:
         return {name: self.rows[code_R == code] for code, name in enumerate(codes.dictionary.to_pylist())}
 
 
-def _key(dataset: Dataset, brands: Vocabulary, colors: Vocabulary) -> str:
-    digest = hashlib.sha256((dataset.folder / "manifest.json").read_bytes())
-    for vocabulary in (brands, colors):
-        digest.update(vocabulary.fingerprint.encode())
-    return digest.hexdigest()[:16]
-
-
-def _build(folder: Path, dataset: Dataset, brands: Vocabulary, colors: Vocabulary, progress: Progress | None) -> None:
-    with new_folder(folder, first_wins=True) as partial:
-        write_batches(partial / "products.arrow", _copied(dataset, brands, colors, progress))
-
-
 def _copied(
-    dataset: Dataset, brands: Vocabulary, colors: Vocabulary, progress: Progress | None
+    dataset: Dataset, brands: Vocabulary, colors: Vocabulary, progress: Progress
 ) -> Iterator[dict[str, pa.Array]]:
     done = 0
     for batch in dataset.product_batches(schema.ORIGIN):
@@ -178,11 +164,10 @@ def _copied(
             HASH: pa.array(_hashes(batch)),
         }
         done += batch.num_rows
-        if progress:
-            progress("catalogue", done, dataset.product_count)
+        progress("catalogue", done, dataset.product_count)
 
 
-def _hashes(batch: Any) -> npt.NDArray[np.uint32]:
-    keys = product_keys(pa.table(batch.select([schema.LOCALE, schema.PRODUCT_ID]).to_pydict())).to_pylist()
+def _hashes(products: pa.RecordBatch) -> npt.NDArray[np.uint32]:
+    keys = product_keys(products).to_pylist()
     digests = b"".join(hashlib.blake2b(key.encode(), digest_size=4).digest() for key in keys)
     return np.frombuffer(digests, "<u4").astype(np.uint32)

@@ -1,13 +1,21 @@
-"""Reading a dataset folder that `zhichun prepare` wrote.
+"""Reading a dataset folder that `zhichun prepare` wrote, and its folds and test split, from a hash of the query.
 
 Texts stay on disk; memory holds one number per pair and column. Reading needs only pyarrow.
+
+The hash of a query selects one of 20 buckets; four buckets are a fold of five, and bucket 0 is the one twentieth on
+which the final models validate (docs/method.md: 10 buckets, two a fold; these are halves of them). Queries that
+differ in case, white space or Unicode form are one query here, in every locale, so that no test query is
+in training.
+
+The hash is BLAKE2b: the same on every machine and in every version of Python, unlike ``hash``.
 """
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,14 +24,26 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from zhichun.core import schema
-from zhichun.core.arrays import Int32
+from zhichun.core.arrays import Int32, Int64
 from zhichun.core.errors import UserError, suggest
 from zhichun.core.files import read_json
-from zhichun.data.dataset.query_folds import BUCKETS, VALIDATION_BUCKET, buckets_of
 from zhichun.text.document import COUNTRIES
+from zhichun.text.fold import fold_query
+
+# Called with what is done, how much of it, and the whole.
+Progress = Callable[[str, int, int], None]
 
 BATCH_ROWS = 8192
 REMEDY = "Make the dataset folder with: zhichun prepare SOURCE DIR"
+
+BUCKETS: Final = 20
+# The validation set of a model that is trained on all five folds.
+VALIDATION_BUCKET: Final = 0
+_MAX_FOLDS: Final = 127  # folds are stored as int8
+
+# One hash for folds and another for the split: with the same, the test set would be taken from some folds only.
+_FOLD_SALT: Final = b"fold"
+_SPLIT_SALT: Final = b"split"
 
 
 @dataclass(frozen=True)
@@ -53,7 +73,7 @@ class Dataset:
         UserError
             When it is not one, or a file in it is missing or truncated.
         """
-        manifest = folder / "manifest.json"
+        manifest = folder / schema.MANIFEST_FILE
         if not manifest.is_file():
             raise UserError("not a dataset folder: there is no manifest.json.", file=folder, remedy=REMEDY)
         examples = read_parquet(folder / schema.EXAMPLES_FILE, REMEDY)
@@ -63,6 +83,13 @@ class Dataset:
         if missing:
             raise UserError(f"lacks the columns {missing}.", file=folder / schema.EXAMPLES_FILE, remedy=REMEDY)
         return cls(folder, examples, read_json(manifest))
+
+    def fingerprint(self, *parts: str) -> str:
+        """Hash the dataset, whose manifest has the hashes of all sources and all options, and further parts."""
+        digest = hashlib.sha256((self.folder / schema.MANIFEST_FILE).read_bytes())
+        for part in parts:
+            digest.update(part.encode())
+        return digest.hexdigest()[:16]
 
     def column(self, name: str) -> npt.NDArray[Any]:
         """One column of the examples as numpy."""
@@ -112,14 +139,14 @@ class Dataset:
         return pc.fill_null(known, len(COUNTRIES) - 1).to_numpy().astype(np.int32)
 
     @cached_property
-    def labels(self) -> npt.NDArray[np.int64]:
+    def labels(self) -> Int64:
         """Each pair's label as its place in `schema.LABELS`."""
         codes = _codes(self.examples.column(schema.LABEL), schema.LABELS)
         if codes.null_count:
             raise UserError("holds a label that is not E, S, C or I.", file=self.folder / schema.EXAMPLES_FILE)
         return codes.to_numpy().astype(np.int64)
 
-    def buckets(self, count: int) -> npt.NDArray[np.int64]:
+    def buckets(self, count: int) -> Int64:
         """Each pair's hash bucket by query, the same on every machine."""
         of_query = buckets_of(self.queries.to_pylist(), count)
         return of_query[self.query_row]
@@ -130,7 +157,7 @@ class Dataset:
             return self.buckets(BUCKETS) == VALIDATION_BUCKET
         return self.column(schema.FOLD) == fold
 
-    def split(self, validation_fold: int | None) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def split(self, validation_fold: int | None) -> tuple[Int64, Int64]:
         """Split the training split into training and validation rows, by query.
 
         Returns
@@ -156,9 +183,7 @@ class Dataset:
                 raise UserError(f"there is no pair {what}.", file=self.folder, remedy=remedy)
         return training, validation
 
-    def of_version(
-        self, rows: npt.NDArray[np.int64], version: str | None, *, ranking: bool
-    ) -> tuple[str, npt.NDArray[np.int64]]:
+    def of_version(self, rows: Int64, version: str | None, *, ranking: bool) -> tuple[str, Int64]:
         """Select the pairs of a version of the dataset: task 1, ranking, is measured on the small one.
 
         Parameters
@@ -222,7 +247,7 @@ def _codes(column: pa.ChunkedArray, values: tuple[str, ...]) -> pa.ChunkedArray:
     return pc.index_in(pc.cast(column, pa.large_string()), value_set=pa.array(values, pa.large_string()))
 
 
-def product_keys(table: pa.Table) -> pa.ChunkedArray:
+def product_keys(table: pa.Table | pa.RecordBatch) -> Any:
     """Locale and id of each row as one text: the key of a product."""
     parts = [pc.cast(table.column(name), pa.large_string()) for name in (schema.LOCALE, schema.PRODUCT_ID)]
     return pc.binary_join_element_wise(*parts, pa.scalar("\t", pa.large_string()))
@@ -244,3 +269,46 @@ def read_parquet(path: Path, remedy: str = "", columns: list[str] | None = None)
         raise UserError(
             f"cannot be read as Parquet ({error}).", file=path, remedy="It may be cut off; get or make it again."
         ) from error
+
+
+def query_bucket(query: str, buckets: int = BUCKETS) -> int:
+    """Return the bucket of a query."""
+    return _hash(query, _FOLD_SALT) % buckets
+
+
+def query_fold(query: str, folds: int = 5) -> int:
+    """Return the fold of a query."""
+    if BUCKETS % folds == 0:
+        return query_bucket(query) * folds // BUCKETS
+    return query_bucket(query, folds)
+
+
+def buckets_of(queries: Sequence[str], buckets: int = BUCKETS) -> Int64:
+    """Return the buckets of many queries; see `query_bucket`."""
+    return np.fromiter((query_bucket(query, buckets) for query in queries), np.int64, len(queries))
+
+
+def in_test(query: str, test_share: float) -> bool:
+    """Return whether a query is in the test split, by a hash that is independent of its fold."""
+    return _hash(query, _SPLIT_SALT) < test_share * 2**64
+
+
+def least_share(query: str) -> float:
+    """Return the smallest test share that includes a query."""
+    return _hash(query, _SPLIT_SALT) / 2**64
+
+
+def check_folds(folds: int) -> None:
+    """Refuse an invalid number of folds."""
+    if not 2 <= folds <= _MAX_FOLDS:
+        raise UserError(f"folds={folds} cannot be", remedy=f"Give a whole number from 2 to {_MAX_FOLDS}; 5 is usual.")
+
+
+def _hash(query: str, salt: bytes) -> int:
+    # A lone surrogate cannot be encoded, yet must not crash.
+    key = fold_query(query).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(key, digest_size=8, person=salt).digest(), "big")
+
+
+def no_progress(what: str, done: int, total: int) -> None:
+    """Report nothing."""

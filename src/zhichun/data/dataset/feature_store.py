@@ -1,25 +1,33 @@
-"""Features of a dataset's queries and products, computed once and stored as memory-mapped Arrow.
+"""What is computed of a dataset once and kept in its folder: the features of its texts, and a tokenizer.
 
-They are in ``features/<fingerprint>/`` of the dataset folder; the fingerprint is a hash of tokenizer, template,
-vocabularies and of the dataset itself, so that runs with equal ones share the features.
+Features of queries and products are memory-mapped Arrow in ``features/<fingerprint>/``; the fingerprint is a hash of
+tokenizer, template, vocabularies and of the dataset itself, so that runs with equal ones share the features.
+
+The tokenizer is for an encoder without pre-trained weights: Unigram in the shape of XLM-R's, trained on the catalogue.
+Nothing is downloaded, and its pieces fit the shop's language.
 """
 
-import hashlib
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from zhichun.core import schema
-from zhichun.core.arrays import Int32, Ragged, map_batches, write_batches
-from zhichun.core.files import new_folder
-from zhichun.data.dataset.dataset import BATCH_ROWS, Dataset
+from zhichun.core.arrays import Ragged, map_batches, write_batches
+from zhichun.core.errors import UserError
+from zhichun.core.files import new_file, new_folder
+from zhichun.data.dataset.dataset import BATCH_ROWS, Dataset, Progress, no_progress
 from zhichun.text.features import Featurizer, ProductFeatures, QueryFeatures
 from zhichun.text.pairs import Pairs
+from zhichun.text.tokenizer import PairTokenizer
 
-Progress = Callable[[str, int, int], None]
+SPECIALS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+DIGITS = 4
 
 
 def open_pairs(dataset: Dataset, featurizer: Featurizer, max_length: int, progress: Progress | None = None) -> Pairs:
@@ -34,19 +42,20 @@ def open_pairs(dataset: Dataset, featurizer: Featurizer, max_length: int, progre
     progress
         Called with (what, done, total) while features are computed.
     """
-    folder = dataset.folder / "features" / _key(dataset, featurizer)
+    folder = dataset.folder / "features" / dataset.fingerprint(featurizer.fingerprint)
     if not folder.is_dir():
-        _build(folder, dataset, featurizer, progress)
-    query_columns = _open(folder / "queries.arrow")
-    product_columns = _open(folder / "products.arrow")
+        with new_folder(folder, first_wins=True) as partial:
+            for name, batches in (("queries", _query_batches), ("products", _product_batches)):
+                write_batches(partial / f"{name}.arrow", batches(dataset, featurizer, progress or no_progress))
+    queries, products = (_open(folder / f"{name}.arrow") for name in ("queries", "products"))
     return Pairs(
-        queries=QueryFeatures(_ragged(query_columns, "tokens"), _optional_ragged(query_columns, "trigrams")),
+        queries=QueryFeatures(queries["tokens"], queries.get("trigrams")),
         products=ProductFeatures(
-            tokens=_ragged(product_columns, "tokens"),
-            trigrams=_optional_ragged(product_columns, "trigrams"),
-            description_trigrams=_optional_ragged(product_columns, "description_trigrams"),
-            brand=_ids(product_columns, "brand"),
-            color=_ids(product_columns, "color"),
+            tokens=products["tokens"],
+            trigrams=products.get("trigrams"),
+            description_trigrams=products.get("description_trigrams"),
+            brand=products.get("brand"),
+            color=products.get("color"),
         ),
         query_row_P=dataset.query_row,
         product_row_P=dataset.product_row,
@@ -57,57 +66,110 @@ def open_pairs(dataset: Dataset, featurizer: Featurizer, max_length: int, progre
     )
 
 
-def _key(dataset: Dataset, featurizer: Featurizer) -> str:
-    """Fingerprint of featurizer and dataset; the manifest holds the hashes of the sources and all options."""
-    manifest = (dataset.folder / "manifest.json").read_bytes()
-    return hashlib.sha256(featurizer.fingerprint.encode() + manifest).hexdigest()[:16]
-
-
-def _build(folder: Path, dataset: Dataset, featurizer: Featurizer, progress: Progress | None) -> None:
-    with new_folder(folder, first_wins=True) as partial:
-        write_batches(partial / "queries.arrow", _query_batches(dataset, featurizer, progress))
-        write_batches(partial / "products.arrow", _product_batches(dataset, featurizer, progress))
-
-
-def _query_batches(
-    dataset: Dataset, featurizer: Featurizer, progress: Progress | None
-) -> Iterator[dict[str, pa.Array]]:
+def _query_batches(dataset: Dataset, featurizer: Featurizer, progress: Progress) -> Iterator[dict[str, pa.Array]]:
     for start in range(0, len(dataset.queries), BATCH_ROWS):
-        made = featurizer.queries(dataset.queries.slice(start, BATCH_ROWS).to_pylist())
-        yield _arrow({"tokens": made.tokens, "trigrams": made.trigrams})
-        if progress:
-            progress("queries", min(start + BATCH_ROWS, len(dataset.queries)), len(dataset.queries))
+        yield _arrow(featurizer.queries(dataset.queries.slice(start, BATCH_ROWS).to_pylist()))
+        progress("queries", min(start + BATCH_ROWS, len(dataset.queries)), len(dataset.queries))
 
 
-def _product_batches(
-    dataset: Dataset, featurizer: Featurizer, progress: Progress | None
-) -> Iterator[dict[str, pa.Array]]:
-    total, done = dataset.product_count, 0
+def _product_batches(dataset: Dataset, featurizer: Featurizer, progress: Progress) -> Iterator[dict[str, pa.Array]]:
+    done = 0
     for batch in dataset.product_batches():
-        made = featurizer.products({name: batch.column(name).to_pylist() for name in schema.TEXT_COLUMNS})
-        yield _arrow(vars(made))
+        yield _arrow(featurizer.products({name: batch.column(name).to_pylist() for name in schema.TEXT_COLUMNS}))
         done += batch.num_rows
-        if progress:
-            progress("products", done, total)
+        progress("products", done, dataset.product_count)
 
 
-def _arrow(columns: dict[str, Any]) -> dict[str, pa.Array]:
-    present = {name: column for name, column in columns.items() if column is not None}
+def _arrow(features: QueryFeatures | ProductFeatures) -> dict[str, pa.Array]:
+    present = {name: column for name, column in vars(features).items() if column is not None}
     return {name: c.to_arrow() if isinstance(c, Ragged) else pa.array(c, pa.int32()) for name, c in present.items()}
 
 
-def _open(path: Path) -> dict[str, list[pa.Array]]:
+def _open(path: Path) -> dict[str, Any]:
+    """Open columns: lists as `Ragged`, numbers as one array."""
     batches = map_batches(path)
-    return {name: [batch.column(name) for batch in batches] for name in batches[0].schema.names}
+    columns = {name: [batch.column(name) for batch in batches] for name in batches[0].schema.names}
+    return {
+        name: Ragged.from_arrow(chunks) if pa.types.is_list(chunks[0].type) else np.concatenate(chunks)
+        for name, chunks in columns.items()
+    }
 
 
-def _ragged(columns: dict[str, list[pa.Array]], name: str) -> Ragged:
-    return Ragged.from_arrow(columns[name])
+def train_unigram(texts: Iterable[str], pieces: int) -> Tokenizer:
+    """Train a Unigram tokenizer (Kudo, 2018) with XLM-R's special tokens and ids."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Metaspace(), pre_tokenizers.Digits(individual_digits=True)]
+    )
+    tokenizer.decoder = decoders.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=pieces,
+        special_tokens=list(SPECIALS),
+        unk_token="<unk>",
+        max_piece_length=12,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer = _in_fixed_order(tokenizer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>",
+        pair="<s> $A </s> </s> $B:1 </s>:1",
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in ("<s>", "</s>")],
+    )
+    return tokenizer
 
 
-def _optional_ragged(columns: dict[str, list[pa.Array]], name: str) -> Ragged | None:
-    return _ragged(columns, name) if name in columns else None
+def _in_fixed_order(tokenizer: Tokenizer) -> Tokenizer:
+    """Sort the pieces and fix their scores, so that every training has the same result."""
+    state = json.loads(tokenizer.to_str())
+    learnt = [(piece, score) for piece, score in state["model"]["vocab"] if piece not in SPECIALS]
+    lowest = min((score for _, score in learnt), default=0.0)
+    added_below = lowest + 1e-4 * sum(len(piece) == 1 for piece, _ in learnt)
+    scores = {
+        piece: round(lowest if len(piece) == 1 and score < added_below else score, DIGITS) for piece, score in learnt
+    }
+    fixed = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
+    state["model"]["vocab"] = [[piece, 0.0] for piece in SPECIALS] + [list(item) for item in fixed]
+    return Tokenizer.from_str(json.dumps(state))
 
 
-def _ids(columns: dict[str, list[pa.Array]], name: str) -> Int32 | None:
-    return np.concatenate([column.to_numpy() for column in columns[name]]) if name in columns else None
+def catalogue_tokenizer(dataset: Dataset, pieces: int) -> PairTokenizer:
+    """Open the tokenizer of that size; trains it the first time.
+
+    Parameters
+    ----------
+    dataset
+        The dataset whose products and training queries it is trained on.
+    pieces
+        Size of its vocabulary at most.
+
+    Raises
+    ------
+    UserError
+        When this number of pieces cannot cover the catalogue's characters.
+    """
+    path = dataset.folder / "tokenizers" / f"unigram-{pieces}" / "tokenizer.json"
+    if not path.is_file():
+        try:
+            tokenizer = train_unigram(_texts(dataset), pieces)
+        except Exception as error:  # the library raises nothing narrower when the pieces cannot cover all characters
+            raise UserError(
+                f"no tokenizer of {pieces} pieces can be trained on this catalogue ({error}).",
+                file=dataset.folder,
+                remedy="Raise model.tiny.pieces.",
+            ) from error
+        with new_file(path) as partial:
+            tokenizer.save(str(partial))
+    return PairTokenizer.load(path.parent)
+
+
+def _texts(dataset: Dataset, most: int = 400_000) -> Iterator[str]:
+    """Return the training queries and the products' texts, at most ``most`` of each, drawn evenly."""
+    in_training = dataset.query_row[dataset.column(schema.SPLIT) == schema.TRAIN]
+    queries: npt.NDArray[np.int32] = np.unique(in_training)
+    yield from dataset.queries.take(pa.array(queries[:: 1 + len(queries) // most])).to_pylist()
+    every = 1 + dataset.product_count // most
+    for batch in dataset.product_batches():
+        for name in schema.TEXT_COLUMNS:
+            yield from (text for text in batch.column(name)[::every].to_pylist() if text)

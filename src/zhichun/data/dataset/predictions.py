@@ -5,8 +5,7 @@ The join key is ``example_id`` if a table has that column, otherwise query, prod
 Legend: ``E`` examples of the dataset, ``C`` classes, 1 for the regressor; ``P`` rows of a table.
 """
 
-import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
@@ -18,8 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from zhichun.core import schema
+from zhichun.core.arrays import Int64
 from zhichun.core.errors import UserError
-from zhichun.core.files import read_json
+from zhichun.core.files import read_json, sha256
 from zhichun.core.tasks import Task
 from zhichun.data.dataset.dataset import Dataset, read_parquet
 from zhichun.data.readers.pair_tables import read_chunks
@@ -45,7 +45,7 @@ class Predictions:
     """
 
     mean_EC: Doubles
-    times_E: npt.NDArray[np.int64]
+    times_E: Int64
 
 
 def find_tables(places: Iterable[str]) -> list[Path]:
@@ -86,29 +86,31 @@ def read_predictions(tables: Iterable[Path], dataset: Dataset, task: Task) -> Pr
     total_EC = np.zeros((dataset.examples.num_rows, task.outputs))
     times_E = np.zeros(len(total_EC), np.int64)
     for path in tables:
-        before = 0
-        for chunk in read_chunks(path, CHUNK_ROWS, known=KNOWN):
-            place_P = _places(chunk, dataset, path, before)
+        for chunk, place_P, before in _chunks(path, dataset):
             said_PC = _said(chunk, task, path, before)
             known_P = place_P >= 0
             np.add.at(total_EC, place_P[known_P], said_PC[known_P])
             np.add.at(times_E, place_P[known_P], 1)
-            before += chunk.num_rows
     return Predictions(total_EC / np.maximum(times_E, 1)[:, None], times_E)
 
 
 def named_in(path: Path, dataset: Dataset) -> npt.NDArray[np.bool_]:
     """Return which examples a table contains, ``[E]``."""
     named_E = np.zeros(dataset.examples.num_rows, bool)
-    before = 0
-    for chunk in read_chunks(path, CHUNK_ROWS, known=KNOWN):
-        place_P = _places(chunk, dataset, path, before)
+    for _, place_P, _ in _chunks(path, dataset):
         named_E[place_P[place_P >= 0]] = True
-        before += chunk.num_rows
     return named_E
 
 
-def _places(chunk: pa.Table, dataset: Dataset, path: Path, before: int) -> npt.NDArray[np.int64]:
+def _chunks(path: Path, dataset: Dataset) -> Iterator[tuple[pa.Table, Int64, int]]:
+    """Read a table in chunks, each with its pairs' rows in the examples and the number of rows before it."""
+    before = 0
+    for chunk in read_chunks(path, CHUNK_ROWS, known=KNOWN):
+        yield chunk, _places(chunk, dataset, path, before), before
+        before += chunk.num_rows
+
+
+def _places(chunk: pa.Table, dataset: Dataset, path: Path, before: int) -> Int64:
     """Find the row of each pair in the examples, ``[P]``; -1 where there is none."""
     keys = next((keys for keys in KEYS if set(keys) <= set(chunk.column_names)), None)
     if keys is None:
@@ -119,7 +121,7 @@ def _places(chunk: pa.Table, dataset: Dataset, path: Path, before: int) -> npt.N
             f"{schema.LOCALE}.",
         )
     places = pc.index_in(_joined(chunk, keys), value_set=_joined(dataset.examples, keys))
-    place_P: npt.NDArray[np.int64] = pc.fill_null(places, -1).to_numpy().astype(np.int64)
+    place_P: Int64 = pc.fill_null(places, -1).to_numpy().astype(np.int64)
     if len(keys) == 1 and schema.PRODUCT_ID in chunk.column_names:  # ids that were counted may be of other pairs
         known = np.flatnonzero(place_P >= 0)
         given, ours = (
@@ -184,8 +186,8 @@ class OutOfFold:
         Of the labels in the order of `schema.LABELS`.
     """
 
-    rows_P: npt.NDArray[np.int64]
-    probabilities_PC: npt.NDArray[np.float64]
+    rows_P: Int64
+    probabilities_PC: Doubles
 
 
 def fold_path(runs: Path, fold: int) -> Path:
@@ -253,8 +255,7 @@ def _check_run(run: Path, fold: int, dataset: Dataset) -> None:
             file=run,
             remedy="Name a folder made with: zhichun train RECIPE --folds K",
         )
-    manifest = dataset.folder / "manifest.json"
-    if environment["dataset"]["manifest"] != hashlib.sha256(manifest.read_bytes()).hexdigest():
+    if environment["dataset"]["manifest"] != sha256(dataset.folder / schema.MANIFEST_FILE):
         raise UserError(
             f"the run was trained on another dataset than {dataset.folder}.",
             file=run,
@@ -262,22 +263,22 @@ def _check_run(run: Path, fold: int, dataset: Dataset) -> None:
         )
 
 
-def _of_fold(predicted: pa.Table, ids_F: npt.NDArray[np.int64], file: Path) -> npt.NDArray[np.float64]:
+def _of_fold(predicted: pa.Table, ids_F: Int64, file: Path) -> Doubles:
     """Sort the predictions of a fold by its pairs' ids."""
     remedy = "The run is damaged: delete it and train it again."
     if lacking := {schema.EXAMPLE_ID, *PROBABILITIES} - set(predicted.column_names):
         raise UserError(f"lacks the columns {sorted(lacking)}.", file=file, remedy=remedy)
-    found = predicted.column(schema.EXAMPLE_ID).to_numpy()
-    order = np.argsort(found, kind="stable")
+    column = predicted.column(schema.EXAMPLE_ID)
+    found, times = np.unique(column.to_numpy(), return_counts=True)
     for ids, what in (
-        (found[order[1:]][np.diff(found[order]) == 0], "is predicted twice"),
+        (found[times > 1], "is predicted twice"),
         (np.setdiff1d(found, ids_F), "is not a training pair of this fold"),
         (np.setdiff1d(ids_F, found), "is not predicted"),
     ):
         if len(ids):
             raise UserError(f"the pair with {schema.EXAMPLE_ID} {ids[0]} {what}.", file=file, remedy=remedy)
-    columns = [predicted.column(name).to_numpy() for name in PROBABILITIES]
-    probabilities = np.stack(columns, axis=1).astype(np.float64)[order][np.argsort(np.argsort(ids_F, kind="stable"))]
+    order = pc.index_in(pa.array(ids_F), value_set=column.combine_chunks()).to_numpy()
+    probabilities = np.stack([predicted.column(name).to_numpy() for name in PROBABILITIES], axis=1)[order]
     if not np.isfinite(probabilities).all():
         raise UserError("holds probabilities that are no numbers.", file=file, remedy="Train it again in fp32.")
-    return probabilities
+    return probabilities.astype(np.float64)

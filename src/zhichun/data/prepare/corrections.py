@@ -7,7 +7,7 @@ training pairs can be changed: a row with an unknown or a test pair is refused.
 Runs with and without a change are measured on the same pairs. What is left out stays in the dataset with the weight 0:
 it is not trained on, nothing is made of it, and it is validated on in whatever fold. What would get another label is
 passed over, counted and listed where it is of a validation query
-(`zhichun.data.dataset.query_folds.VALIDATION_BUCKET`), which makes nothing fail.
+(`zhichun.data.dataset.dataset.VALIDATION_BUCKET`), which makes nothing fail.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,27 +16,24 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 import polars as pl
-import pyarrow as pa
 
 from zhichun.core.errors import UserError, suggest
 from zhichun.core.schema import EXAMPLE_ID, LABEL, LOCALE, PRODUCT_ID, QUERY, SPLIT, TEST, WEIGHT
-from zhichun.data.dataset.query_folds import VALIDATION_BUCKET, buckets_of
+from zhichun.data.dataset.dataset import VALIDATION_BUCKET, buckets_of
 from zhichun.data.prepare.judges import renew_targets
-from zhichun.data.prepare.steps import ROW, Refuse
+from zhichun.data.prepare.steps import Refuse, read_rows
 from zhichun.data.readers import rejected as reasons
-from zhichun.data.readers.columns import find_column
-from zhichun.data.readers.judgements import label_of
-from zhichun.data.readers.rejected import Refusal, RejectedRows
+from zhichun.data.readers.columns import find_column, no_column
+from zhichun.data.readers.rejected import RejectedRows
 from zhichun.data.readers.sources import open_table
 from zhichun.data.readers.table import Table
+from zhichun.text.fold import label_of
 
 NEW_LABEL: Final = "new_label"
 RELABELLED_FILE: Final = "relabelled.parquet"
 # What a person writes into a list on which nothing is settled yet (`zhichun.judgements.decisions`).
 DECISION: Final = "decision"
-_TEXT: Final = "text"
-_KNOWN: Final = "known"
-_MEANING: Final = "meaning"
+_SAID: Final = pl.col("said")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,7 +56,8 @@ class DropListed:
 
     def __call__(self, frame: pl.DataFrame, refuse: Refuse) -> pl.DataFrame:
         """Take pairs with ids and a split."""
-        ids = _read_list(self.listed, self.columns, frame, self.rejected)[EXAMPLE_ID].unique()
+        rows, _ = _read_list(self.listed, self.columns, frame, self.rejected)
+        ids = rows[EXAMPLE_ID].unique()
         refuse.note(untrained=len(ids))
         weight = pl.when(pl.col(EXAMPLE_ID).is_in(ids.implode())).then(0.0).otherwise(pl.col(WEIGHT))
         return frame.with_columns(weight.cast(pl.Float32).alias(WEIGHT))
@@ -77,7 +75,7 @@ class Relabel:
         Collects the invalid rows of the list: those that name no pair that may be changed, no label, or
         another label than a row before for the same pair.
     labels
-        From `zhichun.data.readers.judgements.grade_labels`.
+        From `zhichun.text.fold.grade_labels`.
     out
         File for the list of changes: ``example_id``, ``query``, ``product_id``, ``product_locale``,
         ``esci_label`` (before) and ``new_label``, a row for each pair whose label changes, in the order of the pairs.
@@ -103,21 +101,18 @@ class Relabel:
 
     def _changes(self, frame: pl.DataFrame) -> pl.DataFrame:
         # A pair that is left out cannot get another label too.
-        rows = _read_list(self.listed, self.columns, frame.filter(pl.col(WEIGHT) > 0), self.rejected)
+        rows, refuse = _read_list(self.listed, self.columns, frame.filter(pl.col(WEIGHT) > 0), self.rejected)
         validated = pl.Series(buckets_of(rows[QUERY].to_list()) == VALIDATION_BUCKET)
-        rows = self._refuse(rows, validated, reasons.VALIDATION)
-        meaning = [label_of(text, self.labels) or None for text in rows[NEW_LABEL]]
-        rows = rows.with_columns(pl.Series(_MEANING, meaning, pl.String))
-        rows = self._refuse(rows, pl.col(_MEANING).is_null(), reasons.UNKNOWN_LABEL)
-        first = pl.col(_MEANING).first().over(EXAMPLE_ID, order_by=ROW)
-        rows = self._refuse(rows, pl.col(_MEANING) != first, reasons.TWO_LABELS)
-        new = rows.unique(EXAMPLE_ID).select(EXAMPLE_ID, pl.col(_MEANING).alias(NEW_LABEL))
+        rows = refuse(rows, validated, reasons.VALIDATION, _SAID)
+        meanings = [label_of(text, self.labels) or None for text in rows[NEW_LABEL]]
+        rows = rows.with_columns(pl.Series(NEW_LABEL, meanings, pl.String))
+        rows = refuse(rows, pl.col(NEW_LABEL).is_null(), reasons.UNKNOWN_LABEL, _SAID)
+        first = pl.col(NEW_LABEL).first().over(EXAMPLE_ID)
+        rows = refuse(rows, pl.col(NEW_LABEL) != first, reasons.TWO_LABELS, _SAID)
+        new = rows.unique(EXAMPLE_ID).select(EXAMPLE_ID, NEW_LABEL)
         before = frame.select(EXAMPLE_ID, QUERY, PRODUCT_ID, LOCALE, LABEL)
         changes = before.join(new, on=EXAMPLE_ID, how="inner", maintain_order="left")
         return changes.filter(pl.col(NEW_LABEL) != pl.col(LABEL))
-
-    def _refuse(self, rows: pl.DataFrame, condition: pl.Expr | pl.Series, reason: str) -> pl.DataFrame:
-        return _refuse_listed(rows, condition, reason, self.listed, self.rejected)
 
 
 def open_list(path: Path, columns: Sequence[str]) -> Table:
@@ -131,45 +126,25 @@ def open_list(path: Path, columns: Sequence[str]) -> Table:
         )
     for column in columns:
         if find_column(column, table.names) is None:
-            names = ", ".join(repr(name) for name in table.names) or "no column at all"
-            raise UserError(f"no column {column!r}; the file has {names}", remedy=_advice(column, table), file=path)
+            near = suggest(column, table.names)
+            remedy = f"Name the column {column!r}." + (f" {near}" if near.startswith("Did") else "")
+            raise no_column(repr(column), table, remedy)
     return table
 
 
-def _read_list(table: Table, columns: Sequence[str], frame: pl.DataFrame, rejected: RejectedRows) -> pl.DataFrame:
-    """Read a list and keep the rows with a training pair that may be changed; a pair may occur twice."""
-    listed = _read(table, columns, rejected)
-    listed = listed.join(
-        frame.select(EXAMPLE_ID, QUERY, pl.col(SPLIT).alias(_KNOWN)), on=EXAMPLE_ID, how="left", maintain_order="left"
-    )
-    listed = _refuse_listed(listed, pl.col(_KNOWN).is_null(), reasons.NO_EXAMPLE, table, rejected)
-    listed = _refuse_listed(listed, pl.col(_KNOWN) == TEST, reasons.NOT_TRAINING, table, rejected)
-    return listed.select(*columns, QUERY, ROW)
+def _read_list(
+    table: Table, columns: Sequence[str], frame: pl.DataFrame, rejected: RejectedRows
+) -> tuple[pl.DataFrame, Refuse]:
+    """Read a list, and keep the rows with a training pair that may be changed; a pair may occur twice.
 
-
-def _refuse_listed(
-    listed: pl.DataFrame, condition: pl.Expr | pl.Series, reason: str, table: Table, rejected: RejectedRows
-) -> pl.DataFrame:
-    """Move rows of a list to the list of refused rows, and return the others."""
-    kept = [name for name in listed.columns if find_column(name, table.names) and name not in (EXAMPLE_ID, QUERY)]
-    for record in listed.filter(condition).iter_rows(named=True):
-        text = record[_TEXT] if _TEXT in record else str(record[EXAMPLE_ID])
-        values = {EXAMPLE_ID: text, **{name: record[name] for name in kept}}
-        detail = ", ".join(f"{name} {value!r}" for name, value in values.items())
-        rejected.add(Refusal(table.path.name, record[ROW], reason, detail), values)
-    return listed.filter(~condition)
-
-
-def _read(table: Table, columns: Sequence[str], rejected: RejectedRows) -> pl.DataFrame:
-    names = {_TEXT if name == EXAMPLE_ID else name: str(find_column(name, table.names)) for name in columns}
-    parts = [pl.DataFrame(schema={**dict.fromkeys(names, pl.String), ROW: pl.Int64})]
-    for batch in table.batches(names, rejected):
-        parts.append(pl.DataFrame(pl.from_arrow(pa.table({**batch.columns, ROW: batch.rows_N}))))
+    Also returned is what refuses further rows of the list, with what they say as ``said``.
+    """
+    raw = read_rows(table, {name: str(find_column(name, table.names)) for name in columns}, rejected)
+    refuse = Refuse(raw, rejected, table.path.name)
+    said = [pl.format(f"{name} '{{}}'", pl.col(name).fill_null("")) for name in columns]
     # Whole numbers become floats where a column has gaps.
-    whole = pl.col(_TEXT).str.strip_chars().str.strip_suffix(".0")
-    return pl.concat(parts).with_columns(whole.cast(pl.Int64, strict=False).alias(EXAMPLE_ID))
-
-
-def _advice(column: str, table: Table) -> str:
-    found = suggest(column, table.names)
-    return f"Name the column {column!r}." + (f" {found}" if found.startswith("Did") else "")
+    whole = pl.col(EXAMPLE_ID).str.strip_chars().str.strip_suffix(".0").cast(pl.Int64, strict=False)
+    rows = raw.with_columns(whole, pl.concat_str(said, separator=", ").alias("said"))
+    rows = rows.join(frame.select(EXAMPLE_ID, QUERY, SPLIT), on=EXAMPLE_ID, how="left", maintain_order="left")
+    rows = refuse(rows, pl.col(SPLIT).is_null(), reasons.NO_EXAMPLE, _SAID)
+    return refuse(rows, pl.col(SPLIT) == TEST, reasons.NOT_TRAINING, _SAID), refuse

@@ -20,12 +20,11 @@ import polars as pl
 
 from zhichun.core.errors import UserError, suggest
 from zhichun.core.schema import GAINS, JUDGE, JUDGED_GAIN, LABEL, LABEL_SHARES, LABELS, PRODUCT_ID, SPLIT, WEIGHT
-from zhichun.data.prepare.pairs import GRADE
+from zhichun.data.prepare.clean_pairs import GRADE
 from zhichun.data.prepare.split import PAIR
 from zhichun.data.prepare.steps import Refuse
 from zhichun.data.readers import rejected as reasons
-from zhichun.data.readers.judgements import label_of
-from zhichun.text.fold import fold_grade
+from zhichun.text.fold import fold_grade, grade_labels, label_of
 
 Mode = Literal["majority", "mean", "distribution", "strict"]
 MODES: Final[tuple[Mode, ...]] = get_args(Mode)
@@ -35,14 +34,13 @@ _GAINS_C: Final = np.array([GAINS["esci"][label] for label in LABELS])
 _ROUNDING: Final = 1e-9
 
 
-def choose_mode(judges: str | None, named: bool) -> Mode:
+def choose_mode(judges: Mode | None, named: bool) -> Mode:
     """Check the mode; the default is `majority` if the table names the judges, otherwise `strict`."""
     if judges is None:
         return "majority" if named else "strict"
-    for mode in MODES:
-        if judges == mode:
-            return mode
-    raise UserError(f"judges={judges!r} means nothing", remedy=suggest(judges, MODES))
+    if judges not in MODES:
+        raise UserError(f"judges={judges!r} means nothing", remedy=suggest(judges, MODES))
+    return judges
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,25 +51,28 @@ class SettleJudges:
     ----------
     mode
         How; see the module.
+    labels
+        Grades and their labels, from `zhichun.text.fold.grade_labels`.
     named
-        The user's grades and their labels, which define the scale of `mean`.
+        Those of them that the user named, which define the scale of `mean`.
     """
 
     name: ClassVar[str] = "judges"
 
     mode: Mode
+    labels: Mapping[str, str]
     named: Mapping[str, str]
 
     @classmethod
-    def of(cls, mode: Mode, given: Mapping[str, Any] | None, labels: Mapping[str, str]) -> "SettleJudges":
-        """Build it from the user's grades, raw and parsed by `grade_labels`."""
-        return cls(
-            mode=mode, named={grade: label for each in given or {} if (label := labels[grade := fold_grade(each)])}
-        )
+    def of(cls, mode: Mode, given: Mapping[str, Any] | None) -> "SettleJudges":
+        """Build it from the user's grades."""
+        labels = grade_labels(given)
+        named = {grade: labels[grade] for grade in map(fold_grade, given or {}) if labels[grade]}
+        return cls(mode=mode, labels=labels, named=named)
 
-    def label_of(self, grade: str, labels: Mapping[str, str]) -> str | None:
+    def label_of(self, grade: str) -> str | None:
         """Return the label of one grade; under `mean` also of one between two that have one, as averages are."""
-        label, number, scale = label_of(grade, labels), _number(grade), self._scale()
+        label, number, scale = label_of(grade, self.labels), _number(grade), self._scale()
         if label is None and self.mode == "mean" and number is not None and min(scale) <= number <= max(scale):
             return self._nearest(np.array([number]))[0]
         return label

@@ -7,35 +7,43 @@ sources and options give the same bytes.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+import zhichun
 from zhichun.core import schema
 from zhichun.core.errors import UserError
-from zhichun.core.files import new_folder, write_json
-from zhichun.data.dataset.query_folds import check_folds
-from zhichun.data.prepare.clean_catalogue import PRODUCTS_SCHEMA, append_products, write_products
+from zhichun.core.files import new_folder, sha256, write_json
+from zhichun.data.dataset.dataset import Progress, check_folds, no_progress
+from zhichun.data.prepare.clean_catalogue import PRODUCTS_SCHEMA, CleanCatalogue
+from zhichun.data.prepare.clean_pairs import Clean, MatchProducts
 from zhichun.data.prepare.corrections import RELABELLED_FILE, DropListed, Relabel, open_list
-from zhichun.data.prepare.judges import SettleJudges, choose_mode
-from zhichun.data.prepare.made_pairs import AddMade, free_marker
-from zhichun.data.prepare.manifest import describe_dataset
-from zhichun.data.prepare.pairs import Clean, MatchProducts, read_pairs
+from zhichun.data.prepare.judges import Mode, SettleJudges, choose_mode
+from zhichun.data.prepare.made_pairs import make_pairs
 from zhichun.data.prepare.split import DropLeaks, SplitByQuery, number, too_few
-from zhichun.data.prepare.steps import MakingStep, Pairs, Refuse
+from zhichun.data.prepare.steps import MakingStep, Pairs, read_rows
 from zhichun.data.prepare.summary import SUMMARY_FILE, summarise
 from zhichun.data.prepare.vocabularies import write_vocabularies
-from zhichun.data.readers.judgements import grade_labels
-from zhichun.data.readers.rejected import REJECTED_FILE, RejectedRows
-from zhichun.data.readers.sources import describe_files, open_sources
-from zhichun.data.readers.whole_catalogue import OnBadRows, Say, check_on_bad_rows, silent
+from zhichun.data.readers.columns import EXAMPLES, PRODUCTS
+from zhichun.data.readers.rejected import (
+    REJECTED_FILE,
+    OnBadRows,
+    Reason,
+    RejectedRows,
+    Say,
+    check_on_bad_rows,
+    silent,
+)
+from zhichun.data.readers.sources import open_sources
 from zhichun.text.fold import fold_locale
 
+FORMAT: Final = 1
 EXAMPLES_SCHEMA: Final = pa.schema(
     [
         (schema.EXAMPLE_ID, pa.int64()),
@@ -58,8 +66,6 @@ _TARGETS: Final = {
     schema.LABEL_SHARES: pa.field(schema.LABEL_SHARES, pa.list_(pa.float32(), len(schema.LABELS))),
 }
 
-Progress = Callable[[str, int, int], None]
-
 
 def prepare(
     source: Path | None,
@@ -70,7 +76,7 @@ def prepare(
     topics: Path | None = None,
     columns: Mapping[str, str] | None = None,
     labels: Mapping[str, str] | None = None,
-    judges: Literal["majority", "mean", "distribution", "strict"] | None = None,
+    judges: Mode | None = None,
     locale: str = "us",
     on_bad_rows: OnBadRows = "fail",
     folds: int = 5,
@@ -80,7 +86,7 @@ def prepare(
     steps: Sequence[MakingStep] = (),
     min_count_trigram: int = 15,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
     say: Say = silent,
     finish: Callable[[Path], object] | None = None,
 ) -> dict[str, Any]:
@@ -144,75 +150,76 @@ def prepare(
     check_on_bad_rows(on_bad_rows)
     if not 0 <= test_share < 1:
         raise UserError(f"test_share={test_share} is no share", remedy="Give a number from 0 up to, but not, 1.")
-    meanings = grade_labels(labels)
     sources = open_sources(source, examples=examples, products=products, topics=topics, columns=columns)
     described = sources.described()
     for line in described:
         say(line)
-    mode = choose_mode(judges, schema.JUDGE in sources.example_columns)
-    settle = SettleJudges.of(mode, labels, meanings)
-    listed = {
-        "issues": None if drop_issues is None else open_list(drop_issues, DropListed.columns),
-        "relabel": None if relabel is None else open_list(relabel, Relabel.columns),
-    }
-    files = {**sources.files, **{part: table.path for part, table in listed.items() if table is not None}}
-    _check_apart(files, out)
-    options = {
-        "columns": dict(columns or {}),
-        "labels": dict(labels or {}),
-        "judges": mode,
-        "locale": fold_locale(locale),
-        "on_bad_rows": on_bad_rows,
-        "folds": folds,
-        "test_share": test_share,
-        "drop_issues": drop_issues is not None,
-        "relabel": relabel is not None,
-        "steps": [{"step": step.name, **step.options()} for step in steps],
-        "min_count_trigram": min_count_trigram,
-    }
-    progress = progress or _silent
+    mode = choose_mode(judges, schema.JUDGE in sources.columns[EXAMPLES])
+    settle = SettleJudges.of(mode, labels)
+    issues = None if drop_issues is None else open_list(drop_issues, DropListed.columns)
+    changes = None if relabel is None else open_list(relabel, Relabel.columns)
+    files = {**sources.files, "issues": drop_issues, "relabel": relabel}
+    read = {part: file for part, file in files.items() if file is not None}
+    _check_apart(read.values(), out)
+    judged = sources.tables[EXAMPLES]
     with new_folder(out, overwrite=overwrite, replaceable=is_dataset) as folder:
         with RejectedRows(folder / REJECTED_FILE) as rejected:
-            catalogue = write_products(
-                sources.products,
-                sources.product_columns,
-                folder / schema.PRODUCTS_FILE,
-                locale=locale,
-                rejected=rejected,
-                progress=partial(progress, "products"),
-            )
+            catalogue = CleanCatalogue(sources.tables[PRODUCTS], sources.columns[PRODUCTS], locale, rejected)
+            with pq.ParquetWriter(folder / schema.PRODUCTS_FILE, PRODUCTS_SCHEMA, compression="zstd") as writer:
+                for batch in catalogue.batches(partial(progress, "products")):
+                    writer.write_batch(batch)
             refused_products = Counter(rejected.counts)
-            raw = read_pairs(sources.examples, sources.example_columns, rejected, partial(progress, "examples"))
-            refuse = Refuse(raw, rejected, sources.examples.path.name)
-            pairs = Pairs(raw, rejected.counts - refused_products, refuse)
+            raw = read_rows(judged, sources.columns[EXAMPLES], rejected, partial(progress, "examples"))
+            pairs = Pairs(raw, rejected.counts - refused_products, rejected, judged.path.name)
             known = pl.read_parquet(folder / schema.PRODUCTS_FILE, columns=[schema.PRODUCT_ID, schema.LOCALE])
 
-            pairs.take(Clean(label_of=partial(settle.label_of, labels=meanings), locale=locale))
+            pairs.take(Clean(label_of=settle.label_of, locale=locale))
             pairs.take(MatchProducts(products=known))
             pairs.take(SplitByQuery(folds=folds, test_share=test_share))
             pairs.take(settle)
             pairs.take(DropLeaks())
             pairs.frame, ids = number(pairs.frame)
             before = Counter(rejected.counts)
-            if (issues := listed["issues"]) is not None:
+            if issues is not None:
                 pairs.take(DropListed(listed=issues, rejected=rejected))
-            if (changes := listed["relabel"]) is not None:
+            if changes is not None:
                 relabelled = folder / RELABELLED_FILE
-                pairs.take(Relabel(listed=changes, rejected=rejected, labels=meanings, out=relabelled))
+                pairs.take(Relabel(listed=changes, rejected=rejected, labels=settle.labels, out=relabelled))
             refused_corrections = rejected.counts - before
             usable = on_bad_rows == "drop" or not rejected.bad
-            made_products = _make(pairs, steps if usable else (), folder / schema.PRODUCTS_FILE, known, progress)
+            made_products = make_pairs(pairs, steps if usable else (), folder / schema.PRODUCTS_FILE, known, progress)
         if not usable:
-            raise _refused(rejected, folder, out)
-        _require_pairs(pairs, rejected, sources.examples.path)
+            # The list of refused rows is all that stays, beside the folder that there is not.
+            raise rejected.failure((folder / REJECTED_FILE).replace(_list_beside(out)))
+        _require_pairs(pairs, rejected, judged.path)
         columns_kept = EXAMPLES_SCHEMA if settle.column is None else EXAMPLES_SCHEMA.append(_TARGETS[settle.column])
         table = pairs.frame.select(columns_kept.names).to_arrow().cast(columns_kept)
         pq.write_table(table, folder / schema.EXAMPLES_FILE, compression="zstd")
-        refused = {"products": refused_products, "corrections": refused_corrections}
-        manifest = describe_dataset(describe_files(files), options, catalogue, made_products, pairs, refused, ids)
-        manifest["read"] = described
-        manifest["warnings"] = too_few(pairs.frame.filter(pl.col(schema.ORIGIN) == schema.JUDGED), folds)
-        manifest["vocabulary"] = write_vocabularies(folder, min_count_trigram, progress)
+        manifest = {
+            "format": FORMAT,
+            "zhichun": zhichun.__version__,
+            "sources": [_described(part, file) for part, file in read.items()],
+            "options": {
+                "columns": dict(columns or {}),
+                "labels": dict(labels or {}),
+                "judges": mode,
+                "locale": fold_locale(locale),
+                "on_bad_rows": on_bad_rows,
+                "folds": folds,
+                "test_share": test_share,
+                "drop_issues": drop_issues is not None,
+                "relabel": relabel is not None,
+                "steps": [{"step": step.name, **step.options()} for step in steps],
+                "min_count_trigram": min_count_trigram,
+            },
+            "products": _products(catalogue, refused_products, made_products),
+            "steps": pairs.steps,
+            "examples": _examples(pairs, ids),
+            "refused_issues": dict(sorted(refused_corrections.items())),
+            "read": described,
+            "warnings": too_few(pairs.frame.filter(pl.col(schema.ORIGIN) == schema.JUDGED), folds),
+            "vocabulary": write_vocabularies(folder, min_count_trigram, progress),
+        }
         write_json(folder / schema.MANIFEST_FILE, manifest)
         write_json(folder / SUMMARY_FILE, summarise(folder, progress=progress))
         if finish is not None:
@@ -226,46 +233,16 @@ def is_dataset(folder: Path) -> bool:
     return (folder / schema.MANIFEST_FILE).is_file()
 
 
-def _make(
-    pairs: Pairs, steps: Sequence[MakingStep], products: Path, known: pl.DataFrame, progress: Progress
-) -> dict[str, int]:
-    """Run the steps that make pairs from judged training pairs, and add their products to the catalogue."""
-    frame = pairs.frame
-    trained = (
-        (pl.col(schema.ORIGIN) == schema.JUDGED) & (pl.col(schema.SPLIT) == schema.TRAIN) & (pl.col(schema.WEIGHT) > 0)
-    )
-    judged = frame.filter(trained).select(EXAMPLES_SCHEMA.names)
-    marker = free_marker(known[schema.PRODUCT_ID]) if steps else ""
-    tables: dict[str, Any] = {}
-    for step in steps:
-        made = step.make(judged, products, marker, partial(progress, step.name))
-        pairs.take(AddMade(name=step.name, origin=step.origin, made=made))
-        used = pairs.frame.filter(pl.col(schema.ORIGIN) == step.origin).select(schema.PRODUCT_ID, schema.LOCALE)
-        rows = made.products.join(used, on=[schema.PRODUCT_ID, schema.LOCALE], how="semi", maintain_order="left")
-        rows = rows.select(*schema.PRODUCT_COLUMNS, pl.lit(step.origin).alias(schema.ORIGIN))
-        tables[step.origin] = rows.to_arrow().cast(PRODUCTS_SCHEMA)
-    if tables:
-        append_products(products, tables.values())
-    return {origin: len(rows) for origin, rows in tables.items()}
-
-
-def _check_apart(files: Mapping[str, Path], out: Path) -> None:
+def _check_apart(files: Iterable[Path], out: Path) -> None:
     """Refuse to replace a folder that holds the sources."""
-    for file in files.values():
-        if out.resolve() in file.resolve().parents:
-            raise UserError(
-                "the dataset would replace the folder of its own source", remedy="Name another folder.", file=out
-            )
+    if any(out in file.resolve().parents for file in files):
+        raise UserError(
+            "the dataset would replace the folder of its own source", remedy="Name another folder.", file=out
+        )
 
 
 def _list_beside(out: Path) -> Path:
     return out.with_name(f"{out.name}.{REJECTED_FILE}")
-
-
-def _refused(rejected: RejectedRows, folder: Path, out: Path) -> UserError:
-    """Write the list of refused rows next to the target folder, and return the error."""
-    (folder / REJECTED_FILE).replace(_list_beside(out))
-    return rejected.failure(_list_beside(out))
 
 
 def _require_pairs(pairs: Pairs, rejected: RejectedRows, file: Path) -> None:
@@ -278,5 +255,41 @@ def _require_pairs(pairs: Pairs, rejected: RejectedRows, file: Path) -> None:
         )
 
 
-def _silent(step: str, done: int, total: int) -> None:
-    pass
+def _described(part: str, file: Path) -> dict[str, Any]:
+    """Describe a source file, without its folder."""
+    return {"part": part, "file": file.name, "bytes": file.stat().st_size, "sha256": sha256(file)}
+
+
+def _products(catalogue: CleanCatalogue, refused: Mapping[Reason, int], made: Mapping[str, int]) -> dict[str, Any]:
+    return {
+        **_counts(catalogue.by_locale.total(), refused),
+        "made": dict(made),
+        "by_locale": dict(sorted(catalogue.by_locale.items())),
+        "with_text": dict(catalogue.with_text),
+        "missing_words": {name: count for name, count in catalogue.missing_words.items() if count},
+    }
+
+
+def _examples(pairs: Pairs, ids: Mapping[str, str]) -> dict[str, Any]:
+    """Count the pairs by what there is to count them by."""
+
+    def by(name: str) -> dict[str, int]:
+        return {str(value): count for value, count in pairs.frame.group_by(name).len().sort(name).iter_rows()}
+
+    by_label, by_origin = by(schema.LABEL), by(schema.ORIGIN)
+    return {
+        **_counts(by_origin.get(schema.JUDGED, 0), pairs.dropped),
+        "made": {origin: count for origin, count in by_origin.items() if origin != schema.JUDGED},
+        "ids": dict(ids),
+        "queries": pairs.frame[schema.QUERY_ID].n_unique(),
+        "by_locale": by(schema.LOCALE),
+        "by_label": {label: by_label.get(label, 0) for label in schema.LABELS},
+        "by_split": by(schema.SPLIT),
+        "by_fold": by(schema.FOLD),
+        "by_origin": by_origin,
+    }
+
+
+def _counts(kept: int, refused: Mapping[Reason, int]) -> dict[str, Any]:
+    dropped = {reason: count for reason, count in sorted(refused.items()) if count}
+    return {"read": kept + sum(dropped.values()), "kept": kept, "dropped": dropped}

@@ -29,8 +29,8 @@ from zhichun.core.schema import (
     WEIGHT,
 )
 from zhichun.core.settings import require_range
-from zhichun.data.prepare.clean_column import clean_column
 from zhichun.data.prepare.steps import Made
+from zhichun.text.clean import clean_column
 
 _BATCH_ROWS: Final = 65_536
 _SOURCE: Final = "source"

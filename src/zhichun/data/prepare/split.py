@@ -11,8 +11,8 @@ from typing import ClassVar, Final
 import polars as pl
 
 from zhichun.core.schema import EXAMPLE_ID, FOLD, JUDGE, JUDGED, LOCALE, ORIGIN, QUERY, QUERY_ID, SPLIT, TEST, TRAIN
-from zhichun.data.dataset.query_folds import VALIDATION_BUCKET, buckets_of, in_test, least_share, query_fold
-from zhichun.data.prepare.pairs import GRADE
+from zhichun.data.dataset.dataset import VALIDATION_BUCKET, buckets_of, in_test, least_share, query_fold
+from zhichun.data.prepare.clean_pairs import GRADE
 from zhichun.data.prepare.steps import INDEX, ROW, Refuse
 from zhichun.data.readers import rejected as reasons
 from zhichun.text.fold import fold_query

@@ -1,4 +1,4 @@
-"""The interface of the steps of `prepare`: a step maps pairs to pairs, and counts what it did.
+"""The steps of `prepare`: a step maps pairs to pairs, and what it did is counted.
 
 A step that drops or changes pairs is a `Step`: it is called with the pairs and with `Refuse`, which moves
 dropped pairs to the list of refused rows. A step that makes training pairs from judged ones is a `MakingStep`.
@@ -6,62 +6,42 @@ dropped pairs to the list of refused rows. A step that makes training pairs from
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import polars as pl
+import pyarrow as pa
 
-from zhichun.data.readers.rejected import Refusal, RejectedRows
+from zhichun.data.readers.rejected import Reason, Refusal, RejectedRows
+from zhichun.data.readers.table import Table
 
-# A pair's place in the file, as read, and the number of its row.
+# A row's place in the frame that was read, and its number in the file.
 INDEX: Final = "index"
 ROW: Final = "row"
 
 
-@dataclass(frozen=True, kw_only=True)
-class StepCounts:
-    """Counts of a step: ``read + made == kept + dropped``.
-
-    Attributes
-    ----------
-    step
-        Its name.
-    read
-        Input pairs.
-    made
-        New pairs, in addition to the input.
-    dropped
-        Dropped pairs, by reason.
-    noted
-        Other counts, such as the pairs with a changed label.
-    """
-
-    step: str
-    read: int
-    made: int = 0
-    dropped: Mapping[str, int]
-    noted: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def kept(self) -> int:
-        """Output pairs; the next step reads as many."""
-        return self.read + self.made - sum(self.dropped.values())
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the entry in the manifest."""
-        dropped = dict(sorted(self.dropped.items()))
-        counts = {"step": self.step, "read": self.read, "made": self.made, "dropped": dropped, "kept": self.kept}
-        return {**counts, **self.noted}
+def read_rows(
+    table: Table,
+    columns: Mapping[str, str],
+    rejected: RejectedRows,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> pl.DataFrame:
+    """Read rows as they are: the columns as text, `INDEX` and `ROW`."""
+    parts = [pl.DataFrame(schema={**dict.fromkeys(columns, pl.String), ROW: pl.Int64})]
+    for batch in table.batches(columns, rejected):
+        parts.append(pl.DataFrame(pl.from_arrow(pa.table({**batch.columns, ROW: batch.rows_N}))))
+        progress(batch.done, table.total)
+    return pl.concat(parts).with_row_index(INDEX)
 
 
 class Refuse:
-    """Moves pairs from a frame to the list of refused rows, and counts them by reason.
+    """Moves rows from a frame to the list of refused rows, and counts them by reason.
 
     Parameters
     ----------
     raw
-        The raw pairs, for the list; `INDEX` of a frame refers to its rows.
+        The rows as they were read, for the list; `INDEX` of a frame refers to them.
     rejected
         The list.
     file
@@ -69,21 +49,23 @@ class Refuse:
     """
 
     def __init__(self, raw: pl.DataFrame, rejected: RejectedRows, file: str) -> None:
-        self._raw, self._rejected, self._file = raw.drop(ROW), rejected, file
-        self.dropped: Counter[str] = Counter()
+        self._raw, self._rejected, self._file = raw.drop(INDEX, ROW), rejected, file
+        self.dropped: Counter[Reason] = Counter()
         self.noted: dict[str, int] = {}
 
-    def __call__(self, frame: pl.DataFrame, condition: pl.Expr, reason: str, detail: pl.Expr) -> pl.DataFrame:
-        """Drop the pairs for which a condition holds, and return the others.
+    def __call__(
+        self, frame: pl.DataFrame, condition: pl.Expr | pl.Series, reason: Reason, detail: pl.Expr
+    ) -> pl.DataFrame:
+        """Drop the rows for which a condition holds, and return the others.
 
         Parameters
         ----------
         frame
-            Pairs with `INDEX` and `ROW`.
+            Rows with `INDEX` and `ROW`.
         condition
             Which to drop. Null on missing values, which drops nothing.
         reason, detail
-            One of `zhichun.data.readers.rejected`'s reasons, and the details; it sees the dropped pairs
+            One of `zhichun.data.readers.rejected`'s reasons, and the details; it sees the dropped rows
             only.
         """
         refused = frame.select(condition.fill_null(False)).to_series()
@@ -165,32 +147,44 @@ class MakingStep(Protocol):
 class Pairs:
     """The pairs between steps, and the counts of each step.
 
+    Parameters
+    ----------
+    raw
+        From `read_rows`.
+    unreadable
+        Rows that could not be read, by reason.
+    rejected, file
+        As of `Refuse`.
+
     Attributes
     ----------
     frame : polars.DataFrame
         The current pairs.
-    counts : list of StepCounts
-        One for each step so far, in order.
+    steps : list of dict
+        What the manifest says of each step so far: ``read + made == kept + sum(dropped.values())``, and what it noted.
+    dropped : Counter[Reason]
+        Dropped judged pairs; steps that make pairs drop only their own.
     """
 
-    def __init__(self, raw: pl.DataFrame, unreadable: Mapping[str, int], refuse: Refuse) -> None:
-        self.frame, self._refuse = raw, refuse
-        read = len(raw) + sum(unreadable.values())
-        self.counts = [StepCounts(step="read", read=read, dropped=unreadable)]
+    def __init__(self, raw: pl.DataFrame, unreadable: Mapping[Reason, int], rejected: RejectedRows, file: str) -> None:
+        self.frame, self._raw, self._rejected, self._file = raw, raw, rejected, file
+        self.steps: list[dict[str, Any]] = []
+        self.dropped: Counter[Reason] = Counter()
+        self._count("read", len(raw) + sum(unreadable.values()), unreadable)
 
     def take(self, step: Step) -> None:
         """Run one step."""
-        refuse, read = self._refuse, len(self.frame)
-        refuse.dropped, refuse.noted = Counter(), {}
-        frame = step(self.frame, refuse)
-        made = len(frame) + refuse.dropped.total() - read
-        assert read == self.counts[-1].kept, f"pairs were lost before {step.name}"
-        assert made >= 0, f"{step.name} dropped pairs and did not say so"
-        counts = StepCounts(step=step.name, read=read, made=made, dropped=refuse.dropped, noted=refuse.noted)
-        self.frame = frame
-        self.counts.append(counts)
+        read = len(self.frame)
+        assert read == self.steps[-1]["kept"], f"pairs were lost before {step.name}"
+        refuse = Refuse(self._raw, self._rejected, self._file)
+        self.frame = step(self.frame, refuse)
+        self._count(step.name, read, refuse.dropped, **refuse.noted)
 
-    @property
-    def dropped(self) -> Counter[str]:
-        """Dropped judged pairs, by reason; making steps drop only their own pairs."""
-        return sum((Counter(step.dropped) for step in self.counts if not step.made), Counter())
+    def _count(self, step: str, read: int, dropped: Mapping[Reason, int], **noted: int) -> None:
+        kept = len(self.frame)
+        made = kept + sum(dropped.values()) - read
+        assert made >= 0, f"{step} dropped pairs and did not say so"
+        counts = {"step": step, "read": read, "made": made, "dropped": dict(sorted(dropped.items())), "kept": kept}
+        self.steps.append({**counts, **noted})
+        if not made:
+            self.dropped.update(dropped)

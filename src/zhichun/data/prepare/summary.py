@@ -1,24 +1,38 @@
-"""The figures of a dataset folder's summary: counts, text lengths, missing values.
+"""The figures of a dataset folder's summary: counts, text lengths, missing values, frequent values.
 
 They are in ``summary.json``, apart from the manifest, because they can be recomputed at any time, also with a
-tokenizer, without changing the dataset. They contain no times and no paths.
+tokenizer, without changing the dataset. They contain no times and no paths. The catalogue is read once; of its texts
+only the lengths are kept, and an even sample.
 """
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from zhichun.core.arrays import Int64
+from zhichun.core.arrays import Int64, Ragged
 from zhichun.core.errors import UserError
-from zhichun.core.schema import JUDGED, LABEL, LOCALE, ORIGIN, QUERY, QUERY_ID, SPLIT, WEIGHT
-from zhichun.data.dataset.dataset import Dataset, product_keys
-from zhichun.data.prepare.survey import PRODUCT, CatalogueSurvey, LengthCounts, locales_of
+from zhichun.core.schema import (
+    BRAND,
+    CATALOGUE,
+    COLOR,
+    JUDGED,
+    LABEL,
+    LOCALE,
+    ORIGIN,
+    PRODUCT_COLUMNS,
+    PRODUCT_ID,
+    PRODUCTS_FILE,
+    QUERY,
+    QUERY_ID,
+    SPLIT,
+    WEIGHT,
+)
+from zhichun.data.dataset.dataset import REMEDY, Dataset, Progress, no_progress, read_parquet
 from zhichun.text.document import COLUMN_OF
 from zhichun.text.tokenizer import PairTokenizer
 from zhichun.text.words import word_counts
@@ -27,8 +41,17 @@ FORMAT: Final = 1
 SUMMARY_FILE: Final = "summary.json"
 # A share of so many is right within one point in 95 of 100 draws.
 SAMPLE: Final = 10_000
-
-Progress = Callable[[str, int, int], None]
+# What all fields together are called.
+PRODUCT: Final = "product"
+# A histogram shows all but the longest hundredth, in so many bars at most.
+SHOWN_SHARE: Final = 0.99
+MOST_BARS: Final = 40
+MOST_VALUES: Final = 10
+# Values of `model.max_length` that people choose among; the paper's is 256.
+MAX_LENGTHS: Final = (64, 128, 192, 256, 384, 512)
+BATCH: Final = 512
+_TOKENS: Final = "tokens"
+_GROUPED: Final = (LOCALE, BRAND, COLOR)
 
 
 def summarise(
@@ -37,7 +60,7 @@ def summarise(
     tokenizer: PairTokenizer | None = None,
     tokenizer_name: str = "",
     sample: int = SAMPLE,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Compute the figures of a dataset folder.
 
@@ -64,155 +87,207 @@ def summarise(
     """
     if sample < 1:
         raise UserError(f"a sample cannot have {sample} products.", remedy="Give a whole number from 1.")
-    progress = progress or _silent
     dataset = Dataset.open(folder)
-    queries = JudgedQueries(dataset.examples)
-    catalogue = CatalogueSurvey(dataset, sample, partial(progress, "summary"))
-    lengths = _lengths(queries, catalogue)
+    examples = pl.DataFrame(pl.from_arrow(dataset.examples))
+    judged = examples.filter(pl.col(ORIGIN) == JUDGED)
+    queries = _queries(judged)
+    products, drawn, made = survey(dataset, sample, progress)
+    of_locale = products.group_by(LOCALE).agg(pl.len(), pl.col(*COLUMN_OF).null_count()).sort(LOCALE)
+    words = _words(drawn)
+    lengths = {
+        "query": {unit: describe(queries, unit) for unit in ("characters", "bytes", "words")},
+        **{
+            part: {"characters": describe(products, part), "words": describe(words, part)}
+            for part in (*COLUMN_OF, PRODUCT)
+        },
+    }
     tokens = None
     if tokenizer is not None:
-        counted, cut = token_lengths(tokenizer, queries, dataset.examples, catalogue.sample, progress)
-        for part, counts in counted.items():
-            lengths.setdefault(part, {})["tokens"] = counts
-        tokens = {"tokenizer": tokenizer_name, "fingerprint": tokenizer.fingerprint, "cut": cut}
+        counted = _tokens(tokenizer, queries, judged, drawn, progress)
+        for part, frame in counted.items():
+            lengths.setdefault(part, {})[_TOKENS] = describe(frame, _TOKENS)
+        tokens = {"tokenizer": tokenizer_name, "fingerprint": tokenizer.fingerprint, "cut": _cut(counted["pair"])}
+    of_queries = queries.group_by(LOCALE, SPLIT).len().sort(LOCALE, SPLIT)
     return {
         "format": FORMAT,
-        "pairs": count_pairs(dataset.examples),
-        "queries": queries.count(),
-        "judged_products": queries.judged_products(),
+        "pairs": _pairs(examples),
+        "queries": of_queries.rename({LOCALE: "locale", "len": "queries"}).to_dicts(),
+        "judged_products": describe(queries, "products"),
         "products": {
-            "by_locale": dict(sorted(catalogue.products.items())),
-            "without": {field: dict(sorted(counts.items())) for field, counts in catalogue.without.items()},
-            "made": dict(sorted(catalogue.made.items())),
+            "by_locale": dict(of_locale.select(LOCALE, "len").iter_rows()),
+            "without": {field: dict(of_locale.select(LOCALE, field).iter_rows()) for field in COLUMN_OF},
+            "made": made,
         },
-        "brands": catalogue.brands,
-        "colors": catalogue.colors,
-        "sample": {"products": catalogue.sample.num_rows, "of": catalogue.products.total()},
+        "brands": top_values(products, BRAND),
+        "colors": top_values(products, COLOR),
+        "sample": {"products": len(drawn), "of": len(products)},
         "tokens": tokens,
-        "lengths": {
-            part: {unit: counts.describe() for unit, counts in units.items()} for part, units in lengths.items()
-        },
+        "lengths": lengths,
     }
 
 
-def _lengths(queries: "JudgedQueries", catalogue: CatalogueSurvey) -> dict[str, dict[str, LengthCounts]]:
-    """Count characters and words by part; of queries also bytes, which is what the paper counted of Japanese."""
-    of_query = {unit: LengthCounts() for unit in ("characters", "bytes", "words")}
-    of_query["characters"].add_rows(queries.locales, pc.utf8_length(queries.texts).to_numpy())
-    of_query["bytes"].add_rows(queries.locales, pc.binary_length(queries.texts).to_numpy())
-    of_query["words"].add_rows(queries.locales, word_counts(queries.texts.to_pylist()))
-    words = catalogue.words()
-    return {
-        "query": of_query,
-        **{part: {"characters": catalogue.characters[part], "words": words[part]} for part in (*COLUMN_OF, PRODUCT)},
-    }
+def survey(dataset: Dataset, sample: int, progress: Progress) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, int]]:
+    """Read the catalogue.
 
-
-def _silent(what: str, done: int, total: int) -> None:
-    pass
-
-
-def count_pairs(examples: pa.Table) -> list[dict[str, Any]]:
-    """Count pairs, and add up their weights, by origin, locale, split and label."""
-    names = (ORIGIN, LOCALE, SPLIT, LABEL)
-    counted = examples.group_by(list(names)).aggregate([([], "count_all"), (WEIGHT, "sum")])
-    keys = ("origin", "locale", "split", "label", "pairs", "weight")
-    columns = [*names, "count_all", f"{WEIGHT}_sum"]
-    rows = [dict(zip(keys, (row[name] for name in columns), strict=True)) for row in counted.to_pylist()]
-    for row in rows:
-        row["weight"] = round(row["weight"], 2)
-    return sorted(rows, key=lambda row: tuple(row[key] for key in keys[:4]))
-
-
-class JudgedQueries:
-    """The distinct judged queries.
-
-    Parameters
-    ----------
-    examples
-        ``examples.parquet``.
-
-    Attributes
-    ----------
-    ids : NDArray[int64]
-        Their ids, ascending, ``[Q]``.
-    texts : pyarrow.Array
-        The queries, each once in its locale and in its first spelling, ``[Q]``.
-    locales : NDArray[str]
-        The locale of each, ``[Q]``.
+    Returns
+    -------
+    products
+        Locale, brand and color of each product, and its characters by field, null where there is no text, and of all
+        together as `PRODUCT`; without those that steps made.
+    drawn
+        ``sample`` whole products: every n-th, or all where there are no more.
+    made
+        Products that steps made, by origin.
     """
-
-    def __init__(self, examples: pa.Table) -> None:
-        rows = np.flatnonzero(pc.equal(examples.column(ORIGIN), JUDGED).to_numpy())
-        ids = examples.column(QUERY_ID).to_numpy()[rows]
-        self.ids, first, self._pairs = np.unique(ids, return_index=True, return_counts=True)
-        once = examples.select([QUERY, LOCALE, SPLIT]).take(pa.array(rows[first]))
-        self.texts: pa.Array = once.column(QUERY).combine_chunks()
-        self.locales: npt.NDArray[Any] = np.asarray(once.column(LOCALE).to_pylist(), dtype=str)
-        self._splits: npt.NDArray[Any] = np.asarray(once.column(SPLIT).to_pylist(), dtype=str)
-
-    def count(self) -> list[dict[str, Any]]:
-        """Count them: ``locale``, ``split`` and ``queries``."""
-        counted = pa.table([self.locales, self._splits], ["locale", "split"])
-        rows = counted.group_by(["locale", "split"]).aggregate([([], "count_all")]).to_pylist()
-        found = [{"locale": row["locale"], "split": row["split"], "queries": row["count_all"]} for row in rows]
-        return sorted(found, key=lambda row: (row["locale"], row["split"]))
-
-    def judged_products(self) -> dict[str, Any]:
-        """Return how many products are judged for a query, as `LengthCounts.describe` does."""
-        counts = LengthCounts()
-        counts.add_rows(self.locales, self._pairs)
-        return counts.describe()
+    origins = read_parquet(dataset.folder / PRODUCTS_FILE, REMEDY, [ORIGIN])
+    counts = pl.DataFrame(pl.from_arrow(origins)).group_by(ORIGIN).len().sort(ORIGIN)
+    made = dict(counts.iter_rows())
+    total = made.pop(CATALOGUE, 0)
+    chosen = np.arange(min(sample, total)) * total // max(1, min(sample, total))
+    drawn = [pl.DataFrame(schema=dict.fromkeys(PRODUCT_COLUMNS, pl.String))]
+    strings, numbers = dict.fromkeys(_GROUPED, pl.String), dict.fromkeys(COLUMN_OF, pl.Int32)
+    products = [pl.DataFrame(schema={**strings, **numbers})]
+    read = 0
+    for batch in dataset.product_batches(ORIGIN):
+        catalogue = batch.filter(pc.equal(batch.column(ORIGIN), CATALOGUE))
+        first, last = np.searchsorted(chosen, (read, read + len(catalogue)))
+        here = catalogue.select(list(PRODUCT_COLUMNS)).take(pa.array(chosen[first:last] - read))
+        drawn.append(pl.DataFrame(pl.from_arrow(here)))
+        known = {name: catalogue.column(name) for name in _GROUPED}
+        lengths = {field: pc.utf8_length(catalogue.column(column)) for field, column in COLUMN_OF.items()}
+        products.append(pl.DataFrame(pl.from_arrow(pa.table({**known, **lengths}))))
+        read += len(catalogue)
+        progress("summary", read, total)
+    return _with_sum(pl.concat(products)), pl.concat(drawn), made
 
 
-# Values of `model.max_length` that people choose among; the paper's is 256.
-MAX_LENGTHS: Final = (64, 128, 192, 256, 384, 512)
-BATCH: Final = 512
+def describe(frame: pl.DataFrame, name: str) -> dict[str, Any]:
+    """Return the figures of a column of lengths by locale; nulls do not count."""
+    parts = frame.drop_nulls(name).partition_by(LOCALE, as_dict=True)
+    counts = {str(locale): np.bincount(part[name].to_numpy()) for (locale,), part in sorted(parts.items())}
+    bar = _bar_width(1 + max((_reached_by(each, SHOWN_SHARE) for each in counts.values()), default=0))
+    return {"bar": bar, "by_locale": {locale: _figures(each, bar) for locale, each in counts.items()}}
 
 
-def token_lengths(
-    tokenizer: PairTokenizer, queries: JudgedQueries, examples: pa.Table, sample: pa.Table, progress: Progress
-) -> tuple[dict[str, LengthCounts], list[dict[str, Any]]]:
-    """Count tokens."""
-    query_Q = _encoded(queries.texts.to_pylist(), tokenizer, progress)
-    product_S = _products(sample, tokenizer, progress)
-    judged = examples.filter(pc.equal(examples.column(ORIGIN), JUDGED))
-    rows = pc.index_in(product_keys(judged), value_set=product_keys(sample).combine_chunks())
-    known = rows.is_valid()
-    judged, rows_P = judged.filter(known), rows.filter(known).to_numpy()
+def _figures(counts: Int64, bar: int) -> dict[str, Any]:
+    texts = int(counts.sum())
+    bars = _reached_by(counts, SHOWN_SHARE) // bar + 1
+    shown = np.zeros(bars * bar, np.int64)
+    kept = min(len(shown), len(counts))
+    shown[:kept] = counts[:kept]
+    return {
+        "texts": texts,
+        "mean": round(float(counts @ np.arange(len(counts))) / texts, 2),
+        "median": _reached_by(counts, 0.5),
+        "p95": _reached_by(counts, 0.95),
+        "longest": len(counts) - 1,
+        "bars": shown.reshape(bars, bar).sum(axis=1).tolist(),
+        "beyond": texts - int(shown.sum()),
+    }
+
+
+def _reached_by(counts: Int64, share: float) -> int:
+    """Return a quantile of the lengths."""
+    total = np.cumsum(counts)
+    return int(np.searchsorted(total, share * total[-1] - 1e-9))
+
+
+def _bar_width(lengths: int) -> int:
+    """Return the smallest of 1, 2, 5, 10, 20, … with which the lengths fit into `MOST_BARS` bars."""
+    unit = 1
+    while True:
+        for factor in (1, 2, 5):
+            if factor * unit * MOST_BARS >= lengths:
+                return factor * unit
+        unit *= 10
+
+
+def top_values(products: pl.DataFrame, name: str) -> dict[str, Any]:
+    """Count the values of a column by locale, upper and lower case alike; ties are broken by text."""
+    counted = products.drop_nulls(name).group_by(LOCALE, pl.col(name).str.to_lowercase()).len()
+    parts = counted.sort("len", name, descending=[True, False]).partition_by(LOCALE, as_dict=True)
+    return {
+        str(locale): {
+            "values": len(part),
+            "products": int(part["len"].sum()),
+            "top": [list(row) for row in part.select(name, "len").head(MOST_VALUES).iter_rows()],
+        }
+        for (locale,), part in sorted(parts.items())
+    }
+
+
+def _pairs(examples: pl.DataFrame) -> list[dict[str, Any]]:
+    """Count pairs, and add up their weights, by origin, locale, split and label."""
+    names = {ORIGIN: "origin", LOCALE: "locale", SPLIT: "split", LABEL: "label"}
+    weight = pl.col(WEIGHT).cast(pl.Float64).sum().round(2).alias("weight")
+    counted = examples.group_by(*names).agg(pl.len().alias("pairs"), weight).sort(*names)
+    return counted.rename(names).to_dicts()
+
+
+def _queries(judged: pl.DataFrame) -> pl.DataFrame:
+    """Return the distinct judged queries, each in its first spelling, with judged products and lengths.
+
+    Of queries also bytes are counted, which is what the paper counted of Japanese.
+    """
+    queries = judged.group_by(QUERY_ID, maintain_order=True).agg(
+        pl.col(QUERY, LOCALE, SPLIT).first(), pl.len().alias("products")
+    )
+    return queries.with_columns(
+        pl.col(QUERY).str.len_chars().alias("characters"),
+        pl.col(QUERY).str.len_bytes().alias("bytes"),
+        pl.Series("words", word_counts(queries[QUERY].to_list())),
+    )
+
+
+def _words(drawn: pl.DataFrame) -> pl.DataFrame:
+    """Count the words of each product by field, and of all together."""
+    counts = []
+    for field, column in COLUMN_OF.items():
+        words = pl.Series(word_counts(drawn[column].to_list()))
+        counts.append(pl.when(pl.col(column).is_not_null()).then(words).alias(field))
+    return _with_sum(drawn.select(LOCALE, *counts))
+
+
+def _with_sum(lengths: pl.DataFrame) -> pl.DataFrame:
+    return lengths.with_columns(pl.sum_horizontal(*COLUMN_OF).alias(PRODUCT))
+
+
+def _tokens(
+    tokenizer: PairTokenizer, queries: pl.DataFrame, judged: pl.DataFrame, drawn: pl.DataFrame, progress: Progress
+) -> dict[str, pl.DataFrame]:
+    """Count the tokens of queries, of the drawn products and of the pairs of both."""
+    of_queries = _encoded("queries", queries, [QUERY], lambda columns: tokenizer.encode(columns[0]), progress)
+    of_products = _encoded("products", drawn, COLUMN_OF.values(), tokenizer.encode_documents, progress)
     # Spellings of one query count as its first one does.
-    queries_P = np.searchsorted(queries.ids, judged.column(QUERY_ID).to_numpy())
-    pair_P = query_Q[queries_P] + product_S[rows_P] + tokenizer.layout.specials
-    lengths = {name: LengthCounts() for name in ("query", "product", "pair")}
-    locales_P = locales_of(judged)
-    for name, locales, values in (
-        ("query", queries.locales, query_Q),
-        ("product", locales_of(sample), product_S),
-        ("pair", locales_P, pair_P),
-    ):
-        lengths[name].add_rows(locales, values)
-    cut = []
-    for locale in np.unique(locales_P):
-        of_locale = pair_P[locales_P == locale]
-        for length in MAX_LENGTHS:
-            longer = int(np.count_nonzero(of_locale > length))
-            cut.append({"locale": str(locale), "max_length": length, "pairs": len(of_locale), "cut": longer})
-    return lengths, cut
+    pairs = judged.select(QUERY_ID, PRODUCT_ID, LOCALE)
+    pairs = pairs.join(of_queries.select(QUERY_ID, pl.col(_TOKENS).alias(QUERY)), on=QUERY_ID)
+    pairs = pairs.join(of_products.select(PRODUCT_ID, LOCALE, _TOKENS), on=[PRODUCT_ID, LOCALE])
+    pairs = pairs.with_columns(pl.col(_TOKENS) + pl.col(QUERY) + tokenizer.layout.specials)
+    return {"query": of_queries, "product": of_products, "pair": pairs}
 
 
-def _encoded(texts: Sequence[str], tokenizer: PairTokenizer, progress: Progress) -> Int64:
-    parts = [np.zeros(0, np.int64)]
-    for start in range(0, len(texts), BATCH):
-        parts.append(tokenizer.encode(texts[start : start + BATCH]).lengths)
-        progress("tokens of queries", min(start + BATCH, len(texts)), len(texts))
-    return np.concatenate(parts)
+def _encoded(
+    what: str,
+    frame: pl.DataFrame,
+    columns: Iterable[str],
+    encode: Callable[[Sequence[Sequence[str]]], Ragged],
+    progress: Progress,
+) -> pl.DataFrame:
+    """Add the tokens of each row's texts."""
+    texts, lengths = frame.select(*columns).fill_null(""), [np.zeros(0, np.int64)]
+    for start in range(0, len(frame), BATCH):
+        batch = texts.slice(start, BATCH)
+        lengths.append(encode([column.to_list() for column in batch]).lengths)
+        progress(f"tokens of {what}", start + len(batch), len(frame))
+    return frame.with_columns(pl.Series(_TOKENS, np.concatenate(lengths)))
 
 
-def _products(sample: pa.Table, tokenizer: PairTokenizer, progress: Progress) -> Int64:
-    parts = [np.zeros(0, np.int64)]
-    for start in range(0, sample.num_rows, BATCH):
-        rows = sample.slice(start, BATCH)
-        columns = [pc.fill_null(rows.column(name), "").to_pylist() for name in COLUMN_OF.values()]
-        parts.append(tokenizer.encode_documents(columns).lengths)
-        progress("tokens of products", start + rows.num_rows, sample.num_rows)
-    return np.concatenate(parts)
+def _cut(pairs: pl.DataFrame) -> list[dict[str, Any]]:
+    """Count the pairs that each maximum length cuts, by locale."""
+    longer = [(pl.col(_TOKENS) > length).sum().alias(str(length)) for length in MAX_LENGTHS]
+    counted = pairs.group_by(LOCALE).agg(pl.len(), *longer).sort(LOCALE).to_dicts()
+    return [
+        {"locale": row[LOCALE], "max_length": length, "pairs": row["len"], "cut": row[str(length)]}
+        for row in counted
+        for length in MAX_LENGTHS
+    ]

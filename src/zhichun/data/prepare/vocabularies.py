@@ -5,7 +5,7 @@ them, as in the model's look-up. Synthetic products are not counted.
 Files are read in batches: 1.8 million products fit in bounded memory.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -17,9 +17,52 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from zhichun.core import schema
-from zhichun.text.trigrams.bags import BITS, LOW, Int64, Keys, TrigramCounter, TrigramVocabulary, trigram_keys
+from zhichun.core.arrays import Int64
+from zhichun.data.dataset.dataset import Progress
+from zhichun.text.trigrams import BITS, Keys, TrigramCounter, TrigramVocabulary, merged, strip_keys
 from zhichun.text.vocabulary import Vocabulary
 from zhichun.text.words import SPACE, blank_code_points
+
+FOLDER: Final = "vocabulary"
+# Two thousand products are 2 to 5 million characters, and counting the rare letters needs 60 bytes for each.
+BATCH_ROWS: Final = 2048
+# A brand or color gets a vector when it is seen at least this often, as in the paper.
+MIN_COUNT: Final = 2
+
+
+def write_vocabularies(folder: Path, min_count_trigram: int, progress: Progress) -> dict[str, int]:
+    """Write ``brands.parquet``, ``colors.parquet`` and ``trigrams.parquet``, and count the entries of each.
+
+    Trigrams are counted over all fields of the catalogue and over the distinct queries of the training split. Queries
+    of other splits are not looked at.
+    """
+    examples = pq.read_table(folder / schema.EXAMPLES_FILE, columns=[schema.QUERY, schema.SPLIT])
+    in_training = pc.equal(examples.column(schema.SPLIT), schema.TRAIN)
+    # Distinct ones: a query that was judged against more products does not count for more.
+    queries = pc.unique(examples.column(schema.QUERY).filter(in_training)).cast(pa.large_string())
+    trigrams = CatalogueTrigrams()
+    trigrams.update(queries)
+    values: dict[str, list[pa.Array]] = {schema.BRAND: [], schema.COLOR: []}
+    with pq.ParquetFile(folder / schema.PRODUCTS_FILE) as file:
+        done, total = 0, file.metadata.num_rows
+        for batch in file.iter_batches(BATCH_ROWS, columns=[*schema.TEXT_COLUMNS, schema.ORIGIN]):
+            products = batch.filter(pc.equal(batch.column(schema.ORIGIN), schema.CATALOGUE))
+            for name in schema.TEXT_COLUMNS:
+                trigrams.update(products.column(name))
+            for name, chunks in values.items():
+                chunks.append(products.column(name))
+            done += batch.num_rows
+            progress("vocabularies", done, total)
+    brands, colors = (Vocabulary.build(pa.chunked_array(chunks, pa.string()), MIN_COUNT) for chunks in values.values())
+    vocabularies: dict[str, Vocabulary | TrigramVocabulary] = {
+        "brands": brands,
+        "colors": colors,
+        "trigrams": TrigramVocabulary.build(*trigrams.counts(), min_count_trigram, queries.to_pylist()),
+    }
+    for name, vocabulary in vocabularies.items():
+        vocabulary.save(folder / FOLDER / f"{name}.parquet")
+    return {name: len(vocabulary) - 1 for name, vocabulary in vocabularies.items()}
+
 
 Codes = npt.NDArray[np.uint8]
 
@@ -34,7 +77,10 @@ _JAPANESE: Final = r"[\x{3041}-\x{9fff}]"
 
 
 class CatalogueTrigrams:
-    """Counts the trigrams of cleaned texts; memory grows only with the number of distinct trigrams."""
+    """Counts the trigrams of cleaned texts; memory grows only with the number of distinct trigrams.
+
+    Those of `LETTERS` and blanks alone, which most are, are cells of a table; `TrigramCounter` counts the rest.
+    """
 
     def __init__(self) -> None:
         self._cells = np.zeros(_CODES**3, np.int64)
@@ -44,7 +90,8 @@ class CatalogueTrigrams:
     def update(self, texts: Any) -> None:
         """Count the trigrams of a batch of texts."""
         texts, others = _parted(texts.drop_null().cast(pa.large_string()), pc.string_is_ascii)
-        self._count(_ascii_codes(texts))
+        joined = _BORDER_SIGN.join(texts.to_pylist()).encode("ascii")
+        self._count(_code_points().take(np.frombuffer(joined, np.uint8)))
         # There is no need to look at each character of a Japanese text to know that it goes to the rest.
         strange, others = _parted(others, lambda texts: pc.match_substring_regex(texts, _JAPANESE))
         self._rest.update(strange.to_pylist())
@@ -55,18 +102,28 @@ class CatalogueTrigrams:
 
     def counts(self) -> tuple[Keys, Int64]:
         """Return what was counted so far."""
-        tables = [_table_counts(self._cells), _pair_counts(self._pairs), self._rest.counts()]
-        keys, rows = np.unique(np.concatenate([keys for keys, _ in tables]), return_inverse=True)
-        counts_V = np.zeros(len(keys), np.int64)
-        np.add.at(counts_V, rows, np.concatenate([counts for _, counts in tables]))
-        return keys, counts_V
+        known = len(LETTERS) + 1
+        cube = self._cells.reshape(_CODES, _CODES, _CODES)
+        threes = np.nonzero(cube[:known, :known, :known])
+        # A text of one character is a window between borders; one of two has no window of its own.
+        ones = cube[_BORDER, :known, _BORDER]
+        (one,) = np.nonzero(ones)
+        square = self._pairs.reshape(_CODES, _CODES)
+        twos = np.nonzero(square)
+        return merged(
+            [
+                (strip_keys(_keys(*threes)), cube[threes]),
+                (_keys(*twos), square[twos]),
+                (_keys(one), ones[one]),
+                self._rest.counts(),
+            ]
+        )
 
     def _count(self, codes_L: Codes) -> None:
         """Count windows of three. Texts are separated by borders."""
-        codes_L = _fold_blanks(codes_L).astype(np.int32)
+        codes_L = _fold_blanks(np.pad(codes_L, 1, constant_values=_BORDER)).astype(np.int32)
         windows = codes_L[:-2] << 12 | codes_L[1:-1] << 6 | codes_L[2:]
         self._cells += np.bincount(windows, minlength=_CODES**3)
-        # A text of one character is a window between borders; one of two has no window of its own.
         border = codes_L == _BORDER
         twos = np.flatnonzero(border[:-3] & border[3:] & ~border[1:-2] & ~border[2:-1])
         self._pairs += np.bincount(codes_L[twos + 1] << 6 | codes_L[twos + 2], minlength=_CODES**2)
@@ -78,11 +135,6 @@ def _parted(texts: Any, test: Callable[[Any], Any]) -> tuple[Any, Any]:
     return texts.filter(passed), texts.filter(pc.invert(passed))
 
 
-def _ascii_codes(texts: Any) -> Codes:
-    joined = _BORDER_SIGN.join(texts.to_pylist()).encode("ascii")
-    return _bordered(_code_points().take(np.frombuffer(joined, np.uint8)))
-
-
 def _unicode_codes(texts: Any) -> tuple[Codes, npt.NDArray[np.bool_]]:
     """Encode texts in lower case, and tell which have other letters; these are left empty."""
     # The border is no letter, so that lowering all at once is lowering each (the final sigma looks at its neighbours).
@@ -92,12 +144,7 @@ def _unicode_codes(texts: Any) -> tuple[Codes, npt.NDArray[np.bool_]]:
     strange_B = np.zeros(len(borders) + 1, np.bool_)
     strange_B[np.searchsorted(borders, np.flatnonzero(codes_L == _OTHER))] = True
     codes_L[np.repeat(strange_B, np.diff(borders, prepend=-1, append=len(codes_L) - 1))] = _BORDER
-    return _bordered(codes_L), strange_B
-
-
-def _bordered(codes_L: Codes) -> Codes:
-    border = np.full(1, _BORDER, np.uint8)
-    return np.concatenate([border, codes_L, border])
+    return codes_L, strange_B
 
 
 def _fold_blanks(codes_L: Codes) -> Codes:
@@ -122,85 +169,10 @@ def _code_points() -> Codes:
     return codes
 
 
-@cache
-def _key_parts() -> Keys:
-    return np.array([SPACE, *map(ord, LETTERS)], np.uint64)
-
-
-def _table_counts(cells: Int64) -> tuple[Keys, Int64]:
-    known = len(LETTERS) + 1
-    cube = cells.reshape(_CODES, _CODES, _CODES)
-    first, second, third = np.nonzero(cube[:known, :known, :known])
-    parts = _key_parts()
-    keys = parts[first] << (BITS + BITS) | parts[second] << BITS | parts[third]
-    # Strip, as `trigram_keys` does: a trailing space is masked out, a leading one shifted out at the top.
-    keys[(keys & LOW) == SPACE] &= ~LOW
-    keys[keys >> (BITS + BITS) == SPACE] <<= BITS
-    (ones,) = np.nonzero(cube[_BORDER, :known, _BORDER])
-    counts = np.concatenate([cube[first, second, third], cube[_BORDER, ones, _BORDER]])
-    return np.concatenate([keys, parts[ones] << (BITS + BITS)]), counts
-
-
-def _pair_counts(cells: Int64) -> tuple[Keys, Int64]:
-    first, second = np.nonzero(cells.reshape(_CODES, _CODES))
-    parts = _key_parts()
-    return parts[first] << (BITS + BITS) | parts[second] << BITS, cells.reshape(_CODES, _CODES)[first, second]
-
-
-FOLDER: Final = "vocabulary"
-# Two thousand products are 2 to 5 million characters, and counting the rare letters needs 60 bytes for each.
-BATCH_ROWS: Final = 2048
-# A brand or color gets a vector when it is seen at least this often, as in the paper.
-MIN_COUNT: Final = 2
-
-Progress = Callable[[str, int, int], None]
-
-
-def write_vocabularies(folder: Path, min_count_trigram: int, progress: Progress) -> dict[str, int]:
-    """Write ``brands.parquet``, ``colors.parquet`` and ``trigrams.parquet``, and count the entries of each.
-
-    Trigrams are counted over all fields of the catalogue and over the distinct queries of the training split. Queries
-    of other splits are not looked at.
-    """
-    vocabularies: dict[str, Vocabulary | TrigramVocabulary] = {
-        "brands": Vocabulary.build(_values(folder, schema.BRAND, "brands", progress), MIN_COUNT),
-        "colors": Vocabulary.build(_values(folder, schema.COLOR, "colors", progress), MIN_COUNT),
-        "trigrams": _choose_trigrams(folder, min_count_trigram, progress),
-    }
-    for name, vocabulary in vocabularies.items():
-        vocabulary.save(folder / FOLDER / f"{name}.parquet")
-    return {name: len(vocabulary) - 1 for name, vocabulary in vocabularies.items()}
-
-
-def _choose_trigrams(folder: Path, min_count: int, progress: Progress) -> TrigramVocabulary:
-    counter = CatalogueTrigrams()
-    examples = pq.read_table(folder / schema.EXAMPLES_FILE, columns=[schema.QUERY, schema.SPLIT])
-    in_training = pc.equal(examples.column(schema.SPLIT), schema.TRAIN)
-    # Distinct ones: a query that was judged against more products does not count for more.
-    queries = pc.unique(examples.column(schema.QUERY).filter(in_training)).cast(pa.large_string())
-    counter.update(queries)
-    for batch in _catalogue(folder, schema.TEXT_COLUMNS, "trigrams", progress):
-        for name in schema.TEXT_COLUMNS:
-            counter.update(batch.column(name))
-    keys_V, counts_V = counter.counts()
-    known = (counts_V >= min_count) | np.isin(keys_V, trigram_keys(queries.to_pylist())[0])
-    return TrigramVocabulary.build(keys_V[known], counts_V[known])
-
-
-def _values(folder: Path, name: str, what: str, progress: Progress) -> Iterator[str | None]:
-    """Return the values of a column, one for every product."""
-    batches = [batch.column(name) for batch in _catalogue(folder, (name,), what, progress)]
-    if batches:
-        values: Any = pa.chunked_array(batches).dictionary_encode().combine_chunks()
-        texts = values.dictionary.to_pylist()
-        yield from (None if code is None else texts[code] for code in values.indices.to_pylist())
-
-
-def _catalogue(folder: Path, columns: Sequence[str], what: str, progress: Progress) -> Iterator[pa.RecordBatch]:
-    """Read products, without those that a step made."""
-    done = 0
-    with pq.ParquetFile(folder / schema.PRODUCTS_FILE) as file:
-        for batch in file.iter_batches(BATCH_ROWS, columns=[*columns, schema.ORIGIN]):
-            yield batch.filter(pc.equal(batch.column(schema.ORIGIN), schema.CATALOGUE))
-            done += batch.num_rows
-            progress(what, done, file.metadata.num_rows)
+def _keys(*codes: npt.NDArray[np.intp]) -> Keys:
+    """Return the keys of trigrams by the codes of their characters, of which there may be fewer than three."""
+    code_points = np.array([SPACE, *map(ord, LETTERS)], np.uint64)
+    keys = np.zeros(len(codes[0]), np.uint64)
+    for place in range(3):
+        keys = keys << BITS | (code_points[codes[place]] if place < len(codes) else np.uint64(0))
+    return keys

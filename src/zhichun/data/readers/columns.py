@@ -66,7 +66,9 @@ def match_columns(given: Mapping[str, str], tables: Mapping[str, Table]) -> dict
         asked.add(asking)
         found = {kind: own for kind in kinds if (own := find_column(column, tables[kind].names)) is not None}
         if not found:
-            raise _no_such_column(column, field, tables[kinds[0]])
+            table = tables[kinds[0]]
+            wanted = f"{column!r}, which was named for {ALIASES[field][0]!r}"
+            raise no_column(wanted, table, suggest(column, table.names))
         for kind in found:
             matched[kind][field] = found[kind]
     for kind, table in tables.items():
@@ -158,30 +160,20 @@ def _read_key(key: str, read: Collection[str]) -> tuple[tuple[str, ...], str]:
 
 def _missing(field: str, kind: str, table: Table, remedy: str = "") -> UserError:
     short = ALIASES[field][0]
-    wanted = repr(field) if field == short else f"{field!r} (or {short!r})"
     # Catalogues are read beside other tables, by which a bare name would be taken.
     key = f"{kind}.{short}" if kind == PRODUCTS else short
     if field == schema.LABEL:
         remedy += " Judges with a column each: write a row for each, with the columns judge and label."
     if KNOWN_NAMES.isdisjoint(map(fold_name, table.names)):
         remedy += " No name is known: the names must be the first line (in JSON, the keys of each object)."
-    return UserError(
-        f"no column {wanted}; the file has {_listed(table.names)}",
-        remedy=f"Name it with columns={{'{key}': …}} (--columns {key}=…).{remedy}",
-        file=table.path,
-    )
+    wanted = repr(field) if field == short else f"{field!r} (or {short!r})"
+    return no_column(wanted, table, f"Name it with columns={{'{key}': …}} (--columns {key}=…).{remedy}")
 
 
-def _no_such_column(column: str, field: str, table: Table) -> UserError:
-    return UserError(
-        f"no column {column!r}, which was named for {ALIASES[field][0]!r}; the file has {_listed(table.names)}",
-        remedy=suggest(column, table.names),
-        file=table.path,
-    )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return _some([repr(name) for name in names]) or "no column at all"
+def no_column(wanted: str, table: Table, remedy: str) -> UserError:
+    """Build the error for a column that a table lacks: it lists those that there are."""
+    has = _some([repr(name) for name in table.names]) or "no column at all"
+    return UserError(f"no column {wanted}; the file has {has}", remedy=remedy, file=table.path)
 
 
 def _some(names: Sequence[str]) -> str:

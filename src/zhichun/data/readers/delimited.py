@@ -16,7 +16,7 @@ import pyarrow.csv as pacsv
 from numpy.typing import NDArray
 
 from zhichun.core.errors import UserError
-from zhichun.data.readers.rejected import MALFORMED, OPEN_QUOTE, TOO_LONG, Refusal, Refusals
+from zhichun.data.readers.rejected import MALFORMED, OPEN_QUOTE, TOO_LONG, Reason, Refusal, Refusals
 from zhichun.data.readers.table import BATCH_ROWS, MOST_OF_A_ROW, Batch, TextTable, text_batches
 from zhichun.data.readers.text_file import TextFile
 from zhichun.text.fold import fold_name
@@ -75,7 +75,7 @@ class _Found(NamedTuple):
 
     stop: int
     rows: int
-    reason: str = ""
+    reason: Reason | None = None
     detail: str = ""
     has_breaks: bool = False
 
@@ -85,19 +85,15 @@ class _Good:
     """Strict records that pyarrow has not parsed yet."""
 
     parts: list[bytes] = field(default_factory=list)
-    runs: list[range] = field(default_factory=list)
+    rows: list[NDArray[np.int64]] = field(default_factory=list)
     count: int = 0
     size: int = 0
     has_breaks: bool = False
 
     def add(self, data: bytes, first: int, count: int) -> None:
         self.parts.append(data)
+        self.rows.append(np.arange(first, first + count))
         self.count, self.size = self.count + count, self.size + len(data)
-        begin = self.runs.pop().start if self.runs and self.runs[-1].stop == first else first
-        self.runs.append(range(begin, first + count))
-
-    def rows(self) -> NDArray[np.int64]:
-        return np.concatenate([np.arange(run.start, run.stop) for run in self.runs])
 
 
 class DelimitedTable(TextTable):
@@ -174,7 +170,7 @@ class DelimitedTable(TextTable):
         places = {name: self.names.index(column) for name, column in columns.items()}
         for good, done in self._blocks(rejected, rows):
             raw = self._values(good, places)
-            yield from text_batches(self.path, good.rows(), raw, done, rejected, rows)
+            yield from text_batches(self.path, np.concatenate(good.rows), raw, done, rejected, rows)
 
     def _values(self, good: _Good, places: Mapping[str, int]) -> dict[str, Any]:
         """Parse strict records with pyarrow."""
@@ -213,8 +209,8 @@ class DelimitedTable(TextTable):
                     line = _LINE_END.search(block)
                     place, cut = (len(block), True) if line is None else (line.end(), False)
                 while place < end and (found := self._next(block, place, end, force=last)) is not None:
-                    if found.reason:
-                        self._refuse(found, number + 1, block[place : found.stop], rejected)
+                    if found.reason is not None:
+                        self._refuse(found.reason, found.detail, number + 1, block[place : found.stop], rejected)
                     elif found.rows:
                         good.add(block[place : found.stop], number + 1, found.rows)
                         good.has_breaks |= found.has_breaks
@@ -222,8 +218,7 @@ class DelimitedTable(TextTable):
                 left = block[place:]
                 if len(left) > MOST_OF_A_ROW and end <= place:
                     number += 1
-                    too_long = _Found(0, 1, TOO_LONG, f"longer than {MOST_OF_A_ROW >> 20} MiB")
-                    self._refuse(too_long, number, left[:_SHOWN], rejected)
+                    self._refuse(TOO_LONG, f"longer than {MOST_OF_A_ROW >> 20} MiB", number, left, rejected)
                     left, cut = b"", True
                 if good.count >= rows or good.size > MOST_OF_A_ROW or (last and good.count):
                     yield good, tell()
@@ -281,11 +276,11 @@ class DelimitedTable(TextTable):
             if len(rows) >= _FEW:
                 self._spacings = [max(map(_spacing, column)) for column in zip(*rows, strict=True)]
 
-    def _refuse(self, found: _Found, row: int, record: bytes, rejected: Refusals) -> None:
+    def _refuse(self, reason: Reason, detail: str, row: int, record: bytes, rejected: Refusals) -> None:
         record = record[:_SHOWN].rstrip(b"\r\n")
-        pieces = self._dialect.values(record) if found.reason == MALFORMED else [record]
+        pieces = self._dialect.values(record) if reason == MALFORMED else [record]
         texts = [piece.decode("utf-8", "surrogateescape") for piece in pieces]
-        rejected.add(Refusal(self.path.name, row, found.reason, found.detail), texts)
+        rejected.add(Refusal(self.path.name, row, reason, detail), texts)
 
 
 def _spacing(value: bytes) -> int:

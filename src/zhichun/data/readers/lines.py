@@ -10,23 +10,24 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import numpy as np
 
 from zhichun.core.errors import UserError
-from zhichun.data.readers.rejected import MALFORMED, NO_OBJECT, NO_TEXT, TOO_LONG, Refusal, Refusals
-from zhichun.data.readers.table import BATCH_ROWS, MOST_OF_A_ROW, Batch, TextTable, decode_texts, json_number
+from zhichun.data.readers.rejected import MALFORMED, NO_OBJECT, NO_TEXT, NO_TOPIC, TOO_LONG, Reason, Refusal, Refusals
+from zhichun.data.readers.table import BATCH_ROWS, MOST_OF_A_ROW, Batch, TextTable, decode_texts
 from zhichun.data.readers.text_file import TextFile
 
 _SHOWN: Final = 2000
 _BLOCK: Final = 1 << 20
 _CUT: Final = "…"
 _GAP: Final = re.compile(r"[\s,]*")
+_WHOLE: Final = re.compile(r"(-?\d+)\.0+")
 
 
 class _RefusedError(Exception):
-    def __init__(self, reason: str, detail: str) -> None:
+    def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(detail)
         self.reason = reason
 
@@ -140,10 +141,9 @@ class QrelsTable(LineTable):
     file
         The qrels.
     topics
-        Query texts by id; see `read_topics`. A query that is not in it has no text.
+        Query texts by id; see `read_topics`. Judgements of other queries are refused.
     """
 
-    suffixes: ClassVar[tuple[str, ...]] = (".qrels", ".qrel", ".trec")
     names = ("query_id", "product_id", "label", "query")
 
     def __init__(self, file: TextFile, topics: Mapping[str, str]) -> None:
@@ -155,7 +155,9 @@ class QrelsTable(LineTable):
         if len(parts) != 4:
             raise _RefusedError(MALFORMED, f"{len(parts)} values where a judgement has 4")
         qid, _, docid, grade = parts
-        values = dict(zip(self.names, (qid, docid, grade, self._topics.get(qid)), strict=True))
+        if qid not in self._topics:
+            raise _RefusedError(NO_TOPIC, f"query_id {qid!r}")
+        values = dict(zip(self.names, (qid, docid, grade, self._topics[qid]), strict=True))
         return [values[name] for name in names]
 
 
@@ -190,8 +192,14 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return record
 
 
+def _number(text: str) -> str:
+    """Write a number unchanged, but 3.0 as ``3``: digits beyond a float's are kept."""
+    whole = _WHOLE.fullmatch(text)
+    return whole[1] if whole else text
+
+
 _DECODER: Final = json.JSONDecoder(
-    object_pairs_hook=_unique, parse_int=str, parse_float=json_number, parse_constant=lambda name: None
+    object_pairs_hook=_unique, parse_int=str, parse_float=_number, parse_constant=lambda name: None
 )
 
 

@@ -14,10 +14,9 @@ import pyarrow.parquet as pq
 from zhichun.core.errors import UserError
 from zhichun.core.files import new_file
 from zhichun.core.tasks import Prediction
-from zhichun.data.readers.parquet_table import ParquetTable
 from zhichun.data.readers.rejected import FirstRefusal
 from zhichun.data.readers.sources import open_table
-from zhichun.data.readers.table import BATCH_ROWS, Table, text_array, text_batches
+from zhichun.data.readers.table import BATCH_ROWS, ParquetTable, Table, text_array, text_batches
 from zhichun.text.fold import fold_name
 
 KINDS: Final = (".parquet", ".csv", ".tsv")
@@ -66,7 +65,7 @@ def read_chunks(
         raise UserError("has several columns without a name", remedy="Name or remove them.", file=table.path)
     pieces: Iterable[pa.Table]
     if isinstance(table, ParquetTable):
-        schema = pa.schema([(each.name, _decoded_type(each.type)) for each in table.schema])
+        schema = table.schema
         pieces = (pa.Table.from_batches([each]) for each in table.record_batches(table.names, min(rows, BATCH_ROWS)))
     else:
         batches = table.batches({name: name for name in table.names}, FirstRefusal(table.path), min(rows, BATCH_ROWS))
@@ -163,10 +162,6 @@ def _cut(pieces: Iterable[pa.Table], nothing: pa.Table, most_rows: int, most_byt
                 held, rows, size = [], 0, 0
     if held or is_empty:
         yield pa.concat_tables(held or [nothing]).combine_chunks()
-
-
-def _decoded_type(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 def _bytes_of_rows(table: pa.Table) -> Any:

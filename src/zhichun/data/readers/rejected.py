@@ -1,16 +1,15 @@
-"""The list of refused rows, with reasons."""
+"""Why rows are refused, what to do about it, and the list of those that were."""
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, NamedTuple, Protocol, Self
+from typing import Any, Final, Literal, NamedTuple, Protocol, Self, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from zhichun.core.errors import UserError
+from zhichun.core.errors import UserError, suggest
 
 REJECTED_FILE: Final = "rejected.parquet"
 REJECTED_SCHEMA: Final = pa.schema(
@@ -22,60 +21,84 @@ REJECTED_SCHEMA: Final = pa.schema(
         ("record", pa.string()),
     ]
 )
+OnBadRows = Literal["fail", "drop"]
+Say = Callable[[str], None]
 
-BROKEN_UTF8: Final = "broken UTF-8"
-MALFORMED: Final = "malformed row"
-OPEN_QUOTE: Final = "unbalanced quote"
-TOO_LONG: Final = "row too long"
-NO_OBJECT: Final = "not a JSON object"
-NO_TEXT: Final = "value is no text"
-BAD_NUMBER: Final = "not a number"
-MISSING_ID: Final = "missing product id"
-DUPLICATE_PRODUCT: Final = "duplicate product id"
-EMPTY_QUERY: Final = "empty query"
-UNKNOWN_LABEL: Final = "unknown label"
-UNKNOWN_SPLIT: Final = "unknown split"
-NO_PRODUCT: Final = "no such product"
-TWO_LABELS: Final = "two labels for one pair"
-ONE_JUDGE_TWO_LABELS: Final = "two labels by one judge"
-NO_EXAMPLE: Final = "no such example"
-NOT_TRAINING: Final = "not a training example"
-# These are counted and listed but are nobody's mistake: they never make `prepare` fail.
-NOT_JUDGED: Final = "not judged"
-ONE_OF_SEVERAL: Final = "one of several judgements"
-DUPLICATE: Final = "duplicate"
-LEAKAGE: Final = "query in test too"
-# Only of lists of pairs to be corrected.
-VALIDATION: Final = "a validation example"
-# Only of pairs that a step made.
-OTHER_FOLD: Final = "query in another fold"
-VALIDATED: Final = "made of a validation query"
-MADE_TWO_LABELS: Final = "made with two labels"
-HARMLESS: Final = frozenset(
-    {NOT_JUDGED, ONE_OF_SEVERAL, DUPLICATE, LEAKAGE, VALIDATION, OTHER_FOLD, VALIDATED, MADE_TWO_LABELS}
+
+class Reason(str):
+    """Why a row is refused.
+
+    Attributes
+    ----------
+    remedy
+        What to do about it.
+    harmless
+        Counted and listed, but nobody's mistake: it never makes `prepare` fail.
+    """
+
+    remedy: str
+    harmless: bool
+
+    def __new__(cls, text: str, remedy: str = "", *, harmless: bool = False) -> Self:
+        """Make a text that knows what to do."""
+        reason = super().__new__(cls, text)
+        reason.remedy, reason.harmless = remedy, harmless
+        return reason
+
+
+BROKEN_UTF8: Final = Reason(
+    "broken UTF-8", "Save the file as UTF-8. In Excel that is 'CSV UTF-8'; Latin-1 and others cannot be told apart."
 )
+MALFORMED: Final = Reason("malformed row", "Check the separators: a value that holds one stands in quotes.")
+OPEN_QUOTE: Final = Reason(
+    "unbalanced quote",
+    "Close the quote, or double a quote that belongs to the text; a text whose lines look like rows of the table must "
+    "be given as JSON Lines or Parquet.",
+)
+TOO_LONG: Final = Reason("row too long", "Shorten it.")
+NO_OBJECT: Final = Reason("not a JSON object", "Write one JSON object on each line.")
+NO_TEXT: Final = Reason("value is no text", "Give a text, a number or a list of texts.")
+BAD_NUMBER: Final = Reason("not a number", "A weight is a number from 0, such as 0.5; a version is 0 or 1.")
+MISSING_ID: Final = Reason("missing product id")
+DUPLICATE_PRODUCT: Final = Reason(
+    "duplicate product id",
+    "Keep one row for each product and locale; variants of a product need ids of their own.",
+)
+EMPTY_QUERY: Final = Reason("empty query", "Fill the query in.")
+NO_TOPIC: Final = Reason("query not in the topics", "Add the query's id and text to the file of topics.")
+UNKNOWN_LABEL: Final = Reason(
+    "unknown label",
+    "Map your grades with labels={'3': 'E', '2': 'S', …} (--labels 3=E,2=S,…); one that means 'not judged' is mapped "
+    "to skip.",
+)
+UNKNOWN_SPLIT: Final = Reason("unknown split", "A split is 'train' or 'test'.")
+NO_PRODUCT: Final = Reason(
+    "no such product",
+    "Check that both files write ids and locales alike; locale=… is for files without a locale column.",
+)
+TWO_LABELS: Final = Reason(
+    "two labels for one pair",
+    "Keep one of them, or aggregate several judges with judges='majority' (--judges majority), mean or distribution.",
+)
+ONE_JUDGE_TWO_LABELS: Final = Reason("two labels by one judge", "Keep one judgement of each judge.")
+NO_EXAMPLE: Final = Reason(
+    "no such example",
+    "List ids of the examples.parquet of a dataset made of the same files, each id in one list only.",
+)
+NOT_TRAINING: Final = Reason(
+    "not a training example", "Labels are corrected in training alone; the test pairs stay as they are."
+)
+NOT_JUDGED: Final = Reason("not judged", harmless=True)
+ONE_OF_SEVERAL: Final = Reason("one of several judgements", harmless=True)
+DUPLICATE: Final = Reason("duplicate", harmless=True)
+LEAKAGE: Final = Reason("query in test too", harmless=True)
+# Only of lists of pairs to be corrected.
+VALIDATION: Final = Reason("a validation example", harmless=True)
+# Only of pairs that a step made.
+OTHER_FOLD: Final = Reason("query in another fold", harmless=True)
+VALIDATED: Final = Reason("made of a validation query", harmless=True)
+MADE_TWO_LABELS: Final = Reason("made with two labels", harmless=True)
 
-_REMEDIES: Final[Mapping[str, str]] = {
-    BROKEN_UTF8: "Save the file as UTF-8. In Excel that is 'CSV UTF-8'; Latin-1 and others cannot be told apart.",
-    MALFORMED: "Check the separators: a value that holds one stands in quotes.",
-    OPEN_QUOTE: "Close the quote, or double a quote that belongs to the text; a text whose lines look like rows of the "
-    "table must be given as JSON Lines or Parquet.",
-    TOO_LONG: "Shorten it.",
-    NO_OBJECT: "Write one JSON object on each line.",
-    NO_TEXT: "Give a text, a number or a list of texts.",
-    BAD_NUMBER: "A weight is a number from 0, such as 0.5; a version is 0 or 1.",
-    DUPLICATE_PRODUCT: "Keep one row for each product and locale; variants of a product need ids of their own.",
-    EMPTY_QUERY: "Fill the query in.",
-    UNKNOWN_LABEL: "Map your grades with labels={'3': 'E', '2': 'S', …} (--labels 3=E,2=S,…); one that means "
-    "'not judged' is mapped to skip.",
-    TWO_LABELS: "Keep one of them, or aggregate several judges with judges='majority' (--judges majority), mean "
-    "or distribution.",
-    ONE_JUDGE_TWO_LABELS: "Keep one judgement of each judge.",
-    UNKNOWN_SPLIT: "A split is 'train' or 'test'.",
-    NO_PRODUCT: "Check that both files write ids and locales alike; locale=… is for files without a locale column.",
-    NO_EXAMPLE: "List ids of the examples.parquet of a dataset made of the same files, each id in one list only.",
-    NOT_TRAINING: "Labels are corrected in training alone; the test pairs stay as they are.",
-}
 _SHOWN = 5
 _FLUSH_ROWS = 20_000
 Record = Mapping[str, str | None] | Sequence[str]
@@ -96,7 +119,7 @@ class Refusal(NamedTuple):
 
     file: str
     row: int
-    reason: str
+    reason: Reason
     detail: str
 
 
@@ -116,7 +139,7 @@ class FirstRefusal:
     def add(self, refusal: Refusal, record: Record) -> None:
         """Raise a `UserError`."""
         problem = f"{refusal.reason} ({refusal.detail})"
-        raise UserError(problem, file=self._path, row=refusal.row, remedy=_REMEDIES.get(refusal.reason, ""))
+        raise UserError(problem, file=self._path, row=refusal.row, remedy=refusal.reason.remedy)
 
 
 class RejectedRows:
@@ -125,53 +148,48 @@ class RejectedRows:
     Parameters
     ----------
     path
-        The file to write; it is there, possibly empty, once this is closed.
+        The file to write; it is there, possibly empty, once this is closed. ``None`` only counts.
 
     Attributes
     ----------
-    counts : Counter[str]
+    counts : Counter[Reason]
         Rows by reason.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.counts: Counter[str] = Counter()
+    def __init__(self, path: Path | None) -> None:
+        self.counts: Counter[Reason] = Counter()
         self._first: list[Refusal] = []
         self._pending: list[tuple[str, int, str, str, str]] = []
-        self._writer = pq.ParquetWriter(path, REJECTED_SCHEMA, compression="zstd")
+        self._writer = None if path is None else pq.ParquetWriter(path, REJECTED_SCHEMA, compression="zstd")
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    def __exit__(self, *error: object) -> None:
+        """Write what is left and complete the file."""
+        self._flush()
+        if self._writer is not None:
+            self._writer.close()
 
     @property
     def bad(self) -> int:
         """Number of rows to correct or drop."""
-        return sum(count for reason, count in self.counts.items() if reason not in HARMLESS)
+        return sum(count for reason, count in self.counts.items() if not reason.harmless)
 
     def add(self, refusal: Refusal, record: Record) -> None:
         """Add one row to the list; see `Refusals`."""
         self.counts[refusal.reason] += 1
-        if refusal.reason not in HARMLESS and len(self._first) < _SHOWN:
+        if not refusal.reason.harmless and len(self._first) < _SHOWN:
             self._first.append(refusal)
         self._pending.append((refusal.file, refusal.row, refusal.reason, _encodable(refusal.detail), _as_json(record)))
         if len(self._pending) >= _FLUSH_ROWS:
             self._flush()
 
-    def close(self) -> None:
-        """Write what is left and complete the file."""
-        self._flush()
-        self._writer.close()
-
     def failure(self, listed_in: Path | None = None) -> UserError:
         """Build the error: the count by reason, the first rows, the file with all of them, and remedies."""
-        reasons = [(reason, count) for reason, count in self.counts.most_common() if reason not in HARMLESS]
-        lines = [f"{_rows(self.bad)} cannot be used: " + self.said()]
+        lines = [f"{self.bad:,} row{'s' * (self.bad != 1)} cannot be used: {self.said()}"]
         lines += [f"  {each.file}, row {each.row}: {each.reason} ({each.detail})" for each in self._first]
-        remedies = [_REMEDIES[reason] for reason, _ in reasons if reason in _REMEDIES]
+        remedies = [reason.remedy for reason, _ in self.counts.most_common() if reason.remedy]
         if listed_in is not None:
             remedies.append(f"All of them are in {listed_in}.")
         remedies.append('Correct them, or leave them out with on_bad_rows="drop" (--on-bad-rows drop).')
@@ -179,17 +197,23 @@ class RejectedRows:
 
     def said(self) -> str:
         """Describe the refused rows by reason, for the user."""
-        return ", ".join(f"{n:,} × {reason}" for reason, n in self.counts.most_common() if reason not in HARMLESS)
+        return ", ".join(f"{n:,} × {reason}" for reason, n in self.counts.most_common() if not reason.harmless)
 
     def _flush(self) -> None:
-        if self._pending:
+        if self._pending and self._writer is not None:
             columns = [list(column) for column in zip(*self._pending, strict=True)]
             self._writer.write_table(pa.table(columns, schema=REJECTED_SCHEMA))
-            self._pending.clear()
+        self._pending.clear()
 
 
-def _rows(count: int) -> str:
-    return f"{count:,} rows" if count != 1 else "1 row"
+def check_on_bad_rows(given: str) -> None:
+    """Refuse what is neither ``fail`` nor ``drop``."""
+    if given not in get_args(OnBadRows):
+        raise UserError(f"on_bad_rows={given!r} means nothing", remedy=suggest(given, get_args(OnBadRows)))
+
+
+def silent(line: str) -> None:
+    """Say nothing."""
 
 
 def _as_json(record: Record) -> str:

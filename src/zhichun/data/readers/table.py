@@ -1,4 +1,4 @@
-"""Tables of any format row by row in bounded memory, every column as text.
+"""Tables of any format row by row in bounded memory, every column as text; Parquet also with large dictionaries.
 
 Rows count from 1, without the header; in JSON Lines and TREC files they are the lines. A row that cannot be read is
 added to the list of refused rows, and reading continues: rows read = rows returned + rows refused. The format is found
@@ -9,24 +9,31 @@ import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from zhichun.core.errors import UserError
 from zhichun.data.readers.rejected import BROKEN_UTF8, Refusal, Refusals
-from zhichun.data.readers.text_file import TextFile
+from zhichun.data.readers.text_file import TextFile, require_bounded, require_file
 from zhichun.text.fold import fold_name, number_text
 
 BATCH_ROWS: Final = 16_384
 # A row that is longer is refused, so that what is held stays bounded.
 MOST_OF_A_ROW: Final = 64 << 20
-_WHOLE: Final = re.compile(r"(-?\d+)\.0+")
+_BUFFER: Final = 1 << 20
+# A batch of Parquet holds no more than about so many bytes.
+_MOST_OF_A_BATCH: Final = 64 << 20
+# What stands for bytes that are not UTF-8.
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +143,7 @@ def decode_texts(
     whole_N = np.ones(len(rows_N), np.bool_)
     for index, row in enumerate(rows_N.tolist()):
         record = {field: values[index] for field, values in texts.items()}
-        broken = [field for field, value in record.items() if value is not None and not is_encodable(value)]
+        broken = [field for field, value in record.items() if value and _SURROGATE.search(value)]
         if broken:
             whole_N[index] = False
             rejected.add(Refusal(path.name, row, BROKEN_UTF8, f"in {', '.join(broken)}"), record)
@@ -150,9 +157,8 @@ def text_array(array: Any, name: str, path: Path) -> Any:
 
     Integers are unchanged, other numbers as in `number_text`, items of lists one per line.
     """
+    array = _decoded(array)
     kind = array.type
-    if pa.types.is_dictionary(kind):
-        return text_array(array.dictionary_decode(), name, path)
     if pa.types.is_floating(kind):
         return pa.array([number_text(value) for value in array.to_pylist()], pa.large_string())
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
@@ -167,21 +173,6 @@ def text_array(array: Any, name: str, path: Path) -> Any:
         ) from error
 
 
-def json_number(text: str) -> str:
-    """Write a number of a JSON file unchanged, but 3.0 as ``3``: digits beyond a float's are kept."""
-    whole = _WHOLE.fullmatch(text)
-    return whole[1] if whole else text
-
-
-def is_encodable(text: str) -> bool:
-    """Return whether a text has no lone surrogates, which stand for bytes that are not UTF-8."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _valid_text(array: Any) -> Any:
     array.validate(full=True)  # Parquet files do not promise that their strings are UTF-8.
     return array.cast(pa.large_string())
@@ -190,3 +181,99 @@ def _valid_text(array: Any) -> Any:
 def _surrogates(array: Any) -> list[str | None]:
     values = array.cast(pa.large_binary()).to_pylist()
     return [None if value is None else value.decode("utf-8", "surrogateescape") for value in values]
+
+
+class ParquetTable(Table):
+    """A Parquet file.
+
+    Raises
+    ------
+    UserError
+        If it is not a complete Parquet file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        require_file(path)
+        self.path, self.notes, self._size = path, [], path.stat().st_size
+        with self._naming_damage():
+            self._file = self._open()
+        fields = [(each.name, _decoded_type(each.type)) for each in self._file.schema_arrow]
+        self.schema: pa.Schema = pa.schema(fields)
+        self.names, self.total = self.schema.names, self._file.metadata.num_rows
+        self.require_unique_names()
+
+    def batches(self, columns: Mapping[str, str], rejected: Refusals, rows: int = BATCH_ROWS) -> Iterator[Batch]:
+        """Read some columns; see `Table.batches`."""
+        done = 0
+        for batch in self.record_batches(list(dict.fromkeys(columns.values())), rows):
+            rows_N = np.arange(done + 1, done + 1 + batch.num_rows)
+            done += batch.num_rows
+            raw = {field: text_array(batch.column(name), name, self.path) for field, name in columns.items()}
+            yield from text_batches(self.path, rows_N, raw, done, rejected)
+
+    def record_batches(self, names: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
+        """Read some columns with their types, in batches of at most this many rows."""
+        became = 0
+        with self._naming_damage():
+            for group in range(self._file.num_row_groups):
+                step = min(rows, self._rows_at_once(group, names))
+                for read in self._file.iter_batches(step, row_groups=[group], columns=names):
+                    batch = pa.RecordBatch.from_arrays(list(map(_decoded, read.columns)), names=read.schema.names)
+                    became += batch.nbytes
+                    require_bounded(self.path, self._size, became)
+                    yield batch
+
+    def _open(self, **options: Any) -> pq.ParquetFile:
+        # Buffered, or whole row groups are read at once: pandas writes a million rows into each.
+        return pq.ParquetFile(self.path, pre_buffer=False, buffer_size=_BUFFER, **options)
+
+    @cached_property
+    def _with_dictionaries(self) -> pq.ParquetFile:
+        texts = [
+            each.name for each in self.schema if pa.types.is_string(each.type) or pa.types.is_large_string(each.type)
+        ]
+        return self._open(metadata=self._file.metadata, read_dictionary=texts)
+
+    def _rows_at_once(self, group: int, names: Sequence[str]) -> int:
+        """Return how many rows of a group may be decoded at once, by its metadata and dictionaries."""
+        metadata = self._file.metadata.row_group(group)
+        columns = [metadata.column(place) for place in range(metadata.num_columns)]
+        columns = [column for column in columns if column.path_in_schema.split(".")[0] in names]
+        rows, unpacked = metadata.num_rows, sum(column.total_uncompressed_size for column in columns)
+        require_bounded(self.path, self._size, unpacked)
+        step = min(BATCH_ROWS, _MOST_OF_A_BATCH * rows // max(1, unpacked))
+        for column in columns:
+            # A text of the dictionary may stand in every row.
+            if column.has_dictionary_page and column.total_uncompressed_size * min(rows, step) > _MOST_OF_A_BATCH:
+                step = min(step, _MOST_OF_A_BATCH // self._longest(group, column))
+        return max(1, step)
+
+    def _longest(self, group: int, column: Any) -> int:
+        """Return the bytes of the longest value of a dictionary."""
+        name = column.path_in_schema
+        if column.physical_type not in ("BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY"):
+            return 16
+        if name not in self.names:  # in lists and records nobody can look at it
+            return int(column.total_uncompressed_size)
+        first = next(self._with_dictionaries.iter_batches(1, row_groups=[group], columns=[name])).column(0)
+        values = first.dictionary if pa.types.is_dictionary(first.type) else first
+        return max(1, pc.max(pc.binary_length(values.cast(pa.large_binary()))).as_py() or 1)
+
+    @contextmanager
+    def _naming_damage(self) -> Iterator[None]:
+        try:
+            yield
+        except (pa.ArrowException, OSError, EOFError) as error:
+            raise UserError(
+                "is not a complete Parquet file: it was cut short, damaged, or is another format",
+                remedy="Copy or write it again, or give it the ending of its format.",
+                file=self.path,
+            ) from error
+
+
+def _decoded(array: Any) -> Any:
+    return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+
+
+def _decoded_type(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from zhichun.core.errors import UserError
 from zhichun.core.settings import require_range
-from zhichun.data.readers.whole_catalogue import OnBadRows
+from zhichun.data.readers.rejected import OnBadRows
 from zhichun.score.folders import fingerprint_of
 from zhichun.score.scorer import PairScorer, load_scorer
 from zhichun.serve.http.keys import OPEN, VARIABLE, Keys

@@ -20,10 +20,11 @@ from zhichun.core.arrays import Int64
 from zhichun.core.console import Stages, say_aside
 from zhichun.core.schema import MANIFEST_FILE
 from zhichun.data.dataset.dataset import read_parquet
-from zhichun.data.prepare.clean_column import clean_column
-from zhichun.data.readers.whole_catalogue import OnBadRows, read_catalogue, silent
+from zhichun.data.prepare.clean_catalogue import read_catalogue
+from zhichun.data.readers.rejected import OnBadRows, silent
 from zhichun.score.rank import ProductLookup
 from zhichun.serve.page.first_stage import Documents, FirstStage
+from zhichun.text.clean import clean_column
 from zhichun.text.document import COLUMN_OF
 from zhichun.text.fold import fold_column, fold_query
 
