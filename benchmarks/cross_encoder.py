@@ -1,15 +1,18 @@
-"""The other side of `quality_esci.py`: sentence-transformers' `CrossEncoder`, trained by its own trainer.
+"""The other side of the comparisons of quality: sentence-transformers' `CrossEncoder` and its own trainer.
 
-What its documentation shows for pairs with classes: `num_labels`, `CrossEntropyLoss`, `CrossEncoderTrainer`, its own
-collator and batches. Only what both sides must share is set: data, epochs, batch size, learning rate and its schedule,
-weight decay, clipping, length, precision, seed, and that the best epoch by micro-F1 on the validation pairs is kept.
+What its documentation shows: `CrossEncoderTrainer`, its own losses, collator and batches; for classes `num_labels` and
+`CrossEntropyLoss`, for grades one output and `BinaryCrossEntropyLoss`, `LambdaLoss` or `ListNetLoss`. Only what both
+sides must share is set: data, epochs, batch size, learning rate and its schedule, weight decay, clipping, length,
+precision, seed, and which weights are kept: `fine_tune` those of the best epoch by micro-F1 on the validation pairs,
+`fine_tune_all` the last ones.
 
 Legend: ``P`` pairs, ``C`` classes.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +22,12 @@ import torch
 from datasets import Dataset as Rows
 from sentence_transformers.cross_encoder import CrossEncoder, CrossEncoderTrainer, CrossEncoderTrainingArguments
 from sentence_transformers.cross_encoder.evaluation import CrossEncoderClassificationEvaluator
-from sentence_transformers.cross_encoder.losses import CrossEntropyLoss
+from sentence_transformers.cross_encoder.losses import (
+    BinaryCrossEntropyLoss,
+    CrossEntropyLoss,
+    LambdaLoss,
+    ListNetLoss,
+)
 from transformers import AutoTokenizer, set_seed
 
 from zhichun.core import schema
@@ -33,6 +41,15 @@ from zhichun.score.engines.torch_engine import place_of
 from zhichun.text.clean import clean_text
 from zhichun.text.document import COLUMN_OF
 from zhichun.text.pairs import Pairs
+
+# Their losses: which outputs each needs, and how. Those of lists see all pairs of a query at once.
+LOSSES: Final[Mapping[str, Any]] = {
+    "CrossEntropy": CrossEntropyLoss,
+    "BinaryCrossEntropy": BinaryCrossEntropyLoss,
+    "LambdaLoss": lambda model: LambdaLoss(model, mini_batch_size=-1),
+    "ListNet": lambda model: ListNetLoss(model, mini_batch_size=-1),
+}
+OF_LISTS: Final = ("LambdaLoss", "ListNet")
 
 
 @dataclass(frozen=True)
@@ -49,6 +66,26 @@ class TextPairs:
     def as_rows(self) -> Rows:
         """Give the pairs to train on."""
         return Rows.from_dict({"query": self.queries, "document": self.documents, "label": self.labels})
+
+    def as_graded_rows(self) -> Rows:
+        """Give the pairs with grades of 1 for Exact, 2/3, 1/3 and 0 in place of classes."""
+        graded = [grade / (len(schema.LABELS) - 1) for grade in self.grades]
+        return Rows.from_dict({"query": self.queries, "document": self.documents, "label": graded})
+
+    def as_lists(self) -> Rows:
+        """Give a row for each query: its documents and their grades, 3 for Exact to 0."""
+        lists: dict[str, tuple[list[str], list[float]]] = {}
+        for query, document, grade in zip(self.queries, self.documents, self.grades, strict=True):
+            documents, grades = lists.setdefault(query, ([], []))
+            documents.append(document)
+            grades.append(float(grade))
+        documents, grades = zip(*lists.values(), strict=True)
+        return Rows.from_dict({"query": list(lists), "docs": list(documents), "labels": list(grades)})
+
+    @property
+    def grades(self) -> list[int]:
+        """The classes as grades: 3 for Exact to 0."""
+        return [len(schema.LABELS) - 1 - label for label in self.labels]
 
     def as_pairs(self) -> list[list[str]]:
         """Give the pairs to predict."""
@@ -88,16 +125,12 @@ def require_same_tokens(texts: TextPairs, pairs: Pairs, rows: npt.NDArray[np.int
 
 def fine_tune(recipe: Recipe, training: TextPairs, validation: TextPairs, out: Path) -> CrossEncoder:
     """Train a `CrossEncoder` with the values of our recipe; gives it with the weights of its best epoch."""
-    settings, classes = recipe.train, schema.LABELS
-    set_seed(settings.seed)  # the classification layer starts at random
-    model = CrossEncoder(
-        recipe.model.encoder, num_labels=len(classes), max_length=recipe.model.max_length, trust_remote_code=False
-    )
+    settings = recipe.train
+    model = _untrained(recipe, len(schema.LABELS))
     arguments = same_values(
         settings,
         out,
-        bf16=in_bf16(settings),
-        use_cpu=not torch.cuda.is_available(),  # without which it refuses bf16 on a CPU
+        **_precision(settings),
         eval_strategy="epoch",
         save_strategy="epoch",
         save_total_limit=1,
@@ -115,6 +148,35 @@ def fine_tune(recipe: Recipe, training: TextPairs, validation: TextPairs, out: P
         evaluator=evaluator,
     ).train()
     return model
+
+
+def fine_tune_all(recipe: Recipe, training: TextPairs, loss: str, out: Path) -> CrossEncoder:
+    """Train a `CrossEncoder` with one of `LOSSES` for all epochs; gives it with its last weights."""
+    settings, pairs = recipe.train, _rows_for(training, loss)
+    model = _untrained(recipe, len(schema.LABELS) if loss == "CrossEntropy" else 1)
+    arguments = same_values(settings, out, **_precision(settings), save_strategy="no", disable_tqdm=True)
+    # As many pairs a step as the others have, in whole lists.
+    arguments.per_device_train_batch_size = max(1, round(settings.batch_size * len(pairs) / len(training)))
+    CrossEncoderTrainer(model=model, args=arguments, train_dataset=pairs, loss=LOSSES[loss](model)).train()
+    return model
+
+
+def _rows_for(training: TextPairs, loss: str) -> Rows:
+    """Give the pairs in the form that a loss reads."""
+    if loss in OF_LISTS:
+        return training.as_lists()
+    return training.as_rows() if loss == "CrossEntropy" else training.as_graded_rows()
+
+
+def _untrained(recipe: Recipe, outputs: int) -> CrossEncoder:
+    set_seed(recipe.train.seed)  # the classification layer starts at random
+    length = recipe.model.max_length
+    return CrossEncoder(recipe.model.encoder, num_labels=outputs, max_length=length, trust_remote_code=False)
+
+
+def _precision(settings: TrainSettings) -> dict[str, bool]:
+    # Without use_cpu it refuses bf16 on a CPU.
+    return {"bf16": in_bf16(settings), "use_cpu": not torch.cuda.is_available()}
 
 
 def same_values(settings: TrainSettings, out: Path, **own: Any) -> CrossEncoderTrainingArguments:
@@ -141,5 +203,6 @@ def in_bf16(settings: TrainSettings) -> bool:
 
 def score(model: CrossEncoder, pairs: TextPairs) -> npt.NDArray[np.float32]:
     """Give the logits of pairs, ``[P, C]``."""
-    logits_PC: npt.NDArray[np.float32] = model.predict(pairs.as_pairs(), convert_to_numpy=True)
-    return logits_PC
+    raw = torch.nn.Identity()  # its sigmoid of one output would make ties of sure ones
+    logits: npt.NDArray[np.float32] = model.predict(pairs.as_pairs(), convert_to_numpy=True, activation_fn=raw)
+    return logits.reshape(len(pairs), -1)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import rendered_headline
+import rendered_lists
 import rendered_models
 import rendered_speed
 from rendered_parts import source, table
@@ -87,6 +88,8 @@ def _named(name: str, result: Mapping[str, Any]) -> str:
 
 # In this order: what is set beside others first.
 LAYOUTS: dict[str, Callable[[str, Mapping[str, Any]], str]] = {
+    "quality_lists_chorus": rendered_lists.quality_lists,
+    "quality_lists_esci": rendered_lists.quality_lists,
     "quality_esci": rendered_models.quality_esci,
     "quality_esci_whole_recipe": rendered_models.quality_esci,
     "score_cpu": rendered_speed.score_cpu,

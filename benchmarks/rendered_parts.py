@@ -3,7 +3,14 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-TITLES = {"micro_f1": "micro-F1", "macro_f1": "macro-F1", "ndcg": "nDCG"}
+TITLES = {
+    "micro_f1": "micro-F1",
+    "macro_f1": "macro-F1",
+    "ndcg": "nDCG",
+    "ndcg@10": "nDCG@10",
+    "mrr": "MRR",
+    "log_loss": "log loss",
+}
 
 
 def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

@@ -122,7 +122,7 @@ class Loop:
             Where the best weights are; they are in the run's checkpoint folder.
         """
         accelerator, settings = self.accelerator, self.settings
-        steps = settings.epochs * self.batches.steps_per_epoch
+        steps = settings.numbers()[0] * self.batches.steps_per_epoch
         for encoder in (part for part in objective.modules() if isinstance(part, Encoder)):
             if settings.activation_checkpointing == "layers":
                 recompute_activations(encoder)
@@ -203,7 +203,7 @@ class Loop:
         )
 
     def _evaluated_after(self, steps: int) -> set[int]:
-        count = self.settings.epochs * self.settings.evaluations
+        count = self.settings.numbers()[0] * self.settings.evaluations
         return {max(1, round(steps * (k + 1) / count)) for k in range(count)}
 
     def _evaluate(self, objective: nn.Module, progress: Progress) -> None:

@@ -26,15 +26,15 @@ def make_optimizer(module: nn.Module, settings: LoopSettings) -> torch.optim.Ada
             {"params": [p for p in level if p.ndim > 1], "weight_decay": settings.weight_decay, "scale": scale},
             {"params": [p for p in level if p.ndim <= 1], "weight_decay": 0.0, "scale": scale},
         ]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)  # one pass over the weights, not ten
+    return torch.optim.AdamW(groups, lr=settings.numbers()[1], fused=True)  # one pass over the weights, not ten
 
 
 def learning_rate(step: int, steps: int, settings: LoopSettings) -> float:
     """Learning rate of a step, counted from 0 of ``steps``: a function of the step alone, so that nothing is saved."""
-    warmup = math.ceil(settings.warmup * steps)
+    warmup, (_, highest) = math.ceil(settings.warmup * steps), settings.numbers()
     if step < warmup:
-        return settings.learning_rate * (step + 1) / warmup
-    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+        return highest * (step + 1) / warmup
+    return highest * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
 def layers_above(module: nn.Module) -> dict[nn.Parameter, int]:

@@ -24,7 +24,7 @@ from zhichun.objective import FineTuningSettings, PretrainingSettings
 
 R = TypeVar("R", bound="AnyRecipe")
 FORMAT = 1
-PACKAGED = ("tiny", "kdd2022", "distil")
+PACKAGED = ("zhichun", "tiny", "kdd2022", "distil")
 
 
 class AnyRecipe:

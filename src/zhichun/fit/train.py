@@ -23,6 +23,7 @@ from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.feature_store import catalogue_tokenizer, open_pairs
 from zhichun.data.readers.pair_tables import append_columns
 from zhichun.fit.batches import JudgedBatches
+from zhichun.fit.pace import too_short, with_pace
 from zhichun.fit.recipe import Recipe
 from zhichun.fit.run_folder import RunFolder
 from zhichun.fit.soft_labels import judged_targets
@@ -74,6 +75,7 @@ def train(recipe: Recipe, data: Path, out: Path, *, resume: bool = False, title:
     UserError
         For a folder that is no dataset or is in use by another run, and for data that cannot be trained on.
     """
+    recipe = with_pace(recipe, Dataset.open(data))
     return run_training(FineTune, recipe, data, out, resume=resume, title=title, inputs=_soft_label_tables)
 
 
@@ -94,6 +96,9 @@ class FineTune:
         """Make the objective and its batches."""
         training, self.validation = self.dataset.split(self.recipe.train.validation_fold)
         self.ranked_P = self._ranked()
+        short = too_short(self.recipe.train, self.recipe.model, len(training))
+        if short and self.accelerator.is_main_process:
+            stderr.print(short, highlight=False, soft_wrap=True)
         model = build_model(self.recipe.model, self.featurizer, self.task, self.vectors)
         model.encoder.use_attention(self.recipe.train.attention)
         self.objective = FineTuning(model, self.recipe.objective)

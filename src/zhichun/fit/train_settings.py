@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from zhichun.core.errors import UserError
 from zhichun.core.settings import require_range
 from zhichun.fit.soft_labels import SoftLabels
 
@@ -14,11 +15,12 @@ class LoopSettings:
     Parameters
     ----------
     epochs
-        Passes over what is trained on.
+        Passes over what is trained on; `auto`, for fine-tuning, fits them to the number of pairs.
     batch_size
         Examples of one step, over all processes and micro-batches.
     learning_rate
-        Highest learning rate (AdamW); reached after the warm-up, then a cosine down to zero.
+        Highest learning rate (AdamW); reached after the warm-up, then a cosine down to zero. `auto`, for fine-tuning,
+        fits it to the encoder's size.
     warmup
         Share of all steps in which the learning rate rises.
     weight_decay
@@ -46,9 +48,9 @@ class LoopSettings:
         for long training on a GPU; no gain on a CPU.
     """
 
-    epochs: int = 5
+    epochs: Literal["auto"] | int = 5
     batch_size: int = 32
-    learning_rate: float = 1e-5
+    learning_rate: Literal["auto"] | float = 1e-5
     warmup: float = 0.1
     weight_decay: float = 0.01
     clip: float | None = 1.0
@@ -62,7 +64,8 @@ class LoopSettings:
     compile: bool = False
 
     def __post_init__(self) -> None:
-        require_range(self, "epochs", "batch_size", "learning_rate", "evaluations", above=0, prefix="train.")
+        given = [name for name in ("epochs", "learning_rate") if getattr(self, name) != "auto"]
+        require_range(self, *given, "batch_size", "evaluations", above=0, prefix="train.")
         require_range(self, "seed", "weight_decay", "checkpoint_minutes", least=0, prefix="train.")
         require_range(self, "seed", most=2**32 - 1, prefix="train.", remedy="No generator takes more.")
         require_range(self, "warmup", least=0, below=1, prefix="train.", remedy="It is a share of all steps.")
@@ -70,6 +73,12 @@ class LoopSettings:
         require_range(self, "patience", least=1, prefix="train.", remedy="Switch it off with train.patience=null.")
         off = "Give one such as 0.9, or train.layer_decay=null, which is off."
         require_range(self, "layer_decay", above=0, below=1, prefix="train.", remedy=off)
+
+    def numbers(self) -> tuple[int, float]:
+        """Return epochs and learning rate, once training has put numbers for `auto`."""
+        assert self.epochs != "auto"
+        assert self.learning_rate != "auto"
+        return self.epochs, self.learning_rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +139,8 @@ class PretrainSettings(LoopSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if "auto" in (self.epochs, self.learning_rate):
+            raise UserError("`auto` is for fine-tuning alone.", remedy="Give train.epochs and train.learning_rate.")
         require_range(self, "micro_batch_size", above=0, prefix="train.")
         require_range(self, "validation_fold", least=0, prefix="train.")
         require_range(self, "held_out", above=0, below=1, prefix="train.", remedy="It is a share of the products.")

@@ -254,8 +254,8 @@ def save_encoder(encoder: Encoder, folder: Path) -> None:
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def load_encoder_config(folder: Path) -> PretrainedConfig:
-    """Read the configuration that `save_encoder_config` wrote."""
+def load_encoder_config(folder: Path | str) -> PretrainedConfig:
+    """Read the configuration that `save_encoder` wrote, or that of a checkpoint."""
     return AutoConfig.from_pretrained(folder, trust_remote_code=False)
 
 

@@ -7,7 +7,7 @@ from transformers import PretrainedConfig, XLMRobertaConfig
 
 from zhichun.core.errors import UserError
 from zhichun.core.settings import require_range
-from zhichun.model.encoder import Encoder, load_encoder, new_encoder
+from zhichun.model.encoder import Encoder, load_encoder, load_encoder_config, new_encoder, place_of
 from zhichun.model.matching_start import start_matching
 from zhichun.text.document import FIELDS, check_fields
 from zhichun.text.tokenizer import PairTokenizer
@@ -117,6 +117,25 @@ class EncoderSettings:
                 f"settings of model.tiny have no effect: the encoder {self.encoder!r} has a shape of its own.",
                 remedy="Leave them out, with --set model.tiny=TinyEncoder.",
             )
+
+
+def hidden_size(settings: EncoderSettings) -> int:
+    """Return the size of a token's vector.
+
+    Raises
+    ------
+    UserError
+        When the encoder has no configuration that can be loaded.
+    """
+    if settings.encoder == TINY:
+        return settings.tiny.hidden
+    try:
+        return int(load_encoder_config(place_of(settings.encoder)).hidden_size)
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"the encoder {settings.encoder!r} has no configuration with its size.",
+            remedy="Give the name of a transformers encoder that is cached or can be fetched, or a folder of one.",
+        ) from error
 
 
 def start_encoder(settings: EncoderSettings, tokenizer: PairTokenizer) -> Encoder:

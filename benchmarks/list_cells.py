@@ -1,0 +1,324 @@
+"""Trainings on folds of the queries, each kept as the logits of the queries that it did not see.
+
+A *cell* is one training: a row, the fold that is left out, the inner fold that is left out beside it, and a seed. Its
+file is the logits of the pairs left out, in the order of the dataset, under a name made of all that it was trained
+with; so a run that was killed goes on, and one on another machine too. Not a script.
+
+Legend: ``P`` pairs, ``C`` outputs.
+"""
+
+import csv
+import hashlib
+import itertools
+import json
+import os
+import shutil
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from list_rows import RATERS, Row
+from torch import nn
+
+from zhichun.core import schema
+from zhichun.core.files import new_file
+from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset.predictions import PROBABILITIES
+from zhichun.data.dataset.query_folds import buckets_of
+from zhichun.data.prepare.prepare import prepare
+from zhichun.fit.recipe import Recipe
+from zhichun.fit.run_folder import RunFolder
+from zhichun.fit.train import FineTune
+from zhichun.fit.training_run import run_training
+from zhichun.text.fold import fold_query
+
+OUTER, INNER = 5, 3
+RATINGS_FILE: Final = "ratings.csv"
+LABEL_OF_GRADE: Final = dict(zip("3210", schema.LABELS, strict=True))
+Rows = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+
+
+class Held(Dataset):
+    """A dataset of which nothing is held out to choose a checkpoint: what is left out is only predicted."""
+
+    @classmethod
+    def of(cls, folder: Path) -> "Held":
+        """Open a dataset folder."""
+        dataset = Dataset.open(folder)
+        return cls(dataset.folder, dataset.examples, dataset.manifest)
+
+    def split(self, validation_fold: int | None) -> tuple[Rows, Rows]:
+        """Give all pairs of the training split and those of test; with a fold, both from the training split."""
+        training, judged = (self.column(schema.SPLIT) == name for name in (schema.TRAIN, schema.TEST))
+        if validation_fold is not None:
+            held = self.held_out(validation_fold)
+            training, judged = training & ~held, training & held
+        return np.flatnonzero(training), np.flatnonzero(judged)
+
+
+class AllEpochs(FineTune):
+    """Fine-tuning that keeps the last weights and gives only the logits of what was left out."""
+
+    def __init__(self, recipe: Recipe, dataset: Dataset, *others: Any) -> None:
+        super().__init__(recipe, Held.of(dataset.folder), *others)
+        self._epochs = itertools.count(1)
+
+    def figures(self, model: nn.Module) -> Mapping[str, float]:
+        """Count the epochs, so that the last is the best: nothing is measured on what will be predicted."""
+        return {self.recipe.train.metric: float(next(self._epochs))}
+
+    def finish(self, run: RunFolder, objective: nn.Module) -> None:
+        """Write the logits."""
+        np.save(run.path / "logits.npy", self.logits(self.objective.shipped))
+
+
+def run_ours(recipe: Recipe, loss: str, data: Path, out: Path) -> Floats:
+    """Train ours; gives the logits of the pairs left out."""
+    run_training(AllEpochs, recipe, data, out, resume=False, title=out.name)
+    return np.load(out / "logits.npy")
+
+
+def run_theirs(recipe: Recipe, loss: str, data: Path, out: Path) -> Floats:
+    """Train a `CrossEncoder`; gives the logits of the pairs left out."""
+    import cross_encoder  # what is kept can be read without sentence-transformers
+
+    dataset = Held.of(data)
+    rows = dataset.split(recipe.train.validation_fold)
+    training, held = (cross_encoder.text_pairs(dataset, part, recipe) for part in rows)
+    return cross_encoder.score(cross_encoder.fine_tune_all(recipe, training, loss, out), held)
+
+
+def end_with(parent: int) -> None:
+    """Let this process end when its parent has: what a killed run was training would go on for nobody."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training."""
+
+    row: Row
+    fold: int
+    inner: int | None
+    seed: int
+
+    def __str__(self) -> str:
+        inner = "" if self.inner is None else f".inner-{self.inner}"
+        return f"fold-{self.fold}{inner}.seed-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The data, folded, with what all systems share and the cells that are done.
+
+    Parameters
+    ----------
+    name
+        What results call the data.
+    source
+        A folder in the official layout, with ``ratings.csv`` where raters are known.
+    recipe
+        What all rows start from.
+    encoder
+        What results call the encoder.
+    work, kept
+        Where datasets are made, and where cells are kept.
+    test
+        Whether the given split is measured instead of folds.
+    parts
+        How many folds there are.
+    """
+
+    name: str
+    source: Path
+    recipe: Recipe
+    encoder: str
+    work: Path
+    kept: Path
+    test: bool = False
+    parts: int = OUTER
+
+    @cached_property
+    def judged(self) -> pa.Table:
+        """The judged pairs, in an order that a seed has drawn; what is predicted of them is in this order too."""
+        table = pq.read_table(self.source / schema.OFFICIAL_EXAMPLES_FILE)
+        return table.take(pa.array(np.random.default_rng(0).permutation(table.num_rows)))
+
+    @cached_property
+    def fold_P(self) -> Rows:
+        """The fold of each pair, one for all spellings of a query, ``[P]``; of a given split 0 in test, -1 else."""
+        if self.test:
+            in_test_P = np.asarray(self.judged.column(schema.SPLIT).to_pylist()) == schema.TEST
+            if in_test_P.all() or not in_test_P.any():
+                raise SystemExit(f"{self.source}: --test needs pairs whose split is {schema.TEST!r}, and others")
+            return np.where(in_test_P, 0, -1)
+        spelled = [fold_query(query) for query in self.judged.column(schema.QUERY).to_pylist()]
+        keys, place_P = np.unique(spelled, return_inverse=True)
+        by_hash = np.argsort(buckets_of(keys.tolist(), 2**40), kind="stable")
+        fold_of = np.empty(len(keys), np.int64)
+        for fold, places in enumerate(np.array_split(by_hash, self.parts)):  # as many queries in each
+            fold_of[places] = fold
+        return fold_of[place_P]
+
+    @property
+    def folds(self) -> range:
+        """The folds that are predicted."""
+        return range(1 if self.test else self.parts)
+
+    def data(self, fold: int) -> Path:
+        """Give a dataset whose test split is a fold, made unless it is there; its own folds are the inner ones."""
+        folder = self.work / self.name / (schema.TEST if self.test else f"fold-{fold}-of-{self.parts}")
+        if not folder.is_dir():
+            split = np.where(self.fold_P == fold, schema.TEST, schema.TRAIN)
+            place = self.judged.column_names.index(schema.SPLIT)
+            examples = folder.with_name(f"{folder.name}.parquet")
+            with new_file(examples) as partial:
+                pq.write_table(self.judged.set_column(place, schema.SPLIT, pa.array(split)), partial)
+            products = self.source / schema.OFFICIAL_PRODUCTS_FILE
+            prepare(None, folder, examples=examples, products=products, folds=INNER)
+        return folder
+
+    def recipe_of(self, cell: Cell) -> Recipe:
+        """Give a cell's recipe; settings for all win over the row's own."""
+        recipe = self.recipe.with_settings(cell.row.settings)
+        return replace(recipe, train=replace(recipe.train, seed=cell.seed, validation_fold=cell.inner))
+
+    def path(self, cell: Cell) -> Path:
+        """Give the file of a cell."""
+        row, recipe = cell.row, self.recipe_of(replace(cell, inner=None, seed=0)).to_json()
+        recipe["model"]["encoder"] = self._encoder_hash
+        what = json.dumps([row.side, row.loss if row.side == "theirs" else "", _without_none(recipe)], sort_keys=True)
+        folds = schema.TEST if self.test else str(self.parts)
+        key = hashlib.sha256((what + self._source_hash + folds).encode()).hexdigest()[:10]
+        name = row.name.replace(", ", "-").replace(" ", "_")
+        return self.kept / self.name / f"{name}-{key}" / f"{cell}.parquet"
+
+    @cached_property
+    def _source_hash(self) -> str:
+        found = hashlib.sha256()
+        for name in (schema.OFFICIAL_EXAMPLES_FILE, schema.OFFICIAL_PRODUCTS_FILE, RATINGS_FILE):
+            if (self.source / name).is_file():
+                found.update((self.source / name).read_bytes())
+        return found.hexdigest()
+
+    @cached_property
+    def _encoder_hash(self) -> str:
+        weights = Path(self.recipe.model.encoder) / "model.safetensors"
+        return hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else self.recipe.model.encoder
+
+    def run(self, cells: Sequence[Cell]) -> None:
+        """Train all cells that are not there; a kill loses the one that is being trained."""
+        missing = [cell for cell in dict.fromkeys(cells) if not self.path(cell).is_file()]
+        pace: dict[str, float] = {}  # seconds a pair of each side, as the last cell of it took
+        for done, cell in enumerate(missing):
+            data, side = self.data(cell.fold), cell.row.side
+            recipe = self.recipe_of(cell).with_settings(self._with_raters(cell.row, data))
+            pairs = len(Held.of(data).split(cell.inner)[0]) * recipe.train.epochs
+            cost = f"about {pairs * pace[side] / 60:.1f} min" if side in pace else "their pace is not known yet"
+            print(f"{cell.row.name}, {cell}: {pairs:,} pairs, {cost}; then {len(missing) - done - 1} more", flush=True)
+            began = time.monotonic()
+            logits_PC = self._trained(cell, recipe, data)
+            seconds = time.monotonic() - began
+            self._keep(cell, logits_PC, seconds)
+            pace[side] = seconds / pairs
+            print(f"{seconds:.0f} s, {pairs / seconds:.1f} pairs/s", flush=True)
+
+    def _trained(self, cell: Cell, recipe: Recipe, data: Path) -> Floats:
+        out = self.work / self.name / "training" / f"{cell}-{os.getpid()}"
+        # In a process of its own: both sides set up torch and accelerate for all that comes after.
+        with ProcessPoolExecutor(1, get_context("spawn"), end_with, (os.getpid(),)) as process:
+            run = run_theirs if cell.row.side == "theirs" else run_ours
+            try:
+                return process.submit(run, recipe, cell.row.loss, data, out).result()
+            finally:
+                shutil.rmtree(out, ignore_errors=True)
+
+    def _keep(self, cell: Cell, logits_PC: Floats, seconds: float) -> None:
+        """Write a cell's logits, rounded to what compresses well and still makes no ties."""
+        columns = {f"logit_{place}": np.round(column, 4) for place, column in enumerate(logits_PC.T)}
+        said = {"row": cell.row.name, "loss": cell.row.loss, "encoder": self.encoder, "seconds": round(seconds, 1)}
+        recipe = self.recipe_of(cell).to_json()
+        said["recipe"] = {**recipe, "model": {**recipe["model"], "encoder": self.encoder}}
+        table = pa.table(columns).replace_schema_metadata({"cell": json.dumps(said)})
+        with new_file(self.path(cell)) as partial:
+            pq.write_table(
+                table, partial, compression="zstd", use_dictionary=False, column_encoding="BYTE_STREAM_SPLIT"
+            )
+
+    def left_out(self, fold: int, inner: int | None = None) -> Rows:
+        """Give the rows of `judged` that a cell predicts, in the order of its logits."""
+        dataset = Held.of(self.data(fold))
+        rows = dataset.split(inner)[1]
+        ours = self.judged.column(schema.EXAMPLE_ID).to_numpy()
+        order = np.argsort(ours)
+        return order[np.searchsorted(ours[order], dataset.column(schema.EXAMPLE_ID)[rows])]
+
+    def logits(self, cell: Cell) -> Floats:
+        """Read the logits of a cell, ``[P, C]``."""
+        table = pq.read_table(self.path(cell))
+        return np.stack([column.to_numpy() for column in table.columns], axis=1)
+
+    def seconds(self, cell: Cell) -> float:
+        """Give how long a cell was trained."""
+        return float(json.loads(pq.read_schema(self.path(cell)).metadata[b"cell"])["seconds"])
+
+    def _with_raters(self, row: Row, data: Path) -> list[str]:
+        """Give the settings that name the raters' table, with its place."""
+        settings = [setting for setting in row.settings if RATERS in setting]
+        return [setting.replace(RATERS, str(self._raters_table(data))) for setting in settings]
+
+    def _raters_table(self, data: Path) -> Path:
+        """Write the shares of the raters that chose each label, for all pairs; without ratings the label itself."""
+        path = data.with_name("raters.parquet")
+        shares_PC = np.eye(len(schema.LABELS))[label_codes_of(self.judged)]
+        for place, votes_C in ratings(self.source, self.judged).items():
+            shares_PC[place] = votes_C / votes_C.sum()
+        columns = dict(zip(PROBABILITIES, shares_PC.T, strict=True))
+        with new_file(path) as partial:
+            pq.write_table(pa.table({schema.EXAMPLE_ID: self.judged.column(schema.EXAMPLE_ID), **columns}), partial)
+        return path
+
+
+def label_codes_of(judged: pa.Table) -> Rows:
+    """Give the labels as places in `schema.LABELS`."""
+    return np.asarray([schema.LABELS.index(label) for label in judged.column(schema.LABEL).to_pylist()])
+
+
+def ratings(source: Path, judged: pa.Table) -> dict[int, npt.NDArray[np.float64]]:
+    """Count how many raters gave each label to a pair, by its row; empty without ``ratings.csv``."""
+    path = source / RATINGS_FILE
+    if not path.is_file():
+        return {}
+    keys = zip(judged.column(schema.QUERY).to_pylist(), judged.column(schema.PRODUCT_ID).to_pylist(), strict=True)
+    places, votes = {key: place for place, key in enumerate(keys)}, {}
+    with path.open(encoding="utf-8", newline="") as file:
+        for line in csv.DictReader(file):
+            place = places.get((line["query"], line["product_id"]))
+            if place is not None:
+                label = schema.LABELS.index(LABEL_OF_GRADE[line["grade"]])
+                votes.setdefault(place, np.zeros(len(schema.LABELS)))[label] += 1
+    return votes
+
+
+def _without_none(value: Any) -> Any:
+    """Drop what is off, so that a setting that a later version adds changes no key."""
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    return value

@@ -1,0 +1,96 @@
+"""The systems that `quality_lists.py` measures, and the tries among which each side's best is chosen.
+
+Not a script. Both lists of tries were written down before anything was measured, and are equally long.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Side = Literal["random", "bm25", "theirs", "ours"]
+# In a setting, the table of the shares of raters that chose each label; the labels where nobody's ratings are given.
+RATERS: Final = "RATERS"
+# What all have in common, but for what a row says itself.
+SHARED: Final = ("model.max_length=64", "train.epochs=3", "train.learning_rate=1e-4", "model.trigram_start=random")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One system.
+
+    Parameters
+    ----------
+    name
+        What results call it.
+    side
+        Who trains it.
+    settings
+        As ``--set KEY=VALUE`` on top of `SHARED`; of theirs, those that both sides have.
+    loss
+        Theirs: one of `cross_encoder.LOSSES`.
+    lists
+        Whether it knows the other products of a query.
+    """
+
+    name: str
+    side: Side
+    settings: tuple[str, ...] = ()
+    loss: str = "CrossEntropy"
+    lists: bool = False
+
+    @property
+    def trained(self) -> bool:
+        """Whether it has trainings."""
+        return self.side in ("theirs", "ours")
+
+    @property
+    def classifies(self) -> bool:
+        """Whether it says how likely each label is."""
+        return self.side == "ours" or (self.side == "theirs" and self.loss == "CrossEntropy")
+
+
+RANDOM, BM25 = Row("random order", "random"), Row("BM25", "bm25")
+THEIRS: Final = Row("theirs, CE", "theirs")
+PLAIN: Final = Row("ours, plain", "ours")
+
+# What pairs alone allow: Poly-1, averaged weights, and half of a target from the raters.
+_SOFT = f'train.soft_labels={{"kind":"SoftLabels","predictions":["{RATERS}"],"share":0.5}}'
+_BETTER = ("objective.loss=Poly1", "objective.ema=EMA", _SOFT)
+_IN_LISTS = (*_BETTER, "train.lists=Lists")
+
+OURS_TRIES: Final = (
+    Row("ours, pairs", "ours", _BETTER),
+    Row("ours, pairs, FGM", "ours", (*_BETTER, "objective.second_view=FGM")),
+    Row("ours, lists", "ours", (*_IN_LISTS, "objective.ranking=LambdaLoss"), lists=True),
+    Row("ours, lists, RankNet", "ours", (*_IN_LISTS, "objective.ranking=RankNet"), lists=True),
+    Row("ours, lists, pairwise", "ours", (*_IN_LISTS, "objective.ranking=PairwiseLogSumExp"), lists=True),
+    Row(
+        "ours, list head",
+        "ours",
+        (*_IN_LISTS, "objective.ranking=LambdaLoss", "model.lists=ListHead"),
+        lists=True,
+    ),
+)
+THEIRS_TRIES: Final = (
+    THEIRS,
+    Row("theirs, CE, 5e-5", "theirs", ("train.learning_rate=5e-5",)),
+    Row("theirs, BCE", "theirs", loss="BinaryCrossEntropy"),
+    Row("theirs, BCE, 5e-5", "theirs", ("train.learning_rate=5e-5",), loss="BinaryCrossEntropy"),
+    Row("theirs, LambdaLoss", "theirs", loss="LambdaLoss", lists=True),
+    Row("theirs, ListNet", "theirs", loss="ListNet", lists=True),
+)
+ROWS: Final = {row.name: row for row in (RANDOM, BM25, PLAIN, *THEIRS_TRIES, *OURS_TRIES)}
+
+
+def named(names: Sequence[str]) -> list[Row]:
+    """Find rows by name.
+
+    Raises
+    ------
+    SystemExit
+        For a name that no row has.
+    """
+    for name in names:
+        if name not in ROWS:
+            raise SystemExit(f"there is no row {name!r}; there are: {'; '.join(ROWS)}")
+    return [ROWS[name] for name in names]

@@ -1,0 +1,280 @@
+"""Ranking and labels over lists, beside sentence-transformers: every query predicted by models that did not see it.
+
+Five folds by query over all judged pairs (the given split is ignored, but for ``--test``). Each side's best is chosen
+among as many tries, for each fold on three inner folds of the others. Usage, with the `bench` and `train` extras:
+
+    python benchmarks/quality_lists.py ENCODER --data chorus --screen        # tries on the folds themselves, one seed
+    python benchmarks/quality_lists.py ENCODER --data chorus --select        # one seed, all tries on the inner folds
+    python benchmarks/quality_lists.py ENCODER --data chorus                 # three seeds, the chosen beside the others
+
+``--data`` is a folder in the official layout, or `chorus` or `esci` for those that ``CHORUS_DATA`` and ``ESCI_DATA``
+name. Every training's outcome is kept in ``results/quality_lists`` under what it was trained with, and not made again.
+Writes ``quality_lists_DATA.json`` into ``benchmarks/results``; a screening only prints.
+"""
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is there; threads share cores with others
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from esci_arguments import HERE
+from list_cells import INNER, OUTER, Bench, Cell, label_codes_of
+from list_figures import NAMES, Judgements, Said, differences, figures
+from list_rows import BM25, OURS_TRIES, PLAIN, RANDOM, SHARED, THEIRS, THEIRS_TRIES, Row, named
+from machine import circumstances, command_as_given
+from rendered_parts import cells_of, table
+
+from zhichun.core import schema
+from zhichun.core.files import read_json, write_json
+from zhichun.core.tasks import TASKS
+from zhichun.data.dataset.dataset import product_keys, read_parquet
+from zhichun.fit.recipes.kdd2022 import baseline
+from zhichun.metrics import label_codes
+from zhichun.serve.page.first_stage import Documents, FirstStage
+
+LIBRARIES = ("zhichun", "torch", "transformers", "sentence-transformers", "numpy")
+OURS_BEST, OURS_PAIRS, THEIRS_BEST = "ours at its best", "ours at its best without list parts", "theirs at its best"
+
+
+def measured(bench: Bench) -> np.ndarray[Any, Any]:
+    """Mark the pairs that are predicted, ``[P]``."""
+    return bench.fold_P >= 0
+
+
+def truth_of(bench: Bench) -> Judgements:
+    """Give the judgements of the pairs that are predicted."""
+    judged = bench.judged.filter(measured(bench))
+    return Judgements(judged.column(schema.QUERY_ID).to_numpy(), label_codes(judged.column(schema.LABEL).to_pylist()))
+
+
+def said_by(bench: Bench, row: Row, seed: int) -> Said:
+    """Put together what a row says of every pair, from the models that did not see its query."""
+    return together(bench, dict.fromkeys(bench.folds, (row, row)), seed)
+
+
+def together(bench: Bench, rows: dict[int, tuple[Row, Row]], seed: int) -> Said:
+    """As `said_by`, with one row that ranks and one that classifies for each fold."""
+    pairs = bench.judged.num_rows
+    scores_P, probabilities_PC = np.zeros(pairs), np.full((pairs, len(schema.LABELS)), np.nan)
+    for fold, (ranks, classifies) in rows.items():
+        for row, wanted in ((ranks, "scores"), (classifies, "probabilities")):
+            place_P, said = _of_fold(bench, row, Cell(row, fold, None, seed))
+            if wanted == "scores":
+                scores_P[place_P] = said.scores
+            elif said.probabilities is not None:
+                probabilities_PC[place_P] = said.probabilities
+    there = measured(bench)
+    known = bool(np.isfinite(probabilities_PC[there]).all())
+    return Said(scores_P[there], probabilities_PC[there] if known else None)
+
+
+def _of_fold(bench: Bench, row: Row, cell: Cell) -> tuple[np.ndarray[Any, Any], Said]:
+    """Give the pairs that a cell leaves out, and what it says of them."""
+    if row.side == "random":
+        labels_P = label_codes_of(bench.judged)
+        place_P = np.flatnonzero(bench.fold_P == cell.fold)
+        shares_C = np.bincount(labels_P[bench.fold_P != cell.fold], minlength=len(schema.LABELS)).astype(float)
+        return place_P, Said(np.zeros(len(place_P)), np.tile(shares_C / shares_C.sum(), (len(place_P), 1)))
+    if row.side == "bm25":
+        place_P = np.flatnonzero(bench.fold_P == cell.fold)
+        return place_P, Said(bm25_scores(bench)[place_P], None)
+    place_P, logits_PC = bench.left_out(cell.fold, cell.inner), bench.logits(cell)
+    if not row.classifies:
+        return place_P, Said(logits_PC[:, 0].astype(np.float64), None)
+    prediction = TASKS["esci"].predict(logits_PC)
+    assert prediction.probabilities is not None
+    return place_P, Said(prediction.score.astype(np.float64), prediction.probabilities.astype(np.float64))
+
+
+def bm25_scores(bench: Bench) -> np.ndarray[Any, Any]:
+    """Score the judged pairs by BM25 on title and brand, over the catalogue of their locale, ``[P]``."""
+    products = read_parquet(bench.source / schema.OFFICIAL_PRODUCTS_FILE)
+    row_of = {key: row for row, key in enumerate(product_keys(products).to_pylist())}
+    fields = [products.column(name).to_pylist() for name in (schema.TITLE, schema.BRAND)]
+    locales, queries = (bench.judged.column(name).to_pylist() for name in (schema.LOCALE, schema.QUERY))
+    of_pair = [row_of[key] for key in product_keys(bench.judged).to_pylist()]
+    found = np.zeros(len(queries))
+    for locale in set(locales):
+        rows = [row for row, of in enumerate(products.column(schema.LOCALE).to_pylist()) if of == locale]
+        documents, place_of = Documents(), {row: place for place, row in enumerate(rows)}
+        documents.add([" ".join(field[row] or "" for field in fields) for row in rows])
+        index, known = FirstStage(documents), {}
+        for pair, query in enumerate(queries):
+            if locales[pair] == locale:
+                scores_N = known[query] if query in known else known.setdefault(query, index.scores(query))
+                found[pair] = 0.0 if scores_N is None else scores_N[place_of[of_pair[pair]]]
+    return found
+
+
+def select(bench: Bench, tries: Sequence[Row], fold: int) -> dict[str, dict[str, float]]:
+    """Measure tries on the inner folds of what is left beside a fold."""
+    found = {}
+    for row in tries:
+        scores_P, probabilities_PC = np.zeros(bench.judged.num_rows), np.zeros((bench.judged.num_rows, 4))
+        predicted = np.zeros(bench.judged.num_rows, bool)
+        for inner in range(INNER):
+            place_P, said = _of_fold(bench, row, Cell(row, fold, inner, 0))
+            predicted[place_P], scores_P[place_P] = True, said.scores
+            if said.probabilities is not None:
+                probabilities_PC[place_P] = said.probabilities
+        judged = bench.judged.filter(predicted)
+        truth = Judgements(
+            judged.column(schema.QUERY_ID).to_numpy(), label_codes(judged.column(schema.LABEL).to_pylist())
+        )
+        found[row.name] = figures(
+            Said(scores_P[predicted], probabilities_PC[predicted] if row.classifies else None), truth
+        )
+    return found
+
+
+def winners(found: dict[str, dict[str, float]]) -> dict[str, tuple[str, str]]:
+    """Choose of each side which row ranks and which classifies; ours is one model, theirs may be two."""
+
+    def best(tries: Sequence[Row], *by: str) -> str:
+        able = [row for row in tries if all(name in found[row.name] for name in by)]
+        return max(able, key=lambda row: sum(found[row.name][name] for name in by)).name
+
+    both = ("ndcg@10", "micro_f1")
+    pairs = [row for row in OURS_TRIES if not row.lists]
+    return {
+        THEIRS_BEST: (best(THEIRS_TRIES, "ndcg@10"), best(THEIRS_TRIES, "micro_f1")),
+        OURS_BEST: (best(OURS_TRIES, *both),) * 2,
+        OURS_PAIRS: (best(pairs, *both),) * 2,
+    }
+
+
+def report(bench: Bench, systems: dict[str, list[Said]], reference: str) -> dict[str, Any]:
+    """Measure systems: each seed, their means, and differences from one of them."""
+    truth, found = truth_of(bench), {}
+    for name, seeds in systems.items():
+        each = [figures(said, truth) for said in seeds]
+        mean = {figure: float(np.mean([one[figure] for one in each])) for figure in NAMES if figure in each[0]}
+        found[name] = {"mean": mean, "seeds": each}
+    others = [name for name in systems if name != reference]
+    against = {name: differences(systems[name], systems[reference], truth) for name in others}
+    return {"counts": truth.counts(), "systems": found, "reference": reference, "differences": against}
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print figures and differences."""
+    rows = [[name, *cells_of(of["mean"], NAMES)] for name, of in result["systems"].items()]
+    print(result["counts"], table(["", *NAMES], rows), sep="\n")
+    for name, found in result["differences"].items():
+        gaps = (f"{key} {of['mean']:+.4f} ({of['low']:+.4f} to {of['high']:+.4f})" for key, of in found.items())
+        print(f"{name} minus {result['reference']}: {'; '.join(gaps)}")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("encoder", help="name or folder of a transformers encoder of the kind of BERT or XLM-R")
+    parser.add_argument("--name", help="what the results call it, if not as it is given")
+    parser.add_argument("--data", required=True, help="chorus, esci, or a folder in the official layout")
+    parser.add_argument("--test", action="store_true", help="measure on the given test split instead of five folds")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--screen", action="store_true", help="the rows on the folds themselves, with the first seed")
+    what.add_argument("--select", action="store_true", help="all tries on the inner folds, with one seed")
+    parser.add_argument("--rows", nargs="+", default=[], metavar="NAME", help="rows of a screening; all if not given")
+    parser.add_argument("--folds", type=int, help="of a screening: 2 costs a quarter of 5, and models see half as much")
+    parser.add_argument("--reference", default=THEIRS.name, help="what a screening compares with")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipe for all")
+    parser.add_argument("--selected", type=Path, help="a selection made on other data or with another encoder")
+    parser.add_argument("--work", type=Path, default=HERE / "work")
+    parser.add_argument("--results", type=Path, default=HERE / "results")
+    arguments = parser.parse_args()
+    if arguments.folds and not arguments.screen:
+        parser.error("--folds is for --screen alone: what is reported has five folds")
+    return arguments
+
+
+def bench_of(arguments: argparse.Namespace) -> Bench:
+    """Open the data."""
+    source = Path(os.environ.get(f"{arguments.data.upper()}_DATA", arguments.data))
+    if not (source / schema.OFFICIAL_EXAMPLES_FILE).is_file():
+        raise SystemExit(f"{source} holds no {schema.OFFICIAL_EXAMPLES_FILE}")
+    recipe = baseline().with_settings([f"model.encoder={arguments.encoder}", *SHARED, *arguments.set])
+    return Bench(
+        name=Path(arguments.data).name,
+        source=source,
+        recipe=recipe,
+        encoder=arguments.name or arguments.encoder,
+        work=arguments.work / "quality_lists",
+        kept=arguments.results / "quality_lists",
+        test=arguments.test,
+        parts=arguments.folds or OUTER,
+    )
+
+
+def screen(bench: Bench, rows: list[Row], seeds: list[int], reference: str) -> None:
+    """Train rows on the folds themselves and print their figures: to find out, not to report."""
+    bench.run([Cell(row, fold, None, seed) for row in rows if row.trained for seed in seeds for fold in bench.folds])
+    systems = {row.name: [said_by(bench, row, seed) for seed in (seeds if row.trained else seeds[:1])] for row in rows}
+    show(report(bench, systems, reference))
+
+
+def choose(bench: Bench, place: Path) -> None:
+    """Train all tries on inner folds and write which is chosen for each fold."""
+    tries = (*THEIRS_TRIES, *OURS_TRIES)
+    bench.run([Cell(row, fold, inner, 0) for fold in bench.folds for row in tries for inner in range(INNER)])
+    found = {fold: select(bench, tries, fold) for fold in bench.folds}
+    names = found[0].keys()
+    mean = {
+        name: {key: float(np.mean([found[fold][name][key] for fold in bench.folds])) for key in found[0][name]}
+        for name in names
+    }
+    chosen = {**{str(fold): winners(found[fold]) for fold in bench.folds}, "all": winners(mean)}
+    write_json(place, {"chosen": chosen, "tries": {**{str(fold): of for fold, of in found.items()}, "all": mean}})
+
+
+def compare(bench: Bench, chosen: dict[str, Any], seeds: list[int], *, same_data: bool) -> dict[str, Any]:
+    """Train the chosen rows beside the others with all seeds and measure them."""
+    best: dict[str, dict[int, tuple[Row, Row]]] = {}
+    for name in (THEIRS_BEST, OURS_BEST, OURS_PAIRS):
+        for fold in bench.folds:
+            ranks, classifies = chosen[str(fold) if same_data else "all"][name]
+            best.setdefault(name, {})[fold] = tuple(named([ranks, classifies]))  # type: ignore[assignment]
+    fixed = {row.name: dict.fromkeys(bench.folds, (row, row)) for row in (RANDOM, BM25, THEIRS, PLAIN)}
+    bench.run(
+        [
+            Cell(row, fold, None, seed)
+            for seed in seeds
+            for rows in (fixed | best).values()
+            for fold, both in rows.items()
+            for row in both
+            if row.trained
+        ]
+    )
+    systems = {
+        name: [together(bench, rows, seed) for seed in (seeds if rows[0][0].trained else seeds[:1])]
+        for name, rows in (fixed | best).items()
+    }
+    return {**report(bench, systems, THEIRS_BEST), "chosen": chosen, "seeds": seeds}
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    bench = bench_of(arguments)
+    own = bench.kept / bench.name / "selection.json"
+    if arguments.screen:
+        rows = named(arguments.rows) if arguments.rows else [RANDOM, BM25, PLAIN, *THEIRS_TRIES, *OURS_TRIES]
+        return screen(bench, rows, arguments.seeds[:1], arguments.reference)
+    if arguments.select:
+        return choose(bench, own)
+    place = arguments.selected or own
+    if not place.is_file():
+        raise SystemExit(f"{place}: there is no selection; make it with --select, or name one with --selected")
+    result = compare(bench, read_json(place)["chosen"], arguments.seeds, same_data=place.parent == own.parent)
+    show(result)
+    found = {**circumstances(*LIBRARIES), "encoder": bench.encoder, "data": bench.name}
+    found["command"] = command_as_given("quality_lists.py")
+    write_json(arguments.results / f"quality_lists_{bench.name}.json", {**found, **result})
+    return None
+
+
+if __name__ == "__main__":
+    main()

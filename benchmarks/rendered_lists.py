@@ -1,0 +1,39 @@
+"""The results of `quality_lists.py`, as Markdown."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rendered_parts import TITLES, cells_of, differences, source, table
+
+FIGURES = ("ndcg", "ndcg@10", "mrr", "micro_f1", "macro_f1", "log_loss")
+
+
+def quality_lists(name: str, result: Mapping[str, Any]) -> str:
+    """Write the result for one dataset and encoder."""
+    counts, systems = result["counts"], result["systems"]
+    shown = [figure for figure in FIGURES if any(figure in of["mean"] for of in systems.values())]
+    rows = [[system, *cells_of(of["mean"], shown)] for system, of in systems.items()]
+    each = [
+        [f"{system}, seed {seed}", *cells_of(figures, shown)]
+        for system, of in systems.items()
+        if len(of["seeds"]) > 1
+        for seed, figures in zip(result["seeds"], of["seeds"], strict=True)
+    ]
+    heads = ["", *(TITLES[figure] for figure in shown)]
+    lines = [
+        f"**Lists, beside sentence-transformers: {result['data']}.** {result['encoder']}; {counts['pairs']:,} pairs of "
+        f"{counts['queries']:,} queries, each predicted by models that did not see it; ranking figures are over the "
+        f"{counts['queries_ranked']:,} queries with two grades or more. Means over {len(result['seeds'])} seeds; log "
+        "loss is better lower. Each side's best was chosen among six tries, by inner folds for each fold.",
+        "",
+        table(heads, rows),
+        "",
+        *(
+            f"{system} minus {result['reference']}: {differences(found)}."
+            for system, found in result["differences"].items()
+        ),
+        "",
+        table(["each seed", *heads[1:]], each),
+        "",
+    ]
+    return "\n".join([*lines, source(name, result)])

@@ -1,0 +1,186 @@
+"""The benchmark of lists: its folds, what its outcomes are kept under, its figures and their intervals."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from zhichun.core import schema
+from zhichun.fit.recipes.tiny import tiny
+from zhichun.metrics import MacroF1, MicroF1, nDCG
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))  # where a script finds what stands beside it
+import list_cells
+import list_figures
+import quality_lists
+from list_rows import BM25, OURS_TRIES, PLAIN, RANDOM, RATERS, THEIRS_TRIES, Row
+
+sys.path.pop(0)
+
+
+@pytest.fixture
+def bench(tmp_path):
+    """20 queries, one of them in two spellings, of three products each; the first in the shop's test split."""
+    queries = [f"query {number}" for number in range(20)] + ["QUERY 3"]
+    rows = [
+        {
+            schema.EXAMPLE_ID: 3 * at + place,
+            schema.QUERY: query,
+            schema.QUERY_ID: at,
+            schema.PRODUCT_ID: f"p{place}" if query != "QUERY 3" else f"q{place}",
+            schema.LOCALE: "us",
+            schema.LABEL: label,
+            schema.SMALL: 1,
+            schema.LARGE: 1,
+            schema.SPLIT: "test" if at < 4 or query == "QUERY 3" else "train",
+        }
+        for at, query in enumerate(queries)
+        for place, label in enumerate("ESI")
+    ]
+    products = [
+        dict.fromkeys(schema.PRODUCT_COLUMNS)
+        | {schema.PRODUCT_ID: f"{kind}{place}", schema.TITLE: f"thing {place}", schema.LOCALE: "us"}
+        for kind in "pq"
+        for place in range(3)
+    ]
+    source = tmp_path / "source"
+    source.mkdir()
+    pq.write_table(pa.Table.from_pylist(rows), source / schema.OFFICIAL_EXAMPLES_FILE)
+    text = pa.schema([(name, pa.string()) for name in schema.PRODUCT_COLUMNS])
+    pq.write_table(pa.Table.from_pylist(products, text), source / schema.OFFICIAL_PRODUCTS_FILE)
+    return list_cells.Bench("shop", source, tiny(), "tiny", tmp_path / "work", tmp_path / "kept")
+
+
+def test_a_query_is_in_one_fold_in_all_its_spellings_and_folds_are_equally_large(bench):
+    queries = bench.judged.column(schema.QUERY).to_pylist()
+    folds = {query.lower(): set() for query in queries}
+    for query, fold in zip(queries, bench.fold_P.tolist(), strict=True):
+        folds[query.lower()].add(fold)
+    assert all(len(found) == 1 for found in folds.values())
+    assert np.bincount([found.pop() for found in folds.values()]).tolist() == [4] * 5
+
+
+def test_a_fold_is_the_test_split_of_its_dataset_and_inner_folds_leave_it_out(bench):
+    left_out = bench.left_out(1)
+    assert sorted(left_out) == np.flatnonzero(bench.fold_P == 1).tolist()
+    inner = np.concatenate([bench.left_out(1, part) for part in range(list_cells.INNER)])
+    assert sorted(inner) == np.flatnonzero(bench.fold_P != 1).tolist()
+
+
+def test_the_given_split_is_measured_where_it_is_asked_for(bench):
+    of_test = replace(bench, test=True)
+    assert list(of_test.folds) == [0]
+    splits = of_test.judged.column(schema.SPLIT).to_pylist()
+    assert [splits[row] for row in of_test.left_out(0)] == ["test"] * 15
+    assert int(quality_lists.measured(of_test).sum()) == 15
+
+
+def test_an_outcome_is_kept_under_what_decides_it(bench):
+    def key(row, **changed):
+        cell = list_cells.Cell(row, 0, None, 0)
+        return replace(bench, **changed).path(cell).parent.name.rpartition("-")[2]
+
+    assert key(PLAIN) == key(replace(PLAIN, name="another"))
+    others = [replace(PLAIN, settings=("train.epochs=9",)), replace(PLAIN, side="theirs")]
+    others.append(replace(others[1], loss="ListNet"))
+    assert len({key(row) for row in (PLAIN, *others)}) == 4
+    assert key(PLAIN) != key(PLAIN, test=True)
+    before = key(PLAIN)
+    (bench.source / list_cells.RATINGS_FILE).write_text("query,product_id,judge,grade\n")
+    assert key(PLAIN) != before
+
+
+def test_outcomes_are_kept_and_read_and_only_missing_ones_are_trained(bench, monkeypatch):
+    asked = []
+
+    def trained(self, cell, recipe, data):
+        asked.append((cell.fold, recipe.train.seed))
+        return np.full((len(self.left_out(cell.fold)), 4), [3.0, 1.0, 0.0, 1.00004], np.float32)
+
+    monkeypatch.setattr(list_cells.Bench, "_trained", trained)
+    cells = [list_cells.Cell(PLAIN, fold, None, 7) for fold in bench.folds]
+    bench.run(cells[:2])
+    bench.run(cells)
+    assert asked == [(fold, 7) for fold in range(5)]
+    assert bench.logits(cells[0])[0].tolist() == pytest.approx([3, 1, 0, 1])
+    said = json.loads(pq.read_schema(bench.path(cells[0])).metadata[b"cell"])
+    assert (said["row"], said["recipe"]["train"]["seed"]) == (PLAIN.name, 7)
+    systems = {row.name: [quality_lists.said_by(bench, row, 7)] for row in (PLAIN, RANDOM, BM25)}
+    found = quality_lists.report(bench, systems, PLAIN.name)
+    assert found["counts"] == {"pairs": 63, "queries": 21, "queries_of_one_product": 0, "queries_ranked": 21}
+    assert found["systems"][PLAIN.name]["mean"]["micro_f1"] == pytest.approx(1 / 3)
+    assert "micro_f1" not in found["systems"][BM25.name]["mean"]
+
+
+def test_raters_shares_are_targets_where_a_pair_was_rated(bench):
+    judged = bench.judged
+    query, product = (judged.column(name)[5].as_py() for name in (schema.QUERY, schema.PRODUCT_ID))
+    lines = [f"{query},{product},judge{judge},{grade}" for judge, grade in ((1, 3), (2, 3), (3, 0))]
+    (bench.source / list_cells.RATINGS_FILE).write_text("\n".join(["query,product_id,judge,grade", *lines, ""]))
+    table = pq.read_table(bench._raters_table(bench.data(0)))
+    shares = np.stack([table.column(f"p_{label}").to_numpy() for label in schema.LABELS], axis=1)
+    assert shares[5] == pytest.approx([2 / 3, 0, 0, 1 / 3])
+    others = np.delete(np.arange(len(shares)), 5)
+    assert (shares[others].argmax(axis=1) == list_cells.label_codes_of(judged)[others]).all()
+
+
+def test_both_sides_have_as_many_tries_and_only_ours_names_raters():
+    assert len(OURS_TRIES) == len(THEIRS_TRIES) == 6
+    assert not any(RATERS in setting for row in THEIRS_TRIES for setting in row.settings)
+
+
+def test_the_best_of_theirs_may_be_two_models_and_of_ours_is_one():
+    found = {row.name: {"ndcg@10": 0.5} | ({"micro_f1": 0.5} if row.classifies else {}) for row in THEIRS_TRIES}
+    found |= {row.name: {"ndcg@10": 0.5, "micro_f1": 0.5} for row in OURS_TRIES}
+    found["theirs, BCE"]["ndcg@10"], found["theirs, CE, 5e-5"]["micro_f1"] = 0.9, 0.6
+    found[OURS_TRIES[3].name] = {"ndcg@10": 0.6, "micro_f1": 0.45}
+    found[OURS_TRIES[1].name] = {"ndcg@10": 0.45, "micro_f1": 0.58}
+    chosen = quality_lists.winners(found)
+    assert chosen[quality_lists.THEIRS_BEST] == ("theirs, BCE", "theirs, CE, 5e-5")
+    assert chosen[quality_lists.OURS_BEST] == (OURS_TRIES[3].name,) * 2
+    assert chosen[quality_lists.OURS_PAIRS] == (OURS_TRIES[1].name,) * 2
+
+
+def test_figures_leave_out_queries_with_one_grade_and_differences_are_of_seed_means():
+    rng = np.random.default_rng(0)
+    labels, query_ids = rng.integers(4, size=60), np.repeat(np.arange(20), 3)
+    labels[:3] = 0  # the first query has one grade
+    truth = list_figures.Judgements(query_ids, labels)
+    assert truth.counts()["queries_ranked"] == len({q for q in range(20) if len(set(labels[query_ids == q])) > 1})
+
+    def said(seed):
+        probabilities = np.random.default_rng(seed).dirichlet(np.ones(4), size=60)
+        return list_figures.Said(probabilities[:, 0], probabilities)
+
+    first, second = [said(1), said(2)], [said(3)]
+    found = list_figures.differences(first, second, truth)
+    for metric in (MicroF1(), MacroF1()):
+        means = [np.mean([metric(one.classed(truth)) for one in side]) for side in (first, second)]
+        assert found[metric.name]["mean"] == pytest.approx(means[0] - means[1])
+        assert found[metric.name]["low"] < found[metric.name]["mean"] < found[metric.name]["high"]
+    figure = list_figures.figures(first[0], truth)
+    assert figure["ndcg"] == pytest.approx(nDCG()(first[0].ranked(truth)))
+    assert found["ndcg"]["queries"] == truth.counts()["queries_ranked"]
+
+
+def test_macro_f1_of_a_draw_is_that_of_its_queries():
+    rng = np.random.default_rng(1)
+    probabilities, labels = rng.dirichlet(np.ones(4), size=30), rng.integers(4, size=30)
+    truth = list_figures.Judgements(np.repeat(np.arange(10), 3), labels)
+    judged = list_figures.Said(probabilities[:, 0], probabilities).classed(truth)
+    drawn = np.zeros((1, 10), int)
+    drawn[0, 2], drawn[0, 7] = 3, 1
+    rows = np.concatenate([np.flatnonzero(truth.query_ids == 2)] * 3 + [np.flatnonzero(truth.query_ids == 7)])
+    assert list_figures._macro_f1(drawn, judged)[0] == pytest.approx(MacroF1()(judged.select(rows)))
+
+
+def test_an_unknown_row_is_refused_by_name():
+    with pytest.raises(SystemExit, match="no row 'nothing'"):
+        quality_lists.named(["nothing"])
+    assert quality_lists.named([PLAIN.name]) == [PLAIN]
+    assert isinstance(PLAIN, Row)
