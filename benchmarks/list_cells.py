@@ -32,9 +32,8 @@ from torch import nn
 
 from zhichun.core import schema
 from zhichun.core.files import new_file
-from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset.dataset import Dataset, buckets_of
 from zhichun.data.dataset.predictions import PROBABILITIES
-from zhichun.data.dataset.query_folds import buckets_of
 from zhichun.data.prepare.prepare import prepare
 from zhichun.fit.recipe import Recipe
 from zhichun.fit.run_folder import RunFolder
