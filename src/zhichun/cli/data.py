@@ -31,17 +31,16 @@ def sample(
     """
     from zhichun.data.sample_shop import write_sample_shop
 
-    stages = Stages("products")
-    made = write_sample_shop(
-        folder,
-        products=products,
-        queries=queries,
-        seed=seed,
-        text=text,
-        overwrite=overwrite,
-        progress=partial(stages, "sample"),
-    )
-    stages.stop()
+    with Stages("products") as stages:
+        made = write_sample_shop(
+            folder,
+            products=products,
+            queries=queries,
+            seed=seed,
+            text=text,
+            overwrite=overwrite,
+            progress=partial(stages, "sample"),
+        )
     shares = " ".join(f"{label} {made[f'share_{label}']:.1%}" for label in "ESCI")
     say(f"{folder}: {made['pairs']:,} pairs of {made['queries']:,} queries, {made['products']:,} products")
     say(f"labels {shares}; {made['wrong_labels']:,} wrong ones in the training split (true_labels.parquet)")
@@ -140,30 +139,29 @@ def prepare(
         raise typer.BadParameter("has no effect without --translate", param_hint="--translation-…")
     if len(places) > 2:
         raise typer.BadParameter("give SOURCE and DIR, or DIR alone with --examples and --products")
-    stages = Stages()
-    manifest = steps.prepare(
-        places[0] if len(places) == 2 else None,
-        places[-1],
-        examples=examples,
-        products=products,
-        topics=topics,
-        columns=mapping(columns, "--columns"),
-        labels=mapping(labels, "--labels"),
-        judges=judges,
-        locale=locale,
-        on_bad_rows=on_bad_rows,
-        folds=folds,
-        test_share=test_share,
-        drop_issues=drop_issues,
-        relabel=relabel,
-        steps=making,
-        min_count_trigram=min_count_trigram,
-        overwrite=overwrite,
-        progress=stages,
-        say=say_aside,
-        finish=write_summary_page,
-    )
-    stages.stop()
+    with Stages() as stages:
+        manifest = steps.prepare(
+            places[0] if len(places) == 2 else None,
+            places[-1],
+            examples=examples,
+            products=products,
+            topics=topics,
+            columns=mapping(columns, "--columns"),
+            labels=mapping(labels, "--labels"),
+            judges=judges,
+            locale=locale,
+            on_bad_rows=on_bad_rows,
+            folds=folds,
+            test_share=test_share,
+            drop_issues=drop_issues,
+            relabel=relabel,
+            steps=making,
+            min_count_trigram=min_count_trigram,
+            overwrite=overwrite,
+            progress=stages,
+            say=say_aside,
+            finish=write_summary_page,
+        )
     made = manifest["examples"]
     say(
         f"{places[-1]}: {made['kept']:,} of {made['read']:,} pairs, {made['queries']:,} queries, "
@@ -218,15 +216,14 @@ def summary(
     from zhichun.data.prepare.summary import SAMPLE, SUMMARY_FILE, summarise
     from zhichun.measure.report.dataset_page import write_summary_page
 
-    stages = Stages()
-    figures = summarise(
-        folder,
-        tokenizer=None if tokenizer is None else _open_tokenizer(tokenizer),
-        tokenizer_name="" if tokenizer is None else _name_of(tokenizer),
-        sample=SAMPLE if sample is None else sample,
-        progress=stages,
-    )
-    stages.stop()
+    with Stages() as stages:
+        figures = summarise(
+            folder,
+            tokenizer=None if tokenizer is None else _open_tokenizer(tokenizer),
+            tokenizer_name="" if tokenizer is None else _name_of(tokenizer),
+            sample=SAMPLE if sample is None else sample,
+            progress=stages,
+        )
     write_json(folder / SUMMARY_FILE, figures)
     say(f"{write_summary_page(folder)}: made")
 
@@ -264,8 +261,7 @@ def word2vec(
     from zhichun.fit.word2vec import Word2VecSettings, train_trigram_vectors
 
     settings = Word2VecSettings(size=size, epochs=epochs, products=products, seed=seed)
-    stages = Stages("products")
-    path = train_trigram_vectors(folder, settings, workers=workers, progress=stages)
-    stages.stop()
+    with Stages("products") as stages:
+        path = train_trigram_vectors(folder, settings, workers=workers, progress=stages)
     use = f"--set model.trigrams={size} --set model.trigram_start=word2vec"
     say(f"{path}: made. Next: zhichun train RECIPE --data {folder} --out RUN {use}")

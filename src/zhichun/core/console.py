@@ -2,7 +2,6 @@
 
 import sys
 import time
-from types import TracebackType
 from typing import Self
 
 from rich.console import Console
@@ -89,13 +88,11 @@ class Bar:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
 
-class Stages:
+class Stages(Bar):
     """Progress of work that reports (stage, done, total): a bar for each stage, one after the other.
 
     Parameters
@@ -107,22 +104,12 @@ class Stages:
     """
 
     def __init__(self, unit: str = "rows", *, shown: bool = True) -> None:
-        self.unit, self.shown = unit, shown
-        self._bar: Bar | None = None
-        self._done = 0
+        super().__init__("", unit, shown=shown)
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Report how far a stage has come."""
-        if self._bar is None or self._bar.title != stage:
+        if self.title != stage:
             self.stop()
-            self._bar = Bar(stage, self.unit, shown=self.shown)
-            self._bar.start(0, total)
-            self._done = 0
-        self._bar.advance(done - self._done, steps=done - self._done)
-        self._done = done
-
-    def stop(self) -> None:
-        """Take the last bar away."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+            self.title = stage
+            self.start(0, total)
+        self.advance(done - self._done, steps=done - self._done)

@@ -1,13 +1,19 @@
-"""The CPU and its instruction sets, read from the system."""
+"""The CPU and its instruction sets, read from the system; and work that keeps two devices busy at once."""
 
 import platform
+from collections import deque
+from collections.abc import Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar, cast
+
+T = TypeVar("T")
 
 BF16: Final = frozenset({"avx512_bf16", "amx_bf16"})
 INT8: Final = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "i8mm", "asimddp"})
 BYTES: Final = frozenset({"avx2", *INT8})
+_END: Final = object()
 
 
 @cache
@@ -50,3 +56,31 @@ def has_int8() -> bool:
 def multiplies_bytes() -> bool:
     """Return whether products of bytes go faster than those in fp32 at least where they are added in 16 bits (AVX2)."""
     return bool(BYTES & flags())
+
+
+def ahead(items: Iterable[T], lookahead: int) -> Generator[T, None, None]:
+    """Give items in their order; one thread makes the next ones meanwhile.
+
+    Useful if producer and consumer use different resources: a CPU that reads texts and a GPU, or
+    a disk and a CPU.
+
+    Parameters
+    ----------
+    items
+        Made one after the other, each when the one before it is made; what making one raises is raised where it would
+        have been given.
+    lookahead
+        How many are made ahead, and wait in memory; 0 makes each when it is asked for, without a thread.
+    """
+    if not lookahead:
+        yield from items
+        return
+    source = iter(items)
+    pool = ThreadPoolExecutor(1)
+    try:
+        waiting: deque[Future[Any]] = deque(pool.submit(next, source, _END) for _ in range(lookahead))
+        while (item := waiting.popleft().result()) is not _END:
+            waiting.append(pool.submit(next, source, _END))
+            yield cast(T, item)
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -203,7 +203,7 @@ def _has_ended(process: int) -> bool:
 
 def _lock(path: Path, how: int = fcntl.LOCK_EX | fcntl.LOCK_NB) -> int | None:
     """Lock a file or folder until it is closed; ``None`` where another process has it."""
-    opened = os.open(path, os.O_RDONLY)
+    opened = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)  # some file systems lock for writers alone
     try:
         fcntl.flock(opened, how)
     except BlockingIOError:
@@ -294,25 +294,20 @@ def in_use(folder: Path) -> Iterator[None]:
 def _open_lock(file: Path) -> int:
     while True:
         file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            opened = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
-        except FileNotFoundError:  # the process before has just removed the folder
-            continue
-        try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            owner = os.read(opened, 1000).decode("utf-8", "replace") or "another process"
+        with suppress(FileNotFoundError):  # the process before has just removed it
+            file.touch()
+            opened = _lock(file)
+            if opened is None:
+                owner = file.read_text("utf-8", errors="replace") or "another process"
+                raise UserError(
+                    f"the folder is in use by {owner}.",
+                    file=file.parent,
+                    remedy="Wait until it is done, or name another.",
+                )
+            if file.exists() and os.path.samestat(os.fstat(opened), file.stat()):
+                file.write_text(f"process {os.getpid()} ({Path(sys.argv[0]).name} {' '.join(sys.argv[1:3])})", "utf-8")
+                return opened
             os.close(opened)
-            raise UserError(
-                f"the folder is in use by {owner}.", file=file.parent, remedy="Wait until it is done, or name another."
-            ) from error
-        except OSError:  # a file system without locks
-            pass
-        if file.exists() and os.path.samestat(os.fstat(opened), file.stat()):
-            os.ftruncate(opened, 0)
-            os.write(opened, f"process {os.getpid()} ({Path(sys.argv[0]).name} {' '.join(sys.argv[1:3])})".encode())
-            return opened
-        os.close(opened)
 
 
 def append_text(path: Path, text: str) -> None:

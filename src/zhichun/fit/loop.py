@@ -14,8 +14,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from zhichun.core.ahead import ahead
 from zhichun.core.console import Bar
+from zhichun.core.device import ahead
 from zhichun.core.errors import UserError
 from zhichun.fit.batches import dropout_seed
 from zhichun.fit.checkpoint import Progress

@@ -3,7 +3,6 @@
 ``recipe.json``, ``environment.json``, ``metrics.jsonl``, ``checkpoint/`` while training and ``model/`` when done.
 """
 
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -30,6 +29,7 @@ from zhichun.core.files import (
     new_file,
     new_folder,
     read_json,
+    sha256,
     write_json,
     write_text,
 )
@@ -44,10 +44,19 @@ LIBRARIES = ("zhichun", "torch", "transformers", "tokenizers", "accelerate", "nu
 
 @contextmanager
 def one_run(path: Path, *, writes: bool) -> Iterator[None]:
-    """Keep other runs out of a run folder; say of what cannot be written how the run goes on."""
+    """Keep other runs out of a run folder; say of what cannot be written how the run goes on.
+
+    What is refused before its first step leaves no records of a run.
+    """
     try:
         with in_use(path) if writes else nullcontext():
-            yield
+            try:
+                yield
+            except UserError:
+                if writes and {entry.name for entry in path.iterdir()} <= {*RECORDS, LOCK_FILE}:
+                    for name in RECORDS:
+                        (path / name).unlink(missing_ok=True)
+                raise
     except NotWritten as error:
         remedy = "Free some disk space, or make the folder writable, and go on with --resume."
         raise NotWritten(error.problem, file=error.file, remedy=remedy) from error
@@ -159,9 +168,9 @@ def _environment(data: Path, inputs: Sequence[Path]) -> dict[str, Any]:
     return {
         "dataset": {
             "folder": str(data),
-            "manifest": _sha256(data / "manifest.json"),
+            "manifest": sha256(data / "manifest.json"),
         },
-        "inputs": [{"file": str(path), "sha256": _sha256(path)} for path in inputs],
+        "inputs": [{"file": str(path), "sha256": sha256(path)} for path in inputs],
         "command": sys.argv,
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -171,8 +180,3 @@ def _environment(data: Path, inputs: Sequence[Path]) -> dict[str, Any]:
         "gpu": gpu,
         "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
     }
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

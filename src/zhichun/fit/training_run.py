@@ -66,9 +66,8 @@ def run_training(
             if is_first:
                 also, defaults = inputs(recipe, dataset), type(recipe)().to_json()
                 run = RunFolder.create(out, recipe.to_json(), data, resume=resume, inputs=also, defaults=defaults)
-            stages = Stages(shown=is_first)
-            training = make(recipe, dataset, accelerator, stages)
-            stages.stop()
+            with Stages(shown=is_first) as stages:
+                training = make(recipe, dataset, accelerator, stages)
         if (run.path / training.result).is_dir():
             run.drop_checkpoints()  # a kill may have come between the result and this
             return run

@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zhichun.core import schema
-from zhichun.core.ahead import ahead
 from zhichun.core.arrays import Int64
+from zhichun.core.device import ahead
 from zhichun.core.errors import UserError
 from zhichun.core.files import NotWritten, in_use, new_file, write_json
 from zhichun.core.tasks import Prediction

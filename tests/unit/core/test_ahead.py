@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from zhichun.core.ahead import ahead
+from zhichun.core.device import ahead
 
 
 @pytest.mark.parametrize("lookahead", [0, 1, 2, 9])

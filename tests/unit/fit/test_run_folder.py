@@ -7,7 +7,7 @@ import pytest
 
 from zhichun.core.device import processor_name
 from zhichun.core.errors import UserError
-from zhichun.fit.run_folder import RunFolder
+from zhichun.fit.run_folder import RunFolder, one_run
 
 RECIPE = {"format": 1, "task": "esci"}
 
@@ -35,6 +35,19 @@ def test_it_records_recipe_and_environment(begun, data):
     assert {"torch", "transformers", "zhichun"} <= environment["libraries"].keys()
     assert (environment["cores"], environment["gpu"] is None) == (os.cpu_count(), True)
     assert environment["processor"] == processor_name()
+
+
+def test_what_is_refused_before_its_first_step_leaves_nothing_and_a_run_stays(tmp_path, data, begun):
+    def refuse(path, **options):
+        with one_run(path, writes=True):
+            RunFolder.create(path, RECIPE, data, **options)
+            raise UserError("a step is too small.")
+
+    for path, options in ((tmp_path / "new", {"resume": False}), (begun.path, {"resume": True})):
+        with pytest.raises(UserError, match="a step is too small"):
+            refuse(path, **options)
+    assert not (tmp_path / "new").exists()
+    assert {path.name for path in begun.path.iterdir()} == {"recipe.json", "environment.json", "metrics.jsonl"}
 
 
 def test_a_run_that_is_there_is_not_begun_anew(begun, data):

@@ -6,6 +6,7 @@ Legend: ``C`` classes.
 import hashlib
 import json
 import shlex
+import traceback
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,7 +46,8 @@ def write_report(run: Path) -> Path:
     Raises
     ------
     UserError
-        For a folder without a recipe, and for a damaged file.
+        For a folder without a recipe, and for a damaged file; where no file was changed, the fault is ours, and the
+        message says where it is.
     """
     if not (run / "recipe.json").is_file():
         raise UserError("not a run folder: there is no recipe.json.", file=run, remedy="Make one with: zhichun train")
@@ -61,10 +63,13 @@ def write_report(run: Path) -> Path:
         title = f"Report of {run.resolve().name}"
         return write_page(run / "report.html", "run.html", title=title, **values)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, TemplateError) as error:
+        fault = traceback.extract_tb(error.__traceback__)[-1]
         raise UserError(
-            f"recipe.json, environment.json, metrics.json or metrics.jsonl is not as it was written ({error!r}).",
+            "no report can be made of recipe.json, environment.json, metrics.json and metrics.jsonl "
+            f"({error!r} in {Path(fault.filename).name}, line {fault.lineno}).",
             file=run,
-            remedy="Evaluate the run again: zhichun evaluate RUN --data DATA; or copy the folder again.",
+            remedy="If one of them was changed, evaluate the run again (zhichun evaluate RUN --data DATA) or copy the "
+            "folder again; if none was, this is a fault of zhichun: please report it with this line.",
         ) from error
 
 
