@@ -35,9 +35,8 @@ def run_demo(folder: Path, seed: int, console: Console) -> None:
         write_sample_shop(shop, products=PRODUCTS, queries=QUERIES, seed=seed)
     console.rule("2. Prepare: check, clean, split")
     if not data.is_dir():
-        stages = Stages()
-        manifest = prepare(shop, data, progress=stages, finish=write_summary_page)
-        stages.stop()
+        with Stages() as stages:
+            manifest = prepare(shop, data, progress=stages, finish=write_summary_page)
         console.print(f"{manifest['examples']['kept']:,} judged pairs, {manifest['products']['kept']:,} products")
     console.rule("3. Train the tiny recipe from nothing")
     recipe = load_recipe("tiny").with_settings([*SHORT, f"train.seed={seed}"])
@@ -84,4 +83,8 @@ def _rank_three(scorer: Scorer, dataset: Dataset, console: Console) -> None:
         ids = pa.array(list(judged_of[query]), pa.string())
         candidates = products.filter(pc.is_in(products.column(schema.PRODUCT_ID), ids))
         ranked = rank(scorer, query, candidates, locale)
-        console.print(ranking_table(f"{query} ({locale})", ranked[:10], scorer.task.classes, judged_of[query]))
+        console.print(
+            ranking_table(
+                f"{query} ({locale})", ranked[:10], scorer.task.classes, judged_of[query], width=console.width
+            )
+        )

@@ -4,7 +4,7 @@ Where it is narrow, titles and names give way: numbers stay whole.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from rich.markup import escape
 from rich.table import Table
@@ -14,32 +14,49 @@ from zhichun.core import schema
 from zhichun.score.export.export_folder import Check
 from zhichun.score.rank import Ranked
 
-LABEL_COLORS = {"E": "green", "S": "yellow", "C": "cyan", "I": "red"}
+LABEL_COLORS: Final = {"E": "green", "S": "yellow", "C": "cyan", "I": "red"}
 # The others are in metrics.json; more columns do not fit beside each other.
-LOCALES_SHOWN = 4
+LOCALES_SHOWN: Final = 4
+BASELINES: Final = {
+    "always_exact": "always\nExact",
+    "always_other": "always\nother",
+    "random_order": "random\norder",
+}
+METRICS: Final = {"ndcg": "nDCG", "micro_f1": "micro-F1"}
+# Where it is narrower, a ranking has no probabilities, which would leave no room for the products.
+WIDTH_OF_PROBABILITIES: Final = 72
+
+
+def laid_out(title: str, headings: Iterable[str], rows: Iterable[Sequence[str]], *, least: int | None = None) -> Table:
+    """Make a table of names, which give way where it is narrow (to ``least`` letters), and of figures beside them."""
+    table = Table(title=title)
+    for place, heading in enumerate(headings):
+        if place:
+            table.add_column(escape(heading), justify="right", no_wrap=True)
+        else:
+            table.add_column(escape(heading), overflow="fold", min_width=least)
+    for name, *cells in rows:
+        table.add_row(escape(name), *cells)
+    return table
 
 
 def figures_table(measured: dict[str, Any]) -> Table:
     """Lay out what `zhichun.metrics.figures.measure` gives: overall, by locale, and the baselines beside it."""
     version = measured.get("version", "all")
     of = "" if version == "all" else f", {version} version"
-    table = Table(title=f"{measured['split']}{of}: {measured['pairs']:,} pairs of {measured['queries']:,} queries")
     by_locale = measured.get("by_locale", {})
     largest = sorted(by_locale, key=lambda name: -by_locale[name]["pairs"])[:LOCALES_SHOWN]
     columns = {"all": _flat(measured), **{name: _flat(by_locale[name]) for name in by_locale if name in largest}}
-    for key, heading in (
-        ("always_exact", "always\nExact"),
-        ("always_other", "always\nother"),
-        ("random_order", "random\norder"),
-    ):
-        if key in measured:
-            columns[heading] = measured[key]
-    table.add_column("", overflow="fold")
-    for heading in columns:
-        table.add_column(escape(heading), justify="right", no_wrap=True)
-    for name in (name for name, figure in columns["all"].items() if isinstance(figure, float)):
-        cells = [figures.get(name) for figures in columns.values()]
-        table.add_row(name, *("" if cell is None else f"{cell:.4f}" for cell in cells))
+    columns |= {heading: measured[key] for key, heading in BASELINES.items() if key in measured}
+    table = laid_out(
+        f"{measured['split']}{of}: {measured['pairs']:,} pairs of {measured['queries']:,} queries",
+        ["", *columns],
+        (
+            (name, *(_figure(figures.get(name)) for figures in columns.values()))
+            for name, figure in columns["all"].items()
+            if isinstance(figure, float)
+        ),
+    )
     if "ndcg" in measured:
         gains = " ".join(f"{label} {gain:g}" for label, gain in schema.GAINS["esci"].items())
         table.caption = f"ndcg: gains {gains}; ndcg.official-script: S and C swapped; ties are averaged"
@@ -51,21 +68,33 @@ def _flat(figures: dict[str, Any]) -> dict[str, Any]:
     return {**figures, **{f"substitute.{name}": value for name, value in figures.get("substitute", {}).items()}}
 
 
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
 def confusion_table(measured: dict[str, Any], classes: Sequence[str]) -> Table:
     """Lay out the confusion matrix; rows are the truth."""
-    table = Table(title="judged ↓ predicted →")
-    for name in ("", *classes, "recall"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name, row in zip(classes, measured["confusion"], strict=True):
-        recall = row[classes.index(name)] / max(1, sum(row))
-        table.add_row(name, *(f"{count:,}" for count in row), f"{recall:.3f}")
-    return table
+    rows = zip(classes, measured["confusion"], strict=True)
+    return laid_out(
+        "judged ↓ predicted →",
+        ["", *classes, "recall"],
+        (
+            (name, *(f"{count:,}" for count in row), f"{row[classes.index(name)] / max(1, sum(row)):.3f}")
+            for name, row in rows
+        ),
+    )
 
 
 def ranking_table(
-    query: str, ranked: Sequence[Ranked], classes: Sequence[str], judged: dict[str, str] | None = None
+    query: str,
+    ranked: Sequence[Ranked],
+    classes: Sequence[str],
+    judged: dict[str, str] | None = None,
+    *,
+    width: int = WIDTH_OF_PROBABILITIES,
 ) -> Table:
-    """Lay out a ranking with label, probabilities and score, and with the judgement where it is known."""
+    """Lay out a ranking with label, probabilities where they fit, score, and the judgement where it is known."""
+    shown = classes if width >= WIDTH_OF_PROBABILITIES else ()
     table = Table(title=escape(query), title_justify="left")
     table.add_column("#", justify="right", no_wrap=True)
     table.add_column("product", max_width=60)  # the one column that may shrink
@@ -73,7 +102,7 @@ def ranking_table(
         table.add_column("judged", no_wrap=True)
     if classes:
         table.add_column("label", no_wrap=True)
-    for name in (*classes, "score"):
+    for name in (*shown, "score"):
         table.add_column(name, justify="right", no_wrap=True)
     for place, product in enumerate(ranked, start=1):
         cells: list[str | Text] = [str(place), Text(product.title, no_wrap=True, overflow="ellipsis")]
@@ -81,8 +110,15 @@ def ranking_table(
             cells.append(badge(judged.get(product.product_id)))
         if classes:
             cells.append(badge(product.label))
-        table.add_row(*cells, *(f"{share:.2f}" for share in product.probabilities), f"{product.score:.4f}")
+        shares = (f"{share:.2f}" for share in product.probabilities[: len(shown)])
+        table.add_row(*cells, *shares, f"{product.score:.4f}")
     return table
+
+
+def badge(label: str | None) -> str:
+    """Write a label in its color."""
+    color = LABEL_COLORS.get(label or "")
+    return label or "" if color is None else f"[bold {color}]{label}[/]"
 
 
 def settings_table(rows: Iterable[tuple[str, str, str]]) -> Table:
@@ -96,20 +132,94 @@ def settings_table(rows: Iterable[tuple[str, str, str]]) -> Table:
     return table
 
 
-def badge(label: str | None) -> str:
-    """Write a label in its color."""
-    color = LABEL_COLORS.get(label or "")
-    return label or "" if color is None else f"[bold {color}]{label}[/]"
-
-
 def checks_table(checks: Mapping[str, Check]) -> Table:
     """Lay out how each engine of an export answers beside the model that it was made from."""
     pairs = max((check.pairs for check in checks.values()), default=0)
-    table = Table(title=f"beside the model, on {pairs:,} held-out pairs")
-    table.add_column("engine", overflow="fold")
-    for heading in ("same labels", "score, mean", "logits, most", "safe"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    rows = []
     for engine, check in checks.items():
         labels = "" if check.labels is None else f"{check.labels:.1%}"
-        table.add_row(engine, labels, f"±{check.score:.5f}", f"±{check.logits:.5f}", "yes" if check.safe else "no")
+        rows.append((engine, labels, f"±{check.score:.5f}", f"±{check.logits:.5f}", "yes" if check.safe else "no"))
+    headings = ["engine", "same labels", "score, mean", "logits, most", "safe"]
+    return laid_out(f"beside the model, on {pairs:,} held-out pairs", headings, rows)
+
+
+def gain_table(gain: dict[str, Any]) -> Table:
+    """Lay out what an ensemble gains on held-out pairs."""
+    rows = {**gain["members"], "together, equal weights": gain["equal"]}
+    if "fitted" in gain:
+        rows["together, fitted to the other half"] = gain["fitted"]
+    metrics = [name for name in METRICS if any(name in figures for figures in rows.values())]
+    return laid_out(
+        f"{gain['pairs']:,} pairs of {gain['queries']:,} queries that all held out",
+        ["member", *(METRICS[name] for name in metrics)],
+        ((name, *(_figure(figures.get(metric)) for metric in metrics)) for name, figures in rows.items()),
+    )
+
+
+def members_table(measured: dict[str, Any]) -> Table:
+    """Lay out how an ensemble stands beside its members, as `zhichun.measure.evaluate.evaluate` gives it."""
+    members = measured["ensemble"]["members"]
+    together = {**measured, "name": "together", "weight": 1.0, "seconds": sum(each["seconds"] for each in members)}
+    metrics = [name for name in METRICS if any(name in member for member in members)]
+    return laid_out(
+        f"members on {measured['split']}",
+        ["member", "weight", *(METRICS[name] for name in metrics), "seconds"],
+        (
+            (
+                each["name"],
+                f"{each['weight']:.3f}",
+                *(_figure(each.get(metric)) for metric in metrics),
+                f"{each['seconds']:.1f}",
+            )
+            for each in (*members, together)
+        ),
+    )
+
+
+def differences(found: dict[str, Any]) -> list[str]:
+    """Say how an ensemble stands beside the best of its members, and beside equal weights."""
+    gaps = [("fitted minus equal weights", *each) for each in found.get("fitted_against_equal", {}).items()]
+    for name, gap in found["against_best"].items():
+        gaps.append((f"together minus the best member ({gap['member']})", name, gap))
+    return [
+        f"{what}, {METRICS[name]}: {gap['mean']:+.4f} "
+        f"(95 %: {gap['low']:+.4f} to {gap['high']:+.4f}, p = {gap['p']:.3f})"
+        for what, name, gap in gaps
+    ]
+
+
+def scoring_table(answers: dict[str, Any]) -> Table:
+    """Lay out what scoring costs, as `zhichun.score.plan.plan` gives it."""
+    question, rows = answers["question"], []
+    headings = ["model", "engine", "pairs/s", "time", "memory", f"candidates\nin {question['latency'] * 1000:g} ms"]
+    if question["candidates"] is not None:
+        headings.append(f"latency of\n{question['candidates']:,}")
+    for row in answers["scoring"]:
+        latency = [_duration(row["latency"])] if "latency" in row else []
+        rows.append((row["model"], row["engine"], *_costs(row), f"{row['candidates']:,}", *latency))
+    return laid_out(
+        f"scoring {question['pairs']:,} pairs of about {question['tokens']} tokens", headings, rows, least=13
+    )
+
+
+def training_table(answers: dict[str, Any]) -> Table:
+    """Lay out what an epoch of plain fine-tuning costs."""
+    title = f"an epoch of plain fine-tuning on {answers['question']['judged']:,} pairs"
+    rows = ((row["model"], *_costs(row)) for row in answers["training"])
+    table = laid_out(title, ["model", "pairs/s", "time", "memory"], rows, least=13)
+    table.caption = "with all of the paper's methods a step costs 2.3 times as much"
     return table
+
+
+def _costs(row: dict[str, Any]) -> list[str]:
+    rate = row["pairs_per_second"]
+    shown = f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}" if rate >= 1 else f"{rate:.2g}"
+    return [shown, _duration(row["seconds"]), f"{row['memory_gib']:.1f} GiB"]
+
+
+def _duration(seconds: float) -> str:
+    """Write a time in the unit that a person would take."""
+    for size, unit in ((86_400, "days"), (3_600, "h"), (60, "min"), (1, "s")):
+        if seconds >= 2 * size or (size == 1 and seconds >= 1):
+            return f"{seconds / size:,.1f} {unit}"
+    return f"{seconds * 1000:.0f} ms"

@@ -102,8 +102,7 @@ def evaluate(
     engine: EngineOption = "auto",
 ) -> None:
     """Measure a run on judged pairs, overall and by locale, with simple baselines; write `metrics.json`."""
-    from zhichun.cli.ensembling import show_members
-    from zhichun.cli.tables import confusion_table, figures_table
+    from zhichun.cli.tables import confusion_table, differences, figures_table, members_table
     from zhichun.core.tasks import TASKS
     from zhichun.measure.evaluate import evaluate as measure_run
 
@@ -112,7 +111,9 @@ def evaluate(
     if "confusion" in measured:
         stdout.print(confusion_table(measured, TASKS[measured["task"]].classes))
     if "ensemble" in measured:
-        show_members(measured)
+        stdout.print(members_table(measured))
+        for line in differences(measured["ensemble"]):
+            say(line)
     say(f"{(out or run) / 'metrics.json'}")
 
 

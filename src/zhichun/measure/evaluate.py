@@ -71,11 +71,8 @@ def evaluate(
     scorer = None if is_ensemble(run) else Scorer.load(run, engine=engine)
     dataset = Dataset.open(data)
     version, rows = dataset.of_version(_rows_of(dataset, split), version, ranking=_ranks(scorer, run))
-    stages = Stages("pairs", shown=shown)
-    try:
+    with Stages("pairs", shown=shown) as stages:
         prediction, engine, of_ensemble = _score(scorer, run, dataset, rows, engine, stages)
-    finally:
-        stages.stop()
     if not np.isfinite(prediction.score).all():
         raise UserError("the model's scores are not finite numbers.", file=run, remedy="Train it again in fp32.")
     query_ids, locales = dataset.column(schema.QUERY_ID)[rows], dataset.column(schema.LOCALE)[rows]

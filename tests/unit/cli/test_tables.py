@@ -45,6 +45,15 @@ def test_every_number_of_a_ranking_can_be_read(width, judged):
         assert [row[2] for row in cells(text)] == ["", "E", "", "I"]
 
 
+@pytest.mark.parametrize("judged", [None, {"1": "E", "3": "I"}], ids=["", "judged"])
+def test_a_narrow_ranking_has_products_and_scores_and_leaves_the_probabilities_out(judged):
+    ranked = [Ranked(str(place), title, 0.91, "S", (0.9, 0.05, 0.03, 0.02)) for place, title in enumerate(TITLES)]
+    text = shown(ranking_table("red shoes", ranked, ("E", "S", "C", "I"), judged, width=40), 40)
+    assert max(map(len, text.splitlines())) <= 40
+    assert {tuple(row[-2:]) for row in cells(text)} == {("S", "0.9100")}
+    assert all(row[1].startswith(title[:2]) for row, title in zip(cells(text), TITLES, strict=True))
+
+
 def test_a_ranking_by_a_regressor_has_scores_alone():
     text = shown(ranking_table("q", [Ranked("1", "hat", 0.25, None, ())], ()), 80)
     assert cells(text) == [["1", "hat", "0.2500"]]

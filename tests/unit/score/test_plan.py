@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from zhichun.cli.planning import scoring_table, training_table
+from zhichun.cli.tables import scoring_table, training_table
 from zhichun.core.errors import UserError
 from zhichun.score import plan as planning
 from zhichun.score.engines.engine import threads

@@ -1,0 +1,129 @@
+"""Commands on trained models as a whole: ensemble, export, plan."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from zhichun.cli.options import OverwriteOption, RunArgument, app, argument, option, say, stdout
+
+
+@app.command()
+def ensemble(
+    runs: Annotated[
+        list[Path],
+        argument(
+            "Run folders, exports, or folders of the runs of all folds (`zhichun train --folds`), each of which "
+            "weighs as one."
+        ),
+    ],
+    out: Annotated[Path, option("Ensemble folder to make.")],
+    weights: Annotated[
+        Literal["equal", "fitted"],
+        typer.Option(help="`equal`, or `fitted` to the pairs of --data that all members held out."),
+    ] = "equal",
+    data: Annotated[Path | None, option("Dataset folder: measures what the ensemble gains on held-out pairs.")] = None,
+    copy: Annotated[
+        bool, typer.Option("--copy", help="Copy the models into the folder, in place of referring to them.")
+    ] = False,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Put trained models together; `evaluate`, `score` and `rank` take the folder in place of a run.
+
+    Classifiers are averaged by their probabilities, regressors by their gains, and both together by expected gain and
+    gain, as the paper does for task 1.
+    """
+    from zhichun.cli.tables import differences, gain_table
+    from zhichun.score.make_ensemble import make_ensemble
+
+    made = make_ensemble(runs, out, weights=weights, data=data, copy=copy, overwrite=overwrite)
+    for member in made.members:
+        say(f"  {member.weight:.3f}  {member.task}  {member.name}")
+    if made.gain is not None:
+        stdout.print(gain_table(made.gain))
+        for line in differences(made.gain):
+            say(line)
+        for name in made.gain.get("left_out", ()):
+            say(f"  left out, as it would weigh nothing: {name}")
+    say(f"{out}: {len(made.members)} models. Next: zhichun evaluate {out} --data {data or 'DATA'}")
+
+
+@app.command()
+def export(
+    run: RunArgument,
+    to: Annotated[
+        list[str],
+        option(
+            "`onnx`, `onnx-int8`, `openvino` (which computes in fp32 and bf16) or `openvino-int8`; may be given "
+            "more than once, into one folder."
+        ),
+    ],
+    out: Annotated[Path | None, option("Folder to make; default: RUN/export.")] = None,
+    data: Annotated[
+        Path | None,
+        option(
+            "Dataset folder whose pairs calibrate int8 and check every format; the one that the run was trained "
+            "on if not given."
+        ),
+    ] = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Export a run for scoring on a CPU without torch: faster, and the whole model.
+
+    `zhichun score`, `rank` and `evaluate` take the folder in place of the run and choose the fastest safe engine. Every
+    format is checked against the model on held-out pairs; int8 is safe where 99 % of the labels are the same.
+    """
+    from zhichun.cli.tables import checks_table
+    from zhichun.score.export.export_folder import ExportConfig
+    from zhichun.score.export.export_run import export as export_run
+    from zhichun.score.export.exported import choose
+
+    folder = export_run(run, to, out=out, data=data, overwrite=overwrite)
+    config = ExportConfig.load(folder)
+    stdout.print(checks_table(config.checks))
+    say(f"{folder}: exported. Next: zhichun score {folder} PAIRS OUT, by {choose(config, folder)} on this machine")
+
+
+@app.command()
+def plan(
+    models: Annotated[
+        list[str] | None,
+        argument(
+            "Folders of `zhichun train` or `zhichun export`, or encoders by name: `tiny`, `MiniLM-L6-384`, "
+            "`XLM-R-base` or `XLM-R-large`, which get random weights, or any on the hub. The first three if none is "
+            "given."
+        ),
+    ] = None,
+    pairs: Annotated[int, typer.Option(help="Pairs to score.")] = 1_000_000,
+    judged: Annotated[int, typer.Option(help="Pairs of an epoch of training.")] = 100_000,
+    tokens: Annotated[
+        int, typer.Option(help="Tokens of a pair; pairs of the Shopping Queries Dataset have 175, cut to 256.")
+    ] = 175,
+    latency_ms: Annotated[
+        float, typer.Option(help="Milliseconds within which a query's candidates are to be scored.")
+    ] = 100,
+    candidates: Annotated[int | None, option("Candidates of a query, whose latency is shown too.")] = None,
+    seconds: Annotated[float, typer.Option(help="About how long to measure.")] = 30,
+    out: Annotated[Path | None, option("JSON file to write the figures to.")] = None,
+) -> None:
+    """Measure this machine for half a minute: what a catalogue costs to score on it, and an epoch of training.
+
+    Pairs per second, time and memory by model and engine, and how many candidates a query may have. Runs and exports
+    are timed from texts to scores; encoders that are only named are timed by torch, to which an export is several times
+    as fast.
+    """
+    from zhichun.cli.tables import scoring_table, training_table
+    from zhichun.core.files import write_json
+    from zhichun.score.plan import DEFAULT, Question
+    from zhichun.score.plan import plan as measure
+
+    question = Question(
+        pairs=pairs, judged=judged, tokens=tokens, latency=latency_ms / 1000, candidates=candidates, seconds=seconds
+    )
+    answers = measure(question, models or DEFAULT)
+    stdout.print(scoring_table(answers))
+    if answers["training"]:
+        stdout.print(training_table(answers))
+    if out is not None:
+        write_json(out, answers)
+        say(f"{out}: the figures as JSON")
