@@ -109,19 +109,19 @@ def tiny_export(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.fixture(scope="session")
 def serving() -> Callable[[ServeSettings], AbstractContextManager[str]]:
     """Serve settings in a thread of this process, on a free port, while a `with` lasts; gives the address."""
-    uvicorn = pytest.importorskip("uvicorn")
+    pytest.importorskip("uvicorn")
     import threading
     import time
 
     from zhichun.serve.http.app import create_app
-    from zhichun.serve.http.server import address, config_of, listening
+    from zhichun.serve.http.server import Server, address, listening
 
     @contextmanager
     def serve(settings: ServeSettings) -> Iterator[str]:
         service = settings.service()
         app = create_app(settings.load, service, keys=settings.keys, hosts=settings.hosts)
         with listening(settings.host, 0) as socket:
-            running = uvicorn.Server(config_of(app, settings))
+            running = Server(app, settings, service)
             thread = threading.Thread(target=running.run, kwargs={"sockets": [socket]}, daemon=True)
             thread.start()
             latest = time.monotonic() + 60

@@ -40,7 +40,7 @@ def closed_connections(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def running(tiny_run: Path, serving: Callable[..., AbstractContextManager[str]]) -> Iterator[Running]:
     """Serve the tiny run with a key and low limits."""
     from zhichun import Scorer
-    from zhichun.serve.http.keys import Keys
+    from zhichun.serve.http.admission import Keys
     from zhichun.serve.http.limits import Limits
     from zhichun.serve.http.serve_settings import ServeSettings
 

@@ -152,7 +152,7 @@ def serve(
     The model is a run, or an export or ensemble of runs; an export needs no torch. SIGTERM or Ctrl-C ends the server
     when all accepted requests are answered.
     """
-    from zhichun.serve.http.keys import Keys
+    from zhichun.serve.http.admission import Keys
     from zhichun.serve.http.limits import Limits
     from zhichun.serve.http.serve_settings import ServeSettings
     from zhichun.serve.http.server import serve as serve_model

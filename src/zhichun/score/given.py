@@ -20,9 +20,14 @@ Products = Product | Iterable[Product | None]
 Columns = Mapping[str, Sequence[str | None]]
 DEFAULT_LOCALE: Final = "us"
 
-_COLUMN_OF: Final = {**COLUMN_OF, "locale": schema.LOCALE, "product_id": schema.PRODUCT_ID, "id": schema.PRODUCT_ID}
-_FIELDS: Final = (*_COLUMN_OF, *schema.PRODUCT_COLUMNS)
-_KNOWN: Final = {fold_name(name): _COLUMN_OF.get(name, name) for name in _FIELDS}
+# The columns that the names of a product's fields mean, and the same by their folded names.
+COLUMN_OF_FIELD: Final = {
+    **COLUMN_OF,
+    **{name: name for name in schema.PRODUCT_COLUMNS},
+    "id": schema.PRODUCT_ID,
+    "locale": schema.LOCALE,
+}
+COLUMN_OF_FOLD: Final = {fold_name(name): column for name, column in COLUMN_OF_FIELD.items()}
 
 
 def query_of(query: Any) -> str:
@@ -85,9 +90,11 @@ def _row(product: Any, place: int) -> dict[str, str | None]:
     if not (hasattr(product, "keys") and hasattr(product, "items")):  # a mapping, or a row of a data frame
         return {**row, schema.TITLE: _text(product, f"product {place}")}
     for name, value in product.items():
-        column = _KNOWN.get(fold_name(str(name)))
+        column = COLUMN_OF_FOLD.get(fold_name(str(name)))
         if column is None:
-            raise UserError(f"product {place} has a field {name!r}, which is none.", remedy=suggest(str(name), _FIELDS))
+            raise UserError(
+                f"product {place} has a field {name!r}, which is none.", remedy=suggest(str(name), COLUMN_OF_FIELD)
+            )
         text = _text(value, f"product {place}: its {name!r}")
         if text is not None and row[column] is not None:
             raise UserError(

@@ -11,7 +11,7 @@ def test_equal_scores_keep_the_order_of_the_first_stage():
     prediction = TASKS["esci"].of_probabilities(np.full((5, 4), 0.25))
     comparison = compare(products, [None] * 5, prediction, {"1": "S", "9": "E"})
     assert [(row.first, row.second, row.moved) for row in comparison.rows] == [(n, n, 0) for n in range(1, 6)]
-    assert comparison.judged == 1
+    assert [row.judged for row in comparison.rows] == [None, "S", None, None, None]
     assert comparison.ndcg() is None
     assert comparison.exact_in_first(10) is None
     assert comparison.exact_in_first(2) == (2, 2)

@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import threading
 
 import pytest
 
@@ -10,23 +9,21 @@ pytest.importorskip("fastapi")
 from fastapi import FastAPI, Request
 from starlette.testclient import TestClient
 
-from zhichun.serve.api.refusal import Refusal
 from zhichun.serve.http.app import answer_errors
-from zhichun.serve.http.body import SMALL_BYTES, cut, json_of, parsed
-from zhichun.serve.http.limits import Limits
+from zhichun.serve.http.body import cut, json_body, parsed
+from zhichun.serve.http.limits import Refusal
 
 JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture(scope="module")
 def client() -> TestClient:
-    """A client of an application with one endpoint, which says what it read, and in which thread it was parsed."""
+    """A client of an application with one endpoint, which says what it read."""
     app = FastAPI()
-    app.state.limits = Limits(documents=10)
 
     @app.post("/echo")
     async def echo(request: Request) -> object:
-        return await json_of(request)
+        return parsed(await json_body(request), documents=10)
 
     answer_errors(app)
     return TestClient(app)
@@ -81,25 +78,11 @@ def test_media_types_of_json_and_utf_8_by_its_names_are_read(client):
     assert client.post("/echo", content=b"[1]", headers={**JSON, "Content-Encoding": "identity"}).json() == [1]
 
 
-def test_a_large_body_is_parsed_in_a_thread_of_its_own(client, monkeypatch):
-    threads: dict[int, int] = {}
-    loads = json.loads
-
-    def watched(text: str, **options: object) -> object:
-        threads[len(text)] = threading.get_ident()
-        return loads(text, **options)
-
-    monkeypatch.setattr("zhichun.serve.http.body.json.loads", watched)
-    with client:  # one event loop for both
-        for size in (10, SMALL_BYTES):
-            client.post("/echo", content=b'["' + b"a" * size + b'"]', headers=JSON)
-    assert len(set(threads.values())) == 2
-
-
-def test_a_value_is_counted_once_and_text_is_not():
-    assert parsed(b'{"a,[{": ["b,,,", 1]}', most=4) == {"a,[{": ["b,,,", 1]}
+def test_a_value_is_counted_once_and_text_is_not(monkeypatch):
+    monkeypatch.setattr("zhichun.serve.http.body.VALUES", 4)
+    assert parsed(b'{"a,[{": ["b,,,", 1]}', documents=0) == {"a,[{": ["b,,,", 1]}
     with pytest.raises(Refusal) as refused:
-        parsed(b'{"a": ["b", 1]}', most=2)
+        parsed(b'{"a": ["b", 1, 2, 3]}', documents=0)
     assert refused.value.status == 413
 
 

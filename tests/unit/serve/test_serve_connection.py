@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("fastapi")
 
-from zhichun.serve.http import connection
+from zhichun.serve.http import server
 from zhichun.serve.http.limits import Limits
 from zhichun.serve.http.serve_settings import ServeSettings
 
@@ -29,7 +29,7 @@ def start(
     tiny_run: Path, serving: Callable[..., AbstractContextManager[str]], monkeypatch: pytest.MonkeyPatch
 ) -> Starts:
     """Start a server with limits; gives what opens a connection to it and sends some bytes."""
-    monkeypatch.setattr(connection, "WATCH_SECONDS", 0.02)
+    monkeypatch.setattr(server, "WATCH_SECONDS", 0.02)
 
     @contextmanager
     def started(limits: Limits) -> Iterator[Opens]:

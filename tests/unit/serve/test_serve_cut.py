@@ -17,8 +17,7 @@ def tokenizer(tiny_run):
 
 def cut(tokenizer, most, **fields):
     columns = {name: [fields.get(name)] for name in schema.TEXT_COLUMNS}
-    cut_to_tokens(columns, most, tokenizer)
-    return {name: column[0] for name, column in columns.items()}
+    return {name: column[0] for name, column in cut_to_tokens(columns, most, tokenizer).items()}
 
 
 @pytest.mark.parametrize("locale", LONG)

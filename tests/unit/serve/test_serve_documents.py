@@ -8,7 +8,7 @@ pytest.importorskip("fastapi")
 from zhichun.core import schema
 from zhichun.serve.api import documents
 from zhichun.serve.api.documents import read_documents, yaml_fields
-from zhichun.serve.api.refusal import Refusal
+from zhichun.serve.http.limits import Refusal
 from zhichun.serve.page.catalogue_search import Catalogue
 
 TITLE = "Zapatillas: 'rojas' de niña\n\tpara correr " * 5
@@ -16,12 +16,12 @@ FIELDS = {"title": TITLE, "brand": "null", "color": "赤い", "bullets": "- a\n#
 
 
 def read(*given, locale=None, catalogue=None, most=1000, fields=None):
-    return read_documents(list(given), locale, "us", catalogue, most, fields)
+    return read_documents(["red"] * len(given), list(given), locale, "us", catalogue, most, fields)
 
 
 def row(document, **options):
     """Give the texts of one document, without those that are missing."""
-    columns = read(document, **options).columns
+    columns = read(document, **options).products
     return {name.removeprefix("product_"): text for name, (text,) in columns.items() if text is not None}
 
 
@@ -29,7 +29,7 @@ def test_each_kind_of_document_fills_the_same_columns():
     products = read(
         "a lamp", {"title": "Lamp", "color": 7}, {"text": "Lamp", "product_brand": "Asa"}, "brand: Asa\ntitle: x"
     )
-    assert products.columns == {
+    assert products.products == {
         schema.TITLE: ["a lamp", "Lamp", "Lamp", "x"],
         schema.DESCRIPTION: [None] * 4,
         schema.BULLETS: [None] * 4,
@@ -65,7 +65,7 @@ def test_fields_that_are_ranked_by_are_read_and_no_others():
 
 def test_beside_a_text_other_fields_are_passed_over_with_a_warning():
     products = read({"text": "Lamp", "url": "http://x"}, {"text": "Sofa", "url": "y", "z" * 99: {"deep": 1}})
-    assert products.columns[schema.TITLE] == ["Lamp", "Sofa"]
+    assert products.products[schema.TITLE] == ["Lamp", "Sofa"]
     (warning,) = products.warnings
     assert warning.startswith("2 fields beside the text were ignored: 'url', 'zzz")
     assert len(warning) < 150
@@ -73,8 +73,8 @@ def test_beside_a_text_other_fields_are_passed_over_with_a_warning():
 
 def test_long_texts_are_cut_and_that_is_said():
     products = read("a" * 30, {"title": "b", "brand": "c" * 11}, "d" * 10, most=10)
-    assert products.columns[schema.TITLE] == ["a" * 10, "b", "d" * 10]
-    assert products.columns[schema.BRAND] == [None, "c" * 10, None]
+    assert products.products[schema.TITLE] == ["a" * 10, "b", "d" * 10]
+    assert products.products[schema.BRAND] == [None, "c" * 10, None]
     assert products.warnings == ["2 texts were truncated to 10 characters."]
 
 
@@ -117,9 +117,9 @@ def shop():
 def test_ids_are_looked_up_in_their_locale_or_the_first_that_has_them(shop):
     given = [{"id": "b1"}, "a text", {"product_id": "e2"}, {"id": "b1", "locale": "ES"}, {"id": "b1", "title": "own"}]
     products = read(*given, catalogue=shop)
-    assert products.columns[schema.TITLE] == ["Lamp", "a text", "Mesa", "Lámpara", "own"]
+    assert products.products[schema.TITLE] == ["Lamp", "a text", "Mesa", "Lámpara", "own"]
     assert products.locales == ["us", "us", "es", "es", "us"]
-    assert read({"id": "b1"}, catalogue=shop, locale="es-ES").columns[schema.TITLE] == ["Lámpara"]
+    assert read({"id": "b1"}, catalogue=shop, locale="es-ES").products[schema.TITLE] == ["Lámpara"]
     for document, locale, said in (({"id": "x"}, None, "product."), ({"id": "e2"}, "us", "product in 'us'.")):
         with pytest.raises(Refusal, match=f"the catalogue has no such {said}"):
             read("a", document, catalogue=shop, locale=locale)

@@ -1,6 +1,7 @@
 """An endpoint: what adding one touches, how it is described, whose errors it has, and what a request may cost."""
 
 import asyncio
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,9 +17,9 @@ from starlette.testclient import TestClient
 
 from zhichun.score.scorer import load_scorer
 from zhichun.serve.api.dialects import ENDPOINTS, api_router, dialect_of, unknown_path
-from zhichun.serve.api.endpoint import Dialect, ScoringEndpoint
-from zhichun.serve.api.replies import decimals
-from zhichun.serve.api.requests import Body, Documents, Text
+from zhichun.serve.api.endpoint import SMALL_BYTES, Dialect, ScoringEndpoint
+from zhichun.serve.api.fields import Body, Documents, Text, decimals
+from zhichun.serve.http.app import answer_errors
 from zhichun.serve.http.limits import Limits
 from zhichun.serve.queue import service as service_module
 from zhichun.serve.queue.service import Service
@@ -68,8 +69,8 @@ def serving(scorer: Any, *more: ScoringEndpoint, **limits: Any) -> Iterator[Test
     service = Service("model", limits=Limits(**limits))
 
     app = FastAPI()
-    app.state.limits = service.limits
     app.include_router(api_router(service, (*ENDPOINTS, *more)))
+    answer_errors(app)
 
     @app.post("/open")
     async def _open() -> None:
@@ -210,6 +211,21 @@ def test_work_on_a_body_is_done_beside_the_event_loop(scorer, monkeypatch):
     assert threads == {"read_documents": True, "clean_text": True, "reply": True}
 
 
+def test_a_large_body_is_parsed_beside_the_event_loop_and_a_small_one_at_once(scorer, monkeypatch):
+    threads: dict[bool, str] = {}
+    loads = json.loads
+
+    def watched(text: str, **options: Any) -> Any:
+        threads[len(text) > SMALL_BYTES] = threading.current_thread().name
+        return loads(text, **options)
+
+    monkeypatch.setattr("zhichun.serve.http.body.json.loads", watched)
+    with serving(scorer) as client:
+        for size in (10, SMALL_BYTES):
+            assert client.post("/v1/rerank", json={"query": "red", "documents": ["a" * size]}).status_code == 200
+    assert [threads[is_large].startswith("requests") for is_large in (True, False)] == [True, False]
+
+
 def test_every_endpoint_is_in_the_documents():
     page = Path(__file__).parents[3].joinpath("docs/serving.md").read_text("utf-8")
     for endpoint in ENDPOINTS:
@@ -221,11 +237,11 @@ def test_a_small_request_does_not_wait_for_work_on_large_ones(scorer, monkeypatc
     begun, go = threading.Semaphore(0), threading.Event()
     read = service_module.read_documents
 
-    def held(documents: Any, *given: Any) -> Any:
-        if len(documents) > 10:
+    def held(queries: Any, *given: Any) -> Any:
+        if len(queries) > 10:
             begun.release()
             assert go.wait(20)
-        return read(documents, *given)
+        return read(queries, *given)
 
     monkeypatch.setattr(service_module, "read_documents", held)
     large = {"query": "red", "documents": ["x" * 10_000] * 11, "return_documents": False}

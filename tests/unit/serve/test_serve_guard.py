@@ -15,9 +15,9 @@ pytest.importorskip("fastapi")
 from starlette.testclient import TestClient
 
 from zhichun.score.scorer import load_scorer
+from zhichun.serve.http.admission import LOOPBACK, Keys
 from zhichun.serve.http.app import create_app
-from zhichun.serve.http.keys import Keys
-from zhichun.serve.http.limits import LOOPBACK, Limits
+from zhichun.serve.http.limits import Limits
 from zhichun.serve.queue import batcher
 from zhichun.serve.queue.service import Service
 

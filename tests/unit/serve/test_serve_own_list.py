@@ -2,13 +2,13 @@
 
 import html
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from zhichun.core.tasks import TASKS
-from zhichun.serve.page import page_router
-from zhichun.serve.page.asked import LINE_LIMIT, LINES_LIMIT
+from zhichun.serve.page.router import LINE_LIMIT, LINES_LIMIT, page_router
 
 fastapi = pytest.importorskip("fastapi")
 
@@ -22,7 +22,9 @@ def page():
     from fastapi.testclient import TestClient
 
     app = fastapi.FastAPI()
-    app.include_router(page_router(rank_backwards, None, task=TASKS["gain"], model="run", engine="torch"))
+    service = SimpleNamespace(rank=rank_backwards, catalogue=None, task=TASKS["gain"], model="run")
+    service.scorer = SimpleNamespace(engine_name="torch")
+    app.include_router(page_router(service))
     return TestClient(app)
 
 
@@ -72,7 +74,7 @@ def test_a_body_that_is_too_large_is_not_read_to_its_end(page):
 
 def test_a_list_that_was_made_to_cost_is_read_no_further_than_its_limit(page, monkeypatch):
     cleaned = []
-    monkeypatch.setattr("zhichun.serve.page.asked.clean_text", lambda text: cleaned.append(text) or text)
+    monkeypatch.setattr("zhichun.serve.page.router.clean_text", lambda text: cleaned.append(text) or text)
     answer = page.post("/", content=b"q=a&locale=us&products=" + b"a\n" * 1_000_000)
     assert answer.status_code == 422
     assert "There are more than 100 products." in plain(answer.text)

@@ -4,6 +4,7 @@ import asyncio
 import html
 import re
 from html.parser import HTMLParser
+from types import SimpleNamespace
 from urllib.parse import urlencode
 
 import numpy as np
@@ -13,11 +14,9 @@ import pytest
 from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import TASKS
-from zhichun.serve.api.refusal import overloaded
-from zhichun.serve.page import page_router
-from zhichun.serve.page.asked import QUERY_LIMIT
+from zhichun.serve.http.limits import overloaded
 from zhichun.serve.page.catalogue_search import Catalogue, JudgedQueries
-from zhichun.serve.page.router import static_files
+from zhichun.serve.page.router import QUERY_LIMIT, page_router, static_files
 
 fastapi = pytest.importorskip("fastapi")
 EVIL = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}"
@@ -84,7 +83,9 @@ def client(rank=rank_backwards, *, task="esci", judgements=JUDGED, made=None):
 
     made = made or Catalogue(table(), judgements and judged())
     app = fastapi.FastAPI()
-    app.include_router(page_router(rank, made, task=TASKS[task], model="runs/<tiny>", engine="torch"))
+    scorer = SimpleNamespace(engine_name="torch")
+    service = SimpleNamespace(rank=rank, catalogue=made, task=TASKS[task], model="runs/<tiny>", scorer=scorer)
+    app.include_router(page_router(service))
     return TestClient(app)
 
 

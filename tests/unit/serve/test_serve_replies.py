@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("fastapi")
 
 from zhichun.serve.api.endpoint import reply
-from zhichun.serve.api.replies import decimals
+from zhichun.serve.api.fields import decimals
 
 
 @pytest.mark.parametrize("shape", [(1000,), (250, 4), (0,)])

@@ -1,19 +1,17 @@
 """Rounds: whose pairs are taken, how many, and that the fault of one request is not that of another."""
 
 import asyncio
+from collections import deque
 
 import numpy as np
 import pytest
 
 pytest.importorskip("fastapi")
 from zhichun.core import schema
-from zhichun.serve.api.refusal import Refusal
 from zhichun.serve.http.counters import Metrics
-from zhichun.serve.http.limits import Limits
+from zhichun.serve.http.limits import Limits, Refusal
 from zhichun.serve.queue import batcher
-from zhichun.serve.queue.batcher import Batcher
-from zhichun.serve.queue.jobs import SLICE, SMALL_CHARACTERS, Job, Jobs
-from zhichun.serve.queue.pairs import PairColumns
+from zhichun.serve.queue.batcher import SLICE, SMALL_CHARACTERS, Batcher, Job, PairColumns, take, waiting_pairs
 
 
 class Panic(BaseException):
@@ -36,44 +34,44 @@ def job():
 
 
 def test_jobs_take_turns_by_slices(job):
-    jobs = Jobs()
+    jobs = deque()
     for name, count in (("large", 100), ("small", 3), ("other", 20)):
-        jobs.add(job(pairs_of(name, count)))
-    taken, of = jobs.take(characters=280, least=1, now=0.0)
+        jobs.append(job(pairs_of(name, count)))
+    taken, of = take(jobs, characters=280, least=1, now=0.0)
     names = [pairs.queries[place] for pairs, place in taken.values()]
     assert names[: SLICE + 3] == ["large"] * SLICE + ["small"] * 3
     assert {name: names.count(name) for name in set(names)} == {"large": SLICE, "small": 3, "other": SLICE}
     assert len(of) == 3
-    assert jobs.pairs == 123 - len(taken)
-    while jobs.take(characters=280, least=1, now=0.0)[0]:
+    assert waiting_pairs(jobs) == 123 - len(taken)
+    while take(jobs, characters=280, least=1, now=0.0)[0]:
         pass
-    assert jobs.pairs == len(jobs) == 0
+    assert waiting_pairs(jobs) == len(jobs) == 0
 
 
 def test_a_slice_is_of_like_length_and_the_longest_come_first(job):
-    jobs = Jobs()
-    jobs.add(job(pairs_of("a", 4 * SLICE, 10, 90, 20, 80)))
+    jobs = deque()
+    jobs.append(job(pairs_of("a", 4 * SLICE, 10, 90, 20, 80)))
     slices = []
-    while taken := jobs.take(characters=1, least=1, now=0.0)[0]:
+    while taken := take(jobs, characters=1, least=1, now=0.0)[0]:
         slices.append({len(pairs.products[schema.TITLE][place]) for pairs, place in taken.values()})
     assert slices == [{90}, {80}, {20}, {10}]
 
 
 def test_short_pairs_fill_a_round_and_long_ones_do_not(job):
     for characters, count in ((10, 16), (5_000, 13), (SMALL_CHARACTERS, 1)):
-        jobs = Jobs()
-        jobs.add(job(pairs_of("a", 40, characters)))
-        assert len(jobs.take(characters=1, least=16, now=0.0)[0]) == count
+        jobs = deque()
+        jobs.append(job(pairs_of("a", 40, characters)))
+        assert len(take(jobs, characters=1, least=16, now=0.0)[0]) == count
 
 
 def test_nothing_is_taken_of_jobs_that_nobody_waits_for(job):
-    jobs = Jobs()
+    jobs = deque()
     late, gone = job(pairs_of("late", 5)), job(pairs_of("gone", 5))
     for each in (late, gone):
-        jobs.add(each)
+        jobs.append(each)
     gone.done.cancel()
-    assert jobs.take(characters=100, least=1, now=late.deadline) == ({}, [])
-    assert jobs.pairs == 0
+    assert take(jobs, characters=100, least=1, now=late.deadline) == ({}, [])
+    assert waiting_pairs(jobs) == 0
 
 
 @pytest.mark.parametrize("fault", [ValueError("secret"), Panic("secret")])

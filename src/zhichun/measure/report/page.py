@@ -93,18 +93,17 @@ def write_page(path: Path, template: str, *, package: str = PACKAGE, **values: A
     values
         What the template shows; texts are escaped.
     """
-    write_text(path, _environment(package).get_template(template).render(values) + "\n")
+    write_text(path, environment(package).get_template(template).render(values) + "\n")
     return path
 
 
 @cache
-def _environment(package: str) -> Environment:
+def environment(package: str) -> Environment:
+    """Make what renders the templates of a package, and those that all pages share."""
     loader = ChoiceLoader([PackageLoader(each) for each in dict.fromkeys((package, PACKAGE))])
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.globals["asset"] = lambda *named: Markup(asset(*named))
-    environment.filters |= {
+    made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made.globals["asset"] = lambda *named: Markup(asset(*named))
+    made.filters |= {
         "class_name": class_name,
         "figure_name": figure_name,
         "count": lambda number: f"{number:,}",
@@ -112,7 +111,7 @@ def _environment(package: str) -> Environment:
         "language": language,
         "share": lambda share: f"{share:.1%}",
     }
-    return environment
+    return made
 
 
 @dataclass(frozen=True)

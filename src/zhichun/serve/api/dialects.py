@@ -1,13 +1,18 @@
-"""All endpoints, and the dialect of a path's errors; a new endpoint is one line in `ENDPOINTS`."""
+"""All endpoints, with those for operators, and the dialect of a path's errors.
 
-from typing import Final
+A new endpoint is one line in `ENDPOINTS`.
+"""
 
-from fastapi import APIRouter
+from typing import Any, Final
 
-from zhichun.serve.api import cohere, jina, status, tei, vllm
-from zhichun.serve.api.endpoint import Dialect, Endpoint, ScoringEndpoint
-from zhichun.serve.api.refusal import Refusal
-from zhichun.serve.queue.service import Service
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel
+
+from zhichun.serve.api import cohere, jina, tei, vllm
+from zhichun.serve.api.endpoint import Dialect, Endpoint, ScoringEndpoint, reply
+from zhichun.serve.http.counters import CONTENT_TYPE
+from zhichun.serve.http.limits import Refusal
+from zhichun.serve.queue.service import Phase, Service
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     tei.RERANK,
@@ -25,8 +30,44 @@ def api_router(service: Service, endpoints: tuple[Endpoint, ...] = ENDPOINTS) ->
     router = APIRouter()
     for endpoint in endpoints:
         endpoint.add(router, service)
-    status.add(router, service)
+    _add_status(router, service)
     return router
+
+
+class Health(BaseModel):
+    """Whether the server answers."""
+
+    status: Phase
+    live: bool
+    ready: bool
+
+
+def _add_status(router: APIRouter, service: Service) -> None:
+    """Serve health and counts."""
+    described: dict[int | str, Any] = {200: {"model": Health}, 503: {"model": Health, "description": "Not now."}}
+
+    async def health(request: Request) -> Response:
+        found = Health(status=service.phase, live=service.phase != "failed", ready=service.phase == "ready")
+        response = reply(found)
+        response.status_code = 200 if (found.live if request.url.path.endswith("/live") else found.ready) else 503
+        return response
+
+    for path, summary in (
+        ("/health", "Whether requests are answered now"),
+        ("/health/ready", "The same"),
+        ("/health/live", "Whether the process works"),
+    ):
+        router.get(path, summary=summary, responses=described)(health)
+        router.head(path, include_in_schema=False)(health)  # as load balancers ask
+
+    @router.get(
+        "/metrics",
+        summary="Counts for Prometheus",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    )
+    async def metrics() -> Response:
+        return Response(service.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
 
 
 def dialect_of(path: str) -> Dialect:

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
 
@@ -10,25 +9,19 @@ import yaml
 
 from zhichun.core import schema
 from zhichun.core.errors import suggest
-from zhichun.serve.api.refusal import Refusal, invalid
+from zhichun.score.given import COLUMN_OF_FIELD, COLUMN_OF_FOLD, Columns
 from zhichun.serve.http.body import cut
+from zhichun.serve.http.limits import Refusal, invalid
 from zhichun.serve.page.catalogue_search import Catalogue
+from zhichun.serve.queue.batcher import PairColumns
 from zhichun.text.document import COLUMN_OF
 from zhichun.text.features import readable
 from zhichun.text.fold import fold_locale, fold_name, value_text
 from zhichun.text.tokenizer import PairTokenizer
 
+# The title, or where there is one already, a part of the description.
 TEXT: Final = "text"
-# Names of a document's fields, and the catalogue's columns that they mean; `text` is the title, or where there is one
-# already, a part of the description.
-COLUMNS: Final = {
-    **COLUMN_OF,
-    **{name: name for name in schema.PRODUCT_COLUMNS},
-    "id": schema.PRODUCT_ID,
-    "locale": schema.LOCALE,
-}
-_BY_FOLD: Final = {fold_name(name): column for name, column in COLUMNS.items()}
-FIELDS: Final = frozenset({TEXT, *COLUMNS})
+FIELDS: Final = (TEXT, *COLUMN_OF_FIELD)
 NOT_TEXTS: Final = (schema.PRODUCT_ID, schema.LOCALE)
 LOCALE_CHARACTERS: Final = 16
 # Names of fields that a message has room for, and the length of those that may be one of ours.
@@ -43,63 +36,54 @@ _CLOSING: Final = (yaml.DocumentEndEvent, yaml.StreamEndEvent)
 _KINDS: Final = {type(None): "null", bool: "true or false", int: "a number", float: "a number", list: "a list"}
 
 
-@dataclass
-class Products:
-    """The products of a request.
-
-    Parameters
-    ----------
-    columns
-        Their texts, by the catalogue's column names.
-    locales
-        Of each.
-    warnings
-        Warnings for the client.
-    """
-
-    columns: dict[str, list[str | None]]
-    locales: list[str]
-    warnings: list[str] = field(default_factory=list)
+def whole(text: str) -> str:
+    """Return a text as it is; unpaired surrogates, which JSON may have and UTF-8 may not, raise UnicodeEncodeError."""
+    if not text.isascii():
+        text.encode()
+    return text
 
 
 def read_documents(
+    queries: Sequence[str],
     documents: Sequence[Any],
     locale: str | None,
     default_locale: str,
     catalogue: Catalogue | None,
     most_characters: int,
     fields: Sequence[str] | None = None,
-) -> Products:
-    """Read documents."""
+) -> PairColumns:
+    """Read documents as the products of pairs, each with its query."""
     count, locale = len(documents), fold_locale(locale or "") or None
-    products = Products({name: [None] * count for name in schema.TEXT_COLUMNS}, [locale or default_locale] * count)
+    columns: dict[str, list[str | None]] = {name: [None] * count for name in schema.TEXT_COLUMNS}
+    locales = [locale or default_locale] * count
     unread: dict[str, None] = {}
-    ids: dict[int, str] = {}
-    id_locales: list[str | None] = []
+    ids: dict[int, tuple[str, str | None]] = {}
     long = 0
     for place, document in enumerate(documents):
         try:
             row, passed_over = _read(document, most_characters, fields)
         except Refusal as refusal:
             raise invalid(f"documents.{place} {refusal.message}") from None
+        except UnicodeEncodeError:
+            raise invalid(f"documents.{place} has an unpaired surrogate: texts must be valid Unicode.") from None
         unread.update(dict.fromkeys(passed_over))
         own = fold_locale(row.pop(schema.LOCALE, "")) or locale
-        products.locales[place] = own or default_locale
-        product_id = row.pop(schema.PRODUCT_ID, None)
+        locales[place] = own or default_locale
+        product_id = row.pop(schema.PRODUCT_ID, "")
         if not row:
-            ids[place] = product_id or ""
-            id_locales.append(own)
+            ids[place] = product_id, own
         for name, text in row.items():
             long += len(text) > most_characters
-            products.columns[name][place] = text[:most_characters]
+            columns[name][place] = text[:most_characters]
     if ids:
-        _look_up(products, ids, id_locales, catalogue)
+        _look_up({**columns, schema.LOCALE: locales}, ids, catalogue)
+    warnings = []
     if unread:
         names = ", ".join(repr(cut(name)) for name in list(unread)[:_NAMED])
-        products.warnings.append(f"{len(unread):,} fields beside the text were ignored: {names}.")
+        warnings.append(f"{len(unread):,} fields beside the text were ignored: {names}.")
     if long:
-        products.warnings.append(f"{long:,} texts were truncated to {most_characters:,} characters.")
-    return products
+        warnings.append(f"{long:,} texts were truncated to {most_characters:,} characters.")
+    return PairColumns(queries, columns, locales, warnings)
 
 
 def _read(document: Any, most_characters: int, fields: Sequence[str] | None) -> tuple[dict[str, str], list[str]]:
@@ -107,7 +91,7 @@ def _read(document: Any, most_characters: int, fields: Sequence[str] | None) -> 
     if isinstance(document, str):
         of_yaml = yaml_fields(document) if len(document) <= most_characters else None
         if of_yaml is None:
-            return {schema.TITLE: _whole(document)}, []
+            return {schema.TITLE: whole(document)}, []
         document = of_yaml
     if not isinstance(document, Mapping):
         raise invalid(f"is {_KINDS.get(type(document), 'no text')}: give a text or an object.")
@@ -119,7 +103,9 @@ def _read(document: Any, most_characters: int, fields: Sequence[str] | None) -> 
             passed_over.append(name)
         elif column is None and fields is None and name != TEXT:
             if not isinstance(document.get(TEXT), str):  # Cohere reads the text alone where no fields are named
-                raise invalid(f"has a field {cut(name)!r} that no product has. {_suggested(name)}")
+                raise invalid(
+                    f"has a field {cut(name)!r} that no product has. {suggest(name[:_NAME_CHARACTERS], FIELDS)}"
+                )
             passed_over.append(name)
         elif (text := _text(name, value)) is None:
             continue
@@ -141,11 +127,7 @@ def _read(document: Any, most_characters: int, fields: Sequence[str] | None) -> 
 
 
 def _column(name: str) -> str | None:
-    return COLUMNS.get(name) or (_BY_FOLD.get(fold_name(name)) if len(name) <= _NAME_CHARACTERS else None)
-
-
-def _suggested(name: str) -> str:
-    return suggest(name, FIELDS) if len(name) <= _NAME_CHARACTERS else f"There are: {', '.join(sorted(FIELDS))}."
+    return COLUMN_OF_FIELD.get(name) or (COLUMN_OF_FOLD.get(fold_name(name)) if len(name) <= _NAME_CHARACTERS else None)
 
 
 def _text(name: str, value: Any) -> str | None:
@@ -153,34 +135,23 @@ def _text(name: str, value: Any) -> str | None:
         text = value_text(value)
     except TypeError:
         raise invalid(f"has an object as {cut(name)!r}: give a text.") from None
-    return text if text is None else _whole(text)
-
-
-def _whole(text: str) -> str:
-    """Refuse unpaired surrogates, which are possible in JSON but not in UTF-8."""
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise invalid("has an unpaired surrogate: texts must be valid Unicode.") from None
-    return text
+    return text if text is None else whole(text)
 
 
 def _look_up(
-    products: Products, ids: Mapping[int, str], locales: Sequence[str | None], catalogue: Catalogue | None
+    columns: Mapping[str, list[Any]], ids: Mapping[int, tuple[str, str | None]], catalogue: Catalogue | None
 ) -> None:
-    """Look up documents with an id and no text in the catalogue."""
+    """Fill in the products that were given by id, and maybe locale, alone."""
     if catalogue is None:
         raise invalid(f"documents.{next(iter(ids))} has only an id, and this server was started without --products.")
-    found = catalogue.find(list(ids.values()), locales)
-    for (place, _), row, locale in zip(ids.items(), found.tolist(), locales, strict=True):
+    found = catalogue.find(*zip(*ids.values(), strict=True))
+    for (place, (_, locale)), row in zip(ids.items(), found.tolist(), strict=True):
         if row < 0:
             where = f" in {cut(locale)!r}" if locale else ""
             raise invalid(f"documents.{place}: the catalogue has no such product{where}.")
     for name, texts in catalogue.columns(found).items():
-        into: list[Any] = products.locales if name == schema.LOCALE else products.columns[name]
         for place, text in zip(ids, texts, strict=True):
-            into[place] = text
+            columns[name][place] = text
 
 
 def yaml_fields(text: str) -> dict[str, str] | None:
@@ -215,14 +186,16 @@ def _is_null(event: Any) -> bool:
     return not event.style and event.value in ("", "~", "null", "Null", "NULL")
 
 
-def cut_to_tokens(columns: dict[str, list[str | None]], most: int, tokenizer: PairTokenizer) -> None:
+def cut_to_tokens(products: Columns, most: int, tokenizer: PairTokenizer) -> dict[str, list[str | None]]:
     """Clean products and truncate each to a number of tokens, field by field from title to description."""
-    left = [most] * len(columns[schema.TITLE])
+    columns: dict[str, list[str | None]] = {}
+    left = [most] * len(products[schema.TITLE])
     for name in COLUMN_OF.values():
-        column = [readable(text) if text else "" for text in columns[name]]
+        column = [readable(text) if text else "" for text in products[name]]
         for place, ends in enumerate(tokenizer.token_ends(column, most + 1)):
             room = left[place]
             if len(ends) > room:
                 column[place] = column[place][: ends[room - 1]] if room else ""
             left[place] = max(0, room - len(ends))
         columns[name] = [text or None for text in column]
+    return columns

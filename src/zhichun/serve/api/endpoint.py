@@ -4,7 +4,7 @@ A new one is a file that declares it, and one line in `zhichun.serve.api.dialect
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Annotated, Any, Final, Literal
@@ -13,9 +13,10 @@ from fastapi import APIRouter, Header, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from zhichun.serve.api.refusal import Kind, Refusal, invalid
-from zhichun.serve.http.body import cut, is_large, json_of
-from zhichun.serve.queue.service import Answer, Asked, Service
+from zhichun.serve.http.body import cut, json_body, parsed
+from zhichun.serve.http.limits import Kind, Refusal, invalid
+from zhichun.serve.queue.batcher import PairColumns
+from zhichun.serve.queue.service import Answer, Service
 
 STATUSES: Final = {
     400: "The body is not JSON, or holds no document.",
@@ -39,11 +40,14 @@ SAID: Final = {
     "model_attributes_type": "should be an object",
     "value_error": "should be valid Unicode",
 }
-OF_READING: Final = frozenset({401, 403, 500, 503})
+OF_READING: Final = (401, 403, 500, 503)
 INCOMING: Final = "scoring timed out: the documents are in the order of the request."
-# Bodies are written as they are, so that a float is 1.0 and never 1.
-_LISTS: Final = TypeAdapter(list[Any])
-Responses = dict[int | str, dict[str, Any]]
+# What is no larger is parsed at once, in less time than it takes to hand it to a thread.
+SMALL_BYTES: Final = 64 << 10
+# Where a request keeps the dialect of its errors, if its body chose it.
+DIALECT: Final = "zhichun.dialect"
+# Replies are written as they are, so that a float is 1.0 and never 1.
+_REPLIES: Final = TypeAdapter(Any)
 
 
 @dataclass(frozen=True)
@@ -129,12 +133,11 @@ class Endpoint:
         for path in self.paths:
             router.get(path, summary=self.summary, responses=self._responses(OF_READING))(answer)
 
-    def _responses(self, statuses: "frozenset[int] | Mapping[int, str]") -> Responses:
-        failures = {status: text for status, text in STATUSES.items() if status in statuses}
-        said: Responses = {
-            status: {"model": self.dialect.error, "description": text} for status, text in failures.items()
-        }
-        return {200: {"model": self.reply}, **said}
+    def _responses(self, statuses: Iterable[int]) -> dict[int | str, dict[str, Any]]:
+        described: dict[int | str, dict[str, Any]] = {200: {"model": self.reply}}
+        for status in statuses:
+            described[status] = {"model": self.dialect.error, "description": STATUSES[status]}
+        return described
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +159,7 @@ class ScoringEndpoint(Endpoint):
     """
 
     request: Any
-    ask: Callable[[Service, Any], Asked]
+    ask: Callable[[Service, Any], PairColumns]
     write: "Callable[[Service, Any, Answer, Sequence[str]], BaseModel | Sequence[Any]]"
     may_be_unscored: bool = True
     by_body: "Callable[[Any], ScoringEndpoint] | None" = None
@@ -188,41 +191,40 @@ class ScoringEndpoint(Endpoint):
         return TypeAdapter(self.request)
 
     async def _answer(self, service: Service, request: Request) -> Response:
-        chosen = self
-        try:
-            patience = Patience.of(request.headers)
-            work = partial(service.work, large=is_large(request.headers))
-            value = await json_of(request, work)
-            chosen = self.by_body(value) if self.by_body else self
-            body, asked = await work(chosen._asked, service, value)
-            del value
-            answer = await chosen._scored(service, asked, patience)
-            return await work(chosen._written, service, body, asked, answer)
-        except Refusal as refusal:
-            return chosen.dialect.response(refusal)
+        patience = Patience.of(request.headers)
+        content = await json_body(request)
+        is_small, most = len(content) <= SMALL_BYTES, service.limits.documents
+        work = partial(service.work, large=not is_small)
+        value = parsed(content, most) if is_small else await work(parsed, content, most)
+        chosen = self.by_body(value) if self.by_body else self
+        request.scope[DIALECT] = chosen.dialect
+        body, pairs = await work(chosen._asked, service, value)
+        del content, value
+        answer = await chosen._scored(service, pairs, patience)
+        return await work(chosen._written, service, body, pairs.warnings, answer)
 
-    def _asked(self, service: Service, value: Any) -> tuple[Any, Asked]:
+    def _asked(self, service: Service, value: Any) -> tuple[Any, PairColumns]:
         try:
             body = self._type.validate_python(value)
         except ValidationError as error:
             raise refusal_of(error, self.dialect.empty_status) from None
         return body, self.ask(service, body)
 
-    async def _scored(self, service: Service, asked: Asked, patience: Patience) -> Answer:
+    async def _scored(self, service: Service, pairs: PairColumns, patience: Patience) -> Answer:
         try:
-            return await service.answer(asked.pairs, patience.seconds)
+            return await service.answer(pairs, patience.seconds)
         except Refusal as refusal:
             if refusal.status != 504 or patience.on_timeout == "error" or not self.may_be_unscored:
                 raise
-            asked.warnings.insert(0, INCOMING)
-            return service.incoming_order(len(asked.pairs))
+            pairs.warnings.insert(0, INCOMING)
+            return service.incoming_order(len(pairs))
 
-    def _written(self, service: Service, body: Any, asked: Asked, answer: Answer) -> Response:
-        response = reply(self.write(service, body, answer, asked.warnings))
+    def _written(self, service: Service, body: Any, warnings: Sequence[str], answer: Answer) -> Response:
+        response = reply(self.write(service, body, answer, warnings))
         if not answer.scored:
             response.headers["X-Order"] = "incoming"
-        if asked.warnings:
-            response.headers["X-Warning"] = "; ".join(asked.warnings).encode("ascii", "backslashreplace").decode()
+        if warnings:
+            response.headers["X-Warning"] = "; ".join(warnings).encode("ascii", "backslashreplace").decode()
         return response
 
 
@@ -246,8 +248,4 @@ def refusal_of(error: ValidationError, empty_status: int) -> Refusal:
 
 def reply(body: BaseModel | Sequence[Any]) -> Response:
     """Write a response without null values."""
-    if isinstance(body, BaseModel):
-        content: str | bytes = body.model_dump_json(exclude_none=True)
-    else:
-        content = _LISTS.dump_json(list(body), exclude_none=True)
-    return Response(content, media_type="application/json")
+    return Response(_REPLIES.dump_json(body, exclude_none=True), media_type="application/json")

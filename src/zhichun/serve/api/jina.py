@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from zhichun.serve.api.endpoint import Dialect, ScoringEndpoint
-from zhichun.serve.api.replies import Judged, Usage, best_first, decimals, judged
-from zhichun.serve.api.requests import Body, Documents, Text
-from zhichun.serve.queue.service import Answer, Asked, Service, new_id
+from zhichun.serve.api.fields import Body, Documents, Judged, Text, Usage, best_first, decimals, judged
+from zhichun.serve.queue.batcher import PairColumns
+from zhichun.serve.queue.service import Answer, Service, new_id
 
 
 class JinaError(BaseModel):
@@ -58,7 +58,6 @@ class Meta(BaseModel):
 class RerankResult(Judged):
     """One document."""
 
-    index: Annotated[int, Field(ge=0, description="Index among the documents of the request.")]
     relevance_score: Annotated[float, Field(description="Expected gain.")]
     document: dict[str, Any] | None = None
 
@@ -73,7 +72,7 @@ class RerankResponse(BaseModel):
     meta: Meta
 
 
-def ask(service: Service, body: RerankRequest) -> Asked:
+def ask(service: Service, body: RerankRequest) -> PairColumns:
     """Pair the query with each document."""
     return service.ask(
         [body.query], body.documents, body.locale, fields=body.rank_fields, tokens=body.max_tokens_per_doc

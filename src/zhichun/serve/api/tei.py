@@ -10,10 +10,10 @@ from pydantic import BaseModel, Discriminator, Field, Tag
 import zhichun
 from zhichun.serve.api import jina
 from zhichun.serve.api.endpoint import Dialect, Endpoint, ScoringEndpoint
-from zhichun.serve.api.refusal import Kind
-from zhichun.serve.api.replies import Judged, best_first, decimals, judged
-from zhichun.serve.api.requests import Body, Text, Texts
-from zhichun.serve.queue.service import Answer, Asked, Service
+from zhichun.serve.api.fields import Body, Judged, Text, Texts, best_first, decimals, judged
+from zhichun.serve.http.limits import Kind
+from zhichun.serve.queue.batcher import PairColumns
+from zhichun.serve.queue.service import Answer, Service
 
 
 class TeiError(BaseModel):
@@ -67,7 +67,7 @@ class ClassScore(BaseModel):
     score: float
 
 
-def _pairs(service: Service, body: PredictRequest) -> Asked:
+def _pairs(service: Service, body: PredictRequest) -> PairColumns:
     return service.ask([query for query, _ in body.pairs], [text for _, text in body.pairs], body.locale)
 
 
@@ -109,7 +109,6 @@ class TeiRerankRequest(TeiBody):
 class TeiRank(Judged):
     """One text."""
 
-    index: Annotated[int, Field(ge=0)]
     score: float
     text: str | None = None
 

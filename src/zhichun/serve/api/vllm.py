@@ -7,9 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, BaseModel, Field
 
 from zhichun.serve.api.endpoint import Dialect, Endpoint, ScoringEndpoint
-from zhichun.serve.api.refusal import Kind
-from zhichun.serve.api.replies import Judged, Usage, decimals, judged
-from zhichun.serve.api.requests import Body, OneOrMoreDocuments, OneOrMoreTexts
+from zhichun.serve.api.fields import Body, Judged, OneOrMoreDocuments, OneOrMoreTexts, Usage, decimals, judged
+from zhichun.serve.http.limits import Kind
 from zhichun.serve.queue.service import Answer, Service, new_id
 
 
@@ -44,7 +43,6 @@ class ScoreRequest(Body):
 class Score(Judged):
     """One pair."""
 
-    index: Annotated[int, Field(ge=0)]
     object: Literal["score"] = "score"
     score: float
 

@@ -1,4 +1,4 @@
-"""Middleware for all endpoints: authentication, limits, disconnects and failures."""
+"""Middleware for all endpoints: who may ask, bodies and answers in bounded memory, disconnects and failures."""
 
 import asyncio
 import contextlib
@@ -7,45 +7,39 @@ import time
 import traceback
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlsplit
 
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from zhichun.serve.api.dialects import dialect_of
-from zhichun.serve.api.refusal import Refusal, overloaded, unavailable
-from zhichun.serve.http.body import Room, cut, read_body
-from zhichun.serve.http.keys import Keys
-from zhichun.serve.http.limits import LOOPBACK
+from zhichun.serve.http.admission import ALWAYS_OPEN, Keys, admit
+from zhichun.serve.http.body import cut
+from zhichun.serve.http.limits import Refusal, overloaded, too_large, unavailable
 from zhichun.serve.queue.service import Service, new_id
 
-ALWAYS_OPEN: Final = ("/health", "/health/live", "/health/ready")
-SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
+# A client that is told that its body is too large should be able to read so, for which it must have sent it.
+DISCARDED_TIMES: Final = 4
 # An answer is sent in parts, the next one when the client has read most of the last, so that it is held here alone.
 PART_BYTES: Final = 64 << 10
 LOGGED_CHARACTERS: Final = 10_000
 log = logging.getLogger("zhichun.serve")
 
 
-@dataclass
-class Exchange:
-    """One request and its outcome, with the bytes of body and response in memory."""
+class Room:
+    """A budget of bytes in memory; belongs to one event loop."""
 
-    scope: Scope
-    id: str
-    status: int = 0
-    is_answered: bool = False
-    body_bytes: int = 0
-    answer_bytes: int = 0
+    def __init__(self, most: int) -> None:
+        self.most, self.held = most, 0
 
-    @property
-    def headers(self) -> dict[bytes, bytes]:
-        """Headers of the request."""
-        return dict(self.scope["headers"])
+    def take(self, size: int) -> bool:
+        """Reserve bytes, if there are enough."""
+        has_room = self.held + size <= self.most
+        self.held += size if has_room else 0
+        return has_room
 
-    @property
-    def route(self) -> str:
-        """The path as it is declared, so that what a client makes up is neither counted nor logged."""
-        return getattr(self.scope.get("route"), "path", None) or "other"
+    def free(self, size: int) -> None:
+        """Release bytes."""
+        self.held -= size
 
 
 class Guard:
@@ -57,11 +51,8 @@ class Guard:
         The application.
     service
         Whose phase, limits and counts are meant.
-    keys
-        That open it.
-    hosts
-        Names under which it is called; ``None`` where any will do. A page of another site that gives itself our
-        address by its DNS has another name.
+    keys, hosts
+        Who may ask, as for `admit`.
     log_texts
         Whether bodies may be logged.
     """
@@ -77,42 +68,96 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        exchange, began = Exchange(scope, new_id()), time.perf_counter()
+        exchange, began = Exchange(self, scope, receive, send, new_id()), time.perf_counter()
         self.service.in_flight += 1
         try:
-            await self._answer(exchange, receive, send)
+            await exchange.run()
         finally:
             self.service.in_flight -= 1
-            self.bodies.free(exchange.body_bytes)
+            exchange.free_body()
             self.answers.free(exchange.answer_bytes)
             self._note(exchange, time.perf_counter() - began)
 
-    async def _answer(self, exchange: Exchange, receive: Receive, send: Send) -> None:
-        start: Message = {}
+    def admit(self, scope: Scope) -> None:
+        """Refuse unauthorised requests, and all requests while the server is not ready."""
+        admit(HTTPConnection(scope), self.keys, self.hosts)
+        if scope["path"] in (*ALWAYS_OPEN, "/metrics"):
+            return
+        if self.service.phase == "loading":
+            raise unavailable("the model is being loaded.")
+        if self.service.phase == "draining":
+            raise unavailable("the server is shutting down.")
 
-        async def sending(message: Message) -> None:
-            nonlocal start
-            if message["type"] == "http.response.start":
-                start = message
-            else:  # all answers come whole
-                await self._send(exchange, start, message.get("body", b""), send)
+    def _note(self, exchange: "Exchange", seconds: float) -> None:
+        scope, status = exchange.scope, exchange.status or 499  # 499: the client disconnected before the answer
+        # The path as it is declared, so that what a client makes up is neither counted nor logged.
+        route = getattr(scope.get("route"), "path", None) or "other"
+        self.service.metrics.requests.labels(path=route, status=str(status)).inc()
+        self.service.metrics.seconds.labels(path=route).observe(seconds)
+        log.info("%s %s %s %d %.1f ms", exchange.id, cut(scope["method"], 20), route, status, seconds * 1000)
 
+
+@dataclass(eq=False)
+class Exchange:
+    """One request and its answer, with the bytes of both in memory."""
+
+    guard: Guard
+    scope: Scope
+    receive: Receive
+    send: Send
+    id: str
+    status: int = 0
+    is_answered: bool = False
+    body_bytes: int = 0
+    answer_bytes: int = 0
+
+    async def run(self) -> None:
+        """Let the application answer, or refuse."""
         try:
-            self._admit(exchange)
-            body = [await read_body(exchange.headers, receive, self.service.limits, self.bodies)]
-            exchange.body_bytes = len(body[0])
-            if self.log_texts and body[0]:
-                log.info("%s %s", exchange.id, cut(body[0].decode("utf-8", "replace"), LOGGED_CHARACTERS))
-            await self._run(exchange, body, receive, sending)
+            self.guard.admit(self.scope)
+            body = [await self._read()]
+            if self.guard.log_texts and body[0]:
+                log.info("%s %s", self.id, cut(body[0].decode("utf-8", "replace"), LOGGED_CHARACTERS))
+            await self._answer(body)
+        except ClientDisconnect:
+            self.guard.service.metrics.disconnects.inc()
         except Refusal as refusal:
-            await self._refuse(exchange, refusal, send)
+            await self._refuse(refusal)
         except Exception as error:
-            self._log_fault(exchange, error)
-            if not exchange.status:
-                fault = Refusal(500, "Backend", f"internal server error: {exchange.id}")
-                await self._refuse(exchange, fault, send)
+            where = "".join(traceback.format_tb(error.__traceback__))  # what the error says may hold texts
+            said = f": {cut(str(error), LOGGED_CHARACTERS)}" if self.guard.log_texts else ""
+            log.error("%s failed with %s%s\n%s", self.id, type(error).__name__, said, where)  # noqa: TRY400
+            if not self.status:
+                await self._refuse(Refusal(500, "Backend", f"internal server error: {self.id}"))
 
-    async def _run(self, exchange: Exchange, body: list[bytes], receive: Receive, send: Send) -> None:
+    async def _read(self) -> bytes:
+        """Read the body in bounded time and memory."""
+        limits, room = self.guard.service.limits, self.guard.bodies
+        refusal = too_large(f"the body has more than {limits.body_bytes} bytes.")
+        most_discarded = limits.body_bytes * DISCARDED_TIMES
+        request, body, seen = Request(self.scope, self.receive), bytearray(), 0
+        announced = request.headers.get("content-length", "")
+        if announced.isdecimal() and int(announced[:20]) > most_discarded:
+            raise refusal
+        try:
+            async with asyncio.timeout(limits.body_seconds):
+                async for part in request.stream():
+                    seen += len(part)
+                    if seen <= limits.body_bytes and room.take(len(part)):
+                        self.body_bytes += len(part)
+                        body += part
+                    if seen > most_discarded:
+                        break
+        except TimeoutError:
+            late = f"the body was not complete after {limits.body_seconds:g} s."
+            raise Refusal(408, "Validation", late) from None
+        if seen > limits.body_bytes:
+            raise refusal
+        if seen > len(body):
+            raise overloaded(f"the bodies of all requests have more than {room.most} bytes.", 1.0)
+        return bytes(body)
+
+    async def _answer(self, body: list[bytes]) -> None:
         """Run the application, and stop it when the client disconnects."""
 
         async def replayed() -> Message:
@@ -121,15 +166,15 @@ class Guard:
             return {"type": "http.request", "body": body.pop(), "more_body": False}  # which is then not held here
 
         async def disconnected() -> None:
-            while (await receive())["type"] != "http.disconnect":
+            while (await self.receive())["type"] != "http.disconnect":
                 pass
 
-        answering = asyncio.ensure_future(self.app(exchange.scope, replayed, send))
+        answering = asyncio.ensure_future(self.guard.app(self.scope, replayed, self._sending()))
         gone = asyncio.create_task(disconnected())
         try:
             await asyncio.wait((answering, gone), return_when=asyncio.FIRST_COMPLETED)
-            if not answering.done() and not exchange.is_answered:  # a whole answer ends what is received, too
-                self.service.metrics.disconnects.inc()
+            if not answering.done() and not self.is_answered:  # a whole answer ends what is received, too
+                self.guard.service.metrics.disconnects.inc()
                 answering.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await answering
@@ -137,78 +182,46 @@ class Guard:
             answering.cancel()
             gone.cancel()
 
-    async def _send(self, exchange: Exchange, start: Message, body: bytes, send: Send) -> None:
+    def _sending(self) -> Send:
+        """Make what takes the application's answer, of which the body comes in one piece."""
+        start: Message = {}
+
+        async def sending(message: Message) -> None:
+            nonlocal start
+            if message["type"] == "http.response.start":
+                start = message
+            else:
+                await self._send(start, message.get("body", b""))
+
+        return sending
+
+    async def _refuse(self, refusal: Refusal) -> None:
+        await self._send(*self._message(refusal))
+
+    def _message(self, refusal: Refusal) -> tuple[Message, bytes]:
+        response = dialect_of(self.scope["path"]).response(refusal)
+        start = {"type": "http.response.start", "status": refusal.status, "headers": response.raw_headers}
+        return start, bytes(response.body)
+
+    async def _send(self, start: Message, body: bytes) -> None:
         """Send an answer in parts, whose memory counts until it is read, except for small ones."""
-        if len(body) > PART_BYTES and not self.answers.take(len(body)):
-            message = f"answers that clients have not read yet have more than {self.answers.most} bytes."
-            start, body = _message(exchange, overloaded(message, 1.0))
-        exchange.answer_bytes, exchange.status = len(body) if len(body) > PART_BYTES else 0, start["status"]
-        self.bodies.free(exchange.body_bytes)  # which nothing needs any more
-        exchange.body_bytes = 0
-        own = {name.lower(): value for name, value in start.get("headers", ())}
-        await send({**start, "headers": [*(self._headers(exchange) | own).items()]})
+        answers = self.guard.answers
+        if len(body) > PART_BYTES and not answers.take(len(body)):
+            message = f"answers that clients have not read yet have more than {answers.most} bytes."
+            start, body = self._message(overloaded(message, 1.0))
+        self.answer_bytes, self.status = len(body) if len(body) > PART_BYTES else 0, start["status"]
+        self.free_body()  # which nothing needs any more
+        headers = {b"x-request-id": self.id.encode(), b"x-content-type-options": b"nosniff"}
+        if self.guard.service.phase == "draining":
+            headers[b"connection"] = b"close"
+        headers |= {name.lower(): value for name, value in start.get("headers", ())}
+        await self.send({**start, "headers": [*headers.items()]})
         for at in range(0, max(1, len(body)), PART_BYTES):
-            exchange.is_answered = at + PART_BYTES >= len(body)
-            part = {"body": body[at : at + PART_BYTES], "more_body": not exchange.is_answered}
-            await send({"type": "http.response.body", **part})
+            self.is_answered = at + PART_BYTES >= len(body)
+            part = {"body": body[at : at + PART_BYTES], "more_body": not self.is_answered}
+            await self.send({"type": "http.response.body", **part})
 
-    async def _refuse(self, exchange: Exchange, refusal: Refusal, send: Send) -> None:
-        await self._send(exchange, *_message(exchange, refusal), send)
-
-    def _admit(self, exchange: Exchange) -> None:
-        """Refuse unauthorised requests, and all requests while the server is not ready."""
-        headers, path = exchange.headers, exchange.scope["path"]
-        host = headers.get(b"host", b"").decode("latin-1").lower()
-        is_safe = exchange.scope["method"] in SAFE_METHODS
-        if path in ALWAYS_OPEN and is_safe:
-            return
-        if self.hosts is not None and _name(host) not in self.hosts:
-            raise Refusal(403, "Validation", "Host header not allowed: start the server with --allow-host NAME.")
-        if not is_safe and self._is_cross_origin(headers, host):
-            raise Refusal(403, "Validation", "cross-origin request rejected.")
-        if not self.keys.admit(headers):
-            wants_page = path == "/" or b"text/html" in headers.get(b"accept", b"")
-            scheme = 'Basic realm="zhichun"' if wants_page else "Bearer"
-            raise Refusal(401, "Validation", "the API key is missing or wrong.", {"WWW-Authenticate": scheme})
-        if self.service.phase == "loading" and path != "/metrics":
-            raise unavailable("the model is being loaded.")
-        if self.service.phase == "draining" and path != "/metrics":
-            raise unavailable("the server is shutting down.")
-
-    def _is_cross_origin(self, headers: dict[bytes, bytes], host: str) -> bool:
-        """Return whether a page of another origin makes a request, by what its browser says."""
-        if b"sec-fetch-site" in headers:  # no page can write it, and no proxy needs to
-            return headers[b"sec-fetch-site"] not in (b"same-origin", b"none")
-        try:
-            origin = urlsplit(headers.get(b"origin", b"").decode("latin-1").lower())
-        except ValueError:
-            return True
-        is_ours = origin.netloc == host or (self.hosts is not None and _name(origin.netloc) in self.hosts - LOOPBACK)
-        return b"origin" in headers and not is_ours
-
-    def _headers(self, exchange: Exchange) -> dict[bytes, bytes]:
-        headers = {b"x-request-id": exchange.id.encode(), b"x-content-type-options": b"nosniff"}
-        return {**headers, b"connection": b"close"} if self.service.phase == "draining" else headers
-
-    def _note(self, exchange: Exchange, seconds: float) -> None:
-        route, status = exchange.route, exchange.status or 499  # 499: the client disconnected before the answer
-        self.service.metrics.requests.labels(path=route, status=str(status)).inc()
-        self.service.metrics.seconds.labels(path=route).observe(seconds)
-        log.info("%s %s %s %d %.1f ms", exchange.id, cut(exchange.scope["method"], 20), route, status, seconds * 1000)
-
-    def _log_fault(self, exchange: Exchange, error: Exception) -> None:
-        """Write where it happened; what it says may hold texts."""
-        where = "".join(traceback.format_tb(error.__traceback__))
-        said = f": {cut(str(error), LOGGED_CHARACTERS)}" if self.log_texts else ""
-        log.error("%s failed with %s%s\n%s", exchange.id, type(error).__name__, said, where)
-
-
-def _name(host: str) -> str:
-    """Remove the port from a host."""
-    return host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
-
-
-def _message(exchange: Exchange, refusal: Refusal) -> tuple[Message, bytes]:
-    response = dialect_of(exchange.scope["path"]).response(refusal)
-    start = {"type": "http.response.start", "status": refusal.status, "headers": response.raw_headers}
-    return start, bytes(response.body)
+    def free_body(self) -> None:
+        """Release the memory of the body."""
+        self.guard.bodies.free(self.body_bytes)
+        self.body_bytes = 0

@@ -1,12 +1,13 @@
-"""Limits of requests, queue and cache."""
+"""What a server takes on, and how it refuses what it does not."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Final
+from typing import Literal
 
 from zhichun.core.settings import require_range
 
-# Names of this machine for itself.
-LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
+# The kinds are the error types of TEI, which names more of them than the other interfaces do.
+Kind = Literal["Unhealthy", "Backend", "Overloaded", "Validation", "Tokenizer", "Empty"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,3 +57,53 @@ class Limits:
 
     def __post_init__(self) -> None:
         require_range(self, *asdict(self), least=0)
+
+
+class Refusal(Exception):
+    """The error of a request.
+
+    Parameters
+    ----------
+    status
+        HTTP status.
+    kind
+        Kind of error.
+    message
+        The problem and the remedy; never contains texts of the request.
+    headers
+        Further headers of the response, such as ``Retry-After``.
+    """
+
+    def __init__(self, status: int, kind: Kind, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status, self.kind, self.message, self.headers = status, kind, message, dict(headers or {})
+
+
+def invalid(message: str) -> Refusal:
+    """Return the error for an invalid request."""
+    return Refusal(422, "Validation", message)
+
+
+def too_large(message: str) -> Refusal:
+    """Return the error for a request that is too large."""
+    return Refusal(413, "Validation", message)
+
+
+def overloaded(message: str, seconds: float) -> Refusal:
+    """Return the error for a full queue, with seconds to retry after."""
+    return Refusal(429, "Overloaded", message, {"Retry-After": str(max(1, round(seconds)))})
+
+
+def unavailable(message: str) -> Refusal:
+    """Return the error for an unavailable server."""
+    return Refusal(503, "Unhealthy", message, {"Retry-After": "1"})
+
+
+def timed_out(seconds: float) -> Refusal:
+    """Return the error for a timeout."""
+    return Refusal(504, "Overloaded", f"scoring timed out after {seconds:g} seconds.")
+
+
+def failed(message: str) -> Refusal:
+    """Return the error for a failure of the model."""
+    return Refusal(424, "Backend", message)

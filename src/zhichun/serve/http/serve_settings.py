@@ -10,8 +10,8 @@ from zhichun.core.settings import require_range
 from zhichun.data.readers.rejected import OnBadRows
 from zhichun.score.folders import fingerprint_of
 from zhichun.score.scorer import PairScorer, load_scorer
-from zhichun.serve.http.keys import OPEN, VARIABLE, Keys
-from zhichun.serve.http.limits import LOOPBACK, Limits
+from zhichun.serve.http.admission import LOOPBACK, OPEN, VARIABLE, Keys
+from zhichun.serve.http.limits import Limits
 from zhichun.serve.page.catalogue_search import Catalogue
 from zhichun.serve.queue.service import Service
 

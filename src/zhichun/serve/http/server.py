@@ -1,29 +1,49 @@
-"""Runs the application with uvicorn: one process that uses all cores, or several."""
+"""Runs the application with uvicorn: one process that uses all cores, or several.
 
+On top of uvicorn's are limits of connections: of their number, and of their patience with slow clients.
+"""
+
+import asyncio
+import heapq
 import logging
 import os
-import signal
+import resource
 import socket
+import struct
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
+from operator import attrgetter
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from zhichun.core.errors import UserError
 from zhichun.serve.http.app import Loads, create_app
-from zhichun.serve.http.connection import Connection, allow_open_files
+from zhichun.serve.http.limits import Limits
 from zhichun.serve.http.serve_settings import ServeSettings
 from zhichun.serve.http.workers import serve_by_workers
 from zhichun.serve.queue.service import Service
 
 # So many clients wait in the system's queue, and so few are taken from it at a time, lest open files run out at once.
 BACKLOG, TAKEN = 2048, 64
+# New requests are told so for a moment at least, which lets balancers see that the server is not ready any more.
+LEAST_DRAIN_SECONDS: Final = 0.5
 # What the system holds of an answer that is not read; where it held it whole, nothing would be seen of slow readers.
 SENT_BYTES: Final = 128 << 10
+WATCH_SECONDS: Final = 1.0
+# What one connection holds of an answer that is not read yet; the rest waits where it is counted.
+UNSENT_BYTES: Final = 32 << 10
+MADE_ROOM: Final = 16  # of so many idle connections one is cut off
+OPEN_FILES: Final = 1 << 16
+BUSY: Final = (
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Type: text/plain\r\n"
+    b"Content-Length: 38\r\n\r\nthe server has too many connections.\r\n"
+)
 Say = Callable[[str], None]
 
 
@@ -89,27 +109,50 @@ def run(settings: ServeSettings, load: Loads, sock: socket.socket, on_ready: Cal
     Exception
         What loading the model did.
     """
-    failures: list[Exception] = []
-
-    def on_failure(error: Exception) -> None:
-        failures.append(error)
-        server.should_exit = True
-
+    service = settings.service()
     app = create_app(
-        load,
-        settings.service(),
-        keys=settings.keys,
-        hosts=settings.hosts,
-        log_texts=settings.log_texts,
-        on_ready=on_ready,
-        on_failure=on_failure,
+        load, service, keys=settings.keys, hosts=settings.hosts, log_texts=settings.log_texts, on_ready=on_ready
     )
-    server = uvicorn.Server(config_of(app, settings))
-    for sig in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises what ended it once more, when all is done
-        signal.signal(sig, _end_well)
-    server.run(sockets=[Listener(fileno=sock.detach())])
-    if failures:
-        raise failures[0]
+    Server(app, settings, service).run(sockets=[Listener(fileno=sock.detach())])
+    if service.failure is not None:
+        raise service.failure
+
+
+class Server(uvicorn.Server):
+    """Drains requests on the first signal and then ends, on the second one at once; ends without a model, too."""
+
+    def __init__(self, app: FastAPI, settings: ServeSettings, service: Service) -> None:
+        self.service, self.drain_seconds, self._draining_since = service, settings.limits.drain_seconds, 0.0
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=Connection,
+                log_config=None,
+                log_level=logging.WARNING,
+                access_log=False,  # it would write queries, which stand in the page's addresses
+                server_header=False,
+                lifespan="on",
+                ws="none",
+                timeout_keep_alive=round(settings.limits.idle_seconds),
+                timeout_graceful_shutdown=max(1, round(self.drain_seconds)),
+                backlog=TAKEN,
+            )
+        )
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take a signal."""
+        if self.service.phase == "draining":
+            self.should_exit = self.force_exit = True
+            self.config.timeout_graceful_shutdown = 0
+        else:
+            self.service.phase, self._draining_since = "draining", time.monotonic()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Return whether to end."""
+        ends = await super().on_tick(counter) or self.service.phase == "failed"
+        seconds = time.monotonic() - self._draining_since
+        drained = not self.service.in_flight and seconds > LEAST_DRAIN_SECONDS
+        return ends or (self.service.phase == "draining" and (drained or seconds > self.drain_seconds))
 
 
 def worker(settings: ServeSettings, sock: socket.socket, url: str, say: Say, begin: Callable[[], None]) -> None:
@@ -130,21 +173,76 @@ def worker(settings: ServeSettings, sock: socket.socket, url: str, say: Say, beg
     run(settings, lambda: loaded, sock, on_ready)
 
 
-def config_of(app: FastAPI, settings: ServeSettings) -> uvicorn.Config:
-    """Set uvicorn up."""
-    return uvicorn.Config(
-        app,
-        http=Connection,
-        log_config=None,
-        log_level=logging.WARNING,
-        access_log=False,  # it would write queries, which stand in the page's addresses
-        server_header=False,
-        lifespan="on",
-        ws="none",
-        timeout_keep_alive=round(settings.limits.idle_seconds),
-        timeout_graceful_shutdown=max(1, round(settings.limits.drain_seconds)),
-        backlog=TAKEN,
-    )
+class Connection(H11Protocol):
+    """One connection. Its limits come from the application, by the state of its lifespan.
+
+    A client that sends half a request head, or does not read its answer, is cut off after some seconds. Where there
+    are as many connections as there may be, the one that has waited longest without a request makes room for a new one.
+    """
+
+    _phase: tuple[str, Any] = ("", None)
+    _since = 0.0
+    _watching: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Accept a connection, or answer that there are too many."""
+        self.transport, self.limits = transport, self.app_state["limits"]
+        if len(self.connections) >= most_connections(self.limits) and not self._make_room():
+            transport.write(BUSY)
+            transport.close()
+            return
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(UNSENT_BYTES)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        if self._watching is not None:
+            self._watching.cancel()
+        super().connection_lost(exc)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it is idle, or waits for the rest of the headers."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _watch(self) -> None:
+        now, limits = self.loop.time(), self.limits
+        answering = self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete
+        if answering or self.transport.get_write_buffer_size():
+            phase, seconds = "answer", limits.answer_seconds
+        elif self.is_idle:
+            phase, seconds = "head", limits.head_seconds if self.cycle is None else limits.idle_seconds
+        else:  # which has limits of its own, in which it is refused with a reason
+            phase, seconds = "request", float("inf")
+        if (phase, self.cycle) != self._phase:
+            self._phase, self._since = (phase, self.cycle), now
+        elif now - self._since > seconds:
+            if phase == "answer":  # which is then gone from the system's memory, too
+                linger = struct.pack("ii", 1, 0)
+                self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            self.transport.abort()
+        self._watching = self.loop.call_later(WATCH_SECONDS, self._watch)
+
+    def _make_room(self) -> bool:
+        idle = [each for each in self.connections if isinstance(each, Connection) and each.is_idle]
+        longest = heapq.nsmallest(1 + len(idle) // MADE_ROOM, idle, key=attrgetter("_since"))
+        for each in longest:  # several at once, since looking for them takes its time
+            self.connections.discard(each)
+            each.transport.abort()
+        return bool(longest)
+
+
+def most_connections(limits: Limits) -> int:
+    """Return how many connections this process may have: half of its open files at most."""
+    return min(limits.connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+
+
+def allow_open_files() -> None:
+    """Raise the limit of open files to the system's maximum."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    wanted = OPEN_FILES if most == resource.RLIM_INFINITY else min(most, OPEN_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def start_logging() -> None:
@@ -155,7 +253,3 @@ def start_logging() -> None:
 def _say_ready(url: str, say: Say, service: Service) -> None:
     scorer = service.scorer
     say(f"{url}: {service.model} ({scorer.task.name}) is ready, by {scorer.engine_name}. Stop with Ctrl-C.")
-
-
-def _end_well(_: int, __: FrameType | None) -> None:
-    sys.exit(0)

@@ -66,8 +66,7 @@ def serve_by_workers(worker: Worker, count: int, drain_seconds: float) -> None:
 
 def _terminate(workers: list[SpawnProcess]) -> None:
     for process in workers:
-        if process.is_alive():
-            process.terminate()
+        process.terminate()
 
 
 def _work(worker: Worker, begun: Event) -> None:

@@ -109,11 +109,8 @@ class Catalogue:
         table = read_catalogue(
             path, columns=columns, locale=locale, on_bad_rows=on_bad_rows, say=say_aside if shown else silent
         )
-        stages = Stages("products", shown=shown)
-        try:
+        with Stages("products", shown=shown) as stages:
             return cls(table, JudgedQueries.find(path), stages)
-        finally:
-            stages.stop()
 
     def __len__(self) -> int:
         return self._table.num_rows

@@ -9,28 +9,10 @@ import numpy as np
 from zhichun.core.schema import LABEL_NAMES
 from zhichun.core.tasks import Prediction, Task
 from zhichun.metrics import Judged, label_codes, nDCG
+from zhichun.serve.page.catalogue_search import Fields
 
-Fields = dict[str, str | None]
-OTHER: Final = "other"
-
-
-@dataclass(frozen=True)
-class Class:
-    """A class of a model, for display.
-
-    Parameters
-    ----------
-    name
-        The model's name of it: ``E``.
-    letter
-        Short name for a badge.
-    full
-        Its name.
-    """
-
-    name: str
-    letter: str
-    full: str
+# Of the judgements, and of the classes of the substitute task.
+CLASS_NAMES: Final = {**LABEL_NAMES, "other": "Other"}
 
 
 @dataclass(frozen=True)
@@ -60,9 +42,9 @@ class Row:
     second: int
     first_score: float | None
     score: float
-    label: Class | None
-    chances: tuple[tuple[Class, float], ...]
-    judged: Class | None
+    label: str | None
+    chances: dict[str, float]
+    judged: str | None
 
     @property
     def moved(self) -> int:
@@ -75,9 +57,9 @@ class Row:
         return {
             "product_id": self.product["product_id"],
             "locale": self.product["locale"],
-            "model_label": self.label.name if self.label else "",
+            "model_label": self.label or "",
             "score": round(self.score, 6),
-            "probabilities": {each.name: round(chance, 6) for each, chance in self.chances},
+            "probabilities": {name: round(chance, 6) for name, chance in self.chances.items()},
         }
 
 
@@ -96,27 +78,11 @@ class Comparison:
     rows: tuple[Row, ...]
     task: Task
 
-    @property
-    def by_first(self) -> list[Row]:
-        """The products in the order of the first stage."""
-        return sorted(self.rows, key=lambda row: row.first)
-
-    @property
-    def counts(self) -> list[tuple[Class, int]]:
-        """Number of products by predicted class."""
-        labels = [row.label.name for row in self.rows if row.label]
-        return [(class_of(name), labels.count(name)) for name in self.task.classes]
-
-    @property
-    def judged(self) -> int:
-        """Number of judged products."""
-        return sum(row.judged is not None for row in self.rows)
-
     def exact_in_first(self, count: int) -> tuple[int, int] | None:
         """Count predicted Exact among the first of both orders; None without this class."""
         if "E" not in self.task.classes or len(self.rows) <= count:
             return None
-        exact = [row for row in self.rows if row.label and row.label.name == "E"]
+        exact = [row for row in self.rows if row.label == "E"]
         return sum(row.first <= count for row in exact), sum(row.second <= count for row in exact)
 
     def ndcg(self) -> tuple[float, float] | None:
@@ -125,7 +91,7 @@ class Comparison:
         None if all have one label, or if the model does not rank by gain.
         """
         rows = [row for row in self.rows if row.judged]
-        labels = [row.judged.name for row in rows if row.judged]
+        labels = [row.judged for row in rows if row.judged]
         if len(set(labels)) < 2 or self.task.name == "substitute":
             return None
         codes = label_codes(labels)
@@ -134,13 +100,6 @@ class Comparison:
             nDCG()(Judged(np.zeros(len(rows), int), codes, scores=-np.asarray(each, float))) for each in places
         )
         return first, second
-
-
-def class_of(name: str) -> Class:
-    """Return the display name of a class."""
-    if name == OTHER:
-        return Class(name, "–", "Other")
-    return Class(name, name, LABEL_NAMES.get(name, name))
 
 
 def compare(
@@ -160,12 +119,10 @@ def compare(
     judgements
         Labels by product id.
     """
-    labels, probabilities = prediction.labels, prediction.probabilities
-    classes = [class_of(name) for name in prediction.task.classes]
+    labels, probabilities, classes = prediction.labels, prediction.probabilities, prediction.task.classes
     rows = []
     for second, place in enumerate(np.argsort(-prediction.score, kind="stable").tolist(), start=1):
         chances = () if probabilities is None else zip(classes, probabilities[place].tolist(), strict=True)
-        judged = judgements.get(products[place]["product_id"] or "")
         rows.append(
             Row(
                 product=products[place],
@@ -173,9 +130,9 @@ def compare(
                 second=second,
                 first_score=first_scores[place],
                 score=float(prediction.score[place]),
-                label=class_of(labels[place]) if labels else None,
-                chances=tuple(chances),
-                judged=class_of(judged) if judged else None,
+                label=labels[place] if labels else None,
+                chances=dict(chances),
+                judged=judgements.get(products[place]["product_id"] or ""),
             )
         )
     return Comparison(tuple(rows), prediction.task)

@@ -1,4 +1,4 @@
-"""The routes of the page: search by URL, a user's list by form, and static files.
+"""The page: search by URL, a user's list by form, and static files.
 
 The page is rendered on the server and works without JavaScript, except for the user's judgements. It loads no external
 resources, and the templates escape all texts of catalogue and request.
@@ -7,32 +7,41 @@ resources, and the templates escape all texts of catalogue and request.
 import base64
 import hashlib
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
+from io import StringIO
+from itertools import islice
 from typing import Any, Final
+from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Request, Response
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.concurrency import run_in_threadpool as in_thread
 
 import zhichun
 from zhichun.core import schema
 from zhichun.core.errors import UserError
-from zhichun.core.tasks import Prediction, Task
-from zhichun.measure.report.page import asset, language
-from zhichun.score.given import Product
-from zhichun.serve.api.refusal import Refusal, too_large
-from zhichun.serve.page import asked as limits
-from zhichun.serve.page.asked import Asked, form_values, own_products, read_asked
-from zhichun.serve.page.catalogue_search import Catalogue, Hit
-from zhichun.serve.page.comparison import Comparison, class_of, compare
+from zhichun.measure.report.page import asset, environment
+from zhichun.serve.http.limits import Refusal, invalid, too_large
+from zhichun.serve.page.catalogue_search import Catalogue, Fields, Hit
+from zhichun.serve.page.comparison import CLASS_NAMES, compare
+from zhichun.serve.queue.service import Service
+from zhichun.text.clean import clean_text
+from zhichun.text.fold import fold_locale
 
-Rank = Callable[[str, Sequence[Product], str], Awaitable[Prediction]]
 EXAMPLES: Final = 8
-STATIC: Final = "static"
-_TYPES: Final = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+QUERY_LIMIT: Final = 500
+LINES_LIMIT: Final = 100
+LINE_LIMIT: Final = 2000
+# Characters beyond U+FFFF take twelve in a form.
+FORM_LIMIT: Final = 12 * LINES_LIMIT * LINE_LIMIT
+FORM_FIELDS: Final = 8
+TOPS: Final = (10, 20, 50, 100)
+USUAL_TOP: Final = 20
+# In place of a number: the products that were judged for the query, and no others.
+JUDGED: Final = "judged"
+PACKAGE, STATIC = "zhichun.serve.page", "static"
+_TYPES: Final = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
 _HEADERS: Final = {
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; form-action 'self'; "
@@ -45,21 +54,70 @@ _HEADERS: Final = {
 _FOREVER: Final = {"Cache-Control": "public, max-age=31536000, immutable"}
 
 
-def page_router(rank: Rank, catalogue: Catalogue | None, *, task: Task, model: str, engine: str) -> APIRouter:
-    """Make the page's routes.
+@dataclass(frozen=True)
+class Asked:
+    """A search, or a user's list to rank.
 
     Parameters
     ----------
-    rank
-        Scores products for a query and a locale.
-    catalogue
-        The catalogue; without one, the page ranks lists from a form.
-    task
-        The model's task.
-    model, engine
-        Names of the model and the engine, for display.
+    query
+        The query, cleaned; empty on the start page.
+    locale
+        One of those that the page offers.
+    top
+        How many products to rerank, one of `TOPS`; or `JUDGED`.
+    lines
+        The user's products as typed, one per line; empty for a search.
     """
-    page = _Page(rank, catalogue, task, model, engine)
+
+    query: str = ""
+    locale: str = "us"
+    top: int | str = USUAL_TOP
+    lines: str = ""
+
+
+def read_asked(values: Mapping[str, str], locales: Sequence[str]) -> Asked:
+    """Read the form's values."""
+    typed = values.get("q", "")
+    if len(typed) > QUERY_LIMIT:
+        raise invalid(f"The query has {len(typed):,} characters; {QUERY_LIMIT} are possible.")
+    locale = fold_locale(values.get("locale", "")) or locales[0]
+    if locale not in locales:
+        raise invalid(f"There is no such locale. There are: {', '.join(locales)}.")
+    tops: dict[str, int | str] = {str(each): each for each in (*TOPS, JUDGED)}
+    return Asked(clean_text(typed), locale, tops.get(values.get("top", ""), USUAL_TOP), values.get("products", ""))
+
+
+def form_values(body: bytes) -> dict[str, str]:
+    """Read a form; one with unknown fields is rejected as empty."""
+    try:
+        return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=FORM_FIELDS))
+    except ValueError:
+        return {}
+
+
+def own_products(lines: str, locale: str) -> list[Fields]:
+    """Read the user's products: one title per line, or an id, a tab and a title."""
+    products: list[Fields] = []
+    written = islice(filter(None, map(str.strip, StringIO(lines, newline=None))), LINES_LIMIT + 1)
+    for line in written:
+        if len(line) > LINE_LIMIT:
+            raise invalid(f"A product has {len(line):,} characters; {LINE_LIMIT:,} are possible.")
+        name, tab, title = line.partition("\t")
+        if title := clean_text(title if tab else line):
+            missing = dict.fromkeys(("brand", "color", "bullets", "description"))
+            product_id = name.strip() if tab else title
+            products.append({**missing, "title": title, "product_id": product_id, "locale": locale})
+    if not products:
+        raise invalid("There is no product to rank. Write one on each line.")
+    if len(products) > LINES_LIMIT:
+        raise invalid(f"There are more than {LINES_LIMIT} products.")
+    return products
+
+
+def page_router(service: Service) -> APIRouter:
+    """Make the page's routes, for a service that is open; without a catalogue it ranks lists from a form."""
+    page = _Page(service)
     router = APIRouter(include_in_schema=False)
     router.add_api_route("/", page.search, methods=["GET", "HEAD"])
     router.add_api_route("/", page.rank_own, methods=["POST"])
@@ -68,31 +126,26 @@ def page_router(rank: Rank, catalogue: Catalogue | None, *, task: Task, model: s
 
 
 class _Page:
-    def __init__(self, rank: Rank, catalogue: Catalogue | None, task: Task, model: str, engine: str) -> None:
-        self._rank, self._catalogue = rank, catalogue
+    def __init__(self, service: Service) -> None:
+        catalogue = service.catalogue
+        self._service, self._catalogue = service, catalogue
         self._locales = (catalogue.locales if catalogue else ()) or schema.LOCALES
-        self._examples = {locale: catalogue.examples(locale, EXAMPLES) for locale in self._locales} if catalogue else {}
-        environment = Environment(
-            loader=PackageLoader("zhichun.serve.page"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        environment.globals.update(
-            task=task,
-            model=model,
-            engine=engine,
-            version=zhichun.__version__,
-            products=len(catalogue) if catalogue else None,
-            locales=self._locales,
-            language=language,
-            labels=[class_of(label) for label in schema.LABELS],
-            files=static_files(),
-            limits=limits,
-            has_judged=catalogue is not None and catalogue.has_judged,
-        )
-        self._template = environment.get_template("page.html")
+        self._template = environment(PACKAGE).get_template("page.html")
+        self._values = {
+            "task": service.task,
+            "model": service.model,
+            "engine": service.scorer.engine_name,
+            "version": zhichun.__version__,
+            "products": len(catalogue) if catalogue else None,
+            "examples": {name: catalogue.examples(name, EXAMPLES) for name in self._locales} if catalogue else {},
+            "has_judged": catalogue is not None and catalogue.has_judged,
+            "locales": self._locales,
+            "labels": schema.LABELS,
+            "class_names": CLASS_NAMES,
+            "files": static_files(),
+            "limits": {"query": QUERY_LIMIT, "lines": LINES_LIMIT},
+            "tops": TOPS,
+        }
 
     async def search(self, request: Request) -> Response:
         """Show the start page, or the results of a query."""
@@ -103,12 +156,12 @@ class _Page:
         body = bytearray()
         async for part in request.stream():
             body += part
-            if len(body) > limits.FORM_LIMIT:
+            if len(body) > FORM_LIMIT:
                 return await self._show(Asked(locale=self._locales[0]), refused=too_large("The list is too long."))
         return await self._answer({"products": "", **await in_thread(form_values, bytes(body))}, own=True)
 
     async def _answer(self, values: dict[str, str], *, own: bool = False) -> Response:
-        asked = Asked(values.get("q", "")[: limits.QUERY_LIMIT], self._locales[0], lines=values.get("products", ""))
+        asked = Asked(values.get("q", "")[:QUERY_LIMIT], self._locales[0], lines=values.get("products", ""))
         try:
             asked = read_asked(values, self._locales)
             if own:
@@ -120,7 +173,7 @@ class _Page:
             took = time.perf_counter() - began
             return await self._ranked(asked, [hit.product for hit in hits], took, [hit.score for hit in hits])
         except UserError as error:
-            return await self._show(asked, refused=Refusal(422, "Validation", str(error)))
+            return await self._show(asked, refused=invalid(str(error)))
         except Refusal as refused:
             return await self._show(asked, refused=refused)
 
@@ -128,20 +181,19 @@ class _Page:
     def _find(catalogue: Catalogue, asked: Asked) -> list[Hit]:
         if isinstance(asked.top, int):
             return catalogue.search(asked.query, asked.locale, asked.top)
-        hits = catalogue.judged(asked.query, asked.locale)[: max(limits.TOPS)]
-        if not hits:
-            raise UserError("Nobody judged this query.", remedy="Choose how many products are to be found instead.")
-        return hits
+        if hits := catalogue.judged(asked.query, asked.locale)[: max(TOPS)]:
+            return hits
+        raise UserError("Nobody judged this query.", remedy="Choose how many products are to be found instead.")
 
     async def _ranked(
-        self, asked: Asked, products: Sequence[dict[str, str | None]], took: float | None, scores: Sequence[float] = ()
+        self, asked: Asked, products: list[Fields], took: float | None, scores: Sequence[float] = ()
     ) -> Response:
         if not products:
             return await self._show(asked, searched=True)
         if not asked.query:
             raise UserError("The query is empty.")
         began = time.perf_counter()
-        prediction = await self._rank(asked.query, products, asked.locale)
+        prediction = await self._service.rank(asked.query, products, asked.locale)
         seconds = {"first": took, "model": time.perf_counter() - began}
         judgements = await in_thread(self._judgements, asked)
         comparison = await in_thread(compare, products, scores or [None] * len(products), prediction, judgements)
@@ -150,32 +202,15 @@ class _Page:
     def _judgements(self, asked: Asked) -> dict[str, str]:
         return self._catalogue.judgements(asked.query, asked.locale) if self._catalogue else {}
 
-    async def _show(
-        self,
-        asked: Asked,
-        *,
-        comparison: Comparison | None = None,
-        seconds: dict[str, Any] | None = None,
-        searched: bool = False,
-        judged: int = 0,
-        refused: Refusal | None = None,
-    ) -> Response:
-        text = await in_thread(
-            self._template.render,
-            asked=asked,
-            comparison=comparison,
-            seconds=seconds,
-            searched=searched,
-            judged=judged,
-            refused=refused,
-            examples=self._examples,
-        )
+    async def _show(self, asked: Asked, refused: Refusal | None = None, **found: Any) -> Response:
+        values = {"comparison": None, "searched": False, **self._values, **found}
+        text = await in_thread(self._template.render, values, asked=asked, refused=refused)
         headers = {**_HEADERS, "Cache-Control": "no-store", **(refused.headers if refused else {})}
         return Response(text, refused.status if refused else 200, headers, "text/html")
 
 
 async def _static(name: str) -> Response:
-    found = next((file for file in static_files().values() if file.name == name), None)
+    found = next((file for file in static_files().values() if file.address == f"{STATIC}/{name}"), None)
     if found is None:
         return Response("not found", 404, _HEADERS, "text/plain")
     return Response(found.content, 200, {**_HEADERS, **_FOREVER}, found.media_type)
@@ -187,8 +222,8 @@ class StaticFile:
 
     Parameters
     ----------
-    name
-        Its name with a part of its hash: ``page-0123456789ab.css``.
+    address
+        Its URL, relative to the page, with a part of its hash: ``static/page-0123456789ab.css``.
     content
         Its bytes.
     media_type
@@ -197,28 +232,21 @@ class StaticFile:
         Its hash, as the attribute of that name has it.
     """
 
-    name: str
+    address: str
     content: bytes
     media_type: str
     integrity: str
-
-    @property
-    def address(self) -> str:
-        """Its URL, relative to the page."""
-        return f"{STATIC}/{self.name}"
 
 
 @cache
 def static_files() -> dict[str, StaticFile]:
     """Return the static files by name: ``page.css``, ``page.js``, ``icon.svg``."""
-    folder = resources.files("zhichun.serve.page").joinpath(STATIC)
-    texts = {name: folder.joinpath(name).read_text("utf-8") for name in ("page.css", "page.js", "icon.svg")}
+    texts = {name: asset(f"{STATIC}/{name}", PACKAGE) for name in _TYPES}
     texts["page.css"] = asset("style.css") + texts["page.css"]
-    return {name: _static_file(name, text.encode()) for name, text in texts.items()}
-
-
-def _static_file(name: str, content: bytes) -> StaticFile:
-    digest = hashlib.sha256(content)
-    stem, kind = name.split(".")
-    integrity = f"sha256-{base64.b64encode(digest.digest()).decode()}"
-    return StaticFile(f"{stem}-{digest.hexdigest()[:12]}.{kind}", content, _TYPES[kind], integrity)
+    files = {}
+    for name, text in texts.items():
+        digest = hashlib.sha256(text.encode())
+        address = f"{STATIC}/{name.replace('.', f'-{digest.hexdigest()[:12]}.')}"
+        integrity = f"sha256-{base64.b64encode(digest.digest()).decode()}"
+        files[name] = StaticFile(address, text.encode(), _TYPES[name], integrity)
+    return files

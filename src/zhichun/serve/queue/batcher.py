@@ -1,37 +1,223 @@
 """Dynamic batching: joins the pairs of requests into rounds, which one thread scores in turn.
 
-A round takes slices of all queued requests in turn, as many pairs as take about `ROUND_SECONDS`; the engine sorts them
-by length, splits them into batches under its token budget and uses all cores. Nothing waits for further requests: a
-round starts when the previous one is done.
+A round takes slices of all queued requests in turn, as many pairs as take about `ROUND_SECONDS`, so that a large
+request does not block small ones; the engine sorts them by length, splits them into batches under its token budget and
+uses all cores. Nothing waits for further requests: a round starts when the previous one is done.
 
-Legend: ``P`` pairs, ``F`` figures of a pair.
+The pairs of a request are columns, which the scorer reads as they are; their scores are known by a hash of the content.
+
+Legend: ``P`` pairs, ``F`` figures of a pair: score, tokens, and the probability of each class.
 """
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import time
 import traceback
-from collections.abc import Mapping
+from array import array
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final
 
 import numpy as np
 
-from zhichun.core.tasks import Floats
-from zhichun.score.scorer import PairScorer
-from zhichun.serve.api.refusal import failed, overloaded, timed_out, unavailable
+from zhichun.core import schema
+from zhichun.core.tasks import Floats, Prediction, Task
+from zhichun.score.given import Columns
+from zhichun.score.scorer import PairScorer, tokens_read
 from zhichun.serve.http.counters import Metrics
-from zhichun.serve.http.limits import Limits
-from zhichun.serve.queue.jobs import Job, Jobs, Place
-from zhichun.serve.queue.pairs import SCORE, PairColumns, ScoreCache, score
+from zhichun.serve.http.limits import Limits, Refusal, failed, overloaded, timed_out, unavailable
 
 ROUND_SECONDS: Final = 0.1
 # A round holds at least so many pairs, since batches are worth something, and at most so many characters.
 LEAST_PAIRS: Final = 16
 FIRST_CHARACTERS, MOST_CHARACTERS = 16_000, 4_000_000
+# What is no more than this is read in no time, whatever the model.
+SMALL_CHARACTERS: Final = 64_000
+# So many pairs of a request are taken when it is its turn.
+SLICE: Final = 8
 ENDING: Final = "the server is ending."
+SCORE, TOKENS, PROBABILITIES = 0, 1, 2
+_HASH_BYTES: Final = 16
 log = logging.getLogger("zhichun.serve")
+
+
+@dataclass(frozen=True, eq=False)
+class PairColumns:
+    """The pairs of one request, made once and kept until its reply, or those of one round.
+
+    Parameters
+    ----------
+    queries, locales
+        Of each pair.
+    products
+        Texts of each pair's product, by the catalogue's column names.
+    warnings
+        For the client.
+    """
+
+    queries: Sequence[str]
+    products: Columns
+    locales: Sequence[str]
+    warnings: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    @cached_property
+    def keys(self) -> list[bytes]:
+        """A hash of all that decides each pair's score; the cache and the queue know it by this."""
+        texts = (self.products[name] for name in schema.TEXT_COLUMNS)
+        return [_hash(each) for each in zip(self.queries, self.locales, *texts, strict=True)]
+
+    @cached_property
+    def characters(self) -> list[int]:
+        """How much text each pair has, which is what it takes to read it."""
+        columns = [self.queries, *(self.products[name] for name in schema.TEXT_COLUMNS)]
+        return np.sum([[len(text or "") for text in column] for column in columns], axis=0).tolist()
+
+    @classmethod
+    def of(cls, parts: Iterable[tuple["PairColumns", int]]) -> "PairColumns":
+        """Put pairs of several requests together, each by its request and its place there."""
+        chosen = list(parts)
+        return cls(
+            [pairs.queries[place] for pairs, place in chosen],
+            {name: [pairs.products[name][place] for pairs, place in chosen] for name in schema.TEXT_COLUMNS},
+            [pairs.locales[place] for pairs, place in chosen],
+        )
+
+
+def _hash(texts: Iterable[str | None]) -> bytes:
+    """Hash texts with their lengths, so that none can flow into the next."""
+    contents = [(text or "").encode("utf-8", "surrogatepass") for text in texts]
+    lengths = array("q", map(len, contents)).tobytes()
+    return hashlib.blake2b(b"".join([lengths, *contents]), digest_size=_HASH_BYTES).digest()
+
+
+def score(scorer: PairScorer, pairs: PairColumns) -> Floats:
+    """Score pairs; gives their figures, ``[P, F]``."""
+    read = scorer.read(pairs.queries, pairs.products, pairs.locales)
+    prediction = scorer.predict(read)
+    parts = [prediction.score[:, None], tokens_read(read)[:, None].astype(np.float32)]
+    if prediction.probabilities is not None:
+        parts.append(prediction.probabilities)
+    return np.concatenate(parts, axis=1, dtype=np.float32)
+
+
+def prediction_of(task: Task, figures_PF: Floats) -> Prediction:
+    """Read what was predicted off figures."""
+    probabilities_PC = figures_PF[:, PROBABILITIES:] if task.classes else None
+    return Prediction(task, probabilities_PC, figures_PF[:, SCORE])
+
+
+class ScoreCache:
+    """Figures of pairs by their keys, in bounded number, the least recently used dropped first.
+
+    It belongs to one event loop.
+
+    Parameters
+    ----------
+    most
+        Pairs that it holds; 0 holds none.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._known: OrderedDict[bytes, Floats] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def get(self, keys: Iterable[bytes]) -> dict[bytes, Floats]:
+        """Return the figures, ``[F]``, of those that are known."""
+        found = {key: self._known[key] for key in keys if key in self._known}
+        for key in found:
+            self._known.move_to_end(key)
+        return found
+
+    def put(self, figures: Mapping[bytes, Floats]) -> None:
+        """Keep figures, as many as there is room for."""
+        for key, figures_F in figures.items() if self.most else ():
+            self._known[key] = figures_F.copy()  # a row of a batch would keep the whole batch
+        while len(self._known) > self.most:
+            self._known.popitem(last=False)
+
+
+# The pairs of a request, and the place of one of them.
+Place = tuple[PairColumns, int]
+
+
+@dataclass(eq=False)
+class Job:
+    """The pairs of one request that are not in the cache.
+
+    Parameters
+    ----------
+    pairs
+        All pairs of the request.
+    places
+        Positions of the unknown pairs, by their keys.
+    deadline
+        On the event loop's clock.
+    done
+        Set when all are scored, or the job has failed.
+    figures
+        Of those that are scored.
+    """
+
+    pairs: PairColumns
+    places: dict[bytes, int]
+    deadline: float
+    done: asyncio.Future[None]
+    figures: dict[bytes, Floats] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # A round is small, and its batches are padded: slices of similar length leave them little to pad.
+        characters = self.pairs.characters
+        self.waiting = deque(sorted(self.places, key=lambda key: -characters[self.places[key]]))
+
+    def give(self, figures: Mapping[bytes, Floats]) -> None:
+        """Store the figures of its pairs from a round."""
+        self.figures |= {key: figures_F for key, figures_F in figures.items() if key in self.places}
+        if len(self.figures) == len(self.places) and not self.done.done():
+            self.done.set_result(None)
+
+    def fail(self, refusal: Refusal) -> None:
+        """Mark as failed."""
+        if not self.done.done():
+            self.done.set_exception(refusal)
+
+
+def waiting_pairs(jobs: Iterable[Job]) -> int:
+    """Count the pairs that wait."""
+    return sum(len(job.waiting) for job in jobs)
+
+
+def take(jobs: deque[Job], characters: int, least: int, now: float) -> tuple[dict[bytes, Place], list[Job]]:
+    """Take the pairs of the next round, a slice of each job in turn; those that nobody waits for leave the queue."""
+    taken: dict[bytes, Place] = {}
+    of: dict[Job, None] = {}
+    read = 0
+    while jobs and (read < characters or (len(taken) < least and read < SMALL_CHARACTERS)):
+        job = jobs.popleft()
+        if job.done.done() or job.deadline <= now:
+            continue
+        for _ in range(min(SLICE, len(job.waiting))):
+            if taken and read >= max(characters, SMALL_CHARACTERS):
+                break
+            key = job.waiting.popleft()
+            if key not in taken:
+                place = job.places[key]
+                taken[key] = job.pairs, place
+                read += job.pairs.characters[place]
+        of[job] = None
+        if job.waiting:
+            jobs.append(job)
+    return taken, list(of)
 
 
 class Batcher:
@@ -44,17 +230,20 @@ class Batcher:
     limits
         Of queue and cache.
     metrics
-        Records rounds, pairs and cache hits.
+        Records rounds, pairs, cache hits and the queue.
     """
 
     def __init__(self, scorer: PairScorer, limits: Limits, metrics: Metrics) -> None:
         self.scorer, self.limits, self.metrics = scorer, limits, metrics
         self.cache = ScoreCache(limits.cached_scores)
-        self.jobs = Jobs()
+        self.jobs: deque[Job] = deque()
         self._characters, self._pairs_per_second = float(FIRST_CHARACTERS), 100.0
         self._wanted = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="scoring")
         self._rounds = asyncio.create_task(self._run())
+        metrics.gauge("zhichun_queue_pairs", "Pairs that wait for the model.", lambda: waiting_pairs(self.jobs))
+        metrics.gauge("zhichun_queue_requests", "Requests that wait for the model.", lambda: len(self.jobs))
+        metrics.gauge("zhichun_kept_scores", "Pairs whose scores are kept.", lambda: len(self.cache))
 
     async def score(self, pairs: PairColumns, seconds: float) -> Floats:
         """Score the pairs of one request; returns their figures, ``[P, F]``.
@@ -86,17 +275,19 @@ class Batcher:
         self._rounds.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._rounds
-        for job in self.jobs.clear():
+        for job in self.jobs:
             job.fail(unavailable(ENDING))
+        self.jobs.clear()
         self._thread.shutdown(wait=True)
 
     async def _wait_for(self, pairs: PairColumns, places: dict[bytes, int], seconds: float) -> dict[bytes, Floats]:
-        if self.jobs.pairs and self.jobs.pairs + len(places) > self.limits.queue_pairs:
-            message = f"{self.jobs.pairs} pairs are queued, and the queue holds {self.limits.queue_pairs}."
-            raise overloaded(message, self.jobs.pairs / self._pairs_per_second)
+        queued = waiting_pairs(self.jobs)
+        if queued and queued + len(places) > self.limits.queue_pairs:
+            message = f"{queued} pairs are queued, and the queue holds {self.limits.queue_pairs}."
+            raise overloaded(message, queued / self._pairs_per_second)
         loop = asyncio.get_running_loop()
         job = Job(pairs, places, loop.time() + seconds, loop.create_future())
-        self.jobs.add(job)
+        self.jobs.append(job)
         self._wanted.set()
         try:
             async with asyncio.timeout_at(job.deadline):
@@ -104,14 +295,15 @@ class Batcher:
         except TimeoutError:
             raise timed_out(seconds) from None
         finally:
-            self.jobs.remove(job)
+            if job in self.jobs:  # its pairs in the current round are still computed
+                self.jobs.remove(job)
         return job.figures
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             await self._wanted.wait()
-            taken, jobs = self.jobs.take(int(self._characters), LEAST_PAIRS, loop.time())
+            taken, jobs = take(self.jobs, int(self._characters), LEAST_PAIRS, loop.time())
             if not taken:
                 self._wanted.clear()
                 continue

@@ -5,7 +5,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, TypeVar
 
 import numpy as np
@@ -13,12 +13,10 @@ import numpy as np
 from zhichun.core.tasks import Prediction, Task
 from zhichun.score.scorer import PairScorer
 from zhichun.serve.api.documents import cut_to_tokens, read_documents
-from zhichun.serve.api.refusal import invalid, too_large, unavailable
 from zhichun.serve.http.counters import Metrics
-from zhichun.serve.http.limits import Limits
+from zhichun.serve.http.limits import Limits, invalid, too_large, unavailable
 from zhichun.serve.page.catalogue_search import Catalogue
-from zhichun.serve.queue.batcher import Batcher
-from zhichun.serve.queue.pairs import TOKENS, PairColumns, prediction_of
+from zhichun.serve.queue.batcher import TOKENS, Batcher, PairColumns, prediction_of
 from zhichun.text.clean import clean_text
 from zhichun.text.fold import fold_locale
 
@@ -47,14 +45,6 @@ class Answer:
     scored: bool = True
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What a request asks: its pairs, and what its reply should warn of."""
-
-    pairs: PairColumns
-    warnings: list[str]
-
-
 @dataclass(eq=False)
 class Service:
     """One model that answers requests.
@@ -75,6 +65,8 @@ class Service:
         What is counted.
     phase
         Of its life; requests are answered when it is ready.
+    failure
+        Why the model could not be loaded.
     in_flight
         Requests that are being answered.
     """
@@ -86,6 +78,7 @@ class Service:
     catalogue: Catalogue | None = None
     metrics: Metrics = field(default_factory=Metrics)
     phase: Phase = "loading"
+    failure: Exception | None = None
     in_flight: int = 0
     created: int = field(default_factory=lambda: int(time.time()))
     _batcher: Batcher | None = None
@@ -95,12 +88,13 @@ class Service:
     def open(self, scorer: PairScorer, catalogue: Catalogue | None) -> None:
         """Begin to answer; to be called on the event loop."""
         self.catalogue = catalogue
-        batcher = self._batcher = Batcher(scorer, self.limits, self.metrics)
-        self.metrics.gauge("zhichun_queue_pairs", "Pairs that wait for the model.", lambda: batcher.jobs.pairs)
-        self.metrics.gauge("zhichun_queue_requests", "Requests that wait for the model.", lambda: len(batcher.jobs))
-        self.metrics.gauge("zhichun_kept_scores", "Pairs whose scores are kept.", lambda: len(batcher.cache))
+        self._batcher = Batcher(scorer, self.limits, self.metrics)
         if self.phase == "loading":
             self.phase = "ready"
+
+    def fail(self, error: Exception) -> None:
+        """Note that the model could not be loaded."""
+        self.failure, self.phase = error, "failed"
 
     async def close(self) -> None:
         """Stop answering."""
@@ -138,8 +132,8 @@ class Service:
         *,
         fields: Sequence[str] | None = None,
         tokens: int | None = None,
-    ) -> Asked:
-        """Read what a request asks; to be called in a thread.
+    ) -> PairColumns:
+        """Read the pairs of a request, with warnings for the client; to be called in a thread.
 
         Parameters
         ----------
@@ -169,15 +163,14 @@ class Service:
                 raise invalid(f"the query has more than {limits.query_characters:,} characters.")
             if not clean_text(query):
                 raise invalid("the query is empty.")
-        products = read_documents(
-            documents, locale, fold_locale(self.locale), self.catalogue, limits.text_characters, fields
+        queries = queries if len(queries) > 1 else [queries[0]] * len(documents)
+        pairs = read_documents(
+            queries, documents, locale, fold_locale(self.locale), self.catalogue, limits.text_characters, fields
         )
         if tokens is not None and tokens < self.scorer.max_length:
-            cut_to_tokens(products.columns, tokens, self.scorer.tokenizer)
-        queries = queries if len(queries) > 1 else [queries[0]] * len(documents)
-        pairs = PairColumns(queries, products.columns, products.locales)
+            pairs = replace(pairs, products=cut_to_tokens(pairs.products, tokens, self.scorer.tokenizer))
         _ = pairs.keys, pairs.characters  # computed here, in a thread
-        return Asked(pairs, products.warnings)
+        return pairs
 
     async def answer(self, pairs: PairColumns, seconds: float | None = None) -> Answer:
         """Score the pairs of one request."""
@@ -188,8 +181,7 @@ class Service:
 
     async def rank(self, query: str, products: Sequence[Any], locale: str) -> Prediction:
         """Score products for one query of the page; as `Scorer.score`."""
-        asked = await self.work(self.ask, [query], products, locale)
-        return (await self.answer(asked.pairs)).prediction
+        return (await self.answer(await self.work(self.ask, [query], products, locale))).prediction
 
     def incoming_order(self, pairs: int) -> Answer:
         """Answer without scores, where there was no time for them."""
