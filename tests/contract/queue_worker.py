@@ -27,8 +27,8 @@ class OneToken(nn.Module):
         self.table = nn.Embedding(50, 4)
         self.dropout = nn.Dropout(0.1)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None) -> Tensor:
-        return self.dropout(self.table(input_ids))
+    def read(self, batch: dict[str, Tensor]) -> Tensor:
+        return self.dropout(self.table(batch["input_ids"]))
 
 
 class Objective(nn.Module):

@@ -30,6 +30,7 @@ from zhichun.objective.losses import GHMC
 ROOT = Path(__file__).parents[2]
 LOSSES = ("CrossEntropy", "Focal", "Poly1", "SquaredError")
 FGM_AT_OUTPUT = 'objective.second_view={"kind": "FGM", "at": "output"}'
+SPLIT = 'model.interaction={"kind": "Split", "product_layers": 1, "query_tokens": 12%s}'
 TWO_VIEWS = (FGM_AT_OUTPUT, "objective.rdrop=RDrop")
 ROWS = {
     "CrossEntropy": (),
@@ -51,6 +52,16 @@ ROWS = {
     "multi-sample dropout": ("model.dropout_samples=3",),
     "rates by layer": ("train.layer_decay=0.8",),
     "activations computed again": ("train.activation_checkpointing=layers",),
+    "Split": (SPLIT % "",),
+    "Split with both sides updated, smaller states and FGM": (
+        SPLIT % ', "updates": "both", "state": 16',
+        FGM_AT_OUTPUT,
+    ),
+    "Split, packed, activations computed again, smaller states": (
+        SPLIT % ', "state": 16',
+        "train.attention=packed",
+        "train.activation_checkpointing=layers",
+    ),
     "packed": ("train.attention=packed", FGM_AT_OUTPUT),
     "packed, activations computed again": ("train.attention=packed", "train.activation_checkpointing=layers"),
     "FGM at the output": (FGM_AT_OUTPUT,),
@@ -81,6 +92,11 @@ OF_A_MICRO_BATCH = {
         f"objective={json.dumps(codec.encode(kdd2022.task2().objective))}",
         "model.dropout_samples=2",
         "model.pooling=fields",
+    ),
+    "Split, as written": (
+        SPLIT % "",
+        f"objective={json.dumps(codec.encode(kdd2022.task2().objective))}",
+        "model.dropout_samples=2",
     ),
     "as released": (f"objective={json.dumps(codec.encode(kdd2022.task2_as_released().objective))}",),
 }

@@ -22,10 +22,18 @@ from zhichun.objective.pretext.task import ITEMS
 from zhichun.objective.pretraining import STEP_ITEMS
 
 ALONE = ("objective.mlm=null", "train.metric=loss")
+SPLIT = 'model.interaction={"kind": "Split", "product_layers": 1, "query_tokens": 12, "state": 16}'
 SMALL = '{"kind": "%s", "size": 8}'
 ROWS = {
     "PairMLM": ("objective.pair_mlm=PairMLM", *ALONE),
     "Product2Query": ('objective.product2query={"kind": "Product2Query", "dropout": 0.0, "draws": 2}', *ALONE),
+    "Product2Query of a split encoder": (
+        SPLIT,
+        'objective.product2query={"kind": "Product2Query", "dropout": 0.0, "draws": 2}',
+        "objective.mlm=null",
+        "train.metric=product2query.loss",
+    ),
+    "PairMLM of a split encoder": (SPLIT, "objective.pair_mlm=PairMLM", *ALONE),
     "Product2Brand": (f"objective.product2brand={SMALL % 'Product2Brand'}", *ALONE),
     "Product2Color": (f"objective.product2color={SMALL % 'Product2Color'}", *ALONE),
 }

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -68,6 +69,12 @@ class Ragged:
         values, offsets = self.chunks[chunk]
         local = row - int(self._starts[chunk])
         return values[offsets[local] : offsets[local + 1]]
+
+    def joined(self, rows: npt.NDArray[np.integer[Any]]) -> tuple[Int64, Int64]:
+        """Concatenate some rows; gives their values, and where each begins and the last one ends."""
+        parts = [self[row] for row in rows.tolist()]
+        offsets = np.cumsum([0, *map(len, parts)], dtype=np.int64)
+        return np.concatenate([np.zeros(0, np.int32), *parts]).astype(np.int64), offsets
 
     def without(self, values: Sequence[int]) -> "Ragged":
         """Leave some values out of every row."""

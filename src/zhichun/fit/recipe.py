@@ -143,8 +143,9 @@ class PretrainingRecipe(AnyRecipe):
     train: PretrainSettings = field(default_factory=PretrainSettings)
 
     def __post_init__(self) -> None:
-        if self.objective.mlm is None and self.train.metric == "mlm.loss":
-            raise UserError("objective.mlm=null leaves no mlm.loss.", remedy="Use --set train.metric=loss.")
+        task, _, figure = self.train.metric.rpartition(".")
+        if task and getattr(self.objective, task) is None:
+            raise UserError(f"objective.{task}=null leaves no {task}.{figure}.", remedy="Use --set train.metric=loss.")
         if self.objective.pair_mlm is None and self.train.validation_fold is not None:
             raise UserError(
                 f"train.validation_fold={self.train.validation_fold} has no effect: no task reads queries.",
@@ -169,7 +170,8 @@ def load_recipe(name: str, kind: type[AnyRecipe] = Recipe) -> AnyRecipe:
     Parameters
     ----------
     name
-        ``tiny``, ``kdd2022:task2``, ``my_file.py:function``, or the path of a ``recipe.json``.
+        ``tiny``, ``kdd2022:task2``, ``zhichun:fast:pretrain``, ``my_file.py:function``, or the path of a
+        ``recipe.json``.
     kind
         Which kind is wanted: `Recipe`, `PretrainingRecipe`, or `AnyRecipe`, which is both.
 
@@ -206,7 +208,7 @@ def _made(name: str) -> AnyRecipe:
     else:
         own = "my_file.py:function, or RUN/recipe.json"
         raise UserError(f"there is no recipe {place!r}.", remedy=f"{suggest(place, PACKAGED)} Or name a file: {own}.")
-    made, function = functions_of(module), function or Path(place).stem
+    made, function = functions_of(module), function.replace(":", "_") or Path(place).stem
     if function not in made:
         raise UserError(f"{place} has no recipe {function!r}.", remedy=suggest(function, made))
     return made[function]()

@@ -192,9 +192,9 @@ def _soft_label_tables(recipe: Recipe, dataset: Dataset) -> list[Path]:
 
 def open_tokenizer(settings: EncoderSettings, dataset: Dataset) -> PairTokenizer:
     """Open the encoder's tokenizer; the tiny one's is trained on the catalogue once."""
-    if settings.encoder == TINY:
-        return catalogue_tokenizer(dataset, settings.tiny.pieces)
-    return load_tokenizer(settings.encoder)
+    tiny = settings.encoder == TINY
+    tokenizer = catalogue_tokenizer(dataset, settings.tiny.pieces) if tiny else load_tokenizer(settings.encoder)
+    return tokenizer.apart(settings.query_tokens)
 
 
 def make_featurizer(settings: ModelSettings, dataset: Dataset) -> Featurizer:

@@ -129,13 +129,14 @@ class PretrainSettings(LoopSettings):
         Fold of queries that `pair_mlm` does not read, since fine-tuning will validate on it; null leaves out the one
         twentieth that fine-tuning holds out by default.
     metric
-        Metric that selects the best checkpoint, lower is better: `mlm.loss`, or `loss`, the total.
+        Metric that selects the best checkpoint, lower is better: `mlm.loss`, `product2query.loss`, or `loss`, the
+        total.
     """
 
     micro_batch_size: int = 8
     held_out: float = 0.01
     validation_fold: int | None = None
-    metric: Literal["mlm.loss", "loss"] = "mlm.loss"
+    metric: Literal["mlm.loss", "product2query.loss", "loss"] = "mlm.loss"
 
     def __post_init__(self) -> None:
         super().__post_init__()

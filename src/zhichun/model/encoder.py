@@ -21,11 +21,13 @@ from zhichun.core.errors import UserError
 from zhichun.core.files import check_hashes
 from zhichun.model.attention import packed as packed_attention
 from zhichun.model.attention.dropout import exchange_dropout
-from zhichun.model.attention.packing import Packed
-from zhichun.model.first_token import make_last_layer_heed_first_only
+from zhichun.model.attention.packing import Packed, tokens_of
+from zhichun.model.layers import let_layers_update_some
+from zhichun.text.pairs import SECOND_START
 from zhichun.text.tokenizer import PairTokenizer
 
 ENCODER_FOLDER = "encoder"
+PROJECTION = "projection.safetensors"
 Attention = Literal["auto", "padded", "packed"]
 
 
@@ -44,7 +46,7 @@ class Encoder(nn.Module):
             model.pooler = None
         exchange_dropout(model)
         self.model = model
-        self.heeds_first_only = make_last_layer_heed_first_only(model)
+        self.heeds_first_only = let_layers_update_some(self)
         self.reads_types = getattr(model.config, "type_vocab_size", 0) > 1
 
     @property
@@ -107,12 +109,20 @@ class Encoder(nn.Module):
         vectors_BTD: Tensor = self.model.get_input_embeddings()(input_ids_BT)
         return vectors_BTD
 
+    def read(self, batch: dict[str, Tensor], vectors_BTD: Tensor | None = None, *, first_only: bool = False) -> Tensor:
+        """Encode a batch of `Pairs.collate` or of a pretext task; see `forward`."""
+        types_BT, second_start_B = batch.get("token_type_ids"), batch.get(SECOND_START)
+        given = (batch["input_ids"], tokens_of(batch).attention, types_BT, vectors_BTD)
+        encoded: Tensor = self(*given, second_start_B, first_only=first_only)
+        return encoded
+
     def forward(
         self,
         input_ids_BT: Tensor,
         attention: Tensor | Packed,
         token_type_ids_BT: Tensor | None,
         vectors_BTD: Tensor | None = None,
+        second_start_B: Tensor | None = None,
         *,
         first_only: bool = False,
     ) -> Tensor:
@@ -126,9 +136,11 @@ class Encoder(nn.Module):
             Which of them see each other: the mask of a padded batch, ``[B, T]``, or how a packed one lies.
         vectors_BTD
             From `look_up`, possibly perturbed; looked up by default.
+        second_start_B
+            Where the product's segment begins, for encoders that read the two apart (`model.interaction`).
         first_only
             Whether the first token of each pair is all that is wanted: the last layer then computes no other, where
-            the architecture allows (`model.first_token`).
+            the architecture allows (`model.layers`).
 
         Returns
         -------
@@ -136,6 +148,7 @@ class Encoder(nn.Module):
             The vectors of all tokens, ``[B, T, D]``, of which the first one stands for the pair, or the first ones
             alone, ``[B, D]``.
         """
+        assert second_start_B is None
         read: dict[str, Any] = {"input_ids": input_ids_BT} if vectors_BTD is None else {"inputs_embeds": vectors_BTD}
         if self.reads_types and token_type_ids_BT is not None:
             read["token_type_ids"] = token_type_ids_BT
@@ -247,11 +260,17 @@ def place_of(name: str) -> str:
 
 
 def save_encoder(encoder: Encoder, folder: Path) -> None:
-    """Write ``config.json`` and ``model.safetensors`` as `AutoModel` reads them, without a pooling layer."""
+    """Write ``config.json`` and ``model.safetensors`` as `AutoModel` reads them, without a pooling layer.
+
+    What it has beside them, a projection of states (`model.interaction`), is written to a file of its own.
+    """
     encoder.model.config.architectures = [type(encoder.model).__name__]
     encoder.model.config.save_pretrained(folder)
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.model.state_dict().items()}
-    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
+    bare = {name.removeprefix("model."): state.pop(name) for name in [*state] if name.startswith("model.")}
+    save_file(bare, folder / "model.safetensors", metadata={"format": "pt"})
+    if state:
+        save_file(state, folder / PROJECTION)
 
 
 def load_encoder_config(folder: Path | str) -> PretrainedConfig:

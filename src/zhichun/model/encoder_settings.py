@@ -8,6 +8,7 @@ from transformers import PretrainedConfig, XLMRobertaConfig
 from zhichun.core.errors import UserError
 from zhichun.core.settings import require_range
 from zhichun.model.encoder import Encoder, load_encoder, load_encoder_config, new_encoder, place_of
+from zhichun.model.interaction import Full, Split, SplitEncoder, start_projection
 from zhichun.model.matching_start import start_matching
 from zhichun.text.document import FIELDS, check_fields
 from zhichun.text.tokenizer import PairTokenizer
@@ -101,12 +102,15 @@ class EncoderSettings:
         Maximum number of tokens of a text or a pair; the longer of query and product is truncated first.
     fields
         The product's fields, in the encoder's order.
+    interaction
+        `Full` reads query and product together; `Split` apart, so that an index can keep products' states.
     """
 
     encoder: str = TINY
     tiny: TinyEncoder = field(default_factory=TinyEncoder)
     max_length: int = 256
     fields: tuple[str, ...] = FIELDS
+    interaction: Full | Split = field(default_factory=Full)
 
     def __post_init__(self) -> None:
         check_fields(self.fields)
@@ -117,6 +121,27 @@ class EncoderSettings:
                 f"settings of model.tiny have no effect: the encoder {self.encoder!r} has a shape of its own.",
                 remedy="Leave them out, with --set model.tiny=TinyEncoder.",
             )
+        if self.query_tokens is not None and self.query_tokens > self.max_length - 4:
+            raise UserError(
+                f"model.interaction.query_tokens={self.query_tokens} leave a product nothing of "
+                f"model.max_length={self.max_length}.",
+                remedy=f"Use --set model.interaction.query_tokens={self.max_length // 2}, or a longer max_length.",
+            )
+
+    @property
+    def query_tokens(self) -> int | None:
+        """Tokens of the query's segment at most, where query and product are read apart."""
+        return self.interaction.query_tokens if isinstance(self.interaction, Split) else None
+
+    def encoder_of(self, encoder: Encoder) -> Encoder:
+        """Return an encoder that brings query and product together as these settings say.
+
+        Raises
+        ------
+        UserError
+            When it cannot be split.
+        """
+        return SplitEncoder(encoder.model, self.interaction) if isinstance(self.interaction, Split) else encoder
 
 
 def hidden_size(settings: EncoderSettings) -> int:
@@ -154,11 +179,13 @@ def start_encoder(settings: EncoderSettings, tokenizer: PairTokenizer) -> Encode
         When it cannot be loaded, or reads fewer tokens than `max_length`.
     """
     if settings.encoder == TINY:
-        encoder = new_encoder(tiny_config(settings.tiny, tokenizer, settings.max_length))
+        encoder = settings.encoder_of(new_encoder(tiny_config(settings.tiny, tokenizer, settings.max_length)))
         if settings.tiny.matching_layers is not None:
             start_matching(encoder, settings.tiny.matching_layers)
         return encoder
-    encoder = load_encoder(settings.encoder)
+    encoder = settings.encoder_of(load_encoder(settings.encoder))
+    if isinstance(encoder, SplitEncoder):
+        start_projection(encoder, settings.encoder)
     if encoder.room is not None and settings.max_length > encoder.room:
         raise UserError(
             f"the encoder {settings.encoder!r} reads {encoder.room} tokens at most.",

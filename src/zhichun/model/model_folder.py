@@ -4,7 +4,7 @@
 ``vocabulary/``.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -114,10 +114,11 @@ class TrainedModel:
             brands=settings.brand is not None,
             colors=settings.color is not None,
         )
+        featurizer = replace(featurizer, tokenizer=featurizer.tokenizer.apart(settings.query_tokens))
         if config.sizes != vocabulary_sizes(featurizer):
             raise UserError("the sizes are not those of the vocabularies.", file=path, remedy=REMEDY)
         try:
-            encoder = new_encoder(load_encoder_config(folder / "encoder"))
+            encoder = settings.encoder_of(new_encoder(load_encoder_config(folder / "encoder")))
             model = RelevanceModel(settings, encoder, config.sizes, task.outputs, featurizer.tokenizer.layout)
         except Exception as error:  # transformers raises whatever a damaged configuration leads to
             raise UserError(

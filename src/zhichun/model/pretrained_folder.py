@@ -2,7 +2,7 @@
 
 ``config.json``, ``model.safetensors``, ``tokenizer.json`` and ``tokenizer_config.json`` are the files of `AutoModel`
 and `AutoTokenizer`; ``tables.safetensors`` and ``vocabulary/`` have the embeddings of brands and colors with their
-names.
+names, ``projection.safetensors`` the projection of products' states (`model.interaction`), where there is one.
 
 Legend: ``V`` rows of a table, ``S`` size of a row.
 """

@@ -68,6 +68,11 @@ class ModelSettings(EncoderSettings):
                 f"model.trigram_start={self.trigram_start!r} has no effect while model.trigrams=null.",
                 remedy="Give model.trigrams a size, or use --set model.trigram_start=random.",
             )
+        if self.pooling == "fields" and self.query_tokens is not None:
+            raise UserError(
+                "model.pooling='fields' averages the product's vectors, which model.interaction=Split does not update.",
+                remedy="Use --set model.pooling=first, or --set model.interaction=Full.",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,12 +131,10 @@ class RelevanceModel(nn.Module):
         vectors_BTD
             As for `forward`.
         """
-        tokens = tokens_of(batch)
-        read = (batch["input_ids"], tokens.attention, batch.get("token_type_ids"), vectors_BTD)
         if self.pooling is None:
-            features = [self.encoder(*read, first_only=True)]
+            features = [self.encoder.read(batch, vectors_BTD, first_only=True)]
         else:
-            hidden_BTD = self.encoder(*read)
+            tokens, hidden_BTD = tokens_of(batch), self.encoder.read(batch, vectors_BTD)
             features = [tokens.first(hidden_BTD), self.pooling(hidden_BTD, batch["input_ids"], tokens)]
         features += [part(batch) for part in (self.ids, self.ngrams) if part is not None]
         return torch.cat(features, dim=1)

@@ -25,7 +25,7 @@ from zhichun.score.folders import EnsembleConfig, MemberEntry
 from zhichun.score.given import Columns
 from zhichun.score.scorer import Scorer, ScoresProducts
 from zhichun.text.pairs import Pairs
-from zhichun.text.tokenizer import PairTokenizer
+from zhichun.text.tokenizer import PairLayout, PairTokenizer
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ class Ensemble(ScoresProducts):
 
     def read(self, queries: Sequence[str], products: Columns, locales: Sequence[str]) -> tuple[Pairs, ...]:
         """Read the texts of P pairs for each member, once for all that read alike; see `Scorer.read`."""
-        read: dict[tuple[str, int], Pairs] = {}
-        keys = [(member.featurizer.fingerprint, member.max_length) for member in self.members]
+        read: dict[tuple[str, PairLayout, int], Pairs] = {}
+        keys = [(one.featurizer.fingerprint, one.tokenizer.layout, one.max_length) for one in self.members]
         for member, key in zip(self.members, keys, strict=True):
             if key not in read:
                 read[key] = member.read(queries, products, locales)

@@ -8,7 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
 
 from zhichun.core import schema
 from zhichun.core.arrays import Int32, Ragged
@@ -20,6 +23,8 @@ from zhichun.text.trigrams import TrigramVocabulary
 from zhichun.text.vocabulary import Vocabulary
 
 Texts = Sequence[str | None]
+Rows = npt.NDArray[np.integer[Any]]
+Arrays = dict[str, npt.NDArray[Any]]
 
 # What is read of a text at all, by tokens, trigrams and ids alike: no seller writes more that a model could learn from.
 MOST_CHARACTERS: Final = 1 << 15
@@ -38,6 +43,10 @@ class QueryFeatures:
     tokens: Ragged
     trigrams: Ragged | None
 
+    def side(self, rows: Rows) -> Arrays:
+        """Make the arrays of the side features of some queries, as `Pairs.collate` gives them."""
+        return _joined({"query_trigrams": self.trigrams}, rows)
+
 
 @dataclass(frozen=True)
 class ProductFeatures:
@@ -48,6 +57,13 @@ class ProductFeatures:
     description_trigrams: Ragged | None
     brand: Int32 | None
     color: Int32 | None
+
+    def side(self, rows: Rows) -> Arrays:
+        """Make the arrays of the side features of some products, as `Pairs.collate` gives them."""
+        ids = {"brand": self.brand, "color": self.color}
+        bags = {"product_trigrams": self.trigrams, "description_trigrams": self.description_trigrams}
+        picked = {name: of[rows].astype(np.int64) for name, of in ids.items() if of is not None}
+        return picked | _joined(bags, rows)
 
 
 @dataclass(frozen=True)
@@ -128,6 +144,14 @@ class Featurizer:
             brands=Vocabulary.load(vocabulary / "brands.parquet") if brands else None,
             colors=Vocabulary.load(vocabulary / "colors.parquet") if colors else None,
         )
+
+
+def _joined(bags: Mapping[str, Ragged | None], rows: Rows) -> Arrays:
+    made: Arrays = {}
+    for name, of in bags.items():
+        if of is not None:
+            made[name], made[f"{name}_offsets"] = of.joined(rows)
+    return made
 
 
 def readable(text: str) -> str:

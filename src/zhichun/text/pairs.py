@@ -1,26 +1,28 @@
 """Pairs of a query and a product, collated into arrays batch by batch, exactly as the encoder's tokenizer would.
 
-Texts are truncated longest first. A batch is an array with padding, or one packed row. In pre-training, texts are read
-by themselves too.
+Texts are truncated longest first, or each by itself. A batch is an array with padding, or one packed row. In
+pre-training, texts are read by themselves too.
 
 Legend: ``P`` pairs, ``B`` rows of a batch, ``T`` tokens of the longest, ``N`` tokens (of bags: trigrams) of all,
 ``V`` pieces of the vocabulary.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from zhichun.core.arrays import Int32, Int64, Ragged
+from zhichun.core.arrays import Int32, Int64
 from zhichun.text.document import COLUMN_OF, ProductTexts, Rows
-from zhichun.text.features import ProductFeatures, QueryFeatures
+from zhichun.text.features import Arrays, ProductFeatures, QueryFeatures
 from zhichun.text.tokenizer import PairLayout, PairTokenizer
 
-Arrays = dict[str, npt.NDArray[Any]]
+__all__ = ["SECOND_START", "Arrays", "Pairs", "TextReader", "assemble", "packed", "padded", "truncated_lengths"]
+
+SECOND_START: Final = "second_start"
 
 
 def truncated_lengths(first: int, second: int, room: int) -> tuple[int, int]:
@@ -41,7 +43,10 @@ def truncated_lengths(first: int, second: int, room: int) -> tuple[int, int]:
 
 
 def assemble(query: Int32, product: Int32, layout: PairLayout, max_length: int) -> tuple[Int32, int]:
-    """Assemble a pair from the token ids of its two texts."""
+    """Assemble a pair from the token ids of its two texts; returns it, and where its second segment begins."""
+    if layout.query_tokens is not None:
+        segments = layout.segments(query, product, max_length)
+        return np.concatenate(segments), len(segments[0])
     keep_query, keep_product = truncated_lengths(len(query), len(product), max_length - layout.specials)
     prefix, middle, suffix = (np.asarray(ids, np.int32) for ids in (layout.prefix, layout.middle, layout.suffix))
     ids_T = np.concatenate([prefix, query[:keep_query], middle, product[:keep_product], suffix])
@@ -61,7 +66,8 @@ def padded(rows: Sequence[tuple[Int32, int]], layout: PairLayout, pad_id: int) -
     Returns
     -------
     dict
-        ``input_ids``, ``attention_mask`` and, for encoders that use them, ``token_type_ids``, all ``[B, T]``.
+        ``input_ids``, ``attention_mask`` and, for encoders that use them, ``token_type_ids``, all ``[B, T]``; for
+        models that read query and product apart also ``second_start`` ``[B]``.
     """
     longest = max((len(ids) for ids, _ in rows), default=1)
     ids_BT = np.full((len(rows), longest), pad_id, np.int64)
@@ -74,7 +80,7 @@ def padded(rows: Sequence[tuple[Int32, int]], layout: PairLayout, pad_id: int) -
     batch = {"input_ids": ids_BT, "attention_mask": mask_BT}
     if layout.first_type != layout.second_type:
         batch["token_type_ids"] = types_BT
-    return batch
+    return batch | _second_starts(rows, layout)
 
 
 def packed(rows: Sequence[tuple[Int32, int]], layout: PairLayout) -> dict[str, npt.NDArray[Any]]:
@@ -91,7 +97,8 @@ def packed(rows: Sequence[tuple[Int32, int]], layout: PairLayout) -> dict[str, n
     -------
     dict
         ``input_ids`` and, for encoders that use them, ``token_type_ids``, both ``[1, N]``; ``bounds``, where each row
-        begins and the last one ends, ``[B + 1]``, int32; and ``longest``, the length of the longest row.
+        begins and the last one ends, ``[B + 1]``, int32; ``longest``, the length of the longest row; ``second_start``
+        as in `padded`.
     """
     lengths_B = np.fromiter((len(ids) for ids, _ in rows), np.int32, len(rows))
     bounds = np.concatenate([[0], np.cumsum(lengths_B)]).astype(np.int32)
@@ -104,7 +111,12 @@ def packed(rows: Sequence[tuple[Int32, int]], layout: PairLayout) -> dict[str, n
         batch["token_type_ids"] = types_1N = np.full((1, bounds[-1]), layout.first_type, np.int64)
         for start, end, (_, second_start) in zip(bounds, bounds[1:], rows, strict=False):
             types_1N[0, start + second_start : end] = layout.second_type
-    return batch
+    return batch | _second_starts(rows, layout)
+
+
+def _second_starts(rows: Sequence[tuple[Int32, int]], layout: PairLayout) -> dict[str, npt.NDArray[np.int64]]:
+    """Say where each row's second segment begins, for models that read the two apart."""
+    return {} if layout.query_tokens is None else {SECOND_START: np.asarray([start for _, start in rows], np.int64)}
 
 
 @dataclass(frozen=True)
@@ -144,7 +156,7 @@ class Pairs:
         """Tokens of each pair after cutting, ``[P]``."""
         query = self.queries.tokens.lengths[self.query_row_P]
         product = self.products.tokens.lengths[self.product_row_P]
-        return np.minimum(query + product + self.layout.specials, self.max_length)
+        return self.layout.lengths(query, product, self.max_length)
 
     def collate(self, rows: npt.NDArray[np.integer], *, pack: bool = False) -> Arrays:
         """Make the arrays of one batch.
@@ -159,24 +171,14 @@ class Pairs:
         Returns
         -------
         dict
-            ``input_ids``, ``attention_mask`` and, for encoders that use them, ``token_type_ids``, all ``[B, T]``, or
-            what `packed` makes; ``country``, ``brand``, ``color`` ``[B]``; and for each bag of trigrams its
-            ids ``[N]`` and, under ``*_offsets``, where each pair's begin and the last ends ``[B + 1]``.
+            What `padded` or `packed` makes of the tokens; ``country``, ``brand``, ``color`` ``[B]``; and for each bag
+            of trigrams its ids ``[N]`` and, under ``*_offsets``, where each pair's begin and the last ends ``[B + 1]``.
         """
         query_rows, product_rows = self.query_row_P[rows], self.product_row_P[rows]
         made = self._assembled(query_rows, product_rows)
         batch: Arrays = packed(made, self.layout) if pack else padded(made, self.layout, self.pad_id)
         batch["country"] = self.country_P[rows].astype(np.int64)
-        for name, ids in (("brand", self.products.brand), ("color", self.products.color)):
-            if ids is not None:
-                batch[name] = ids[product_rows].astype(np.int64)
-        for name, bags, owners in (
-            ("query_trigrams", self.queries.trigrams, query_rows),
-            ("product_trigrams", self.products.trigrams, product_rows),
-            ("description_trigrams", self.products.description_trigrams, product_rows),
-        ):
-            if bags is not None:
-                batch[name], batch[f"{name}_offsets"] = _join(bags, owners)
+        batch |= self.queries.side(query_rows) | self.products.side(product_rows)
         return batch
 
     def _assembled(self, query_rows: Int32, product_rows: Int32) -> list[tuple[Int32, int]]:
@@ -185,12 +187,6 @@ class Pairs:
             assemble(queries[query], products[product], self.layout, self.max_length)
             for query, product in zip(query_rows.tolist(), product_rows.tolist(), strict=True)
         ]
-
-
-def _join(bags: Ragged, owners: Int32) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    rows = [bags[owner] for owner in owners.tolist()]
-    offsets = np.cumsum([0, *(len(row) for row in rows)])
-    return np.concatenate(rows).astype(np.int64), offsets.astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -253,10 +249,10 @@ class TextReader:
         prefix, suffix = np.asarray(layout.prefix, np.int32), np.asarray(layout.suffix, np.int32)
         room = self.max_length - len(prefix) - len(suffix)
         rows = [(np.concatenate([prefix, ids[:room], suffix]), len(prefix)) for ids in tokens]
-        return padded(rows, layout, self.tokenizer.pad_id)
+        return padded(rows, replace(layout, query_tokens=None), self.tokenizer.pad_id)
 
     def pairs(self, first: Sequence[Int32], second: Sequence[Int32]) -> Arrays:
-        """Make the same of pairs, cut to ``max_length``, the longer side first."""
+        """Make the same of pairs, cut as the layout says, the longer side first where it says nothing."""
         layout = self.tokenizer.layout
         rows = [assemble(one, other, layout, self.max_length) for one, other in zip(first, second, strict=True)]
         return padded(rows, layout, self.tokenizer.pad_id)

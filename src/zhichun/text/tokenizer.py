@@ -7,7 +7,8 @@ tokens that are read from the tokenizer here.
 import hashlib
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from zhichun.core.arrays import Int32, Ragged
+from zhichun.core.arrays import Int32, Int64, Ragged
 from zhichun.core.errors import UserError
 
 # The names that XLM-R's and BERT's families give these tokens.
@@ -41,6 +42,9 @@ class PairLayout:
         Ids before the first text, between the two, and after the second.
     first_type, second_type
         Token type of each text with the special tokens that close it.
+    query_tokens
+        Tokens of the query's segment at most, for models that read query and product apart (`model.interaction`): the
+        product's segment has the rest of a pair's, so that it never depends on the query. ``None`` cuts the longer one.
     """
 
     prefix: tuple[int, ...]
@@ -48,6 +52,7 @@ class PairLayout:
     suffix: tuple[int, ...]
     first_type: int
     second_type: int
+    query_tokens: int | None = None
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> "PairLayout":
@@ -82,6 +87,27 @@ class PairLayout:
         """Number of special tokens of a pair."""
         return len(self.prefix) + len(self.middle) + len(self.suffix)
 
+    @property
+    def query_specials(self) -> int:
+        """Number of special tokens of the query's segment, which ends with the first separator."""
+        return len(self.prefix) + min(1, len(self.middle))
+
+    def lengths(self, query_P: Int64, product_P: Int64, max_length: int) -> Int64:
+        """Count the tokens of pairs after cutting, ``[P]``."""
+        if self.query_tokens is None:
+            return np.minimum(query_P + product_P + self.specials, max_length)
+        query_P = np.minimum(query_P + self.query_specials, self.query_tokens)
+        product_P = np.minimum(product_P + self.specials - self.query_specials, max_length - self.query_tokens)
+        return query_P + product_P
+
+    def segments(self, query: Int32, product: Int32, max_length: int) -> tuple[Int32, Int32]:
+        """Cut two texts separately and return the segments of query and product with their special tokens."""
+        assert self.query_tokens is not None
+        prefix, middle, suffix = (np.asarray(ids, np.int32) for ids in (self.prefix, self.middle, self.suffix))
+        query = query[: self.query_tokens - self.query_specials]
+        product = product[: max_length - self.query_tokens - (self.specials - self.query_specials)]
+        return np.concatenate([prefix, query, middle[:1]]), np.concatenate([middle[1:], product, suffix])
+
 
 class PairTokenizer:
     """A fast tokenizer that keeps the two texts of a pair apart until a batch needs them.
@@ -110,6 +136,12 @@ class PairTokenizer:
         self.special_ids = tuple(special)
         self._special_texts = tuple(special.values())
         self._special_ids = [id_ for id_, content in special.items() if content not in UNKNOWN]
+
+    def apart(self, query_tokens: int | None) -> "PairTokenizer":
+        """Return this tokenizer for models that read query and product apart; ``None`` returns it for all others."""
+        other = copy(self)
+        other.layout = replace(self.layout, query_tokens=query_tokens)
+        return other
 
     @classmethod
     def load(cls, folder: Path) -> "PairTokenizer":

@@ -29,8 +29,8 @@ class Looked(nn.Module):
         super().__init__()
         self.table = nn.Embedding.from_pretrained(torch.tensor(vectors), freeze=False)
 
-    def forward(self, input_ids, attention_mask, token_type_ids):
-        return self.table(input_ids)
+    def read(self, batch):
+        return self.table(batch["input_ids"])
 
 
 def batch_of(first, second, rows):

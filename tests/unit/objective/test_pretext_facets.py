@@ -31,8 +31,8 @@ class Constant(torch.nn.Module):
 
     hidden = 4
 
-    def forward(self, input_ids, attention_mask, token_type_ids):
-        return torch.linspace(-1, 1, 4).expand(*input_ids.shape, 4)
+    def read(self, batch, *, first_only):
+        return torch.linspace(-1, 1, 4).expand(len(batch["input_ids"]), 4)
 
 
 def products():

@@ -164,14 +164,14 @@ def test_pairs_are_scored_by_the_loss_of_the_settings(loss):
     class Vectors(nn.Module):
         hidden = 2
 
-        def forward(self, input_ids, attention_mask, token_type_ids):
-            return torch.tensor([[[0.3, -0.2]], [[1.0, 0.4]], [[-0.7, 0.1]]])
+        def read(self, batch, *, first_only):
+            return torch.tensor([[0.3, -0.2], [1.0, 0.4], [-0.7, 0.1]])
 
     head = Product2Query(loss=loss, dropout=0.0).head(Vectors(), None)
     label = torch.tensor([1, 0, 1])
     ids = torch.ones(3, 1, dtype=torch.int64)
     outcome = head(Vectors(), {"input_ids": ids, "attention_mask": ids, "label": label})
-    p = head.classes(Vectors()(None, None, None)[:, 0]).softmax(dim=1)[torch.arange(3), label]
+    p = head.classes(Vectors().read(None, first_only=True)).softmax(dim=1)[torch.arange(3), label]
     epsilon = getattr(loss, "epsilon", 0.0)
     assert outcome.loss_N.tolist() == pytest.approx((-p.log() + epsilon * (1 - p)).tolist(), rel=1e-5)
     assert Product2Query().loss == Poly1(epsilon=1.0)

@@ -12,6 +12,7 @@ from typing import Final
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 BOUNDS: Final = "bounds"
 LONGEST: Final = "longest"
@@ -35,9 +36,20 @@ class Padded:
         return self.mask_BT
 
     @property
+    def start_B(self) -> Tensor:
+        """Where each pair begins, counted over all rows."""
+        pairs, longest = self.mask_BT.shape
+        return torch.arange(0, pairs * longest, longest, device=self.mask_BT.device)
+
+    @property
+    def length_B(self) -> Tensor:
+        """Tokens of each pair."""
+        return self.mask_BT.sum(dim=1)
+
+    @property
     def lengths_B11(self) -> Tensor:
         """Tokens of each pair, in a shape that token vectors can be divided by."""
-        return self.mask_BT.sum(dim=1)[:, None, None]
+        return self.length_B[:, None, None]
 
     def first(self, vectors_BTD: Tensor) -> Tensor:
         """Take the first token of each pair, ``[B, D]``."""
@@ -75,15 +87,31 @@ class Packed:
         """The encoder's attention mask, or the packed layout."""
         return self
 
+    @classmethod
+    def of(cls, length_B: Tensor) -> "Packed":
+        """Lay out pairs of these lengths; on a GPU this waits for them."""
+        bounds = functional.pad(length_B.cumsum(0), (1, 0)).int()
+        return cls(bounds, int(length_B.max()), int(bounds[-1]))
+
     @property
     def pairs(self) -> int:
         """Pairs, ``B``."""
         return len(self.bounds) - 1
 
+    @property
+    def start_B(self) -> Tensor:
+        """Where each pair begins."""
+        return self.bounds[:-1]
+
+    @property
+    def length_B(self) -> Tensor:
+        """Tokens of each pair."""
+        return self.bounds.diff()
+
     @cached_property
     def lengths(self) -> list[int]:
         """Tokens of each pair, as numbers on the host: this synchronises with a GPU."""
-        lengths: list[int] = self.bounds.diff().tolist()
+        lengths: list[int] = self.length_B.tolist()
         return lengths
 
     @cached_property
@@ -95,7 +123,7 @@ class Packed:
     def pair_N(self) -> Tensor:
         """Which pair each token belongs to."""
         pairs_B = torch.arange(self.pairs, device=self.bounds.device)
-        return torch.repeat_interleave(pairs_B, self.bounds.diff(), output_size=self.total)
+        return torch.repeat_interleave(pairs_B, self.length_B, output_size=self.total)
 
     @cached_property
     def place_N(self) -> Tensor:
@@ -105,7 +133,7 @@ class Packed:
     @property
     def lengths_B11(self) -> Tensor:
         """Tokens of each token's pair, ``[1, N, 1]``: in a shape that token vectors can be divided by."""
-        return self.bounds.diff()[self.pair_N][None, :, None]
+        return self.length_B[self.pair_N][None, :, None]
 
     def first(self, vectors_1ND: Tensor) -> Tensor:
         """Take the first token of each pair, ``[B, D]``."""

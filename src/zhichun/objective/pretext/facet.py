@@ -133,8 +133,7 @@ class FacetHead(PretextHead):
 
     def forward(self, encoder: Encoder, batch: dict[str, Tensor]) -> Outcome:
         """Score the products of `Facet.examples`; in training with a sample, only against the sample."""
-        hidden_NTD = encoder(batch["input_ids"], batch["attention_mask"], batch.get("token_type_ids"))
-        told_NF = self.transform(hidden_NTD[:, 0])
+        told_NF = self.transform(encoder.read(batch, first_only=True))
         label_N = batch["label"]
         if self.training and self.sampled is not None:
             logits_NC, target_N = self._against_sample(told_NF, label_N, self.sampled), torch.zeros_like(label_N)

@@ -134,7 +134,7 @@ class MLMHead(PretextHead):
 
     def forward(self, encoder: Encoder, batch: dict[str, Tensor]) -> Outcome:
         """Score the masked positions of `MLM.examples`."""
-        hidden_BTD = encoder(batch["input_ids"], batch["attention_mask"], batch.get("token_type_ids"))
+        hidden_BTD = encoder.read(batch)
         hidden_ND = hidden_BTD.flatten(0, 1)[batch["masked"]]
         logits_NV = functional.linear(self.transform(hidden_ND), _table(encoder), self.bias).float()
         loss_N = functional.cross_entropy(logits_NV, batch["target"], reduction="none")

@@ -5,7 +5,9 @@ Reference  the team GraphMIRAcles at the same contest, who gained 0.003 nDCG by 
 Our number no gain measured: no table of ours has it
 Cost       one pass of the encoder over a row for each product that has a query, padded to the longest
 Traps      queries come from training judgements alone, or validation would be read beforehand; labels are not looked
-           at, so the pairs are not all relevant. It has a transform and bias of its own beside those of `mlm`
+           at, so the pairs are not all relevant. It has a transform and bias of its own beside those of `mlm`. Where
+           query and product are read apart (`model.interaction`), the query's tokens alone are masked: the product's
+           never see it
 
 A product without a judged query gives none; one of several queries is drawn again in every epoch.
 
@@ -31,6 +33,7 @@ from zhichun.objective.pretext.task import (
     Reader,
     Sizes,
 )
+from zhichun.text.pairs import SECOND_START
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +45,7 @@ class PairMLM(Pretext):
     weight
         Weight in the objective.
     share
-        Share of the tokens that are masked, in query and product.
+        Share of the tokens that are masked, in query and product; in the query alone where the two are read apart.
     unit
         Unit of masking: a `piece`, or a whole `word`.
     """
@@ -67,7 +70,8 @@ class PairMLM(Pretext):
         ]
         documents = reader.documents(texts.at(with_query))
         arrays = reader.pairs(reader.tokens(chosen), documents)
-        ids_BT, lengths = arrays["input_ids"], arrays["attention_mask"].sum(axis=1).tolist()
+        ids_BT = arrays["input_ids"]
+        lengths = arrays.get(SECOND_START, arrays["attention_mask"].sum(axis=1)).tolist()  # of what may be masked
         hidden_BT = np.zeros(ids_BT.shape, np.bool_)
         target_BT = ids_BT.copy()
         for place, random in enumerate(generators):

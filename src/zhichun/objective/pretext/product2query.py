@@ -15,7 +15,7 @@ A query is cut from title + brand + color. A product without a title, or with fe
 gives none. A false query is cut from another product of the locale; where it is part of the product's own text another
 is drawn, and after four in vain the pair is left out.
 
-Legend: ``N`` pairs, ``T`` tokens, ``D`` hidden size, ``C`` classes.
+Legend: ``N`` pairs, ``C`` classes.
 """
 
 from collections.abc import Iterator
@@ -184,8 +184,7 @@ class Product2QueryHead(PretextHead):
 
     def forward(self, encoder: Encoder, batch: dict[str, Tensor]) -> Outcome:
         """Score the pairs of `Product2Query.examples`."""
-        hidden_NTD = encoder(batch["input_ids"], batch["attention_mask"], batch.get("token_type_ids"))
-        logits_NC = self.classes(hidden_NTD[:, 0])
+        logits_NC = self.classes(encoder.read(batch, first_only=True))
         loss_N = self.loss(logits_NC, batch["label"])
         return Outcome(loss_N, logits_NC.detach().argmax(dim=1) == batch["label"])
 

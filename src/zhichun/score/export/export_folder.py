@@ -199,10 +199,13 @@ class GraphInputs:
 
     def vectors(self, batch: Arrays) -> Floats:
         """Look up and pool the side features of each pair, ``[B, S]``."""
-        parts = [self.tables[part][batch[part]] for part in IDS if part in self.tables]
-        if TRIGRAMS in self.tables:
-            parts += [_mean(self.tables[TRIGRAMS], batch[name], batch[f"{name}_offsets"]) for name in BAGS]
-        return np.ascontiguousarray(np.concatenate(parts, axis=1), np.float32)
+        return np.ascontiguousarray(np.concatenate([*self.parts(batch).values()], axis=1), np.float32)
+
+    def parts(self, batch: Arrays) -> dict[str, Floats]:
+        """Look up and pool those side features that a batch has something of, in their order."""
+        ids = {part: self.tables[part][batch[part]] for part in IDS if part in self.tables and part in batch}
+        bags = [name for name in BAGS if TRIGRAMS in self.tables and name in batch]
+        return ids | {name: _mean(self.tables[TRIGRAMS], batch[name], batch[f"{name}_offsets"]) for name in bags}
 
 
 def _mean(table_VG: Floats, ids_N: Int64, offsets_B1: Int64) -> Floats:

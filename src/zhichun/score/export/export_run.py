@@ -92,6 +92,12 @@ def export(
     ):
         bar.start(0, 2 * len(formats) + 2)
         trained = TrainedModel.load(run / "model")
+        if trained.settings.query_tokens is not None:
+            raise UserError(
+                "the model reads query and product apart, which no export does yet.",
+                file=run,
+                remedy="Score the run by torch.",
+            )
         sample = Sample.draw(run, trained, data or recorded_data(run))
         inputs = inputs_of(trained)
         config = ExportConfig(
