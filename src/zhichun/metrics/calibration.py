@@ -22,6 +22,14 @@ def _probabilities(judged: Judged) -> NDArray[np.float64]:
     return judged.probabilities
 
 
+def _sorted(
+    probabilities: NDArray[np.float64], truth: NDArray[np.intp], bins: int
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.intp]]:
+    """Return the probability of each pair's likeliest class, whether it is right, and the bin."""
+    sure = probabilities.max(axis=1)
+    return sure, probabilities.argmax(axis=1) == truth, np.clip(np.ceil(sure * bins).astype(np.intp) - 1, 0, bins - 1)
+
+
 @dataclass(frozen=True, eq=False)
 class Reliability:
     """Pairs in bins of equal width by the probability of the most likely class; empty bins are left out.
@@ -38,8 +46,7 @@ class Reliability:
     @classmethod
     def of(cls, probabilities: NDArray[np.float64], truth: NDArray[np.intp], bins: int = 15) -> "Reliability":
         """Sort pairs into bins."""
-        sure, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == truth
-        bin_of_pair = np.clip(np.ceil(sure * bins).astype(np.intp) - 1, 0, bins - 1)
+        sure, right, bin_of_pair = _sorted(probabilities, truth, bins)
         pairs = np.bincount(bin_of_pair, minlength=bins)
         used = np.flatnonzero(pairs)
         means = (np.bincount(bin_of_pair, values, bins)[used] / pairs[used] for values in (sure, right))
@@ -76,10 +83,15 @@ class ExpectedCalibrationError(Metric):
     name = "ece"
     title = "calibration error (lower is better)"
 
-    def __call__(self, judged: Judged, /) -> float:
-        """Measure."""
-        bins = Reliability.of(_probabilities(judged), judged.truth, self.bins)
-        return float((bins.pairs * np.abs(bins.right - bins.sure)).sum() / len(judged.labels))
+    def sums(self, judged: Judged) -> NDArray[np.float64]:
+        """Return the gap between right answers and confidence in each bin, and the pairs. Shape [Q, bins + 1]."""
+        sure, right, bin_of_pair = _sorted(_probabilities(judged), judged.truth, self.bins)
+        gaps = (right - sure)[:, None] * (bin_of_pair[:, None] == np.arange(self.bins))
+        return judged.sum_by_query(np.hstack([gaps, np.ones((len(gaps), 1))]))
+
+    def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Add up the gaps of the bins, over the pairs."""
+        return np.asarray(np.abs(sums[..., :-1]).sum(axis=-1) / sums[..., -1])
 
 
 @dataclass(frozen=True)
@@ -95,8 +107,13 @@ class LogLoss(Metric):
     name = "log_loss"
     title = "log loss (lower is better)"
 
-    def __call__(self, judged: Judged, /) -> float:
-        """Measure."""
+    def sums(self, judged: Judged) -> NDArray[np.float64]:
+        """Return the losses, and the pairs. Shape [Q, 2]."""
         of_truth = np.take_along_axis(_probabilities(judged), judged.truth[:, None], axis=1)[:, 0]
         tiniest = np.finfo(np.float64).eps
-        return float(-np.log(np.clip(of_truth, tiniest, 1 - tiniest)).mean())
+        losses = -np.log(np.clip(of_truth, tiniest, 1 - tiniest))
+        return judged.sum_by_query(np.stack([losses, np.ones_like(losses)], axis=1))
+
+    def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Average over pairs."""
+        return np.asarray(sums[..., 0] / sums[..., 1])

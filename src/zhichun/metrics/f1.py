@@ -9,7 +9,7 @@ Shapes: ``N`` pairs, ``C`` classes.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,11 +36,22 @@ def confusion(judged: Judged) -> NDArray[np.intp]:
     ValueError
         If there are no predictions, or a pair is not judged.
     """
+    classes = len(judged.classes)
+    cells = np.bincount(judged.truth * classes + _predictions(judged), minlength=classes**2)
+    return cells.reshape(classes, classes)
+
+
+def _predictions(judged: Judged) -> NDArray[np.intp]:
     if judged.predictions is None:
         raise ValueError("a classification metric needs predictions")
-    classes = len(judged.classes)
-    cells = np.bincount(judged.truth * classes + judged.predictions, minlength=classes**2)
-    return cells.reshape(classes, classes)
+    return judged.predictions
+
+
+def _parts_of_f1(judged: Judged) -> NDArray[np.float64]:
+    """Return, for each pair and class, twice whether it is rightly so, then how often it is so. Shape [N, 2 C]."""
+    one_hot = np.eye(len(judged.classes))
+    true, predicted = one_hot[judged.truth], one_hot[_predictions(judged)]
+    return np.concatenate([2 * true * predicted, true + predicted], axis=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,8 +81,8 @@ def class_scores(confusion_CC: NDArray[np.intp]) -> ClassScores:
     )
 
 
-def _ratio(part: NDArray[np.intp], whole: NDArray[np.intp]) -> NDArray[np.float64]:
-    return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
+def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
+    return np.divide(part, whole, out=np.zeros(np.shape(part)), where=whole > 0)
 
 
 @dataclass(frozen=True)
@@ -91,14 +102,17 @@ class MicroF1(Metric):
         ValueError
             If there are no predictions, or a pair is not judged.
         """
-        if judged.predictions is None:
-            raise ValueError("a classification metric needs predictions")
-        right: NDArray[np.float64] = (judged.truth == judged.predictions).astype(np.float64)
+        right: NDArray[np.float64] = (judged.truth == _predictions(judged)).astype(np.float64)
         return right
 
-    def __call__(self, judged: Judged, /) -> float:
-        """Measure."""
-        return float(self.per_pair(judged).mean())
+    def sums(self, judged: Judged) -> NDArray[np.float64]:
+        """Return the right answers, and the pairs. Shape [Q, 2]."""
+        right = self.per_pair(judged)
+        return judged.sum_by_query(np.stack([right, np.ones_like(right)], axis=1))
+
+    def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the share of right answers."""
+        return np.asarray(sums[..., 0] / sums[..., 1])
 
 
 @dataclass(frozen=True)
@@ -110,9 +124,14 @@ class MacroF1(Metric):
     name = "macro_f1"
     title = "macro-F1"
 
-    def __call__(self, judged: Judged, /) -> float:
-        """Measure."""
-        return float(class_scores(confusion(judged)).f1.mean())
+    def sums(self, judged: Judged) -> NDArray[np.float64]:
+        """Return twice the right answers of each class, then its true and predicted pairs. Shape [Q, 2 C]."""
+        return judged.sum_by_query(_parts_of_f1(judged))
+
+    def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Average over classes."""
+        right, whole = np.split(sums, 2, axis=-1)
+        return np.asarray(_ratio(right, whole).mean(axis=-1))
 
 
 @dataclass(frozen=True)
@@ -149,7 +168,11 @@ class F1(Metric):
         """For each class."""
         return tuple(cls(label) for label in classes)
 
-    def __call__(self, judged: Judged, /) -> float:
-        """Measure."""
+    def sums(self, judged: Judged) -> NDArray[np.float64]:
+        """Return twice the right answers of the class, and its true and predicted pairs. Shape [Q, 2]."""
         index = judged.index_of(self.label)
-        return float(class_scores(confusion(judged)).f1[index])
+        return judged.sum_by_query(_parts_of_f1(judged)[:, [index, index + len(judged.classes)]])
+
+    def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return twice the right answers over the true and predicted pairs."""
+        return _ratio(sums[..., 0], sums[..., 1])

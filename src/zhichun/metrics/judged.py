@@ -178,6 +178,11 @@ class Judged:
         counts = np.bincount(self.query_index * width + self.labels + 1, minlength=len(self.queries) * width)
         return counts.reshape(-1, width)[:, 1:]
 
+    def sum_by_query(self, values_NX: NDArray[Any]) -> NDArray[np.float64]:
+        """Add up values of pairs over each query. Shape [N, X] to [Q, X]."""
+        sums = [np.bincount(self.query_index, weights=column, minlength=len(self.queries)) for column in values_NX.T]
+        return np.stack(sums, axis=1)
+
     @property
     def truth(self) -> NDArray[np.intp]:
         """The labels, for metrics that need every pair judged. Shape [N].

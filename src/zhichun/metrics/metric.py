@@ -17,7 +17,7 @@ from zhichun.metrics.judged import Judged
 
 
 class Metric(ABC):
-    """Anything that computes one number from judged pairs."""
+    """Anything that computes one number from judged pairs, as a function of sums over queries."""
 
     reads: ClassVar[Literal["predictions", "probabilities", "scores"]]
     """The fields of `Judged` that it needs, and so the tasks it is measured for."""
@@ -38,8 +38,16 @@ class Metric(ABC):
         return (cls(),)
 
     @abstractmethod
+    def sums(self, judged: Judged) -> NDArray[np.float64]:
+        """Return what is added up over queries, so that a bootstrap can draw queries. Shape [Q, X]."""
+
+    @abstractmethod
+    def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Compute the metric from sums over queries. Shape [..., X] to [...]."""
+
     def __call__(self, judged: Judged, /) -> float:
         """Measure."""
+        return float(self.value(self.sums(judged).sum(axis=0)))
 
 
 @dataclass(frozen=True, repr=False)
@@ -107,9 +115,14 @@ class RankingMetric(Metric):
         """
         return judged.queries, self._values(judged)
 
-    def __call__(self, judged: Judged, /) -> float:
+    def sums(self, judged: Judged) -> NDArray[np.float64]:
+        """Return each query's value, and 1. Shape [Q, 2]."""
+        values = self._values(judged)
+        return np.stack([values, np.ones_like(values)], axis=1)
+
+    def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
         """Average over queries."""
-        return float(self._values(judged).mean())
+        return np.asarray(sums[..., 0] / sums[..., 1])
 
 
 @dataclass(frozen=True, repr=False)

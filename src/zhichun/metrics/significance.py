@@ -1,17 +1,23 @@
-"""Is one model better than another? A paired bootstrap over queries.
+"""How sure is a figure, and is one model better than another? A bootstrap over queries.
 
 Pairs of one query are not independent, so whole queries are drawn, with replacement, and both models are measured on
 the same draw (Efron and Tibshirani, 1993, chapters 13 and 16; Smucker, Allan and Carterette, 2007, for retrieval).
 Differences of less than about 0.002 nDCG are noise unless they are paired like this.
+
+Shapes: ``Q`` queries, ``X`` sums, ``S`` draws, ``F`` figures.
 """
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from zhichun.metrics.judged import Judged
+from zhichun.metrics.metric import Metric
+
+Floats = NDArray[np.float64]
 # Draws held in memory at once: 32 MiB of indices.
 _DRAWS_AT_ONCE = 1 << 22
 
@@ -85,8 +91,8 @@ def paired_bootstrap(
     if len(sums) < 2:
         raise ValueError("a bootstrap over queries needs at least two queries")
 
-    mean = float(gaps.mean())
-    means = np.concatenate(list(_resampled_means(sums, sizes, resamples, seed)))
+    drawn = draw_sums(np.stack([sums, sizes], axis=1), draws=resamples, seed=seed)
+    mean, means = float(gaps.mean()), drawn[:, 0] / drawn[:, 1]
     # Values often lie on a grid, where draws fall just on the bound: rounding must not decide whether they reach it.
     extreme = np.abs(means - mean) >= abs(mean) - 1e-9 * np.abs(gaps).max()
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
@@ -94,36 +100,106 @@ def paired_bootstrap(
     return Difference(mean, float(low), float(high), p, len(sums), resamples, confidence, seed)
 
 
-def _gaps(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
+@dataclass(frozen=True)
+class Interval:
+    """A figure with its 95 % interval; NaN where it is not defined, such as a kappa where only one grade was given."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values_F: Floats, drawn_SF: Floats) -> list["Interval"]:
+        """Take the middle 95 % of the draws of each figure; draws in which it is not defined are passed over."""
+        undefined_F = np.isnan(drawn_SF).all(axis=0)
+        bounds_2F = np.nanquantile(np.where(undefined_F, 0, drawn_SF), [0.025, 0.975], axis=0)
+        bounds_2F[:, undefined_F] = np.nan
+        return [cls(*map(float, each)) for each in zip(values_F, *bounds_2F, strict=True)]
+
+
+def intervals(metrics: Sequence[Metric], judged: Judged, *, draws: int = 2000, seed: int = 0) -> dict[str, Interval]:
+    """Measure with intervals: the percentiles of a bootstrap over queries.
+
+    Parameters
+    ----------
+    metrics
+        What to measure.
+    judged
+        With all that they read.
+    draws, seed
+        Of the bootstrap.
+
+    Returns
+    -------
+    dict[str, Interval]
+        By the names of the metrics.
+    """
+    found = Interval.of(*drawn_values(metrics, judged, draws=draws, seed=seed))
+    return {metric.name: each for metric, each in zip(metrics, found, strict=True)}
+
+
+def drawn_values(metrics: Sequence[Metric], judged: Judged, *, draws: int, seed: int) -> tuple[Floats, Floats]:
+    """Measure the queries as they are, ``[F]``, and draws of them, ``[S, F]``.
+
+    The same seed draws the same queries for every model of as many, so that the differences of two are paired.
+    """
+    sums = [metric.sums(judged) for metric in metrics]
+    ends = np.cumsum([each.shape[1] for each in sums])[:-1]
+    drawn = np.split(draw_sums(np.hstack(sums), draws=draws, seed=seed), ends, axis=1)
+    values_F = np.array([metric.value(of.sum(axis=0)) for metric, of in zip(metrics, sums, strict=True)])
+    return values_F, np.stack([metric.value(of) for metric, of in zip(metrics, drawn, strict=True)], axis=1)
+
+
+def draw_sums(sums_QX: Floats, *, draws: int, seed: int) -> Floats:
+    """Draw as many queries as there are, with replacement, and add up what each brings; many times.
+
+    Parameters
+    ----------
+    sums_QX
+        Of each query, as `Metric.sums` returns it.
+    draws, seed
+        How many times, and what decides them.
+
+    Returns
+    -------
+    NDArray[np.float64]
+        Shape [S, X].
+    """
+    generator, queries = np.random.default_rng(seed), len(sums_QX)
+    block, drawn = max(1, _DRAWS_AT_ONCE // queries), []
+    for start in range(0, draws, block):
+        places = generator.integers(queries, size=(min(block, draws - start), queries))
+        cells = places + queries * np.arange(len(places))[:, None]
+        times = np.bincount(cells.ravel(), minlength=places.size).reshape(places.shape)
+        drawn.append(times.astype(np.float64) @ sums_QX)
+    return np.concatenate(drawn)
+
+
+def holm(p_N: ArrayLike) -> Floats:
+    """Correct p-values for being several (Holm, 1979): the chance of one false alarm among all stays the level."""
+    given = np.asarray(p_N, np.float64)
+    order = np.argsort(given, kind="stable")
+    corrected = np.empty_like(given)
+    corrected[order] = np.minimum(1, np.maximum.accumulate(given[order] * np.arange(len(given), 0, -1)))
+    return corrected
+
+
+def _gaps(first: ArrayLike, second: ArrayLike) -> Floats:
     one, other = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if one.shape != other.shape or one.ndim != 1:
         raise ValueError(f"the two models must be measured on the same rows, not {one.shape} and {other.shape}")
-    gaps: NDArray[np.float64] = one - other
+    gaps: Floats = one - other
     if not np.isfinite(gaps).all():
         raise ValueError("every value must be finite")
     return gaps
 
 
-def _by_query(
-    gaps: NDArray[np.float64], query_ids: ArrayLike | None
-) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
-    """Add up the rows of each query: their differences and, unless each row is a query, their number."""
+def _by_query(gaps: Floats, query_ids: ArrayLike | None) -> tuple[Floats, Floats]:
+    """Add up the rows of each query: their differences and their number."""
     if query_ids is None:
-        return gaps, None
+        return gaps, np.ones_like(gaps)
     ids: NDArray[Any] = np.asarray(query_ids)
     if ids.shape != gaps.shape:
         raise ValueError(f"query_ids has shape {ids.shape}, but there are {len(gaps)} rows")
     index = np.unique(ids, return_inverse=True)[1]
     return np.bincount(index, weights=gaps).astype(np.float64), np.bincount(index).astype(np.float64)
-
-
-def _resampled_means(
-    sums: NDArray[np.float64], sizes: NDArray[np.float64] | None, resamples: int, seed: int
-) -> Iterator[NDArray[np.float64]]:
-    """Yield the mean difference of each draw, a block of draws at a time so that memory stays bounded."""
-    generator, queries = np.random.default_rng(seed), len(sums)
-    block = max(1, _DRAWS_AT_ONCE // queries)
-    for start in range(0, resamples, block):
-        drawn = generator.integers(queries, size=(min(block, resamples - start), queries))
-        rows = queries if sizes is None else sizes[drawn].sum(axis=1)
-        yield sums[drawn].sum(axis=1) / rows
