@@ -11,14 +11,14 @@ from collections.abc import Sequence
 
 from rich.markup import escape
 
-from zhichun.cli import data, models, training, using
+from zhichun.cli import data, judging, models, training, using
 from zhichun.cli.options import app
 from zhichun.core.console import stderr
 from zhichun.core.errors import UserError
 
 __all__ = ["app", "main"]
 
-COMMANDS = (data, models, training, using)  # each put its own into the application
+COMMANDS = (data, judging, models, training, using)  # each put its own into the application
 INTERRUPTED = 130
 _FULL = "Nothing half-written is left. Free some space, or write elsewhere, and call it again."
 _ELSEWHERE = "Name another place, one where you may write."

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from zhichun.core import schema
+from zhichun.metrics.agreement import HUMAN_METRICS
 from zhichun.score.export.export_folder import Check
 from zhichun.score.rank import Ranked
 
@@ -186,6 +187,28 @@ def differences(found: dict[str, Any]) -> list[str]:
         f"(95 %: {gap['low']:+.4f} to {gap['high']:+.4f}, p = {gap['p']:.3f})"
         for what, name, gap in gaps
     ]
+
+
+def intervals_table(title: str, rows: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str]) -> Table:
+    """Lay out figures with their intervals below them."""
+    cells = ((what, *(_interval(of.get(name)) for name in titles)) for what, of in rows.items())
+    table = laid_out(title, ["", *titles.values()], cells, least=10)
+    table.caption = "below a figure: its 95 % interval, by a bootstrap over queries"
+    return table
+
+
+def raters_table(title: str, rows: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Lay out what `zhichun.metrics.agreement.HUMAN_METRICS` give for raters, a model and the ceiling."""
+    return intervals_table(title, rows, {metric.name: metric.title for metric in HUMAN_METRICS})
+
+
+def _interval(figure: Any) -> str:
+    if isinstance(figure, float):
+        return f"{figure:.1%}"
+    if figure is None or figure["value"] != figure["value"]:
+        return "–"
+    low, high = (f"{figure[end]:.3f}".replace("0.", ".", 1) for end in ("low", "high"))
+    return f"{figure['value']:.3f}\n{low}–{high}"
 
 
 def scoring_table(answers: dict[str, Any]) -> Table:

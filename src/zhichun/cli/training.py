@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from zhichun.cli.judging import RatingColumnsOption, RatingLabelsOption
 from zhichun.cli.options import (
     DataOption,
     EngineOption,
@@ -14,6 +15,7 @@ from zhichun.cli.options import (
     SetOption,
     app,
     argument,
+    mapping,
     option,
     say,
     stdout,
@@ -100,13 +102,24 @@ def evaluate(
     ] = None,
     out: Annotated[Path | None, option("Folder for metrics.json; default: the run folder.")] = None,
     engine: EngineOption = "auto",
+    ratings: Annotated[
+        Path | None, option("What several people said of these pairs: shows them and the ceiling beside the model.")
+    ] = None,
+    columns: RatingColumnsOption = "",
+    labels: RatingLabelsOption = "",
 ) -> None:
     """Measure a run on judged pairs, overall and by locale, with simple baselines; write `metrics.json`."""
-    from zhichun.cli.tables import confusion_table, differences, figures_table, members_table
+    from zhichun.cli.tables import confusion_table, differences, figures_table, members_table, raters_table
     from zhichun.core.tasks import TASKS
+    from zhichun.data.readers.ratings import read_ratings
     from zhichun.measure.evaluate import evaluate as measure_run
 
-    measured = measure_run(run, data, split=split, version=version, out=out, engine=engine)
+    rated = None
+    if ratings is not None:
+        rated = read_ratings(ratings, columns=mapping(columns, "--columns"), labels=mapping(labels, "--labels"))
+    elif columns or labels:
+        raise typer.BadParameter("has no effect without --ratings", param_hint="--columns, --labels")
+    measured = measure_run(run, data, split=split, version=version, out=out, engine=engine, ratings=rated)
     stdout.print(figures_table(measured))
     if "confusion" in measured:
         stdout.print(confusion_table(measured, TASKS[measured["task"]].classes))
@@ -114,6 +127,10 @@ def evaluate(
         stdout.print(members_table(measured))
         for line in differences(measured["ensemble"]):
             say(line)
+    if rated is not None:
+        beside = measured["raters"]
+        title = f"{beside['pairs']:,} pairs that two or more rated, against the majority (raters: of the others)"
+        stdout.print(raters_table(title, beside["figures"]))
     say(f"{(out or run) / 'metrics.json'}")
 
 

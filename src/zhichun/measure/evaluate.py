@@ -1,5 +1,6 @@
 """Evaluates a run on a dataset folder: scores its pairs, measures, writes the figures."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,19 @@ from zhichun.core.tasks import Prediction
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.feature_store import open_pairs
 from zhichun.data.readers.pair_tables import append_columns
+from zhichun.data.readers.ratings import RatedPairs
 from zhichun.measure.report import write_report
+from zhichun.metrics import Judged
+from zhichun.metrics.agreement import HUMAN_METRICS, human_level, majority
+from zhichun.metrics.ceiling import ceiling
 from zhichun.metrics.figures import measure
+from zhichun.metrics.significance import intervals
 from zhichun.score.engines.engine import AUTO, counted
 from zhichun.score.ensemble import ask_members, average
 from zhichun.score.ensemble_weights import Judgements, beside_members
 from zhichun.score.folders import EnsembleConfig, is_ensemble
 from zhichun.score.scorer import Scorer
+from zhichun.text.fold import fold_query
 
 
 def evaluate(
@@ -33,6 +40,7 @@ def evaluate(
     version: str | None = None,
     out: Path | None = None,
     engine: str = AUTO,
+    ratings: RatedPairs | None = None,
     shown: bool = True,
 ) -> dict[str, Any]:
     """Evaluate a run on one split of a dataset folder.
@@ -54,6 +62,9 @@ def evaluate(
         given, whose ``report.html`` is then rewritten.
     engine
         As in `Scorer.load`.
+    ratings
+        What several people said of the same pairs (`zhichun.data.readers.ratings.read_ratings`): adds how they and the
+        model do on the pairs that they rated, and the best that any model can.
     shown
         Whether to show progress.
 
@@ -61,7 +72,8 @@ def evaluate(
     -------
     dict
         What `zhichun.metrics.figures.measure` gives, with split and version and the gains; of an ensemble
-        also how it stands beside its members, under ``ensemble``.
+        also how it stands beside its members, under ``ensemble``; with ratings the figures beside them, under
+        ``raters``.
 
     Raises
     ------
@@ -70,9 +82,9 @@ def evaluate(
     """
     scorer = None if is_ensemble(run) else Scorer.load(run, engine=engine)
     dataset = Dataset.open(data)
-    version, rows = dataset.of_version(_rows_of(dataset, split), version, ranking=_ranks(scorer, run))
+    version, rows = dataset.of_version(rows_of(dataset, split), version, ranking=_ranks(scorer, run))
     with Stages("pairs", shown=shown) as stages:
-        prediction, engine, of_ensemble = _score(scorer, run, dataset, rows, engine, stages)
+        prediction, engine, of_ensemble = score_rows(scorer, run, dataset, rows, engine, stages)
     if not np.isfinite(prediction.score).all():
         raise UserError("the model's scores are not finite numbers.", file=run, remedy="Train it again in fp32.")
     query_ids, locales = dataset.column(schema.QUERY_ID)[rows], dataset.column(schema.LOCALE)[rows]
@@ -85,6 +97,8 @@ def evaluate(
         **measure(prediction, dataset.labels[rows], query_ids, locales),
         **of_ensemble,
     }
+    if ratings is not None:
+        measured["raters"] = beside_raters(prediction, dataset, rows, ratings)
     folder = run if out is None else out
     write_json(folder / "metrics.json", measured)
     with new_file(folder / "scored.parquet") as partial:
@@ -94,7 +108,7 @@ def evaluate(
     return measured
 
 
-def _score(
+def score_rows(
     scorer: Scorer | None, run: Path, dataset: Dataset, rows: Int64, engine: str, stages: Stages
 ) -> tuple[Prediction, str, dict[str, Any]]:
     """Score pairs, by which engine; an ensemble is also held against its members, under ``ensemble``."""
@@ -109,6 +123,33 @@ def _score(
     return prediction, engines, {"ensemble": beside_members(answers, prediction, judgements)}
 
 
+def beside_raters(prediction: Prediction, dataset: Dataset, rows: Int64, rated: RatedPairs) -> dict[str, Any]:
+    """Measure a model on pairs that two rated against the raters' majority, beside the raters and the ceiling."""
+    texts = [dataset.column(name)[rows] for name in (schema.QUERY, schema.LOCALE, schema.PRODUCT_ID)]
+    places, rated = rated.shared().among([(fold_query(query), *of) for query, *of in zip(*texts, strict=True)])
+    if not len(places) or prediction.task.name == "substitute":
+        what = (
+            "no pair that is evaluated was rated by two" if not len(places) else "the model does not rank by relevance"
+        )
+        remedy = "Check --split, and that both name queries, products and locales alike; or leave --ratings out."
+        raise UserError(f"{what}, so there is nothing to hold beside the raters.", file=dataset.folder, remedy=remedy)
+    probabilities = prediction.probabilities
+    judged = Judged(
+        rated.ratings.query_P,
+        majority(rated.ratings.counts_PK),
+        scores=prediction.score[places].astype(np.float64),
+        predictions=None if probabilities is None else probabilities[places].argmax(axis=1),
+    )
+    metrics = [each for each in HUMAN_METRICS if each.reads == "scores" or probabilities is not None]
+    found = {
+        "model": intervals(metrics, judged),
+        **{f"rater {name}": of for name, of in zip(rated.raters, human_level(rated.ratings), strict=True)},
+        "ceiling": ceiling(rated.ratings),
+    }
+    figures = {who: {name: asdict(each) for name, each in of.items()} for who, of in found.items()}
+    return {"pairs": len(places), "queries": len(judged.queries), "figures": figures}
+
+
 def _ranks(scorer: Scorer | None, run: Path) -> bool:
     """Return whether a model is for task 1; of an ensemble, whether a regressor is in it."""
     if scorer is None:
@@ -118,7 +159,8 @@ def _ranks(scorer: Scorer | None, run: Path) -> bool:
     return chosen_by == "ndcg" or scorer.task.name == "gain"
 
 
-def _rows_of(dataset: Dataset, split: str) -> Int64:
+def rows_of(dataset: Dataset, split: str) -> Int64:
+    """Find the judged pairs of a split, or of all."""
     splits = dataset.column(schema.SPLIT)
     known = sorted({*splits.tolist(), "all"})
     if split not in known:

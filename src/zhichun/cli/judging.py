@@ -1,0 +1,63 @@
+"""Commands that weigh judgements: agreement."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zhichun.cli.options import LocaleOption, app, argument, mapping, option, say, stdout
+
+AGREEMENT = {
+    "unanimous": "all agree",
+    "kappa": "kappa",
+    "quadratic_kappa": "quadratic\nkappa",
+    "alpha": "alpha",
+    "ordinal_alpha": "ordinal\nalpha",
+}
+RatingColumnsOption = Annotated[
+    str, typer.Option(help="Own column names, `judge=annotator`: query, product_id, locale, judge, label.")
+]
+RatingLabelsOption = Annotated[str, option("Grades of the ratings, `3=E,2=S,1=C,0=I`; `-1=skip` for 'not judged'.")]
+
+
+@app.command()
+def agreement(
+    ratings: Annotated[Path, argument("Table of ratings: query, product_id, judge, label; a row for each rating.")],
+    columns: RatingColumnsOption = "",
+    labels: RatingLabelsOption = "",
+    locale: LocaleOption = "us",
+    out: Annotated[Path | None, option("File to write all figures to, as JSON.")] = None,
+    draws: Annotated[int, typer.Option(help="Draws of the bootstrap over queries.", min=10)] = 2000,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+) -> None:
+    """Measure how well raters agree, and the best figures that their disagreement lets any model reach.
+
+    Kappa and Krippendorff's alpha are corrected for chance: 1 is full agreement, 0 what chance gives. The ceiling is
+    that of a model which knows the truth and the raters' noise.
+    """
+    from zhichun.cli.tables import intervals_table, raters_table
+    from zhichun.core.files import write_json
+    from zhichun.data.readers.ratings import read_ratings
+    from zhichun.judgements.agreement import measure_agreement
+
+    rated = read_ratings(
+        ratings, columns=mapping(columns, "--columns"), labels=mapping(labels, "--labels"), locale=locale
+    )
+    found = measure_agreement(rated, draws=draws, seed=seed)
+    title = f"{found['pairs']:,} pairs of {found['queries']:,} queries, {found['ratings']:,} ratings"
+    shown = [name for name in AGREEMENT if name in found["all"]]
+    parts = {"all": found["all"], **found["by_locale"], **found["between"]}
+    stdout.print(intervals_table(title, parts, {name: AGREEMENT[name] for name in shown}))
+    by_label = {f"{label} against the rest": of for label, of in found["by_label"].items()}
+    titles = {"share": "majority says", "unanimous": AGREEMENT["unanimous"], "kappa": "kappa", "alpha": "alpha"}
+    stdout.print(intervals_table("by label", by_label, titles))
+    against = {name: of for name, of in found["raters"].items() if of}
+    stdout.print(
+        raters_table("each rater against the majority of the others", {**against, "ceiling": found["ceiling"]})
+    )
+    say("The ceiling assumes that raters err independently given the truth, and alike for all queries.")
+    if rated.passed_over:
+        say(f"{rated.passed_over:,} rows say nothing of their pair, and were passed over.")
+    if out is not None:
+        write_json(out, found)
+        say(f"{out}: all figures")

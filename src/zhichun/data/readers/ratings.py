@@ -1,0 +1,125 @@
+"""Tables of ratings: one row for each rater and pair, any format of judgements with a column that says who judged."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from zhichun.core import schema
+from zhichun.core.arrays import Int64
+from zhichun.core.errors import UserError
+from zhichun.data.readers.columns import EXAMPLES, match_columns
+from zhichun.data.readers.rejected import FirstRefusal
+from zhichun.data.readers.sources import open_judgements
+from zhichun.metrics.agreement import NO_RATING, Ratings
+from zhichun.text.fold import NOT_JUDGED, fold_locales, fold_query, grade_labels, label_of, trim_ids
+
+# Folded query, locale, product id.
+Pair = tuple[str, str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class RatedPairs:
+    """Ratings with the names of what they are about.
+
+    Parameters
+    ----------
+    ratings
+        Grades as places in `schema.LABELS`.
+    raters
+        Their names, in the order of the columns of the ratings.
+    pairs
+        What each row of the ratings is about.
+    passed_over
+        Rows of the file without a grade, or with one that means 'not judged'.
+    """
+
+    ratings: Ratings
+    raters: tuple[str, ...]
+    pairs: tuple[Pair, ...]
+    passed_over: int = 0
+
+    def among(self, pairs: Sequence[Pair]) -> tuple[Int64, "RatedPairs"]:
+        """Find which of some pairs were rated: their places there, and their ratings in that order."""
+        place_of = {pair: place for place, pair in enumerate(self.pairs)}
+        place_P = np.array([place_of.get(pair, -1) for pair in pairs], np.int64)
+        return np.flatnonzero(place_P >= 0), self.select(place_P[place_P >= 0])
+
+    def shared(self) -> "RatedPairs":
+        """Take the pairs that two raters or more rated."""
+        return self.select(np.flatnonzero(self.ratings.counts_PK.sum(axis=1) > 1))
+
+    def select(self, rows: Int64) -> "RatedPairs":
+        """Take some pairs."""
+        return replace(self, ratings=self.ratings.select(rows), pairs=tuple(self.pairs[row] for row in rows))
+
+
+def read_ratings(
+    path: Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    labels: Mapping[str, str] | None = None,
+    locale: str = schema.LOCALES[0],
+) -> RatedPairs:
+    """Read a table of ratings.
+
+    Parameters
+    ----------
+    path
+        Columns query, product_id, judge and label, and locale where there are several.
+    columns, labels, locale
+        As for `zhichun.prepare`.
+
+    Raises
+    ------
+    UserError
+        When it cannot be read, no column names the judges, or nobody rated a pair that another rated too.
+    """
+    places: dict[Pair, int] = {}
+    found: dict[tuple[int, str], int] = {}
+    passed_over = 0
+    for row, pair, judge, label in _rows(path, columns or {}, grade_labels(labels), locale):
+        if label == NOT_JUDGED:
+            passed_over += 1
+            continue
+        key = places.setdefault(pair, len(places)), judge
+        if found.setdefault(key, schema.LABELS.index(label)) != schema.LABELS.index(label):
+            remedy = "Keep one judgement of each judge."
+            raise UserError(f"{judge!r} judged this pair twice, differently.", file=path, row=row, remedy=remedy)
+    raters = tuple(sorted({judge for _, judge in found}))
+    column_of = {judge: column for column, judge in enumerate(raters)}
+    codes_PJ = np.full((len(places), len(raters)), NO_RATING, np.intp)
+    for (pair_row, judge), code in found.items():
+        codes_PJ[pair_row, column_of[judge]] = code
+    query_P = np.unique([f"{where}\n{query}" for query, where, _ in places], return_inverse=True)[1]
+    rated = RatedPairs(Ratings(codes_PJ, query_P), raters, tuple(places), passed_over)
+    if not rated.shared().pairs:
+        remedy = "Give a row for each judge and pair: agreement needs pairs that two judges rated."
+        raise UserError("no pair was rated by two judges.", file=path, remedy=remedy)
+    return rated
+
+
+def _rows(
+    path: Path, columns: Mapping[str, str], meaning: Mapping[str, str], locale: str
+) -> Iterator[tuple[int, Pair, str, str]]:
+    """Read each row: its number, the pair, the judge and the label."""
+    table = open_judgements(path)
+    own = match_columns(columns, {EXAMPLES: table})[EXAMPLES]
+    if schema.JUDGE not in own:
+        raise UserError("no column says who judged.", file=path, remedy="Name it: --columns judge=NAME.")
+    wanted = (schema.QUERY, schema.PRODUCT_ID, schema.LOCALE, schema.LABEL, schema.JUDGE)
+    for batch in table.batches({field: own[field] for field in wanted if field in own}, FirstRefusal(path)):
+        rows = batch.rows_N.tolist()
+        locales = fold_locales(batch.columns.get(schema.LOCALE), locale, len(rows)).to_pylist()
+        ids = trim_ids(batch.columns[schema.PRODUCT_ID]).to_pylist()
+        texts = [batch.columns[field].to_pylist() for field in (schema.QUERY, schema.JUDGE, schema.LABEL)]
+        for row, where, product, query, judge, grade in zip(rows, locales, ids, *texts, strict=True):
+            key, label = fold_query(query or ""), label_of(grade, meaning)
+            if label is None:
+                remedy = "Map your grades with --labels, such as --labels 3=E,2=S,1=C,0=I."
+                raise UserError(f"unknown label {grade!r}.", file=path, row=row, remedy=remedy)
+            if not (key and product and judge):
+                remedy = "Fill it in, or drop the row."
+                raise UserError("the query, the product or the judge is missing.", file=path, row=row, remedy=remedy)
+            yield row, (key, where, product), judge, label

@@ -1,0 +1,195 @@
+"""How well raters agree, corrected for chance.
+
+* Cohen's kappa (1960), plain and with quadratic weights (1968), for each two raters, and its mean over them.
+* Krippendorff's alpha (2011, *Computing Krippendorff's Alpha-Reliability*), nominal and ordinal: any number of raters,
+  gaps allowed.
+* The human level: each rater against the majority of the others.
+
+All intervals are percentiles of a bootstrap over queries. Shapes: ``P`` pairs, ``J`` raters, ``K`` grades in the order
+of `schema.LABELS`, from best to worst, ``Q`` queries.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zhichun.core.schema import LABELS
+from zhichun.metrics.f1 import MacroF1, MicroF1
+from zhichun.metrics.judged import Judged
+from zhichun.metrics.metric import Metric
+from zhichun.metrics.ndcg import nDCG
+from zhichun.metrics.significance import Floats, Interval, draw_sums, intervals
+
+Ints = NDArray[np.intp]
+NO_RATING: Final = -1
+# Kappa is of two raters who rate the same pairs; of a crowd, alpha says all.
+MOST_IN_PAIRS: Final = 12
+# What people and the ceiling are measured by, and a model beside them.
+HUMAN_METRICS: Final[tuple[Metric, ...]] = (nDCG(), nDCG() @ 10, MicroF1(), MacroF1())
+
+
+@dataclass(frozen=True, eq=False)
+class Ratings:
+    """What every rater said of every pair.
+
+    Parameters
+    ----------
+    codes_PJ
+        A grade of each rater, as its place, or -1 where there is none.
+    query_P
+        The query of each pair, a number.
+    grades
+        How many grades there are.
+    """
+
+    codes_PJ: Ints
+    query_P: Ints
+    grades: int = len(LABELS)
+
+    @cached_property
+    def counts_PK(self) -> Ints:
+        """How many raters gave each pair each grade."""
+        return np.stack([(self.codes_PJ == grade).sum(axis=1) for grade in range(self.grades)], axis=1)
+
+    def select(self, rows: NDArray[Any]) -> "Ratings":
+        """Take some of the pairs, by a mask or by indices."""
+        return Ratings(self.codes_PJ[rows], self.query_P[rows], self.grades)
+
+    def against_rest(self, grade: int) -> "Ratings":
+        """Tell one grade from all others."""
+        return Ratings(np.where(self.codes_PJ < 0, NO_RATING, self.codes_PJ != grade), self.query_P, 2)
+
+
+def majority(counts_PK: NDArray[np.integer]) -> Ints:
+    """Return the grade that most raters gave; of several, the least relevant, as `zhichun prepare` does."""
+    return np.asarray(counts_PK.shape[1] - 1 - counts_PK[:, ::-1].argmax(axis=1))
+
+
+def kappa(confusion_KK: Floats, *, quadratic: bool = False) -> Floats:
+    """Cohen's kappa of two raters.
+
+    Parameters
+    ----------
+    confusion_KK
+        How often the first gave the row's grade and the second the column's; more axes may stand before.
+    quadratic
+        Whether a disagreement counts by the square of the distance between the grades.
+
+    Returns
+    -------
+    NDArray[np.float64]
+        1 for raters who always agree, 0 for agreement by chance; NaN where both gave one and the same grade only.
+    """
+    ranks_K = np.arange(confusion_KK.shape[-1])
+    distance_KK = np.subtract.outer(ranks_K, ranks_K) ** 2
+    return _corrected(
+        confusion_KK,
+        distance_KK if quadratic else distance_KK > 0,
+        confusion_KK.sum(axis=-1)[..., :, None] * confusion_KK.sum(axis=-2)[..., None, :],
+        confusion_KK.sum(axis=(-2, -1)),
+    )
+
+
+def alpha(coincidence_KK: Floats, *, ordinal: bool = False) -> Floats:
+    """Krippendorff's alpha.
+
+    Parameters
+    ----------
+    coincidence_KK
+        How often two ratings of one pair were the row's and the column's grade, each pair's ratings counted as one
+        less than there are; more axes may stand before.
+    ordinal
+        Whether a disagreement counts by the number of ratings between the grades, squared.
+
+    Returns
+    -------
+    NDArray[np.float64]
+        1 for full agreement, 0 for agreement by chance; NaN where only one grade was given.
+    """
+    totals_K = coincidence_KK.sum(axis=-1)
+    middles_K = np.cumsum(totals_K, axis=-1) - totals_K / 2 if ordinal else np.arange(totals_K.shape[-1])
+    distance_KK = (middles_K[..., :, None] - middles_K[..., None, :]) ** 2
+    by_chance_KK = totals_K[..., :, None] * totals_K[..., None, :]
+    return _corrected(
+        coincidence_KK, distance_KK if ordinal else distance_KK > 0, by_chance_KK, totals_K.sum(axis=-1) - 1
+    )
+
+
+def _corrected(counts_KK: Floats, distance_KK: NDArray[Any], by_chance_KK: Floats, total: Floats) -> Floats:
+    """Return one minus the disagreement over that by chance; a grade is at no distance from itself."""
+    found = (distance_KK * counts_KK).sum(axis=(-2, -1)) * total
+    expected = (distance_KK * by_chance_KK).sum(axis=(-2, -1))
+    return np.asarray(1 - np.divide(found, expected, out=np.full(np.shape(found), np.nan), where=expected > 0))
+
+
+def agreement(ratings: Ratings, *, draws: int = 2000, seed: int = 0) -> dict[str, Interval]:
+    """Measure how well raters agree.
+
+    Parameters
+    ----------
+    ratings
+        Of at least two raters; pairs with fewer than two ratings are passed over.
+    draws, seed
+        Of the bootstrap.
+
+    Returns
+    -------
+    dict[str, Interval]
+        ``unanimous`` (the share of pairs on which all agree), ``alpha`` and ``ordinal_alpha``; unless there are many
+        raters, ``kappa`` and ``quadratic_kappa`` (the mean over each two who share a pair), and ``kappa.A-B`` and
+        ``quadratic_kappa.A-B`` for raters A and B, counted from 0.
+    """
+    ratings = ratings.select(ratings.counts_PK.sum(axis=1) > 1)
+    counts_PK, grades, raters = ratings.counts_PK, ratings.grades, ratings.codes_PJ.shape[1]
+    rated_P, add_up = counts_PK.sum(axis=1), Judged(ratings.query_P, majority(counts_PK)).sum_by_query
+    together_PKK = counts_PK[:, :, None] * counts_PK[:, None, :] - np.eye(grades) * counts_PK[:, :, None]
+    two = list(combinations(range(raters), 2)) if raters <= MOST_IN_PAIRS else []
+    one_hot_PJK = ratings.codes_PJ[:, :, None] == np.arange(grades)
+    parts = [np.stack([counts_PK.max(axis=1) == rated_P, np.ones(len(rated_P))], axis=1)]
+    parts += [(together_PKK / (rated_P - 1)[:, None, None]).reshape(len(rated_P), -1)]
+    parts += [(one_hot_PJK[:, a, :, None] & one_hot_PJK[:, b, None, :]).reshape(len(rated_P), -1) for a, b in two]
+    sums_QX = np.hstack([add_up(part) for part in parts])
+
+    def figures(sums: Floats) -> Floats:
+        matrices = sums[..., 2:].reshape(*sums.shape[:-1], 1 + len(two), grades, grades)
+        coincidence, confusion_2 = matrices[..., 0, :, :], matrices[..., 1:, :, :]
+        found = [sums[..., 0] / sums[..., 1], alpha(coincidence), alpha(coincidence, ordinal=True)]
+        for kappas in [kappa(confusion_2), kappa(confusion_2, quadratic=True)] if two else []:
+            known = ~np.isnan(kappas)
+            mean = np.where(known, kappas, 0).sum(axis=-1) / np.maximum(known.sum(axis=-1), 1)
+            found += [np.where(known.any(axis=-1), mean, np.nan), *np.moveaxis(kappas, -1, 0)]
+        return np.stack(found, axis=-1)
+
+    names = ["unanimous", "alpha", "ordinal_alpha"]
+    for kind in ("kappa", "quadratic_kappa") if two else ():
+        names += [kind, *(f"{kind}.{a}-{b}" for a, b in two)]
+    found = Interval.of(figures(sums_QX.sum(axis=0)), figures(draw_sums(sums_QX, draws=draws, seed=seed)))
+    return dict(zip(names, found, strict=True))
+
+
+def human_level(
+    ratings: Ratings, metrics: Sequence[Metric] = HUMAN_METRICS, *, draws: int = 2000, seed: int = 0
+) -> list[dict[str, Interval]]:
+    """Measure each rater against the majority of the others, as if it were a model that ranks by its own grades.
+
+    Returns
+    -------
+    list[dict[str, Interval]]
+        For each rater the values by the names of the metrics; empty for one who shares no pair with another.
+    """
+    found: list[dict[str, Interval]] = []
+    for own_P in ratings.codes_PJ.T:
+        others_PK = ratings.counts_PK - (own_P[:, None] == np.arange(ratings.grades))
+        both_P = (own_P != NO_RATING) & (others_PK.sum(axis=1) > 0)
+        own_P, truth_P = own_P[both_P], majority(others_PK[both_P])
+        if not len(own_P):
+            found.append({})
+            continue
+        judged = Judged(ratings.query_P[both_P], truth_P, scores=-1.0 * own_P, predictions=own_P)
+        found.append(intervals(metrics, judged, draws=draws, seed=seed))
+    return found

@@ -1,0 +1,71 @@
+"""Tables of ratings: who judged what, what is passed over, and what is refused with its row."""
+
+import numpy as np
+import pytest
+
+from zhichun.core.errors import UserError
+from zhichun.data.readers.ratings import read_ratings
+
+LABELS = {"3": "E", "2": "S", "1": "C", "0": "I", "-1": "skip"}
+HEADER = "search_term,sku,annotator,grade,locale\n"
+ROWS = """\
+Red Shoe,1,b,3,us
+red shoe ,1,a,2,US
+red shoe,2,a,0,us
+red shoe,2,b,-1,us
+red shoe,1,c,,us
+zapato,1,a,1,es
+zapato,1,b,1,es
+"""
+
+
+def read(tmp_path, rows, header=HEADER, **more):
+    (tmp_path / "ratings.csv").write_text(header + rows)
+    return read_ratings(tmp_path / "ratings.csv", labels=LABELS, **more)
+
+
+def test_one_pair_is_one_row_whatever_its_spelling(tmp_path):
+    rated = read(tmp_path, ROWS)
+    assert rated.raters == ("a", "b")
+    assert rated.pairs == (("red shoe", "us", "1"), ("red shoe", "us", "2"), ("zapato", "es", "1"))
+    assert rated.ratings.codes_PJ.tolist() == [[1, 0], [3, -1], [2, 2]]
+    assert rated.ratings.query_P[0] == rated.ratings.query_P[1] != rated.ratings.query_P[2]
+    assert rated.passed_over == 2
+
+
+def test_pairs_are_found_among_others_in_their_order_and_those_of_one_rater_are_left_out(tmp_path):
+    rated = read(tmp_path, ROWS).shared()
+    assert [product for _, _, product in rated.pairs] == ["1", "1"]
+    places, found = rated.among([("other", "us", "1"), ("zapato", "es", "1"), ("red shoe", "us", "1")])
+    assert places.tolist() == [1, 2]
+    assert found.ratings.codes_PJ.tolist() == [[2, 2], [1, 0]]
+    assert rated.among([])[1].ratings.counts_PK.shape == (0, 4)
+
+
+def test_a_judge_who_repeats_himself_counts_once(tmp_path):
+    assert read(tmp_path, ROWS + "zapato,1,a,1,es\n").ratings.counts_PK.sum() == 5
+
+
+@pytest.mark.parametrize(
+    ("rows", "header", "message", "row"),
+    [
+        (ROWS + "red shoe,1,a,3,us\n", HEADER, "'a' judged this pair twice", 8),
+        ("red shoe,1,a,7,us\n", HEADER, "unknown label '7'.*--labels", 1),
+        ("red shoe,1,,3,us\n", HEADER, "the judge is missing", 1),
+        (" ,1,a,3,us\n", HEADER, "the query, the product", 1),
+        ("red shoe,1,a,3,us\nred shoe,2,b,3,us\n", HEADER, "rated by two", None),
+        ("", HEADER, "rated by two", None),
+        ("red shoe,1,3\n", "query,sku,grade\n", "who judged.*--columns judge=NAME", None),
+    ],
+)
+def test_what_is_no_rating_is_refused_with_its_row(tmp_path, rows, header, message, row):
+    with pytest.raises(UserError, match=f"(?s){message}") as caught:
+        read(tmp_path, rows, header)
+    assert "ratings.csv" in str(caught.value)
+    assert row is None or f"row {row}" in str(caught.value)
+
+
+def test_a_column_of_another_name_is_named(tmp_path):
+    rated = read(tmp_path, "shoe,1,a,3\nshoe,1,b,3\n", "query,sku,who,grade\n", columns={"judge": "who"}, locale="es")
+    assert np.all(rated.ratings.codes_PJ == 0)
+    assert rated.pairs[0][1] == "es"
