@@ -97,7 +97,6 @@ LAYOUTS: dict[str, Callable[[str, Mapping[str, Any]], str]] = {
     "serve_latency": rendered_speed.serve_latency,
     "serve_faults": rendered_speed.serve_faults,
     "kills": rendered_speed.kills,
-    "kills_seed2": rendered_speed.kills,
     "scaling": rendered_speed.scaling,
     "prepare_scale": rendered_speed.prepare_scale,
     "pretrain_step": rendered_models.pretrain_step,
