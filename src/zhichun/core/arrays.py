@@ -37,11 +37,10 @@ class Ragged:
         return cls(((values_N, offsets_R1),))
 
     @classmethod
-    def from_rows(cls, rows: Sequence[Sequence[int]]) -> "Ragged":
+    def from_rows(cls, rows: Sequence[Sequence[int] | Int32]) -> "Ragged":
         """Flatten a list of rows."""
-        lengths = np.fromiter((len(row) for row in rows), np.int64, len(rows))
-        offsets_R1 = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-        values_N = np.fromiter((value for row in rows for value in row), np.int32, int(offsets_R1[-1]))
+        values_N = np.concatenate([np.zeros(0, np.int32), *(np.asarray(row, np.int32) for row in rows)])
+        offsets_R1 = np.concatenate([np.zeros(1, np.int64), np.cumsum([len(row) for row in rows], dtype=np.int64)])
         return cls.from_flat(values_N, offsets_R1)
 
     @classmethod

@@ -9,33 +9,20 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from zhichun.core import schema
-from zhichun.core.arrays import Int32, Ragged
+from zhichun.core.arrays import Ragged
 from zhichun.text.features import Featurizer, ProductFeatures, Texts
 
 MOST_BYTES: Final = 256 << 20
 _OVERHEAD: Final = 600  # of an entry beside its numbers: the key, the objects, the places in the dictionary
 
 
-@dataclass(frozen=True)
-class KnownProduct:
-    """Features of one product; ``None`` where the model does not have the part."""
-
-    tokens: Int32
-    trigrams: Int32 | None
-    description_trigrams: Int32 | None
-    brand: int | None
-    color: int | None
-
-    @property
-    def bytes(self) -> int:
-        """Memory that it takes."""
-        rows = (self.tokens, self.trigrams, self.description_trigrams)
-        return _OVERHEAD + sum(row.nbytes for row in rows if row is not None)
+# Features of one product: its parts of `ProductFeatures`, in their order.
+Known = tuple[Any, ...]
 
 
 class FeatureCache:
@@ -49,14 +36,14 @@ class FeatureCache:
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
         self.most_bytes = most_bytes
-        self.bytes = self.hits = self.misses = 0
-        self._known: OrderedDict[bytes, KnownProduct] = OrderedDict()
+        self.bytes = 0
+        self._known: OrderedDict[bytes, Known] = OrderedDict()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def get(self, keys: Sequence[bytes]) -> dict[bytes, KnownProduct]:
+    def get(self, keys: Sequence[bytes]) -> dict[bytes, Known]:
         """Return those that are known."""
         found = {}
         with self._lock:
@@ -64,19 +51,17 @@ class FeatureCache:
                 if (known := self._known.get(key)) is not None:
                     self._known.move_to_end(key)
                     found[key] = known
-            self.hits += len(found)
-            self.misses += len(keys) - len(found)
         return found
 
-    def put(self, products: Mapping[bytes, KnownProduct]) -> None:
+    def put(self, products: Mapping[bytes, Known]) -> None:
         """Keep products, and drop the least recently used until all fit."""
         with self._lock:
             for key, product in products.items():
                 if key not in self._known:
                     self._known[key] = product
-                    self.bytes += product.bytes
+                    self.bytes += _bytes(product)
             while self.bytes > self.most_bytes:
-                self.bytes -= self._known.popitem(last=False)[1].bytes
+                self.bytes -= _bytes(self._known.popitem(last=False)[1])
 
 
 @dataclass(frozen=True)
@@ -106,21 +91,10 @@ class CachingFeaturizer(Featurizer):
         unknown = {key: product for key, product in zip(keys, texts, strict=True) if key not in known}
         if unknown:
             given = dict(zip(schema.TEXT_COLUMNS, zip(*unknown.values(), strict=True), strict=True))
-            made = dict(zip(unknown, _rows(super().products(given, most), len(unknown)), strict=True))
+            made = dict(zip(unknown, _split(super().products(given, most)), strict=True))
             self.cache.put(made)
             known |= made
-        return self._joined([known[key] for key in keys])
-
-    def _joined(self, products: Sequence[KnownProduct]) -> ProductFeatures:
-        def bags(name: str) -> Ragged | None:
-            return None if self.trigrams is None else _ragged([getattr(product, name) for product in products])
-
-        def ids(name: str) -> Int32 | None:
-            values = [getattr(product, name) for product in products]
-            return None if getattr(self, f"{name}s") is None else np.asarray(values, np.int32)
-
-        tokens = _ragged([product.tokens for product in products])
-        return ProductFeatures(tokens, bags("trigrams"), bags("description_trigrams"), ids("brand"), ids("color"))
+        return _joined([known[key] for key in keys]) if keys else super().products(columns, most)
 
 
 def _key(product: Sequence[str | None], most: int | None) -> bytes:
@@ -132,24 +106,19 @@ def _key(product: Sequence[str | None], most: int | None) -> bytes:
     return digest.digest()
 
 
-def _rows(features: ProductFeatures, count: int) -> list[KnownProduct]:
-    """Copy each product's part of a batch, which is then free to go."""
-
-    def row(rows: Ragged | None, place: int) -> Int32 | None:
-        return None if rows is None else rows[place].copy()
-
-    return [
-        KnownProduct(
-            tokens=features.tokens[place].copy(),
-            trigrams=row(features.trigrams, place),
-            description_trigrams=row(features.description_trigrams, place),
-            brand=None if features.brand is None else int(features.brand[place]),
-            color=None if features.color is None else int(features.color[place]),
-        )
-        for place in range(count)
-    ]
+def _split(features: ProductFeatures) -> list[Known]:
+    """Copy each product's parts of a batch, which is then free to go."""
+    parts = vars(features).values()
+    return [tuple(None if part is None else part[row].copy() for part in parts) for row in range(len(features.tokens))]
 
 
-def _ragged(rows: Sequence[Int32]) -> Ragged:
-    offsets_R1 = np.concatenate([np.zeros(1, np.int64), np.cumsum([len(row) for row in rows], dtype=np.int64)])
-    return Ragged.from_flat(np.concatenate(rows) if rows else np.zeros(0, np.int32), offsets_R1)
+def _joined(products: Sequence[Known]) -> ProductFeatures:
+    return ProductFeatures(*(None if values[0] is None else _column(values) for values in zip(*products, strict=True)))
+
+
+def _column(values: Sequence[Any]) -> Any:
+    return np.asarray(values, np.int32) if np.isscalar(values[0]) else Ragged.from_rows(values)
+
+
+def _bytes(product: Known) -> int:
+    return _OVERHEAD + sum(part.nbytes for part in product if part is not None)
