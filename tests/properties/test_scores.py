@@ -18,7 +18,7 @@ from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.feature_store import open_pairs
 from zhichun.data.prepare.clean_catalogue import read_catalogue
 from zhichun.model.model_folder import TrainedModel
-from zhichun.score.engines.torch_engine import predict
+from zhichun.score.engines.torch_engine import TorchEngine, predict
 from zhichun.score.job import ScoringJob
 from zhichun.score.rank import rank
 from zhichun.score.scorer import Scorer
@@ -37,7 +37,7 @@ def scorer(tiny_run):
         for name, weight in model.named_parameters():
             if "head" in name and weight.ndim == 2:
                 weight.mul_(8)
-    return Scorer.of(replace(trained, model=model))
+    return Scorer(trained.featurizer, trained.settings.max_length, trained.task, TorchEngine.of(model.eval()))
 
 
 @pytest.fixture(scope="module")

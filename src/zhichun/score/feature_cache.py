@@ -113,11 +113,14 @@ def _split(features: ProductFeatures) -> list[Known]:
 
 
 def _joined(products: Sequence[Known]) -> ProductFeatures:
-    return ProductFeatures(*(None if values[0] is None else _column(values) for values in zip(*products, strict=True)))
-
-
-def _column(values: Sequence[Any]) -> Any:
-    return np.asarray(values, np.int32) if np.isscalar(values[0]) else Ragged.from_rows(values)
+    """Put products' parts together, as a batch of them would have these."""
+    parts: list[Any] = []
+    for values in zip(*products, strict=True):
+        if values[0] is None:
+            parts.append(None)
+        else:
+            parts.append(np.asarray(values, np.int32) if np.isscalar(values[0]) else Ragged.from_rows(values))
+    return ProductFeatures(*parts)
 
 
 def _bytes(product: Known) -> int:

@@ -170,10 +170,7 @@ class ScoringJob:
             "catalogue": None if self.catalogue is None else _stamp(products_file(self.catalogue)),
             "model": self.model_fingerprint,
             "columns": dict(self.columns or {}),
-            "locale": self.locale,
-            "prefix": self.prefix,
-            "chunk_rows": self.chunk_rows,
-            "chunk_bytes": self.chunk_bytes,
+            **{name: getattr(self, name) for name in ("locale", "prefix", "chunk_rows", "chunk_bytes")},
         }
         plan = parts / "job.json"
         if not plan.is_file() or json.loads(plan.read_text("utf-8")) != job:

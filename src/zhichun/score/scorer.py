@@ -28,7 +28,6 @@ from zhichun.text.pairs import Pairs
 from zhichun.text.tokenizer import PairTokenizer
 
 if TYPE_CHECKING:
-    from zhichun.model.model_folder import TrainedModel
     from zhichun.score.ensemble import Ensemble
 
 SECONDS_TO_MEASURE: Final = 0.5  # of each engine
@@ -162,13 +161,6 @@ class Scorer(ScoresProducts):
 
         trained, network = load_run(model_folder(folder), device, engine)
         return cls(trained.featurizer, trained.settings.max_length, trained.task, network)
-
-    @classmethod
-    def of(cls, trained: "TrainedModel") -> Self:
-        """Take a model that is in memory, on the device where it is."""
-        from zhichun.score.engines.torch_engine import TorchEngine
-
-        return cls(trained.featurizer, trained.settings.max_length, trained.task, TorchEngine.of(trained.model.eval()))
 
     @property
     def engine_name(self) -> str:

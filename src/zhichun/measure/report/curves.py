@@ -1,9 +1,7 @@
 """Training curves: loss and validation figures, from ``metrics.jsonl``."""
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +12,6 @@ import numpy.typing as npt
 from zhichun.measure.report.page import Figure, Plot, extent, figure_name, pretext_tasks
 
 Floats = npt.NDArray[np.float64]
-NameOf = Callable[[str], str]
 
 MOST_POINTS: Final = 300
 # Names of the series' colors and dashes in the style sheet.
@@ -74,21 +71,21 @@ def training_curves(history: History, recipe: dict[str, Any]) -> dict[str, Any] 
     """Draw the loss, the validation figures and the norm of the gradient; none where no step was done."""
     if not history.steps:
         return None
-    settings, name_of = recipe.get("train", {}), partial(figure_name, tasks=pretext_tasks(recipe))
+    settings, tasks = recipe.get("train", {}), pretext_tasks(recipe)
     kept = history.kept(settings.get("metric", "micro_f1"))
-    names = [name for name in history.figures if name != "loss"]
-    losses = [name for name in names if name.endswith(".loss")]
-    others = [name for name in names if name not in losses]
+    names = {key: figure_name(key, tasks) for key in history.figures}
+    losses = {key: name for key, name in names.items() if key.endswith(".loss")}
+    others = {key: name for key, name in names.items() if key != "loss" and key not in losses}
     figures = [
         _loss(history),
-        _validation(history, kept, others, name_of, f"Figures on the held-out {'products' if losses else 'queries'}"),
-        _validation(history, kept, losses, name_of, "Loss of each task on the held-out products"),
+        _validation(history, kept, others, f"Figures on the held-out {'products' if losses else 'queries'}"),
+        _validation(history, kept, losses, "Loss of each task on the held-out products"),
     ]
     return {
         "figures": [figure for figure in figures if figure is not None],
         "validations": history.validations,
         "kept": kept,
-        "names": {name: name_of(name) for name in history.figures},
+        "names": names,
         "gradient_norm": _gradient_norm(history, settings.get("clip")),
     }
 
@@ -142,24 +139,21 @@ def _plot_of_steps(steps: Floats, raw: Floats, smooth: Floats, ends: tuple[float
     return plot
 
 
-def _validation(
-    history: History, kept: dict[str, Any] | None, names: list[str], name_of: NameOf, what: str
-) -> Figure | None:
+def _validation(history: History, kept: dict[str, Any] | None, names: dict[str, str], what: str) -> Figure | None:
     if not names or kept is None:
         return None
-    series = {name: history.validated(name) for name in names}
+    series = [history.validated(key) for key in names]
     last = max(record["step"] for record in (*history.steps[-1:], *history.validations))
-    low, high = extent(value for _, values in series.values() for value in values)
+    low, high = extent(value for _, values in series for value in values)
     room = (high - low) / 20
     plot = Plot((0, last), (low - room, high + room), "step", "figure")
     plot.segment((kept["step"], plot.y.low), (kept["step"], plot.y.high), "mark")
-    for style, (at, values) in zip(cycle(STYLES), series.values(), strict=False):
+    for style, (at, values) in zip(cycle(STYLES), series, strict=False):
         plot.line(at, values, style)
         plot.dots(at, values, style)
-    names_of = {name: name_of(name) for name in names}
-    figures = ", ".join(f"{names_of[name]} {value:.3f}" for name, value in kept["validation"].items() if name in names)
+    figures = ", ".join(f"{names[key]} {value:.3f}" for key, value in kept["validation"].items() if key in names)
     text = f"{what}. The weights of step {kept['step']:,} were kept: {figures}."
-    return Figure(plot, text, (*zip(cycle(STYLES), names_of.values()), ("mark", "kept weights")))
+    return Figure(plot, text, (*zip(cycle(STYLES), names.values()), ("mark", "kept weights")))
 
 
 def _gradient_norm(history: History, clip: float | None) -> Figure | None:
