@@ -20,6 +20,7 @@ from worker import Interrupted, begin, fit, gradients
 import zhichun.objective.losses
 import zhichun.objective.methods
 import zhichun.objective.pretext
+import zhichun.objective.ranking
 from zhichun.core import settings as codec
 from zhichun.fit.optim import make_optimizer
 from zhichun.fit.recipe import Recipe
@@ -28,10 +29,12 @@ from zhichun.fit.run_folder import RunFolder
 from zhichun.objective.losses import GHMC
 
 ROOT = Path(__file__).parents[2]
-LOSSES = ("CrossEntropy", "Focal", "Poly1", "SquaredError")
+LOSSES = ("CrossEntropy", "Focal", "Poly1", "Ordinal", "SquaredError", "RankNet", "ListNet", "Pairwise", "MarginMSE")
 FGM_AT_OUTPUT = 'objective.second_view={"kind": "FGM", "at": "output"}'
 SPLIT = 'model.interaction={"kind": "Split", "product_layers": 1, "query_tokens": 12%s}'
 TWO_VIEWS = (FGM_AT_OUTPUT, "objective.rdrop=RDrop")
+LISTS = "train.lists=Lists"
+REGRESSOR = ("task=gain", "objective.loss=SquaredError", "train.metric=loss")
 ROWS = {
     "CrossEntropy": (),
     "CrossEntropy of two classes": ("task=substitute",),
@@ -41,7 +44,27 @@ ROWS = {
     "Focal": ("objective.loss=Focal",),
     "Poly1": ("objective.loss=Poly1",),
     "Poly1 of two classes": ("objective.loss=Poly1", "task=substitute"),
-    "SquaredError": ("task=gain", "objective.loss=SquaredError", "train.metric=loss"),
+    "Ordinal": ("objective.loss=Ordinal",),
+    "SquaredError": REGRESSOR,
+    "lists": (LISTS,),
+    "RankNet": (LISTS, "objective.ranking=RankNet"),
+    "RankNet of two classes": (LISTS, "objective.ranking=RankNet", "task=substitute"),
+    "LambdaLoss": (LISTS, "objective.ranking=LambdaLoss"),
+    "LambdaLoss of a regressor, packed": (
+        LISTS,
+        'objective.ranking={"kind": "LambdaLoss", "mu": null, "weight": 2}',
+        "train.attention=packed",
+        *REGRESSOR,
+    ),
+    "ListNet": (LISTS, "objective.ranking=ListNet"),
+    "PairwiseLogSumExp": (LISTS, "objective.ranking=PairwiseLogSumExp"),
+    "MarginMSE": (LISTS, "objective.ranking=MarginMSE", *REGRESSOR),
+    "R-Drop with a ranking loss and several samples": (
+        *TWO_VIEWS,
+        LISTS,
+        "objective.ranking=RankNet",
+        "model.dropout_samples=2",
+    ),
     "without trigrams": ("model.trigrams=null",),
     "without country": ("model.country=null",),
     "without brand": ("model.brand=null",),
@@ -70,7 +93,7 @@ ROWS = {
     "FreeLB from zero": ('objective.second_view={"kind": "FreeLB", "start": null, "steps": 2}',),
     "R-Drop": TWO_VIEWS,
     "R-Drop of two classes, the mean of all": (*TWO_VIEWS, "objective.total=mean", "task=substitute"),
-    "R-Drop of a regressor": (*TWO_VIEWS, "task=gain", "objective.loss=SquaredError", "train.metric=loss"),
+    "R-Drop of a regressor": (*TWO_VIEWS, *REGRESSOR),
     "EMA": ("objective.ema=EMA",),
 }
 # What these add depends, as their cards say, on the pairs that are computed at once, or on numbers drawn for them.
@@ -97,6 +120,11 @@ OF_A_MICRO_BATCH = {
         SPLIT % "",
         f"objective={json.dumps(codec.encode(kdd2022.task2().objective))}",
         "model.dropout_samples=2",
+    ),
+    "as written, with a ranking loss": (
+        f"objective={json.dumps(codec.encode(kdd2022.task2().objective))}",
+        LISTS,
+        "objective.ranking=LambdaLoss",
     ),
     "as released": (f"objective={json.dumps(codec.encode(kdd2022.task2_as_released().objective))}",),
 }
@@ -239,7 +267,8 @@ def largest_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tens
 
 
 def modules_with_cards() -> list[str]:
-    packages = (zhichun.objective.losses, zhichun.objective.methods, zhichun.objective.pretext)
+    objective = zhichun.objective
+    packages = (objective.losses, objective.methods, objective.pretext, objective.ranking)
     found = [f"{package.__name__}.{of.name}" for package in packages for of in pkgutil.iter_modules(package.__path__)]
     return [module for module in found if module != "zhichun.objective.pretext.task"]  # what a task is, and none itself
 

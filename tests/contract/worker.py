@@ -52,7 +52,11 @@ def begin(recipe: Recipe, data: Path, steps: int = 1) -> tuple[FineTuning, Judge
     """Make the objective and an epoch of so many steps; the pairs' sample weights are far from equal."""
     dataset = Dataset.open(data)
     featurizer = make_featurizer(recipe.model, dataset)
-    rows = dataset.split(recipe.train.validation_fold)[0][: steps * recipe.train.batch_size]
+    rows = dataset.split(recipe.train.validation_fold)[0]
+    if recipe.train.lists is not None:  # the first four pairs of each query, for steps of several lists
+        first = np.unique(dataset.list_row[rows], return_index=True)[1]
+        rows = rows[np.unique(np.concatenate([first + place for place in range(4)]))]
+    rows = rows[: steps * recipe.train.batch_size]
     pairs = open_pairs(dataset, featurizer, recipe.model.max_length)
     torch.manual_seed(recipe.train.seed)
     model = build_model(recipe.model, featurizer, TASKS[recipe.task])

@@ -1,4 +1,4 @@
-"""A new metric, loss, second view and pretext task, added to a copy of the package as CONTRIBUTING.md says."""
+"""A new metric, loss, ranking loss, second view and pretext task, added to a copy as CONTRIBUTING.md says."""
 
 import json
 import os
@@ -80,6 +80,23 @@ class Halved(ClassificationLoss):
         return self.factor * CrossEntropy().of_classes(log_q_BC, target_BC)
 ''',
     ),
+    "ranking loss": (
+        "first_alone",
+        "FirstAlone",
+        '''
+from dataclasses import dataclass
+
+from zhichun.objective.ranking.of_lists import RankingLoss
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstAlone(RankingLoss):
+    """How far each list's first score is from its gain."""
+
+    def of_lists(self, score_LM, gain_LM, mask_LM):
+        return (score_LM[:, 0].sigmoid() - gain_LM[:, 0]).abs()
+''',
+    ),
     "second view": (
         "same_again",
         "SameAgain",
@@ -147,7 +164,7 @@ def where_to_add() -> dict[str, tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
-    """A copy of the package with the four added, each by one file and one line."""
+    """A copy of the package with all of them added, each by one file and one line."""
     root = tmp_path_factory.mktemp("adding")
     shutil.copytree(Path(zhichun.__file__).parent, root / "src" / "zhichun")
     for kind, (module, name, text) in ADDED.items():
@@ -197,6 +214,7 @@ def as_file(recipe, path):
 def test_what_was_added_is_everywhere(commands, tiny_recipe, tiny_dataset, tmp_path):
     recipe, run = as_file(tiny_recipe, tmp_path / "recipe.json"), tmp_path / "run"
     settings = ["--set=objective.loss=Halved", "--set=objective.second_view=SameAgain"]
+    settings += ["--set=train.lists=Lists", "--set=objective.ranking=FirstAlone"]
     settings_shown, _, evaluated = commands(
         ["recipe", recipe, *settings],
         ["train", recipe, "--data", tiny_dataset, "--out", run, *settings],
@@ -208,6 +226,7 @@ def test_what_was_added_is_everywhere(commands, tiny_recipe, tiny_dataset, tmp_p
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
     steps = [record.get("parts", {}) for record in records if "loss" in record]
     assert ["second_view" in parts for parts in steps] == [False] + [True] * (len(steps) - 1)
+    assert all(parts["ranking"] > 0 for parts in steps)
     measured = json.loads((run / "metrics.json").read_text("utf-8"))
     assert all(0 < figures["hit_rate"] <= 1 for figures in (measured, measured["random_order"]))
     assert "hits among all" in (run / "report.html").read_text("utf-8")

@@ -27,8 +27,9 @@ ORIGIN: Final = "origin"
 # Added by `prepare` where several people judged: the mean of their gains, or the share that chose each of `LABELS`.
 JUDGED_GAIN: Final = "judged_gain"
 LABEL_SHARES: Final = "label_shares"
-# Origins of what was not made by a step: pairs that were judged, products of the catalogue.
+# Origins of what was not made by a step: pairs that were judged, or that a model judged; products of the catalogue.
 JUDGED: Final = "judged"
+TEACHER: Final = "teacher"
 CATALOGUE: Final = "catalogue"
 
 # The catalogue: one row per product and locale.

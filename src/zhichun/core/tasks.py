@@ -57,6 +57,13 @@ class Task:
         gains: Floats = shares_PL @ gain_vector()
         return gains
 
+    def gains(self, targets: npt.NDArray[Any], preset: str = "esci") -> Floats:
+        """Turn targets, hard or soft, into expected gains ``[P]``; those of the regressor are gains already."""
+        if not self.classes:
+            return targets.astype(np.float32)
+        gain_C = gain_vector(preset) if self.name == "esci" else np.asarray([0, 1], np.float32)
+        return gain_C[targets] if targets.ndim == 1 else (targets @ gain_C).astype(np.float32)
+
     def predict(self, logits_PC: Floats) -> "Prediction":
         """Turn logits into probabilities, scores and classes."""
         if not self.classes:

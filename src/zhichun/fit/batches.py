@@ -90,15 +90,24 @@ class JudgedBatches(Steps):
 
     def micro_batches(self, step: int, rank: int, processes: int) -> Iterator[Arrays]:
         """Make one process's batches of a step."""
+        return (batch for _, batch in self._batches(step, rank, processes))
+
+    def _batches(self, step: int, rank: int, processes: int) -> Iterator[tuple[Rows, Arrays]]:
+        """Make one process's batches of a step, each with its places."""
         weight = self.weights[self.places(step)].sum(dtype=np.float64)
         normaliser = (weight or 1.0) / processes  # a step of weights of zero teaches nothing, and is no fault
-        for places in self.parts(step, rank, processes):
-            yield {
-                **self.pairs.collate(self.rows[places], pack=self.pack),
-                "target": self.targets[places],
-                "weight": self.weights[places],
-                "normaliser": np.asarray(normaliser, np.float32),
-            }
+        parts = self.parts(step, rank, processes)
+        # A process without any computes one pair for nothing: the others wait for its gradient.
+        for places in parts or [self.places(step)[:1]]:
+            yield (
+                places,
+                {
+                    **self.pairs.collate(self.rows[places], pack=self.pack),
+                    "target": self.targets[places],
+                    "weight": self.weights[places] * bool(parts),
+                    "normaliser": np.asarray(normaliser, np.float32),
+                },
+            )
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """From a recipe and a dataset folder to a run folder."""
 
 from collections.abc import Mapping
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.feature_store import catalogue_tokenizer, open_pairs
 from zhichun.data.readers.pair_tables import append_columns
 from zhichun.fit.batches import JudgedBatches
+from zhichun.fit.lists import ListBatches
 from zhichun.fit.pace import too_short, with_pace
 from zhichun.fit.recipe import Recipe
 from zhichun.fit.run_folder import RunFolder
@@ -148,8 +150,8 @@ class FineTune:
         if shipped is not self.objective.model:
             run.write_raw(self.objective.model.state_dict())
         judged = self.dataset.examples.take(pa.array(self.validation))
-        with new_file(run.path / "predictions.parquet") as partial:
-            pq.write_table(append_columns(judged, self.task.predict(logits_PC)), partial)
+        with new_file(run.path / "predictions.parquet") as file:
+            pq.write_table(append_columns(judged, self.task.predict(logits_PC)), file)
         write_report(run.path)
         trained = TrainedModel(shipped, self.featurizer, self.recipe.model, self.task)
         run.write_model(trained)  # last: its folder says "done"
@@ -161,7 +163,18 @@ def judged_batches(recipe: Recipe, dataset: Dataset, pairs: Pairs, rows: Int64, 
     targets = judged_targets(dataset, rows, task)
     if settings.soft_labels is not None:
         targets = settings.soft_labels.mix(dataset, rows, task, targets)
-    return JudgedBatches(
+    ranking, lists = recipe.objective.ranking, settings.lists
+    make = (
+        JudgedBatches
+        if lists is None
+        else partial(
+            ListBatches,
+            lists=np.unique(dataset.list_row[rows], return_inverse=True)[1],
+            gains=task.gains(targets, "esci" if ranking is None else ranking.gains),
+            most=lists.most_candidates,
+        )
+    )
+    return make(
         rows=rows,
         batch_size=settings.batch_size,
         seed=settings.seed,

@@ -5,6 +5,7 @@ from typing import Literal
 
 from zhichun.core.errors import UserError
 from zhichun.core.settings import require_range
+from zhichun.fit.lists import Lists
 from zhichun.fit.soft_labels import SoftLabels
 
 
@@ -100,6 +101,9 @@ class TrainSettings(LoopSettings):
         where it has one), or `loss` (lower is better); of equal ones, the one with the lower loss.
     soft_labels
         Predictions of other runs to mix into the targets: distillation and self-distillation; null is off.
+    lists
+        Lists: a step is made of whole lists, the candidates of a query each, as ranking losses and the list head need;
+        null is steps of pairs.
     """
 
     micro_batch_tokens: int = 4096
@@ -107,6 +111,7 @@ class TrainSettings(LoopSettings):
     validation_fold: int | None = None
     metric: Literal["micro_f1", "macro_f1", "ndcg", "loss"] = "micro_f1"
     soft_labels: SoftLabels | None = None
+    lists: Lists | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -13,6 +13,7 @@ from zhichun.core.errors import UserError
 from zhichun.model.relevance_model import RelevanceModel
 from zhichun.objective.losses import CrossEntropy, Loss
 from zhichun.objective.methods import EMA, Mixup, RDrop
+from zhichun.objective.ranking import RankingLoss
 from zhichun.objective.views import FirstView, View
 
 
@@ -30,8 +31,11 @@ class FineTuningSettings:
     Parameters
     ----------
     loss
-        The loss of each pair: one of the classifiers' (CrossEntropy, Poly1, Focal, GHMC), or SquaredError for the
-        regressor.
+        The loss of each pair: one of the classifiers' (CrossEntropy, Poly1, Focal, GHMC, Ordinal), or SquaredError for
+        the regressor.
+    ranking
+        A loss of each list that is added, by its weight, where `train.lists` is on: RankNet, LambdaLoss, ListNet,
+        PairwiseLogSumExp or MarginMSE; null is off.
     second_view
         A second pass over each batch whose loss is added: FGM, FGSM, PGD, FreeLB, SMART, AWP or DropoutView; null is
         off.
@@ -47,6 +51,7 @@ class FineTuningSettings:
     """
 
     loss: Loss = field(default_factory=CrossEntropy)
+    ranking: RankingLoss | None = None
     second_view: View | None = None
     rdrop: RDrop | None = None
     mixup: Mixup | None = None
@@ -74,14 +79,20 @@ class FineTuningSettings:
                 "mixup needs class labels, and a regressor has none.",
                 remedy="Use --set objective.mixup=null.",
             )
+        if self.ranking is not None and self.ranking.gains != "esci" and self.loss.regresses:
+            raise UserError(
+                f"objective.ranking.gains={self.ranking.gains!r} has no effect on a regressor: its targets are gains.",
+                remedy="Use --set objective.ranking.gains=esci.",
+            )
 
 
 class FineTuning(nn.Module):
     """Fine-tuning on judged pairs.
 
-    ``total = loss + loss of the second view + R-Drop``, or their mean, where ``loss`` is averaged with mixup's. Each is
-    ``Σ_i w_i loss_i / W`` where ``W`` is the weight of the whole step, not of this batch: whether a step is cut into
-    micro-batches or spread over processes changes nothing, except for the methods whose card says so.
+    ``total = loss + ranking + both of the second view + R-Drop``, or the mean of these three terms, where ``loss`` is
+    averaged with mixup's. Each is ``Σ_i w_i loss_i / W`` over pairs or lists, where ``W`` is the weight of the whole
+    step, not of this batch: whether a step is cut into micro-batches or spread over processes changes nothing, except
+    for the methods whose card says so.
 
     Parameters
     ----------
@@ -117,18 +128,21 @@ class FineTuning(nn.Module):
         ----------
         batch
             Arrays of `Pairs.collate` with ``target`` and ``weight`` ``[B]`` and the scalar ``normaliser``: the step's
-            weight divided by the number of processes, since gradients are averaged over them.
+            weight divided by the number of processes, since gradients are averaged over them. With a ranking loss also
+            ``list`` and ``gain`` ``[B]``, ``list_weight`` ``[L]`` and the scalar ``list_normaliser``.
         """
         settings, view = self.settings, self._view()
-        first = FirstView.of(self.model, batch, self.loss, moved=view is not None)
-        parts = {"loss": first.mean(first.loss_B)}
+        first = FirstView.of(self.model, batch, self.loss, settings.ranking, moved=view is not None)
+        parts = dict(zip(("loss", "ranking"), first.shares(first.loss_N), strict=False))
         terms = [parts["loss"]]
         if settings.mixup is not None and self.training:
             parts["mixup"] = settings.mixup.loss(first)
             terms = [(parts["loss"] + parts["mixup"]) / 2]
+        if "ranking" in parts:
+            terms = [terms[0] + parts["ranking"]]
         if view is not None:
             second = view.second_view(first)
-            parts["second_view"] = first.mean(second.loss_B)
+            parts["second_view"] = first.total(second.loss_N)
             terms.append(parts["second_view"])
             if settings.rdrop is not None:
                 parts["rdrop"] = first.mean(settings.rdrop(first.logits_BC, second.logits_BC))

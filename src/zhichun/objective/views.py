@@ -2,13 +2,17 @@
 
 Nothing here edits a weight: a perturbed batch has the same weights and perturbed token vectors.
 
-Legend: ``B`` pairs, ``T`` tokens, ``D`` hidden size, ``C`` outputs, ``U`` distinct tokens of a batch; of a packed batch
-(`model.attention.packing`) token vectors are one row of all its tokens.
+Losses are of the pairs of a batch and, where a ranking loss is on, of its lists after them, ``[N]``; a divergence is of
+the pairs alone.
+
+Legend: ``B`` pairs, ``L`` lists, ``N`` pairs and lists, ``T`` tokens, ``D`` hidden size, ``C`` outputs, ``U`` distinct
+tokens of a batch; of a packed batch (`model.attention.packing`) token vectors are one row of all its tokens.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Literal, Protocol
 
 import torch
@@ -17,6 +21,7 @@ from torch import Tensor
 from zhichun.core.errors import UserError
 from zhichun.model.attention.packing import tokens_of
 from zhichun.model.relevance_model import RelevanceModel
+from zhichun.objective.ranking import RankingLoss
 
 At = Literal["table", "output"]
 Batch = dict[str, Tensor]
@@ -28,10 +33,10 @@ SMALLEST_NORM = 1e-12
 
 @dataclass(frozen=True)
 class SecondView:
-    """Result of a second pass: its logits ``[B, C]``, and the loss that the objective adds for each pair, ``[B]``."""
+    """Result of a second pass: its logits ``[B, C]``, and the losses that the objective adds, ``[N]``."""
 
     logits_BC: Tensor
-    loss_B: Tensor
+    loss_N: Tensor
 
 
 @dataclass(frozen=True)
@@ -43,36 +48,47 @@ class FirstView:
     model
         The network.
     batch
-        Its batch, with ``target``, ``weight`` and ``normaliser``.
-    loss
-        The loss of each pair.
+        Its batch, with ``target``, ``weight`` and ``normaliser``; of lists also as `fit.lists.ListBatches` makes it.
+    loss, ranking
+        The loss of each pair, and of each list.
     vectors_BTD
         Token vectors that the encoder read; ``None`` if it looked them up itself, for views that do not perturb them.
     features_BF
         What the head read.
     logits_BC
         What it said.
-    loss_B
-        What that costs.
     """
 
     model: RelevanceModel
     batch: Batch
     loss: PairLoss
+    ranking: RankingLoss | None
     vectors_BTD: Tensor | None
     features_BF: Tensor
     logits_BC: Tensor
-    loss_B: Tensor
 
     @classmethod
-    def of(cls, model: RelevanceModel, batch: Batch, loss: PairLoss, *, moved: bool) -> "FirstView":
+    def of(
+        cls, model: RelevanceModel, batch: Batch, loss: PairLoss, ranking: RankingLoss | None = None, *, moved: bool
+    ) -> "FirstView":
         """Run the model; ``moved`` means that a second view will perturb the token vectors."""
         vectors_BTD = model.encoder.look_up(batch["input_ids"]) if moved else None
         if vectors_BTD is not None and not vectors_BTD.requires_grad:  # the table is frozen
             vectors_BTD.requires_grad_()
         features_BF = model.features(batch, vectors_BTD)
-        logits_BC = model.head(features_BF)
-        return cls(model, batch, loss, vectors_BTD, features_BF, logits_BC, loss(logits_BC, batch["target"]))
+        return cls(model, batch, loss, ranking, vectors_BTD, features_BF, model.head(features_BF))
+
+    @cached_property
+    def loss_N(self) -> Tensor:
+        """What the plain pass costs."""
+        return self.losses(self.logits_BC)
+
+    def losses(self, logits_BC: Tensor) -> Tensor:
+        """Return the losses of the pairs and, with a ranking loss, of the lists."""
+        loss_B = self.loss(logits_BC, self.target)
+        if self.ranking is None:
+            return loss_B
+        return torch.cat([loss_B, self.ranking(logits_BC, self.batch["gain"], self.batch["list"])])
 
     @property
     def target(self) -> Tensor:
@@ -80,19 +96,32 @@ class FirstView:
         return self.batch["target"]
 
     def mean(self, loss_B: Tensor, weight_B: Tensor | None = None) -> Tensor:
-        """Reduce losses by weight to this batch's share of the step's mean."""
+        """Reduce losses of pairs by weight to this batch's share of the step's mean."""
         weight_B = self.batch["weight"] if weight_B is None else weight_B
         return (weight_B * loss_B).sum() / self.batch["normaliser"]
 
-    def gradient(self, loss_B: Tensor, of: Tensor, *, again: bool = False) -> Tensor:
-        """Take the gradient of this batch's mean of a loss; ``again`` says that the pass has another one before it."""
+    def shares(self, loss_N: Tensor) -> list[Tensor]:
+        """Reduce losses to this batch's share of the step's: that of the pairs and, where there are any, of lists."""
+        pairs = len(self.batch["weight"])
+        shares = [self.mean(loss_N[:pairs])]
+        if self.ranking is not None and len(loss_N) > pairs:
+            of_lists = (self.batch["list_weight"] * loss_N[pairs:]).sum() / self.batch["list_normaliser"]
+            shares.append(self.ranking.weight * of_lists)
+        return shares
+
+    def total(self, loss_N: Tensor) -> Tensor:
+        """Add up the shares of pairs and lists."""
+        return torch.stack(self.shares(loss_N)).sum()
+
+    def gradient(self, loss_N: Tensor, of: Tensor, *, again: bool = False) -> Tensor:
+        """Take the gradient of this batch's share of a loss; ``again`` says that the pass has another one before it."""
         with torch.autocast(of.device.type, enabled=False):
-            return torch.autograd.grad(self.mean(loss_B), of, retain_graph=again)[0]
+            return torch.autograd.grad(self.total(loss_N), of, retain_graph=again)[0]
 
     def ascent(self, place: "Place") -> Tensor:
         """Return the direction in which this batch's loss rises fastest, as unit vectors of a place."""
         assert self.vectors_BTD is not None
-        return place.unit(place.collect(self.gradient(self.loss_B, self.vectors_BTD, again=True)))
+        return place.unit(place.collect(self.gradient(self.loss_N, self.vectors_BTD, again=True)))
 
     def moved(self, shift_BTD: Tensor | None = None) -> SecondView:
         """Run the model again, with the token vectors shifted."""
@@ -100,8 +129,11 @@ class FirstView:
         if shift_BTD is not None:
             assert vectors_BTD is not None
             vectors_BTD = vectors_BTD + shift_BTD
-        logits_BC = self.model(self.batch, vectors_BTD)
-        return SecondView(logits_BC, self.loss(logits_BC, self.target))
+        return self.second(self.model(self.batch, vectors_BTD))
+
+    def second(self, logits_BC: Tensor) -> SecondView:
+        """Measure a second pass as the first one."""
+        return SecondView(logits_BC, self.losses(logits_BC))
 
 
 class View(ABC):

@@ -7,9 +7,9 @@ import torch
 from torch.nn import functional
 
 from zhichun.core.errors import UserError
-from zhichun.objective.losses import GHMC, CrossEntropy, Focal, Poly1, SquaredError
+from zhichun.objective.losses import GHMC, CrossEntropy, Focal, Ordinal, Poly1, SquaredError
 
-OF_CLASSES = (CrossEntropy, Focal, GHMC, Poly1)
+OF_CLASSES = (CrossEntropy, Focal, GHMC, Ordinal, Poly1)
 # Probabilities 0.7, 0.1, 0.1, 0.1.
 SURE = [math.log(7.0), 0.0, 0.0, 0.0]
 
@@ -52,6 +52,25 @@ def test_focal_has_a_gradient_at_certainty_too():
     logits_BC = torch.tensor([[200.0, 0.0]], requires_grad=True)
     Focal(gamma=0.5)(logits_BC, torch.tensor([0])).sum().backward()
     assert torch.isfinite(logits_BC.grad).all()
+
+
+def test_ordinal_is_the_cross_entropy_at_each_threshold():
+    """At least E, at least S, at least C: probabilities of 0.7, 0.8 and 0.9, and of 0.3, 0.2 and 0.1 for the others."""
+    loss_B = Ordinal()(torch.tensor([SURE] * 4), torch.arange(4))
+    below = [-math.log(p) for p in (0.7, 0.8, 0.9)]
+    above = [-math.log(p) for p in (0.3, 0.2, 0.1)]
+    assert loss_B.tolist() == pytest.approx([sum(above[:k]) + sum(below[k:]) for k in range(4)])
+    assert loss_B.tolist() == sorted(loss_B.tolist())  # the farther from the likeliest class, the more
+    soft = Ordinal()(torch.tensor([SURE]), torch.tensor([[0.5, 0.0, 0.0, 0.5]]))
+    assert soft.item() == pytest.approx(float(loss_B[0] + loss_B[3]) / 2)
+
+
+def test_ordinal_is_least_at_the_target_itself_and_of_two_classes_cross_entropy():
+    logits_BC, target_B = many(classes=2)
+    assert torch.allclose(Ordinal()(logits_BC, target_B), CrossEntropy()(logits_BC, target_B), atol=1e-6)
+    target_1C = torch.tensor([[0.1, 0.2, 0.3, 0.4]])
+    others_BC = many()[0]
+    assert (Ordinal()(others_BC, target_1C.expand(50, 4)) > Ordinal()(target_1C.log(), target_1C)).all()
 
 
 def test_poly1_adds_what_is_missing_to_1():

@@ -75,7 +75,7 @@ def first_view(model=None, loss=logit, weight=(1.0, 1.0)) -> FirstView:
 
 def added(method, **settings) -> list[float]:
     first = first_view(**settings)
-    return (method.second_view(first).loss_B - first.loss_B).tolist()
+    return (method.second_view(first).loss_N - first.loss_N).tolist()
 
 
 def each_pair_by(norm: float) -> list[float]:
@@ -117,7 +117,7 @@ def test_pgd_of_one_step_is_fgm():
 def test_freelb_is_the_mean_over_its_steps_and_shows_the_last():
     first = first_view()
     view = FreeLB(epsilon=0.5, alpha=0.3, steps=3, start=None).second_view(first)
-    assert (view.loss_B - first.loss_B).tolist() == each_pair_by((0 + 0.3 + 0.5) / 3)
+    assert (view.loss_N - first.loss_N).tolist() == each_pair_by((0 + 0.3 + 0.5) / 3)
     assert (view.logits_BC - first.logits_BC)[:, 0].tolist() == each_pair_by(0.5)
 
 
@@ -125,15 +125,15 @@ def test_freelb_starts_within_its_norm_and_never_on_padding():
     first, freelb = first_view(), FreeLB(steps=1, start=0.3)
     torch.manual_seed(0)
     one = freelb.second_view(first)
-    assert not torch.equal(one.loss_B, first.loss_B)
-    assert ((one.loss_B - first.loss_B).abs() <= torch.tensor([0.3 * 5 / math.sqrt(T) for T in LENGTHS])).all()
-    assert not torch.equal(one.loss_B, freelb.second_view(first).loss_B)  # drawn anew
+    assert not torch.equal(one.loss_N, first.loss_N)
+    assert ((one.loss_N - first.loss_N).abs() <= torch.tensor([0.3 * 5 / math.sqrt(T) for T in LENGTHS])).all()
+    assert not torch.equal(one.loss_N, freelb.second_view(first).loss_N)  # drawn anew
 
 
 def test_smart_measures_how_much_the_answer_can_change():
     torch.manual_seed(0)
     first = first_view()
-    found_B = SMART(weight=2.0, epsilon=0.1, noise=0.1).second_view(first).loss_B
+    found_B = SMART(weight=2.0, epsilon=0.1, noise=0.1).second_view(first).loss_N
     shifts = [0.1 * 5 / math.sqrt(length) for length in LENGTHS]  # from a logit of 0, up or down alike
     expected = [2.0 * (1 / (1 + math.exp(-shift)) - 0.5) * shift for shift in shifts]
     assert found_B.tolist() == pytest.approx(expected, rel=1e-4)
@@ -147,7 +147,7 @@ def test_awp_moves_a_matrix_by_a_share_of_its_norm_and_leaves_it_where_it_was():
     view = AWP(gamma=0.1).second_view(first)
     # Features are (1, 0, T), so the gradient of the mean of both logits is (1, 0, 2.5), of norm √7.25.
     shifts = [0.1 * 5 * (1 + 2.5 * length) / math.sqrt(7.25) for length in LENGTHS]
-    assert (view.loss_B - first.loss_B).tolist() == pytest.approx(shifts, rel=1e-5)
+    assert (view.loss_N - first.loss_N).tolist() == pytest.approx(shifts, rel=1e-5)
     assert torch.equal(model.last.weight, before)
 
 

@@ -53,6 +53,48 @@ def test_the_losses_add_up_as_the_paper_writes(begin):
     assert total == pytest.approx(main + parts["second_view"] + parts["rdrop"], rel=1e-6)
 
 
+RANKED = ("train.lists=Lists", "objective.ranking=RankNet", "train.micro_batch_tokens=100000")
+
+
+def test_a_ranking_loss_is_added_by_its_weight(begin):
+    total, parts = parts_of(*begin(*RANKED))
+    assert set(parts) == {"loss", "ranking"}
+    assert total == pytest.approx(parts["loss"] + parts["ranking"], rel=1e-6)
+    weighted = parts_of(*begin(*RANKED, "objective.ranking.weight=3"))[1]
+    assert weighted["ranking"] == pytest.approx(3 * parts["ranking"], rel=1e-6)
+    objective, batch = begin(*RANKED)
+    torch.manual_seed(0)
+    loss_L = objective.settings.ranking(objective.model(batch), batch["gain"], batch["list"])
+    mean = (batch["list_weight"] * loss_L).sum() / batch["list_normaliser"]
+    assert parts["ranking"] == pytest.approx(mean.item())
+
+
+def test_the_second_view_has_the_ranking_loss_and_mixup_has_not(begin):
+    total, parts = parts_of(*begin(*WHOLE, *RANKED))
+    main = (parts["loss"] + parts["mixup"]) / 2 + parts["ranking"]
+    assert total == pytest.approx(main + parts["second_view"] + parts["rdrop"], rel=1e-6)
+    still = (STILL, *RANKED, "objective.second_view=FGM", "objective.second_view.epsilon=1e-6")
+    total, parts = parts_of(*begin(*still))  # a view that hardly moves costs what the first one does
+    assert parts["second_view"] == pytest.approx(parts["loss"] + parts["ranking"], rel=1e-4)
+    assert "ranking" not in parts_of(*begin(*RANKED, "objective.ranking=null"))[1]
+
+
+def test_fgm_ascends_the_ranking_loss_too(begin):
+    """With hardly any loss of pairs, what the view moves along is the gradient of the ranking loss."""
+    settings = (STILL, *RANKED, "objective.second_view=FGM")
+    ranked, plain = (begin(*settings, f"objective.ranking.weight={weight}") for weight in (1e6, 1e-6))
+
+    def direction(objective, batch):
+        from zhichun.objective.views import PLACES, FirstView
+
+        first = FirstView.of(objective.model, batch, objective.loss, objective.settings.ranking, moved=True)
+        return first.ascent(PLACES["table"](batch))
+
+    one, other = direction(*ranked), direction(*plain)
+    assert one.norm().item() == pytest.approx(1, rel=1e-5)
+    assert (one * other).sum().item() < 0.99
+
+
 def test_without_methods_there_is_the_weighted_loss_and_nothing_else_bit_for_bit(begin):
     objective, batch = begin()
     total, parts = parts_of(objective, batch)
@@ -197,6 +239,18 @@ def test_a_dropout_view_without_dropout_is_refused(begin):
         (
             ['objective.second_view={"kind": "AWP", "gamma": NaN}'],
             "gamma=nan is not a finite number",
+        ),
+        (["objective.ranking=RankNet"], "RankNet needs steps of whole lists.\nUse --set train.lists=Lists."),
+        (["objective.ranking=RankNets"], "no kind 'RankNets'.\nDid you mean 'RankNet'?"),
+        (
+            [
+                *RANKED,
+                "task=gain",
+                "objective.loss=SquaredError",
+                "train.metric=ndcg",
+                "objective.ranking.gains=official-script",
+            ],
+            "has no effect on a regressor",
         ),
         (["objective.second_view=FGN"], "no kind 'FGN'.\nDid you mean 'FGM'?"),
         (

@@ -9,5 +9,6 @@ from zhichun.objective.losses.classification import target_probabilities as targ
 from zhichun.objective.losses.cross_entropy import CrossEntropy as CrossEntropy
 from zhichun.objective.losses.focal import Focal as Focal
 from zhichun.objective.losses.ghmc import GHMC as GHMC
+from zhichun.objective.losses.ordinal import Ordinal as Ordinal
 from zhichun.objective.losses.poly1 import Poly1 as Poly1
 from zhichun.objective.losses.squared_error import SquaredError as SquaredError

@@ -51,13 +51,13 @@ class AWP(View):
         """Run the perturbed model on the batch."""
         weights = matrices(first.model)
         with torch.autocast(first.logits_BC.device.type, enabled=False):
-            gradients = torch.autograd.grad(first.mean(first.loss_B), list(weights.values()), retain_graph=True)
+            gradients = torch.autograd.grad(first.total(first.loss_N), list(weights.values()), retain_graph=True)
         moved = {
             name: weight + self.gamma * weight.detach().norm() * gradient / gradient.norm().clamp_min(1e-12)
             for (name, weight), gradient in zip(weights.items(), gradients, strict=True)
         }
         logits_BC: Tensor = functional_call(first.model, moved, (first.batch,))
-        return SecondView(logits_BC, first.loss(logits_BC, first.target))
+        return first.second(logits_BC)
 
 
 def matrices(model: RelevanceModel) -> dict[str, Tensor]:

@@ -59,9 +59,9 @@ class FreeLB(View):
         for step in range(self.steps):
             shift_BTD.requires_grad_()
             view = first.moved(shift_BTD)
-            losses.append(view.loss_B)
+            losses.append(view.loss_N)
             if step + 1 < self.steps:
-                gradient_BTD = pairs.collect(first.gradient(view.loss_B, shift_BTD, again=True))
+                gradient_BTD = pairs.collect(first.gradient(view.loss_N, shift_BTD, again=True))
                 shift_BTD = pairs.cut(shift_BTD.detach() + self.alpha * pairs.unit(gradient_BTD), self.epsilon)
         return SecondView(view.logits_BC, torch.stack(losses).mean(dim=0))
 

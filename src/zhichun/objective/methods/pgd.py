@@ -55,6 +55,6 @@ class PGD(View):
         shift = place.cut(self.alpha * first.ascent(place), self.epsilon)
         for _ in range(self.steps - 1):
             shift.requires_grad_()
-            gradient = first.gradient(first.moved(place.spread(shift)).loss_B, shift)
+            gradient = first.gradient(first.moved(place.spread(shift)).loss_N, shift)
             shift = place.cut(shift.detach() + self.alpha * place.unit(gradient), self.epsilon)
         return first.moved(place.spread(shift))
