@@ -1,11 +1,11 @@
-"""Commands that weigh judgements: agreement."""
+"""Commands that weigh judgements and changes: agreement, compare."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from zhichun.cli.options import LocaleOption, app, argument, mapping, option, say, stdout
+from zhichun.cli.options import DataOption, LocaleOption, OverwriteOption, app, argument, mapping, option, say, stdout
 
 AGREEMENT = {
     "unanimous": "all agree",
@@ -61,3 +61,67 @@ def agreement(
     if out is not None:
         write_json(out, found)
         say(f"{out}: all figures")
+
+
+@app.command()
+def compare(
+    a: Annotated[
+        Path,
+        argument(
+            "What is proposed: a folder of `zhichun train`, `export` or `ensemble`, a file of `zhichun score`, or a "
+            "ranking of any other system: a TREC run file, or a table with query, product_id and score or rank."
+        ),
+    ],
+    b: Annotated[Path, argument("What it is held against, any of these.")],
+    data: DataOption,
+    gate: Annotated[
+        list[str] | None,
+        option(
+            "What A - B has to keep, such as 'ndcg@10>=-0.002'; names of ir_measures are understood (nDCG@10, P@5)."
+        ),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail where a gate is not shown to hold overall.")] = False,
+    out: Annotated[Path | None, option("Folder to make: index.html, compare.json, junit.xml.")] = None,
+    split: Annotated[str, typer.Option(help="`test`, `train` or `all`.")] = "test",
+    segments: Annotated[
+        Path | None, option("Table with query or product_id, whose other columns are segments of your own.")
+    ] = None,
+    columns: Annotated[str, typer.Option(help="Own column names of rankings: query, product_id, locale.")] = "",
+    topics: Annotated[Path | None, option("Query texts of a run file: id, tab, query.")] = None,
+    draws: Annotated[int, typer.Option(help="Draws of the bootstrap over queries.", min=100)] = 5000,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Compare two systems on judged pairs, overall and by segment, and fail where a gate does.
+
+    A gate fails where the data show, at 95 %, that the difference A - B does not keep it: overall, or in a segment,
+    after correction for their number. Exit status 1 then.
+    """
+    from zhichun.cli.tables import comparison_table
+    from zhichun.measure.compare import compare as compare_systems
+
+    found = compare_systems(
+        a,
+        b,
+        data,
+        gates=gate or (),
+        split=split,
+        columns=mapping(columns, "--columns"),
+        topics=topics,
+        segments=segments,
+        out=out,
+        overwrite=overwrite,
+        draws=draws,
+        seed=seed,
+    )
+    stdout.print(comparison_table(found))
+    for name, count in zip((a, b), found["unjudged"], strict=True):
+        if count:
+            say(f"{name}: {count:,} rows are not judged, and were left out")
+    verdicts = [each for each in found["gates"] if each["part"] == "all" or each["verdict"] == "fails"]
+    for each in verdicts:
+        say(f"{each['verdict']}: {each['gate']}, {each['part']}: A - B {each['difference']:+.4f}, p = {each['p']:.4f}")
+    if out is not None:
+        say(f"{out / 'index.html'}: figures, segments, and the queries that moved most")
+    if any(each["verdict"] == "fails" or (strict and each["verdict"] == "open") for each in verdicts):
+        raise typer.Exit(1)

@@ -211,6 +211,32 @@ def _interval(figure: Any) -> str:
     return f"{figure['value']:.3f}\n{low}–{high}"
 
 
+def comparison_table(found: dict[str, Any]) -> Table:
+    """Lay out what `zhichun.measure.compare.compare` gives: each metric overall, then one of them by segment."""
+    parts = dict(found["parts"])
+    overall = parts.pop("all")["figures"]
+    shown = found["shown"]
+    rows = [*overall.items(), *((name, part["figures"][shown]) for name, part in parts.items())]
+    cells = (
+        (
+            name,
+            f"{each['a']:.4f}",
+            f"{each['difference']:+.4f}\n{each['low']:+.4f} to {each['high']:+.4f}",
+            f"{each.get('p_holm', each['p']):.3f}",
+            f"{each['least_shown']:.4f}",
+        )
+        for name, each in rows
+    )
+    table = laid_out(
+        f"A - B on {found['pairs']:,} pairs of {found['queries']:,} queries",
+        ["", "A", "A - B, 95 %", "p", "least\nshown"],
+        cells,
+        least=12,
+    )
+    table.caption = f"by segment: {shown}, p corrected for their number"
+    return table
+
+
 def scoring_table(answers: dict[str, Any]) -> Table:
     """Lay out what scoring costs, as `zhichun.score.plan.plan` gives it."""
     question, rows = answers["question"], []

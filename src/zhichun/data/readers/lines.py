@@ -161,6 +161,32 @@ class QrelsTable(LineTable):
         return [values[name] for name in names]
 
 
+class RunTable(LineTable):
+    """A ranking in the TREC format, ``qid Q0 docid rank score tag``.
+
+    Parameters
+    ----------
+    file
+        The run file.
+    topics
+        Query texts by id; ``None`` leaves the ids to stand for themselves.
+    """
+
+    suffixes: Final = (".run", ".trec")
+    names = ("query_id", "query", "product_id", "score")
+
+    def __init__(self, file: TextFile, topics: Mapping[str, str] | None) -> None:
+        super().__init__(file)
+        self._topics = topics or {}
+
+    def _values(self, line: str, names: Sequence[str]) -> Sequence[str | None]:
+        parts = line.split()
+        if len(parts) != 6:
+            raise _RefusedError(MALFORMED, f"{len(parts)} values where a line of a run has 6")
+        values = dict(zip(self.names, (parts[0], self._topics.get(parts[0]), parts[2], parts[4]), strict=True))
+        return [values[name] for name in names]
+
+
 def read_topics(path: Path) -> dict[str, str]:
     """Read query texts by id: one ``qid<TAB>query`` a line, without a header."""
     topics: dict[str, str] = {}

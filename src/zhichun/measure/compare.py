@@ -1,0 +1,284 @@
+"""Is a change worth it? Two systems on the same judged pairs, by a paired bootstrap over queries, with gates for CI.
+
+All differences are A - B. Legend: ``F`` metrics, ``S`` draws, ``R`` rows of the dataset that are compared.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+from xml.etree import ElementTree
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zhichun.core import schema
+from zhichun.core.errors import UserError, suggest
+from zhichun.core.files import new_file, new_folder, write_json
+from zhichun.data.dataset.dataset import Dataset
+from zhichun.measure.evaluate import rows_of
+from zhichun.measure.report.compare_page import Moved, moved_most, write_compare_page
+from zhichun.measure.segments import segments_of
+from zhichun.measure.systems import System, common_rows, read_system
+from zhichun.metrics import Judged, Metric, RankingMetric, nDCG
+from zhichun.metrics.figures import reported
+from zhichun.metrics.significance import Floats, drawn_values, holm
+
+ALL: Final = "all"
+_READS: Final = ("scores", "predictions", "probabilities")
+# A gate fails where all of a 95 % interval lies below its margin: one-sided 2.5 %, over all gates and segments.
+LEVEL: Final = 0.025
+# The difference that four of five such comparisons would find, in standard errors: 1.96 + 0.84.
+SHOWN: Final = 2.8
+# Names that others use, such as ir_measures.
+_ALIASES: Final = {"p": "precision", "rr": "mrr", "accuracy": "micro_f1"}
+_GATE: Final = re.compile(r"\s*(?P<metric>[^<>=\s]+)\s*(?P<sign>>=|<=)\s*(?P<margin>[+-]?\d*\.?\d+)\s*")
+
+
+def metric_of(name: str) -> Metric:
+    """Find a metric by its name in ``metrics.json`` or that of ir_measures: ``ndcg@10``, ``nDCG@20``, ``P@5``, ``RR``.
+
+    Raises
+    ------
+    UserError
+        When there is no such metric.
+    """
+    base, _, cut = name.partition("@")
+    known = {each.name.partition("@")[0].lower(): each for reads in _READS for each in reversed(reported(reads))}
+    metric = known.get(_ALIASES.get(base.lower(), base.lower()))
+    if metric is None:
+        raise UserError(f"there is no metric {name!r}.", remedy=suggest(base.lower(), [*known, *_ALIASES]))
+    if not isinstance(metric, RankingMetric):
+        if cut:
+            raise UserError(f"{metric.name} has no cut, so {name!r} cannot be.", remedy=f"Write {metric.name}.")
+        return metric
+    if cut and not cut.isdecimal():
+        raise UserError(f"{name!r} is cut at no rank.", remedy=f"Write {base}@10.")
+    return dataclasses.replace(metric, k=int(cut) if cut else None)
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What a difference A - B has to keep: at least a margin, or at most one for what is better low."""
+
+    metric: Metric
+    margin: float
+    sign: int
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """Read ``ndcg@10>=-0.002``."""
+        match = _GATE.fullmatch(text)
+        if match is None:
+            remedy = "Write a metric, >= or <=, and what A - B has to keep: --gate 'ndcg@10>=-0.002'."
+            raise UserError(f"{text!r} is no gate.", remedy=remedy)
+        return cls(metric_of(match["metric"]), float(match["margin"]), 1 if match["sign"] == ">=" else -1)
+
+    def __str__(self) -> str:
+        return f"{self.metric.name}{'>=' if self.sign > 0 else '<='}{self.margin:g}"
+
+    def p(self, gap: float, drawn_S: Floats) -> float:
+        """Return the chance of so bad a difference where the margin is just kept."""
+        short = self.sign * (gap - self.margin)
+        return float((1 + (self.sign * (drawn_S - gap) <= short).sum()) / (1 + len(drawn_S)))
+
+    def holds(self, drawn_S: Floats) -> bool:
+        """Return whether the worse end of the 95 % interval keeps the margin."""
+        return bool(np.quantile(self.sign * drawn_S, LEVEL) >= self.sign * self.margin)
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Two systems on all pairs, or on those of one segment."""
+
+    name: str
+    metrics: Sequence[Metric]
+    pairs: int
+    queries: int
+    a_F: Floats
+    b_F: Floats
+    drawn_SF: Floats
+
+    @classmethod
+    def of(cls, name: str, metrics: Sequence[Metric], a: Judged, b: Judged, draws: int, seed: int) -> Self:
+        """Measure both on the same draws of queries."""
+        (a_F, a_SF), (b_F, b_SF) = (drawn_values(metrics, each, draws=draws, seed=seed) for each in (a, b))
+        return cls(name, metrics, len(a.labels), len(a.queries), a_F, b_F, a_SF - b_SF)
+
+    def gap(self, metric: Metric) -> tuple[float, Floats]:
+        """Return a metric's difference, and those of the draws."""
+        place = list(self.metrics).index(metric)
+        return float(self.a_F[place] - self.b_F[place]), self.drawn_SF[:, place]
+
+    def figures(self) -> dict[str, dict[str, float]]:
+        """Return both figures, their difference with interval and p, and the least that could be shown."""
+        gap_F = self.a_F - self.b_F
+        low_F, high_F = np.quantile(self.drawn_SF, [0.025, 0.975], axis=0)
+        extreme_SF = np.abs(self.drawn_SF - gap_F) >= np.abs(gap_F) - 1e-12
+        p_F = (1 + extreme_SF.sum(axis=0)) / (1 + len(self.drawn_SF))
+        shown_F = SHOWN * self.drawn_SF.std(axis=0)
+        names = ("a", "b", "difference", "low", "high", "p", "least_shown")
+        columns = zip(self.a_F, self.b_F, gap_F, low_F, high_F, p_F, shown_F, strict=True)
+        return {
+            metric.name: dict(zip(names, map(float, each), strict=True))
+            for metric, each in zip(self.metrics, columns, strict=True)
+        }
+
+
+def compare(
+    a: Path,
+    b: Path,
+    data: Path,
+    *,
+    gates: Sequence[str] = (),
+    split: str = schema.TEST,
+    version: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    topics: Path | None = None,
+    segments: Path | None = None,
+    out: Path | None = None,
+    overwrite: bool = False,
+    draws: int = 5000,
+    seed: int = 0,
+    shown: bool = True,
+) -> dict[str, Any]:
+    """Compare two systems on the judged pairs of a dataset.
+
+    Parameters
+    ----------
+    a, b
+        What is proposed, and what it is held against: folders of models, scored files, run files or rankings; see
+        `zhichun.measure.systems.read_system`.
+    data
+        Dataset folder.
+    gates
+        What A - B has to keep, such as ``ndcg@10>=-0.002``; overall and, corrected for their number, in each segment.
+    split, version
+        As for `zhichun.evaluate`; all pairs, if no version is given.
+    columns, topics
+        Own column names of tables; query texts of run files.
+    segments
+        Table with the user's own segments; see `zhichun.measure.segments.segments_of`.
+    out, overwrite
+        Folder to make: ``compare.json``, ``index.html``, ``junit.xml``.
+    draws, seed
+        Of the bootstrap; more are drawn where many gates and segments need them.
+    shown
+        Whether to show progress.
+
+    Returns
+    -------
+    dict
+        ``a``, ``b``, ``pairs``, ``queries``, ``unjudged``; ``parts``: by ``all`` and segment ``pairs``, ``queries`` and
+        ``figures`` (of segments with ``p_holm`` beside ``p``); ``gates``: each with its ``part``, ``difference``, ``p``
+        (corrected) and ``verdict``: ``holds`` (shown to keep the margin), ``fails`` (shown not to) or ``open``.
+
+    Raises
+    ------
+    UserError
+        For a gate, a system or a table that cannot be used.
+    """
+    asked = [Gate.read(text) for text in gates]
+    dataset = Dataset.open(data)
+    version, rows = dataset.of_version(rows_of(dataset, split), version, ranking=False)
+    systems = [read_system(each, dataset, rows, columns=columns, topics=topics, shown=shown) for each in (a, b)]
+    rows = common_rows(systems[0], systems[1], dataset, rows)
+    metrics = _metrics(systems, asked)
+    masks = segments_of(dataset, rows, segments)
+    draws = max(draws, int(2 * len(asked) * (1 + len(masks)) / LEVEL))  # or no p could be low enough
+    of_a, of_b = (system.judged(dataset, rows) for system in systems)
+    parts = measure_parts(metrics, of_a, of_b, masks, draws=draws, seed=seed)
+    ranking = next((gate.metric for gate in asked if isinstance(gate.metric, RankingMetric)), nDCG() @ 10)
+    found = {
+        **{name: system.name for name, system in zip("ab", systems, strict=True)},
+        "split": split,
+        "version": version,
+        "pairs": parts[0].pairs,
+        "queries": parts[0].queries,
+        "shown": ranking.name,
+        "unjudged": [system.unjudged for system in systems],
+        "parts": _figures(parts),
+        "gates": judge_gates(parts, asked),
+    }
+    moved = moved_most(dataset, rows, ranking, of_a, of_b)
+    if out is not None:
+        _write(out, found, ranking, moved, overwrite)
+    return found
+
+
+def _metrics(systems: Sequence[System], gates: Sequence[Gate]) -> list[Metric]:
+    """Choose what both systems can be measured by."""
+    has_classes = all(system.probabilities_EC is not None for system in systems)
+    for gate in gates:
+        if gate.metric.reads != "scores" and not has_classes:
+            raise UserError(
+                f"{gate} needs probabilities of the four labels, which one of the two does not have.",
+                remedy="Leave this gate out.",
+            )
+    of_kinds = [metric for reads in (_READS if has_classes else _READS[:1]) for metric in reported(reads)]
+    return list(dict.fromkeys([*(gate.metric for gate in gates), *of_kinds]))
+
+
+def measure_parts(
+    metrics: Sequence[Metric], a: Judged, b: Judged, masks: Mapping[str, NDArray[np.bool_]], *, draws: int, seed: int
+) -> list[Part]:
+    """Measure all pairs, then each segment."""
+    found = [Part.of(ALL, metrics, a, b, draws, seed)]
+    return found + [Part.of(name, metrics, a.select(mask), b.select(mask), draws, seed) for name, mask in masks.items()]
+
+
+def _figures(parts: Sequence[Part]) -> dict[str, Any]:
+    """Put the figures of all parts together; segments are corrected for their number, each metric for itself."""
+    found: dict[str, Any] = {
+        part.name: {"pairs": part.pairs, "queries": part.queries, "figures": part.figures()} for part in parts
+    }
+    for metric in parts[0].metrics if len(parts) > 1 else ():
+        of_segments = [found[part.name]["figures"][metric.name] for part in parts[1:]]
+        for figure, p in zip(of_segments, holm([each["p"] for each in of_segments]), strict=True):
+            figure["p_holm"] = float(p)
+    return found
+
+
+def judge_gates(parts: Sequence[Part], gates: Sequence[Gate]) -> list[dict[str, Any]]:
+    """Judge each gate overall and in each segment, corrected for their number."""
+    tests = [(gate, part, *part.gap(gate.metric)) for gate in gates for part in parts]
+    p_N = holm([gate.p(gap, drawn_S) for gate, _, gap, drawn_S in tests])
+    return [
+        {
+            "gate": str(gate),
+            "part": part.name,
+            "difference": gap,
+            "p": float(p),
+            "verdict": "fails" if p <= LEVEL else "holds" if gate.holds(drawn_S) else "open",
+        }
+        for (gate, part, gap, drawn_S), p in zip(tests, p_N, strict=True)
+    ]
+
+
+def _write(out: Path, found: dict[str, Any], ranking: RankingMetric, moved: Sequence[Moved], overwrite: bool) -> None:
+    def is_ours(folder: Path) -> bool:
+        return (folder / "compare.json").is_file()
+
+    with new_folder(out, overwrite=overwrite, replaceable=is_ours) as folder:
+        write_json(folder / "compare.json", found)
+        write_compare_page(folder / "index.html", found, ranking, moved)
+        write_junit(folder / "junit.xml", found)
+
+
+def write_junit(path: Path, found: dict[str, Any]) -> None:
+    """Write the gates as test cases for a CI."""
+    failed = sum(gate["verdict"] == "fails" for gate in found["gates"])
+    suite = ElementTree.Element(
+        "testsuite", name="zhichun compare", tests=str(len(found["gates"])), failures=str(failed)
+    )
+    for gate in found["gates"]:
+        case = ElementTree.SubElement(suite, "testcase", classname=gate["gate"], name=gate["part"])
+        text = f"A - B is {gate['difference']:+.4f}; p = {gate['p']:.4f} after correction"
+        if gate["verdict"] == "fails":
+            ElementTree.SubElement(case, "failure", message=text)
+        else:
+            ElementTree.SubElement(case, "system-out").text = f"{gate['verdict']}: {text}"
+    with new_file(path) as partial:
+        ElementTree.ElementTree(suite).write(partial, encoding="utf-8", xml_declaration=True)

@@ -1,0 +1,98 @@
+"""The page of a comparison: figures with intervals, segments, gates, and the queries that moved most, side by side."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from zhichun.core import schema
+from zhichun.core.arrays import Int64
+from zhichun.data.dataset.dataset import Dataset
+from zhichun.measure.report.page import figure_name, write_page
+from zhichun.metrics import Judged, RankingMetric
+
+MOST_QUERIES: Final = 10
+MOST_PRODUCTS: Final = 10
+VERDICTS: Final = {"holds": "holds", "fails": "FAILS", "open": "not shown either way"}
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A query that A ranks better or worse than B: its figures, and the first products of both with their labels."""
+
+    query: str
+    locale: str
+    a: float
+    b: float
+    lists: tuple[list[tuple[str, str]], list[tuple[str, str]]]
+
+
+def moved_most(dataset: Dataset, rows: Int64, metric: RankingMetric, a: Judged, b: Judged) -> list[Moved]:
+    """Find the queries that A wins most, then those that it loses most, as `MOST_QUERIES` of each."""
+    (queries, of_a), (_, of_b) = metric.per_query(a), metric.per_query(b)
+    order = np.argsort(of_b - of_a, kind="stable").tolist()
+    won = [place for place in order[:MOST_QUERIES] if of_a[place] > of_b[place]]
+    lost = [place for place in order[: -MOST_QUERIES - 1 : -1] if of_a[place] < of_b[place]]
+    titles = pq.read_table(dataset.folder / schema.PRODUCTS_FILE, columns=[schema.TITLE]).column(0)
+    texts, locales = dataset.queries, dataset.column(schema.LOCALE)[rows]
+    found = []
+    for place in (*won, *lost):
+        of_query = np.flatnonzero(a.query_ids == queries[place])
+        shown = titles.take(pa.array(dataset.product_row[rows[of_query]])).to_pylist()
+        label_of = [schema.LABELS[code] for code in a.labels[of_query]]
+        lists = [
+            [(label_of[at], shown[at] or "") for at in _first(each.scores[of_query])]
+            for each in (a, b)
+            if each.scores is not None
+        ]
+        text, where = texts[int(queries[place])].as_py(), str(locales[of_query[0]])
+        found.append(Moved(text, where, float(of_a[place]), float(of_b[place]), (lists[0], lists[1])))
+    return found
+
+
+def _first(score_R: np.ndarray) -> list[int]:
+    """Return the places of the best, without what was not returned."""
+    best: list[int] = np.argsort(-score_R, kind="stable")[
+        : min(MOST_PRODUCTS, int((~np.isnan(score_R)).sum()))
+    ].tolist()
+    return best
+
+
+def write_compare_page(path: Path, found: dict[str, Any], metric: RankingMetric, moved: Sequence[Moved]) -> None:
+    """Write the page."""
+    parts = dict(found["parts"])
+    overall = parts.pop("all")["figures"]
+    write_page(
+        path,
+        "compare.html",
+        title="A against B",
+        found=found,
+        metric=metric.title,
+        figures=[
+            [figure_name(name), *_cells(figure), f"{figure['least_shown']:.4f}"] for name, figure in overall.items()
+        ],
+        segments=[
+            [name, f"{part['queries']:,}", *_cells(part["figures"][metric.name], "p_holm")]
+            for name, part in parts.items()
+        ],
+        gates=[
+            [
+                f"{gate['gate']}, {gate['part']}",
+                f"{gate['difference']:+.4f}",
+                f"{gate['p']:.4f}",
+                VERDICTS[gate["verdict"]],
+            ]
+            for gate in found["gates"]
+        ],
+        won=[each for each in moved if each.a > each.b],
+        lost=[each for each in moved if each.a < each.b],
+    )
+
+
+def _cells(figure: dict[str, float], p: str = "p") -> list[str]:
+    interval = f"{figure['low']:+.4f} to {figure['high']:+.4f}"
+    return [f"{figure['a']:.4f}", f"{figure['b']:.4f}", f"{figure['difference']:+.4f}", interval, f"{figure[p]:.4f}"]

@@ -1,0 +1,226 @@
+"""Whatever ranks the judged pairs of a dataset: a model's folder, a scored file, or a ranking of any other system.
+
+A model has a score for every pair. A ranking holds what a system returned: a TREC run file, or a table with a query, a
+product and a ``score`` or ``rank``. What it returned without being judged is left out and counted (a condensed list).
+
+Legend: ``E`` examples of the dataset, ``R`` rows of it that are compared.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from zhichun.core import schema
+from zhichun.core.arrays import Int64
+from zhichun.core.console import Stages
+from zhichun.core.errors import UserError
+from zhichun.core.tasks import TASKS
+from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.readers.columns import PAIRS, find_column, match_columns
+from zhichun.data.readers.lines import RunTable, read_topics
+from zhichun.data.readers.rejected import FirstRefusal
+from zhichun.data.readers.sources import open_table
+from zhichun.data.readers.table import Table
+from zhichun.data.readers.text_file import TextFile
+from zhichun.measure.evaluate import score_rows
+from zhichun.metrics import Judged
+from zhichun.metrics.significance import Floats
+from zhichun.score.engines.engine import AUTO
+from zhichun.score.folders import is_ensemble
+from zhichun.score.scorer import Scorer
+from zhichun.text.fold import fold_locale, fold_query
+
+PROBABILITIES: Final = tuple(f"p_{label}" for label in schema.LABELS)
+# What a table may rank by, the first that it has; of a rank, less is better.
+RANKED_BY: Final = {"gain": 1, "score": 1, "rank": -1, "position": -1}
+
+
+@dataclass(frozen=True, eq=False)
+class System:
+    """What is compared.
+
+    Parameters
+    ----------
+    name
+        Its folder or file.
+    is_ranking
+        Whether it holds what was returned; a model has a score for whatever it is asked.
+    score_E
+        What to rank the examples by; NaN where it has none.
+    probabilities_EC
+        Of the four labels, where it has them.
+    unjudged
+        Rows that it ranks without a judgement in the dataset.
+    """
+
+    name: str
+    is_ranking: bool
+    score_E: Floats
+    probabilities_EC: Floats | None
+    unjudged: int = 0
+
+    @property
+    def has_E(self) -> np.ndarray:
+        """Which examples it has a score of."""
+        return ~np.isnan(self.score_E)
+
+    def judged(self, dataset: Dataset, rows: Int64) -> Judged:
+        """Put judgements beside its answers; classes are answered only where all pairs have probabilities."""
+        probabilities = None if self.probabilities_EC is None else self.probabilities_EC[rows]
+        return Judged(
+            dataset.query_row[rows].astype(np.int64),
+            dataset.labels[rows],
+            scores=self.score_E[rows],
+            predictions=None if probabilities is None else probabilities.argmax(axis=1),
+            probabilities=probabilities,
+        )
+
+
+def read_system(
+    place: Path,
+    dataset: Dataset,
+    rows: Int64,
+    *,
+    columns: Mapping[str, str] | None = None,
+    topics: Path | None = None,
+    shown: bool = True,
+) -> System:
+    """Score the rows with a model's folder, or read what a file says of them.
+
+    Parameters
+    ----------
+    place
+        A folder of `zhichun train`, `export` or `ensemble`; a table of `zhichun score` or of a ranking, with a query, a
+        product id and ``score`` or ``rank``; or a TREC run file (``.run``, ``.trec``).
+    dataset, rows
+        What is compared.
+    columns
+        Own column names of tables.
+    topics
+        Query texts of a run file; otherwise its query ids are those of the dataset.
+    shown
+        Whether to show progress.
+
+    Raises
+    ------
+    UserError
+        For what cannot be read, or speaks of none of the rows.
+    """
+    if not place.is_dir():
+        return _read_table(place, dataset, rows, columns or {}, topics)
+    scorer = None if is_ensemble(place) else Scorer.load(place)
+    with Stages("pairs", shown=shown) as stages:
+        prediction, _, _ = score_rows(scorer, place, dataset, rows, AUTO, stages)
+    if prediction.task.name == "substitute":
+        raise UserError(
+            "labels substitutes only, and does not rank.", file=place, remedy="Compare models of all labels."
+        )
+    score_E = np.full(dataset.examples.num_rows, np.nan)
+    score_E[rows] = prediction.score
+    if prediction.probabilities is None:
+        return System(str(place), False, score_E, None)
+    probabilities_EC = np.zeros((len(score_E), len(schema.LABELS)))
+    probabilities_EC[rows] = prediction.probabilities
+    return System(str(place), False, score_E, probabilities_EC)
+
+
+def _read_table(place: Path, dataset: Dataset, rows: Int64, columns: Mapping[str, str], topics: Path | None) -> System:
+    is_run = place.suffix.lower() in RunTable.suffixes
+    table: Table = (
+        RunTable(TextFile(place), None if topics is None else read_topics(topics)) if is_run else open_table(place)
+    )
+    by_id = is_run and topics is None
+    own = {} if is_run else match_columns(columns, {PAIRS: table})[PAIRS]
+    own = {name: own.get(name, name) for name in (schema.QUERY_ID if by_id else schema.QUERY, schema.PRODUCT_ID)} | {
+        name: own[name] for name in (schema.LOCALE,) if name in own
+    }
+    found = {name: find_column(name, table.names) for name in (*PROBABILITIES, *RANKED_BY)}
+    is_model = found["gain"] is not None or all(found[name] for name in PROBABILITIES)
+    values = PROBABILITIES if all(found[name] for name in PROBABILITIES) else ()
+    ranked_by = next((name for name in RANKED_BY if found[name]), None)
+    if ranked_by is None and not values:
+        remedy = (
+            f"It needs a column {', '.join(RANKED_BY)}, or {PROBABILITIES[0]} and so on, as `zhichun score` writes."
+        )
+        raise UserError("has nothing to rank by.", file=place, remedy=remedy)
+    wanted = (*values, *((ranked_by,) if ranked_by else ()))
+    columns = own | {name: str(found[name]) for name in wanted}
+    place_of = _places(dataset, rows, by_id, schema.LOCALE in own)
+    value_EX = np.full((dataset.examples.num_rows, len(wanted)), np.nan)
+    unjudged = 0
+    for row, key, numbers in _rows(table, columns, wanted):
+        example = place_of.get(key)
+        if example is None:
+            unjudged += 1
+        elif not np.isnan(value_EX[example, 0]):
+            raise UserError("names a pair a second time.", file=place, row=row, remedy="Keep one row for each pair.")
+        else:
+            value_EX[example] = numbers
+    if np.isnan(value_EX).all():
+        remedy = "Check query and product ids, --split, and for a run file --topics."
+        raise UserError("speaks of none of the judged pairs.", file=place, remedy=remedy)
+    probabilities_EC = value_EX[:, : len(schema.LABELS)] if values else None
+    if ranked_by is None:
+        assert probabilities_EC is not None
+        score_E = TASKS["esci"].of_probabilities(probabilities_EC).score.astype(np.float64)
+    else:
+        score_E = RANKED_BY[ranked_by] * value_EX[:, -1]
+    return System(str(place), not is_model, score_E, probabilities_EC, unjudged)
+
+
+def _places(dataset: Dataset, rows: Int64, by_id: bool, by_locale: bool) -> dict[tuple[str, ...], int]:
+    """Find an example by the query's text or id, the product, and the locale where the table has one."""
+    queries = dataset.column(schema.QUERY_ID if by_id else schema.QUERY)[rows]
+    texts = [str(query) if by_id else fold_query(query) for query in queries.tolist()]
+    keys = [texts, dataset.column(schema.PRODUCT_ID)[rows].tolist()]
+    keys += [dataset.column(schema.LOCALE)[rows].tolist()] if by_locale else []
+    return dict(zip(zip(*keys, strict=True), rows.tolist(), strict=True))
+
+
+def _rows(
+    table: Table, columns: Mapping[str, str], wanted: tuple[str, ...]
+) -> Iterator[tuple[int, tuple[str, ...], list[float]]]:
+    """Read each row: its number, its key as in `_places`, and its values."""
+    for batch in table.batches(columns, FirstRefusal(table.path)):
+        texts = {name: column.to_pylist() for name, column in batch.columns.items()}
+        query = texts.get(schema.QUERY, texts.get(schema.QUERY_ID, []))
+        fold = fold_query if schema.QUERY in texts else str.strip
+        keys = [[fold(text or "") for text in query], [(text or "").strip() for text in texts[schema.PRODUCT_ID]]]
+        keys += [[fold_locale(text or "") for text in texts[schema.LOCALE]]] if schema.LOCALE in texts else []
+        numbers = zip(*(texts[name] for name in wanted), strict=True)
+        for row, key, given in zip(batch.rows_N.tolist(), zip(*keys, strict=True), numbers, strict=True):
+            try:
+                values = [float(text or "nan") for text in given]
+            except ValueError:
+                values = [np.nan]
+            if not np.isfinite(values).all():
+                shown = ", ".join(f"{name} = {text!r}" for name, text in zip(wanted, given, strict=True))
+                raise UserError(
+                    f"{shown} is no number.", file=table.path, row=row, remedy="Correct it, or drop the row."
+                )
+            yield row, key, values
+
+
+def common_rows(one: System, other: System, dataset: Dataset, rows: Int64) -> Int64:
+    """Choose what two systems are compared on, of some rows.
+
+    Models are compared on what both scored. A model beside a ranking orders what that returned. Two rankings are
+    compared on all judged pairs of the queries that either answered: what one of them missed counts against it.
+
+    Raises
+    ------
+    UserError
+        When that is less than two queries.
+    """
+    if one.is_ranking and other.is_ranking:
+        answered = np.unique(dataset.query_row[rows[(one.has_E | other.has_E)[rows]]])
+        common = rows[np.isin(dataset.query_row[rows], answered)]
+    else:
+        common = rows[(one.has_E & other.has_E)[rows]]
+    if len(np.unique(dataset.query_row[common])) < 2:
+        remedy = "Both must have scores for the same judged pairs; see --split."
+        raise UserError("the two have less than two queries in common.", file=dataset.folder, remedy=remedy)
+    return common
