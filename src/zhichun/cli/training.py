@@ -107,6 +107,9 @@ def evaluate(
     ] = None,
     columns: RatingColumnsOption = "",
     labels: RatingLabelsOption = "",
+    products: Annotated[
+        Path | None, option("Index of `zhichun index`, which the states of products are taken from.")
+    ] = None,
 ) -> None:
     """Measure a run on judged pairs, overall and by locale, with simple baselines; write `metrics.json`."""
     from zhichun.cli.tables import confusion_table, differences, figures_table, members_table, raters_table
@@ -119,7 +122,9 @@ def evaluate(
         rated = read_ratings(ratings, columns=mapping(columns, "--columns"), labels=mapping(labels, "--labels"))
     elif columns or labels:
         raise typer.BadParameter("has no effect without --ratings", param_hint="--columns, --labels")
-    measured = measure_run(run, data, split=split, version=version, out=out, engine=engine, ratings=rated)
+    measured = measure_run(
+        run, data, split=split, version=version, out=out, engine=engine, products=products, ratings=rated
+    )
     stdout.print(figures_table(measured))
     if "confusion" in measured:
         stdout.print(confusion_table(measured, TASKS[measured["task"]].classes))

@@ -1,7 +1,7 @@
 """Commands that use a trained run: score, rank, serve; and the demo of all."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -11,6 +11,7 @@ from zhichun.cli.options import (
     LocaleOption,
     ModelArgument,
     OverwriteOption,
+    RunArgument,
     app,
     argument,
     mapping,
@@ -38,8 +39,8 @@ def score(
     products: Annotated[
         Path | None,
         option(
-            "Catalogue to look products up in by product_id: a table or a folder. Its own column names are given "
-            "as `products.title=name`."
+            "Catalogue to look products up in by product_id: a table, a folder, or an index of `zhichun index`. Its "
+            "own column names are given as `products.title=name`."
         ),
     ] = None,
     columns: ColumnsOption = "",
@@ -60,7 +61,7 @@ def score(
     own_columns = mapping(columns, "--columns")
     if out.is_file() and not overwrite:
         raise UserError("the file is there already.", file=out, remedy="Choose another name, or give --overwrite.")
-    scorer = load_scorer(run, engine=engine)
+    scorer = load_scorer(run, engine=engine, products=products)
     job = ScoringJob(
         scorer=scorer,
         pairs=pairs,
@@ -80,11 +81,43 @@ def score(
 
 
 @app.command()
+def index(
+    run: RunArgument,
+    products: Annotated[
+        Path, option("Products to index: a table, a dataset folder or a folder in the official layout.", "--products")
+    ],
+    out: Annotated[Path, option("Folder to make, or an index to bring up to date.", "--out")],
+    precision: Annotated[
+        Literal["fp32", "fp16", "int8"], typer.Option(help="How states are kept: 4, 2 or 1 bytes a number.")
+    ] = "fp16",
+    columns: ColumnsOption = "",
+    locale: LocaleOption = "us",
+    on_bad_rows: BadRowsOption = "fail",
+) -> None:
+    """Compute what depends on products alone, once, for a model that reads query and product apart.
+
+    `zhichun score`, `rank` and `evaluate` take the folder as `--products`. Called again, it computes only what changed
+    and deletes what was removed; after a kill it resumes.
+    """
+    from zhichun.data.prepare.clean_catalogue import read_catalogue
+    from zhichun.score.index.build import build_index
+
+    own_columns = mapping(columns, "--columns")
+    catalogue = read_catalogue(products, locale=locale, columns=own_columns, on_bad_rows=on_bad_rows, say=say_aside)
+    made = build_index(run, catalogue, out, precision=precision, say=say_aside, shown=True)
+    say(f"{out}: {made.products:,} products; {made.computed:,} computed, {made.removed:,} removed")
+
+
+@app.command()
 def rank(
     run: ModelArgument,
     query: Annotated[str, argument("The query.")],
     products: Annotated[
-        Path, typer.Option(help="Products to rank: a table, a dataset folder or a folder in the official layout.")
+        Path,
+        typer.Option(
+            help="Products to rank: a table, a dataset folder, a folder in the official layout, or an index of "
+            "`zhichun index`."
+        ),
     ],
     locale: Annotated[str, typer.Option(help="Locale of the query; products of others are left out.")] = "us",
     top: Annotated[int, typer.Option(help="Products to show.", min=1)] = 10,
@@ -100,7 +133,7 @@ def rank(
     from zhichun.score.scorer import load_scorer
 
     own_columns, locale = mapping(columns, "--columns"), locale_of(locale)
-    scorer = load_scorer(run, engine=engine)
+    scorer = load_scorer(run, engine=engine, products=products)
     catalogue = read_catalogue(products, locale=locale, columns=own_columns, on_bad_rows=on_bad_rows, say=say_aside)
     ranked = rank_products(scorer, query, catalogue, locale)
     title = f"{query} ({locale}, {len(ranked):,} products)"

@@ -28,6 +28,7 @@ from zhichun.score.engines.engine import AUTO, counted
 from zhichun.score.ensemble import ask_members, average
 from zhichun.score.ensemble_weights import Judgements, beside_members
 from zhichun.score.folders import EnsembleConfig, is_ensemble
+from zhichun.score.index.scorer import IndexScorer
 from zhichun.score.scorer import Scorer
 from zhichun.text.fold import fold_query
 
@@ -41,6 +42,7 @@ def evaluate(
     out: Path | None = None,
     engine: str = AUTO,
     ratings: RatedPairs | None = None,
+    products: Path | None = None,
     shown: bool = True,
 ) -> dict[str, Any]:
     """Evaluate a run on one split of a dataset folder.
@@ -65,6 +67,8 @@ def evaluate(
     ratings
         What several people said of the same pairs (`zhichun.data.readers.ratings.read_ratings`): adds how they and the
         model do on the pairs that they rated, and the best that any model can.
+    products
+        An index of `zhichun index`, which states of products are taken from.
     shown
         Whether to show progress.
 
@@ -80,7 +84,7 @@ def evaluate(
     UserError
         For a run that is not finished, a folder that is no dataset, or a split without pairs.
     """
-    scorer = None if is_ensemble(run) else Scorer.load(run, engine=engine)
+    scorer = _loaded(run, engine, products)
     dataset = Dataset.open(data)
     version, rows = dataset.of_version(rows_of(dataset, split), version, ranking=_ranks(scorer, run))
     with Stages("pairs", shown=shown) as stages:
@@ -108,10 +112,20 @@ def evaluate(
     return measured
 
 
+def _loaded(run: Path, engine: str, products: Path | None) -> Scorer | IndexScorer | None:
+    """Load what scores pairs; ``None`` for an ensemble, whose members do one after the other."""
+    if products is not None:
+        return IndexScorer.load(run, products, engine=engine)
+    return None if is_ensemble(run) else Scorer.load(run, engine=engine)
+
+
 def score_rows(
-    scorer: Scorer | None, run: Path, dataset: Dataset, rows: Int64, engine: str, stages: Stages
+    scorer: Scorer | IndexScorer | None, run: Path, dataset: Dataset, rows: Int64, engine: str, stages: Stages
 ) -> tuple[Prediction, str, dict[str, Any]]:
     """Score pairs, by which engine; an ensemble is also held against its members, under ``ensemble``."""
+    if isinstance(scorer, IndexScorer):
+        prediction = scorer.predict_judged(dataset, rows, progress=counted(stages, "score", len(rows)))
+        return prediction, scorer.engine_name, {}
     if scorer is not None:
         pairs = open_pairs(dataset, scorer.featurizer, scorer.max_length, stages)
         prediction = scorer.predict(pairs, rows, progress=counted(stages, "score", len(rows)))
@@ -150,7 +164,7 @@ def beside_raters(prediction: Prediction, dataset: Dataset, rows: Int64, rated: 
     return {"pairs": len(places), "queries": len(judged.queries), "figures": figures}
 
 
-def _ranks(scorer: Scorer | None, run: Path) -> bool:
+def _ranks(scorer: Scorer | IndexScorer | None, run: Path) -> bool:
     """Return whether a model is for task 1; of an ensemble, whether a regressor is in it."""
     if scorer is None:
         return any(entry.task == "gain" for entry in EnsembleConfig.load(run).members)

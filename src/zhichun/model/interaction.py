@@ -9,7 +9,7 @@ Equation   above the split, for the query's tokens ``x`` and the product's state
 Reference  MacAvaney et al., 2020, *Efficient Document Re-Ranking for Transformers by Precomputing Term
            Representations* (PreTTR, which updates both sides above); Vast et al., 2026, *MICE*, arXiv 2602.16299 (the
            query's side alone)
-Our number no gain measured: it is for speed, and costs quality
+Our number no gain measured: it is for speed, and costs quality (docs/catalogue.md)
 Cost       in training about that of the whole model; in scoring, from kept states, the upper layers for the query's
            tokens
 Traps      query and product are cut separately and the product's positions begin at a fixed place, or a state would

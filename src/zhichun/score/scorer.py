@@ -22,6 +22,7 @@ from zhichun.score.export.export_folder import is_export
 from zhichun.score.feature_cache import MOST_BYTES, CachingFeaturizer
 from zhichun.score.folders import is_ensemble, model_folder
 from zhichun.score.given import Columns, Products, columns_of, query_of
+from zhichun.score.index.store import is_index
 from zhichun.text.document import country_index
 from zhichun.text.features import Featurizer
 from zhichun.text.pairs import Pairs
@@ -29,6 +30,7 @@ from zhichun.text.tokenizer import PairTokenizer
 
 if TYPE_CHECKING:
     from zhichun.score.ensemble import Ensemble
+    from zhichun.score.index.scorer import IndexScorer
 
 SECONDS_TO_MEASURE: Final = 0.5  # of each engine
 S = TypeVar("S", bound="Scorer")
@@ -194,8 +196,8 @@ class Scorer(ScoresProducts):
             Locale of each pair.
         """
         given = [products.get(name) or [None] * len(queries) for name in schema.TEXT_COLUMNS]
-        distinct_queries, query_row_P = _distinct(queries)
-        distinct_products, product_row_P = _distinct(list(zip(*given, strict=True)))
+        distinct_queries, query_row_P = distinct(queries)
+        distinct_products, product_row_P = distinct(list(zip(*given, strict=True)))
         featurizer = self.featurizer
         texts = list(zip(*distinct_products, strict=True)) or [()] * len(schema.TEXT_COLUMNS)
         return Pairs(
@@ -225,7 +227,9 @@ class Scorer(ScoresProducts):
         return self.task.predict(predict_with(self.engine, pairs, chosen, progress=progress))
 
 
-def load_scorer(folder: Path | str, device: str | None = None, engine: str = AUTO) -> "Scorer | Ensemble":
+def load_scorer(
+    folder: Path | str, device: str | None = None, engine: str = AUTO, *, products: Path | None = None
+) -> "Scorer | Ensemble | IndexScorer":
     """Load whatever a folder holds that scores: a run, an export of one, or an ensemble of them.
 
     Parameters
@@ -234,12 +238,18 @@ def load_scorer(folder: Path | str, device: str | None = None, engine: str = AUT
         Of `zhichun train`, `zhichun export` or `zhichun ensemble`.
     device, engine
         As for `Scorer.load`; of an ensemble, for every member.
+    products
+        The products to score: where it is an index of `zhichun index`, states are taken from there.
 
     Raises
     ------
     UserError
         When there is no such folder, or it is not finished or damaged.
     """
+    if products is not None and is_index(products):
+        from zhichun.score.index.scorer import IndexScorer
+
+        return IndexScorer.load(Path(folder), products, device, engine)
     if is_ensemble(Path(folder)):
         from zhichun.score.ensemble import Ensemble
 
@@ -247,9 +257,10 @@ def load_scorer(folder: Path | str, device: str | None = None, engine: str = AUT
     return Scorer.load(folder, device, engine)
 
 
-def tokens_read(pairs: Pairs | tuple[Pairs, ...]) -> Int64:
+def tokens_read(pairs: Any) -> Int64:
     """Count the tokens of each pair that a `PairScorer` has read, ``[P]``; of an ensemble, by its first member."""
-    return (pairs if isinstance(pairs, Pairs) else pairs[0]).lengths
+    lengths: Int64 = (pairs[0] if isinstance(pairs, tuple) else pairs).lengths
+    return lengths
 
 
 def _fastest(scorers: Sequence[S]) -> S:
@@ -262,7 +273,8 @@ def _fastest(scorers: Sequence[S]) -> S:
     return max(scorers, key=rate)
 
 
-def _distinct(values: Sequence[T]) -> tuple[list[T], Int32]:
+def distinct(values: Sequence[T]) -> tuple[list[T], Int32]:
+    """Return the distinct values, in the order in which they come, and the place there of each value."""
     places: dict[T, int] = {}
     rows = np.fromiter((places.setdefault(value, len(places)) for value in values), np.int32, len(values))
     return list(places), rows

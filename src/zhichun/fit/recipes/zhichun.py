@@ -3,7 +3,7 @@
 ``zhichun:fast`` reads query and product apart, so that what depends on the product alone can be kept. Four commands
 make it: the encoder reads the catalogue as a whole (``zhichun:fast:mlm``), then learns to bring a query and a product
 together in the split form (``zhichun:fast:pretrain``), then learns the judgements with the soft labels of a whole
-model, its teacher.
+model, its teacher (docs/catalogue.md).
 
 Provisional: which parts are in it was decided by one seed on the 135 queries of Chorus, in `experiments/LOG.md`; the
 selection on inner folds by `benchmarks/quality_lists.py` has still to confirm it.

@@ -1,0 +1,1 @@
+"""Products' states, computed once and kept in a folder, and scoring from them."""

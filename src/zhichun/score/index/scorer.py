@@ -1,0 +1,216 @@
+"""Scores pairs from an index: a product that is in it costs no pass of its own, any other is computed from its texts.
+
+Legend: ``P`` pairs, ``B`` products of a block, ``C`` outputs.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Final, Self
+
+import numpy as np
+import pyarrow as pa
+
+from zhichun.core import schema
+from zhichun.core.arrays import Int32, Int64
+from zhichun.core.errors import UserError
+from zhichun.core.tasks import Floats, Prediction, Task
+from zhichun.data.dataset.dataset import Dataset, read_parquet
+from zhichun.score.engines.engine import AUTO, RUN_ENGINES, Progress, length_sorted
+from zhichun.score.engines.torch_engine import load_run
+from zhichun.score.folders import fingerprint, model_folder
+from zhichun.score.given import Columns
+from zhichun.score.index.network import BLOCK_TOKENS, SplitNetwork
+from zhichun.score.index.store import IndexConfig, Shard, States, block_of, content_hashes
+from zhichun.score.scorer import ScoresProducts, distinct
+from zhichun.text.document import country_index
+from zhichun.text.features import Featurizer, QueryFeatures
+from zhichun.text.tokenizer import PairTokenizer
+
+# Queries that go through the layers below the split together.
+QUERIES: Final = 256
+JUDGED_AT_ONCE: Final = 20_000
+
+
+@dataclass(frozen=True)
+class KeptPairs:
+    """P pairs of which the products' states are known.
+
+    Parameters
+    ----------
+    queries
+        Features of the distinct queries.
+    query_row_P, country_P
+        Query and locale of each pair.
+    shards
+        Where states are.
+    shard_P, row_P
+        Where those of each pair's product are.
+    """
+
+    queries: QueryFeatures
+    query_row_P: Int32
+    country_P: Int32
+    shards: tuple[Shard, ...]
+    shard_P: Int64
+    row_P: Int64
+
+    def __len__(self) -> int:
+        return len(self.query_row_P)
+
+    @cached_property
+    def lengths(self) -> Int64:
+        """Tokens of each pair, ``[P]``."""
+        return self.states + self.queries.tokens.lengths[self.query_row_P]
+
+    @cached_property
+    def states(self) -> Int64:
+        """States of each pair's product, ``[P]``."""
+        pairs = zip(self.shard_P.tolist(), self.row_P.tolist(), strict=True)
+        return np.fromiter((self.shards[shard].lengths_R[row] for shard, row in pairs), np.int64, len(self))
+
+
+@dataclass(frozen=True)
+class IndexScorer(ScoresProducts):
+    """Scores pairs of query and product from an index.
+
+    Parameters
+    ----------
+    network
+        Computes what is not kept, and scores.
+    config
+        How states are kept.
+    kept
+        States of the index.
+    """
+
+    network: SplitNetwork
+    config: IndexConfig
+    kept: States
+
+    @classmethod
+    def load(cls, run: Path, index: Path, device: str | None = None, engine: str = AUTO) -> Self:
+        """Load a run and the index that was made of it; the engine is `torch`, in fp32.
+
+        Raises
+        ------
+        UserError
+            When the index is of another model.
+        """
+        config, folder = IndexConfig.load(index), model_folder(run)
+        if config.model != fingerprint(folder):
+            raise UserError(
+                f"the index is not of the model {run}.", file=index, remedy=f"Make one with: zhichun index {run}"
+            )
+        if engine not in (AUTO, RUN_ENGINES[0]):
+            raise UserError(f"an index is not scored by the engine {engine!r}.", remedy="Leave --engine out.")
+        trained, _ = load_run(folder, device, RUN_ENGINES[0])
+        return cls(SplitNetwork(trained), config, States.open(index))
+
+    @property
+    def featurizer(self) -> Featurizer:
+        """What reads texts."""
+        return self.network.trained.featurizer
+
+    @property
+    def task(self) -> Task:
+        """What is predicted."""
+        return self.network.trained.task
+
+    @property
+    def engine_name(self) -> str:
+        """Name of the engine."""
+        return "torch, from an index"
+
+    @property
+    def max_length(self) -> int:
+        """Tokens that a pair is cut to."""
+        return self.network.max_length
+
+    @property
+    def tokenizer(self) -> PairTokenizer:
+        """What cuts texts into tokens."""
+        return self.featurizer.tokenizer
+
+    @property
+    def lookahead(self) -> int:
+        """Chunks of a file to read ahead: reading is short."""
+        return 0
+
+    def remembering(self) -> Self:
+        """Return itself: the index remembers."""
+        return self
+
+    def read(self, queries: Sequence[str], products: Columns, locales: Sequence[str]) -> KeptPairs:
+        """Read the texts of P pairs, and find their products; see `Scorer.read`."""
+        given = [products.get(name) or [None] * len(queries) for name in schema.TEXT_COLUMNS]
+        distinct_queries, query_row_P = distinct(queries)
+        distinct_products, product_row_P = distinct(list(zip(*given, strict=True)))
+        texts = list(zip(*distinct_products, strict=True)) or [()] * len(schema.TEXT_COLUMNS)
+        columns = dict(zip(schema.TEXT_COLUMNS, texts, strict=True))
+        hashes = content_hashes(columns)
+        shard_R, row_R = self.kept.find(hashes)
+        new = np.flatnonzero(shard_R < 0)
+        shards = self.kept.shards
+        if len(new):
+            texts_of_new = {name: [of[row] for row in new] for name, of in columns.items()}
+            features = self.featurizer.products(texts_of_new, self.max_length)
+            shards = (*shards, self.network.shard(features, hashes[new], self.config.precision))
+            shard_R[new], row_R[new] = len(shards) - 1, np.arange(len(new))
+        return KeptPairs(
+            queries=self.featurizer.queries(distinct_queries, self.max_length),
+            query_row_P=query_row_P,
+            country_P=np.fromiter(map(country_index, locales), np.int32, len(locales)),
+            shards=shards,
+            shard_P=shard_R[product_row_P],
+            row_P=row_R[product_row_P],
+        )
+
+    def predict(self, pairs: KeptPairs, rows: Int64 | None = None, *, progress: Progress | None = None) -> Prediction:
+        """Predict pairs that were read; see `Scorer.predict`."""
+        return self.task.predict(self._logits(pairs, np.arange(len(pairs)) if rows is None else rows, progress))
+
+    def predict_judged(self, dataset: Dataset, rows: Int64, *, progress: Progress | None = None) -> Prediction:
+        """Predict judged pairs of a dataset folder, read piece by piece."""
+        products = read_parquet(dataset.folder / schema.PRODUCTS_FILE, columns=list(schema.TEXT_COLUMNS))
+        logits: list[Floats] = [np.zeros((0, self.task.outputs), np.float32)]
+        for start in range(0, len(rows), JUDGED_AT_ONCE):
+            some = rows[start : start + JUDGED_AT_ONCE]
+            texts = products.take(pa.array(dataset.product_row[some]))
+            columns = {name: texts.column(name).to_pylist() for name in schema.TEXT_COLUMNS}
+            queries = dataset.queries.take(pa.array(dataset.query_row[some])).to_pylist()
+            pairs = self.read(queries, columns, dataset.column(schema.LOCALE)[some].tolist())
+            logits.append(self._logits(pairs, np.arange(len(pairs)), progress))
+        return self.task.predict(np.concatenate(logits))
+
+    def _logits(self, pairs: KeptPairs, rows: Int64, progress: Progress | None) -> Floats:
+        logits_PC: Floats = np.zeros((len(rows), self.task.outputs), np.float32)
+        for places, own_MD in self._by_query(pairs, rows):
+            for block in length_sorted(places, pairs.states[rows[places]], BLOCK_TOKENS):
+                chosen = rows[block]
+                states = block_of(pairs.shards, pairs.shard_P[chosen], pairs.row_P[chosen])
+                logits_PC[block] = self.network.logits(own_MD, states, self._side(pairs, chosen))
+                if progress:
+                    progress(len(block))
+        return logits_PC
+
+    def _by_query(self, pairs: KeptPairs, rows: Int64) -> Iterator[tuple[Int64, Floats]]:
+        """Give the places of each query's pairs, and the query's tokens after the layers below the split."""
+        query_P = pairs.query_row_P[rows].astype(np.int64)
+        order_P = np.argsort(query_P, kind="stable")
+        queries, starts = np.unique(query_P[order_P], return_index=True)
+        places = np.split(order_P, starts[1:])
+        for start in range(0, len(queries), QUERIES):
+            own = self.network.queries(pairs.queries, queries[start : start + QUERIES])
+            yield from zip(places[start : start + QUERIES], own, strict=True)
+
+    def _side(self, pairs: KeptPairs, rows: Int64) -> Floats:
+        """Put the side features of one query's pairs together, in the order of the head's input."""
+        side, found = self.network.side, zip(pairs.shard_P[rows].tolist(), pairs.row_P[rows].tolist(), strict=True)
+        kept_BF = np.stack([pairs.shards[shard].side_RF[row] for shard, row in found])
+        of_query = side.parts(pairs.queries.side(pairs.query_row_P[rows[:1]]))
+        country = side.parts({"country": pairs.country_P[rows].astype(np.int64)})
+        ids = sum(size for name, size in side.sizes.items() if name in ("brand", "color"))
+        query = [np.repeat(part, len(rows), axis=0) for part in of_query.values()]
+        return np.concatenate([*country.values(), kept_BF[:, :ids], *query, kept_BF[:, ids:]], axis=1)

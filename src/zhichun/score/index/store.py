@@ -1,0 +1,237 @@
+"""A folder of products' states, found by a hash of the products' texts.
+
+``manifest.json`` says which model made it and how states are kept, ``products.parquet`` is the catalogue. The states
+lie in ``shard-00000`` and so on, each complete or not there: ``states.npy``, which is memory-mapped, ``scales.npy``,
+``side.npy`` (side features) and ``kept.parquet``, hash and tokens of each product. What is not found in an index is
+computed from its texts, so an index that is being changed never gives a wrong score.
+
+Legend: ``R`` products of a shard, ``N`` their tokens, ``S`` size of a state, ``F`` of the side features; ``P`` products
+that are looked for, ``B`` of a block, ``T`` tokens of the longest.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple, Self, get_args
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from zhichun.core import schema
+from zhichun.core.arrays import Int64
+from zhichun.core.errors import UserError
+from zhichun.core.files import new_file
+from zhichun.core.settings import read_settings
+from zhichun.core.tasks import Floats
+
+Precision = Literal["fp32", "fp16", "int8"]
+Texts = Sequence[str | None]
+FORMAT: Final = 1
+KIND: Final = "index"
+SHARDS: Final = "shard-*"
+REMEDY: Final = "Make it again with: zhichun index"
+DTYPES: Final = {"fp32": np.float32, "fp16": np.float16, "int8": np.int8}
+KEPT: Final = "kept.parquet"
+_HASH_BYTES: Final = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexConfig:
+    """What ``manifest.json`` says: whose states they are, how they are kept, and their size."""
+
+    model: str
+    precision: Precision
+    size: int
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Bytes of one state."""
+        return self.size * np.dtype(DTYPES[self.precision]).itemsize + 4 * (self.precision == "int8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read it from an index."""
+        return read_settings(cls, folder / schema.MANIFEST_FILE, format=FORMAT, remedy=REMEDY)
+
+
+def is_index(folder: Path) -> bool:
+    """Tell a folder of `zhichun index` from others."""
+    return folder.is_dir() and ((folder / schema.PRODUCTS_FILE).is_file() and any(folder.glob(f"{SHARDS}/{KEPT}")))
+
+
+def content_hashes(columns: Mapping[str, Texts]) -> npt.NDArray[np.uint64]:
+    """Hash the texts of each product, ``[P, 2]``; a missing text is an empty one, and no hash is zero."""
+    given = (columns[name] for name in schema.TEXT_COLUMNS)
+    hashed = (
+        hashlib.blake2b("\x1f".join([text or "" for text in texts]).encode(), digest_size=_HASH_BYTES).digest()
+        for texts in zip(*given, strict=True)
+    )
+    return np.asarray([np.frombuffer(each, np.uint64) for each in hashed], np.uint64).reshape(-1, 2)
+
+
+class Encoded(NamedTuple):
+    """States as they are kept, ``[N, S]``, and what each is to be multiplied by, ``[N]``."""
+
+    states_NS: npt.NDArray[Any]
+    scales_N: Floats | None
+
+    @classmethod
+    def of(cls, states_NS: Floats, precision: Precision) -> Self:
+        """Round states; as whole numbers each by a scale of its own."""
+        if precision != "int8":
+            return cls(states_NS.astype(DTYPES[precision]), None)
+        scales_N: Floats = np.maximum(np.abs(states_NS).max(axis=1), np.float32(1e-12)) / np.float32(127)
+        return cls(np.rint(states_NS / scales_N[:, None]).astype(np.int8), scales_N)
+
+
+class Block(NamedTuple):
+    """States of some products, padded to the longest, ``[B, T, S]``, with scales ``[B, T]`` and tokens ``[B]``."""
+
+    states_BTS: npt.NDArray[Any]
+    scales_BT: Floats | None
+    lengths_B: Int64
+
+
+@dataclass(frozen=True)
+class Shard:
+    """States of some products, in memory or mapped into it.
+
+    Parameters
+    ----------
+    encoded
+        Their states, one product after the other.
+    side_RF
+        Their side features.
+    hashes_R2
+        Hashes of their texts; zeros where a product was removed.
+    lengths_R
+        Tokens of each.
+    """
+
+    encoded: Encoded
+    side_RF: Floats
+    hashes_R2: npt.NDArray[np.uint64]
+    lengths_R: Int64
+
+    @cached_property
+    def starts_R(self) -> Int64:
+        """Where the states of each product begin."""
+        return np.cumsum(self.lengths_R) - self.lengths_R
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Map a shard that `save` wrote.
+
+        Raises
+        ------
+        UserError
+            When something in it is missing or damaged.
+        """
+        try:
+            kept = pq.read_table(folder / KEPT)
+            scales = folder / "scales.npy"
+            # Copy on write: torch warns of what it may not write to.
+            states_NS = np.load(folder / "states.npy", mmap_mode="c")
+            encoded = Encoded(states_NS, np.load(scales) if scales.is_file() else None)
+            hashes_R2 = np.frombuffer(b"".join(kept.column("hash").to_pylist()), np.uint64).reshape(-1, 2).copy()
+            shard = cls(encoded, np.load(folder / "side.npy"), hashes_R2, kept.column("tokens").to_numpy())
+        except (OSError, ValueError, KeyError, pa.ArrowInvalid) as error:
+            raise UserError(f"cannot be read ({error}).", file=folder, remedy=f"Delete it. {REMEDY}") from error
+        if len(states_NS) != shard.lengths_R.sum() or len(shard.side_RF) != len(hashes_R2):
+            raise UserError("its parts are not of the same products.", file=folder, remedy=f"Delete it. {REMEDY}")
+        return shard
+
+    def save(self, folder: Path) -> None:
+        """Write into an empty folder."""
+        for name, array in (
+            ("states", self.encoded.states_NS),
+            ("scales", self.encoded.scales_N),
+            ("side", self.side_RF),
+        ):
+            if array is not None:
+                np.save(folder / f"{name}.npy", array, allow_pickle=False)
+        self._save_kept(folder)
+
+    def _save_kept(self, folder: Path) -> None:
+        hashes = pa.array([row.tobytes() for row in self.hashes_R2], pa.binary(_HASH_BYTES))
+        with new_file(folder / KEPT) as partial:
+            pq.write_table(pa.table({"hash": hashes, "tokens": pa.array(self.lengths_R, pa.int64())}), partial)
+
+    def remove(self, rows: Int64, folder: Path) -> None:
+        """Forget some products, and overwrite their states with zeros; `States.find` no longer finds them."""
+        self.hashes_R2[rows] = 0
+        self._save_kept(folder)
+        states_NS = np.load(folder / "states.npy", mmap_mode="r+")
+        for row in rows.tolist():
+            states_NS[self.starts_R[row] : self.starts_R[row] + self.lengths_R[row]] = 0
+        states_NS.flush()
+
+
+class States:
+    """All states of an index, by the hash of a product's texts.
+
+    Parameters
+    ----------
+    shards
+        Where they are.
+    """
+
+    def __init__(self, shards: Sequence[Shard]) -> None:
+        self.shards = tuple(shards)
+        counts = [len(shard.lengths_R) for shard in shards]
+        hashes_R2 = np.concatenate([np.zeros((0, 2), np.uint64), *(shard.hashes_R2 for shard in shards)])
+        self._order_R = np.argsort(hashes_R2[:, 0], kind="stable")
+        self._hashes_R2 = hashes_R2[self._order_R]
+        self._shard_R = np.repeat(np.arange(len(counts)), counts)[self._order_R]
+        self._row_R = np.concatenate([np.zeros(0, np.int64), *map(np.arange, counts)])[self._order_R]
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Open the shards of an index."""
+        return cls([Shard.open(path) for path in shard_folders(folder)])
+
+    def find(self, hashes_P2: npt.NDArray[np.uint64]) -> tuple[Int64, Int64]:
+        """Find products: the shard of each, ``[P]``, -1 where there is none, and its row there."""
+        if not len(self._order_R):
+            return np.full(len(hashes_P2), -1), np.zeros(len(hashes_P2), np.int64)
+        place_P = np.searchsorted(self._hashes_R2[:, 0], hashes_P2[:, 0]).clip(max=len(self._order_R) - 1)
+        known_P = (self._hashes_R2[place_P] == hashes_P2).all(axis=1)
+        shard_P, row_P = np.where(known_P, self._shard_R[place_P], -1), self._row_R[place_P]
+        for place in np.flatnonzero(known_P).tolist():  # another process may have removed it since
+            shard = self.shards[shard_P[place]]
+            if not shard.encoded.states_NS[shard.starts_R[row_P[place]]].any():
+                shard_P[place] = -1
+        return shard_P, row_P
+
+
+def shard_folders(folder: Path) -> list[Path]:
+    """List the shards of an index, in the order in which they were made."""
+    return [path for path in sorted(folder.glob(SHARDS)) if (path / KEPT).is_file() and "." not in path.name]
+
+
+def block_of(shards: Sequence[Shard], shard_B: Int64, row_B: Int64) -> Block:
+    """Copy the states of some products side by side."""
+    pairs = list(zip((shards[number] for number in shard_B.tolist()), row_B.tolist(), strict=True))
+    lengths_B = np.asarray([shard.lengths_R[row] for shard, row in pairs], np.int64)
+    first = pairs[0][0].encoded
+    states_BTS = np.zeros((len(pairs), int(lengths_B.max()), first.states_NS.shape[1]), first.states_NS.dtype)
+    scales_BT = None if first.scales_N is None else np.zeros(states_BTS.shape[:2], np.float32)
+    for place, (shard, row) in enumerate(pairs):
+        start, length = shard.starts_R[row], lengths_B[place]
+        states_BTS[place, :length] = shard.encoded.states_NS[start : start + length]
+        if scales_BT is not None:
+            assert shard.encoded.scales_N is not None
+            scales_BT[place, :length] = shard.encoded.scales_N[start : start + length]
+    return Block(states_BTS, scales_BT, lengths_B)
+
+
+def check_precision(precision: str) -> None:
+    """Refuse what is none of the precisions."""
+    if precision not in get_args(Precision):
+        raise UserError(
+            f"there is no precision {precision!r}.", remedy=f"Give one of {', '.join(get_args(Precision))}."
+        )

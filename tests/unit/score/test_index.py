@@ -1,0 +1,263 @@
+"""An index: the same scores as without it, only what changed is computed, nothing half-written is used."""
+
+import itertools
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from zhichun.core import schema
+from zhichun.core.errors import UserError
+from zhichun.data.prepare.clean_catalogue import read_catalogue
+from zhichun.fit.train import train
+from zhichun.measure.evaluate import evaluate
+from zhichun.score.index import build
+from zhichun.score.index.build import build_index
+from zhichun.score.index.network import SplitNetwork
+from zhichun.score.index.scorer import IndexScorer
+from zhichun.score.index.store import Encoded, States, content_hashes, is_index, shard_folders
+from zhichun.score.rank import rank
+from zhichun.score.scorer import Scorer, load_scorer
+
+FORM = '{"kind": "Split", "product_layers": 1, "query_tokens": 12%s}'
+WITHIN = {"fp32": 1e-5, "fp16": 1e-3, "int8": 0.05}
+
+
+def trained(form, recipe, data, out):
+    settings = [
+        f"model.interaction={FORM % form}",
+        "train.epochs=3",
+        "train.learning_rate=0.01",
+        "model.tiny.heads=1",
+        "model.max_length=40",
+    ]
+    return train(recipe.with_settings(settings), data, out).path
+
+
+@pytest.fixture(scope="module")
+def run(tiny_recipe, tiny_dataset, tmp_path_factory):
+    return trained("", tiny_recipe, tiny_dataset, tmp_path_factory.mktemp("split") / "run")
+
+
+@pytest.fixture(scope="module")
+def products(tiny_dataset):
+    return read_catalogue(tiny_dataset)
+
+
+@pytest.fixture(scope="module")
+def index(run, products, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("index") / "index"
+    build_index(run, products, folder, precision="fp32")
+    return folder
+
+
+def columns_of(products, rows):
+    some = products.take(pa.array(rows))
+    return {name: some.column(name).to_pylist() for name in schema.TEXT_COLUMNS}
+
+
+def scores(scorer, products, rows, queries):
+    pairs = list(itertools.product(queries, rows))
+    columns = columns_of(products, [row for _, row in pairs])
+    return scorer.predict(scorer.read([query for query, _ in pairs], columns, ["us"] * len(pairs)))
+
+
+QUERIES = ["red shoes", "usb cable for a phone with a very long query that is cut somewhere here", "x"]
+
+
+@pytest.mark.parametrize("precision", WITHIN)
+def test_scores_are_those_without_an_index(precision, run, products, tmp_path):
+    build_index(run, products, tmp_path / "index", precision=precision)
+    found = scores(IndexScorer.load(run, tmp_path / "index"), products, range(40), QUERIES)
+    expected = scores(Scorer.load(run), products, range(40), QUERIES)
+    assert expected.score.std() > 0.01
+    assert np.abs(found.probabilities - expected.probabilities).max() < WITHIN[precision]
+    assert np.mean([one == other for one, other in zip(found.labels, expected.labels, strict=True)]) >= 0.99
+
+
+@pytest.mark.parametrize("form", [', "updates": "both"', ', "state": 16', ', "state": 16, "updates": "both"'])
+def test_every_form_of_states_gives_the_same_scores(form, tiny_recipe, tiny_dataset, products, tmp_path):
+    run = trained(form, tiny_recipe, tiny_dataset, tmp_path / "run")
+    build_index(run, products, tmp_path / "index", precision="fp32")
+    found = scores(IndexScorer.load(run, tmp_path / "index"), products, range(20), QUERIES)
+    expected = scores(Scorer.load(run), products, range(20), QUERIES)
+    assert np.abs(found.probabilities - expected.probabilities).max() < 1e-5
+
+
+def test_a_query_of_more_tokens_than_a_head_has_dimensions_is_computed_plainly(run, index, products, monkeypatch):
+    scorer = IndexScorer.load(run, index)
+    expected = scores(scorer, products, range(20), QUERIES)
+    scorer.network.absorbed.head_size = 0
+    assert np.abs(scores(scorer, products, range(20), QUERIES).probabilities - expected.probabilities).max() < 1e-5
+
+
+def test_order_batch_and_other_candidates_change_nothing(run, index, products, monkeypatch):
+    scorer = IndexScorer.load(run, index)
+    expected = scores(scorer, products, range(30), QUERIES[:1]).probabilities
+    monkeypatch.setattr("zhichun.score.index.scorer.BLOCK_TOKENS", 50)
+    assert np.abs(scores(scorer, products, range(30), QUERIES[:1]).probabilities - expected).max() < 1e-6
+    backwards = scores(scorer, products, range(29, -1, -1), QUERIES[:1]).probabilities[::-1]
+    assert np.abs(backwards - expected).max() < 1e-6
+    alone = scores(scorer, products, [17], QUERIES[:1]).probabilities
+    assert np.abs(alone - expected[17]).max() < 1e-6
+
+
+@pytest.mark.parametrize("precision", WITHIN)
+def test_a_product_that_is_not_in_it_is_rounded_as_if_it_were(precision, run, products, tmp_path):
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    build_index(run, products, whole, precision=precision)
+    build_index(run, products.slice(0, 5), part, precision=precision)
+    rows = range(20)
+    expected, found = (scores(IndexScorer.load(run, folder), products, rows, QUERIES) for folder in (whole, part))
+    assert np.abs(found.probabilities - expected.probabilities).max() < (2e-6 if precision != "int8" else 1e-3)
+
+
+def test_commands_take_it_in_place_of_products(run, index, products, tiny_dataset, tmp_path):
+    scorer = load_scorer(run, products=index)
+    assert isinstance(scorer, IndexScorer)
+    found = rank(scorer, "red shoes", read_catalogue(index), "us")
+    expected = rank(Scorer.load(run), "red shoes", products, "us")
+    assert [one.score for one in found] == pytest.approx([one.score for one in expected], abs=1e-5)
+    assert {one.product_id for one in found} == {one.product_id for one in expected}
+    measured = evaluate(run, tiny_dataset, out=tmp_path / "a", products=index, shown=False)
+    plain = evaluate(run, tiny_dataset, out=tmp_path / "b", shown=False)
+    assert measured["engine"] == "torch, from an index"
+    assert measured["ndcg"] == pytest.approx(plain["ndcg"], abs=1e-6)
+
+
+def changed(products, rows):
+    titles = products.column(schema.TITLE).to_pylist()
+    for row in rows:
+        titles[row] = f"{titles[row]} anew"
+    place = products.schema.get_field_index(schema.TITLE)
+    return products.set_column(place, products.schema.field(place), pa.array(titles, products.schema.field(place).type))
+
+
+def computed_products(monkeypatch):
+    counts, whole = [], SplitNetwork.shard
+
+    def shard(self, features, *others):
+        counts.append(len(features.tokens))
+        return whole(self, features, *others)
+
+    monkeypatch.setattr(SplitNetwork, "shard", shard)
+    monkeypatch.setattr(build._Build, "_announce", lambda *_: None)
+    return counts
+
+
+def test_only_what_changed_is_computed_and_removed_states_are_gone(run, products, tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "SHARD_PRODUCTS", 64)
+    folder = tmp_path / "index"
+    first = build_index(run, products, folder, precision="fp16")
+    texts = len({tuple(row.values()) for row in products.select(schema.TEXT_COLUMNS).to_pylist()})
+    assert (first.products, first.computed, first.removed) == (products.num_rows, texts, 0)
+    counts = computed_products(monkeypatch)
+    assert build_index(run, products, folder, precision="fp16").computed == 0
+    other = changed(products, [3, 70]).slice(0, products.num_rows - 1)
+    again = build_index(run, other, folder, precision="fp16")
+    assert (again.computed, again.removed, sum(counts)) == (2, 3, 2)
+    gone = content_hashes(columns_of(products, [3, 70, products.num_rows - 1]))
+    states = States.open(folder)
+    assert (states.find(gone)[0] == -1).all()
+    zeros = [not shard.encoded.states_NS[start].any() for shard in states.shards for start in shard.starts_R.tolist()]
+    assert sum(zeros) == 3
+    assert (states.find(content_hashes(columns_of(other, range(other.num_rows))))[0] >= 0).all()
+    expected = scores(Scorer.load(run), other, range(10), QUERIES).probabilities
+    assert (
+        np.abs(scores(IndexScorer.load(run, folder), other, range(10), QUERIES).probabilities - expected).max() < 1e-3
+    )
+
+
+def test_a_shard_that_lost_much_is_made_again_without_it(run, products, tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "SHARD_PRODUCTS", 64)
+    build_index(run, products.slice(0, 128), tmp_path / "index")
+    before = shard_folders(tmp_path / "index")
+    made = build_index(run, products.slice(30, 98), tmp_path / "index")
+    after = shard_folders(tmp_path / "index")
+    assert made.removed == 30
+    assert before[0] not in after
+    assert before[1] in after
+    assert len(States.open(tmp_path / "index").shards[-1].lengths_R) == made.computed < 64
+
+
+def test_after_a_kill_it_goes_on_to_the_same_bytes(run, products, tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "SHARD_PRODUCTS", 50)
+    build_index(run, products, tmp_path / "whole")
+    counts = computed_products(monkeypatch)
+    counting = SplitNetwork.shard
+    for stop in range(1, 4):
+
+        def killed(self, *given, stop=stop):
+            if len(counts) % 2:
+                counts.append(0)
+                raise InterruptedError
+            return counting(self, *given)
+
+        monkeypatch.setattr(SplitNetwork, "shard", killed)
+        with pytest.raises(InterruptedError):
+            build_index(run, products, tmp_path / "killed")
+        assert not is_index(tmp_path / "killed")  # no catalogue yet
+    monkeypatch.setattr(SplitNetwork, "shard", counting)
+    build_index(run, products, tmp_path / "killed")
+    files = [
+        {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+        for folder in (tmp_path / "whole", tmp_path / "killed")
+    ]
+    assert len(files[0]) > 12
+    assert files[0] == files[1]
+
+
+def test_what_another_process_removed_meanwhile_is_computed(run, products, tmp_path):
+    build_index(run, products, tmp_path / "index", precision="fp32")
+    scorer = IndexScorer.load(run, tmp_path / "index")
+    expected = scores(scorer, products, range(10), QUERIES).probabilities
+    build_index(run, changed(products, [2, 5]), tmp_path / "index", precision="fp32")
+    assert np.abs(scores(scorer, products, range(10), QUERIES).probabilities - expected).max() < 1e-5
+
+
+def test_what_is_no_index_of_it_is_refused(run, index, tiny_run, tiny_recipe, tiny_dataset, products, tmp_path):
+    with pytest.raises(UserError, match=r"reads query and product together(.|\n)*model\.interaction=Split"):
+        build_index(tiny_run, products, tmp_path / "index")
+    with pytest.raises(UserError, match=r"is an index of the precision fp32\."):
+        build_index(run, products, index, precision="int8")
+    with pytest.raises(UserError, match=r"the index is not of the model(.|\n)*zhichun index"):
+        IndexScorer.load(tiny_run, index)
+    other = trained(', "state": 16', tiny_recipe, tiny_dataset, tmp_path / "run")
+    with pytest.raises(UserError, match=r"is an index of another model\."):
+        build_index(other, products, index, precision="fp32")
+    with pytest.raises(UserError, match=r"the folder holds something else\."):
+        build_index(run, products, tiny_dataset)
+    with pytest.raises(UserError, match=r"is not scored by the engine 'onnx'"):
+        IndexScorer.load(run, index, engine="onnx")
+
+
+def test_whole_numbers_are_near_and_their_scales_are_of_each_state():
+    states_NS = (
+        np.random.default_rng(0).normal(size=(7, 16)).astype(np.float32) * np.arange(7, dtype=np.float32)[:, None]
+    )
+    encoded = Encoded.of(states_NS, "int8")
+    assert encoded.states_NS.dtype == np.int8
+    near = encoded.states_NS * encoded.scales_N[:, None]
+    assert (np.abs(near - states_NS).max(axis=1) <= encoded.scales_N / 2 + 1e-6).all()
+    assert np.abs(encoded.states_NS[1:]).max(axis=1).tolist() == [127] * 6
+
+
+def test_size_and_time_are_said_before_it_starts(run, products, tmp_path):
+    lines: list[str] = []
+    build_index(run, products, tmp_path / "index", precision="int8", say=lines.append)
+    assert len(lines) == 1
+    assert "of 3" in lines[0] or "of 2" in lines[0]
+    assert "kB a product in int8; about" in lines[0]
+
+
+def test_a_damaged_shard_is_named(run, products, tmp_path):
+    build_index(run, products.slice(0, 10), tmp_path / "index")
+    states = next((tmp_path / "index").glob("shard-*/states.npy"))
+    states.write_bytes(states.read_bytes()[:200])
+    with pytest.raises(UserError, match=r"shard-00000: cannot be read(.|\n)*zhichun index"):
+        IndexScorer.load(run, tmp_path / "index")
+
+
+def test_an_empty_call_scores_nothing(run, index):
+    scorer = IndexScorer.load(run, index)
+    assert len(scorer.predict(scorer.read([], {}, [])).score) == 0
