@@ -123,15 +123,17 @@ def test_the_other_two_tasks_go_the_same_way(home, tmp_path, recipe, settings, h
     assert re.search(r"│ +1 │ .*\d\.\d{4} │", succeed("rank", run, "red shoes", "--products", home / "data"))
 
 
-def test_demo_goes_the_whole_way_and_uses_what_is_there(tmp_path, tiny_recipe, monkeypatch, succeed):
+def test_demo_goes_the_whole_way_and_uses_what_is_there(tmp_path, shrunk, monkeypatch, succeed):
     monkeypatch.setattr("zhichun.cli.demo.PRODUCTS", 300)
     monkeypatch.setattr("zhichun.cli.demo.QUERIES", 60)
-    monkeypatch.setattr("zhichun.cli.demo.load_recipe", {"tiny": tiny_recipe}.__getitem__)
+    monkeypatch.setattr("zhichun.cli.demo.SHORT", [setting.removeprefix("--set=") for setting in shrunk])
     said = succeed("demo", tmp_path / "demo")
-    assert re.search(r"micro-F1 0\.\d+ \(always Exact: 0\.\d+\), nDCG 0\.\d+ \(random order: 0\.\d+\)", said)
+    commands = re.findall(r"^\$ zhichun (\w+) ", said, re.MULTILINE)
+    assert commands == ["sample", "prepare", "train", "evaluate"]
+    assert re.search(r"ndcg +│ 0\.\d+ │", said)
     assert [said.count(f" ({locale})") for locale in schema.LOCALES] == [1, 1, 1]
     named = re.findall(rf"^  ({tmp_path}/\S+)  ", said, re.MULTILINE)
-    assert len(named) == 8
+    assert len(named) == 3
     assert all(Path(path).exists() for path in named)
     weights = (tmp_path / "demo" / "run" / "model" / "model.safetensors").stat().st_mtime_ns
     succeed("demo", tmp_path / "demo")

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from zhichun.cli.options import stdout
 from zhichun.core import schema
 from zhichun.metrics.agreement import HUMAN_METRICS
 from zhichun.score.export.export_folder import Check
@@ -92,10 +93,10 @@ def ranking_table(
     classes: Sequence[str],
     judged: dict[str, str] | None = None,
     *,
-    width: int = WIDTH_OF_PROBABILITIES,
+    width: int | None = None,
 ) -> Table:
     """Lay out a ranking with label, probabilities where they fit, score, and the judgement where it is known."""
-    shown = classes if width >= WIDTH_OF_PROBABILITIES else ()
+    shown = classes if (width or stdout.width) >= WIDTH_OF_PROBABILITIES else ()
     table = Table(title=escape(query), title_justify="left")
     table.add_column("#", justify="right", no_wrap=True)
     table.add_column("product", max_width=60)  # the one column that may shrink

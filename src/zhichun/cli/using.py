@@ -137,7 +137,7 @@ def rank(
     catalogue = read_catalogue(products, locale=locale, columns=own_columns, on_bad_rows=on_bad_rows, say=say_aside)
     ranked = rank_products(scorer, query, catalogue, locale)
     title = f"{query} ({locale}, {len(ranked):,} products)"
-    stdout.print(ranking_table(title, ranked[:top], scorer.task.classes, width=stdout.width))
+    stdout.print(ranking_table(title, ranked[:top], scorer.task.classes))
 
 
 @app.command()
@@ -231,4 +231,4 @@ def demo(
     """
     from zhichun.cli.demo import run_demo
 
-    run_demo(folder, seed, stdout)
+    run_demo(folder, seed)

@@ -3,7 +3,7 @@
 Unknown keys of requests are ignored. Legend: ``P`` pairs.
 """
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -75,6 +75,9 @@ class Usage(BaseModel):
         return cls(prompt_tokens=answer.tokens, total_tokens=answer.tokens)
 
 
+R = TypeVar("R", bound=Judged)
+
+
 def best_first(score_P: Floats) -> list[int]:
     """Sort pairs by score; ties keep the order of the request."""
     return np.argsort(-score_P, kind="stable").tolist()
@@ -90,13 +93,13 @@ def decimals(values: Floats) -> list[Any]:
     return shortest.to_numpy().reshape(values.shape).tolist()
 
 
-def judged(answer: Answer) -> list[dict[str, Any]]:
-    """Return the label and the probabilities of each pair; none for a regressor or without scores."""
+def results(kind: type[R], answer: Answer, score: str = "score") -> list[R]:
+    """Make what a dialect says of each pair, in the order of the request; ``score`` is its name of the score."""
     prediction = answer.prediction
-    if not answer.scored or prediction.labels is None or prediction.probabilities is None:
-        return [{} for _ in prediction.score]
-    names = prediction.task.classes
-    return [
-        {"label": label, "probabilities": dict(zip(names, row, strict=True))}
-        for label, row in zip(prediction.labels, decimals(prediction.probabilities), strict=True)
-    ]
+    found = [kind.model_construct(index=at, **{score: value}) for at, value in enumerate(decimals(prediction.score))]
+    if answer.scored and prediction.labels and prediction.probabilities is not None:
+        rows = zip(found, prediction.labels, decimals(prediction.probabilities), strict=True)
+        for each, label, probabilities in rows:
+            each.label = label
+            each.probabilities = dict(zip(prediction.task.classes, probabilities, strict=True))
+    return found

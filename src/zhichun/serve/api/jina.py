@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from zhichun.serve.api.endpoint import Dialect, ScoringEndpoint
-from zhichun.serve.api.fields import Body, Documents, Judged, Text, Usage, best_first, decimals, judged
+from zhichun.serve.api.fields import Body, Documents, Judged, Text, Usage, best_first, results
 from zhichun.serve.queue.batcher import PairColumns
 from zhichun.serve.queue.service import Answer, Service, new_id
 
@@ -84,22 +84,16 @@ def write(
 ) -> RerankResponse:
     """Return the documents, best first; ``with_documents`` is the default of the request."""
     with_documents = with_documents if body.return_documents is None else body.return_documents
-    scores, beside = decimals(answer.prediction.score), judged(answer)
-    results = [
-        RerankResult.model_construct(
-            index=place,
-            relevance_score=scores[place],
-            document=_shown(body.documents[place]) if with_documents else None,
-            **beside[place],
-        )
-        for place in best_first(answer.prediction.score)[: body.top_n or None]
-    ]
+    found = results(RerankResult, answer, "relevance_score")
+    best = [found[place] for place in best_first(answer.prediction.score)[: body.top_n or None]]
+    for each in best if with_documents else ():
+        each.document = _shown(body.documents[each.index])
     meta = Meta(
         tokens=Tokens(input_tokens=answer.tokens),
         order="score" if answer.scored else "incoming",
         warnings=list(warnings) or None,
     )
-    return RerankResponse(id=new_id(), model=service.model, results=results, usage=Usage.of(answer), meta=meta)
+    return RerankResponse(id=new_id(), model=service.model, results=best, usage=Usage.of(answer), meta=meta)
 
 
 def _shown(document: Any) -> dict[str, Any]:

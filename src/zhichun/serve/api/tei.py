@@ -10,7 +10,7 @@ from pydantic import BaseModel, Discriminator, Field, Tag
 import zhichun
 from zhichun.serve.api import jina
 from zhichun.serve.api.endpoint import Dialect, Endpoint, ScoringEndpoint
-from zhichun.serve.api.fields import Body, Judged, Text, Texts, best_first, decimals, judged
+from zhichun.serve.api.fields import Body, Judged, Text, Texts, best_first, decimals, results
 from zhichun.serve.http.limits import Kind
 from zhichun.serve.queue.batcher import PairColumns
 from zhichun.serve.queue.service import Answer, Service
@@ -114,12 +114,10 @@ class TeiRank(Judged):
 
 
 def _ranks(service: Service, body: TeiRerankRequest, answer: Answer, warnings: Sequence[str]) -> Sequence[TeiRank]:
-    scores, beside = decimals(answer.prediction.score), judged(answer)
-    texts = body.texts if body.return_text else [None] * len(scores)
-    return [
-        TeiRank.model_construct(index=place, score=scores[place], text=texts[place], **beside[place])
-        for place in best_first(answer.prediction.score)
-    ]
+    found = results(TeiRank, answer)
+    for each, text in zip(found, body.texts if body.return_text else (), strict=False):
+        each.text = text
+    return [found[place] for place in best_first(answer.prediction.score)]
 
 
 OF_TEXTS = ScoringEndpoint(

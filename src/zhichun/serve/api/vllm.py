@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, BaseModel, Field
 
 from zhichun.serve.api.endpoint import Dialect, Endpoint, ScoringEndpoint
-from zhichun.serve.api.fields import Body, Judged, OneOrMoreDocuments, OneOrMoreTexts, Usage, decimals, judged
+from zhichun.serve.api.fields import Body, Judged, OneOrMoreDocuments, OneOrMoreTexts, Usage, results
 from zhichun.serve.http.limits import Kind
 from zhichun.serve.queue.service import Answer, Service, new_id
 
@@ -60,12 +60,11 @@ class ScoreResponse(BaseModel):
 
 
 def _write(service: Service, body: Any, answer: Answer, warnings: Sequence[str]) -> ScoreResponse:
-    scores = zip(decimals(answer.prediction.score), judged(answer), strict=True)
     return ScoreResponse(
         id=new_id(),
         created=int(time.time()),
         model=service.model,
-        data=[Score.model_construct(index=place, score=score, **more) for place, (score, more) in enumerate(scores)],
+        data=results(Score, answer),
         usage=Usage.of(answer),
         warnings=list(warnings) or None,
     )

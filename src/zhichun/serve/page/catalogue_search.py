@@ -4,7 +4,6 @@ It is the table with an index per locale and one of the ids.
 """
 
 from array import array
-from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -175,18 +174,15 @@ class Catalogue:
     def judged(self, query: str, locale: str) -> list[Hit]:
         """Return the judged products of a query in the first stage's order; those that it misses have score 0."""
         ids = list(self.judgements(query, locale))
-        found = np.unique(self.find(ids, [locale] * len(ids)))
-        found = found[found >= 0].tolist()
-        if not found:
+        found_H = np.unique(self.find(ids, [locale] * len(ids)))
+        found_H = found_H[found_H >= 0]
+        if not len(found_H):
             return []
-        score_N = self._stages[locale].scores(query)
-        scores = [0.0] * len(found)
-        if score_N is not None:
-            scores = [float(score_N[bisect_left(self._rows[locale], row)]) for row in found]
-        order = sorted(range(len(found)), key=lambda place: -scores[place])
-        return self._hits([found[place] for place in order], [scores[place] for place in order])
+        score_H = self._stages[locale].scores(query)[np.searchsorted(self._rows[locale], found_H)]
+        order_H = np.argsort(-score_H, kind="stable")
+        return self._hits(found_H[order_H], score_H[order_H].tolist())
 
-    def _hits(self, rows: Sequence[int], scores: Sequence[float]) -> list[Hit]:
+    def _hits(self, rows: Sequence[int] | Int64, scores: Sequence[float]) -> list[Hit]:
         return [Hit(*each) for each in zip(self.products(rows), scores, strict=True)]
 
     def _from_titles(self, locale: str, count: int) -> list[str]:

@@ -66,7 +66,7 @@ class FirstStage:
 
     def __init__(self, documents: Documents, progress: Progress = lambda done, total: None) -> None:
         self._bm25 = bm25s.BM25(method="lucene")
-        self._vocabulary = documents.vocabulary
+        self._vocabulary, self._documents = documents.vocabulary, len(documents)
         if self._vocabulary:  # bm25s divides by the mean length
             documents.progress = progress
             numbers = range(len(self._vocabulary))
@@ -75,19 +75,17 @@ class FirstStage:
     def search(self, query: str, top: int) -> list[tuple[int, float]]:
         """Find the documents with a term of the query."""
         score_N = self.scores(query)
-        if score_N is None or top < 1:
-            return []
         place_H = np.flatnonzero(score_N)
-        if len(place_H) > top:  # only what can be among the best is sorted
+        if len(place_H) > top > 0:  # only what can be among the best is sorted
             least = np.partition(score_N[place_H], -top)[-top]
             place_H = place_H[score_N[place_H] >= least]
         best_H = place_H[np.argsort(-score_N[place_H], kind="stable")[:top]]
         return [(int(place), float(score_N[place])) for place in best_H]
 
-    def scores(self, query: str) -> npt.NDArray[np.float32] | None:
-        """Return the score of every document, ``[N]``; None if no document has a term of the query."""
+    def scores(self, query: str) -> npt.NDArray[np.float32]:
+        """Return the score of every document, ``[N]``; 0 without a term of the query."""
         known = [self._vocabulary[term] for term in terms(query) if term in self._vocabulary]
-        if not known:
-            return None
-        score_N: npt.NDArray[np.float32] = self._bm25.get_scores_from_ids(known)
+        score_N: npt.NDArray[np.float32] = (
+            self._bm25.get_scores_from_ids(known) if known else np.zeros(self._documents, np.float32)
+        )
         return score_N
