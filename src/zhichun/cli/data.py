@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from zhichun.cli.options import LocaleOption, OverwriteOption, app, argument, mapping, option, say
+from zhichun.cli.options import command, mapping, say
 from zhichun.core.console import Stages, say_aside
 from zhichun.core.files import write_json
 
@@ -14,20 +14,32 @@ if TYPE_CHECKING:
     from zhichun.text.tokenizer import PairTokenizer
 
 
-@app.command()
+@command
 def sample(
-    folder: Annotated[Path, argument("Folder to write.")],
-    products: Annotated[int, typer.Option(help="Products in the catalogue.")] = 2000,
-    queries: Annotated[int, typer.Option(help="Judged queries.")] = 600,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
-    text: Annotated[
-        Literal["short", "esci"], typer.Option(help="Length of the texts: `short`, or `esci` as in the real set.")
-    ] = "short",
-    overwrite: OverwriteOption = False,
+    folder: Path,
+    *,
+    products: int = 2000,
+    queries: int = 600,
+    seed: int = 0,
+    text: Literal["short", "esci"] = "short",
+    overwrite: bool = False,
 ) -> None:
     """Make a sample shop: a made-up catalogue with judged queries in English, Spanish and Japanese.
 
     In the official layout of the Shopping Queries Dataset, with the true labels beside it.
+
+    Parameters
+    ----------
+    folder
+        Folder to write.
+    products
+        Products in the catalogue.
+    queries
+        Judged queries.
+    seed
+        The same seed gives the same bytes.
+    text
+        Length of the texts: `short`, or `esci` as in the real set.
     """
     from zhichun.data.sample_shop import write_sample_shop
 
@@ -46,78 +58,73 @@ def sample(
     say(f"labels {shares}; {made['wrong_labels']:,} wrong ones in the training split (true_labels.parquet)")
 
 
-@app.command()
+@command
 def prepare(
-    places: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="[SOURCE] DIR",
-            help="The folder in the official layout (not with --examples and --products), and the folder to write.",
-            show_default=False,
-        ),
-    ],
-    examples: Annotated[
-        Path | None, option("Own judgements: CSV, TSV, JSON Lines, Parquet, Quepid CSV, TREC qrels.")
-    ] = None,
-    products: Annotated[Path | None, option("Own catalogue: CSV, TSV, JSON Lines or Parquet.")] = None,
-    topics: Annotated[Path | None, option("Query texts of TREC qrels: id, tab, query.")] = None,
-    columns: Annotated[
-        str,
-        option(
-            "Own column names, `query=search_term,label=grade`: query, product_id, locale, label, title, "
-            "description, bullets, brand, color, split, weight, judge."
-        ),
-    ] = "",
-    labels: Annotated[
-        str, option("Own grades, `3=E,2=S,1=C,0=I`; one that means 'not judged' is mapped so: `-1=skip`.")
-    ] = "",
-    judges: Annotated[
-        Literal["majority", "mean", "distribution", "strict"] | None,
-        option(
-            "How several judgements of a pair become one: the label that most chose, the one nearest to the mean "
-            "grade, the share of each label as a soft target, or refused where they differ.",
-            show_default="majority where there is a column `judge`, otherwise strict",
-        ),
-    ] = None,
-    locale: LocaleOption = "us",
-    folds: Annotated[int, typer.Option(help="Folds by query.")] = 5,
-    test_share: Annotated[float, typer.Option(help="Share of queries for testing where there is no split.")] = 0.1,
-    on_bad_rows: Annotated[Literal["fail", "drop"], typer.Option(help="`fail`, or `drop` them.")] = "fail",
-    drop_issues: Annotated[
-        Path | None, option("Table with a column example_id: judgements to leave out of training.")
-    ] = None,
-    relabel: Annotated[
-        Path | None,
-        option(
-            "Table with columns example_id and new_label: judgements to correct in training; those of the twentieth of "
-            "the queries that runs validate on by default stay as they are."
-        ),
-    ] = None,
-    balance: Annotated[
-        bool,
-        typer.Option("--balance", help="Make training pairs of Complement and Irrelevant by cutting long texts up."),
-    ] = False,
-    translate: Annotated[
-        str | None, option("Make training pairs by translating query and title, such as es:en.")
-    ] = None,
-    translation_model: Annotated[
-        str | None, option("MarianMT model by hub name or folder.", show_default="Helsinki-NLP/opus-mt-es-en")
-    ] = None,
-    translation_cache: Annotated[
-        Path | None,
-        option("Folder of the cache of translations.", show_default="~/.cache/zhichun"),
-    ] = None,
-    min_count_trigram: Annotated[
-        int,
-        typer.Option(
-            help="Trigrams with this many occurrences in the catalogue get a vector; those of queries always do."
-        ),
-    ] = 15,
-    overwrite: OverwriteOption = False,
+    places: Annotated[list[Path], typer.Argument(metavar="[SOURCE] DIR")],
+    *,
+    examples: Path | None = None,
+    products: Path | None = None,
+    topics: Path | None = None,
+    columns: str = "",
+    labels: str = "",
+    judges: Literal["majority", "mean", "distribution", "strict"] | None = None,
+    locale: str = "us",
+    folds: int = 5,
+    test_share: float = 0.1,
+    on_bad_rows: Literal["fail", "drop"] = "fail",
+    drop_issues: Path | None = None,
+    relabel: Path | None = None,
+    balance: bool = False,
+    translate: str | None = None,
+    translation_model: str | None = None,
+    translation_cache: Path | None = None,
+    min_count_trigram: int = 15,
+    overwrite: bool = False,
 ) -> None:
     """Check and clean a catalogue and its judgements, and write the dataset folder that training reads.
 
     Rows that cannot be used are counted by reason and listed with file and row in `rejected.parquet`.
+
+    Parameters
+    ----------
+    places
+        The folder in the official layout (not with --examples and --products), and the folder to write.
+    examples
+        Own judgements: CSV, TSV, JSON Lines, Parquet, Quepid CSV, TREC qrels.
+    products
+        Own catalogue: CSV, TSV, JSON Lines or Parquet.
+    topics
+        Query texts of TREC qrels: id, tab, query.
+    columns
+        Own column names, `query=search_term,label=grade`: query, product_id, locale, label, title, description,
+        bullets, brand, color, split, weight, judge.
+    labels
+        Own grades, `3=E,2=S,1=C,0=I`; one that means 'not judged' is mapped so: `-1=skip`.
+    judges
+        How several judgements of a pair become one: the label that most chose, the one nearest to the mean grade, the
+        share of each label as a soft target, or refused where they differ; default: majority where there is a column
+        `judge`, otherwise strict.
+    folds
+        Folds by query.
+    test_share
+        Share of queries for testing where there is no split.
+    on_bad_rows
+        `fail`, or `drop` them.
+    drop_issues
+        Table with a column example_id: judgements to leave out of training.
+    relabel
+        Table with columns example_id and new_label: judgements to correct in training; those of the twentieth of the
+        queries that runs validate on by default stay as they are.
+    balance
+        Make training pairs of Complement and Irrelevant by cutting long texts up.
+    translate
+        Make training pairs by translating query and title, such as es:en.
+    translation_model
+        MarianMT model by hub name or folder; default: Helsinki-NLP/opus-mt-es-en, by the direction.
+    translation_cache
+        Folder of the cache of translations; default: ~/.cache/zhichun.
+    min_count_trigram
+        Trigrams with this many occurrences in the catalogue get a vector; those of queries always do.
     """
     from zhichun.data.prepare import prepare as steps
     from zhichun.data.prepare.rebalance import Rebalance
@@ -197,23 +204,23 @@ def prepare(
         say(f"Too few queries: {warning}")
 
 
-@app.command()
-def summary(
-    folder: Annotated[Path, argument("Dataset folder of `zhichun prepare`.")],
-    tokenizer: Annotated[
-        str | None, option("Also count tokens: an encoder by hub name, or a folder with tokenizer.json.")
-    ] = None,
-    sample: Annotated[
-        int | None,
-        option("Number of products in which words and tokens are counted, drawn evenly.", show_default="10,000"),
-    ] = None,
-) -> None:
+@command
+def summary(folder: Path, *, tokenizer: str | None = None, sample: int = 10_000) -> None:
     """Take the figures of a dataset folder's summary page again, and with a tokenizer its lengths in tokens.
 
     Counts by locale, label, split and step, lengths, empty fields, brands and colors, in `summary.html` and
     `summary.json`.
+
+    Parameters
+    ----------
+    folder
+        Dataset folder of `zhichun prepare`.
+    tokenizer
+        Also count tokens: an encoder by hub name, or a folder with tokenizer.json.
+    sample
+        Number of products in which words and tokens are counted, drawn evenly.
     """
-    from zhichun.data.prepare.summary import SAMPLE, SUMMARY_FILE, summarise
+    from zhichun.data.prepare.summary import SUMMARY_FILE, summarise
     from zhichun.measure.report.dataset_page import write_summary_page
 
     with Stages() as stages:
@@ -221,7 +228,7 @@ def summary(
             folder,
             tokenizer=None if tokenizer is None else _open_tokenizer(tokenizer),
             tokenizer_name="" if tokenizer is None else _name_of(tokenizer),
-            sample=SAMPLE if sample is None else sample,
+            sample=sample,
             progress=stages,
         )
     write_json(folder / SUMMARY_FILE, figures)
@@ -245,18 +252,28 @@ def _open_tokenizer(name: str) -> "PairTokenizer":
     return load_tokenizer(name)
 
 
-@app.command()
+@command
 def word2vec(
-    folder: Annotated[Path, argument("Dataset folder of `zhichun prepare`.")],
-    size: Annotated[int, typer.Option(help="Size of a vector; `model.trigrams` of the recipe must be the same.")] = 64,
-    epochs: Annotated[int, typer.Option(help="Passes over the catalogue.")] = 3,
-    products: Annotated[int | None, option("Maximum number of products, drawn evenly.", show_default="all")] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes, with one worker.")] = 0,
-    workers: Annotated[int, typer.Option(help="Threads; with more than one the result differs each time.")] = 1,
+    folder: Path, *, size: int = 64, epochs: int = 3, products: int | None = None, seed: int = 0, workers: int = 1
 ) -> None:
     """Train Word2vec on the catalogue's trigrams, for `model.trigram_start=word2vec` or `word2vec frozen`.
 
     An interrupted run starts again. Needs `pip install 'zhichun[word2vec]'`.
+
+    Parameters
+    ----------
+    folder
+        Dataset folder of `zhichun prepare`.
+    size
+        Size of a vector; `model.trigrams` of the recipe must be the same.
+    epochs
+        Passes over the catalogue.
+    products
+        Maximum number of products, drawn evenly; default: all.
+    seed
+        The same seed gives the same bytes, with one worker.
+    workers
+        Threads; with more than one the result differs each time.
     """
     from zhichun.fit.word2vec import Word2VecSettings, train_trigram_vectors
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from zhichun.cli.options import DataOption, LocaleOption, OverwriteOption, app, argument, mapping, option, say, stdout
+from zhichun.cli.options import command, mapping, say, stdout
 
 AGREEMENT = {
     "unanimous": "all agree",
@@ -14,26 +14,38 @@ AGREEMENT = {
     "alpha": "alpha",
     "ordinal_alpha": "ordinal\nalpha",
 }
-RatingColumnsOption = Annotated[
-    str, typer.Option(help="Own column names, `judge=annotator`: query, product_id, locale, judge, label.")
-]
-RatingLabelsOption = Annotated[str, option("Grades of the ratings, `3=E,2=S,1=C,0=I`; `-1=skip` for 'not judged'.")]
 
 
-@app.command()
+@command
 def agreement(
-    ratings: Annotated[Path, argument("Table of ratings: query, product_id, judge, label; a row for each rating.")],
-    columns: RatingColumnsOption = "",
-    labels: RatingLabelsOption = "",
-    locale: LocaleOption = "us",
-    out: Annotated[Path | None, option("File to write all figures to, as JSON.")] = None,
-    draws: Annotated[int, typer.Option(help="Draws of the bootstrap over queries.", min=10)] = 2000,
-    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    ratings: Path,
+    *,
+    columns: str = "",
+    labels: str = "",
+    locale: str = "us",
+    out: Path | None = None,
+    draws: Annotated[int, typer.Option(min=10)] = 2000,
+    seed: int = 0,
 ) -> None:
     """Measure how well raters agree, and the best figures that their disagreement lets any model reach.
 
     Kappa and Krippendorff's alpha are corrected for chance: 1 is full agreement, 0 what chance gives. The ceiling is
     that of a model which knows the truth and the raters' noise.
+
+    Parameters
+    ----------
+    ratings
+        Table of ratings: query, product_id, judge, label; a row for each rating.
+    columns
+        Own column names, `judge=annotator`: query, product_id, locale, judge, label.
+    labels
+        Grades of the ratings, `3=E,2=S,1=C,0=I`; `-1=skip` for 'not judged'.
+    out
+        File to write all figures to, as JSON.
+    draws
+        Draws of the bootstrap over queries.
+    seed
+        Seed of the draws.
     """
     from zhichun.cli.tables import intervals_table, raters_table
     from zhichun.core.files import write_json
@@ -63,39 +75,53 @@ def agreement(
         say(f"{out}: all figures")
 
 
-@app.command()
+@command
 def compare(
-    a: Annotated[
-        Path,
-        argument(
-            "What is proposed: a folder of `zhichun train`, `export` or `ensemble`, a file of `zhichun score`, or a "
-            "ranking of any other system: a TREC run file, or a table with query, product_id and score or rank."
-        ),
-    ],
-    b: Annotated[Path, argument("What it is held against, any of these.")],
-    data: DataOption,
-    gate: Annotated[
-        list[str] | None,
-        option(
-            "What A - B has to keep, such as 'ndcg@10>=-0.002'; names of ir_measures are understood (nDCG@10, P@5)."
-        ),
-    ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Fail where a gate is not shown to hold overall.")] = False,
-    out: Annotated[Path | None, option("Folder to make: index.html, compare.json, junit.xml.")] = None,
-    split: Annotated[str, typer.Option(help="`test`, `train` or `all`.")] = "test",
-    segments: Annotated[
-        Path | None, option("Table with query or product_id, whose other columns are segments of your own.")
-    ] = None,
-    columns: Annotated[str, typer.Option(help="Own column names of rankings: query, product_id, locale.")] = "",
-    topics: Annotated[Path | None, option("Query texts of a run file: id, tab, query.")] = None,
-    draws: Annotated[int, typer.Option(help="Draws of the bootstrap over queries.", min=100)] = 5000,
-    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
-    overwrite: OverwriteOption = False,
+    a: Path,
+    b: Path,
+    *,
+    data: Path,
+    gate: list[str] | None = None,
+    strict: bool = False,
+    out: Path | None = None,
+    split: str = "test",
+    segments: Path | None = None,
+    columns: str = "",
+    topics: Path | None = None,
+    draws: Annotated[int, typer.Option(min=100)] = 5000,
+    seed: int = 0,
+    overwrite: bool = False,
 ) -> None:
     """Compare two systems on judged pairs, overall and by segment, and fail where a gate does.
 
     A gate fails where the data show, at 95 %, that the difference A - B does not keep it: overall, or in a segment,
     after correction for their number. Exit status 1 then.
+
+    Parameters
+    ----------
+    a
+        What is proposed: a folder of `zhichun train`, `export` or `ensemble`, a file of `zhichun score`, or a ranking
+        of any other system: a TREC run file, or a table with query, product_id and score or rank.
+    b
+        What it is held against, any of these.
+    gate
+        What A - B has to keep, such as 'ndcg@10>=-0.002'; names of ir_measures are understood (nDCG@10, P@5).
+    strict
+        Fail where a gate is not shown to hold overall.
+    out
+        Folder to make: index.html, compare.json, junit.xml.
+    split
+        `test`, `train` or `all`.
+    segments
+        Table with query or product_id, whose other columns are segments of your own.
+    columns
+        Own column names of rankings: query, product_id, locale.
+    topics
+        Query texts of a run file: id, tab, query.
+    draws
+        Draws of the bootstrap over queries.
+    seed
+        Seed of the draws.
     """
     from zhichun.cli.tables import comparison_table
     from zhichun.measure.compare import compare as compare_systems

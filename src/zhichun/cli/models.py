@@ -1,37 +1,39 @@
 """Commands on trained models as a whole: ensemble, export, plan."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-import typer
-
-from zhichun.cli.options import OverwriteOption, RunArgument, app, argument, option, say, stdout
+from zhichun.cli.options import command, say, stdout
 
 
-@app.command()
+@command
 def ensemble(
-    runs: Annotated[
-        list[Path],
-        argument(
-            "Run folders, exports, or folders of the runs of all folds (`zhichun train --folds`), each of which "
-            "weighs as one."
-        ),
-    ],
-    out: Annotated[Path, option("Ensemble folder to make.")],
-    weights: Annotated[
-        Literal["equal", "fitted"],
-        typer.Option(help="`equal`, or `fitted` to the pairs of --data that all members held out."),
-    ] = "equal",
-    data: Annotated[Path | None, option("Dataset folder: measures what the ensemble gains on held-out pairs.")] = None,
-    copy: Annotated[
-        bool, typer.Option("--copy", help="Copy the models into the folder, in place of referring to them.")
-    ] = False,
-    overwrite: OverwriteOption = False,
+    runs: list[Path],
+    *,
+    out: Path,
+    weights: Literal["equal", "fitted"] = "equal",
+    data: Path | None = None,
+    copy: bool = False,
+    overwrite: bool = False,
 ) -> None:
     """Put trained models together; `evaluate`, `score` and `rank` take the folder in place of a run.
 
     Classifiers are averaged by their probabilities, regressors by their gains, and both together by expected gain and
     gain, as the paper does for task 1.
+
+    Parameters
+    ----------
+    runs
+        Run folders, exports, or folders of the runs of all folds (`zhichun train --folds`), each of which weighs as
+        one.
+    out
+        Ensemble folder to make.
+    weights
+        `equal`, or `fitted` to the pairs of --data that all members held out.
+    data
+        Dataset folder: measures what the ensemble gains on held-out pairs.
+    copy
+        Copy the models into the folder, in place of referring to them.
     """
     from zhichun.cli.tables import differences, gain_table
     from zhichun.score.make_ensemble import make_ensemble
@@ -48,30 +50,27 @@ def ensemble(
     say(f"{out}: {len(made.members)} models. Next: zhichun evaluate {out} --data {data or 'DATA'}")
 
 
-@app.command()
+@command
 def export(
-    run: RunArgument,
-    to: Annotated[
-        list[str],
-        option(
-            "`onnx`, `onnx-int8`, `openvino` (which computes in fp32 and bf16) or `openvino-int8`; may be given "
-            "more than once, into one folder."
-        ),
-    ],
-    out: Annotated[Path | None, option("Folder to make; default: RUN/export.")] = None,
-    data: Annotated[
-        Path | None,
-        option(
-            "Dataset folder whose pairs calibrate int8 and check every format; the one that the run was trained "
-            "on if not given."
-        ),
-    ] = None,
-    overwrite: OverwriteOption = False,
+    run: Path, *, to: list[str], out: Path | None = None, data: Path | None = None, overwrite: bool = False
 ) -> None:
     """Export a run for scoring on a CPU without torch: faster, and the whole model.
 
     `zhichun score`, `rank` and `evaluate` take the folder in place of the run and choose the fastest safe engine. Every
     format is checked against the model on held-out pairs; int8 is safe where 99 % of the labels are the same.
+
+    Parameters
+    ----------
+    run
+        Run folder of `zhichun train`.
+    to
+        `onnx`, `onnx-int8`, `openvino` (which computes in fp32 and bf16) or `openvino-int8`; may be given more than
+        once, into one folder.
+    out
+        Folder to make; default: RUN/export.
+    data
+        Dataset folder whose pairs calibrate int8 and check every format; the one that the run was trained on if not
+        given.
     """
     from zhichun.cli.tables import checks_table
     from zhichun.score.export.export_folder import ExportConfig
@@ -84,33 +83,43 @@ def export(
     say(f"{folder}: exported. Next: zhichun score {folder} PAIRS OUT, by {choose(config, folder)} on this machine")
 
 
-@app.command()
+@command
 def plan(
-    models: Annotated[
-        list[str] | None,
-        argument(
-            "Folders of `zhichun train` or `zhichun export`, or encoders by name: `tiny`, `MiniLM-L6-384`, "
-            "`XLM-R-base` or `XLM-R-large`, which get random weights, or any on the hub. The first three if none is "
-            "given."
-        ),
-    ] = None,
-    pairs: Annotated[int, typer.Option(help="Pairs to score.")] = 1_000_000,
-    judged: Annotated[int, typer.Option(help="Pairs of an epoch of training.")] = 100_000,
-    tokens: Annotated[
-        int, typer.Option(help="Tokens of a pair; pairs of the Shopping Queries Dataset have 175, cut to 256.")
-    ] = 175,
-    latency_ms: Annotated[
-        float, typer.Option(help="Milliseconds within which a query's candidates are to be scored.")
-    ] = 100,
-    candidates: Annotated[int | None, option("Candidates of a query, whose latency is shown too.")] = None,
-    seconds: Annotated[float, typer.Option(help="About how long to measure.")] = 30,
-    out: Annotated[Path | None, option("JSON file to write the figures to.")] = None,
+    models: list[str] | None = None,
+    *,
+    pairs: int = 1_000_000,
+    judged: int = 100_000,
+    tokens: int = 175,
+    latency_ms: float = 100,
+    candidates: int | None = None,
+    seconds: float = 30,
+    out: Path | None = None,
 ) -> None:
     """Measure this machine for half a minute: what a catalogue costs to score on it, and an epoch of training.
 
     Pairs per second, time and memory by model and engine, and how many candidates a query may have. Runs and exports
     are timed from texts to scores; encoders that are only named are timed by torch, to which an export is several times
     as fast.
+
+    Parameters
+    ----------
+    models
+        Folders of `zhichun train` or `zhichun export`, or encoders by name: `tiny`, `MiniLM-L6-384`, `XLM-R-base` or
+        `XLM-R-large`, which get random weights, or any on the hub. The first three if none is given.
+    pairs
+        Pairs to score.
+    judged
+        Pairs of an epoch of training.
+    tokens
+        Tokens of a pair; pairs of the Shopping Queries Dataset have 175, cut to 256.
+    latency_ms
+        Milliseconds within which a query's candidates are to be scored.
+    candidates
+        Candidates of a query, whose latency is shown too.
+    seconds
+        About how long to measure.
+    out
+        JSON file to write the figures to.
     """
     from zhichun.cli.tables import scoring_table, training_table
     from zhichun.core.files import write_json

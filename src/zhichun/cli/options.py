@@ -1,10 +1,16 @@
-"""What the commands share: the application, common options, and how a line is printed."""
+"""What the commands share: how a function becomes a command, common options, and how a line is printed."""
 
-from pathlib import Path
-from typing import Annotated, Any, Literal
+import copy
+import inspect
+import typing
+from collections.abc import Callable
+from typing import Annotated, Final, TypeVar
 
 import typer
 from rich.console import Console
+from typer.models import ParameterInfo
+
+from zhichun.core.settings import parameter_docs
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -14,42 +20,49 @@ app = typer.Typer(
     help="From a product catalogue and judged pairs to a trained, measured and served relevance model.",
 )
 stdout = Console()
+F = TypeVar("F", bound=Callable[..., None])
 
-
-def option(text: str, *names: str, **more: Any) -> Any:
-    """Make an option without a default to show; `typer.Option` shows one."""
-    return typer.Option(*names, **{"help": text, "show_default": False, **more})
-
-
-def argument(text: str, **more: Any) -> Any:
-    """Make an argument without a default."""
-    return typer.Argument(**{"help": text, "show_default": False, **more})
-
-
-RunArgument = Annotated[Path, argument("Run folder of `zhichun train`.")]
-ModelArgument = Annotated[
-    Path, argument("Run folder of `zhichun train`, or a folder of `zhichun export` or `zhichun ensemble`.")
-]
-DataOption = Annotated[Path, option("Dataset folder of `zhichun prepare`.", "--data")]
-RunOutOption = Annotated[Path, option("Run folder to make.", "--out")]
-ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the run that is there.")]
-SetOption = Annotated[
-    list[str] | None,
-    option("KEY=VALUE of the recipe, such as train.epochs=3; `zhichun recipe NAME` lists the keys.", "--set"),
-]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
-EngineOption = Annotated[
-    str,
-    typer.Option(
-        help="Engine that computes the scores. For a run `torch` or `torch-bf16`; for an export `onnx`, `onnx-int8`, "
+# What parameters mean wherever the docstring of a command does not say otherwise.
+COMMON: Final = {
+    "run": "Run folder of `zhichun train`, or a folder of `zhichun export` or `zhichun ensemble`.",
+    "data": "Dataset folder of `zhichun prepare`.",
+    "out": "Run folder to make.",
+    "resume": "Continue the run that is there.",
+    "settings": "KEY=VALUE of the recipe, such as train.epochs=3; `zhichun recipe NAME` lists the keys.",
+    "overwrite": "Replace what is there.",
+    "engine": (
+        "Engine that computes the scores. For a run `torch` or `torch-bf16`; for an export `onnx`, `onnx-int8`, "
         "`openvino`, `openvino-bf16` or `openvino-int8`, or `measure`, which tries them. `auto` is fp32 for a run, "
         "bf16 on a GPU with hardware bf16, and for an export the fastest safe one for this CPU."
     ),
-]
-BadRowsOption = Annotated[
-    Literal["fail", "drop"], typer.Option(help="Products of the catalogue that cannot be used: `fail`, or `drop` them.")
-]
-LocaleOption = Annotated[str, typer.Option(help="Locale of rows without one.")]
+    "columns": (
+        "Own column names, `query=search_term,title=name`: query, product_id, locale, title, description, bullets, "
+        "brand, color."
+    ),
+    "on_bad_rows": "Products of the catalogue that cannot be used: `fail`, or `drop` them.",
+    "locale": "Locale of rows without one.",
+}
+SetOption = Annotated[list[str] | None, typer.Option("--set")]
+AtLeast1 = Annotated[int, typer.Option(min=1)]
+
+
+def command(function: F) -> F:
+    """Make a command of a function: its positional parameters are arguments, those by keyword alone are options.
+
+    What they mean is read off its docstring, in numpy's style, and off `COMMON`.
+    """
+    words = COMMON | parameter_docs(function.__doc__ or "")
+    hints = typing.get_type_hints(function, include_extras=True)
+    for name, parameter in inspect.signature(function).parameters.items():
+        kind, *given = typing.get_args(hints[name]) if hasattr(hints[name], "__metadata__") else (hints[name],)
+        is_option = parameter.kind is parameter.KEYWORD_ONLY
+        names = (f"--{name.replace('_', '-')}",) if kind is bool else ()  # without its opposite, --no-…
+        info: ParameterInfo = copy.copy(given[0]) if given else typer.Option(*names) if is_option else typer.Argument()
+        info.help = words[name]
+        info.show_default = parameter.default not in (parameter.empty, None, "", False)
+        function.__annotations__[name] = Annotated[kind, info]
+    app.command(help=inspect.cleandoc(function.__doc__ or "").partition("\n\nParameters\n")[0])(function)
+    return function
 
 
 def mapping(text: str, option: str) -> dict[str, str]:

@@ -1,46 +1,37 @@
 """Commands that train and measure: train, pretrain, recipe, evaluate, audit."""
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from zhichun.cli.judging import RatingColumnsOption, RatingLabelsOption
-from zhichun.cli.options import (
-    DataOption,
-    EngineOption,
-    ModelArgument,
-    ResumeOption,
-    RunOutOption,
-    SetOption,
-    app,
-    argument,
-    mapping,
-    option,
-    say,
-    stdout,
-)
+from zhichun.cli.options import SetOption, command, mapping, say, stdout
 
 
-@app.command()
+@command
 def train(
-    recipe: Annotated[str, argument("`tiny`, `kdd2022:task2`, `my_file.py:function` or a recorded `recipe.json`.")],
-    data: DataOption,
-    out: RunOutOption,
-    resume: ResumeOption = False,
-    folds: Annotated[
-        int | None, option("Number of folds of the dataset: train one run without each of them, OUT/fold-0 …")
-    ] = None,
-    assignments: SetOption = None,
+    recipe: str,
+    *,
+    data: Path,
+    out: Path,
+    resume: bool = False,
+    folds: int | None = None,
+    settings: SetOption = None,
 ) -> None:
     """Train a recipe on a dataset folder.
 
     On several devices: `accelerate launch -m zhichun train …`. A run that was killed continues with `--resume` and ends
     with the same weights, bit for bit.
+
+    Parameters
+    ----------
+    recipe
+        `tiny`, `kdd2022:task2`, `my_file.py:function` or a recorded `recipe.json`.
+    folds
+        Number of folds of the dataset: train one run without each of them, OUT/fold-0 …
     """
     from zhichun.fit.recipe import load_recipe
 
-    to_train = load_recipe(recipe).with_settings(assignments or [])
+    to_train = load_recipe(recipe).with_settings(settings or [])
     if folds is not None:
         from zhichun.fit.folds import train_folds
 
@@ -53,65 +44,75 @@ def train(
     say(f"{run.path}: trained. Next: zhichun evaluate {run.path} --data {data}")
 
 
-@app.command()
-def pretrain(
-    recipe: Annotated[
-        str, argument("`tiny:pretrain`, `kdd2022:pretrain`, `my_file.py:function` or a recorded `recipe.json`.")
-    ],
-    data: DataOption,
-    out: RunOutOption,
-    resume: ResumeOption = False,
-    assignments: SetOption = None,
-) -> None:
+@command
+def pretrain(recipe: str, *, data: Path, out: Path, resume: bool = False, settings: SetOption = None) -> None:
     """Pre-train an encoder on the texts of the catalogue (domain adaptation), for `zhichun train` to start from.
 
     The texts of all products are read and no label is. On several devices, and after a kill, as `zhichun train`.
+
+    Parameters
+    ----------
+    recipe
+        `tiny:pretrain`, `kdd2022:pretrain`, `my_file.py:function` or a recorded `recipe.json`.
     """
     from zhichun.fit.pretrain import pretrain as run_pretraining
     from zhichun.fit.recipe import PretrainingRecipe, load_recipe
 
-    found = load_recipe(recipe, PretrainingRecipe).with_settings(assignments or [])
+    found = load_recipe(recipe, PretrainingRecipe).with_settings(settings or [])
     run = run_pretraining(found, data, out, resume=resume)
     then = f"zhichun train RECIPE --data {data} --out RUN --set model.encoder={run.path}"
     say(f"{run.encoder}: pre-trained. Next: {then}")
 
 
-@app.command()
-def recipe(
-    name: Annotated[str, argument("As for `zhichun train` and `zhichun pretrain`.")],
-    assignments: SetOption = None,
-) -> None:
-    """Show every setting of a recipe, with its value and what it means."""
+@command
+def recipe(name: str, *, settings: SetOption = None) -> None:
+    """Show every setting of a recipe, with its value and what it means.
+
+    Parameters
+    ----------
+    name
+        As for `zhichun train` and `zhichun pretrain`.
+    """
     from zhichun.cli.tables import settings_table
     from zhichun.fit.recipe import AnyRecipe, describe, load_recipe
 
-    stdout.print(settings_table(describe(load_recipe(name, AnyRecipe).with_settings(assignments or []))))
+    stdout.print(settings_table(describe(load_recipe(name, AnyRecipe).with_settings(settings or []))))
 
 
-@app.command()
+@command
 def evaluate(
-    run: ModelArgument,
-    data: DataOption,
-    split: Annotated[str, typer.Option(help="`test`, `train` or `all`.")] = "test",
-    version: Annotated[
-        str | None,
-        option(
-            "Pairs of the `small` or `large` version of the dataset, or `all`.",
-            show_default="small for ranking where the dataset has it, otherwise all",
-        ),
-    ] = None,
-    out: Annotated[Path | None, option("Folder for metrics.json; default: the run folder.")] = None,
-    engine: EngineOption = "auto",
-    ratings: Annotated[
-        Path | None, option("What several people said of these pairs: shows them and the ceiling beside the model.")
-    ] = None,
-    columns: RatingColumnsOption = "",
-    labels: RatingLabelsOption = "",
-    products: Annotated[
-        Path | None, option("Index of `zhichun index`, which the states of products are taken from.")
-    ] = None,
+    run: Path,
+    *,
+    data: Path,
+    split: str = "test",
+    version: str | None = None,
+    out: Path | None = None,
+    engine: str = "auto",
+    ratings: Path | None = None,
+    columns: str = "",
+    labels: str = "",
+    products: Path | None = None,
 ) -> None:
-    """Measure a run on judged pairs, overall and by locale, with simple baselines; write `metrics.json`."""
+    """Measure a run on judged pairs, overall and by locale, with simple baselines; write `metrics.json`.
+
+    Parameters
+    ----------
+    split
+        `test`, `train` or `all`.
+    version
+        Pairs of the `small` or `large` version of the dataset, or `all`; default: small for ranking where the dataset
+        has it, otherwise all.
+    out
+        Folder for metrics.json; default: the run folder.
+    ratings
+        What several people said of these pairs: shows them and the ceiling beside the model.
+    columns
+        Own column names of the ratings, `judge=annotator`: query, product_id, locale, judge, label.
+    labels
+        Grades of the ratings, `3=E,2=S,1=C,0=I`; `-1=skip` for 'not judged'.
+    products
+        Index of `zhichun index`, which the states of products are taken from.
+    """
     from zhichun.cli.tables import confusion_table, differences, figures_table, members_table, raters_table
     from zhichun.core.tasks import TASKS
     from zhichun.data.readers.ratings import read_ratings
@@ -139,40 +140,49 @@ def evaluate(
     say(f"{(out or run) / 'metrics.json'}")
 
 
-@app.command()
+@command
 def audit(
-    data: DataOption,
-    out: Annotated[Path, option("Audit folder to write.")],
-    recipe: Annotated[
-        str | None,
-        argument("Recipe to train for each fold, as for `zhichun train`; leave it out when the runs are there."),
-    ] = None,
-    runs: Annotated[
-        Path | None, option("Runs of all folds, made with `zhichun train --folds`.", show_default="OUT/folds")
-    ] = None,
-    accept: Annotated[Path | None, option("A reviewer's decisions, from the page, `to_judge.csv` or Quepid.")] = None,
-    drop: Annotated[
-        float | None, option("Share of the training pairs to drop, lowest quality first, such as 0.04.")
-    ] = None,
-    page_pairs: Annotated[int, typer.Option(help="Judgements on the page at most; the tables have all.")] = 5000,
-    assignments: SetOption = None,
+    recipe: str | None = None,
+    *,
+    data: Path,
+    out: Path,
+    runs: Path | None = None,
+    accept: Path | None = None,
+    drop: float | None = None,
+    page_pairs: int = 5000,
+    settings: SetOption = None,
 ) -> None:
     """Find likely label errors by confident learning, for review.
 
     Trains a model for each fold (`OUT/folds`; called again after a kill it continues), and compares its predictions for
     the pairs that it did not train on with their labels. Writes tables, a page to decide on, and lists for `zhichun
     prepare --drop-issues` and `--relabel`. Nothing is changed in the dataset. Needs `pip install 'zhichun[audit]'`.
+
+    Parameters
+    ----------
+    recipe
+        Recipe to train for each fold, as for `zhichun train`; leave it out when the runs are there.
+    out
+        Audit folder to write.
+    runs
+        Runs of all folds, made with `zhichun train --folds`; default: OUT/folds.
+    accept
+        A reviewer's decisions, from the page, `to_judge.csv` or Quepid.
+    drop
+        Share of the training pairs to drop, lowest quality first, such as 0.04.
+    page_pairs
+        Judgements on the page at most; the tables have all.
     """
     from zhichun.judgements.audit import audit as find_issues
 
     if recipe is None:
-        if assignments:
+        if settings:
             raise typer.BadParameter("has no effect without a RECIPE", param_hint="--set")
         to_train = None
     else:
         from zhichun.fit.recipe import load_recipe
 
-        to_train = load_recipe(recipe).with_settings(assignments or [])
+        to_train = load_recipe(recipe).with_settings(settings or [])
     found = find_issues(data, out, recipe=to_train, runs=runs, accept=accept, drop=drop, page_pairs=page_pairs)
     say(
         f"{out}: {found['issues']:,} of {found['pairs']:,} judgements in doubt ({found['share']:.1%}); "

@@ -123,6 +123,18 @@ def _decode_dataclass(kinds: dict[str, Any], value: Any, path: str) -> Any:
     return cls(**arguments)
 
 
+def parameter_docs(docstring: str) -> dict[str, str]:
+    """Read what a docstring says of each parameter."""
+    found: dict[str, str] = {}
+    names: list[str] = []
+    for line in inspect.cleandoc(docstring).partition("Parameters\n----------\n")[2].splitlines():
+        if line and not line.startswith(" "):
+            names = line.strip().split(", ")
+        elif line:
+            found |= {name: f"{found.get(name, '')} {line.strip()}".strip() for name in names}
+    return found
+
+
 def read_settings(hint: type[T], path: Path, *, format: int, remedy: str) -> T:
     """Read a configuration that `write_settings` wrote.
 

@@ -232,7 +232,9 @@ def functions_of(module: ModuleType) -> dict[str, Callable[[], AnyRecipe]]:
 def describe(settings: Any, prefix: str = "") -> list[tuple[str, str, str]]:
     """List every setting with its value and what its docstring says of it."""
     rows = []
-    words, hints = _parameter_docs(type(settings)), get_type_hints(type(settings))
+    hints, words = get_type_hints(type(settings)), {}
+    for base in reversed(type(settings).__mro__):  # what is said of a class holds for those that derive from it
+        words |= codec.parameter_docs(base.__doc__ or "")
     for item in fields(settings):
         name, value = f"{prefix}{item.name}", getattr(settings, item.name)
         said = words.get(item.name) or _described(hints[item.name])
@@ -248,20 +250,6 @@ def describe(settings: Any, prefix: str = "") -> list[tuple[str, str, str]]:
 def _described(hint: Any) -> str:
     """Read what the docstrings of the kinds that a field may hold say of themselves."""
     return " ".join((kind.__doc__ or "").partition("\n")[0] for kind in codec.kinds_of(hint).values())
-
-
-def _parameter_docs(cls: type) -> dict[str, str]:
-    """Read what docstrings say of each field; those of a class that it derives from hold for it too."""
-    found: dict[str, str] = {}
-    for base in reversed(cls.__mro__):
-        lines = inspect.cleandoc(base.__doc__ or "").partition("Parameters\n----------\n")[2].splitlines()
-        name = ""
-        for line in lines:
-            if line and not line.startswith(" "):
-                found[name := line.strip()] = ""
-            elif line:
-                found[name] = f"{found[name]} {line.strip()}".strip()
-    return found
 
 
 def _module_of_file(path: Path) -> ModuleType:
