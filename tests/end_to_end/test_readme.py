@@ -83,7 +83,7 @@ def test_every_command_line_is_understood(words):
         context = COMMANDS[words[1]].make_context(words[1], words[2:])
         name = context.params.get("recipe") or context.params.get("name")
         if name and not name.endswith(".json"):
-            load_recipe(name, AnyRecipe).with_settings(context.params["assignments"] or [])
+            load_recipe(name, AnyRecipe).with_settings(context.params["settings"] or [])
     else:
         assert tool in ("pip", "pytest", "curl")
 

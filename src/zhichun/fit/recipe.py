@@ -232,7 +232,8 @@ def functions_of(module: ModuleType) -> dict[str, Callable[[], AnyRecipe]]:
 def describe(settings: Any, prefix: str = "") -> list[tuple[str, str, str]]:
     """List every setting with its value and what its docstring says of it."""
     rows = []
-    hints, words = get_type_hints(type(settings)), {}
+    hints = get_type_hints(type(settings))
+    words: dict[str, str] = {}
     for base in reversed(type(settings).__mro__):  # what is said of a class holds for those that derive from it
         words |= codec.parameter_docs(base.__doc__ or "")
     for item in fields(settings):
