@@ -20,6 +20,7 @@ from zhichun.data.prepare.translate import Translation
 from zhichun.fit.soft_labels import SoftLabels
 from zhichun.metrics.metric import Metric
 from zhichun.model.relevance_model import VocabularySizes
+from zhichun.score.engines.engine import Engine
 from zhichun.serve.http.serve_settings import ServeSettings
 
 
@@ -124,7 +125,7 @@ def is_numeric(hint):
 def numeric_settings():
     """Every number that a person may set and need not: those of keyword-only dataclasses, and of metrics."""
     for kind in every_dataclass():
-        if inspect.isabstract(kind) or kind is VocabularySizes:  # which are counted, not set
+        if inspect.isabstract(kind) or kind is VocabularySizes or issubclass(kind, Engine):  # nobody sets these
             continue
         for each in dataclasses.fields(kind):
             required = each.default is each.default_factory is dataclasses.MISSING
