@@ -96,6 +96,21 @@ def tiny_run(tiny_dataset: Path, tiny_recipe: Recipe, tmp_path_factory: pytest.T
 
 
 @pytest.fixture(scope="session")
+def list_run(tiny_dataset: Path, tiny_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run with a list head, trained with a ranking loss and its gate opened wide; read only."""
+    from zhichun.fit.train import train
+    from zhichun.model.model_folder import TrainedModel
+
+    settings = ["train.lists=Lists", "model.lists=ListHead", "objective.ranking=RankNet", "train.learning_rate=0.01"]
+    run = train(tiny_recipe.with_settings(settings), tiny_dataset, tmp_path_factory.mktemp("lists") / "run")
+    trained = TrainedModel.load(run.model)
+    trained.model.lists.gate.data.mul_(50)
+    shutil.rmtree(run.model)
+    run.write_model(trained)
+    return run.path
+
+
+@pytest.fixture(scope="session")
 def tiny_export(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An export of the finished run in every format; read only."""
     for library in ("onnxruntime", "onnxscript", "openvino", "nncf"):

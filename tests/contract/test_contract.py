@@ -59,6 +59,13 @@ ROWS = {
     "ListNet": (LISTS, "objective.ranking=ListNet"),
     "PairwiseLogSumExp": (LISTS, "objective.ranking=PairwiseLogSumExp"),
     "MarginMSE": (LISTS, "objective.ranking=MarginMSE", *REGRESSOR),
+    "list head": (LISTS, "model.lists=ListHead"),
+    "list head, packed, with FGM": (
+        LISTS,
+        'model.lists={"kind": "ListHead", "size": 8, "heads": 2}',
+        "train.attention=packed",
+        FGM_AT_OUTPUT,
+    ),
     "R-Drop with a ranking loss and several samples": (
         *TWO_VIEWS,
         LISTS,
@@ -121,10 +128,11 @@ OF_A_MICRO_BATCH = {
         f"objective={json.dumps(codec.encode(kdd2022.task2().objective))}",
         "model.dropout_samples=2",
     ),
-    "as written, with a ranking loss": (
+    "as written, with lists": (
         f"objective={json.dumps(codec.encode(kdd2022.task2().objective))}",
         LISTS,
         "objective.ranking=LambdaLoss",
+        "model.lists=ListHead",
     ),
     "as released": (f"objective={json.dumps(codec.encode(kdd2022.task2_as_released().objective))}",),
 }
@@ -273,7 +281,7 @@ def modules_with_cards() -> list[str]:
     return [module for module in found if module != "zhichun.objective.pretext.task"]  # what a task is, and none itself
 
 
-@pytest.mark.parametrize("module", [*modules_with_cards(), "zhichun.model.matching_start"])
+@pytest.mark.parametrize("module", [*modules_with_cards(), "zhichun.model.list_head", "zhichun.model.matching_start"])
 def test_the_card_is_complete(module):
     what, _, card = (importlib.import_module(module).__doc__ or "").partition("\n\n")
     assert what.strip().endswith(".")

@@ -18,11 +18,12 @@ class Stub:
 
     task = TASKS["esci"]
     lookahead = 0
+    reads_lists = False
 
     def __init__(self):
         self.calls = []
 
-    def read(self, queries, products, locales):
+    def read(self, queries, products, locales, lists=None):
         return queries, products, locales
 
     def predict(self, pairs, *, progress=None):

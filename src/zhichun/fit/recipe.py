@@ -109,11 +109,12 @@ class Recipe(AnyRecipe):
                 "train.soft_labels.temperature has no effect on the task 'gain', which has no probabilities.",
                 remedy="Leave it at 1.",
             )
-        if self.objective.ranking is not None and self.train.lists is None:
-            raise UserError(
-                f"objective.ranking={type(self.objective.ranking).__name__} needs steps of whole lists.",
-                remedy="Use --set train.lists=Lists.",
-            )
+        for name, over_lists in (("objective.ranking", self.objective.ranking), ("model.lists", self.model.lists)):
+            if over_lists is not None and self.train.lists is None:
+                raise UserError(
+                    f"{name}={type(over_lists).__name__} needs steps of whole lists.",
+                    remedy="Use --set train.lists=Lists.",
+                )
         view = self.objective.second_view
         if view is not None and view.moves_weights and self.train.activation_checkpointing is not None:
             raise UserError(

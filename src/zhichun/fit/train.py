@@ -120,11 +120,11 @@ class FineTune:
         """Score the held-out pairs, ``[P, C]``."""
         assert isinstance(model, RelevanceModel)
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
-        mine = predict(model, self.pairs, self.validation[rank::processes])
+        process_P = np.unique(self.pairs.lists[self.validation], return_inverse=True)[1] % processes  # whole lists
+        mine = predict(model, self.pairs, self.validation[process_P == rank])
         logits_PC = np.zeros((len(self.validation), self.task.outputs), np.float32)
         for part, logits in enumerate(gather_object([mine])):
-            if len(logits):  # a process without a pair does not know the number of outputs
-                logits_PC[part::processes] = logits
+            logits_PC[process_P == part] = logits
         return logits_PC
 
     def figures(self, model: nn.Module) -> Mapping[str, float]:

@@ -17,6 +17,7 @@ from zhichun.core.settings import require_range
 from zhichun.model.attention.packing import tokens_of
 from zhichun.model.encoder import Encoder
 from zhichun.model.encoder_settings import EncoderSettings
+from zhichun.model.list_head import ListAttention, ListHead
 from zhichun.model.parts import FieldPooling, Head, IdEmbeddings, NgramUnit
 from zhichun.text.document import COUNTRIES
 from zhichun.text.tokenizer import PairLayout
@@ -46,6 +47,9 @@ class ModelSettings(EncoderSettings):
     pooling
         `first`: [CLS] represents the pair; `fields`: in addition, the means over the tokens of the query and of each of
         the product's fields.
+    lists
+        ListHead, with which a pair's vector reads the other candidates of its query, trained with `train.lists`; null
+        is off, and a pair's score then depends on nothing but the pair.
     """
 
     trigrams: int | None = 64
@@ -56,6 +60,7 @@ class ModelSettings(EncoderSettings):
     dropout: float = 0.1
     dropout_samples: int | None = None
     pooling: Literal["first", "fields"] = "first"
+    lists: ListHead | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -118,11 +123,12 @@ class RelevanceModel(nn.Module):
         )
         parts = (self.pooling, self.ids, self.ngrams)
         features = encoder.hidden + sum(part.size for part in parts if part is not None)
+        self.lists = None if settings.lists is None else ListAttention(settings.lists, features)
         self.head = Head(features, encoder.hidden, outputs, settings.dropout, settings.dropout_samples)
         self.outputs = outputs
 
     def features(self, batch: dict[str, Tensor], vectors_BTD: Tensor | None = None) -> Tensor:
-        """Concatenate the head's input for each pair, ``[B, F]``; [CLS] is the first ``encoder.hidden`` of it.
+        """Make the head's input for each pair, ``[B, F]``; [CLS] is the first ``encoder.hidden`` of it.
 
         Parameters
         ----------
@@ -131,6 +137,11 @@ class RelevanceModel(nn.Module):
         vectors_BTD
             As for `forward`.
         """
+        alone_BF = self.pair_vectors(batch, vectors_BTD)
+        return alone_BF if self.lists is None or "list" not in batch else self.lists(alone_BF, batch["list"])
+
+    def pair_vectors(self, batch: dict[str, Tensor], vectors_BTD: Tensor | None = None) -> Tensor:
+        """Concatenate what is read of each pair by itself, ``[B, F]``."""
         if self.pooling is None:
             features = [self.encoder.read(batch, vectors_BTD, first_only=True)]
         else:
@@ -145,7 +156,8 @@ class RelevanceModel(nn.Module):
         Parameters
         ----------
         batch
-            The arrays of `text.pairs.Pairs.collate` as tensors.
+            The arrays of `text.pairs.Pairs.collate` as tensors; for a list head also ``list`` ``[B]``, the list of each
+            pair, without which every pair is in a list by itself.
         vectors_BTD
             Token vectors to use instead of those of ``input_ids``, such as perturbed ones.
 
@@ -155,4 +167,31 @@ class RelevanceModel(nn.Module):
             Logits in float32, ``[B, C]``; in training with several dropout samples ``[K, B, C]``.
         """
         logits_BC: Tensor = self.head(self.features(batch, vectors_BTD))
+        return logits_BC
+
+
+class BeforeLists(nn.Module):
+    """What a model with a list head makes of a pair by itself: its logits in a list of one, and its vector."""
+
+    def __init__(self, model: RelevanceModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return ``[B, C]`` and ``[B, F]``, both float32."""
+        vectors_BF = self.model.pair_vectors(batch)
+        return self.model.head(vectors_BF), vectors_BF.float()
+
+
+class OverLists(nn.Module):
+    """The rest of a model with a list head: from the vectors of whole lists to logits."""
+
+    def __init__(self, model: RelevanceModel) -> None:
+        super().__init__()
+        assert model.lists is not None
+        self.lists, self.head = model.lists, model.head
+
+    def forward(self, vectors_BF: Tensor, list_B: Tensor) -> Tensor:
+        """Return logits, ``[B, C]``."""
+        logits_BC: Tensor = self.head(self.lists(vectors_BF, list_B))
         return logits_BC

@@ -9,7 +9,7 @@ Legend: ``P`` pairs, ``C`` classes, ``M`` members.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -88,17 +88,28 @@ class Ensemble(ScoresProducts):
         """That of the first member."""
         return self.members[0].tokenizer
 
+    @property
+    def reads_lists(self) -> bool:
+        """Whether any member's scores depend on the other products of a query."""
+        return any(member.reads_lists for member in self.members)
+
     def remembering(self) -> Self:
         """Return an ensemble each of whose members reads a product once."""
         return replace(self, members=tuple(member.remembering() for member in self.members))
 
-    def read(self, queries: Sequence[str], products: Columns, locales: Sequence[str]) -> tuple[Pairs, ...]:
+    def read(
+        self,
+        queries: Sequence[str],
+        products: Columns,
+        locales: Sequence[str],
+        lists: Sequence[Hashable] | None = None,
+    ) -> tuple[Pairs, ...]:
         """Read the texts of P pairs for each member, once for all that read alike; see `Scorer.read`."""
         read: dict[tuple[str, PairLayout, int], Pairs] = {}
         keys = [(one.featurizer.fingerprint, one.tokenizer.layout, one.max_length) for one in self.members]
         for member, key in zip(self.members, keys, strict=True):
             if key not in read:
-                read[key] = member.read(queries, products, locales)
+                read[key] = member.read(queries, products, locales, lists)
         return tuple(read[key] for key in keys)
 
     def predict(

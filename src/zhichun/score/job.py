@@ -4,9 +4,10 @@ The file is read in chunks; each chunk's result is a part beside the final file,
 after the last whole part. The parts become one file at the end, under its name at once.
 """
 
+import itertools
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
@@ -181,13 +182,42 @@ class ScoringJob:
     def _pieces(self, parts: Path) -> Iterator[_Piece]:
         """Read the pairs piece by piece, with their texts; those of a part that is there already are left unread."""
         before = 0
-        for number, chunk in enumerate(read_chunks(self._table, self.chunk_rows, self.chunk_bytes)):
+        chunks = read_chunks(self._table, self.chunk_rows, self.chunk_bytes)
+        for number, chunk in enumerate(self._whole_lists(chunks) if self.scorer.reads_lists else chunks):
             path = parts / f"part-{number:06d}.parquet"
             if path.is_file():
                 yield _Piece(path, chunk, None)
             else:
                 yield from (_Piece(path, pairs, read) for pairs, read in self._read(chunk, before))
             before += chunk.num_rows
+
+    def _whole_lists(self, chunks: Iterable[pa.Table]) -> Iterator[pa.Table]:
+        """Move the rows of each chunk's last query to the next chunk, so that no list is in two."""
+        held: list[pa.Table] = []
+        seen, before = set[int](), 0
+        for chunk in itertools.chain(chunks, [None]):  # the last query's rows come at the end
+            table = pa.concat_tables(held if chunk is None else [*held, chunk])
+            keys = list(zip(*(texts(table, column, self.pairs, before) for column in self._list_columns), strict=True))
+            starts = [row for row in range(len(keys)) if not row or keys[row] != keys[row - 1]]
+            for row in starts if chunk is None else starts[:-1]:
+                if hash(keys[row]) in seen:
+                    raise UserError(
+                        f"the rows of the query {keys[row][0]!r} are not together; this model reads them as one list.",
+                        file=self.pairs,
+                        row=before + row + 1,
+                        remedy="Sort the file by query.",
+                    )
+                seen.add(hash(keys[row]))
+            cut = len(keys) if chunk is None or not starts else starts[-1]
+            held = [table.slice(cut)]
+            before += cut
+            if cut or chunk is None:
+                yield table.slice(0, cut)
+
+    @property
+    def _list_columns(self) -> list[str]:
+        """Name the columns that say which list a row belongs to."""
+        return [self._columns[name] for name in (schema.QUERY, schema.LOCALE) if name in self._columns]
 
     def _read(self, chunk: pa.Table, before: int) -> Iterator[tuple[pa.Table, Any]]:
         """Read a chunk's texts, no more at once than are to be held; gives pairs, and what was read of them."""
@@ -208,7 +238,8 @@ class ScoringJob:
         products, ids = self._products, trim_ids(_column(given[schema.PRODUCT_ID]))
         rows = products.rows(locales, ids)
         self._require_found(rows, ids, locales, before)
-        for piece in products.pieces(rows, self.chunk_bytes):
+        whole = [slice(0, len(rows))]  # with whole lists
+        for piece in whole if self.scorer.reads_lists else products.pieces(rows, self.chunk_bytes):
             start, count = piece.start, piece.stop - piece.start
             of_piece = queries[piece], products.texts(rows[piece]), locales.slice(start, count).to_pylist()
             yield chunk.slice(start, count), self.scorer.read(*of_piece)

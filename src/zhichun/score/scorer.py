@@ -61,10 +61,20 @@ class Scores(Protocol[R]):
     def lookahead(self) -> int:
         """Chunks of a file to read ahead while one is scored; see `Engine.lookahead`."""
 
+    @property
+    def reads_lists(self) -> bool:
+        """Whether a pair's score depends on the other products of its query; of an ensemble, in any member."""
+
     def remembering(self) -> Self:
         """Return a scorer that reads a product once and remembers it, in bounded memory."""
 
-    def read(self, queries: Sequence[str], products: Columns, locales: Sequence[str]) -> R:
+    def read(
+        self,
+        queries: Sequence[str],
+        products: Columns,
+        locales: Sequence[str],
+        lists: Sequence[Hashable] | None = None,
+    ) -> R:
         """Read the texts of P pairs; see `Scorer.read`."""
 
     def predict(self, pairs: R, rows: Int64 | None = None, *, progress: Progress | None = None) -> Prediction:
@@ -175,6 +185,11 @@ class Scorer(ScoresProducts):
         return self.engine.lookahead
 
     @property
+    def reads_lists(self) -> bool:
+        """As the engine's."""
+        return self.engine.reads_lists
+
+    @property
     def tokenizer(self) -> PairTokenizer:
         """What cuts texts into tokens."""
         return self.featurizer.tokenizer
@@ -183,7 +198,13 @@ class Scorer(ScoresProducts):
         """Return a scorer that reads a product once, as long as the features of all fit into so many bytes."""
         return replace(self, featurizer=CachingFeaturizer.of(self.featurizer, most_bytes))
 
-    def read(self, queries: Sequence[str], products: Columns, locales: Sequence[str]) -> Pairs:
+    def read(
+        self,
+        queries: Sequence[str],
+        products: Columns,
+        locales: Sequence[str],
+        lists: Sequence[Hashable] | None = None,
+    ) -> Pairs:
         """Read the texts of P pairs; a query or product that comes more than once is read once.
 
         Parameters
@@ -194,6 +215,8 @@ class Scorer(ScoresProducts):
             Texts of each pair's product by the catalogue's column names; a missing column counts as empty.
         locales
             Locale of each pair.
+        lists
+            List of each pair, for models that read lists; the pairs of a query and locale if not given.
         """
         given = [products.get(name) or [None] * len(queries) for name in schema.TEXT_COLUMNS]
         distinct_queries, query_row_P = distinct(queries)
@@ -209,6 +232,7 @@ class Scorer(ScoresProducts):
             layout=featurizer.tokenizer.layout,
             pad_id=featurizer.tokenizer.pad_id,
             max_length=self.max_length,
+            list_P=distinct(list(zip(queries, locales, strict=True)) if lists is None else lists)[1],
         )
 
     def predict(self, pairs: Pairs, rows: Int64 | None = None, *, progress: Progress | None = None) -> Prediction:

@@ -137,6 +137,8 @@ class Pairs:
         The tokenizer's padding id.
     max_length
         Maximum number of tokens of a pair.
+    list_P
+        List of each pair, for models that read lists; that of its query if not given.
     """
 
     queries: QueryFeatures
@@ -147,9 +149,15 @@ class Pairs:
     layout: PairLayout
     pad_id: int
     max_length: int
+    list_P: Int32 | None = None
 
     def __len__(self) -> int:
         return len(self.query_row_P)
+
+    @property
+    def lists(self) -> Int32:
+        """List of each pair, ``[P]``."""
+        return self.query_row_P if self.list_P is None else self.list_P
 
     @cached_property
     def lengths(self) -> Int64:

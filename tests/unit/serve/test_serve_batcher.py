@@ -24,7 +24,7 @@ class Model:
         self.open.set()
         self.fault = None
 
-    def read(self, queries, columns, locales):
+    def read(self, queries, columns, locales, lists=None):
         self.rounds.append(list(queries))
         return (SimpleNamespace(lengths=np.ones(len(queries), np.int64), queries=queries),)
 

@@ -63,6 +63,7 @@ def open_pairs(dataset: Dataset, featurizer: Featurizer, max_length: int, progre
         layout=featurizer.tokenizer.layout,
         pad_id=featurizer.tokenizer.pad_id,
         max_length=max_length,
+        list_P=dataset.list_row,
     )
 
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
-from zhichun.core.arrays import Int64
+from zhichun.core.arrays import Int32, Int64
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import Floats
 from zhichun.text.pairs import Arrays, Pairs
@@ -26,6 +27,11 @@ AUTO: Final = "auto"
 MEASURE: Final = "measure"
 TOKENS_PER_BATCH: Final = 4096
 T = TypeVar("T")
+# Of models that read lists: pairs whose vectors are held at once, pairs that are compared with each other at once, and
+# the candidates of one query at most: attention holds a number for each two of them.
+PAIRS_AT_ONCE: Final = 16_384
+LISTED_AT_ONCE: Final = 256
+LONGEST_LIST: Final = 4096
 Progress = Callable[[int], None]
 Stage = Callable[[str, int, int], None]
 
@@ -50,6 +56,8 @@ class Engine(ABC):
         Batches that are computed at the same time.
     lookahead
         Chunks of a file to read ahead while one is computed: 0 where that takes the same cores.
+    reads_lists
+        Whether a pair's score depends on the other pairs of its list.
     """
 
     name: str
@@ -59,10 +67,18 @@ class Engine(ABC):
     packs: bool = False
     streams: int = 1
     lookahead: int = 0
+    reads_lists: bool = False
 
     @abstractmethod
     def run(self, batches: Iterable[Arrays]) -> Iterator[Floats]:
-        """Return the logits of each batch of `Pairs.collate`, ``[B, C]``, in order."""
+        """Return the logits of each batch of `Pairs.collate`, ``[B, C]``, in order.
+
+        Of a model that reads lists they are those of lists of one, and each pair's vector follows, ``[B, C + F]``.
+        """
+
+    def over_lists(self, vectors_BF: Floats, list_B: Int64) -> Floats:
+        """Return the logits of whole lists, ``[B, C]``, of a model that reads lists."""
+        raise NotImplementedError
 
 
 def in_flight(
@@ -78,18 +94,72 @@ def in_flight(
 
 
 def predict_with(engine: Engine, pairs: Pairs, rows: Int64, *, progress: Progress | None = None) -> Floats:
-    """Score pairs in batches of similar length, from the longest to the shortest."""
+    """Score pairs in batches of similar length, from the longest to the shortest.
+
+    Raises
+    ------
+    UserError
+        For a list that is too long, of a model that reads lists.
+    """
+    if not engine.reads_lists:
+        return _by_length(engine, pairs, rows, progress)
+    # A pair that is given twice is one member of its list.
+    members = np.stack([pairs.lists[rows], pairs.query_row_P[rows], pairs.country_P[rows], pairs.product_row_P[rows]])
+    (list_P, *_), first_P, back = np.unique(members, axis=1, return_index=True, return_inverse=True)
+    logits_PC: Floats = np.zeros((len(first_P), engine.outputs), np.float32)
+    for many in whole_lists(list_P, PAIRS_AT_ONCE):
+        found = _by_length(engine, pairs, rows[first_P[many]], progress)
+        logits_PC[many], vectors_PF = found[:, : engine.outputs], found[:, engine.outputs :]
+        for some in whole_lists(list_P[many], LISTED_AT_ONCE):
+            in_lists = _in_company(list_P[many][some])  # a list of one is what the pair is by itself
+            if in_lists.any():
+                places = np.arange(some.start, some.stop)[in_lists]
+                read = engine.over_lists(vectors_PF[places], list_P[many][places].astype(np.int64))
+                logits_PC[many.start + places] = read
+    if progress and len(rows) > len(first_P):
+        progress(len(rows) - len(first_P))
+    return logits_PC[back.ravel()]
+
+
+def whole_lists(list_P: Int32, most: int) -> Iterator[slice]:
+    """Cut pairs that are sorted by list into parts of about ``most`` pairs, no list into two."""
+    ends = [*(np.flatnonzero(np.diff(list_P)) + 1).tolist(), *([len(list_P)] if len(list_P) else [])]
+    start = end = 0
+    for end_of_list in ends:
+        if end_of_list - end > LONGEST_LIST:
+            raise UserError(
+                f"a list of {end_of_list - end:,} candidates: a model that reads lists takes {LONGEST_LIST:,} at most.",
+                remedy="Choose candidates first, such as the best 100 by BM25.",
+            )
+        if end_of_list - start > most and end > start:
+            yield slice(start, end)
+            start = end
+        end = end_of_list
+    if end > start:
+        yield slice(start, end)
+
+
+def _in_company(list_P: Int32) -> npt.NDArray[np.bool_]:
+    """Mark the pairs, sorted by list, that are not alone in theirs."""
+    same = np.diff(list_P) == 0
+    return np.append(same, False) | np.insert(same, 0, False)
+
+
+def _by_length(engine: Engine, pairs: Pairs, rows: Int64, progress: Progress | None) -> Floats:
+    """Run the engine over pairs; gives what it gives of each, in their order."""
     most = engine.pairs_per_batch
     if most is not None:  # a few pairs are shared out, so that no stream stands idle
         most = min(most, max(1, -(-len(rows) // engine.streams)))
     plan = length_sorted(np.arange(len(rows)), pairs.lengths[rows], engine.tokens_per_batch, most)
-    logits_PC: Floats = np.zeros((len(rows), engine.outputs), np.float32)
+    found: Floats = np.zeros((len(rows), engine.outputs), np.float32)
     made = engine.run(pairs.collate(rows[places], pack=engine.packs) for places in plan)
-    for places, logits_BC in zip(plan, made, strict=True):
-        logits_PC[places] = logits_BC
+    for places, part in zip(plan, made, strict=True):
+        if part.shape[1] > found.shape[1]:  # with vectors
+            found = np.zeros((len(rows), part.shape[1]), np.float32)
+        found[places] = part
         if progress:
             progress(len(places))
-    return logits_PC
+    return found
 
 
 def length_sorted(rows: Int64, lengths: Int64, budget: int, most: int | None = None) -> list[Int64]:

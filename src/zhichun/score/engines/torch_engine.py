@@ -18,7 +18,7 @@ from zhichun.core.tasks import Floats
 from zhichun.model.attention.packing import LONGEST
 from zhichun.model.layers import has_bf16
 from zhichun.model.model_folder import TrainedModel
-from zhichun.model.relevance_model import RelevanceModel
+from zhichun.model.relevance_model import BeforeLists, OverLists, RelevanceModel
 from zhichun.score.engines.engine import (
     AUTO,
     MEASURE,
@@ -83,6 +83,7 @@ class TorchEngine(Engine):
             tokens_per_batch=budget or tokens_at_once(device, model.encoder.hidden),
             packs=model.encoder.packs,
             lookahead=int(device.type == "cuda"),  # while a GPU computes, the CPU is free to read the next texts
+            reads_lists=model.lists is not None,
             model=model,
         )
 
@@ -105,7 +106,16 @@ class TorchEngine(Engine):
     def _logits(self, batch: Arrays, device: torch.device) -> Tensor:
         in_bf16 = self.name == RUN_ENGINES[1]
         with torch.autocast(device.type, torch.bfloat16) if in_bf16 else nullcontext():
+            if self.reads_lists:
+                return torch.cat(BeforeLists(self.model)(to_tensors(batch, device)), dim=1)
             logits_BC: Tensor = self.model(to_tensors(batch, device))
+        return logits_BC
+
+    @torch.inference_mode()
+    def over_lists(self, vectors_BF: Floats, list_B: Int64) -> Floats:
+        """Return the logits of whole lists, ``[B, C]``."""
+        given = to_tensors({"vectors": vectors_BF, "list": list_B}, device_of(self.model))
+        logits_BC: Floats = OverLists(self.model)(given["vectors"], given["list"]).cpu().numpy()
         return logits_BC
 
 

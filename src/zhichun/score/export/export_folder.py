@@ -32,6 +32,7 @@ FORMAT: Final = 2
 KIND: Final = "zhichun export"
 CONFIG: Final = "config.json"
 REMEDY: Final = "Copy the folder again, or make it again with: zhichun export RUN"
+LISTS_FILE: Final = "lists.onnx"  # the list head, beside the graphs that it reads, for every engine
 # What each format's folder holds: the file that a runtime opens, and the precision of its weights.
 FORMATS: Final = {
     "onnx": ("model.onnx", "fp32"),
@@ -47,6 +48,9 @@ TRIGRAMS: Final = "trigrams"
 # Of the graph: the input of all side features together, and the output.
 SIDE: Final = "side_features"
 OUTPUT: Final = "logits"
+# With a list head: the second output, and what the graph of the list head reads.
+VECTORS: Final = "vectors"
+LISTED: Final = (VECTORS, "list")
 # In the order in which `model.relevance_model` puts its parts side by side.
 IDS: Final = ("country", "brand", "color")
 BAGS: Final = ("query_trigrams", "product_trigrams", "description_trigrams")
@@ -97,6 +101,8 @@ class ExportConfig:
         Of each format that is there, and of `openvino-bf16` where the CPU that exported has it in hardware.
     about
         What the model is and what it was made with, for people.
+    reads_lists
+        Whether there is a list head, which is a graph of its own, ``lists.onnx``: the vectors of whole lists to logits.
     """
 
     task: TaskName
@@ -106,6 +112,7 @@ class ExportConfig:
     side_features: dict[str, int]
     checks: dict[str, Check]
     about: dict[str, Any]
+    reads_lists: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self.fields)

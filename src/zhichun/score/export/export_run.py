@@ -107,6 +107,7 @@ def export(
             inputs=inputs.names,
             side_features=inputs.sizes,
             checks={},
+            reads_lists=trained.model.lists is not None,
             about={"model": codec.encode(trained.settings), "opset": OPSET, "libraries": _libraries(formats)},
         )
         trained.featurizer.save(folder)

@@ -15,6 +15,7 @@ from typing import Any, Final, Self
 import numpy as np
 
 from zhichun.core import device as cpu
+from zhichun.core.arrays import Int64
 from zhichun.core.errors import UserError, suggest
 from zhichun.core.tasks import Floats
 from zhichun.score.engines.engine import (
@@ -30,9 +31,12 @@ from zhichun.score.engines.engine import (
 from zhichun.score.export.export_folder import (
     CONFIG,
     FORMATS,
+    LISTED,
+    LISTS_FILE,
     OUTPUT,
     REMEDY,
     SIDE,
+    VECTORS,
     ExportConfig,
     GraphInputs,
     format_of,
@@ -67,27 +71,41 @@ class OnnxEngine(Engine):
 
     inputs: GraphInputs
     session: Any
+    lists: Any | None
 
     @classmethod
-    def open(cls, runtime: Any, graph: Path, name: str, **alike: Any) -> tuple[Self, Sizes]:
+    def open(cls, runtime: Any, graph: Path, name: str, lists: Path | None, **alike: Any) -> tuple[Self, Sizes]:
         """Open an ``.onnx`` file."""
         options = runtime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1  # a core for each batch, none waits for another
         options.log_severity_level = 3
-        session = runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+        def session_of(path: Path) -> Any:
+            return runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+        session, of_lists = session_of(graph), lists and session_of(lists)
         sizes = {each.name: str(each.shape[-1]) for each in (*session.get_inputs(), *session.get_outputs())}
         most = 1 if name == "onnx-int8" else PAIRS_PER_BATCH
-        return cls(name=name, pairs_per_batch=most, session=session, **alike), sizes
+        return cls(name=name, pairs_per_batch=most, session=session, lists=of_lists, **alike), sizes
 
     def run(self, batches: Iterable[Arrays]) -> Iterator[Floats]:
         """Return the logits of each batch, ``[B, C]``, in order."""
         with ThreadPoolExecutor(self.streams) as pool:
 
             def start(batch: Arrays) -> Future[Floats]:
-                return pool.submit(lambda inputs: self.session.run(None, inputs)[0], self.inputs.of(batch))
+                return pool.submit(self._outputs, self.inputs.of(batch))
 
             # Two more than are computed: one waits for a stream, and one is put together meanwhile.
             yield from in_flight(batches, self.streams + 2, start, Future.result)
+
+    def _outputs(self, inputs: Arrays) -> Floats:
+        return np.concatenate(self.session.run(None, inputs), axis=1)
+
+    def over_lists(self, vectors_BF: Floats, list_B: Int64) -> Floats:
+        """Return the logits of whole lists, ``[B, C]``."""
+        assert self.lists is not None
+        logits_BC: Floats = self.lists.run(None, dict(zip(LISTED, (vectors_BF, list_B), strict=True)))[0]
+        return logits_BC
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,9 +119,12 @@ class OpenVinoEngine(Engine):
     inputs: GraphInputs
     compiled: Any
     head: Any | None
+    lists: Any | None
 
     @classmethod
-    def open(cls, runtime: Any, graph: Path, name: str, *, streams: int, **alike: Any) -> tuple[Self, Sizes]:
+    def open(
+        cls, runtime: Any, graph: Path, name: str, lists: Path | None, *, streams: int, **alike: Any
+    ) -> tuple[Self, Sizes]:
         """Open an ``.xml`` file."""
         in_bf16 = name == "openvino-bf16" or (name == "openvino-int8" and cpu.has_bf16())
         settings = {
@@ -120,8 +141,9 @@ class OpenVinoEngine(Engine):
             model, head = _without_head(runtime, model)
             head = core.compile_model(head, "CPU", HEAD_SETTINGS)
         compiled = core.compile_model(model, "CPU", settings)
-        most = PAIRS_PER_BATCH
-        return cls(name=name, pairs_per_batch=most, streams=streams, compiled=compiled, head=head, **alike), sizes
+        of_lists = lists and core.compile_model(lists, "CPU", HEAD_SETTINGS)
+        of_graphs = {"compiled": compiled, "head": head, "lists": of_lists}
+        return cls(name=name, pairs_per_batch=PAIRS_PER_BATCH, streams=streams, **of_graphs, **alike), sizes
 
     def run(self, batches: Iterable[Arrays]) -> Iterator[Floats]:
         """Return the logits of each batch, ``[B, C]``, in order."""
@@ -134,14 +156,20 @@ class OpenVinoEngine(Engine):
 
         def finish(request: Any) -> Floats:
             request.wait()
-            if self.head is None:
-                logits_BC = np.array(request.get_output_tensor().data, np.float32)
-            else:
-                logits_BC = self.head([tensor.data for tensor in request.output_tensors])[0]
+            found = [tensor.data for tensor in request.output_tensors]
+            if self.head is not None:  # which reads what was found, the parts of a pair's vector
+                found = [self.head(found)[0], *(found if self.reads_lists else ())]
+            outputs: Floats = np.concatenate(found, axis=1, dtype=np.float32)
             free.append(request)
-            return logits_BC
+            return outputs
 
         yield from in_flight(batches, len(free), start, finish)
+
+    def over_lists(self, vectors_BF: Floats, list_B: Int64) -> Floats:
+        """Return the logits of whole lists, ``[B, C]``."""
+        assert self.lists is not None
+        logits_BC: Floats = self.lists([vectors_BF, list_B])[0]
+        return logits_BC
 
 
 def _without_head(runtime: Any, model: Any) -> tuple[Any, Any]:
@@ -158,7 +186,7 @@ def _without_head(runtime: Any, model: Any) -> tuple[Any, Any]:
     given = [runtime.opset13.parameter(output.get_partial_shape(), np.float32) for output in features]
     for place, parameter in zip(read, given, strict=True):
         place.replace_source_output(parameter.output(0))
-    return runtime.Model(features, inputs), runtime.Model(results, given)
+    return runtime.Model(features, inputs), runtime.Model(results[:1], given)
 
 
 def load_export(folder: Path, engine: str, device: str | None = None) -> tuple[ExportConfig, Featurizer, list[Engine]]:
@@ -210,12 +238,19 @@ def open_engine(folder: Path, config: ExportConfig, name: str) -> Engine:
     graph, inputs = folder / format_of(name) / FORMATS[format_of(name)][0], config.graph_inputs(folder)
     kind, title = (OpenVinoEngine, "OpenVINO") if name.startswith("openvino") else (OnnxEngine, "onnxruntime")
     runtime, outputs = required(title.lower()), config.task_of.outputs
+    lists = folder / LISTS_FILE if config.reads_lists else None
+    alike: dict[str, Any] = {
+        "outputs": outputs,
+        "streams": threads(),
+        "inputs": inputs,
+        "reads_lists": config.reads_lists,
+    }
     try:
-        engine, sizes = kind.open(runtime, graph, name, outputs=outputs, streams=threads(), inputs=inputs)
+        engine, sizes = kind.open(runtime, graph, name, lists, reads_lists=config.reads_lists, **alike)
     except Exception as error:  # what is raised depends on the fault of the file
         raise UserError(f"{title} cannot read it ({error}).", file=graph, remedy=REMEDY) from error
     expected = {**sizes, SIDE: str(sum(inputs.sizes.values())), OUTPUT: str(outputs)}
-    names = {*config.inputs, OUTPUT}
+    names = {*config.inputs, OUTPUT, *((VECTORS,) if config.reads_lists else ())}
     if set(sizes) != names or any(sizes[name] != expected[name] for name in names):
         shown = ", ".join(f"{name} [{size}]" for name, size in sizes.items())
         raise UserError(f"is not of the graph of {graph.parent.name}: {shown}.", file=folder / CONFIG, remedy=REMEDY)

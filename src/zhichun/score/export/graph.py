@@ -6,7 +6,7 @@ Legend: ``B`` pairs, ``T`` tokens, ``C`` outputs, ``S`` size of the side feature
 import copy
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from zhichun.core.errors import UserError
 from zhichun.model.model_folder import TrainedModel
 from zhichun.model.parts import IdEmbeddings, NgramUnit
-from zhichun.model.relevance_model import RelevanceModel
+from zhichun.model.relevance_model import BeforeLists, OverLists, RelevanceModel
 from zhichun.score.engines.engine import required
-from zhichun.score.export.export_folder import IDS, OUTPUT, SIDE, TRIGRAMS, GraphInputs
+from zhichun.score.export.export_folder import IDS, LISTED, LISTS_FILE, OUTPUT, SIDE, TRIGRAMS, VECTORS, GraphInputs
 
 OPSET: Final = 20  # the first with Gelu as one operator, and the last that OpenVINO and onnxruntime know in full
 TWO_GIB: Final = 2**31 - 2**24  # an ONNX file holds less; larger weights lie beside it
@@ -66,32 +66,44 @@ def write_onnx(trained: TrainedModel, inputs: GraphInputs, path: Path) -> None:
     for library in ("onnx", "onnxscript"):
         required(library)
     names, size = inputs.names, sum(inputs.sizes.values())
-    example = _example(names, size)
     rows, tokens = torch.export.Dim("pairs", min=1), torch.export.Dim("tokens", min=2)
     free = {name: {0: rows} if name == SIDE else {0: rows, 1: tokens} for name in names}
     model = scoring_graph(trained.model, size)
+    given, outputs = {"batch": _example(names, size)}, [OUTPUT]
     try:
-        with quiet("torch.onnx"), torch.inference_mode():
-            program = torch.onnx.export(
-                model,
-                kwargs={"batch": example},
-                dynamo=True,
-                dynamic_shapes={"batch": free},
-                input_names=list(names),
-                output_names=[OUTPUT],
-                opset_version=OPSET,
-                verbose=False,
-            )
-            assert program is not None
-            bytes_ = sum(weight.nbytes for weight in model.state_dict().values())
-            program.save(path, external_data=bytes_ > TWO_GIB)
-            _strip(path)
+        if model.lists is None:
+            _write(model, path, given, {"batch": free}, names, outputs)
+        else:
+            _write(BeforeLists(model), path, given, {"batch": free}, names, [*outputs, VECTORS])
+            pairs, shapes = _EXAMPLE[0], {"vectors_BF": {0: rows}, "list_B": {0: rows}}
+            lists = {"vectors_BF": torch.zeros(pairs, model.lists.query.in_features), "list_B": torch.arange(pairs)}
+            _write(OverLists(model), path.parents[1] / LISTS_FILE, lists, shapes, LISTED, outputs)
     except Exception as error:  # whatever torch's exporter meets in a network
         kind = model.encoder.model.config.model_type
         raise UserError(
             f"an encoder of the kind {kind!r} cannot be exported ({_cause(error)}).",
             remedy="Score the run with torch, or train an encoder of the kind of BERT or XLM-R.",
         ) from error
+
+
+def _write(
+    model: nn.Module, path: Path, given: dict[str, Any], free: dict[str, Any], names: Sequence[str], outputs: list[str]
+) -> None:
+    with quiet("torch.onnx"), torch.inference_mode():
+        program = torch.onnx.export(
+            model,
+            kwargs=given,
+            dynamo=True,
+            dynamic_shapes=free,
+            input_names=list(names),
+            output_names=outputs,
+            opset_version=OPSET,
+            verbose=False,
+        )
+        assert program is not None
+        bytes_ = sum(weight.nbytes for weight in model.state_dict().values())
+        program.save(path, external_data=bytes_ > TWO_GIB)
+        _strip(path)
 
 
 def _example(names: tuple[str, ...], size: int) -> dict[str, Tensor]:

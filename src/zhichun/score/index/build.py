@@ -97,6 +97,12 @@ def build_index(
             file=run,
             remedy="Train one with: zhichun train zhichun:fast, or --set model.interaction=Split",
         )
+    if trained.model.lists is not None:
+        raise UserError(
+            "the model has a list head, and no index is scored list by list yet.",
+            file=run,
+            remedy="Score the run itself, or train one with --set model.lists=null",
+        )
     network = SplitNetwork(trained)
     config = IndexConfig(model=fingerprint(folder), precision=precision, size=network.size)
     with in_use(out):

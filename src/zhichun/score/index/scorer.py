@@ -3,7 +3,7 @@
 Legend: ``P`` pairs, ``B`` products of a block, ``C`` outputs.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -138,11 +138,22 @@ class IndexScorer(ScoresProducts):
         """Chunks of a file to read ahead: reading is short."""
         return 0
 
+    @property
+    def reads_lists(self) -> bool:
+        """No index is made of a model with a list head."""
+        return False
+
     def remembering(self) -> Self:
         """Return itself: the index remembers."""
         return self
 
-    def read(self, queries: Sequence[str], products: Columns, locales: Sequence[str]) -> KeptPairs:
+    def read(
+        self,
+        queries: Sequence[str],
+        products: Columns,
+        locales: Sequence[str],
+        lists: Sequence[Hashable] | None = None,
+    ) -> KeptPairs:
         """Read the texts of P pairs, and find their products; see `Scorer.read`."""
         given = [products.get(name) or [None] * len(queries) for name in schema.TEXT_COLUMNS]
         distinct_queries, query_row_P = distinct(queries)

@@ -19,7 +19,7 @@ from array import array
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final
 
@@ -41,6 +41,7 @@ SMALL_CHARACTERS: Final = 64_000
 # So many pairs of a request are taken when it is its turn.
 SLICE: Final = 8
 ENDING: Final = "the server is ending."
+OF_A_LIST: Final = "a score of this model depends on the other documents of the request, which it reads as a list."
 SCORE, TOKENS, PROBABILITIES = 0, 1, 2
 _HASH_BYTES: Final = 16
 log = logging.getLogger("zhichun.serve")
@@ -58,12 +59,16 @@ class PairColumns:
         Texts of each pair's product, by the catalogue's column names.
     warnings
         For the client.
+    lists
+        List of each pair, of a model that reads lists: a hash of all that is in it. ``None`` where each pair is scored
+        by itself.
     """
 
     queries: Sequence[str]
     products: Columns
     locales: Sequence[str]
     warnings: list[str] = field(default_factory=list)
+    lists: Sequence[bytes] | None = None
 
     def __len__(self) -> int:
         return len(self.queries)
@@ -72,7 +77,17 @@ class PairColumns:
     def keys(self) -> list[bytes]:
         """A hash of all that decides each pair's score; the cache and the queue know it by this."""
         texts = (self.products[name] for name in schema.TEXT_COLUMNS)
-        return [_hash(each) for each in zip(self.queries, self.locales, *texts, strict=True)]
+        pairs = [_hash(each) for each in zip(self.queries, self.locales, *texts, strict=True)]
+        return pairs if self.lists is None else [one + pair for one, pair in zip(self.lists, pairs, strict=True)]
+
+    def in_lists(self) -> "PairColumns":
+        """Return the same pairs of one request, those of a query and locale in one list."""
+        members: dict[tuple[str, str], set[bytes]] = {}
+        for query, locale, key in zip(self.queries, self.locales, self.keys, strict=True):
+            members.setdefault((query, locale), set()).add(key)
+        named = {one: hashlib.blake2b(b"".join(sorted(keys)), digest_size=_HASH_BYTES) for one, keys in members.items()}
+        lists = [named[one].digest() for one in zip(self.queries, self.locales, strict=True)]
+        return replace(self, lists=lists, warnings=[*self.warnings, OF_A_LIST])
 
     @cached_property
     def characters(self) -> list[int]:
@@ -84,10 +99,12 @@ class PairColumns:
     def of(cls, parts: Iterable[tuple["PairColumns", int]]) -> "PairColumns":
         """Put pairs of several requests together, each by its request and its place there."""
         chosen = list(parts)
+        lists = [pairs.lists[place] for pairs, place in chosen if pairs.lists is not None]
         return cls(
             [pairs.queries[place] for pairs, place in chosen],
             {name: [pairs.products[name][place] for pairs, place in chosen] for name in schema.TEXT_COLUMNS},
             [pairs.locales[place] for pairs, place in chosen],
+            lists=lists or None,
         )
 
 
@@ -100,7 +117,7 @@ def _hash(texts: Iterable[str | None]) -> bytes:
 
 def score(scorer: PairScorer, pairs: PairColumns) -> Floats:
     """Score pairs; gives their figures, ``[P, F]``."""
-    read = scorer.read(pairs.queries, pairs.products, pairs.locales)
+    read = scorer.read(pairs.queries, pairs.products, pairs.locales, pairs.lists)
     prediction = scorer.predict(read)
     parts = [prediction.score[:, None], tokens_read(read)[:, None].astype(np.float32)]
     if prediction.probabilities is not None:
@@ -206,8 +223,9 @@ def take(jobs: deque[Job], characters: int, least: int, now: float) -> tuple[dic
         job = jobs.popleft()
         if job.done.done() or job.deadline <= now:
             continue
-        for _ in range(min(SLICE, len(job.waiting))):
-            if taken and read >= max(characters, SMALL_CHARACTERS):
+        whole = job.pairs.lists is not None  # a list is scored at once
+        for _ in range(len(job.waiting) if whole else min(SLICE, len(job.waiting))):
+            if taken and read >= max(characters, SMALL_CHARACTERS) and not whole:
                 break
             key = job.waiting.popleft()
             if key not in taken:
@@ -262,6 +280,8 @@ class Batcher:
         """
         places = {key: place for place, key in enumerate(pairs.keys)}
         figures = self.cache.get(places)
+        if pairs.lists is not None and len(figures) < len(places):
+            figures = {}  # a list is scored as a whole
         self.metrics.pairs.inc(len(pairs))
         self.metrics.cached.inc(len(figures))
         for key in figures:

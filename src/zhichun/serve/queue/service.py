@@ -169,6 +169,8 @@ class Service:
         )
         if tokens is not None and tokens < self.scorer.max_length:
             pairs = replace(pairs, products=cut_to_tokens(pairs.products, tokens, self.scorer.tokenizer))
+        if self.scorer.reads_lists:
+            pairs = pairs.in_lists()
         _ = pairs.keys, pairs.characters  # computed here, in a thread
         return pairs
 
