@@ -1,6 +1,7 @@
 """What unit tests share: a scorer without a network, and runs of five folds that nobody trained, for the audit."""
 
 import hashlib
+import itertools
 import json
 import shutil
 import sys
@@ -40,24 +41,38 @@ def audited_data(tiny_dataset, tmp_path) -> Dataset:
 @pytest.fixture
 def fold_runs(audited_data, tmp_path) -> Path:
     """Five finished runs that agree with every label but those of every ninth pair, which they hold for the next."""
-    examples = audited_data.examples
-    labels, folds = audited_data.labels, audited_data.column("fold")
-    is_training = (audited_data.column("split") == "train") & (audited_data.column("origin") == "judged")
     for fold in range(5):
-        run = tmp_path / "runs" / f"fold-{fold}"
-        (run / "model").mkdir(parents=True)
-        recipe = {"task": "esci", "train": {"validation_fold": fold}}
-        manifest = hashlib.sha256((audited_data.folder / "manifest.json").read_bytes()).hexdigest()
-        environment = {"dataset": {"folder": "data", "manifest": manifest}}
-        (run / "recipe.json").write_text(json.dumps(recipe))
-        (run / "environment.json").write_text(json.dumps(environment))
-        rows = np.flatnonzero(is_training & (folds == fold))[::-1]  # a run may order its pairs as it likes
-        probabilities = np.array([_probabilities(labels[row], row % 9 == 0) for row in rows], np.float32)
-        table = examples.take(pa.array(rows))
-        for name, values in zip("ESCI", probabilities.T, strict=True):
-            table = table.append_column(f"p_{name}", pa.array(values))
-        pq.write_table(table, run / "predictions.parquet")
+        write_run(tmp_path / "runs" / f"fold-{fold}", audited_data, fold)
     return tmp_path / "runs"
+
+
+@pytest.fixture
+def nested_runs(audited_data, fold_runs) -> Path:
+    """The same folder with a run for each two folds."""
+    for folds in itertools.combinations(range(5), 2):
+        write_run(fold_runs / f"nested-{folds[0]}-{folds[1]}", audited_data, list(folds))
+    return fold_runs
+
+
+def write_run(run: Path, dataset: Dataset, fold: int | list[int]) -> None:
+    (run / "model").mkdir(parents=True)
+    recipe = {
+        "task": "esci",
+        "model": {"encoder": "tiny"},
+        "train": {"validation_fold": fold, "keep": "last", "soft_labels": None},
+    }
+    manifest = hashlib.sha256((dataset.folder / "manifest.json").read_bytes()).hexdigest()
+    environment = {"dataset": {"folder": "data", "manifest": manifest}}
+    (run / "recipe.json").write_text(json.dumps(recipe))
+    (run / "environment.json").write_text(json.dumps(environment))
+    (run / "model" / "weights").write_text(run.name)
+    is_training = (dataset.column("split") == "train") & (dataset.column("origin") == "judged")
+    rows = np.flatnonzero(is_training & dataset.held_out(fold))[::-1]  # a run may order its pairs as it likes
+    probabilities = np.array([_probabilities(dataset.labels[row], row % 9 == 0) for row in rows], np.float32)
+    table = dataset.examples.take(pa.array(rows))
+    for name, values in zip("ESCI", probabilities.T, strict=True):
+        table = table.append_column(f"p_{name}", pa.array(values))
+    pq.write_table(table, run / "predictions.parquet")
 
 
 def _probabilities(label: int, doubted: bool) -> np.ndarray:

@@ -36,6 +36,7 @@ EXTRAS = {
     "word2vec": ("gensim",),
     "serve": ("fastapi", "uvicorn", "pydantic", "starlette", "yaml", "bm25s"),
     "translate": ("sentencepiece",),
+    "stack": ("lightgbm",),
 }
 
 

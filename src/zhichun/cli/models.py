@@ -1,7 +1,9 @@
-"""Commands on trained models as a whole: ensemble, export, plan."""
+"""Commands on trained models as a whole: ensemble, stack, export, plan."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import typer
 
 from zhichun.cli.options import command, say, stdout
 
@@ -51,6 +53,45 @@ def ensemble(
 
 
 @command
+def stack(
+    runs: list[Path],
+    *,
+    data: Path,
+    out: Path,
+    features: str = "",
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    overwrite: bool = False,
+) -> None:
+    """Train a second stage that reads a query's whole list; the folder is scored and served in place of a run.
+
+    Trees (LightGBM) read what the models of the folds predict of each product and of the list's others, beside words,
+    brand, color and numbers of the texts. Where there are runs of `zhichun train --folds K --nested`, the report has
+    what the stack and each group of features gain. Needs `pip install 'zhichun[stack]'`.
+
+    Parameters
+    ----------
+    runs
+        Folders of the runs of all folds (`zhichun train RECIPE --folds K`).
+    out
+        Stack folder to make.
+    features
+        Numeric columns of the catalogue to read too: `price,rating,sales`.
+    seed
+        Seed of the trees.
+    """
+    from zhichun.cli.tables import said_difference
+    from zhichun.fit.second_stage import StackSettings
+    from zhichun.fit.stack import stack as make_stack
+
+    own = [name.strip() for name in features.split(",") if name.strip()]
+    made = make_stack(runs, data, out, own=own, settings=StackSettings(seed=seed), overwrite=overwrite)
+    say(f"{made['pairs']:,} judged pairs of {made['queries']:,} queries")
+    for name, gap in made.get("against_models", {}).items():
+        say(said_difference("stack minus the mean of its models", name, gap))
+    say(f"{out / 'report.html'}: what it reads. Next: zhichun evaluate {out} --data {data}")
+
+
+@command
 def export(
     run: Path, *, to: list[str], out: Path | None = None, data: Path | None = None, overwrite: bool = False
 ) -> None:
@@ -76,8 +117,12 @@ def export(
     from zhichun.score.export.export_folder import ExportConfig
     from zhichun.score.export.export_run import export as export_run
     from zhichun.score.export.exported import choose
+    from zhichun.score.folders import is_stack
 
     folder = export_run(run, to, out=out, data=data, overwrite=overwrite)
+    if is_stack(folder):
+        say(f"{folder}: a stack with its exported models. Next: zhichun evaluate {folder} --data DATA")
+        return
     config = ExportConfig.load(folder)
     stdout.print(checks_table(config.checks))
     say(f"{folder}: exported. Next: zhichun score {folder} PAIRS OUT, by {choose(config, folder)} on this machine")

@@ -24,7 +24,7 @@ F = TypeVar("F", bound=Callable[..., None])
 
 # What parameters mean wherever the docstring of a command does not say otherwise.
 COMMON: Final = {
-    "run": "Run folder of `zhichun train`, or a folder of `zhichun export` or `zhichun ensemble`.",
+    "run": "Run folder of `zhichun train`, or a folder of `zhichun export`, `zhichun ensemble` or `zhichun stack`.",
     "data": "Dataset folder of `zhichun prepare`.",
     "out": "Run folder to make.",
     "resume": "Continue the run that is there.",

@@ -23,6 +23,7 @@ BASELINES: Final = {
     "always_exact": "always\nExact",
     "always_other": "always\nother",
     "random_order": "random\norder",
+    "list_size_alone": "list\nsize",
 }
 METRICS: Final = {"ndcg": "nDCG", "micro_f1": "micro-F1"}
 # Where it is narrower, a ranking has no probabilities, which would leave no room for the products.
@@ -48,7 +49,8 @@ def figures_table(measured: dict[str, Any]) -> Table:
     of = "" if version == "all" else f", {version} version"
     by_locale = measured.get("by_locale", {})
     largest = sorted(by_locale, key=lambda name: -by_locale[name]["pairs"])[:LOCALES_SHOWN]
-    columns = {"all": _flat(measured), **{name: _flat(by_locale[name]) for name in by_locale if name in largest}}
+    parts = {name: by_locale[name] for name in by_locale if name in largest} | measured.get("by_list", {})
+    columns = {"all": _flat(measured), **{name: _flat(part) for name, part in parts.items()}}
     columns |= {heading: measured[key] for key, heading in BASELINES.items() if key in measured}
     table = laid_out(
         f"{measured['split']}{of}: {measured['pairs']:,} pairs of {measured['queries']:,} queries",
@@ -183,11 +185,13 @@ def differences(found: dict[str, Any]) -> list[str]:
     gaps = [("fitted minus equal weights", *each) for each in found.get("fitted_against_equal", {}).items()]
     for name, gap in found["against_best"].items():
         gaps.append((f"together minus the best member ({gap['member']})", name, gap))
-    return [
-        f"{what}, {METRICS[name]}: {gap['mean']:+.4f} "
-        f"(95 %: {gap['low']:+.4f} to {gap['high']:+.4f}, p = {gap['p']:.3f})"
-        for what, name, gap in gaps
-    ]
+    return [said_difference(*each) for each in gaps]
+
+
+def said_difference(what: str, name: str, gap: Mapping[str, float]) -> str:
+    """Write one difference of a metric, with its interval."""
+    interval = f"{gap['low']:+.4f} to {gap['high']:+.4f}, p = {gap['p']:.3f}"
+    return f"{what}, {METRICS[name]}: {gap['mean']:+.4f} (95 %: {interval})"
 
 
 def intervals_table(title: str, rows: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str]) -> Table:

@@ -15,6 +15,7 @@ def train(
     out: Path,
     resume: bool = False,
     folds: int | None = None,
+    nested: bool = False,
     settings: SetOption = None,
 ) -> None:
     """Train a recipe on a dataset folder.
@@ -28,6 +29,8 @@ def train(
         `tiny`, `kdd2022:task2`, `my_file.py:function` or a recorded `recipe.json`.
     folds
         Number of folds of the dataset: train one run without each of them, OUT/fold-0 …
+    nested
+        With --folds: also train one without each two of them, by which `zhichun stack` is measured.
     """
     from zhichun.fit.recipe import load_recipe
 
@@ -35,9 +38,11 @@ def train(
     if folds is not None:
         from zhichun.fit.folds import train_folds
 
-        train_folds(to_train, data, out, folds=folds, resume=resume)
+        train_folds(to_train, data, out, folds=folds, nested=nested, resume=resume)
         say(f"{out}: {folds} runs trained. Next: zhichun audit --data {data} --runs {out} --out AUDIT")
         return
+    if nested:
+        raise typer.BadParameter("has no effect without --folds", param_hint="--nested")
     from zhichun.fit.train import train as run_training
 
     run = run_training(to_train, data, out, resume=resume)

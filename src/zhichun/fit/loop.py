@@ -211,7 +211,7 @@ class Loop:
             figures = dict(self.evaluate(objective.shipped))  # type: ignore[arg-type]
         value = figures[self.settings.metric] * (-1 if self.settings.metric.endswith("loss") else 1)
         loss = figures.get("loss", float("inf"))
-        if (value, -loss) > (progress.best_value, -progress.best_loss):
+        if self.settings.keep == "last" or (value, -loss) > (progress.best_value, -progress.best_loss):
             progress.best_step, progress.best_value, progress.best_loss = progress.step, value, loss
             progress.stale = 0
             if self.accelerator.is_main_process:

@@ -104,7 +104,7 @@ def _seen(path: Path, dataset: Dataset) -> int:
     recipe = path.parent / "recipe.json"
     if not recipe.is_file():
         return 0
-    settings: dict[str, Any] = read_json(recipe, {"train": {"validation_fold": int | NoneType}})["train"]
+    settings: dict[str, Any] = read_json(recipe, {"train": {"validation_fold": int | list | NoneType}})["train"]
     trained_E = (dataset.column(schema.SPLIT) == schema.TRAIN) & ~dataset.held_out(settings["validation_fold"])
     return int((trained_E & named_in(path, dataset)).sum())
 

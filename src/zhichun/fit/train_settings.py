@@ -34,6 +34,9 @@ class LoopSettings:
         Seed of weights, order and dropout.
     evaluations
         Evaluations per epoch.
+    keep
+        Weights that are shipped: `best`, of the evaluation with the best metric, or `last`, of the last step, chosen by
+        nothing; `zhichun train --folds` has `last`, or the fold would have chosen what predicts it.
     patience
         Stop after this many evaluations without improvement; null never stops early.
     checkpoint_minutes
@@ -58,6 +61,7 @@ class LoopSettings:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     seed: int = 0
     evaluations: int = 1
+    keep: Literal["best", "last"] = "best"
     patience: int | None = None
     checkpoint_minutes: float = 10.0
     layer_decay: float | None = None
@@ -72,6 +76,11 @@ class LoopSettings:
         require_range(self, "warmup", least=0, below=1, prefix="train.", remedy="It is a share of all steps.")
         require_range(self, "clip", above=0, prefix="train.", remedy="Switch it off with train.clip=null.")
         require_range(self, "patience", least=1, prefix="train.", remedy="Switch it off with train.patience=null.")
+        if self.keep == "last" and self.patience is not None:
+            raise UserError(
+                f"train.patience={self.patience} has no effect with train.keep=last.",
+                remedy="Switch it off with train.patience=null.",
+            )
         off = "Give one such as 0.9, or train.layer_decay=null, which is off."
         require_range(self, "layer_decay", above=0, below=1, prefix="train.", remedy=off)
 
@@ -95,7 +104,7 @@ class TrainSettings(LoopSettings):
         `padded` pads them to the longest; `auto` is packed for encoders that support it (BERT, XLM-R and
         ModernBERT). Results are the same.
     validation_fold
-        Fold of queries held out for validation; null holds out one twentieth of the queries.
+        Fold of queries held out for validation, or a list of them; null holds out one twentieth of the queries.
     metric
         Metric that selects the best checkpoint: `micro_f1`, `macro_f1`, `ndcg` (on the small version of the dataset,
         where it has one), or `loss` (lower is better); of equal ones, the one with the lower loss.
@@ -108,7 +117,7 @@ class TrainSettings(LoopSettings):
 
     micro_batch_tokens: int = 4096
     attention: Literal["auto", "padded", "packed"] = "auto"
-    validation_fold: int | None = None
+    validation_fold: tuple[int, ...] | int | None = None
     metric: Literal["micro_f1", "macro_f1", "ndcg", "loss"] = "micro_f1"
     soft_labels: SoftLabels | None = None
     lists: Lists | None = None
@@ -116,7 +125,8 @@ class TrainSettings(LoopSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_range(self, "micro_batch_tokens", above=0, prefix="train.")
-        require_range(self, "validation_fold", least=0, prefix="train.")
+        if isinstance(self.validation_fold, int):
+            require_range(self, "validation_fold", least=0, prefix="train.")
 
 
 @dataclass(frozen=True, kw_only=True)

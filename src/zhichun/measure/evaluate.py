@@ -13,7 +13,7 @@ from zhichun.core.arrays import Int64
 from zhichun.core.console import Stages
 from zhichun.core.errors import UserError, suggest
 from zhichun.core.files import new_file, read_json, write_json
-from zhichun.core.tasks import Prediction
+from zhichun.core.tasks import Prediction, Task
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.feature_store import open_pairs
 from zhichun.data.readers.pair_tables import append_columns
@@ -22,14 +22,15 @@ from zhichun.measure.report import write_report
 from zhichun.metrics import Judged
 from zhichun.metrics.agreement import HUMAN_METRICS, human_level, majority
 from zhichun.metrics.ceiling import ceiling
-from zhichun.metrics.figures import measure
+from zhichun.metrics.figures import by_list_size, measure
 from zhichun.metrics.significance import intervals
 from zhichun.score.engines.engine import AUTO, counted
 from zhichun.score.ensemble import ask_members, average
 from zhichun.score.ensemble_weights import Judgements, beside_members
-from zhichun.score.folders import EnsembleConfig, is_ensemble
+from zhichun.score.folders import EnsembleConfig, has_members, is_ensemble, is_stack
 from zhichun.score.index.scorer import IndexScorer
 from zhichun.score.scorer import Scorer
+from zhichun.score.stacked import StackConfig, load_stage
 from zhichun.text.fold import fold_query
 
 
@@ -98,7 +99,8 @@ def evaluate(
         "task": prediction.task.name,
         "engine": engine,
         "gains": schema.GAINS,
-        **measure(prediction, dataset.labels[rows], query_ids, locales),
+        **measure(prediction, dataset.labels[rows], query_ids, locales, by_list=is_stack(run)),
+        **_size_alone(prediction.task, dataset, rows, version),
         **of_ensemble,
     }
     if ratings is not None:
@@ -113,16 +115,27 @@ def evaluate(
 
 
 def _loaded(run: Path, engine: str, products: Path | None) -> Scorer | IndexScorer | None:
-    """Load what scores pairs; ``None`` for an ensemble, whose members do one after the other."""
+    """Load what scores pairs; ``None`` for an ensemble or a stack, whose members do one after the other."""
     if products is not None:
         return IndexScorer.load(run, products, engine=engine)
-    return None if is_ensemble(run) else Scorer.load(run, engine=engine)
+    return None if has_members(run) else Scorer.load(run, engine=engine)
+
+
+def _size_alone(task: Task, dataset: Dataset, rows: Int64, version: str) -> dict[str, Any]:
+    """Measure what list sizes alone tell, learnt from training queries of the version; not where those are measured."""
+    judged = (dataset.column(schema.SPLIT) == schema.TRAIN) & (dataset.column(schema.ORIGIN) == schema.JUDGED)
+    of_version = {"small": schema.SMALL, "large": schema.LARGE}.get(version)
+    known = np.flatnonzero(judged if of_version is None else judged & (dataset.column(of_version) == 1))
+    if not len(known) or np.isin(known, rows).any():
+        return {}
+    learnt = dataset.labels[known], dataset.column(schema.QUERY_ID)[known]
+    return {"list_size_alone": by_list_size(task, learnt, dataset.labels[rows], dataset.column(schema.QUERY_ID)[rows])}
 
 
 def score_rows(
     scorer: Scorer | IndexScorer | None, run: Path, dataset: Dataset, rows: Int64, engine: str, stages: Stages
 ) -> tuple[Prediction, str, dict[str, Any]]:
-    """Score pairs, by which engine; an ensemble is also held against its members, under ``ensemble``."""
+    """Score pairs, by which engine; an ensemble or stack is also held against its members, under ``ensemble``."""
     if isinstance(scorer, IndexScorer):
         prediction = scorer.predict_judged(dataset, rows, progress=counted(stages, "score", len(rows)))
         return prediction, scorer.engine_name, {}
@@ -130,8 +143,14 @@ def score_rows(
         pairs = open_pairs(dataset, scorer.featurizer, scorer.max_length, stages)
         prediction = scorer.predict(pairs, rows, progress=counted(stages, "score", len(rows)))
         return prediction, scorer.engine_name, {}
-    answers = ask_members(run, dataset, rows, engine, stages=stages)
-    prediction = average([answer.prediction for answer in answers], [answer.entry.weight for answer in answers])
+    config: EnsembleConfig | StackConfig = StackConfig.load(run) if is_stack(run) else EnsembleConfig.load(run)
+    members = list(zip(config.members, config.locate(run), strict=True))
+    answers = ask_members(members, dataset, rows, engine, stages=stages)
+    predictions = [answer.prediction for answer in answers]
+    if isinstance(config, StackConfig):
+        prediction = load_stage(run, config).of_dataset(dataset, rows, predictions, config.folds)
+    else:
+        prediction = average(predictions, [entry.weight for entry in config.members])
     judgements = Judgements(dataset.labels[rows], dataset.column(schema.QUERY_ID)[rows])
     engines = ", ".join(dict.fromkeys(answer.engine for answer in answers))
     return prediction, engines, {"ensemble": beside_members(answers, prediction, judgements)}
@@ -167,7 +186,7 @@ def beside_raters(prediction: Prediction, dataset: Dataset, rows: Int64, rated: 
 def _ranks(scorer: Scorer | IndexScorer | None, run: Path) -> bool:
     """Return whether a model is for task 1; of an ensemble, whether a regressor is in it."""
     if scorer is None:
-        return any(entry.task == "gain" for entry in EnsembleConfig.load(run).members)
+        return is_ensemble(run) and any(entry.task == "gain" for entry in EnsembleConfig.load(run).members)
     recipe = run / "recipe.json"
     chosen_by = read_json(recipe, {"train": dict})["train"].get("metric") if recipe.is_file() else None
     return chosen_by == "ndcg" or scorer.task.name == "gain"

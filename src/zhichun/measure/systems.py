@@ -29,7 +29,7 @@ from zhichun.measure.evaluate import score_rows
 from zhichun.metrics import Judged
 from zhichun.metrics.significance import Floats
 from zhichun.score.engines.engine import AUTO
-from zhichun.score.folders import is_ensemble
+from zhichun.score.folders import has_members
 from zhichun.score.scorer import Scorer
 from zhichun.text.fold import fold_locale, fold_query
 
@@ -111,7 +111,7 @@ def read_system(
     """
     if not place.is_dir():
         return _read_table(place, dataset, rows, columns or {}, topics)
-    scorer = None if is_ensemble(place) else Scorer.load(place)
+    scorer = None if has_members(place) else Scorer.load(place)
     with Stages("pairs", shown=shown) as stages:
         prediction, _, _ = score_rows(scorer, place, dataset, rows, AUTO, stages)
     if prediction.task.name == "substitute":

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from zhichun.core import schema
 from zhichun.core.settings import kinds_of
-from zhichun.core.tasks import TASKS, Prediction
+from zhichun.core.tasks import TASKS, Prediction, Task
 from zhichun.metrics import Judged, Metric, confusion
 
 
@@ -33,6 +33,8 @@ def measure(
     labels_P: npt.NDArray[np.int64],
     query_ids: npt.NDArray[Any],
     locales: npt.NDArray[Any] | None = None,
+    *,
+    by_list: bool = False,
 ) -> dict[str, Any]:
     """Measure predictions against judgements.
 
@@ -46,6 +48,8 @@ def measure(
         Which query each pair belongs to, ``[P]``.
     locales
         Locale of each pair, ``[P]``; with it the figures by locale are there too.
+    by_list
+        Whether the figures of queries with one pair (``singletons``) and with several (``lists``) are there too.
 
     Returns
     -------
@@ -53,17 +57,57 @@ def measure(
         Plain numbers by name: for four classes ``micro_f1``, ``macro_f1``, ``f1.E`` …, ``ndcg`` (gains 1, 0.1, 0.01, 0)
         and ``ndcg.official-script`` (S and C swapped), ``mrr``, precision at k, ``log_loss``, calibration error,
         ``confusion`` (rows are the truth), ``substitute`` (the figures of task 3), ``always_exact``,
-        ``random_order``, and ``by_locale``. A regressor has the ranking figures only, a substitute model those of its
-        two classes.
+        ``random_order``, ``by_locale`` and ``by_list``. A regressor has the ranking figures only, a substitute model
+        those of its two classes.
     """
     measured = _of_pairs(prediction, labels_P, query_ids)
+    parts: dict[str, dict[str, npt.NDArray[np.bool_]]] = {}
     if locales is not None:
-        measured["by_locale"] = {
-            str(locale): _of_pairs(_select(prediction, locales == locale), labels_P[of], query_ids[of])
-            for locale in np.unique(locales)
-            for of in [locales == locale]
+        parts["by_locale"] = {str(locale): locales == locale for locale in np.unique(locales)}
+    if by_list:
+        size_P = list_sizes(query_ids)
+        parts["by_list"] = {"lists": size_P > 1, "singletons": size_P == 1}
+    for name, masks in parts.items():
+        measured[name] = {
+            part: _of_pairs(_select(prediction, of_P), labels_P[of_P], query_ids[of_P])
+            for part, of_P in masks.items()
+            if of_P.any()
         }
     return measured
+
+
+def list_sizes(query_ids: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Count the pairs of each pair's query, ``[P]``."""
+    _, of_P, counts = np.unique(query_ids, return_inverse=True, return_counts=True)
+    return counts[of_P]
+
+
+def by_list_size(
+    task: Task,
+    known: tuple[npt.NDArray[np.int64], npt.NDArray[Any]],
+    labels_P: npt.NDArray[np.int64],
+    query_ids: npt.NDArray[Any],
+) -> dict[str, float]:
+    """Measure what a model would reach that knew the size of a list and nothing else.
+
+    Parameters
+    ----------
+    task
+        Of the model that it stands beside.
+    known
+        Labels and query ids of other pairs, from which the shares of the labels by the size of the list are taken; a
+        size that is not among them has those of the nearest one.
+    labels_P, query_ids
+        As for `measure`.
+    """
+    size_K, size_P = list_sizes(known[1]), list_sizes(query_ids)
+    sizes = np.unique(size_K)
+    counts = np.stack([np.bincount(known[0][size_K == size], minlength=len(schema.LABELS)) for size in sizes])
+    place_P = np.abs(size_P[:, None] - sizes).argmin(axis=1)
+    shares_PL = (counts / counts.sum(axis=1, keepdims=True))[place_P].astype(np.float32)
+    said_PC = task.soft_targets(shares_PL)
+    made = task.of_probabilities(said_PC.astype(np.float64)) if task.classes else Prediction(task, None, said_PC)
+    return flat(_of_pairs(made, labels_P, query_ids))
 
 
 def flat(measured: dict[str, Any]) -> dict[str, float]:
@@ -73,9 +117,10 @@ def flat(measured: dict[str, Any]) -> dict[str, float]:
 
 
 def baselines(measured: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Return the baselines in what `measure` gives, by display name: always the first class, and a random order."""
+    """Return the baselines beside what `measure` gives, by display name: always the first class, a random order, …."""
     found = {f"always {name[7:].capitalize()}": value for name, value in measured.items() if name.startswith("always_")}
-    return {**found, "random order": measured["random_order"]} if "random_order" in measured else found
+    named = {"random_order": "random order", "list_size_alone": "list size alone"}
+    return found | {name: measured[key] for key, name in named.items() if key in measured}
 
 
 def ranked(prediction: Prediction, labels_P: npt.NDArray[np.int64], query_ids: npt.NDArray[Any]) -> Judged:

@@ -116,9 +116,12 @@ class Ensemble(ScoresProducts):
         self, pairs: tuple[Pairs, ...], rows: Int64 | None = None, *, progress: Progress | None = None
     ) -> Prediction:
         """Predict pairs that were read by all members; see `Scorer.predict`."""
+        return average(self.ask(pairs, rows, progress), self.weights)
+
+    def ask(self, pairs: tuple[Pairs, ...], rows: Int64 | None, progress: Progress | None) -> list[Prediction]:
+        """Let each member predict the pairs that it read."""
         shown = progress and whole_pairs(progress, len(self.members))
-        read = zip(self.members, pairs, strict=True)
-        return average([member.predict(of, rows, progress=shown) for member, of in read], self.weights)
+        return [member.predict(of, rows, progress=shown) for member, of in zip(self.members, pairs, strict=True)]
 
 
 def whole_pairs(progress: Progress, members: int) -> Progress:
@@ -145,14 +148,19 @@ class Answer:
 
 
 def ask_members(
-    folder: Path, dataset: Dataset, rows: Int64, engine: str = AUTO, *, stages: Stage | None = None
+    members: Sequence[tuple[MemberEntry, Path]],
+    dataset: Dataset,
+    rows: Int64,
+    engine: str = AUTO,
+    *,
+    stages: Stage | None = None,
 ) -> list[Answer]:
-    """Let each member of an ensemble folder predict pairs of a dataset, with one model in memory at a time."""
-    config, answers = EnsembleConfig.load(folder), []
-    for number, (entry, path) in enumerate(zip(config.members, config.locate(folder), strict=True), start=1):
+    """Let each member, with its folder, predict pairs of a dataset, with one model in memory at a time."""
+    answers = []
+    for number, (entry, path) in enumerate(members, start=1):
         scorer = Scorer.load(path, engine=engine)
         pairs = open_pairs(dataset, scorer.featurizer, scorer.max_length, stages)
-        progress = counted(stages, f"member {number} of {len(config.members)}", len(rows))
+        progress = counted(stages, f"member {number} of {len(members)}", len(rows))
         began = time.perf_counter()
         prediction = scorer.predict(pairs, rows, progress=progress)
         answers.append(Answer(entry, prediction, scorer.engine_name, time.perf_counter() - began))

@@ -1,4 +1,4 @@
-"""What a folder holds that scores, a run, an export or an ensemble, and the hash that tells one from another.
+"""What a folder holds that scores: a run, an export, an ensemble or a stack; and the hash that tells it from others.
 
 ``ensemble.json`` of `zhichun ensemble` names the models, by path and hash, with their weights. A path is relative to
 the folder, so that both can be moved together; ``members/`` holds copies where these were requested. The hash is of the
@@ -6,15 +6,18 @@ model's files: a member that was trained anew is not taken for the one that was 
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from zhichun.core import settings as codec
 from zhichun.core.errors import UserError
+from zhichun.core.files import HASHES_FILE, sha256
 from zhichun.core.tasks import TaskName
 
 ENSEMBLE_FILE: Final = "ensemble.json"
+STACK_FILE: Final = "stack.json"
 FORMAT: Final = 2
 KIND: Final = "zhichun ensemble"
 AGAIN: Final = "Make the ensemble again with: zhichun ensemble RUN… --out {} --overwrite"
@@ -23,6 +26,16 @@ AGAIN: Final = "Make the ensemble again with: zhichun ensemble RUN… --out {} -
 def is_ensemble(folder: Path) -> bool:
     """Tell a folder of `zhichun ensemble` from others."""
     return (folder / ENSEMBLE_FILE).is_file()
+
+
+def is_stack(folder: Path) -> bool:
+    """Tell a folder of `zhichun stack` from others."""
+    return (folder / STACK_FILE).is_file()
+
+
+def has_members(folder: Path) -> bool:
+    """Tell a folder of several models, an ensemble or a stack, from that of one."""
+    return is_ensemble(folder) or is_stack(folder)
 
 
 def model_folder(run: Path) -> Path:
@@ -37,8 +50,9 @@ def model_folder(run: Path) -> Path:
         raise UserError("there is no such folder.", file=run, remedy="Give a run folder made by: zhichun train")
     if (run / "model").is_dir():
         return run / "model"
-    if is_ensemble(run):
-        raise UserError("is an ensemble, and one run is needed here.", file=run, remedy="Name one of its members.")
+    if has_members(run):
+        what = "a stack" if is_stack(run) else "an ensemble"
+        raise UserError(f"is {what}, and one run is needed here.", file=run, remedy="Name one of its members.")
     if (run / "recipe.json").is_file():
         raise UserError("the training is not finished.", file=run, remedy="Go on with: zhichun train … --resume")
     return run
@@ -61,6 +75,8 @@ def fingerprint_of(folder: Path) -> str:
     UserError
         When there is nothing that scores.
     """
+    if is_stack(folder):  # the hashes of its own files, of which one names its models by theirs
+        return sha256(folder / HASHES_FILE)[:16]
     if not is_ensemble(folder):
         return fingerprint(model_folder(folder))
     entries = sorted((entry.fingerprint, entry.weight) for entry in EnsembleConfig.load(folder).members)
@@ -74,7 +90,7 @@ def go_together(tasks: set[TaskName]) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class MemberEntry:
-    """One model of an ensemble.
+    """One model of an ensemble or a stack.
 
     Parameters
     ----------
@@ -138,21 +154,28 @@ class EnsembleConfig:
 
     def locate(self, folder: Path) -> list[Path]:
         """Find the members' folders, and check that each is the one that was meant."""
-        found = []
-        for entry in self.members:
-            path = (folder / entry.path).resolve()
-            if not path.is_dir():
-                raise UserError(
-                    f"the member {entry.name} is not there.",
-                    file=path,
-                    remedy=f"Put it back where it was beside {folder}, or make the ensemble again; --copy keeps the "
-                    "members in it.",
-                )
-            if fingerprint(path) != entry.fingerprint:
-                raise UserError(
-                    f"the member {entry.name} has changed since the ensemble {folder} was made.",
-                    file=path,
-                    remedy=AGAIN.format(folder),
-                )
-            found.append(path)
-        return found
+        return locate(self.members, folder, AGAIN.format(folder))
+
+
+def locate(members: Sequence[MemberEntry], folder: Path, again: str) -> list[Path]:
+    """Find the folders of an ensemble's or a stack's members, and check that each is the one that was meant.
+
+    Parameters
+    ----------
+    members
+        As they were recorded.
+    folder
+        Of the ensemble or stack.
+    again
+        How it is made again.
+    """
+    found = []
+    for entry in members:
+        path = (folder / entry.path).resolve()
+        if not path.is_dir():
+            remedy = f"Put it back where it was beside {folder}. {again}"
+            raise UserError(f"the member {entry.name} is not there.", file=path, remedy=remedy)
+        if fingerprint(path) != entry.fingerprint:
+            raise UserError(f"the member {entry.name} has changed since {folder} was made.", file=path, remedy=again)
+        found.append(path)
+    return found

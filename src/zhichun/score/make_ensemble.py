@@ -19,7 +19,16 @@ from zhichun.score.ensemble_weights import (
     equal_weights,
     figures,
 )
-from zhichun.score.folders import EnsembleConfig, MemberEntry, fingerprint, go_together, is_ensemble, model_folder
+from zhichun.score.folders import (
+    EnsembleConfig,
+    MemberEntry,
+    fingerprint,
+    go_together,
+    has_members,
+    is_ensemble,
+    is_stack,
+    model_folder,
+)
 
 COPIES: Final = "members"
 
@@ -110,8 +119,9 @@ class Candidate:
     @classmethod
     def open(cls, place: Path) -> "Candidate":
         """Find the models of a place; refuses one without, and runs that are not finished or of several tasks."""
-        if is_ensemble(place):
-            raise UserError("is an ensemble itself.", file=place, remedy="Name its members.")
+        if has_members(place):
+            what = "a stack" if is_stack(place) else "an ensemble itself"
+            raise UserError(f"is {what}.", file=place, remedy="Name its members.")
         runs = tuple(sorted(place.glob("fold-*"))) or (place,)
         models = tuple(model_folder(run) for run in runs)
         tasks = {_task_of(model) for model in models}
@@ -183,7 +193,7 @@ def _members(
         for run, model, known in models if weight > 0 else ():
             entry = MemberEntry(
                 name=str(run),
-                path=f"{COPIES}/{known}" if copies else _relative(model, out),
+                path=f"{COPIES}/{known}" if copies else relative(model, out),
                 task=candidate.task.name,
                 weight=weight / len(models),
                 fingerprint=known,
@@ -195,7 +205,7 @@ def _members(
     return tuple(entry for _, entry in sorted(entries, key=lambda keyed: keyed[0]))
 
 
-def _relative(model: Path, out: Path) -> str:
+def relative(model: Path, out: Path) -> str:
     """Name a folder from another one; where they are on two drives, from the root."""
     try:
         return Path(os.path.relpath(model.resolve(), out.resolve())).as_posix()

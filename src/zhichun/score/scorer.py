@@ -2,7 +2,8 @@
 
 Scoring has two halves: `read` turns texts into pairs of features, `predict` gives the model's prediction for them. A
 run, which torch computes, and an export, which needs neither torch nor transformers, are a `Scorer`; several of them
-together are an `Ensemble` with the same members. All else is a function of these: rank, score a file, evaluate, serve.
+together are an `Ensemble` or, under a second stage, a `Stack`, with the same members. All else is a function of these:
+rank, score a file, evaluate, serve.
 
 Legend: ``P`` pairs, ``C`` classes.
 """
@@ -20,7 +21,7 @@ from zhichun.core.tasks import Prediction, Task
 from zhichun.score.engines.engine import AUTO, Engine, Progress, predict_with
 from zhichun.score.export.export_folder import is_export
 from zhichun.score.feature_cache import MOST_BYTES, CachingFeaturizer
-from zhichun.score.folders import is_ensemble, model_folder
+from zhichun.score.folders import is_ensemble, is_stack, model_folder
 from zhichun.score.given import Columns, Products, columns_of, query_of
 from zhichun.score.index.store import is_index
 from zhichun.text.document import country_index
@@ -31,6 +32,7 @@ from zhichun.text.tokenizer import PairTokenizer
 if TYPE_CHECKING:
     from zhichun.score.ensemble import Ensemble
     from zhichun.score.index.scorer import IndexScorer
+    from zhichun.score.stacked import Stack
 
 SECONDS_TO_MEASURE: Final = 0.5  # of each engine
 S = TypeVar("S", bound="Scorer")
@@ -253,15 +255,15 @@ class Scorer(ScoresProducts):
 
 def load_scorer(
     folder: Path | str, device: str | None = None, engine: str = AUTO, *, products: Path | None = None
-) -> "Scorer | Ensemble | IndexScorer":
-    """Load whatever a folder holds that scores: a run, an export of one, or an ensemble of them.
+) -> "Scorer | Ensemble | Stack | IndexScorer":
+    """Load whatever a folder holds that scores: a run, an export of one, an ensemble or a stack of them.
 
     Parameters
     ----------
     folder
-        Of `zhichun train`, `zhichun export` or `zhichun ensemble`.
+        Of `zhichun train`, `zhichun export`, `zhichun ensemble` or `zhichun stack`.
     device, engine
-        As for `Scorer.load`; of an ensemble, for every member.
+        As for `Scorer.load`; of an ensemble or a stack, for every member.
     products
         The products to score: where it is an index of `zhichun index`, states are taken from there.
 
@@ -274,6 +276,10 @@ def load_scorer(
         from zhichun.score.index.scorer import IndexScorer
 
         return IndexScorer.load(Path(folder), products, device, engine)
+    if is_stack(Path(folder)):
+        from zhichun.score.stacked import Stack
+
+        return Stack.load(Path(folder), device, engine)
     if is_ensemble(Path(folder)):
         from zhichun.score.ensemble import Ensemble
 

@@ -76,6 +76,15 @@ def distance(model: nn.Module) -> dict[str, float]:
     return {"loss": abs(model.a.weight.item() - 2.0)}
 
 
+def test_the_last_weights_are_kept_where_nothing_may_choose(tmp_path):
+    figures = iter([0.5, 0.1, 0.4])
+    progress, _, run = run_loop(tmp_path, lambda model: {"loss": next(figures)}, epochs=3, keep="last")
+    assert (progress.best_step, progress.step) == (6, 6)
+    assert run.checkpoints.best(6)
+    with pytest.raises(UserError, match=r"patience=2 has no effect with train\.keep=last"):
+        TrainSettings(keep="last", patience=2)
+
+
 def test_it_learns_and_logs_every_step_once(tmp_path):
     progress, objective, run = run_loop(tmp_path, distance, epochs=30)
     assert distance(objective.shipped)["loss"] < 0.1

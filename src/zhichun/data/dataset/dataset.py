@@ -34,6 +34,7 @@ from zhichun.text.fold import fold_query
 Progress = Callable[[str, int, int], None]
 
 BATCH_ROWS = 8192
+Fold = int | Sequence[int] | None
 REMEDY = "Make the dataset folder with: zhichun prepare SOURCE DIR"
 
 BUCKETS: Final = 20
@@ -158,13 +159,13 @@ class Dataset:
         of_query = buckets_of(self.queries.to_pylist(), count)
         return of_query[self.query_row]
 
-    def held_out(self, fold: int | None) -> npt.NDArray[np.bool_]:
-        """Return which pairs belong to the queries of a fold or, where it is ``None``, to one twentieth of all."""
+    def held_out(self, fold: Fold) -> npt.NDArray[np.bool_]:
+        """Return which pairs belong to the queries of a fold, or several, or (``None``) to one twentieth of all."""
         if fold is None:
             return self.buckets(BUCKETS) == VALIDATION_BUCKET
-        return self.column(schema.FOLD) == fold
+        return np.isin(self.column(schema.FOLD), fold)
 
-    def split(self, validation_fold: int | None) -> tuple[Int64, Int64]:
+    def split(self, validation_fold: Fold) -> tuple[Int64, Int64]:
         """Split the training split into training and validation rows, by query.
 
         Returns

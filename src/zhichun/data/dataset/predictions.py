@@ -7,6 +7,7 @@ Legend: ``E`` examples of the dataset, ``C`` classes, 1 for the regressor; ``P``
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from types import NoneType
 from typing import Any, Final
@@ -30,6 +31,7 @@ KEYS: Final = ((schema.EXAMPLE_ID,), (schema.QUERY_ID, *OF_PRODUCT), (schema.QUE
 KNOWN: Final = sorted({name for keys in KEYS for name in keys})
 REMEDY: Final = "Make it again with `zhichun train` or `zhichun score`, without --prefix."
 Doubles = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -195,6 +197,11 @@ def fold_path(runs: Path, fold: int) -> Path:
     return runs / f"fold-{fold}"
 
 
+def nested_path(runs: Path, fold: int, other: int) -> Path:
+    """Return the folder of the run that left out two folds, in the folder of the runs of all folds."""
+    return runs / f"nested-{min(fold, other)}-{max(fold, other)}"
+
+
 def fold_count(dataset: Dataset) -> int:
     """Return the number of folds of a dataset."""
     return int(dataset.manifest["options"]["folds"])
@@ -226,22 +233,54 @@ def read_out_of_fold(dataset: Dataset, runs: Path) -> OutOfFold:
     if not len(rows_P):
         remedy = "Prepare judgements of which some are for training."
         raise UserError("there is no judged training pair.", file=dataset.folder, remedy=remedy)
-    ids_P, folds_P = (dataset.column(name)[rows_P] for name in (schema.EXAMPLE_ID, schema.FOLD))
     probabilities_PC = np.full((len(rows_P), len(schema.LABELS)), np.nan)
     for fold in range(fold_count(dataset)):
-        run = fold_path(runs, fold)
-        _check_run(run, fold, dataset)
-        own = np.flatnonzero(folds_P == fold)
-        predicted = read_parquet(run / PREDICTIONS_FILE)
-        probabilities_PC[own] = _of_fold(predicted, ids_P[own], run / PREDICTIONS_FILE)
+        _read_run(fold_path(runs, fold), fold, dataset, rows_P, probabilities_PC)
     return OutOfFold(rows_P, probabilities_PC)
 
 
-def _check_run(run: Path, fold: int, dataset: Dataset) -> None:
+def read_nested(dataset: Dataset, runs: Path) -> dict[tuple[int, int], Doubles]:
+    """Collect what the runs that left out two folds say of these.
+
+    Parameters
+    ----------
+    dataset, runs
+        As for `read_out_of_fold`.
+
+    Returns
+    -------
+    dict
+        By both folds, the lower one first, the probabilities of the pairs of `read_out_of_fold`; NaN for those of other
+        folds. Empty where there is no such run.
+
+    Raises
+    ------
+    UserError
+        As `read_out_of_fold`.
+    """
+    both = list(combinations(range(fold_count(dataset)), 2))
+    if not any(nested_path(runs, *folds).exists() for folds in both):
+        return {}
+    rows_P = read_out_of_fold(dataset, runs).rows_P
+    found = {folds: np.full((len(rows_P), len(schema.LABELS)), np.nan) for folds in both}
+    for folds, probabilities_PC in found.items():
+        _read_run(nested_path(runs, *folds), list(folds), dataset, rows_P, probabilities_PC)
+    return found
+
+
+def _read_run(run: Path, fold: int | list[int], dataset: Dataset, rows_P: Rows, probabilities_PC: Doubles) -> None:
+    """Put what a run says of what it held out into its places."""
+    _check_run(run, fold, dataset)
+    own = np.flatnonzero(dataset.held_out(fold)[rows_P])
+    ids_F = dataset.column(schema.EXAMPLE_ID)[rows_P][own]
+    probabilities_PC[own] = _of_fold(read_parquet(run / PREDICTIONS_FILE), ids_F, run / PREDICTIONS_FILE)
+
+
+def _check_run(run: Path, fold: int | list[int], dataset: Dataset) -> None:
     remedy = "Train or resume it: zhichun train RECIPE --folds K --resume; or zhichun audit RECIPE."
     if not (run / "model").is_dir():  # the last that training writes
         raise UserError(f"there is no finished run of fold {fold}.", file=run, remedy=remedy)
-    recipe = read_json(run / "recipe.json", {"task": str, "train": {"validation_fold": int | NoneType}})
+    recipe = read_json(run / "recipe.json", {"task": str, "train": {"validation_fold": int | list | NoneType}})
     environment = read_json(run / "environment.json", {"dataset": {"folder": str, "manifest": str}})
     if recipe["task"] != "esci":
         raise UserError(

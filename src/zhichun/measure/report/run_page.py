@@ -112,7 +112,7 @@ def _evaluation(run: Path, measured: dict[str, Any], dataset: dict[str, str]) ->
     if not measured:
         return shown
     task = TASKS[measured["task"]]
-    columns = {"all": measured, **measured.get("by_locale", {})}
+    columns = {"all": measured, **measured.get("by_locale", {}), **measured.get("by_list", {})}
     shown["columns"] = columns
     shown["figures"] = {name: flat(column) for name, column in columns.items()} | baselines(measured)
     if "confusion" in measured:

@@ -30,6 +30,9 @@ from zhichun.score.export.export_folder import FORMATS, Check, ExportConfig, Gra
 from zhichun.score.export.exported import open_engine
 from zhichun.score.export.graph import OPSET, inputs_of, write_onnx
 from zhichun.score.export.quantise import write_onnx_int8, write_openvino, write_openvino_int8
+from zhichun.score.folders import fingerprint, is_stack
+from zhichun.score.make_ensemble import COPIES
+from zhichun.score.stacked import StackConfig, load_stage, save_stack
 from zhichun.text.pairs import Pairs
 
 LIBRARIES: Final = {
@@ -53,12 +56,12 @@ def export(
     overwrite: bool = False,
     shown: bool = True,
 ) -> Path:
-    """Export a run.
+    """Export a run, or a stack with the models under it.
 
     Parameters
     ----------
     run
-        Run folder of a finished training.
+        Run folder of a finished training, or a folder of `zhichun stack`.
     formats
         Which of `zhichun.score.export.export_folder.FORMATS`.
     out
@@ -74,7 +77,7 @@ def export(
     Returns
     -------
     Path
-        The folder, which appears when it is complete.
+        The folder, which appears when it is complete; of a stack a stack again, which holds its exported models.
 
     Raises
     ------
@@ -83,6 +86,8 @@ def export(
         encoder that cannot be exported, or an export that does not score like the model.
     """
     formats = _checked_formats(formats)
+    if is_stack(run):
+        return _export_stack(run, formats, run / "export" if out is None else out, data, overwrite, shown)
     if not (run / "model").is_dir():
         raise UserError("there is no finished run.", file=run, remedy="Give a run folder made by: zhichun train")
     out = run / "export" if out is None else out
@@ -114,6 +119,20 @@ def export(
         inputs.save(folder)
         _write_graphs(folder, formats, trained, inputs, sample, bar)
         replace(config, checks=_checks(folder, config, formats, trained, sample, bar)).save(folder)
+    return out
+
+
+def _export_stack(
+    stack: Path, formats: Sequence[str], out: Path, data: Path | None, overwrite: bool, shown: bool
+) -> Path:
+    config = StackConfig.load(stack)
+    with new_folder(out, overwrite=overwrite, replaceable=is_stack) as folder:
+        members = []
+        for entry, model in zip(config.members, config.locate(stack), strict=True):
+            path = f"{COPIES}/{entry.fingerprint}"
+            export(model.parent, formats, out=folder / path, data=data, shown=shown)
+            members.append(replace(entry, path=path, fingerprint=fingerprint(folder / path)))
+        save_stack(load_stage(stack, config), members, config.folds, config.made, folder)
     return out
 
 

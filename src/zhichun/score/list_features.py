@@ -1,0 +1,345 @@
+"""What the second stage knows of a candidate: its probabilities, those of its list, and what its texts say.
+
+Each feature is a function of the query, the candidate and the set of its list's other members. The list's size, the
+order of its rows, ids and ``small_version`` are none: they say how a list was collected, and on the real extract the
+size alone predicts labels. A candidate that comes twice counts once, so that the list is a set of products.
+
+Legend: ``P`` pairs, ``U`` distinct candidates, ``F`` features, ``N`` candidates of one list, ``M`` values of each,
+``Q`` terms of a query, ``T`` terms of a document.
+"""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from zhichun.core import schema
+from zhichun.core.arrays import Int64
+from zhichun.text.document import country_index
+from zhichun.text.features import readable
+from zhichun.text.fold import MAY_BE_MISSING, says_missing
+from zhichun.text.trigrams import trigram_keys
+from zhichun.text.vocabulary import normalise
+from zhichun.text.words import terms, terms_of_all
+
+Doubles = npt.NDArray[np.float64]
+Measure = tuple[float, str]
+
+# BM25 as the first stage of serving has it: Lucene's, with the usual constants.
+K1, B = 1.5, 0.75
+# What the texts of a pair give, in order, by group.
+TEXT_FEATURES: Final[dict[str, tuple[str, ...]]] = {
+    "words": ("bm25", "bm25_share", "coverage", "title_coverage", "weighted_coverage", "trigram_overlap"),
+    "brand and color": ("brand_named", "brand_of_another", "color_named", "color_of_another"),
+    "numbers": ("numbers_agree", "numbers_contradict"),
+    "lengths and locale": ("query_words", "title_words", "document_words", "locale"),
+}
+OF_LIST: Final = ("min", "median", "max", "gap", "share")
+NAMES: Final = tuple(f"p_{label}" for label in schema.LABELS)
+_SIZES: Final = {"small": "s", "medium": "m", "large": "l", "xxl": "2xl", "xxxl": "3xl"}
+# A letter alone is a size where the word stands before it: "Levi's" has none.
+_SIZE: Final = re.compile(r"\bsize\s+(\d+(?:\.\d+)?)\b|\b(small|medium|large|x+[sl]|[2-6]xl)\b|\bsize\s+([sml])\b")
+_NUMBER: Final = re.compile(r"(?<![\w.])(\d+(?:[.,]\d+)?)[\s-]*(?:([a-z]+)|([\"”″]))?")
+# Units that are written in several ways; any other word after a number is none.
+_UNITS: Final = {
+    written: unit
+    for unit, ways in {
+        "inch": "in inch inches", "foot": "ft foot feet", "cm": "cm", "mm": "mm",
+        "metre": "m meter meters metre metres",
+        "gb": "gb", "tb": "tb", "mb": "mb",
+        "ounce": "oz ounce ounces", "pound": "lb lbs pound pounds",
+        "gram": "g gram grams gr", "kilogram": "kg kilo kilos", "litre": "l liter liters litre litres litros",
+        "millilitre": "ml", "watt": "w watt watts", "volt": "v volt volts", "mah": "mah", "amp": "amp amps",
+        "piece": "pack packs pk pcs piece pieces count ct piezas unidades", "year": "year years yr años",
+    }.items()
+    for written in ways.split()
+}  # fmt: skip
+
+
+def measures(text: str) -> frozenset[Measure]:
+    """Find the numbers of a text with their units, and sizes of clothes.
+
+    Examples
+    --------
+    >>> sorted(measures('10.5" tablet, 64GB'))
+    [(10.5, 'inch'), (64.0, 'gb')]
+    >>> sorted(measures("shirt size L"))
+    [(0.0, 'size l')]
+    """
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    found: set[Measure] = set()
+    for number, size, letter in _SIZE.findall(folded):
+        found.add((float(number), "size") if number else (0.0, f"size {_SIZES.get(size, size or letter)}"))
+    for number, word, mark in _NUMBER.findall(folded):
+        found.add((float(number.replace(",", ".")), "inch" if mark else _UNITS.get(word, "")))
+    return frozenset(found)
+
+
+def compared(wanted: frozenset[Measure], there: frozenset[Measure]) -> tuple[float, float]:
+    """Return the shares of a query's measures that a product has, and that it has otherwise; NaN where it names none.
+
+    A number contradicts another of its unit, and one without a unit another without; sizes of clothes each other.
+    """
+    if not wanted:
+        return np.nan, np.nan
+    values, units = {value for value, _ in there}, {unit.split(" ")[0] for _, unit in there}
+    missing = [
+        unit
+        for value, unit in wanted
+        if (value, unit) not in there and (unit.startswith("size") or value not in values)
+    ]
+    return 1 - len(missing) / len(wanted), sum(unit.split(" ")[0] in units for unit in missing) / len(wanted)
+
+
+class Bag:
+    """Hashed terms or trigrams of a text, and how often each is in it."""
+
+    def __init__(self, keys: npt.NDArray[np.generic]) -> None:
+        found, counts = np.unique(keys.view(np.int64), return_counts=True)
+        self.distinct = found
+        # Closed by a key that stands for none, so that a search never leaves the array.
+        self._keys, self._counts = np.append(found, np.iinfo(np.int64).max), np.append(counts, 0)
+
+    def count(self, wanted_Q: Int64) -> Int64:
+        """Return how often each key is here, ``[Q]``."""
+        place_Q = np.searchsorted(self._keys, wanted_Q)
+        counts_Q: Int64 = np.where(self._keys[place_Q] == wanted_Q, self._counts[place_Q], 0)
+        return counts_Q
+
+
+class Side:
+    """What is read of a query or a product, once: a query is a title alone."""
+
+    def __init__(self, title: str, rest: Sequence[str] = (), brand: str = "", color: str = "") -> None:
+        in_title, in_all = terms(title), terms("\n".join((title, brand, color, *rest)))
+        self.terms, self.title_words, self.words = list(dict.fromkeys(in_all)), len(in_title), len(in_all)
+        self.title, self.all = (Bag(np.fromiter(map(hash, words), np.int64)) for words in (in_title, in_all))
+        self.trigrams = Bag(trigram_keys([title, brand, color])[0])
+        self.measures = measures("\n".join((title, brand, color)))
+        self.brand, self.color = normalise(brand), normalise(color)
+
+
+# Products that a process remembers, each in a few kilobytes; a query meets those that another one met.
+@lru_cache(1 << 14)
+def product_side(texts: tuple[str | None, ...]) -> Side:
+    """Read a product's texts, in the order of `schema.TEXT_COLUMNS`."""
+    read = dict(zip(schema.TEXT_COLUMNS, (readable(text) if text else "" for text in texts), strict=True))
+    read |= {name: "" for name in MAY_BE_MISSING if says_missing(read[name])}
+    rest = (read[schema.BULLETS], read[schema.DESCRIPTION])
+    return Side(read[schema.TITLE], rest, read[schema.BRAND], read[schema.COLOR])
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """How many documents of a catalogue have each term, for BM25.
+
+    Parameters
+    ----------
+    documents
+        How many there are.
+    mean_length
+        Terms of one on average.
+    counts
+        Documents with each term, where there are two or more; a term that is not here counts as of one.
+    """
+
+    documents: int
+    mean_length: float
+    counts: Mapping[str, int]
+
+    @classmethod
+    def of(cls, batches: Iterable[Sequence[str]]) -> "Corpus":
+        """Count the terms of documents, batch by batch."""
+        counts: Counter[str] = Counter()
+        documents = length = 0
+        for texts in batches:
+            for found in terms_of_all(texts):
+                counts.update(set(found))
+                length += len(found)
+            documents += len(texts)
+        known = {term: count for term, count in sorted(counts.items()) if count > 1}
+        return cls(documents, length / max(1, documents), known)
+
+    def weights(self, words: Sequence[str]) -> Doubles:
+        """Return the inverse document frequency of terms, ``[Q]``."""
+        found_Q = np.asarray([self.counts.get(word, 1) for word in words], np.float64)
+        return np.log1p((self.documents - found_Q + 0.5) / (found_Q + 0.5))
+
+    def of_texts(self, query: Side, wanted_Q: Int64, weights_Q: Doubles, product: Side) -> tuple[float, ...]:
+        """Return the features of one pair that need no list, in the order of `TEXT_FEATURES` without the others."""
+        counts_Q, titled_Q = product.all.count(wanted_Q), product.title.count(wanted_Q) > 0
+        length = 1 - B + B * product.words / max(self.mean_length, 1e-9)
+        bm25 = float(weights_Q @ (counts_Q / (counts_Q + K1 * length)))
+        shared = product.trigrams.count(query.trigrams.distinct) > 0
+        weighted = float(weights_Q @ titled_Q) / max(float(weights_Q.sum()), 1e-9)
+        covered = _mean(counts_Q > 0), _mean(titled_Q), weighted, _mean(shared)
+        return bm25, *covered, *compared(query.measures, product.measures)
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Candidates of queries, with what needs no model.
+
+    Parameters
+    ----------
+    known_UF
+        Features of the texts and the user's own columns.
+    names
+        Of these.
+    lists
+        Places among the U of each list's candidates.
+    place_P
+        Which distinct candidate each pair is.
+    """
+
+    known_UF: Doubles
+    names: tuple[str, ...]
+    lists: tuple[Int64, ...]
+    place_P: Int64
+
+    @classmethod
+    def read(
+        cls,
+        corpus: Corpus,
+        queries: Sequence[str],
+        products: Mapping[str, Sequence[str | None]],
+        locales: Sequence[str],
+        own: Sequence[str] = (),
+        lists: Sequence[Hashable] | None = None,
+    ) -> "Candidates":
+        """Read P pairs.
+
+        Parameters
+        ----------
+        corpus
+            Of the catalogue.
+        queries, locales
+            Of each pair.
+        products
+            Texts of each pair's product by column of the catalogue, and the user's own numbers; one missing is empty.
+        own
+            Names of these numbers.
+        lists
+            List of each pair; one for each query and locale if not given.
+        """
+        columns = [products.get(name) or [None] * len(queries) for name in (*schema.TEXT_COLUMNS, *own)]
+        of_list = zip(queries, locales, [None] * len(queries) if lists is None else lists, strict=True)
+        places: dict[tuple[str, str, Hashable], dict[tuple[str | None, ...], int]] = {}
+        place_P, count = np.empty(len(queries), np.int64), 0
+        for pair, (key, *texts) in enumerate(zip(of_list, *columns, strict=True)):
+            place_P[pair] = places.setdefault(key, {}).setdefault(tuple(texts), count)
+            count += place_P[pair] == count
+        found = tuple(np.fromiter(there.values(), np.int64, len(there)) for there in places.values())
+        names = tuple(name for group in TEXT_FEATURES.values() for name in group)
+        known_UF = np.empty((count, len(names) + 2 * len(own)))
+        for ((query, locale, _), there), list_N in zip(places.items(), found, strict=True):
+            known_UF[list_N] = _of_list(corpus, query, locale, list(there), len(own))
+        return cls(known_UF, (*names, *own, *(f"{name}_share" for name in own)), found, place_P)
+
+    @cached_property
+    def list_P(self) -> Int64:
+        """Which list each pair is of."""
+        of_U = np.empty(len(self.known_UF), np.int64)
+        for number, list_N in enumerate(self.lists):
+            of_U[list_N] = number
+        return of_U[self.place_P]
+
+    def select(self, rows: Int64) -> "Candidates":
+        """Take some pairs, whose lists are then of these alone."""
+        used, place_P = np.unique(self.place_P[rows], return_inverse=True)
+        number_U = np.full(len(self.known_UF), -1)
+        number_U[used] = np.arange(len(used))
+        lists = (number_U[list_N] for list_N in self.lists)
+        kept = tuple(list_N[list_N >= 0] for list_N in lists if (list_N >= 0).any())
+        return Candidates(self.known_UF[used], self.names, kept, place_P)
+
+    def features(self, probabilities_PM: npt.NDArray[np.floating]) -> Doubles:
+        """Put the features of all pairs together, ``[P, F]``; ``M`` probabilities of each, of one model or several."""
+        values_UM = np.empty((len(self.known_UF), probabilities_PM.shape[1]))
+        values_UM[self.place_P] = probabilities_PM
+        beside_UM = np.empty((len(values_UM), values_UM.shape[1] * len(OF_LIST)))
+        for list_N in self.lists:
+            beside_UM[list_N] = np.concatenate(beside_list(values_UM[list_N]), axis=1)
+        return np.concatenate([values_UM, beside_UM, self.known_UF], axis=1)[self.place_P]
+
+    def groups(self, models: int) -> dict[str, list[str]]:
+        """Name the features in their order, by group; ``models`` give four probabilities each."""
+        given = [f"{prefix}{name}" for prefix in _prefixes(models) for name in NAMES]
+        own = self.names[sum(map(len, TEXT_FEATURES.values())) :]
+        return {
+            "probabilities": given,
+            "list": [f"{name}_{kind}" for kind in OF_LIST for name in given],
+            **{group: list(names) for group, names in TEXT_FEATURES.items()},
+            **({"own columns": list(own)} if own else {}),
+        }
+
+
+def beside_list(values_NM: Doubles) -> tuple[Doubles, ...]:
+    """Return the minimum, median and maximum of a list, the gap below the maximum, and the rank as a share.
+
+    The share of the others that a candidate is above, ties counting half; 1 where there is no other, as nothing is
+    above it. All are ``[N, M]``.
+    """
+    last = len(values_NM) - 1
+    order_NM = values_NM.argsort(axis=0, kind="stable")
+    sorted_NM = np.take_along_axis(values_NM, order_NM, axis=0)
+    rank_N1 = np.arange(last + 1)[:, None]
+    differs_NM = sorted_NM[1:] != sorted_NM[:-1]
+    first_NM, final_NM = np.zeros_like(order_NM), np.full_like(order_NM, last)
+    first_NM[1:] = np.maximum.accumulate(np.where(differs_NM, rank_N1[1:], 0), axis=0)
+    final_NM[:-1] = np.minimum.accumulate(np.where(differs_NM, rank_N1[:-1], last)[::-1], axis=0)[::-1]
+    share_NM = np.empty_like(values_NM)
+    np.put_along_axis(share_NM, order_NM, (first_NM + final_NM) / (2 * last) if last else 1.0, axis=0)
+    middle_M = (sorted_NM[last // 2] + sorted_NM[(last + 1) // 2]) / 2
+    of_list = (np.broadcast_to(row_M, values_NM.shape) for row_M in (sorted_NM[0], middle_M, sorted_NM[-1]))
+    return *of_list, sorted_NM[-1] - values_NM, share_NM
+
+
+def _of_list(corpus: Corpus, query: str, locale: str, products: Sequence[tuple[str | None, ...]], own: int) -> Doubles:
+    """Return what is known of the candidates of one list without a model, ``[N, F]``."""
+    asked, texts = Side(readable(query)), len(schema.TEXT_COLUMNS)
+    wanted_Q, weights_Q = np.fromiter(map(hash, asked.terms), np.int64), corpus.weights(asked.terms)
+    sides = [product_side(product[:texts]) for product in products]
+    rows_NF = np.asarray([corpus.of_texts(asked, wanted_Q, weights_Q, side) for side in sides])
+    best = max(float(rows_NF[:, 0].max()), 1e-9)
+    folded = f" {normalise(query)} "
+    named_N4 = np.stack([*_named(folded, [s.brand for s in sides]), *_named(folded, [s.color for s in sides])], axis=1)
+    lengths = [[asked.words, side.title_words, side.words, country_index(locale)] for side in sides]
+    numbers_NO = np.asarray([[_number(value) for value in product[texts:]] for product in products]).reshape(
+        len(sides), own
+    )
+    missing_NO = np.isnan(numbers_NO)
+    share_NO = beside_list(np.where(missing_NO, -np.inf, numbers_NO))[-1] if own else numbers_NO
+    parts = (rows_NF[:, :1], rows_NF[:, :1] / best, rows_NF[:, 1:5], named_N4, rows_NF[:, 5:], np.asarray(lengths))
+    return np.concatenate([*parts, numbers_NO, np.where(missing_NO, np.nan, share_NO)], axis=1)
+
+
+def _named(query: str, values: Sequence[str]) -> tuple[Doubles, Doubles]:
+    """Return whether a query names each product's brand or color, and whether only another's; NaN without one."""
+    # Scripts without spaces name it within a run of letters.
+    named_N = np.asarray([(value if not value.isascii() else f" {value} ") in query for value in values], np.float64)
+    named_N[[not value for value in values]] = np.nan
+    return named_N, np.where(named_N > 0, 0.0, float(np.nansum(named_N) > 0))
+
+
+def _number(text: str | None) -> float:
+    """Read a number of the user's; NaN where there is none, or no number."""
+    try:
+        value = float(text or "nan")
+    except ValueError:
+        return np.nan
+    return value if np.isfinite(value) else np.nan
+
+
+def _prefixes(models: int) -> Iterator[str]:
+    yield from ([""] if models == 1 else [f"model{number}_" for number in range(1, models + 1)])
+
+
+def _mean(found: npt.NDArray[np.bool_]) -> float:
+    return float(found.mean()) if len(found) else 0.0

@@ -1,0 +1,316 @@
+"""The second stage: trees over a whole list's predictions and texts, and a stack, which scores with it like a run.
+
+Each fold's models predict, the trees read each fold's features, and what they give is averaged. They need LightGBM and
+neither torch nor what trained them.
+
+Equation   score ``s = Σ_k (Σ_c gain_c p_kc + σ(a r_k + b)) / 2K`` with the classes' ``p`` and the ranker's output ``r``
+           of fold ``k``; ``a`` and ``b`` bring this output to the scale of gains
+Reference  Ke et al., 2017, *LightGBM*; Burges, 2010, for LambdaMART; the contest's first three teams, for the features
+
+Legend: ``P`` pairs, ``K`` folds, ``M`` probabilities of all models of a fold, ``F`` features, ``C`` classes.
+"""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from zhichun.core import schema
+from zhichun.core import settings as codec
+from zhichun.core.arrays import Int64
+from zhichun.core.errors import UserError
+from zhichun.core.files import check_hashes, write_hashes, write_text
+from zhichun.core.tasks import TASKS, Prediction, Task, gain_vector
+from zhichun.data.dataset.dataset import Dataset
+from zhichun.score.engines.engine import AUTO, Progress
+from zhichun.score.ensemble import Ensemble
+from zhichun.score.folders import STACK_FILE, MemberEntry, locate
+from zhichun.score.given import Columns
+from zhichun.score.list_features import Candidates, Corpus
+from zhichun.score.scorer import Scorer, ScoresProducts
+from zhichun.text.pairs import Pairs
+from zhichun.text.tokenizer import PairTokenizer
+from zhichun.text.vocabulary import read_counted, write_counted
+
+if TYPE_CHECKING:
+    from lightgbm import Booster
+
+FORMAT: Final = 1
+CLASSES_FILE, RANKING_FILE, TERMS_FILE = "classes.txt", "ranking.txt", "terms.parquet"
+REMEDY: Final = "Make it again with: zhichun stack RUN… --data DIR --out STACK --overwrite"
+_FEW_ROWS: Final = 10_000  # threads cost more than they gain
+
+
+@dataclass(frozen=True, eq=False)
+class SecondStage:
+    """Trees that predict a candidate beside its list.
+
+    Parameters
+    ----------
+    corpus
+        Of the catalogue.
+    own
+        The user's numeric columns.
+    classes, ranking
+        The models, as LightGBM's text.
+    slope, offset
+        Of the ranker's output as a gain.
+    """
+
+    corpus: Corpus
+    own: tuple[str, ...]
+    classes: str
+    ranking: str
+    slope: float = 1.0
+    offset: float = 0.0
+
+    @cached_property
+    def boosters(self) -> "tuple[Booster, Booster]":
+        """The classes and the ranker."""
+        from lightgbm import Booster
+
+        return Booster(model_str=self.classes), Booster(model_str=self.ranking)
+
+    def read(
+        self,
+        queries: Sequence[str],
+        products: Columns,
+        locales: Sequence[str],
+        lists: Sequence[Hashable] | None = None,
+    ) -> Candidates:
+        """Read the texts of P pairs; see `Candidates.read`."""
+        return Candidates.read(self.corpus, queries, products, locales, self.own, lists)
+
+    def predict(self, candidates: Candidates, probabilities: Sequence[npt.NDArray[np.floating]]) -> Prediction:
+        """Predict pairs with their lists.
+
+        Parameters
+        ----------
+        candidates
+            The pairs' texts; all of a list, so that it is whole.
+        probabilities
+            Of the models of each fold, ``[P, M]``: four of each, in the order in which they were trained with.
+        """
+        features = np.concatenate([candidates.features(given_PM) for given_PM in probabilities])
+        shape = (len(probabilities), len(candidates.place_P))
+        if not features.size:
+            return TASKS["esci"].of_probabilities(np.zeros((0, len(schema.LABELS))))
+        threads = 1 if len(features) < _FEW_ROWS else 0
+        classes_X, ranking_X = (model.predict(features, num_threads=threads) for model in self.boosters)
+        mean_PC = np.asarray(classes_X).reshape(*shape, -1).mean(axis=0)
+        rank_P = as_gain(np.asarray(ranking_X), self.slope, self.offset).reshape(shape).mean(axis=0)
+        made = TASKS["esci"].of_probabilities(mean_PC)
+        return replace(made, score=((mean_PC @ gain_vector() + rank_P) / 2).astype(np.float32))
+
+    def combine(self, candidates: Candidates, predictions: Sequence[Prediction], folds: int) -> Prediction:
+        """Predict pairs from what the models said, fold by fold."""
+        given = [made.probabilities for made in predictions if made.probabilities is not None]
+        each = len(given) // folds
+        of_folds = [np.concatenate(given[fold * each : (fold + 1) * each], axis=1) for fold in range(folds)]
+        return self.predict(candidates, of_folds)
+
+    def of_dataset(self, dataset: Dataset, rows: Int64, predictions: Sequence[Prediction], folds: int) -> Prediction:
+        """Predict pairs of a dataset from what the models said of them."""
+        return self.combine(self.read(*texts_of(dataset, rows, self.own)), predictions, folds)
+
+
+def as_gain(output_P: npt.NDArray[np.float64], slope: float, offset: float) -> npt.NDArray[np.float64]:
+    """Bring a ranker's output to the scale of gains."""
+    gain_P: npt.NDArray[np.float64] = 1 / (1 + np.exp(-np.clip(slope * output_P + offset, -500, 500)))
+    return gain_P
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackConfig:
+    """The content of ``stack.json``.
+
+    Parameters
+    ----------
+    members
+        The models, fold by fold, and within a fold in the order of the runs.
+    folds
+        How many there are.
+    own
+        The user's numeric columns.
+    slope, offset
+        Of the ranker's output as a gain.
+    documents, mean_length
+        Of the catalogue, for BM25.
+    made
+        What was trained and measured, for the report.
+    """
+
+    members: tuple[MemberEntry, ...]
+    folds: int
+    own: tuple[str, ...]
+    slope: float
+    offset: float
+    documents: int
+    mean_length: float
+    made: dict[str, Any]
+
+    @classmethod
+    def load(cls, folder: Path) -> "StackConfig":
+        """Read ``stack.json``, and check that every file is as it was written.
+
+        Raises
+        ------
+        UserError
+            When it is of another version, or a file is missing or has changed.
+        """
+        config = codec.read_settings(cls, folder / STACK_FILE, format=FORMAT, remedy=REMEDY)
+        check_hashes(folder, REMEDY)
+        if config.folds < 1 or not config.members or len(config.members) % config.folds:
+            raise UserError("has no models, or not as many in each fold.", file=folder / STACK_FILE, remedy=REMEDY)
+        return config
+
+    def locate(self, folder: Path) -> list[Path]:
+        """Find the models' folders, and check that each is the one that was meant."""
+        return locate(self.members, folder, REMEDY)
+
+
+def save_stack(stage: SecondStage, members: Sequence[MemberEntry], folds: int, made: Any, folder: Path) -> None:
+    """Write a stack's files into a folder."""
+    config = StackConfig(
+        members=tuple(members),
+        folds=folds,
+        own=stage.own,
+        slope=stage.slope,
+        offset=stage.offset,
+        documents=stage.corpus.documents,
+        mean_length=stage.corpus.mean_length,
+        made=made,
+    )
+    codec.write_settings(config, folder / STACK_FILE, format=FORMAT, kind="zhichun stack")
+    write_text(folder / CLASSES_FILE, stage.classes)
+    write_text(folder / RANKING_FILE, stage.ranking)
+    counts = stage.corpus.counts
+    write_counted(folder / TERMS_FILE, "term", list(counts), np.fromiter(counts.values(), np.int64, len(counts)))
+    write_hashes(folder)
+
+
+def load_stage(folder: Path, config: StackConfig) -> SecondStage:
+    """Read the second stage of a stack's folder."""
+    known, counts = read_counted(folder / TERMS_FILE, "term")
+    corpus = Corpus(config.documents, config.mean_length, dict(zip(known, counts.tolist(), strict=True)))
+    classes, ranking = ((folder / name).read_text("utf-8") for name in (CLASSES_FILE, RANKING_FILE))
+    return SecondStage(corpus, config.own, classes, ranking, config.slope, config.offset)
+
+
+@dataclass(frozen=True)
+class ListedPairs:
+    """Pairs that were read by the members and by the second stage."""
+
+    pairs: tuple[Pairs, ...]
+    candidates: Candidates
+
+    def __len__(self) -> int:
+        return len(self.candidates.place_P)
+
+    @property
+    def lengths(self) -> Int64:
+        """Tokens of each pair, by the first member."""
+        return self.pairs[0].lengths
+
+
+@dataclass(frozen=True)
+class Stack(ScoresProducts):
+    """Scores pairs by a second stage over models; has what a `Scorer` has, and reads lists.
+
+    Parameters
+    ----------
+    models
+        Fold by fold.
+    stage
+        The trees.
+    folds
+        How many there are.
+    """
+
+    models: Ensemble
+    stage: SecondStage
+    folds: int
+
+    @classmethod
+    def load(cls, folder: Path, device: str | None = None, engine: str = AUTO) -> "Stack":
+        """Load the models and the trees of a folder of `zhichun stack`; see `Ensemble.load`."""
+        config = StackConfig.load(folder)
+        models = tuple(Scorer.load(path, device, engine) for path in config.locate(folder))
+        weights = tuple(entry.weight for entry in config.members)
+        return cls(Ensemble(models, weights), load_stage(folder, config), config.folds)
+
+    @property
+    def task(self) -> Task:
+        """The four classes."""
+        return TASKS["esci"]
+
+    @property
+    def engine_name(self) -> str:
+        """As the models'."""
+        return self.models.engine_name
+
+    @property
+    def max_length(self) -> int:
+        """As the models'."""
+        return self.models.max_length
+
+    @property
+    def lookahead(self) -> int:
+        """As the models'."""
+        return self.models.lookahead
+
+    @property
+    def tokenizer(self) -> PairTokenizer:
+        """As the models'."""
+        return self.models.tokenizer
+
+    @property
+    def reads_lists(self) -> bool:
+        """It does."""
+        return True
+
+    def remembering(self) -> "Stack":
+        """Return a stack each of whose models reads a product once; the trees remember products anyway."""
+        return replace(self, models=self.models.remembering())
+
+    def read(
+        self,
+        queries: Sequence[str],
+        products: Columns,
+        locales: Sequence[str],
+        lists: Sequence[Hashable] | None = None,
+    ) -> ListedPairs:
+        """Read the texts of P pairs; see `Scorer.read`."""
+        read = self.models.read(queries, products, locales)
+        return ListedPairs(read, self.stage.read(queries, products, locales, lists))
+
+    def predict(self, pairs: ListedPairs, rows: Int64 | None = None, *, progress: Progress | None = None) -> Prediction:
+        """Predict pairs that were read, each beside all of its list; see `Scorer.predict`."""
+        made = self.stage.combine(pairs.candidates, self.models.ask(pairs.pairs, None, progress), self.folds)
+        if rows is None:
+            return made
+        assert made.probabilities is not None
+        return replace(made, probabilities=made.probabilities[rows], score=made.score[rows])
+
+
+def texts_of(
+    dataset: Dataset, rows: Int64, own: Sequence[str] = ()
+) -> tuple[list[str], dict[str, list[str | None]], list[str]]:
+    """Return the queries, the products' columns and the locales of pairs of a dataset."""
+    wanted, place_P = np.unique(dataset.product_row[rows], return_inverse=True)
+    found: dict[str, list[str | None]] = {name: [] for name in (*schema.TEXT_COLUMNS, *own)}
+    before = 0
+    for batch in dataset.product_batches(*own):
+        first, last = np.searchsorted(wanted, (before, before + batch.num_rows))
+        taken = batch.take(pa.array(wanted[first:last] - before))
+        for name, column in found.items():
+            column += taken.column(name).to_pylist()
+        before += batch.num_rows
+    products = {name: [column[place] for place in place_P.tolist()] for name, column in found.items()}
+    queries = dataset.queries.take(pa.array(dataset.query_row[rows])).to_pylist()
+    return queries, products, dataset.column(schema.LOCALE)[rows].tolist()

@@ -1,0 +1,219 @@
+"""Making a stack of runs of all folds: what is refused as a leak, what is written, and what a kill leaves."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from zhichun.core.errors import UserError
+from zhichun.core.files import read_json
+from zhichun.data.dataset.predictions import read_nested, read_out_of_fold
+from zhichun.fit import stack as module
+from zhichun.fit.folds import refuse_leaks, runs_without, train_folds
+from zhichun.fit.recipe import PretrainingRecipe, Recipe
+from zhichun.fit.second_stage import StackSettings
+from zhichun.fit.stack import stack
+from zhichun.score.folders import fingerprint_of
+from zhichun.score.stacked import StackConfig, load_stage, texts_of
+
+SETTINGS = StackSettings(rounds=5)
+
+
+@pytest.fixture
+def make(audited_data, fold_runs, tmp_path):
+    def make(*runs, **options):
+        options = {"settings": SETTINGS, "shown": False, **options}
+        return stack(runs or [fold_runs], audited_data.folder, tmp_path / "stack", **options)
+
+    return make
+
+
+def edit(run, change):
+    recipe = read_json(run / "recipe.json")
+    change(recipe)
+    (run / "recipe.json").write_text(json.dumps(recipe))
+
+
+def test_it_is_written_as_text_and_read_again(make, audited_data, fold_runs, tmp_path):
+    made = make()
+    folder = tmp_path / "stack"
+    config = StackConfig.load(folder)
+    assert [entry.path for entry in config.members] == [f"../runs/fold-{fold}/model" for fold in range(5)]
+    assert (folder / "classes.txt").read_text().startswith("tree\nversion=")
+    assert "figures" not in made, "without nested runs nothing is measured"
+    assert "nested" in (folder / "report.html").read_text()
+    for shares in made["importance"].values():
+        assert sum(shares.values()) == pytest.approx(1)
+    stage, rows = load_stage(folder, config), read_out_of_fold(audited_data, fold_runs)
+    candidates = stage.read(*texts_of(audited_data, rows.rows_P))
+    predicted = stage.predict(candidates, [rows.probabilities_PC])
+    assert (predicted.probabilities.argmax(axis=1) == audited_data.labels[rows.rows_P]).mean() > 0.8
+
+
+def test_made_again_it_is_the_same(make, tmp_path):
+    make()
+    first = fingerprint_of(tmp_path / "stack")
+    make(overwrite=True)
+    assert fingerprint_of(tmp_path / "stack") == first
+    make(overwrite=True, settings=StackSettings(rounds=6))
+    assert fingerprint_of(tmp_path / "stack") != first
+
+
+def test_nested_runs_give_figures_and_an_ablation(make, nested_runs, tmp_path):
+    made = make()
+    assert {"ndcg", "micro_f1"} <= made["figures"]["stack"].keys()
+    assert list(made["ablation"]) == [
+        "probabilities",
+        "list",
+        "words",
+        "brand and color",
+        "numbers",
+        "lengths and locale",
+    ]
+    page = (tmp_path / "stack" / "report.html").read_text()
+    assert "Without a group of features" in page
+    assert page.count("<svg") == 2
+
+
+def test_what_a_fold_is_measured_by_left_it_out(make, nested_runs, audited_data, monkeypatch):
+    """Each run says its own number of the two folds that it left out, and nothing of the others."""
+    folds = audited_data.column("fold")[read_out_of_fold(audited_data, nested_runs).rows_P]
+    numbered = {both: np.full((len(folds), 4), np.nan) for both in read_nested(audited_data, nested_runs)}
+    for both, given in numbered.items():
+        number = (10 * both[0] + both[1]) / 100
+        given[np.isin(folds, both)] = [number, (1 - number) / 2, (1 - number) / 4, (1 - number) / 4]
+    learnt, asked, fit = [], [], module.fit_second_stage
+
+    class Spy:
+        def __init__(self, stage):
+            self.stage = stage
+
+        def __getattr__(self, name):
+            return getattr(self.stage, name)
+
+        def predict(self, candidates, given):
+            asked.append([(100 * part[:, 0]).round().tolist() for part in given])
+            return self.stage.predict(candidates, given)
+
+    def spy(corpus, judged, *more, **options):
+        learnt.append(judged)
+        return Spy(fit(corpus, judged, *more, **options))
+
+    monkeypatch.setattr(module, "_nested", lambda dataset, runs: numbered)
+    monkeypatch.setattr(module, "fit_second_stage", spy)
+    make()
+    for fold, judged in enumerate(learnt[1:6]):  # the first is the stack itself
+        assert set(judged.folds_P) == {0, 1, 2, 3, 4} - {fold}
+        for other in set(judged.folds_P):
+            low, high = sorted((fold, other))
+            numbers = (100 * judged.probabilities_PM[judged.folds_P == other, 0]).round()
+            assert set(numbers) == {10 * low + high}
+    assert list(map(set, asked[0])) == [{1}, {2}, {3}, {4}], "fold 0 is predicted by those that left it out"
+    assert list(map(set, asked[3])) == [{3}, {13}, {23}, {34}]
+
+
+LEAKS = {
+    "its checkpoint was chosen by fold 2, which it predicts": lambda recipe, folder: recipe["train"].update(
+        keep="best"
+    ),
+    "the run held out fold 1, not 2": lambda recipe, folder: recipe["train"].update(validation_fold=1),
+    "the teacher .*/other/fold-1 has read queries of fold 2": lambda recipe, folder: recipe["train"].update(
+        soft_labels={"predictions": [str(folder / "other")]}
+    ),
+    "the encoder .*/pre has read queries of fold 2": lambda recipe, folder: recipe["model"].update(
+        encoder=str(folder / "pre")
+    ),
+}
+
+
+@pytest.mark.parametrize("message", LEAKS)
+def test_a_planted_leak_is_refused(make, fold_runs, tmp_path, message):
+    shutil.copytree(fold_runs / "fold-1", tmp_path / "other" / "fold-1")
+    (tmp_path / "pre").mkdir()
+    recorded = PretrainingRecipe().with_settings(["objective.pair_mlm=PairMLM", "train.validation_fold=1"])
+    (tmp_path / "pre" / "recipe.json").write_text(json.dumps(recorded.to_json()))
+    edit(fold_runs / "fold-2", lambda recipe: LEAKS[message](recipe, tmp_path))
+    with pytest.raises(UserError, match=message) as error:
+        make()
+    assert error.value.file == fold_runs / "fold-2"
+    assert error.value.remedy
+    assert not (tmp_path / "stack").exists()
+
+
+def test_a_planted_leak_of_a_nested_run_is_refused(make, nested_runs):
+    edit(nested_runs / "nested-1-3", lambda recipe: recipe["train"].update(keep="best"))
+    with pytest.raises(UserError, match="chosen by fold 1 and 3"):
+        make()
+
+
+def test_teachers_and_encoders_that_left_the_fold_out_are_let_through(fold_runs, tmp_path):
+    recorded = PretrainingRecipe().with_settings(["objective.pair_mlm=PairMLM", "train.validation_fold=2"])
+    without = PretrainingRecipe()
+    for name, recipe in (("of-two", recorded), ("of-none", without)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "recipe.json").write_text(json.dumps(recipe.to_json()))
+        edit(fold_runs / "fold-2", lambda recipe, name=name: recipe["model"].update(encoder=str(tmp_path / name)))
+        refuse_leaks(read_json(fold_runs / "fold-2" / "recipe.json"), fold_runs / "fold-2")
+
+
+def test_folds_are_not_trained_by_a_teacher_that_saw_them(
+    tiny_recipe, audited_data, nested_runs, tmp_path, monkeypatch
+):
+    taught = tiny_recipe.with_settings([f'train.soft_labels={{"predictions": ["{nested_runs}"]}}'])
+    trained = []
+    monkeypatch.setattr("zhichun.fit.folds.train", lambda recipe, data, out, **_: trained.append((recipe, out.name)))
+    train_folds(taught, audited_data.folder, tmp_path / "out")
+    for fold, (recipe, name) in enumerate(trained):
+        assert (name, recipe.train.validation_fold, recipe.train.keep) == (f"fold-{fold}", fold, "last")
+        assert all(str(fold) in place.rsplit("nested-", 1)[1] for place in recipe.train.soft_labels.predictions)
+    assert [run.name[7:] for run in runs_without(nested_runs, 3)] == ["0-3", "1-3", "2-3", "3-4"]
+    for place in nested_runs.glob("nested-*"):
+        shutil.rmtree(place)
+    with pytest.raises(UserError, match=r"the teacher .*fold-1 has read queries of fold 0"):
+        train_folds(taught, audited_data.folder, tmp_path / "other")
+
+
+def test_folds_and_both_of_two_are_trained_to_the_last_step(tiny_recipe, audited_data, tmp_path, monkeypatch):
+    trained = []
+    monkeypatch.setattr("zhichun.fit.folds.train", lambda recipe, data, out, **_: trained.append((recipe, out.name)))
+    with_patience = tiny_recipe.with_settings(["train.patience=2"])
+    train_folds(with_patience, audited_data.folder, tmp_path / "out", nested=True)
+    assert [name for _, name in trained][4:7] == ["fold-4", "nested-0-1", "nested-0-2"]
+    assert len(trained) == 5 + 10
+    assert {(recipe.train.keep, recipe.train.patience) for recipe, _ in trained} == {("last", None)}
+    assert trained[5][0].train.validation_fold == (0, 1)
+    recorded = json.loads(json.dumps(trained[5][0].to_json()))
+    assert Recipe.from_json(recorded) == trained[5][0]
+
+
+def test_a_kill_leaves_nothing_under_the_name(make, tmp_path, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "write_stack_page", killed)
+    with pytest.raises(KeyboardInterrupt):
+        make()
+    assert not (tmp_path / "stack").exists()
+    monkeypatch.undo()
+    make()
+    assert (tmp_path / "stack" / "stack.json").is_file()
+
+
+def test_own_columns_that_the_catalogue_lacks_are_named(make):
+    with pytest.raises(UserError, match=r"lacks the columns \['price'\]"):
+        make(own=["price"])
+
+
+def test_too_few_queries_are_refused(make, audited_data, monkeypatch):
+    monkeypatch.setattr(module, "FEWEST_QUERIES", 1000)
+    with pytest.raises(UserError, match="fewer than 1000 training queries"):
+        make()
+
+
+def test_a_damaged_stack_is_refused(make, tmp_path):
+    make()
+    path = tmp_path / "stack" / "ranking.txt"
+    path.write_text(path.read_text().replace("leaf_value=", "leaf_value=9", 1))
+    with pytest.raises(UserError, match=r"ranking.txt: is damaged.*\n.*zhichun stack RUN"):
+        StackConfig.load(tmp_path / "stack")
