@@ -16,7 +16,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,10 +29,11 @@ from zhichun.core.arrays import Int32, Int64, Ragged
 from zhichun.core.errors import UserError
 from zhichun.core.files import new_file
 from zhichun.text.vocabulary import REMEDY, read_counted, write_counted
-from zhichun.text.words import SPACE, blank_code_points
+from zhichun.text.words import CODE_POINTS, SPACE, blank_code_points
 
 Texts = Sequence[str | None]
 Keys = npt.NDArray[np.uint64]
+Codes = npt.NDArray[np.uint32]
 Vectors = npt.NDArray[np.float32]
 
 COLUMN: Final = "trigram"
@@ -40,6 +41,8 @@ VECTOR: Final = "vector"
 METADATA: Final = b"zhichun"
 BITS: Final = np.uint64(21)
 LOW: Final = np.uint64((1 << 21) - 1)
+_BREAK: Final = "\n"
+_BORDER: Final = 2 * _BREAK
 
 
 def trigram_keys(texts: Texts) -> tuple[Keys, Int64]:
@@ -59,17 +62,19 @@ def trigram_keys(texts: Texts) -> tuple[Keys, Int64]:
     offsets_B1 : NDArray[int64]
         Text ``b`` has ``keys_N[offsets_B1[b] : offsets_B1[b + 1]]``.
     """
-    folded_L, bounds_B1 = _fold(texts)
-    lengths_B = np.diff(bounds_B1)
-    offsets_B1 = _offsets(np.maximum(lengths_B - 2, np.minimum(lengths_B, 1)))
-    padded = np.concatenate([folded_L, np.zeros(2, np.uint64)])
-    windows_L = padded[:-2] << (BITS + BITS) | padded[1:-1] << BITS | padded[2:]
-    starts_N = np.arange(offsets_B1[-1]) + np.repeat(bounds_B1[:-1] - offsets_B1[:-1], np.diff(offsets_B1))
-    keys_N = windows_L[starts_N]
-    # The one window of a text of one or two code points reaches into the next text.
-    keys_N[offsets_B1[:-1][lengths_B == 1]] &= ~(LOW << BITS | LOW)
-    keys_N[offsets_B1[:-1][lengths_B == 2]] &= ~LOW
-    return strip_keys(keys_N), offsets_B1
+    windows_N, offsets_B1 = trigram_windows(texts)
+    return strip_keys(windows_N), offsets_B1
+
+
+def trigram_windows(texts: Texts) -> tuple[Keys, Int64]:
+    """Do the same, but leave outer spaces, as those who count windows may strip the distinct ones alone."""
+    codes_L = _fold(texts)
+    wide_L = codes_L.astype(np.uint64)
+    windows_L = wide_L[1:-2] << (BITS + BITS) | wide_L[2:-1] << BITS | wide_L[3:]
+    # None reaches out of its text, but for the one window of a text of one or two code points.
+    whole_L = (codes_L[1:-2] != 0) & ((codes_L[3:] != 0) | (codes_L[:-3] == 0))
+    offsets_B1 = np.searchsorted(np.flatnonzero(whole_L), np.flatnonzero(codes_L == 0)[::2])
+    return windows_L[whole_L], offsets_B1
 
 
 def strip_keys(keys_N: Keys) -> Keys:
@@ -79,25 +84,31 @@ def strip_keys(keys_N: Keys) -> Keys:
     return keys_N
 
 
-def _fold(texts: Texts) -> tuple[Keys, Int64]:
-    """Lower-case texts and fold their blanks."""
-    # One text at a time, because lower case may be longer ("İ") and depends on what follows (the Greek final sigma).
-    lowered = [text.lower() if text else "" for text in texts]
-    offsets_B1 = _offsets(np.fromiter(map(len, lowered), np.int64, len(lowered)))
-    codes_M = np.frombuffer("".join(lowered).encode("utf-32-le", "surrogatepass"), "<u4")
-    letters = np.flatnonzero(~blank_code_points()[codes_M])
-    first_B1 = np.searchsorted(letters, offsets_B1)
-    # Letters that are not neighbours have one space between them, unless the second begins a text.
-    after_space = np.diff(letters, prepend=-1) > 1
-    after_space[first_B1[:-1][np.diff(first_B1) > 0]] = False
-    ends = _offsets(1 + after_space)
-    folded_L = np.full(ends[-1], SPACE, np.uint64)
-    folded_L[ends[1:] - 1] = codes_M[letters]
-    return folded_L, ends[first_B1]
+def _fold(texts: Texts) -> Codes:
+    """Lower-case texts and fold their blanks; two zeros stand before each text and after the last."""
+    # One text at a time: lower case depends on what follows (the Greek final sigma).
+    lowered = ["", *(text.lower() if text else "" for text in texts), ""]
+    joined = _BORDER.join(lowered)
+    if joined.count(_BREAK) > 2 * len(lowered) - 2:
+        joined = _BORDER.join([text.replace(_BREAK, " ") for text in lowered])
+    codes_M = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32)
+    codes_M = _folded_code_points().take(codes_M)
+    kept_M = codes_M != SPACE
+    kept_M[1:] |= codes_M[:-1] > SPACE  # the first blank after a letter
+    codes_L = codes_M[kept_M]
+    kept_L = codes_L != SPACE
+    kept_L[:-1] |= codes_L[1:] != 0  # but not at the end of a text
+    return codes_L[kept_L]
 
 
-def _offsets(lengths: npt.NDArray[np.integer]) -> Int64:
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+@cache
+def _folded_code_points() -> Codes:
+    """Return what each code point is in a trigram: a space for all that only separate, zero for the border of texts."""
+    codes = np.arange(CODE_POINTS, dtype=np.uint32)
+    codes[blank_code_points()] = SPACE
+    codes[ord(_BREAK)] = 0
+    codes.flags.writeable = False
+    return codes
 
 
 def key_to_text(keys_N: Keys) -> list[str]:
@@ -175,8 +186,8 @@ class TrigramVocabulary:
         keys_N, offsets_B1 = trigram_keys(texts)
         sorted_keys, sorted_ids = self._sorted
         place = np.searchsorted(sorted_keys, keys_N)
-        known = sorted_keys[place] == keys_N
-        return sorted_ids[place[known]], _offsets(known)[offsets_B1]
+        known_N = sorted_keys[place] == keys_N
+        return sorted_ids[place[known_N]], np.searchsorted(np.flatnonzero(known_N), offsets_B1)
 
     def bags(self, fields: Sequence[Texts]) -> Ragged:
         """Look up the trigrams of several fields as one bag per row; no trigram spans two fields."""
@@ -212,61 +223,6 @@ class TrigramVocabulary:
             return cls(text_to_key(trigrams), counts_V)
         except ValueError as error:
             raise UserError(str(error), file=path, remedy=REMEDY) from error
-
-
-# Keys gathered before they are counted: 32 MB.
-PENDING_KEYS: Final = 1 << 22
-
-
-class TrigramCounter:
-    """Counts the trigrams of a corpus of any size, given in batches.
-
-    Memory grows with the number of distinct trigrams, not with the text; order and size of batches do not matter.
-    """
-
-    def __init__(self) -> None:
-        self._pending: list[Keys] = []
-        self._pending_keys = 0
-        # Distinct keys in ascending order with their counts; each part is at least twice as long as the next.
-        self._parts: list[tuple[Keys, Int64]] = []
-
-    def update(self, texts: Texts) -> None:
-        """Count the trigrams of a batch of texts."""
-        keys_N, _ = trigram_keys(texts)
-        self._pending.append(keys_N)
-        self._pending_keys += len(keys_N)
-        if self._pending_keys >= PENDING_KEYS:
-            self._settle()
-
-    def counts(self) -> tuple[Keys, Int64]:
-        """Return what was counted so far.
-
-        Returns
-        -------
-        keys_V : NDArray[uint64]
-            The distinct trigrams in ascending order.
-        counts_V : NDArray[int64]
-            How often each was seen.
-        """
-        self._settle()
-        self._parts = [merged(self._parts)]
-        return self._parts[0]
-
-    def _settle(self) -> None:
-        part = np.unique(np.concatenate([np.zeros(0, np.uint64), *self._pending]), return_counts=True)
-        self._pending.clear()
-        self._pending_keys = 0
-        # Only parts of similar length are merged, so that each key is moved a logarithmic number of times.
-        while self._parts and len(self._parts[-1][0]) < 2 * len(part[0]):
-            part = merged([self._parts.pop(), part])
-        self._parts.append(part)
-
-
-def merged(parts: Sequence[tuple[Keys, Int64]]) -> tuple[Keys, Int64]:
-    """Add up counts of trigrams, each part with distinct keys; the keys are in ascending order afterwards."""
-    keys, counts = (np.concatenate(column) for column in zip(*parts, strict=True))
-    keys_V, rows = np.unique(keys, return_inverse=True)
-    return keys_V, np.bincount(rows, counts, len(keys_V)).astype(np.int64)
 
 
 def vectors_path(vocabulary: Path, size: int) -> Path:

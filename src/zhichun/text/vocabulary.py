@@ -8,7 +8,7 @@ row being id 1; id 0 has no row. Legend: ``V`` entries, ``B`` texts.
 import hashlib
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -61,24 +61,20 @@ class Vocabulary:
     counts: tuple[int, ...]
 
     @classmethod
-    def build(cls, values: Iterable[str | None] | pa.ChunkedArray, min_count: int = 2) -> "Vocabulary":
+    def build(cls, values: pa.ChunkedArray, min_count: int = 2) -> "Vocabulary":
         """Count values and keep the frequent ones.
 
         Parameters
         ----------
         values
-            One for every product. Memory grows with the number of distinct values, not with the number of values.
+            Texts, one for every product.
         min_count
             Minimum count of an entry over all its spellings; 2 as in the paper, since a value that occurs once
             cannot be learnt.
         """
-        if isinstance(values, pa.ChunkedArray):
-            spellings = {each["values"]: each["counts"] for each in values.value_counts().to_pylist()}
-        else:
-            spellings = Counter(values)
         counts: Counter[str] = Counter()
-        for spelling, count in spellings.items():
-            counts[normalise(spelling)] += count
+        for each in values.value_counts().to_pylist():
+            counts[normalise(each["values"])] += each["counts"]
         counts.pop("", None)
         kept = sorted((-count, value) for value, count in counts.items() if count >= min_count)
         return cls(tuple(value for _, value in kept), tuple(-count for count, _ in kept))

@@ -4,8 +4,9 @@ import pytest
 
 from zhichun.core import schema
 from zhichun.core.errors import UserError
-from zhichun.data.prepare.vocabularies import write_vocabularies
-from zhichun.text.trigrams import TrigramVocabulary
+from zhichun.data.prepare import vocabularies
+from zhichun.data.prepare.vocabularies import TrigramCounter, write_vocabularies
+from zhichun.text.trigrams import TrigramVocabulary, key_to_text
 from zhichun.text.vocabulary import Vocabulary
 
 
@@ -56,3 +57,36 @@ def test_a_folder_that_cannot_be_made_is_named(shop):
     (shop / "vocabulary").write_text("")
     with pytest.raises(UserError, match=r"vocabulary/brands\.parquet: "):
         write_vocabularies(shop, 15, silent)
+
+
+def test_ids_go_by_count_and_then_by_key():
+    counter = TrigramCounter()
+    counter.update(["bbb", "bbb", "ccc", "aaa", None, "zz", "zz", "zz"])
+    vocabulary = TrigramVocabulary.build(*counter.counts(), 1)
+    assert key_to_text(vocabulary.keys_V) == ["zz", "bbb", "aaa", "ccc"]
+    assert vocabulary.counts_V.tolist() == [3, 2, 1, 1]
+    assert len(vocabulary) == 5
+
+
+def test_rare_trigrams_go_unless_a_query_has_them():
+    counter = TrigramCounter()
+    counter.update(["usual"] * 15 + ["often"] * 14 + ["query"])
+    assert key_to_text(TrigramVocabulary.build(*counter.counts()).keys_V) == ["sua", "ual", "usu"]
+    kept = TrigramVocabulary.build(*counter.counts(), keep=["que", "not"])
+    assert key_to_text(kept.keys_V) == ["sua", "ual", "usu", "que"]
+
+
+def test_counting_nothing_gives_an_empty_vocabulary():
+    assert len(TrigramVocabulary.build(*TrigramCounter().counts())) == 1
+
+
+def test_counting_in_batches_equals_counting_at_once(monkeypatch):
+    texts = [f"{n % 7}{n % 11}{n % 13} word{n * n}" for n in range(500)]
+    whole = TrigramCounter()
+    whole.update(texts)
+    monkeypatch.setattr(vocabularies, "PENDING", 40)
+    pieces = TrigramCounter()
+    for start in range(0, 500, 3):
+        pieces.update(texts[start : start + 3])
+    for at_once, in_batches in zip(whole.counts(), pieces.counts(), strict=True):
+        assert at_once.tolist() == in_batches.tolist()

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from zhichun.core.errors import UserError
-from zhichun.text import trigrams as trigram_module
-from zhichun.text.trigrams import TrigramCounter, TrigramVocabulary, key_to_text, text_to_key, trigram_keys
+from zhichun.text.trigrams import TrigramVocabulary, key_to_text, text_to_key, trigram_keys
 from zhichun.text.vocabulary import write_counted
 from zhichun.text.words import blank_code_points
 
@@ -96,39 +95,6 @@ def test_a_bag_holds_all_fields_of_a_row_and_no_trigram_across_them():
     ((ids, offsets),) = vocabulary.bags([["ab", None, "e"], ["cd", "abc", "e"]]).chunks
     assert ids.tolist() == [1, 2, 4, 5, 5]
     assert offsets.tolist() == [0, 2, 3, 5]
-
-
-def test_ids_go_by_count_and_then_by_key():
-    counter = TrigramCounter()
-    counter.update(["bbb", "bbb", "ccc", "aaa", None, "zz", "zz", "zz"])
-    vocabulary = TrigramVocabulary.build(*counter.counts(), 1)
-    assert key_to_text(vocabulary.keys_V) == ["zz", "bbb", "aaa", "ccc"]
-    assert vocabulary.counts_V.tolist() == [3, 2, 1, 1]
-    assert len(vocabulary) == 5
-
-
-def test_rare_trigrams_go_unless_a_query_has_them():
-    counter = TrigramCounter()
-    counter.update(["usual"] * 15 + ["often"] * 14 + ["query"])
-    assert key_to_text(TrigramVocabulary.build(*counter.counts()).keys_V) == ["sua", "ual", "usu"]
-    kept = TrigramVocabulary.build(*counter.counts(), keep=["que", "not"])
-    assert key_to_text(kept.keys_V) == ["sua", "ual", "usu", "que"]
-
-
-def test_counting_nothing_gives_an_empty_vocabulary():
-    assert len(TrigramVocabulary.build(*TrigramCounter().counts())) == 1
-
-
-def test_counting_in_batches_equals_counting_at_once(monkeypatch):
-    texts = [f"{n % 7}{n % 11}{n % 13} word{n * n}" for n in range(500)]
-    whole = TrigramCounter()
-    whole.update(texts)
-    monkeypatch.setattr(trigram_module, "PENDING_KEYS", 40)
-    pieces = TrigramCounter()
-    for start in range(0, 500, 3):
-        pieces.update(texts[start : start + 3])
-    for at_once, in_batches in zip(whole.counts(), pieces.counts(), strict=True):
-        assert at_once.tolist() == in_batches.tolist()
 
 
 def test_a_saved_vocabulary_is_the_same_again(tmp_path):

@@ -5,13 +5,10 @@ them, as in the model's look-up. Synthetic products are not counted.
 Files are read in batches: 1.8 million products fit in bounded memory.
 """
 
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -19,15 +16,16 @@ import pyarrow.parquet as pq
 from zhichun.core import schema
 from zhichun.core.arrays import Int64
 from zhichun.data.dataset.dataset import Progress
-from zhichun.text.trigrams import BITS, Keys, TrigramCounter, TrigramVocabulary, merged, strip_keys
+from zhichun.text.trigrams import Keys, TrigramVocabulary, strip_keys, trigram_windows
 from zhichun.text.vocabulary import Vocabulary
-from zhichun.text.words import SPACE, blank_code_points
 
 FOLDER: Final = "vocabulary"
-# Two thousand products are 2 to 5 million characters, and counting the rare letters needs 60 bytes for each.
-BATCH_ROWS: Final = 2048
+# Few enough that what is made of their texts stays in the processor's caches.
+BATCH_ROWS: Final = 512
 # A brand or color gets a vector when it is seen at least this often, as in the paper.
 MIN_COUNT: Final = 2
+# Counts of batches that are gathered before they are added up: 64 MB.
+PENDING: Final = 1 << 22
 
 
 def write_vocabularies(folder: Path, min_count_trigram: int, progress: Progress) -> dict[str, int]:
@@ -39,8 +37,8 @@ def write_vocabularies(folder: Path, min_count_trigram: int, progress: Progress)
     examples = pq.read_table(folder / schema.EXAMPLES_FILE, columns=[schema.QUERY, schema.SPLIT])
     in_training = pc.equal(examples.column(schema.SPLIT), schema.TRAIN)
     # Distinct ones: a query that was judged against more products does not count for more.
-    queries = pc.unique(examples.column(schema.QUERY).filter(in_training)).cast(pa.large_string())
-    trigrams = CatalogueTrigrams()
+    queries = pc.unique(examples.column(schema.QUERY).filter(in_training)).to_pylist()
+    trigrams = TrigramCounter()
     trigrams.update(queries)
     values: dict[str, list[pa.Array]] = {schema.BRAND: [], schema.COLOR: []}
     with pq.ParquetFile(folder / schema.PRODUCTS_FILE) as file:
@@ -48,7 +46,7 @@ def write_vocabularies(folder: Path, min_count_trigram: int, progress: Progress)
         for batch in file.iter_batches(BATCH_ROWS, columns=[*schema.TEXT_COLUMNS, schema.ORIGIN]):
             products = batch.filter(pc.equal(batch.column(schema.ORIGIN), schema.CATALOGUE))
             for name in schema.TEXT_COLUMNS:
-                trigrams.update(products.column(name))
+                trigrams.update(products.column(name).to_pylist())
             for name, chunks in values.items():
                 chunks.append(products.column(name))
             done += batch.num_rows
@@ -57,122 +55,38 @@ def write_vocabularies(folder: Path, min_count_trigram: int, progress: Progress)
     vocabularies: dict[str, Vocabulary | TrigramVocabulary] = {
         "brands": brands,
         "colors": colors,
-        "trigrams": TrigramVocabulary.build(*trigrams.counts(), min_count_trigram, queries.to_pylist()),
+        "trigrams": TrigramVocabulary.build(*trigrams.counts(), min_count_trigram, queries),
     }
     for name, vocabulary in vocabularies.items():
         vocabulary.save(folder / FOLDER / f"{name}.parquet")
     return {name: len(vocabulary) - 1 for name, vocabulary in vocabularies.items()}
 
 
-Codes = npt.NDArray[np.uint8]
+class TrigramCounter:
+    """Counts the trigrams of a corpus of any size, given in batches.
 
-LETTERS: Final = "abcdefghijklmnopqrstuvwxyz0123456789áéíóúüñçàèìòùâêîôûäöëïãõå"
-# One byte a character: a blank, a letter, any other character, the border between two texts.
-_BLANK: Final = 0
-_OTHER: Final = 62
-_BORDER: Final = 63
-_CODES: Final = 64
-_BORDER_SIGN: Final = "\n"
-_JAPANESE: Final = r"[\x{3041}-\x{9fff}]"
-
-
-class CatalogueTrigrams:
-    """Counts the trigrams of cleaned texts; memory grows only with the number of distinct trigrams.
-
-    Those of `LETTERS` and blanks alone, which most are, are cells of a table; `TrigramCounter` counts the rest.
+    Memory grows with the number of distinct trigrams, not with the text; order and size of batches do not matter.
     """
 
     def __init__(self) -> None:
-        self._cells = np.zeros(_CODES**3, np.int64)
-        self._pairs = np.zeros(_CODES**2, np.int64)
-        self._rest = TrigramCounter()
+        self._parts = [pa.table({"values": pa.array([], pa.uint64()), "counts": pa.array([], pa.int64())})]
 
-    def update(self, texts: Any) -> None:
+    def update(self, texts: Sequence[str | None]) -> None:
         """Count the trigrams of a batch of texts."""
-        texts, others = _parted(texts.drop_null().cast(pa.large_string()), pc.string_is_ascii)
-        joined = _BORDER_SIGN.join(texts.to_pylist()).encode("ascii")
-        self._count(_code_points().take(np.frombuffer(joined, np.uint8)))
-        # There is no need to look at each character of a Japanese text to know that it goes to the rest.
-        strange, others = _parted(others, lambda texts: pc.match_substring_regex(texts, _JAPANESE))
-        self._rest.update(strange.to_pylist())
-        if len(others):
-            codes_L, strange_B = _unicode_codes(others)
-            self._count(codes_L)
-            self._rest.update(others.filter(pa.array(strange_B)).to_pylist())
+        counted = pa.array(trigram_windows(texts)[0]).value_counts()
+        self._parts.append(pa.Table.from_struct_array(counted))
+        # Seldom enough that each key is moved a logarithmic number of times.
+        if sum(map(len, self._parts[1:])) > max(PENDING, len(self._parts[0])):
+            self._parts = [_added_up(self._parts)]
 
     def counts(self) -> tuple[Keys, Int64]:
-        """Return what was counted so far."""
-        known = len(LETTERS) + 1
-        cube = self._cells.reshape(_CODES, _CODES, _CODES)
-        threes = np.nonzero(cube[:known, :known, :known])
-        # A text of one character is a window between borders; one of two has no window of its own.
-        ones = cube[_BORDER, :known, _BORDER]
-        (one,) = np.nonzero(ones)
-        square = self._pairs.reshape(_CODES, _CODES)
-        twos = np.nonzero(square)
-        return merged(
-            [
-                (strip_keys(_keys(*threes)), cube[threes]),
-                (_keys(*twos), square[twos]),
-                (_keys(one), ones[one]),
-                self._rest.counts(),
-            ]
-        )
-
-    def _count(self, codes_L: Codes) -> None:
-        """Count windows of three. Texts are separated by borders."""
-        codes_L = _fold_blanks(np.pad(codes_L, 1, constant_values=_BORDER)).astype(np.int32)
-        windows = codes_L[:-2] << 12 | codes_L[1:-1] << 6 | codes_L[2:]
-        self._cells += np.bincount(windows, minlength=_CODES**3)
-        border = codes_L == _BORDER
-        twos = np.flatnonzero(border[:-3] & border[3:] & ~border[1:-2] & ~border[2:-1])
-        self._pairs += np.bincount(codes_L[twos + 1] << 6 | codes_L[twos + 2], minlength=_CODES**2)
+        """Return the distinct trigrams so far in ascending order, and how often each was seen."""
+        windows = _added_up(self._parts)
+        keys = strip_keys(windows["values"].to_numpy().copy())
+        counted = _added_up([pa.table({"values": keys, "counts": windows["counts"]})]).sort_by("values")
+        return counted["values"].to_numpy(), counted["counts"].to_numpy()
 
 
-def _parted(texts: Any, test: Callable[[Any], Any]) -> tuple[Any, Any]:
-    """Split texts into those that pass a test and the others."""
-    passed = test(texts)
-    return texts.filter(passed), texts.filter(pc.invert(passed))
-
-
-def _unicode_codes(texts: Any) -> tuple[Codes, npt.NDArray[np.bool_]]:
-    """Encode texts in lower case, and tell which have other letters; these are left empty."""
-    # The border is no letter, so that lowering all at once is lowering each (the final sigma looks at its neighbours).
-    lowered = _BORDER_SIGN.join(texts.to_pylist()).lower()
-    codes_L = _code_points().take(np.frombuffer(lowered.encode("utf-32-le"), "<u4"))
-    borders = np.flatnonzero(codes_L == _BORDER)
-    strange_B = np.zeros(len(borders) + 1, np.bool_)
-    strange_B[np.searchsorted(borders, np.flatnonzero(codes_L == _OTHER))] = True
-    codes_L[np.repeat(strange_B, np.diff(borders, prepend=-1, append=len(codes_L) - 1))] = _BORDER
-    return codes_L, strange_B
-
-
-def _fold_blanks(codes_L: Codes) -> Codes:
-    """Fold runs of blanks, and remove blanks at borders."""
-    blank = codes_L == _BLANK
-    codes_L = codes_L[~(blank & np.append(False, blank[:-1]))]
-    border = codes_L == _BORDER
-    beside = np.append(False, border[:-1]) | np.append(border[1:], False)
-    folded_L: Codes = codes_L[~((codes_L == _BLANK) & beside)]
-    return folded_L
-
-
-@cache
-def _code_points() -> Codes:
-    """Return the code of every code point; capital ASCII letters have that of the small ones."""
-    codes = np.where(blank_code_points(), _BLANK, _OTHER).astype(np.uint8)
-    for code, letter in enumerate(LETTERS, start=1):
-        codes[ord(letter)] = code
-        if letter.isascii():
-            codes[ord(letter.upper())] = code
-    codes[ord(_BORDER_SIGN)] = _BORDER
-    return codes
-
-
-def _keys(*codes: npt.NDArray[np.intp]) -> Keys:
-    """Return the keys of trigrams by the codes of their characters, of which there may be fewer than three."""
-    code_points = np.array([SPACE, *map(ord, LETTERS)], np.uint64)
-    keys = np.zeros(len(codes[0]), np.uint64)
-    for place in range(3):
-        keys = keys << BITS | (code_points[codes[place]] if place < len(codes) else np.uint64(0))
-    return keys
+def _added_up(parts: Sequence[pa.Table]) -> pa.Table:
+    counted = pa.concat_tables(parts).group_by("values").aggregate([("counts", "sum")])
+    return counted.rename_columns({"counts_sum": "counts"})
