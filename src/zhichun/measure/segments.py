@@ -17,9 +17,8 @@ from zhichun.core import schema
 from zhichun.core.arrays import Int64
 from zhichun.core.errors import UserError
 from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.readers.columns import ALIASES, find_column
 from zhichun.data.readers.rejected import FirstRefusal
-from zhichun.data.readers.sources import open_table
+from zhichun.data.readers.sources import ALIASES, find_column, open_table
 from zhichun.text.fold import fold_query
 from zhichun.text.words import terms, word_counts
 

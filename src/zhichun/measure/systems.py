@@ -19,10 +19,9 @@ from zhichun.core.console import Stages
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import TASKS
 from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.readers.columns import PAIRS, find_column, match_columns
 from zhichun.data.readers.lines import RunTable, read_topics
 from zhichun.data.readers.rejected import FirstRefusal
-from zhichun.data.readers.sources import open_table
+from zhichun.data.readers.sources import PAIRS, find_column, match_columns, open_table
 from zhichun.data.readers.table import Table
 from zhichun.data.readers.text_file import TextFile
 from zhichun.measure.evaluate import score_rows

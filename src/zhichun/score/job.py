@@ -27,7 +27,6 @@ from zhichun.core.errors import UserError
 from zhichun.core.files import NotWritten, in_use, new_file, write_json
 from zhichun.core.tasks import Prediction
 from zhichun.data.prepare.clean_catalogue import products_file, read_catalogue
-from zhichun.data.readers.columns import PAIRS, describe_columns, match_pairs
 from zhichun.data.readers.pair_tables import (
     append_columns,
     join_parts,
@@ -37,7 +36,7 @@ from zhichun.data.readers.pair_tables import (
     texts,
 )
 from zhichun.data.readers.rejected import OnBadRows, Say, silent
-from zhichun.data.readers.sources import open_table
+from zhichun.data.readers.sources import PAIRS, describe_columns, match_pairs, open_table
 from zhichun.data.readers.table import ParquetTable, Table
 from zhichun.data.readers.text_file import require_file
 from zhichun.score.engines.engine import Progress

@@ -174,33 +174,11 @@ def _decode_entity(found: re.Match[str]) -> str:
 
 # Characters that cleaning never touches by themselves: no start of a tag, no white space, no control character, and
 # normal in Unicode NFC whatever stands beside them. What is missing (combining marks) costs time, not correctness.
-PLAIN_RANGES: Final[tuple[tuple[int, int], ...]] = (
-    (0x21, 0x3B),
-    (0x3D, 0x7E),
-    (0xA1, 0xAC),
-    (0xAE, 0x2FF),
-    (0x386, 0x386),
-    (0x388, 0x482),
-    (0x48A, 0x52F),
-    (0x1E00, 0x1EFF),
-    (0x2010, 0x2027),
-    (0x2030, 0x205E),
-    (0x20A0, 0x20BF),
-    (0x2100, 0x2125),
-    (0x2150, 0x2328),
-    (0x2460, 0x27FF),
-    (0x2801, 0x2ADB),
-    (0x2B00, 0x2BFF),
-    (0x3001, 0x3029),
-    (0x3030, 0x3098),
-    (0x309B, 0x30FF),
-    (0x3200, 0x9FFF),
-    (0xAC00, 0xD7A3),
-    (0xFF01, 0xFF9F),
-    (0xFFA1, 0xFFEE),
-    (0x1F000, 0x1FAFF),
+PLAIN_RANGES: Final = (
+    "21-3B 3D-7E A1-AC AE-2FF 386-386 388-482 48A-52F 1E00-1EFF 2010-2027 2030-205E 20A0-20BF 2100-2125 2150-2328 "
+    "2460-27FF 2801-2ADB 2B00-2BFF 3001-3029 3030-3098 309B-30FF 3200-9FFF AC00-D7A3 FF01-FF9F FFA1-FFEE 1F000-1FAFF"
 )
-_PLAIN: Final = "".join(rf"\x{{{first:x}}}-\x{{{last:x}}}" for first, last in PLAIN_RANGES)
+_PLAIN: Final = re.sub(r"(\w+)-(\w+) ?", r"\\x{\1}-\\x{\2}", PLAIN_RANGES)
 # Or, of characters that are plain, what may be an entity or the end of a declaration; and spaces that are too many.
 _UNSETTLED: Final = rf"[^ {_PLAIN}]|&[^ ;]*;|\]\]>|  |^ | $"
 

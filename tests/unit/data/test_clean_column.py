@@ -5,7 +5,8 @@ import pytest
 
 from zhichun.text.clean import PLAIN_RANGES, clean_column, clean_text
 
-PLAIN = [chr(code) for first, last in PLAIN_RANGES for code in range(first, last + 1)]
+RANGES = [[int(code, 16) for code in each.split("-")] for each in PLAIN_RANGES.split()]
+PLAIN = [chr(code) for first, last in RANGES for code in range(first, last + 1)]
 
 
 def test_plain_characters_are_those_that_cleaning_never_touches():

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from zhichun.core.errors import UserError
-from zhichun.data.readers.columns import describe_columns, match_columns, match_pairs
+from zhichun.data.readers.sources import describe_columns, match_columns, match_pairs
 
 
 class Named:

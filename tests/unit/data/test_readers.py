@@ -13,10 +13,9 @@ import pytest
 from zhichun.core.errors import UserError
 from zhichun.data.readers import delimited, lines, rejected, text_file
 from zhichun.data.readers import table as tables
-from zhichun.data.readers.columns import ALIASES
 from zhichun.data.readers.lines import read_topics
 from zhichun.data.readers.rejected import RejectedRows
-from zhichun.data.readers.sources import open_judgements, open_sources, open_table
+from zhichun.data.readers.sources import ALIASES, open_judgements, open_sources, open_table
 from zhichun.text.fold import fold_grade, fold_name, grade_labels
 
 ALL = {"query": "query", "product_id": "product_id", "esci_label": "label"}

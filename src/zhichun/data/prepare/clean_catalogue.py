@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.data.dataset.dataset import read_parquet
-from zhichun.data.readers.columns import PRODUCTS, describe_columns, match_columns
 from zhichun.data.readers.rejected import (
     DUPLICATE_PRODUCT,
     MISSING_ID,
@@ -23,7 +22,7 @@ from zhichun.data.readers.rejected import (
     check_on_bad_rows,
     silent,
 )
-from zhichun.data.readers.sources import open_table
+from zhichun.data.readers.sources import PRODUCTS, describe_columns, match_columns, open_table
 from zhichun.data.readers.table import Batch, Table
 from zhichun.text.clean import clean_column
 from zhichun.text.fold import MAY_BE_MISSING, are_missing, fold_locales, trim_ids

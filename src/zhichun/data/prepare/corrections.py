@@ -10,10 +10,9 @@ passed over, counted and listed where it is of a validation query
 (`zhichun.data.dataset.dataset.VALIDATION_BUCKET`), which makes nothing fail.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Final
 
 import polars as pl
 
@@ -23,9 +22,8 @@ from zhichun.data.dataset.dataset import VALIDATION_BUCKET, buckets_of
 from zhichun.data.prepare.judges import renew_targets
 from zhichun.data.prepare.steps import Refuse, read_rows
 from zhichun.data.readers import rejected as reasons
-from zhichun.data.readers.columns import find_column, no_column
 from zhichun.data.readers.rejected import RejectedRows
-from zhichun.data.readers.sources import open_table
+from zhichun.data.readers.sources import find_column, no_column, open_table
 from zhichun.data.readers.table import Table
 from zhichun.text.fold import label_of
 
@@ -36,39 +34,40 @@ DECISION: Final = "decision"
 _SAID: Final = pl.col("said")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class DropListed:
-    """Sets the weight of listed judgements to 0, so that they are not trained on; duplicates are ignored.
+def drop_listed(frame: pl.DataFrame, refuse: Refuse, *, listed: Table, rejected: RejectedRows) -> pl.DataFrame:
+    """Set the weight of listed judgements to 0, so that they are not trained on; duplicates are ignored.
 
-    Attributes
+    Parameters
     ----------
+    frame, refuse
+        As of every step; pairs with ids and a split.
     listed
         From `open_list`.
     rejected
         Collects the rows of the list with a pair that cannot be dropped.
     """
-
-    name: ClassVar[str] = "drop issues"
-    columns: ClassVar[tuple[str, ...]] = (EXAMPLE_ID,)
-
-    listed: Table
-    rejected: RejectedRows
-
-    def __call__(self, frame: pl.DataFrame, refuse: Refuse) -> pl.DataFrame:
-        """Take pairs with ids and a split."""
-        rows, _ = _read_list(self.listed, self.columns, frame, self.rejected)
-        ids = rows[EXAMPLE_ID].unique()
-        refuse.note(untrained=len(ids))
-        weight = pl.when(pl.col(EXAMPLE_ID).is_in(ids.implode())).then(0.0).otherwise(pl.col(WEIGHT))
-        return frame.with_columns(weight.cast(pl.Float32).alias(WEIGHT))
+    rows, _ = _read_list(listed, frame, rejected)
+    ids = rows[EXAMPLE_ID].unique()
+    refuse.note(untrained=len(ids))
+    weight = pl.when(pl.col(EXAMPLE_ID).is_in(ids.implode())).then(0.0).otherwise(pl.col(WEIGHT))
+    return frame.with_columns(weight.cast(pl.Float32).alias(WEIGHT))
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Relabel:
-    """Changes the label of listed training pairs to ``new_label``; changes are listed with both labels.
+def relabel_listed(
+    frame: pl.DataFrame,
+    refuse: Refuse,
+    *,
+    listed: Table,
+    rejected: RejectedRows,
+    labels: Mapping[str, str],
+    out: Path,
+) -> pl.DataFrame:
+    """Change the label of listed training pairs to ``new_label``; changes are listed with both labels.
 
-    Attributes
+    Parameters
     ----------
+    frame, refuse
+        As of every step; pairs with ids, a split and labels.
     listed
         From `open_list`.
     rejected
@@ -80,43 +79,33 @@ class Relabel:
         File for the list of changes: ``example_id``, ``query``, ``product_id``, ``product_locale``,
         ``esci_label`` (before) and ``new_label``, a row for each pair whose label changes, in the order of the pairs.
     """
-
-    name: ClassVar[str] = "relabel"
-    columns: ClassVar[tuple[str, ...]] = (EXAMPLE_ID, NEW_LABEL)
-
-    listed: Table
-    rejected: RejectedRows
-    labels: Mapping[str, str]
-    out: Path
-
-    def __call__(self, frame: pl.DataFrame, refuse: Refuse) -> pl.DataFrame:
-        """Take pairs with ids, a split and labels."""
-        changes = self._changes(frame)
-        changes.write_parquet(self.out)
-        refuse.note(changed=len(changes))
-        new = changes.select(EXAMPLE_ID, NEW_LABEL)
-        frame = frame.join(new, on=EXAMPLE_ID, how="left", maintain_order="left")
-        frame = frame.with_columns(pl.coalesce(NEW_LABEL, LABEL).alias(LABEL))
-        return renew_targets(frame, pl.col(NEW_LABEL).is_not_null()).drop(NEW_LABEL)
-
-    def _changes(self, frame: pl.DataFrame) -> pl.DataFrame:
-        # A pair that is left out cannot get another label too.
-        rows, refuse = _read_list(self.listed, self.columns, frame.filter(pl.col(WEIGHT) > 0), self.rejected)
-        validated = pl.Series(buckets_of(rows[QUERY].to_list()) == VALIDATION_BUCKET)
-        rows = refuse(rows, validated, reasons.VALIDATION, _SAID)
-        meanings = [label_of(text, self.labels) or None for text in rows[NEW_LABEL]]
-        rows = rows.with_columns(pl.Series(NEW_LABEL, meanings, pl.String))
-        rows = refuse(rows, pl.col(NEW_LABEL).is_null(), reasons.UNKNOWN_LABEL, _SAID)
-        first = pl.col(NEW_LABEL).first().over(EXAMPLE_ID)
-        rows = refuse(rows, pl.col(NEW_LABEL) != first, reasons.TWO_LABELS, _SAID)
-        new = rows.unique(EXAMPLE_ID).select(EXAMPLE_ID, NEW_LABEL)
-        before = frame.select(EXAMPLE_ID, QUERY, PRODUCT_ID, LOCALE, LABEL)
-        changes = before.join(new, on=EXAMPLE_ID, how="inner", maintain_order="left")
-        return changes.filter(pl.col(NEW_LABEL) != pl.col(LABEL))
+    changes = _changes(frame, listed, rejected, labels)
+    changes.write_parquet(out)
+    refuse.note(changed=len(changes))
+    new = changes.select(EXAMPLE_ID, NEW_LABEL)
+    frame = frame.join(new, on=EXAMPLE_ID, how="left", maintain_order="left")
+    frame = frame.with_columns(pl.coalesce(NEW_LABEL, LABEL).alias(LABEL))
+    return renew_targets(frame, pl.col(NEW_LABEL).is_not_null()).drop(NEW_LABEL)
 
 
-def open_list(path: Path, columns: Sequence[str]) -> Table:
-    """Open a list of training pairs."""
+def _changes(frame: pl.DataFrame, listed: Table, rejected: RejectedRows, labels: Mapping[str, str]) -> pl.DataFrame:
+    # A pair that is left out cannot get another label too.
+    rows, refuse = _read_list(listed, frame.filter(pl.col(WEIGHT) > 0), rejected, NEW_LABEL)
+    validated = pl.Series(buckets_of(rows[QUERY].to_list()) == VALIDATION_BUCKET)
+    rows = refuse(rows, validated, reasons.VALIDATION, _SAID)
+    meanings = [label_of(text, labels) or None for text in rows[NEW_LABEL]]
+    rows = rows.with_columns(pl.Series(NEW_LABEL, meanings, pl.String))
+    rows = refuse(rows, pl.col(NEW_LABEL).is_null(), reasons.UNKNOWN_LABEL, _SAID)
+    first = pl.col(NEW_LABEL).first().over(EXAMPLE_ID)
+    rows = refuse(rows, pl.col(NEW_LABEL) != first, reasons.TWO_LABELS, _SAID)
+    new = rows.unique(EXAMPLE_ID).select(EXAMPLE_ID, NEW_LABEL)
+    before = frame.select(EXAMPLE_ID, QUERY, PRODUCT_ID, LOCALE, LABEL)
+    changes = before.join(new, on=EXAMPLE_ID, how="inner", maintain_order="left")
+    return changes.filter(pl.col(NEW_LABEL) != pl.col(LABEL))
+
+
+def open_list(path: Path, *more: str) -> Table:
+    """Open a list of training pairs, with their ids and more columns."""
     table = open_table(path)
     if find_column(DECISION, table.names) is not None:
         raise UserError(
@@ -124,7 +113,7 @@ def open_list(path: Path, columns: Sequence[str]) -> Table:
             remedy="Make the lists of them first: zhichun audit --data DATA --out AUDIT --accept FILE",
             file=path,
         )
-    for column in columns:
+    for column in (EXAMPLE_ID, *more):
         if find_column(column, table.names) is None:
             near = suggest(column, table.names)
             remedy = f"Name the column {column!r}." + (f" {near}" if near.startswith("Did") else "")
@@ -132,14 +121,13 @@ def open_list(path: Path, columns: Sequence[str]) -> Table:
     return table
 
 
-def _read_list(
-    table: Table, columns: Sequence[str], frame: pl.DataFrame, rejected: RejectedRows
-) -> tuple[pl.DataFrame, Refuse]:
+def _read_list(table: Table, frame: pl.DataFrame, rejected: RejectedRows, *more: str) -> tuple[pl.DataFrame, Refuse]:
     """Read a list, and keep the rows with a training pair that may be changed; a pair may occur twice.
 
     Also returned is what refuses further rows of the list, with what they say as ``said``.
     """
-    raw = read_rows(table, {name: str(find_column(name, table.names)) for name in columns}, rejected)
+    columns = {name: str(find_column(name, table.names)) for name in (EXAMPLE_ID, *more)}
+    raw = read_rows(table, columns, rejected)
     refuse = Refuse(raw, rejected, table.path.name)
     said = [pl.format(f"{name} '{{}}'", pl.col(name).fill_null("")) for name in columns]
     # Whole numbers become floats where a column has gaps.

@@ -12,7 +12,7 @@ distribution  as majority; the share of each label is kept as ``label_shares``, 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -56,8 +56,6 @@ class SettleJudges:
     named
         Those of them that the user named, which define the scale of `mean`.
     """
-
-    name: ClassVar[str] = "judges"
 
     mode: Mode
     labels: Mapping[str, str]

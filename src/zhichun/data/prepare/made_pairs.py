@@ -5,7 +5,6 @@ after translation, that query may be in the test split or another fold; such pai
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -33,43 +32,6 @@ _JUDGED_TRAINING: Final = (pl.col(schema.ORIGIN) == schema.JUDGED) & (pl.col(sch
 _MARK: Final = "~"
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class AddMade:
-    """Adds what a step made.
-
-    Attributes
-    ----------
-    name, origin
-        Of the step.
-    made
-        From it.
-    """
-
-    name: str
-    origin: str
-    made: Made
-
-    def __call__(self, frame: pl.DataFrame, refuse: Refuse) -> pl.DataFrame:
-        """Take all pairs so far, which stay as they are and come first; a refused one is listed by its judged pair.
-
-        Afterwards no query is in two folds or in both splits, and no pair is there twice.
-        """
-        judged = frame.filter(_JUDGED_TRAINING)
-        taken = [name for name in frame.columns if name not in _OWN]
-        source = judged.select(*taken, pl.col(schema.QUERY).alias(_SOURCE))
-        pairs = self.made.pairs.rename({schema.WEIGHT: _FACTOR})
-        pairs = pairs.join(source, on=schema.EXAMPLE_ID, how="left", maintain_order="left")
-        assert not pairs[INDEX].has_nulls(), "a pair was made from one that is not a judged training pair"
-        weight = (pl.col(schema.WEIGHT) * pl.col(_FACTOR)).cast(pl.Float32)
-        pairs = pairs.with_columns(weight.alias(schema.WEIGHT), pl.lit(self.origin).alias(schema.ORIGIN))
-        pairs = pairs.join(_new_queries(pairs), on=[schema.QUERY, _SOURCE], how="left", maintain_order="left")
-        pairs = _refuse_leaks(pairs, frame, refuse)
-        pairs = _refuse_repeated(pairs, frame, refuse)
-        pairs = _number_queries(pairs, frame)
-        ids = _next_ids(frame[schema.EXAMPLE_ID], len(pairs))
-        return pl.concat([frame, pairs.with_columns(ids).select(frame.columns)])
-
-
 def make_pairs(
     pairs: Pairs, steps: Sequence[MakingStep], products: Path, known: pl.DataFrame, progress: Progress
 ) -> dict[str, int]:
@@ -84,13 +46,35 @@ def make_pairs(
     tables: dict[str, Any] = {}
     for step in steps:
         made = step.make(judged, products, marker, partial(progress, step.name))
-        pairs.take(AddMade(name=step.name, origin=step.origin, made=made))
+        pairs.take(step.name, partial(_add, origin=step.origin, made=made))
         used = pairs.frame.filter(pl.col(schema.ORIGIN) == step.origin).select(schema.PRODUCT_ID, schema.LOCALE)
         rows = made.products.join(used, on=[schema.PRODUCT_ID, schema.LOCALE], how="semi", maintain_order="left")
         rows = rows.select(*schema.PRODUCT_COLUMNS, pl.lit(step.origin).alias(schema.ORIGIN))
         tables[step.origin] = rows.to_arrow().cast(PRODUCTS_SCHEMA)
     _append_products(products, tables.values())
     return {origin: len(rows) for origin, rows in tables.items()}
+
+
+def _add(frame: pl.DataFrame, refuse: Refuse, *, origin: str, made: Made) -> pl.DataFrame:
+    """Add what a step made to the pairs so far, which stay as they are and come first.
+
+    A refused pair is listed by its judged pair. Afterwards no query is in two folds or in both splits, and no pair is
+    there twice.
+    """
+    judged = frame.filter(_JUDGED_TRAINING)
+    taken = [name for name in frame.columns if name not in _OWN]
+    source = judged.select(*taken, pl.col(schema.QUERY).alias(_SOURCE))
+    pairs = made.pairs.rename({schema.WEIGHT: _FACTOR})
+    pairs = pairs.join(source, on=schema.EXAMPLE_ID, how="left", maintain_order="left")
+    assert not pairs[INDEX].has_nulls(), "a pair was made from one that is not a judged training pair"
+    weight = (pl.col(schema.WEIGHT) * pl.col(_FACTOR)).cast(pl.Float32)
+    pairs = pairs.with_columns(weight.alias(schema.WEIGHT), pl.lit(origin).alias(schema.ORIGIN))
+    pairs = pairs.join(_new_queries(pairs), on=[schema.QUERY, _SOURCE], how="left", maintain_order="left")
+    pairs = _refuse_leaks(pairs, frame, refuse)
+    pairs = _refuse_repeated(pairs, frame, refuse)
+    pairs = _number_queries(pairs, frame)
+    ids = _next_ids(frame[schema.EXAMPLE_ID], len(pairs))
+    return pl.concat([frame, pairs.with_columns(ids).select(frame.columns)])
 
 
 def _append_products(path: Path, made: Iterable[Any]) -> None:

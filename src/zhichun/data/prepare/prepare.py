@@ -22,15 +22,14 @@ from zhichun.core.errors import UserError
 from zhichun.core.files import new_folder, sha256, write_json
 from zhichun.data.dataset.dataset import Progress, check_folds, no_progress
 from zhichun.data.prepare.clean_catalogue import PRODUCTS_SCHEMA, CleanCatalogue
-from zhichun.data.prepare.clean_pairs import Clean, MatchProducts
-from zhichun.data.prepare.corrections import RELABELLED_FILE, DropListed, Relabel, open_list
+from zhichun.data.prepare.clean_pairs import clean, match_products
+from zhichun.data.prepare.corrections import NEW_LABEL, RELABELLED_FILE, drop_listed, open_list, relabel_listed
 from zhichun.data.prepare.judges import Mode, SettleJudges, choose_mode
 from zhichun.data.prepare.made_pairs import make_pairs
-from zhichun.data.prepare.split import DropLeaks, SplitByQuery, number, too_few
+from zhichun.data.prepare.split import drop_leaks, number, split_by_query, too_few
 from zhichun.data.prepare.steps import MakingStep, Pairs, read_rows
 from zhichun.data.prepare.summary import SUMMARY_FILE, summarise
 from zhichun.data.prepare.vocabularies import write_vocabularies
-from zhichun.data.readers.columns import EXAMPLES, PRODUCTS
 from zhichun.data.readers.rejected import (
     REJECTED_FILE,
     OnBadRows,
@@ -40,7 +39,7 @@ from zhichun.data.readers.rejected import (
     check_on_bad_rows,
     silent,
 )
-from zhichun.data.readers.sources import open_sources
+from zhichun.data.readers.sources import EXAMPLES, PRODUCTS, open_sources
 from zhichun.text.fold import fold_locale
 
 FORMAT: Final = 1
@@ -156,8 +155,8 @@ def prepare(
         say(line)
     mode = choose_mode(judges, schema.JUDGE in sources.columns[EXAMPLES])
     settle = SettleJudges.of(mode, labels)
-    issues = None if drop_issues is None else open_list(drop_issues, DropListed.columns)
-    changes = None if relabel is None else open_list(relabel, Relabel.columns)
+    issues = None if drop_issues is None else open_list(drop_issues)
+    changes = None if relabel is None else open_list(relabel, NEW_LABEL)
     files = {**sources.files, "issues": drop_issues, "relabel": relabel}
     read = {part: file for part, file in files.items() if file is not None}
     _check_apart(read.values(), out)
@@ -173,18 +172,19 @@ def prepare(
             pairs = Pairs(raw, rejected.counts - refused_products, rejected, judged.path.name)
             known = pl.read_parquet(folder / schema.PRODUCTS_FILE, columns=[schema.PRODUCT_ID, schema.LOCALE])
 
-            pairs.take(Clean(label_of=settle.label_of, locale=locale))
-            pairs.take(MatchProducts(products=known))
-            pairs.take(SplitByQuery(folds=folds, test_share=test_share))
-            pairs.take(settle)
-            pairs.take(DropLeaks())
+            pairs.take("clean", partial(clean, label_of=settle.label_of, locale=locale))
+            pairs.take("match products", partial(match_products, products=known))
+            pairs.take("split", partial(split_by_query, folds=folds, test_share=test_share))
+            pairs.take("judges", settle)
+            pairs.take("leakage", drop_leaks)
             pairs.frame, ids = number(pairs.frame)
             before = Counter(rejected.counts)
             if issues is not None:
-                pairs.take(DropListed(listed=issues, rejected=rejected))
+                pairs.take("drop issues", partial(drop_listed, listed=issues, rejected=rejected))
             if changes is not None:
-                relabelled = folder / RELABELLED_FILE
-                pairs.take(Relabel(listed=changes, rejected=rejected, labels=settle.labels, out=relabelled))
+                out_list = folder / RELABELLED_FILE
+                step = partial(relabel_listed, listed=changes, rejected=rejected, labels=settle.labels, out=out_list)
+                pairs.take("relabel", step)
             refused_corrections = rejected.counts - before
             usable = on_bad_rows == "drop" or not rejected.bad
             made_products = make_pairs(pairs, steps if usable else (), folder / schema.PRODUCTS_FILE, known, progress)

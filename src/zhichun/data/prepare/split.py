@@ -5,8 +5,7 @@ hash of that form, so that they are the same on every machine and in every versi
 """
 
 import math
-from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import Final
 
 import polars as pl
 
@@ -26,43 +25,29 @@ COUNTED: Final = "counted"
 RENUMBERED: Final = "counted anew"
 
 
-@dataclass(frozen=True, kw_only=True)
-class SplitByQuery:
-    """Adds fold and key, and the split if the file has none; drops nothing."""
-
-    name: ClassVar[str] = "split"
-
-    folds: int
-    test_share: float
-
-    def __call__(self, frame: pl.DataFrame, refuse: Refuse) -> pl.DataFrame:
-        """Take pairs with cleaned queries."""
-        queries = frame[QUERY].unique(maintain_order=True)
-        rows = [
-            (query, fold_query(query), query_fold(query, self.folds), in_test(query, self.test_share))
-            for query in queries
-        ]
-        kinds = {QUERY: pl.String, KEY: pl.String, FOLD: pl.Int8, "drawn": pl.Boolean}
-        by_query = pl.DataFrame(rows, kinds, orient="row")
-        frame = frame.join(by_query, on=QUERY, how="left", maintain_order="left")
-        drawn = pl.when("drawn").then(pl.lit(TEST)).otherwise(pl.lit(TRAIN))
-        return frame.with_columns(pl.coalesce(SPLIT, drawn).alias(SPLIT)).drop("drawn")
+def split_by_query(frame: pl.DataFrame, refuse: Refuse, *, folds: int, test_share: float) -> pl.DataFrame:
+    """Add fold and key to pairs with cleaned queries, and the split if the file has none; drop nothing."""
+    queries = frame[QUERY].unique(maintain_order=True)
+    rows = [(query, fold_query(query), query_fold(query, folds), in_test(query, test_share)) for query in queries]
+    kinds = {QUERY: pl.String, KEY: pl.String, FOLD: pl.Int8, "drawn": pl.Boolean}
+    by_query = pl.DataFrame(rows, kinds, orient="row")
+    frame = frame.join(by_query, on=QUERY, how="left", maintain_order="left")
+    drawn = pl.when("drawn").then(pl.lit(TEST)).otherwise(pl.lit(TRAIN))
+    return frame.with_columns(pl.coalesce(SPLIT, drawn).alias(SPLIT)).drop("drawn")
 
 
-class DropLeaks:
-    """Drops the training pairs of queries that are in the test set too."""
+def drop_leaks(frame: pl.DataFrame, refuse: Refuse) -> pl.DataFrame:
+    """Drop the training pairs of queries that are in the test set too.
 
-    name: ClassVar[str] = "leakage"
-
-    def __call__(self, frame: pl.DataFrame, refuse: Refuse) -> pl.DataFrame:
-        """Take pairs with split, fold and key; afterwards no query is in both splits, nor in two folds."""
-        tested = frame.filter(pl.col(SPLIT) == TEST).select(KEY).unique().with_columns(tested=True)
-        frame = frame.join(tested, on=KEY, how="left", maintain_order="left")
-        leaks = (pl.col(SPLIT) == TRAIN) & pl.col("tested")
-        frame = refuse(frame, leaks, reasons.LEAKAGE, pl.format("'{}'", QUERY)).drop("tested")
-        places = frame.select(KEY, SPLIT, FOLD).unique()
-        assert places[KEY].is_unique().all(), "a query is in two folds or in both splits"
-        return frame
+    Takes pairs with split, fold and key; afterwards no query is in both splits, nor in two folds.
+    """
+    tested = frame.filter(pl.col(SPLIT) == TEST).select(KEY).unique().with_columns(tested=True)
+    frame = frame.join(tested, on=KEY, how="left", maintain_order="left")
+    leaks = (pl.col(SPLIT) == TRAIN) & pl.col("tested")
+    frame = refuse(frame, leaks, reasons.LEAKAGE, pl.format("'{}'", QUERY)).drop("tested")
+    places = frame.select(KEY, SPLIT, FOLD).unique()
+    assert places[KEY].is_unique().all(), "a query is in two folds or in both splits"
+    return frame
 
 
 def number(frame: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, str]]:

@@ -1,7 +1,7 @@
 """The steps of `prepare`: a step maps pairs to pairs, and what it did is counted.
 
-A step that drops or changes pairs is a `Step`: it is called with the pairs and with `Refuse`, which moves
-dropped pairs to the list of refused rows. A step that makes training pairs from judged ones is a `MakingStep`.
+A step that drops or changes pairs is a function, a `Step`: it takes the pairs and `Refuse`, which moves dropped pairs
+to the list of refused rows. A step that makes training pairs from judged ones is a `MakingStep`.
 """
 
 from collections import Counter
@@ -83,15 +83,8 @@ class Refuse:
         self.noted.update(counts)
 
 
-class Step(Protocol):
-    """Returns the pairs, without those that it passes to ``refuse``."""
-
-    @property
-    def name(self) -> str:
-        """The step's name in the manifest."""
-
-    def __call__(self, frame: pl.DataFrame, refuse: Refuse) -> pl.DataFrame:
-        """Take the pairs."""
+# Takes pairs, and returns them without those that it passes to `Refuse`.
+Step = Callable[[pl.DataFrame, Refuse], pl.DataFrame]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -172,13 +165,13 @@ class Pairs:
         self.dropped: Counter[Reason] = Counter()
         self._count("read", len(raw) + sum(unreadable.values()), unreadable)
 
-    def take(self, step: Step) -> None:
+    def take(self, name: str, step: Step) -> None:
         """Run one step."""
         read = len(self.frame)
-        assert read == self.steps[-1]["kept"], f"pairs were lost before {step.name}"
+        assert read == self.steps[-1]["kept"], f"pairs were lost before {name}"
         refuse = Refuse(self._raw, self._rejected, self._file)
         self.frame = step(self.frame, refuse)
-        self._count(step.name, read, refuse.dropped, **refuse.noted)
+        self._count(name, read, refuse.dropped, **refuse.noted)
 
     def _count(self, step: str, read: int, dropped: Mapping[Reason, int], **noted: int) -> None:
         kept = len(self.frame)

@@ -14,24 +14,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from zhichun.core import schema
 from zhichun.core.arrays import Int64, Ragged
 from zhichun.core.errors import UserError
-from zhichun.core.schema import (
-    BRAND,
-    CATALOGUE,
-    COLOR,
-    JUDGED,
-    LABEL,
-    LOCALE,
-    ORIGIN,
-    PRODUCT_COLUMNS,
-    PRODUCT_ID,
-    PRODUCTS_FILE,
-    QUERY,
-    QUERY_ID,
-    SPLIT,
-    WEIGHT,
-)
 from zhichun.data.dataset.dataset import REMEDY, Dataset, Progress, no_progress, read_parquet
 from zhichun.text.document import COLUMN_OF
 from zhichun.text.tokenizer import PairTokenizer
@@ -51,7 +36,7 @@ MOST_VALUES: Final = 10
 MAX_LENGTHS: Final = (64, 128, 192, 256, 384, 512)
 BATCH: Final = 512
 _TOKENS: Final = "tokens"
-_GROUPED: Final = (LOCALE, BRAND, COLOR)
+_GROUPED: Final = (schema.LOCALE, schema.BRAND, schema.COLOR)
 
 
 def summarise(
@@ -89,10 +74,10 @@ def summarise(
         raise UserError(f"a sample cannot have {sample} products.", remedy="Give a whole number from 1.")
     dataset = Dataset.open(folder)
     examples = pl.DataFrame(pl.from_arrow(dataset.examples))
-    judged = examples.filter(pl.col(ORIGIN) == JUDGED)
+    judged = examples.filter(pl.col(schema.ORIGIN) == schema.JUDGED)
     queries = _queries(judged)
     products, drawn, made = survey(dataset, sample, progress)
-    of_locale = products.group_by(LOCALE).agg(pl.len(), pl.col(*COLUMN_OF).null_count()).sort(LOCALE)
+    of_locale = products.group_by(schema.LOCALE).agg(pl.len(), pl.col(*COLUMN_OF).null_count()).sort(schema.LOCALE)
     words = _words(drawn)
     lengths = {
         "query": {unit: describe(queries, unit) for unit in ("characters", "bytes", "words")},
@@ -107,19 +92,19 @@ def summarise(
         for part, frame in counted.items():
             lengths.setdefault(part, {})[_TOKENS] = describe(frame, _TOKENS)
         tokens = {"tokenizer": tokenizer_name, "fingerprint": tokenizer.fingerprint, "cut": _cut(counted["pair"])}
-    of_queries = queries.group_by(LOCALE, SPLIT).len().sort(LOCALE, SPLIT)
+    of_queries = queries.group_by(schema.LOCALE, schema.SPLIT).len().sort(schema.LOCALE, schema.SPLIT)
     return {
         "format": FORMAT,
         "pairs": _pairs(examples),
-        "queries": of_queries.rename({LOCALE: "locale", "len": "queries"}).to_dicts(),
+        "queries": of_queries.rename({schema.LOCALE: "locale", "len": "queries"}).to_dicts(),
         "judged_products": describe(queries, "products"),
         "products": {
-            "by_locale": dict(of_locale.select(LOCALE, "len").iter_rows()),
-            "without": {field: dict(of_locale.select(LOCALE, field).iter_rows()) for field in COLUMN_OF},
+            "by_locale": dict(of_locale.select(schema.LOCALE, "len").iter_rows()),
+            "without": {field: dict(of_locale.select(schema.LOCALE, field).iter_rows()) for field in COLUMN_OF},
             "made": made,
         },
-        "brands": top_values(products, BRAND),
-        "colors": top_values(products, COLOR),
+        "brands": top_values(products, schema.BRAND),
+        "colors": top_values(products, schema.COLOR),
         "sample": {"products": len(drawn), "of": len(products)},
         "tokens": tokens,
         "lengths": lengths,
@@ -139,19 +124,19 @@ def survey(dataset: Dataset, sample: int, progress: Progress) -> tuple[pl.DataFr
     made
         Products that steps made, by origin.
     """
-    origins = read_parquet(dataset.folder / PRODUCTS_FILE, REMEDY, [ORIGIN])
-    counts = pl.DataFrame(pl.from_arrow(origins)).group_by(ORIGIN).len().sort(ORIGIN)
+    origins = read_parquet(dataset.folder / schema.PRODUCTS_FILE, REMEDY, [schema.ORIGIN])
+    counts = pl.DataFrame(pl.from_arrow(origins)).group_by(schema.ORIGIN).len().sort(schema.ORIGIN)
     made = dict(counts.iter_rows())
-    total = made.pop(CATALOGUE, 0)
+    total = made.pop(schema.CATALOGUE, 0)
     chosen = np.arange(min(sample, total)) * total // max(1, min(sample, total))
-    drawn = [pl.DataFrame(schema=dict.fromkeys(PRODUCT_COLUMNS, pl.String))]
+    drawn = [pl.DataFrame(schema=dict.fromkeys(schema.PRODUCT_COLUMNS, pl.String))]
     strings, numbers = dict.fromkeys(_GROUPED, pl.String), dict.fromkeys(COLUMN_OF, pl.Int32)
     products = [pl.DataFrame(schema={**strings, **numbers})]
     read = 0
-    for batch in dataset.product_batches(ORIGIN):
-        catalogue = batch.filter(pc.equal(batch.column(ORIGIN), CATALOGUE))
+    for batch in dataset.product_batches(schema.ORIGIN):
+        catalogue = batch.filter(pc.equal(batch.column(schema.ORIGIN), schema.CATALOGUE))
         first, last = np.searchsorted(chosen, (read, read + len(catalogue)))
-        here = catalogue.select(list(PRODUCT_COLUMNS)).take(pa.array(chosen[first:last] - read))
+        here = catalogue.select(list(schema.PRODUCT_COLUMNS)).take(pa.array(chosen[first:last] - read))
         drawn.append(pl.DataFrame(pl.from_arrow(here)))
         known = {name: catalogue.column(name) for name in _GROUPED}
         lengths = {field: pc.utf8_length(catalogue.column(column)) for field, column in COLUMN_OF.items()}
@@ -163,7 +148,7 @@ def survey(dataset: Dataset, sample: int, progress: Progress) -> tuple[pl.DataFr
 
 def describe(frame: pl.DataFrame, name: str) -> dict[str, Any]:
     """Return the figures of a column of lengths by locale; nulls do not count."""
-    parts = frame.drop_nulls(name).partition_by(LOCALE, as_dict=True)
+    parts = frame.drop_nulls(name).partition_by(schema.LOCALE, as_dict=True)
     counts = {str(locale): np.bincount(part[name].to_numpy()) for (locale,), part in sorted(parts.items())}
     bar = _bar_width(1 + max((_reached_by(each, SHOWN_SHARE) for each in counts.values()), default=0))
     return {"bar": bar, "by_locale": {locale: _figures(each, bar) for locale, each in counts.items()}}
@@ -204,8 +189,8 @@ def _bar_width(lengths: int) -> int:
 
 def top_values(products: pl.DataFrame, name: str) -> dict[str, Any]:
     """Count the values of a column by locale, upper and lower case alike; ties are broken by text."""
-    counted = products.drop_nulls(name).group_by(LOCALE, pl.col(name).str.to_lowercase()).len()
-    parts = counted.sort("len", name, descending=[True, False]).partition_by(LOCALE, as_dict=True)
+    counted = products.drop_nulls(name).group_by(schema.LOCALE, pl.col(name).str.to_lowercase()).len()
+    parts = counted.sort("len", name, descending=[True, False]).partition_by(schema.LOCALE, as_dict=True)
     return {
         str(locale): {
             "values": len(part),
@@ -218,8 +203,8 @@ def top_values(products: pl.DataFrame, name: str) -> dict[str, Any]:
 
 def _pairs(examples: pl.DataFrame) -> list[dict[str, Any]]:
     """Count pairs, and add up their weights, by origin, locale, split and label."""
-    names = {ORIGIN: "origin", LOCALE: "locale", SPLIT: "split", LABEL: "label"}
-    weight = pl.col(WEIGHT).cast(pl.Float64).sum().round(2).alias("weight")
+    names = {schema.ORIGIN: "origin", schema.LOCALE: "locale", schema.SPLIT: "split", schema.LABEL: "label"}
+    weight = pl.col(schema.WEIGHT).cast(pl.Float64).sum().round(2).alias("weight")
     counted = examples.group_by(*names).agg(pl.len().alias("pairs"), weight).sort(*names)
     return counted.rename(names).to_dicts()
 
@@ -229,13 +214,13 @@ def _queries(judged: pl.DataFrame) -> pl.DataFrame:
 
     Of queries also bytes are counted, which is what the paper counted of Japanese.
     """
-    queries = judged.group_by(QUERY_ID, maintain_order=True).agg(
-        pl.col(QUERY, LOCALE, SPLIT).first(), pl.len().alias("products")
+    queries = judged.group_by(schema.QUERY_ID, maintain_order=True).agg(
+        pl.col(schema.QUERY, schema.LOCALE, schema.SPLIT).first(), pl.len().alias("products")
     )
     return queries.with_columns(
-        pl.col(QUERY).str.len_chars().alias("characters"),
-        pl.col(QUERY).str.len_bytes().alias("bytes"),
-        pl.Series("words", word_counts(queries[QUERY].to_list())),
+        pl.col(schema.QUERY).str.len_chars().alias("characters"),
+        pl.col(schema.QUERY).str.len_bytes().alias("bytes"),
+        pl.Series("words", word_counts(queries[schema.QUERY].to_list())),
     )
 
 
@@ -245,7 +230,7 @@ def _words(drawn: pl.DataFrame) -> pl.DataFrame:
     for field, column in COLUMN_OF.items():
         words = pl.Series(word_counts(drawn[column].to_list()))
         counts.append(pl.when(pl.col(column).is_not_null()).then(words).alias(field))
-    return _with_sum(drawn.select(LOCALE, *counts))
+    return _with_sum(drawn.select(schema.LOCALE, *counts))
 
 
 def _with_sum(lengths: pl.DataFrame) -> pl.DataFrame:
@@ -256,13 +241,14 @@ def _tokens(
     tokenizer: PairTokenizer, queries: pl.DataFrame, judged: pl.DataFrame, drawn: pl.DataFrame, progress: Progress
 ) -> dict[str, pl.DataFrame]:
     """Count the tokens of queries, of the drawn products and of the pairs of both."""
-    of_queries = _encoded("queries", queries, [QUERY], lambda columns: tokenizer.encode(columns[0]), progress)
+    of_queries = _encoded("queries", queries, [schema.QUERY], lambda columns: tokenizer.encode(columns[0]), progress)
     of_products = _encoded("products", drawn, COLUMN_OF.values(), tokenizer.encode_documents, progress)
     # Spellings of one query count as its first one does.
-    pairs = judged.select(QUERY_ID, PRODUCT_ID, LOCALE)
-    pairs = pairs.join(of_queries.select(QUERY_ID, pl.col(_TOKENS).alias(QUERY)), on=QUERY_ID)
-    pairs = pairs.join(of_products.select(PRODUCT_ID, LOCALE, _TOKENS), on=[PRODUCT_ID, LOCALE])
-    pairs = pairs.with_columns(pl.col(_TOKENS) + pl.col(QUERY) + tokenizer.layout.specials)
+    product = [schema.PRODUCT_ID, schema.LOCALE]
+    pairs = judged.select(schema.QUERY_ID, *product)
+    pairs = pairs.join(of_queries.select(schema.QUERY_ID, of_query=_TOKENS), on=schema.QUERY_ID)
+    pairs = pairs.join(of_products.select(*product, _TOKENS), on=product)
+    pairs = pairs.with_columns(pl.col(_TOKENS) + pl.col("of_query") + tokenizer.layout.specials)
     return {"query": of_queries, "product": of_products, "pair": pairs}
 
 
@@ -285,9 +271,9 @@ def _encoded(
 def _cut(pairs: pl.DataFrame) -> list[dict[str, Any]]:
     """Count the pairs that each maximum length cuts, by locale."""
     longer = [(pl.col(_TOKENS) > length).sum().alias(str(length)) for length in MAX_LENGTHS]
-    counted = pairs.group_by(LOCALE).agg(pl.len(), *longer).sort(LOCALE).to_dicts()
+    counted = pairs.group_by(schema.LOCALE).agg(pl.len(), *longer).sort(schema.LOCALE).to_dicts()
     return [
-        {"locale": row[LOCALE], "max_length": length, "pairs": row["len"], "cut": row[str(length)]}
+        {"locale": row[schema.LOCALE], "max_length": length, "pairs": row["len"], "cut": row[str(length)]}
         for row in counted
         for length in MAX_LENGTHS
     ]

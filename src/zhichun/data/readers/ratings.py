@@ -9,9 +9,8 @@ import numpy as np
 from zhichun.core import schema
 from zhichun.core.arrays import Int64
 from zhichun.core.errors import UserError
-from zhichun.data.readers.columns import EXAMPLES, match_columns
 from zhichun.data.readers.rejected import FirstRefusal
-from zhichun.data.readers.sources import open_judgements
+from zhichun.data.readers.sources import EXAMPLES, match_columns, open_judgements
 from zhichun.metrics.agreement import NO_RATING, Ratings
 from zhichun.text.fold import NOT_JUDGED, fold_locales, fold_query, grade_labels, label_of, trim_ids
 

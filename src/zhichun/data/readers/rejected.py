@@ -12,15 +12,8 @@ import pyarrow.parquet as pq
 from zhichun.core.errors import UserError, suggest
 
 REJECTED_FILE: Final = "rejected.parquet"
-REJECTED_SCHEMA: Final = pa.schema(
-    [
-        ("file", pa.string()),
-        ("row", pa.int64()),
-        ("reason", pa.string()),
-        ("detail", pa.string()),
-        ("record", pa.string()),
-    ]
-)
+_TEXT: Final = pa.string()
+_SCHEMA: Final = pa.schema({"file": _TEXT, "row": pa.int64(), "reason": _TEXT, "detail": _TEXT, "record": _TEXT})
 OnBadRows = Literal["fail", "drop"]
 Say = Callable[[str], None]
 
@@ -160,7 +153,7 @@ class RejectedRows:
         self.counts: Counter[Reason] = Counter()
         self._first: list[Refusal] = []
         self._pending: list[tuple[str, int, str, str, str]] = []
-        self._writer = None if path is None else pq.ParquetWriter(path, REJECTED_SCHEMA, compression="zstd")
+        self._writer = None if path is None else pq.ParquetWriter(path, _SCHEMA, compression="zstd")
 
     def __enter__(self) -> Self:
         return self
@@ -202,7 +195,7 @@ class RejectedRows:
     def _flush(self) -> None:
         if self._pending and self._writer is not None:
             columns = [list(column) for column in zip(*self._pending, strict=True)]
-            self._writer.write_table(pa.table(columns, schema=REJECTED_SCHEMA))
+            self._writer.write_table(pa.table(columns, schema=_SCHEMA))
         self._pending.clear()
 
 

@@ -1,18 +1,24 @@
-"""Opens the user's input: a table of any format, judgements, or a folder in the official layout."""
+"""Opens the user's input: a table of any format, judgements, or a folder in the official layout; matches its columns.
 
+A column is found by the user's name for it (``columns={"query": "search_term"}``), else by the official name
+(``product_title``), else by the short one (``title``), else by one of the names that shops, Quepid and the contest's
+files use. Names are the same in any case, and with or without spaces, underscores and hyphens.
+"""
+
+import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from zhichun.core.errors import UserError
-from zhichun.core.schema import OFFICIAL_EXAMPLES_FILE, OFFICIAL_PRODUCTS_FILE
-from zhichun.data.readers.columns import EXAMPLES, KNOWN_NAMES, PRODUCTS, describe_columns, match_columns
+from zhichun.core import schema
+from zhichun.core.errors import UserError, suggest
 from zhichun.data.readers.delimited import DelimitedTable
 from zhichun.data.readers.lines import JsonTable, QrelsTable, read_topics
 from zhichun.data.readers.table import ParquetTable, Table
 from zhichun.data.readers.text_file import PARQUET_MARK, TextFile, require_file
+from zhichun.text.fold import fold_name
 
 _PARQUET: Final = (".parquet", ".pq")
 _JSON: Final = (".jsonl", ".ndjson", ".json")
@@ -129,7 +135,7 @@ def _find_files(source: Path | None, given: Mapping[str, Path | None]) -> dict[s
     if not source.is_dir():
         remedy = f"Give your own tables {_BOTH_TABLES}"
         raise UserError("is a file, not a folder in the official layout", remedy=remedy, file=source)
-    official = {EXAMPLES: source / OFFICIAL_EXAMPLES_FILE, PRODUCTS: source / OFFICIAL_PRODUCTS_FILE}
+    official = {EXAMPLES: source / schema.OFFICIAL_EXAMPLES_FILE, PRODUCTS: source / schema.OFFICIAL_PRODUCTS_FILE}
     if missing := [path.name for kind, path in official.items() if kind not in own and not path.is_file()]:
         raise UserError(
             f"lacks {' and '.join(missing)}",
@@ -141,3 +147,171 @@ def _find_files(source: Path | None, given: Mapping[str, Path | None]) -> dict[s
 
 def _suffix(path: Path) -> str:
     return Path(path.name.lower().removesuffix(".gz")).suffix
+
+
+# Other names by which a column is found where its official name is absent; the first is what users type.
+ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
+    schema.QUERY: ("query", "search_term", "search_query", "query_text", "keyword"),
+    schema.PRODUCT_ID: ("product_id", "docid", "asin", "sku", "item_id"),
+    schema.LOCALE: ("locale", "query_locale"),
+    schema.LABEL: ("label", "rating", "grade", "relevance"),
+    schema.TITLE: ("title", "name", "product_name", "item_name"),
+    schema.DESCRIPTION: ("description", "body_html", "body (html)", "long_description"),
+    schema.BULLETS: ("bullets", "bullet_points", "product_bullets", "bullet_point", "product_highlight", "features"),
+    schema.BRAND: ("brand", "brand_name", "product_brand_name", "vendor", "manufacturer"),
+    schema.COLOR: ("color", "colour", "color_name", "product_color_name"),
+    schema.JUDGE: ("judge", "rater", "annotator", "assessor", "user"),
+    schema.SPLIT: ("split",),
+    schema.QUERY_ID: ("query_id",),
+    schema.EXAMPLE_ID: ("example_id",),
+    schema.WEIGHT: ("weight",),
+    schema.SMALL: ("small_version",),
+    schema.LARGE: ("large_version",),
+}
+EXAMPLES: Final = "examples"
+PRODUCTS: Final = "products"
+PAIRS: Final = "pairs"
+# In a table of judgements it is the row's.
+_IDS_OF_PRODUCTS: Final = ("id",)
+_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
+    EXAMPLES: (*schema.EXAMPLE_COLUMNS, schema.WEIGHT, schema.JUDGE),
+    PRODUCTS: schema.PRODUCT_COLUMNS,
+    PAIRS: (schema.QUERY, *schema.PRODUCT_COLUMNS),
+}
+_REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
+    EXAMPLES: (schema.QUERY, schema.PRODUCT_ID, schema.LABEL),
+    PRODUCTS: (schema.PRODUCT_ID,),
+    PAIRS: (schema.QUERY,),
+}
+KNOWN_NAMES: Final = frozenset(
+    fold_name(name) for official, names in ALIASES.items() for name in (official, *names, *_IDS_OF_PRODUCTS)
+)
+_NEAR: Final = 0.75
+_SHOWN: Final = 30
+
+
+def match_columns(given: Mapping[str, str], tables: Mapping[str, Table]) -> dict[str, dict[str, str]]:
+    """Find the columns of tables."""
+    matched: dict[str, dict[str, str]] = {kind: {} for kind in tables}
+    asked: set[tuple[str, str]] = set()
+    for key, column in sorted(given.items(), key=lambda item: "." in item[0]):  # a name for one table goes before
+        kinds, field = _read_key(key, tables)
+        if (asking := (key.rpartition(".")[0], field)) in asked:
+            raise UserError(f"two columns are named for {key!r}", remedy="Leave one of the two out.")
+        asked.add(asking)
+        found = {kind: own for kind in kinds if (own := find_column(column, tables[kind].names)) is not None}
+        if not found:
+            table = tables[kinds[0]]
+            wanted = f"{column!r}, which was named for {ALIASES[field][0]!r}"
+            raise no_column(wanted, table, suggest(column, table.names))
+        for kind in found:
+            matched[kind][field] = found[kind]
+    for kind, table in tables.items():
+        columns = matched[kind]
+        for field in _FIELDS[kind]:
+            owns = (find_column(name, table.names) for name in _names_of(field, kind))
+            default = next(filter(None, owns), None)
+            if field not in columns and default is not None:
+                columns[field] = default
+        for field in _REQUIRED[kind]:
+            if field not in columns:
+                raise _missing(field, kind, table)
+        if kind == PRODUCTS and not any(field in columns for field in schema.TEXT_COLUMNS):
+            raise _missing(schema.TITLE, kind, table)
+    return matched
+
+
+def match_pairs(given: Mapping[str, str], table: Table, *, catalogue: bool) -> dict[str, str]:
+    """Find the columns of pairs to score: their products' texts, or ids where a catalogue has the texts.
+
+    Raises
+    ------
+    UserError
+        As `match_columns`.
+    """
+    columns = match_columns(given, {PAIRS: table})[PAIRS]
+    wanted, needed = ((schema.PRODUCT_ID,), schema.PRODUCT_ID) if catalogue else (schema.TEXT_COLUMNS, schema.TITLE)
+    if needed not in columns:
+        raise _missing(needed, PAIRS, table, "" if catalogue else " Or give the catalogue with --products.")
+    return {name: column for name, column in columns.items() if name in (schema.QUERY, schema.LOCALE, *wanted)}
+
+
+def describe_columns(kind: str, columns: Mapping[str, str], table: Table) -> list[str]:
+    """Describe which columns of a table are used for what, and which are not."""
+    lines = [f"{table.path.name} {note}" for note in table.notes]
+    used = []
+    for field in _FIELDS[kind]:
+        if field in columns:
+            short, name = ALIASES[field][0], columns[field]
+            used.append(short if name in (short, field) else f"{short} ({name})")
+    line = f"{table.path.name}: uses {', '.join(used)}"
+    unused = [name for name in table.names if name and name not in columns.values()]
+    if unused:
+        line += f"; {'keeps' if kind == PAIRS else 'leaves unused'}: {_some(unused)}"
+    meant = [f"{ALIASES[near][0]}={name}" for name in unused if (near := _meant(name, kind, columns))]
+    if meant:
+        line += f". Did you mean --columns {','.join(meant)}?"
+    return [*lines, line]
+
+
+def _names_of(field: str, kind: str) -> tuple[str, ...]:
+    more = _IDS_OF_PRODUCTS if field == schema.PRODUCT_ID and kind == PRODUCTS else ()
+    return (field, *ALIASES[field], *more)
+
+
+def find_column(wanted: str, names: Sequence[str]) -> str | None:
+    """Find a column by its name, ignoring case, spaces, underscores and hyphens."""
+    if wanted in names:
+        return wanted
+    folded = fold_name(wanted)
+    return next((name for name in names if fold_name(name) == folded), None)
+
+
+def _meant(unused: str, kind: str, columns: Mapping[str, str]) -> str | None:
+    """Guess which missing field a column may be."""
+    names = {fold_name(name): field for field in _FIELDS[kind] if field not in columns for name in ALIASES[field]}
+    folded = fold_name(unused)
+    if folded in KNOWN_NAMES:  # it was found, and is not wanted
+        return None
+    near = difflib.get_close_matches(folded, names, n=1, cutoff=_NEAR) or [name for name in names if name in folded]
+    return names[near[0]] if near else None
+
+
+def _read_key(key: str, read: Collection[str]) -> tuple[tuple[str, ...], str]:
+    """Split ``products.title`` into those of the tables read that it may stand for, and the official name."""
+    kind, dot, name = key.rpartition(".")
+    officials = {fold_name(each): field for field, names in ALIASES.items() for each in (names[0], field)}
+    field = officials.get(fold_name(name))
+    if field is None:
+        known = {*ALIASES, *(names[0] for names in ALIASES.values())}
+        raise UserError(f"there is no column {name!r} to map", remedy=suggest(name, known))
+    if dot and kind not in _FIELDS:
+        raise UserError(f"there is no table {kind!r} in {key!r}", remedy=suggest(kind, _FIELDS))
+    kinds = tuple(each for each in read if field in _FIELDS[each] and kind in ("", each))
+    if not kinds:
+        raise UserError(f"{kind or ' and '.join(read)} have no column {name!r}", remedy=f"Leave out {key!r}.")
+    return kinds, field
+
+
+def _missing(field: str, kind: str, table: Table, remedy: str = "") -> UserError:
+    short = ALIASES[field][0]
+    # Catalogues are read beside other tables, by which a bare name would be taken.
+    key = f"{kind}.{short}" if kind == PRODUCTS else short
+    if field == schema.LABEL:
+        remedy += " Judges with a column each: write a row for each, with the columns judge and label."
+    if KNOWN_NAMES.isdisjoint(map(fold_name, table.names)):
+        remedy += " No name is known: the names must be the first line (in JSON, the keys of each object)."
+    wanted = repr(field) if field == short else f"{field!r} (or {short!r})"
+    return no_column(wanted, table, f"Name it with columns={{'{key}': …}} (--columns {key}=…).{remedy}")
+
+
+def no_column(wanted: str, table: Table, remedy: str) -> UserError:
+    """Build the error for a column that a table lacks: it lists those that there are."""
+    has = _some([repr(name) for name in table.names]) or "no column at all"
+    return UserError(f"no column {wanted}; the file has {has}", remedy=remedy, file=table.path)
+
+
+def _some(names: Sequence[str]) -> str:
+    """List names, of very many the first."""
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
