@@ -1,16 +1,20 @@
 """The audit of judgements: likely label errors, a review page, and lists of corrections.
 
-It reads the out-of-fold predictions of finished runs, so it needs torch only for training.
+It reads the out-of-fold predictions of finished runs, so it needs torch only for training. The page is one HTML file
+with its own script, readable without a server; it loads and sends nothing. The pairs are embedded as JSON, and the
+script shows them as text, never as markup.
 """
 
 import hashlib
 import importlib
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
@@ -21,10 +25,9 @@ from zhichun.core.console import stderr
 from zhichun.core.errors import UserError
 from zhichun.core.files import new_file, write_json
 from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.predictions import fold_count
+from zhichun.data.dataset.predictions import PROBABILITIES, fold_count
 from zhichun.data.prepare.corrections import DECISION, NEW_LABEL
 from zhichun.data.readers.text_file import require_file
-from zhichun.judgements.audit_page import write_audit_page
 from zhichun.judgements.decisions import (
     DROP,
     KEEP,
@@ -35,6 +38,7 @@ from zhichun.judgements.decisions import (
     require_nothing_filled_in,
 )
 from zhichun.judgements.findings import LIKELY, QUALITY, Findings
+from zhichun.measure.report.page import Figure, Plot, class_name, language, write_page
 
 if TYPE_CHECKING:
     from zhichun.fit.recipe import Recipe
@@ -45,6 +49,7 @@ RELABEL_FILE: Final = "relabel.csv"
 TO_JUDGE_FILE: Final = "to_judge.csv"
 _SHOWN: Final = (schema.EXAMPLE_ID, schema.QUERY, schema.PRODUCT_ID, schema.LOCALE, schema.LABEL)
 PAGE_PAIRS: Final = 5000
+BINS: Final = 40
 
 
 def audit(
@@ -205,3 +210,58 @@ def _places(findings: Findings, ids: Sequence[int]) -> pa.Array:
 
 def _pairs(findings: Findings, ids: Sequence[int]) -> pa.Table:
     return findings.judged.select(list(_SHOWN)).take(_places(findings, ids))
+
+
+def write_audit_page(
+    path: Path,
+    summary: Mapping[str, Any],
+    issues: pa.Table,
+    quality_P: npt.NDArray[np.float64],
+    decisions: Mapping[int, str],
+    key: str,
+) -> None:
+    """Write the page: the noise matrix, and the likely label errors for review."""
+    write_page(
+        path,
+        "audit.html",
+        package=__package__,
+        title="Audit of the judgements",
+        summary=summary,
+        shown=len(issues),
+        names={label: class_name(label) for label in schema.LABELS},
+        quality=_quality_figure(quality_P),
+        records=_records(issues, decisions, key),
+    )
+
+
+def _records(issues: pa.Table, decisions: Mapping[int, str], key: str) -> dict[str, Any]:
+    """Return the script's data: one list per pair, in the order of ``columns``."""
+    texts = [schema.QUERY, schema.PRODUCT_ID, schema.LOCALE, *schema.TEXT_COLUMNS]
+    columns = [schema.EXAMPLE_ID, *texts, schema.LABEL, LIKELY, *PROBABILITIES, QUALITY]
+    values = [issues.column(name).to_pylist() for name in columns]
+    rounded = [
+        [round(number, 3) for number in column] if name in (*PROBABILITIES, QUALITY) else column
+        for name, column in zip(columns, values, strict=True)
+    ]
+    locales = sorted(set(values[columns.index(schema.LOCALE)]))
+    return {
+        "key": key,
+        "columns": columns,
+        "labels": {label: class_name(label) for label in schema.LABELS},
+        "languages": {locale: language(locale) for locale in locales},
+        "decided": {str(example): what for example, what in decisions.items()},
+        "rows": [list(row) for row in zip(*rounded, strict=True)],
+    }
+
+
+def _quality_figure(quality_P: npt.NDArray[np.float64]) -> Figure:
+    counts, edges = np.histogram(quality_P, BINS, (0, 1))
+    share = counts / max(1, len(quality_P))
+    plot = Plot((0, 1), (0, float(share.max())), "quality of the judgement", "share of the pairs", 190)
+    plot.bars(edges, share, "bars")
+    below = float((quality_P < 0.5).mean()) if len(quality_P) else 0.0
+    return Figure(
+        plot,
+        "Quality of all judgements: half of one plus the probability of the given label minus that of the likeliest "
+        f"other. Below 0.5 ({below:.1%} of the pairs) another label is more likely.",
+    )

@@ -102,6 +102,7 @@ def environment(package: str) -> Environment:
     """Make what renders the templates of a package, and those that all pages share."""
     loader = ChoiceLoader([PackageLoader(each) for each in dict.fromkeys((package, PACKAGE))])
     made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":"), "allow_nan": False}
     made.globals["asset"] = lambda *named: Markup(asset(*named))
     made.filters |= {
         "class_name": class_name,
