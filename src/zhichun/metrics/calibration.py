@@ -113,7 +113,3 @@ class LogLoss(Metric):
         tiniest = np.finfo(np.float64).eps
         losses = -np.log(np.clip(of_truth, tiniest, 1 - tiniest))
         return judged.sum_by_query(np.stack([losses, np.ones_like(losses)], axis=1))
-
-    def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Average over pairs."""
-        return np.asarray(sums[..., 0] / sums[..., 1])

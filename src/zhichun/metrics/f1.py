@@ -110,10 +110,6 @@ class MicroF1(Metric):
         right = self.per_pair(judged)
         return judged.sum_by_query(np.stack([right, np.ones_like(right)], axis=1))
 
-    def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the share of right answers."""
-        return np.asarray(sums[..., 0] / sums[..., 1])
-
 
 @dataclass(frozen=True)
 class MacroF1(Metric):

@@ -41,9 +41,9 @@ class Metric(ABC):
     def sums(self, judged: Judged) -> NDArray[np.float64]:
         """Return what is added up over queries, so that a bootstrap can draw queries. Shape [Q, X]."""
 
-    @abstractmethod
     def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Compute the metric from sums over queries. Shape [..., X] to [...]."""
+        """Compute the metric from sums over queries, by default the first over the last. Shape [..., X] to [...]."""
+        return np.asarray(sums[..., 0] / sums[..., -1])
 
     def __call__(self, judged: Judged, /) -> float:
         """Measure."""
@@ -119,10 +119,6 @@ class RankingMetric(Metric):
         """Return each query's value, and 1. Shape [Q, 2]."""
         values = self._values(judged)
         return np.stack([values, np.ones_like(values)], axis=1)
-
-    def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Average over queries."""
-        return np.asarray(sums[..., 0] / sums[..., 1])
 
 
 @dataclass(frozen=True, repr=False)
