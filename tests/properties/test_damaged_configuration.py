@@ -101,7 +101,7 @@ def test_an_export(tiny_export, tmp_path, hashed):
     folder = shutil.copytree(tiny_export, tmp_path / "export")
     if not hashed:
         (folder / HASHES_FILE).unlink()
-    unharmed(folder, "config.json", scores, same=hashed)
+    unharmed(folder, "config.json", scores, times=8, same=hashed)
 
 
 def test_an_ensemble(run, tmp_path):
