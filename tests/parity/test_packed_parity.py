@@ -21,7 +21,6 @@ from zhichun.model.relevance_model import ModelSettings, RelevanceModel, Vocabul
 from zhichun.objective import FineTuning, FineTuningSettings
 from zhichun.objective.losses import Poly1
 from zhichun.objective.methods import AWP, EMA, FGM, FGSM, PGD, SMART, FreeLB, Mixup, RDrop
-from zhichun.score.engines.torch_engine import TorchEngine
 from zhichun.score.scorer import Scorer
 from zhichun.text.pairs import assemble, packed, padded
 from zhichun.text.tokenizer import PairLayout
@@ -235,9 +234,7 @@ def test_scores_are_those_of_padded_batches(tiny_run):
     texts = ["red running shoes", "", "usb cable", "靴 " * 40, "red running shoes"]
     scorer, scored = Scorer.load(tiny_run, device="cpu"), []
     for attention in ("padded", "packed"):
-        model = scorer.engine.model
-        model.encoder.use_attention(attention)
-        scorer = replace(scorer, engine=TorchEngine.of(model))
+        scorer.engine.model.encoder.use_attention(attention)
         assert scorer.engine.packs == (attention == "packed")
         scored.append(scorer.score("red shoes", texts).probabilities)
     assert scored[1] == pytest.approx(scored[0], abs=1e-5)

@@ -50,8 +50,6 @@ class Engine(ABC):
         Tokens that a padded batch holds at most.
     pairs_per_batch
         Pairs that a batch holds at most; ``None`` where only tokens count.
-    packs
-        Whether it wants a batch's pairs end to end in one row, without padding.
     streams
         Batches that are computed at the same time.
     lookahead
@@ -64,10 +62,14 @@ class Engine(ABC):
     outputs: int
     tokens_per_batch: int = TOKENS_PER_BATCH
     pairs_per_batch: int | None = None
-    packs: bool = False
     streams: int = 1
     lookahead: int = 0
     reads_lists: bool = False
+
+    @property
+    def packs(self) -> bool:
+        """Whether it wants a batch's pairs end to end in one row, without padding."""
+        return False
 
     @abstractmethod
     def run(self, batches: Iterable[Arrays]) -> Iterator[Floats]:

@@ -81,11 +81,15 @@ class TorchEngine(Engine):
             name=RUN_ENGINES[in_bf16],
             outputs=model.outputs,
             tokens_per_batch=budget or tokens_at_once(device, model.encoder.hidden),
-            packs=model.encoder.packs,
             lookahead=int(device.type == "cuda"),  # while a GPU computes, the CPU is free to read the next texts
             reads_lists=model.lists is not None,
             model=model,
         )
+
+    @property
+    def packs(self) -> bool:
+        """Whether the network reads packed batches, as it is now."""
+        return self.model.encoder.packs
 
     def run(self, batches: Iterable[Arrays]) -> Iterator[Floats]:
         """Return the logits of each batch, ``[B, C]``, in order; a GPU computes the next one meanwhile."""
