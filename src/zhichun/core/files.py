@@ -277,9 +277,7 @@ def in_use(folder: Path) -> Iterator[None]:
             raise UserError("is a file, not a folder.", file=folder, remedy="Name a folder.")
         opened = _open_lock(file)
     except OSError as error:
-        raise NotWritten(
-            f"cannot be written ({error.strerror}).", file=folder, remedy="Name a folder in which you may write."
-        ) from error
+        raise _explained(error, folder, folder) or error from error
     try:
         _clear_left_over(folder, "**/*")
         yield

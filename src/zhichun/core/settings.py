@@ -247,16 +247,18 @@ def assigned(settings: Any, assignments: Sequence[str]) -> dict[str, Any]:
 
 
 def _assign(cls: Any, value: dict[str, Any], key: str, item: Any) -> None:
+    """Put a value where a key leads to; names that are not there are refused when all is decoded."""
     *outer, last = key.split(".")
     for place, name in enumerate(outer):
-        _require(value, name, outer[:place])
+        if name not in value:
+            value[name] = item
+            return
         kinds = kinds_of(typing.get_type_hints(cls)[name])
         inner = value[name] = _filled(kinds, value[name])
         if not isinstance(inner, dict):
             found = ".".join(outer[: place + 1])
             raise UserError(f"{found} is {inner!r} and has no setting {last!r}.", remedy="Set it as a whole.")
         cls, value = kinds[inner["kind"]], inner
-    _require(value, last, outer)
     value[last] = item
 
 
@@ -280,14 +282,6 @@ def _filled(kinds: Mapping[str, Any], value: Any) -> Any:
         if field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
     }
     return {"kind": given["kind"], **defaults, **given}
-
-
-def _require(value: Any, name: str, outer: list[str]) -> None:
-    """Refuse a name that these settings do not have, with the whole key of the nearest that they have."""
-    if not isinstance(value, dict) or name not in value:
-        known = [".".join([*outer, known]) for known in value if known != "kind"] if isinstance(value, dict) else []
-        key = ".".join([*outer, name])
-        raise UserError(f"there is no setting {key!r}.", remedy=suggest(key, known))
 
 
 def _parse(text: str) -> Any:

@@ -125,7 +125,7 @@ class TrainSettings(LoopSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_range(self, "micro_batch_tokens", above=0, prefix="train.")
-        if isinstance(self.validation_fold, int):
+        if not isinstance(self.validation_fold, tuple):
             require_range(self, "validation_fold", least=0, prefix="train.")
 
 

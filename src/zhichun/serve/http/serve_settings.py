@@ -117,23 +117,6 @@ class ServeSettings:
         )
         return scorer, catalogue
 
-    def load_same(self) -> tuple[PairScorer, Catalogue | None]:
-        """Load the model that the server was started with, whose hash came with these settings.
-
-        Raises
-        ------
-        UserError
-            When another lies in its place now.
-        """
-        loaded = self.load()
-        if fingerprint_of(self.run) != self.fingerprint:
-            raise UserError(
-                "holds another model than the one that the server was started with.",
-                file=self.run,
-                remedy="Start the server again to serve it, or put the model back.",
-            )
-        return loaded
-
 
 def is_loopback(host: str) -> bool:
     """Return whether a server on a host is reached from this machine alone."""

@@ -23,6 +23,7 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from zhichun.core.errors import UserError
+from zhichun.score.folders import fingerprint_of
 from zhichun.serve.http.app import Loads, create_app
 from zhichun.serve.http.limits import Limits
 from zhichun.serve.http.serve_settings import ServeSettings
@@ -164,7 +165,13 @@ def worker(settings: ServeSettings, sock: socket.socket, url: str, say: Say, beg
         When the model cannot be loaded, or is another than the one that the server was started with.
     """
     start_logging()
-    loaded = settings.load_same()
+    loaded = settings.load()
+    if fingerprint_of(settings.run) != settings.fingerprint:  # which came with the settings
+        raise UserError(
+            "holds another model than the one that the server was started with.",
+            file=settings.run,
+            remedy="Start the server again to serve it, or put the model back.",
+        )
 
     def on_ready(service: Service) -> None:
         begin()

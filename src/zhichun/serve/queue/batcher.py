@@ -26,7 +26,7 @@ from typing import Final
 import numpy as np
 
 from zhichun.core import schema
-from zhichun.core.tasks import Floats, Prediction, Task
+from zhichun.core.tasks import Floats
 from zhichun.score.given import Columns
 from zhichun.score.scorer import PairScorer, tokens_read
 from zhichun.serve.http.counters import Metrics
@@ -125,45 +125,6 @@ def score(scorer: PairScorer, pairs: PairColumns) -> Floats:
     return np.concatenate(parts, axis=1, dtype=np.float32)
 
 
-def prediction_of(task: Task, figures_PF: Floats) -> Prediction:
-    """Read what was predicted off figures."""
-    probabilities_PC = figures_PF[:, PROBABILITIES:] if task.classes else None
-    return Prediction(task, probabilities_PC, figures_PF[:, SCORE])
-
-
-class ScoreCache:
-    """Figures of pairs by their keys, in bounded number, the least recently used dropped first.
-
-    It belongs to one event loop.
-
-    Parameters
-    ----------
-    most
-        Pairs that it holds; 0 holds none.
-    """
-
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self._known: OrderedDict[bytes, Floats] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._known)
-
-    def get(self, keys: Iterable[bytes]) -> dict[bytes, Floats]:
-        """Return the figures, ``[F]``, of those that are known."""
-        found = {key: self._known[key] for key in keys if key in self._known}
-        for key in found:
-            self._known.move_to_end(key)
-        return found
-
-    def put(self, figures: Mapping[bytes, Floats]) -> None:
-        """Keep figures, as many as there is room for."""
-        for key, figures_F in figures.items() if self.most else ():
-            self._known[key] = figures_F.copy()  # a row of a batch would keep the whole batch
-        while len(self._known) > self.most:
-            self._known.popitem(last=False)
-
-
 # The pairs of a request, and the place of one of them.
 Place = tuple[PairColumns, int]
 
@@ -253,7 +214,7 @@ class Batcher:
 
     def __init__(self, scorer: PairScorer, limits: Limits, metrics: Metrics) -> None:
         self.scorer, self.limits, self.metrics = scorer, limits, metrics
-        self.cache = ScoreCache(limits.cached_scores)
+        self.cache: OrderedDict[bytes, Floats] = OrderedDict()  # the figures, [F], of pairs, the latest last
         self.jobs: deque[Job] = deque()
         self._characters, self._pairs_per_second = float(FIRST_CHARACTERS), 100.0
         self._wanted = asyncio.Event()
@@ -279,12 +240,13 @@ class Batcher:
             When the queue is full, the timeout is exceeded, or the model fails.
         """
         places = {key: place for place, key in enumerate(pairs.keys)}
-        figures = self.cache.get(places)
+        figures = {key: self.cache[key] for key in places if key in self.cache}
         if pairs.lists is not None and len(figures) < len(places):
             figures = {}  # a list is scored as a whole
         self.metrics.pairs.inc(len(pairs))
         self.metrics.cached.inc(len(figures))
         for key in figures:
+            self.cache.move_to_end(key)
             del places[key]
         if places:
             figures |= await self._wait_for(pairs, places, seconds)
@@ -353,7 +315,10 @@ class Batcher:
 
     def _hand_out(self, figures: dict[bytes, Floats], jobs: list[Job]) -> None:
         broken = {key for key, figures_F in figures.items() if not np.isfinite(figures_F[SCORE])}
-        self.cache.put({key: figures_F for key, figures_F in figures.items() if key not in broken})
+        if self.limits.cached_scores:  # a row of a batch would keep the whole batch
+            self.cache |= {key: figures_F.copy() for key, figures_F in figures.items() if key not in broken}
+        while len(self.cache) > self.limits.cached_scores:
+            self.cache.popitem(last=False)
         for job in jobs:
             if broken & job.places.keys():
                 job.fail(failed("the model gave a score that is not a number."))

@@ -16,7 +16,7 @@ from zhichun.serve.api.documents import cut_to_tokens, read_documents
 from zhichun.serve.http.counters import Metrics
 from zhichun.serve.http.limits import Limits, invalid, too_large, unavailable
 from zhichun.serve.page.catalogue_search import Catalogue
-from zhichun.serve.queue.batcher import TOKENS, Batcher, PairColumns, prediction_of
+from zhichun.serve.queue.batcher import PROBABILITIES, SCORE, TOKENS, Batcher, PairColumns
 from zhichun.text.clean import clean_text
 from zhichun.text.fold import fold_locale
 
@@ -179,7 +179,8 @@ class Service:
         batcher = self._ready
         figures_PF = await batcher.score(pairs, min(seconds or self.limits.seconds, self.limits.seconds))
         tokens = int(figures_PF[:, TOKENS].sum(dtype=np.float64))
-        return Answer(prediction_of(self.task, figures_PF), tokens)
+        probabilities_PC = figures_PF[:, PROBABILITIES:] if self.task.classes else None
+        return Answer(Prediction(self.task, probabilities_PC, figures_PF[:, SCORE]), tokens)
 
     async def rank(self, query: str, products: Sequence[Any], locale: str) -> Prediction:
         """Score products for one query of the page; as `Scorer.score`."""
