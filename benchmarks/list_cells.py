@@ -203,7 +203,9 @@ class Bench:
         """Give the file of a cell."""
         row, recipe = cell.row, self.recipe_of(replace(cell, inner=None, seed=0)).to_json()
         recipe["model"]["encoder"] = self._encoder_hash
-        what = json.dumps([row.side, row.loss if row.side == "theirs" else "", _without_none(recipe)], sort_keys=True)
+        what = json.dumps(
+            [row.side, row.loss if row.side == "theirs" else "", _changed(recipe, Recipe().to_json())], sort_keys=True
+        )
         folds = schema.TEST if self.test else str(self.parts)
         key = hashlib.sha256((what + self._source_hash + folds).encode()).hexdigest()[:10]
         name = row.name.replace(", ", "-").replace(" ", "_")
@@ -316,8 +318,8 @@ def ratings(source: Path, judged: pa.Table) -> dict[int, npt.NDArray[np.float64]
     return votes
 
 
-def _without_none(value: Any) -> Any:
-    """Drop what is off, so that a setting that a later version adds changes no key."""
-    if isinstance(value, dict):
-        return {key: _without_none(item) for key, item in value.items() if item is not None}
-    return value
+def _changed(value: Any, default: Any) -> Any:
+    """Keep what differs from the defaults, so that a setting which a later version adds changes no key."""
+    if not isinstance(value, dict) or not isinstance(default, dict) or value.get("kind") != default.get("kind"):
+        return value
+    return {key: _changed(item, default.get(key)) for key, item in value.items() if item != default.get(key)}

@@ -2,7 +2,7 @@
 
 Ranking figures are over the queries with two grades or more: any order of the others is right. Not a script.
 
-Legend: ``P`` pairs, ``Q`` queries, ``C`` classes, ``S`` seeds, ``D`` draws.
+Legend: ``P`` pairs, ``Q`` queries, ``C`` classes.
 """
 
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from zhichun.metrics import MRR, Judged, LogLoss, MacroF1, MicroF1, nDCG, paired_bootstrap
-from zhichun.metrics.metric import RankingMetric
+from zhichun.metrics import MRR, Judged, LogLoss, MacroF1, Metric, MicroF1, nDCG
+from zhichun.metrics.significance import drawn_values
 
 Doubles = npt.NDArray[np.float64]
-RANKING: Final[tuple[RankingMetric, ...]] = (nDCG(), nDCG() @ 10, MRR())
-CLASSES: Final = (MicroF1(), MacroF1(), LogLoss())
+RANKING: Final[tuple[Metric, ...]] = (nDCG(), nDCG() @ 10, MRR())
+CLASSES: Final[tuple[Metric, ...]] = (MicroF1(), MacroF1(), LogLoss())
 NAMES: Final = tuple(metric.name for metric in (*RANKING, *CLASSES))
 DRAWS: Final = 10_000
 
@@ -89,47 +89,21 @@ def figures(said: Said, truth: Judgements) -> dict[str, float]:
 
 
 def differences(first: Sequence[Said], second: Sequence[Said], truth: Judgements) -> dict[str, dict[str, Any]]:
-    """Bootstrap over queries the first system minus the second, both averaged over their seeds."""
+    """Bootstrap over queries the first system minus the second; of each draw, the mean over the seeds."""
     found: dict[str, dict[str, Any]] = {}
-    for metric in RANKING if truth.ranked_P.any() else ():
-        one, other = (
-            np.mean([metric.per_query(said.ranked(truth))[1] for said in seeds], axis=0) for seeds in (first, second)
-        )
-        found[metric.name] = vars(paired_bootstrap(one, other, resamples=DRAWS)).copy()
+    ranked = [[said.ranked(truth) for said in seeds] for seeds in (first, second)] if truth.ranked_P.any() else []
     classed = [[judged for said in seeds if (judged := said.classed(truth))] for seeds in (first, second)]
-    if all(classed):
-        for name, worth in (("micro_f1", MicroF1().per_pair), ("log_loss", _log_losses)):
-            one, other = (np.mean([worth(judged) for judged in seeds], axis=0) for seeds in classed)
-            of = paired_bootstrap(one, other, query_ids=truth.query_ids, resamples=DRAWS)
-            found[name] = vars(of).copy()
-        found["macro_f1"] = _macro_difference(*classed)
+    for metrics, sides in ((RANKING, ranked), (CLASSES, classed)):
+        if not sides or not all(sides):
+            continue
+        of_sides = [[drawn_values(metrics, judged, draws=DRAWS, seed=0) for judged in side] for side in sides]
+        values, draws = (
+            np.subtract(*(np.mean([seed[place] for seed in side], axis=0) for side in of_sides)) for place in (0, 1)
+        )
+        low, high = np.quantile(draws, [0.025, 0.975], axis=0)
+        p = (1 + (np.abs(draws - values) >= np.abs(values) - 1e-12).sum(axis=0)) / (1 + DRAWS)
+        for place, metric in enumerate(metrics):
+            of = {"mean": values[place], "low": low[place], "high": high[place], "p": p[place]}
+            found[metric.name] = {key: float(value) for key, value in of.items()}
+            found[metric.name]["queries"] = len(sides[0][0].queries)
     return found
-
-
-def _log_losses(judged: Judged) -> Doubles:
-    assert judged.probabilities is not None
-    of_truth = np.take_along_axis(judged.probabilities, judged.truth[:, None], axis=1)[:, 0]
-    return -np.log(np.clip(of_truth, np.finfo(np.float64).eps, 1))
-
-
-def _macro_difference(first: Sequence[Judged], second: Sequence[Judged]) -> dict[str, Any]:
-    """Bootstrap macro-F1, which has no value for a query: each draw counts its queries' confusion matrices."""
-    queries = len(first[0].queries)
-    drawn_DQ = np.random.default_rng(0).multinomial(queries, np.full(queries, 1 / queries), size=DRAWS)
-    one, other = (np.mean([_macro_f1(drawn_DQ, judged) for judged in seeds], axis=0) for seeds in (first, second))
-    mean = float(np.mean([MacroF1()(judged) for judged in first]) - np.mean([MacroF1()(judged) for judged in second]))
-    gaps = one - other
-    low, high = np.quantile(gaps, [0.025, 0.975])
-    p = (1 + (np.abs(gaps - mean) >= abs(mean)).sum()) / (1 + DRAWS)
-    return {"mean": mean, "low": float(low), "high": float(high), "p": float(p), "queries": queries}
-
-
-def _macro_f1(drawn_DQ: npt.NDArray[np.int64], judged: Judged) -> Doubles:
-    """Give macro-F1 of each draw of queries, ``[D]``."""
-    assert judged.predictions is not None
-    classes = len(judged.classes)
-    cells_P = (judged.query_index * classes + judged.truth) * classes + judged.predictions
-    counts = np.bincount(cells_P, minlength=len(judged.queries) * classes**2).reshape(-1, classes**2)
-    cells_DCC = (drawn_DQ @ counts).reshape(-1, classes, classes)
-    right_DC, both_DC = np.einsum("dcc->dc", cells_DCC), cells_DCC.sum(axis=1) + cells_DCC.sum(axis=2)
-    return np.divide(2 * right_DC, both_DC, out=np.zeros(right_DC.shape), where=both_DC > 0).mean(axis=1)

@@ -168,17 +168,6 @@ def test_figures_leave_out_queries_with_one_grade_and_differences_are_of_seed_me
     assert found["ndcg"]["queries"] == truth.counts()["queries_ranked"]
 
 
-def test_macro_f1_of_a_draw_is_that_of_its_queries():
-    rng = np.random.default_rng(1)
-    probabilities, labels = rng.dirichlet(np.ones(4), size=30), rng.integers(4, size=30)
-    truth = list_figures.Judgements(np.repeat(np.arange(10), 3), labels)
-    judged = list_figures.Said(probabilities[:, 0], probabilities).classed(truth)
-    drawn = np.zeros((1, 10), int)
-    drawn[0, 2], drawn[0, 7] = 3, 1
-    rows = np.concatenate([np.flatnonzero(truth.query_ids == 2)] * 3 + [np.flatnonzero(truth.query_ids == 7)])
-    assert list_figures._macro_f1(drawn, judged)[0] == pytest.approx(MacroF1()(judged.select(rows)))
-
-
 def test_an_unknown_row_is_refused_by_name():
     with pytest.raises(SystemExit, match="no row 'nothing'"):
         quality_lists.named(["nothing"])
