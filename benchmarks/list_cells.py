@@ -7,9 +7,7 @@ with; so a run that was killed goes on, and one on another machine too. Not a sc
 Legend: ``P`` pairs, ``C`` outputs.
 """
 
-import csv
 import hashlib
-import itertools
 import json
 import os
 import shutil
@@ -27,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from list_rows import RATERS, Row
+from list_rows import RATERS, STACKED, Row
 from torch import nn
 
 from zhichun.core import schema
@@ -35,6 +33,7 @@ from zhichun.core.files import new_file
 from zhichun.data.dataset.dataset import Dataset, buckets_of
 from zhichun.data.dataset.predictions import PROBABILITIES
 from zhichun.data.prepare.prepare import prepare
+from zhichun.data.readers.ratings import RatedPairs, read_ratings
 from zhichun.fit.recipe import Recipe
 from zhichun.fit.run_folder import RunFolder
 from zhichun.fit.train import FineTune
@@ -43,7 +42,7 @@ from zhichun.text.fold import fold_query
 
 OUTER, INNER = 5, 3
 RATINGS_FILE: Final = "ratings.csv"
-LABEL_OF_GRADE: Final = dict(zip("3210", schema.LABELS, strict=True))
+GRADES: Final = dict(zip("3210", schema.LABELS, strict=True))
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
@@ -58,12 +57,10 @@ class Held(Dataset):
         return cls(dataset.folder, dataset.examples, dataset.manifest)
 
     def split(self, validation_fold: int | None) -> tuple[Rows, Rows]:
-        """Give all pairs of the training split and those of test; with a fold, both from the training split."""
-        training, judged = (self.column(schema.SPLIT) == name for name in (schema.TRAIN, schema.TEST))
-        if validation_fold is not None:
-            held = self.held_out(validation_fold)
-            training, judged = training & ~held, training & held
-        return np.flatnonzero(training), np.flatnonzero(judged)
+        """Give the pairs of the training split without a fold, and what is left out: that fold, then those of test."""
+        training, test = (self.column(schema.SPLIT) == name for name in (schema.TRAIN, schema.TEST))
+        held = training & (False if validation_fold is None else self.held_out(validation_fold))
+        return np.flatnonzero(training & ~held), np.concatenate([np.flatnonzero(held), np.flatnonzero(test)])
 
 
 class AllEpochs(FineTune):
@@ -71,11 +68,10 @@ class AllEpochs(FineTune):
 
     def __init__(self, recipe: Recipe, dataset: Dataset, *others: Any) -> None:
         super().__init__(recipe, Held.of(dataset.folder), *others)
-        self._epochs = itertools.count(1)
 
     def figures(self, model: nn.Module) -> Mapping[str, float]:
-        """Count the epochs, so that the last is the best: nothing is measured on what will be predicted."""
-        return {self.recipe.train.metric: float(next(self._epochs))}
+        """Measure nothing on what will be predicted."""
+        return {self.recipe.train.metric: 0.0}
 
     def finish(self, run: RunFolder, objective: nn.Module) -> None:
         """Write the logits."""
@@ -117,6 +113,13 @@ class Cell:
     fold: int
     inner: int | None
     seed: int
+
+    def trainings(self) -> "list[Cell]":
+        """Give the trainings that its row needs for a fold: one, or those of the inner folds under a second stage."""
+        if not self.row.trained:
+            return []
+        inner = range(INNER) if self.row.stack and self.inner is None else (self.inner,)
+        return [replace(self, inner=place) for place in inner]
 
     def __str__(self) -> str:
         inner = "" if self.inner is None else f".inner-{self.inner}"
@@ -197,7 +200,7 @@ class Bench:
     def recipe_of(self, cell: Cell) -> Recipe:
         """Give a cell's recipe; settings for all win over the row's own."""
         recipe = self.recipe.with_settings(cell.row.settings)
-        return replace(recipe, train=replace(recipe.train, seed=cell.seed, validation_fold=cell.inner))
+        return replace(recipe, train=replace(recipe.train, seed=cell.seed, validation_fold=cell.inner, keep="last"))
 
     def path(self, cell: Cell) -> Path:
         """Give the file of a cell."""
@@ -208,7 +211,7 @@ class Bench:
         )
         folds = schema.TEST if self.test else str(self.parts)
         key = hashlib.sha256((what + self._source_hash + folds).encode()).hexdigest()[:10]
-        name = row.name.replace(", ", "-").replace(" ", "_")
+        name = row.name.removesuffix(STACKED).replace(", ", "-").replace(" ", "_")
         return self.kept / self.name / f"{name}-{key}" / f"{cell}.parquet"
 
     @cached_property
@@ -226,7 +229,8 @@ class Bench:
 
     def run(self, cells: Sequence[Cell]) -> None:
         """Train all cells that are not there; a kill loses the one that is being trained."""
-        missing = [cell for cell in dict.fromkeys(cells) if not self.path(cell).is_file()]
+        wanted = {self.path(training): training for cell in cells for training in cell.trainings()}
+        missing = [cell for path, cell in wanted.items() if not path.is_file()]
         pace: dict[str, float] = {}  # seconds a pair of each side, as the last cell of it took
         for done, cell in enumerate(missing):
             data, side = self.data(cell.fold), cell.row.side
@@ -264,12 +268,11 @@ class Bench:
             )
 
     def left_out(self, fold: int, inner: int | None = None) -> Rows:
-        """Give the rows of `judged` that a cell predicts, in the order of its logits."""
+        """Give the rows of `judged` that a cell predicts, in the order of its logits: an inner fold, then the fold."""
         dataset = Held.of(self.data(fold))
-        rows = dataset.split(inner)[1]
         ours = self.judged.column(schema.EXAMPLE_ID).to_numpy()
         order = np.argsort(ours)
-        return order[np.searchsorted(ours[order], dataset.column(schema.EXAMPLE_ID)[rows])]
+        return order[np.searchsorted(ours[order], dataset.column(schema.EXAMPLE_ID)[dataset.split(inner)[1]])]
 
     def logits(self, cell: Cell) -> Floats:
         """Read the logits of a cell, ``[P, C]``."""
@@ -289,8 +292,9 @@ class Bench:
         """Write the shares of the raters that chose each label, for all pairs; without ratings the label itself."""
         path = data.with_name("raters.parquet")
         shares_PC = np.eye(len(schema.LABELS))[label_codes_of(self.judged)]
-        for place, votes_C in ratings(self.source, self.judged).items():
-            shares_PC[place] = votes_C / votes_C.sum()
+        if (found := rated_pairs(self.source, self.judged)) is not None:
+            votes_PC = found[1].ratings.counts_PK
+            shares_PC[found[0]] = votes_PC / votes_PC.sum(axis=1, keepdims=True)
         columns = dict(zip(PROBABILITIES, shares_PC.T, strict=True))
         with new_file(path) as partial:
             pq.write_table(pa.table({schema.EXAMPLE_ID: self.judged.column(schema.EXAMPLE_ID), **columns}), partial)
@@ -302,20 +306,15 @@ def label_codes_of(judged: pa.Table) -> Rows:
     return np.asarray([schema.LABELS.index(label) for label in judged.column(schema.LABEL).to_pylist()])
 
 
-def ratings(source: Path, judged: pa.Table) -> dict[int, npt.NDArray[np.float64]]:
-    """Count how many raters gave each label to a pair, by its row; empty without ``ratings.csv``."""
+def rated_pairs(source: Path, judged: pa.Table) -> tuple[Rows, RatedPairs] | None:
+    """Read which judged pairs were rated, and how; ``None`` without ``ratings.csv``."""
     path = source / RATINGS_FILE
     if not path.is_file():
-        return {}
-    keys = zip(judged.column(schema.QUERY).to_pylist(), judged.column(schema.PRODUCT_ID).to_pylist(), strict=True)
-    places, votes = {key: place for place, key in enumerate(keys)}, {}
-    with path.open(encoding="utf-8", newline="") as file:
-        for line in csv.DictReader(file):
-            place = places.get((line["query"], line["product_id"]))
-            if place is not None:
-                label = schema.LABELS.index(LABEL_OF_GRADE[line["grade"]])
-                votes.setdefault(place, np.zeros(len(schema.LABELS)))[label] += 1
-    return votes
+        return None
+    queries, locales, products = (
+        judged.column(name).to_pylist() for name in (schema.QUERY, schema.LOCALE, schema.PRODUCT_ID)
+    )
+    return read_ratings(path, labels=GRADES).among([*zip(map(fold_query, queries), locales, products, strict=True)])
 
 
 def _changed(value: Any, default: Any) -> Any:

@@ -11,8 +11,11 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
-from zhichun.metrics import MRR, Judged, LogLoss, MacroF1, Metric, MicroF1, nDCG
+from zhichun.core import schema
+from zhichun.core.tasks import Prediction
+from zhichun.metrics import MRR, Judged, LogLoss, MacroF1, Metric, MicroF1, label_codes, nDCG
 from zhichun.metrics.significance import drawn_values
 
 Doubles = npt.NDArray[np.float64]
@@ -34,6 +37,11 @@ class Judgements:
 
     query_ids: npt.NDArray[Any]
     labels: npt.NDArray[np.intp]
+
+    @classmethod
+    def of(cls, judged: pa.Table) -> "Judgements":
+        """Read them off a table of judged pairs."""
+        return cls(judged.column(schema.QUERY_ID).to_numpy(), label_codes(judged.column(schema.LABEL).to_pylist()))
 
     @property
     def ranked_P(self) -> npt.NDArray[np.bool_]:
@@ -66,6 +74,12 @@ class Said:
 
     scores: Doubles
     probabilities: Doubles | None
+
+    @classmethod
+    def of(cls, prediction: Prediction) -> "Said":
+        """Take a prediction of the labels."""
+        assert prediction.probabilities is not None
+        return cls(prediction.score.astype(np.float64), prediction.probabilities.astype(np.float64))
 
     def ranked(self, truth: Judgements) -> Judged:
         """Give what ranking figures are computed from."""

@@ -4,12 +4,13 @@ Not a script. Both lists of tries were written down before anything was measured
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 Side = Literal["random", "bm25", "theirs", "ours"]
 # In a setting, the table of the shares of raters that chose each label; the labels where nobody's ratings are given.
 RATERS: Final = "RATERS"
+STACKED: Final = ", stacked"
 # What all have in common, but for what a row says itself.
 SHARED: Final = ("model.max_length=64", "train.epochs=3", "train.learning_rate=1e-4", "model.trigram_start=random")
 
@@ -30,6 +31,8 @@ class Row:
         Theirs: one of `cross_encoder.LOSSES`.
     lists
         Whether it knows the other products of a query.
+    stack
+        Whether our second stage is on top, over the models of the inner folds.
     """
 
     name: str
@@ -37,6 +40,7 @@ class Row:
     settings: tuple[str, ...] = ()
     loss: str = "CrossEntropy"
     lists: bool = False
+    stack: bool = False
 
     @property
     def trained(self) -> bool:
@@ -57,6 +61,12 @@ PLAIN: Final = Row("ours, plain", "ours")
 _SOFT = f'train.soft_labels={{"kind":"SoftLabels","predictions":["{RATERS}"],"share":0.5}}'
 _BETTER = ("objective.loss=Poly1", "objective.ema=EMA", _SOFT)
 _IN_LISTS = (*_BETTER, "train.lists=Lists")
+
+
+def with_stack(row: Row) -> Row:
+    """Put our second stage on top of a row that classifies."""
+    return replace(row, name=f"{row.name}{STACKED}", lists=True, stack=True)
+
 
 OURS_TRIES: Final = (
     Row("ours, pairs", "ours", _BETTER),
@@ -79,7 +89,9 @@ THEIRS_TRIES: Final = (
     Row("theirs, LambdaLoss", "theirs", loss="LambdaLoss", lists=True),
     Row("theirs, ListNet", "theirs", loss="ListNet", lists=True),
 )
-ROWS: Final = {row.name: row for row in (RANDOM, BM25, PLAIN, *THEIRS_TRIES, *OURS_TRIES)}
+_TRAINED: Final = (PLAIN, *THEIRS_TRIES, *OURS_TRIES)
+_STACKED: Final = tuple(with_stack(row) for row in _TRAINED if row.classifies)
+ROWS: Final = {row.name: row for row in (RANDOM, BM25, *_TRAINED, *_STACKED)}
 
 
 def named(names: Sequence[str]) -> list[Row]:

@@ -18,14 +18,18 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is there; th
 
 import argparse
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 from esci_arguments import HERE
-from list_cells import INNER, OUTER, Bench, Cell, label_codes_of
+from list_cells import INNER, OUTER, Bench, Cell, Held, label_codes_of, rated_pairs
 from list_figures import NAMES, Judgements, Said, differences, figures
-from list_rows import BM25, OURS_TRIES, PLAIN, RANDOM, SHARED, THEIRS, THEIRS_TRIES, Row, named
+from list_rows import BM25, OURS_TRIES, PLAIN, RANDOM, SHARED, THEIRS, THEIRS_TRIES, Row, named, with_stack
+from list_stack import stacked
 from machine import circumstances, command_as_given
 from rendered_parts import cells_of, table
 
@@ -33,23 +37,26 @@ from zhichun.core import schema
 from zhichun.core.files import read_json, write_json
 from zhichun.core.tasks import TASKS
 from zhichun.data.dataset.dataset import product_keys, read_parquet
+from zhichun.data.readers.ratings import RatedPairs
 from zhichun.fit.recipes.kdd2022 import baseline
-from zhichun.metrics import label_codes
+from zhichun.judgements.agreement import measure_agreement
 from zhichun.serve.page.first_stage import Documents, FirstStage
 
 LIBRARIES = ("zhichun", "torch", "transformers", "sentence-transformers", "numpy")
 OURS_BEST, OURS_PAIRS, THEIRS_BEST = "ours at its best", "ours at its best without list parts", "theirs at its best"
+THEIRS_STACKED = "theirs with our stack on top"
+Places = npt.NDArray[np.int64]
+Rows = dict[int, tuple[Row, Row]]
 
 
-def measured(bench: Bench) -> np.ndarray[Any, Any]:
+def measured(bench: Bench) -> npt.NDArray[np.bool_]:
     """Mark the pairs that are predicted, ``[P]``."""
     return bench.fold_P >= 0
 
 
 def truth_of(bench: Bench) -> Judgements:
     """Give the judgements of the pairs that are predicted."""
-    judged = bench.judged.filter(measured(bench))
-    return Judgements(judged.column(schema.QUERY_ID).to_numpy(), label_codes(judged.column(schema.LABEL).to_pylist()))
+    return Judgements.of(bench.judged.filter(measured(bench)))
 
 
 def said_by(bench: Bench, row: Row, seed: int) -> Said:
@@ -57,41 +64,67 @@ def said_by(bench: Bench, row: Row, seed: int) -> Said:
     return together(bench, dict.fromkeys(bench.folds, (row, row)), seed)
 
 
-def together(bench: Bench, rows: dict[int, tuple[Row, Row]], seed: int) -> Said:
+def together(bench: Bench, rows: Rows, seed: int) -> Said:
     """As `said_by`, with one row that ranks and one that classifies for each fold."""
-    pairs = bench.judged.num_rows
-    scores_P, probabilities_PC = np.zeros(pairs), np.full((pairs, len(schema.LABELS)), np.nan)
+    scores_P, probabilities_PC = np.zeros(bench.judged.num_rows), np.zeros((bench.judged.num_rows, len(schema.LABELS)))
     for fold, (ranks, classifies) in rows.items():
-        for row, wanted in ((ranks, "scores"), (classifies, "probabilities")):
-            place_P, said = _of_fold(bench, row, Cell(row, fold, None, seed))
-            if wanted == "scores":
-                scores_P[place_P] = said.scores
-            elif said.probabilities is not None:
-                probabilities_PC[place_P] = said.probabilities
-    there = measured(bench)
-    known = bool(np.isfinite(probabilities_PC[there]).all())
+        place_P, said = of_fold(bench, Cell(ranks, fold, None, seed))
+        scores_P[place_P] = said.scores
+        if classifies.classifies:
+            place_P, said = of_fold(bench, Cell(classifies, fold, None, seed))
+            probabilities_PC[place_P] = said.probabilities
+    there, known = measured(bench), all(row.classifies for _, row in rows.values())
     return Said(scores_P[there], probabilities_PC[there] if known else None)
 
 
-def _of_fold(bench: Bench, row: Row, cell: Cell) -> tuple[np.ndarray[Any, Any], Said]:
-    """Give the pairs that a cell leaves out, and what it says of them."""
-    if row.side == "random":
-        labels_P = label_codes_of(bench.judged)
+def of_fold(bench: Bench, cell: Cell) -> tuple[Places, Said]:
+    """Give the pairs that a cell leaves out, of an inner one those of the inner fold, and what it says of them."""
+    row = cell.row
+    if row.side in ("random", "bm25"):
         place_P = np.flatnonzero(bench.fold_P == cell.fold)
-        shares_C = np.bincount(labels_P[bench.fold_P != cell.fold], minlength=len(schema.LABELS)).astype(float)
-        return place_P, Said(np.zeros(len(place_P)), np.tile(shares_C / shares_C.sum(), (len(place_P), 1)))
-    if row.side == "bm25":
-        place_P = np.flatnonzero(bench.fold_P == cell.fold)
-        return place_P, Said(bm25_scores(bench)[place_P], None)
+        return place_P, bm25(bench, place_P) if row.side == "bm25" else by_shares(bench, cell.fold, place_P)
+    if row.stack:
+        return of_stack(bench, cell)
     place_P, logits_PC = bench.left_out(cell.fold, cell.inner), bench.logits(cell)
-    if not row.classifies:
-        return place_P, Said(logits_PC[:, 0].astype(np.float64), None)
-    prediction = TASKS["esci"].predict(logits_PC)
-    assert prediction.probabilities is not None
-    return place_P, Said(prediction.score.astype(np.float64), prediction.probabilities.astype(np.float64))
+    wanted_P = (bench.fold_P[place_P] == cell.fold) == (cell.inner is None)
+    return place_P[wanted_P], said_of(logits_PC[wanted_P])
 
 
-def bm25_scores(bench: Bench) -> np.ndarray[Any, Any]:
+def said_of(logits_PC: npt.NDArray[np.float32]) -> Said:
+    """Read logits: of the labels, or one to rank by."""
+    if logits_PC.shape[1] == 1:
+        return Said(logits_PC[:, 0].astype(np.float64), None)
+    return Said.of(TASKS["esci"].predict(logits_PC))
+
+
+def by_shares(bench: Bench, fold: int, place_P: Places) -> Said:
+    """Say of all pairs how often each label is in training; rank nothing."""
+    counts_C = np.bincount(label_codes_of(bench.judged)[bench.fold_P != fold], minlength=len(schema.LABELS))
+    return Said(np.zeros(len(place_P)), np.tile(counts_C / counts_C.sum(), (len(place_P), 1)))
+
+
+def of_stack(bench: Bench, cell: Cell) -> tuple[Places, Said]:
+    """Put our second stage on the models of the inner folds."""
+    learnt, said, dataset = [], [], bench.data(cell.fold)
+    for training in cell.trainings():
+        logits_PC, rows = bench.logits(training), Held.of(dataset).split(training.inner)[1]
+        probabilities_PC = TASKS["esci"].predict(logits_PC).probabilities
+        assert probabilities_PC is not None
+        place_P = bench.left_out(cell.fold, training.inner)
+        own_P = bench.fold_P[place_P] != cell.fold
+        learnt.append((rows[own_P], probabilities_PC[own_P]))
+        said.append(probabilities_PC[~own_P])
+        asked, asked_P = rows[~own_P], place_P[~own_P]
+    return asked_P, Said.of(stacked(dataset, learnt, asked, said))
+
+
+def bm25(bench: Bench, place_P: Places) -> Said:
+    """Rank by BM25."""
+    return Said(bm25_scores(bench)[place_P], None)
+
+
+@cache
+def bm25_scores(bench: Bench) -> npt.NDArray[np.float64]:
     """Score the judged pairs by BM25 on title and brand, over the catalogue of their locale, ``[P]``."""
     products = read_parquet(bench.source / schema.OFFICIAL_PRODUCTS_FILE)
     row_of = {key: row for row, key in enumerate(product_keys(products).to_pylist())}
@@ -115,20 +148,11 @@ def select(bench: Bench, tries: Sequence[Row], fold: int) -> dict[str, dict[str,
     """Measure tries on the inner folds of what is left beside a fold."""
     found = {}
     for row in tries:
-        scores_P, probabilities_PC = np.zeros(bench.judged.num_rows), np.zeros((bench.judged.num_rows, 4))
-        predicted = np.zeros(bench.judged.num_rows, bool)
-        for inner in range(INNER):
-            place_P, said = _of_fold(bench, row, Cell(row, fold, inner, 0))
-            predicted[place_P], scores_P[place_P] = True, said.scores
-            if said.probabilities is not None:
-                probabilities_PC[place_P] = said.probabilities
-        judged = bench.judged.filter(predicted)
-        truth = Judgements(
-            judged.column(schema.QUERY_ID).to_numpy(), label_codes(judged.column(schema.LABEL).to_pylist())
-        )
-        found[row.name] = figures(
-            Said(scores_P[predicted], probabilities_PC[predicted] if row.classifies else None), truth
-        )
+        parts = [of_fold(bench, Cell(row, fold, inner, 0)) for inner in range(INNER)]
+        judged = bench.judged.take(pa.array(np.concatenate([place_P for place_P, _ in parts])))
+        scores_P = np.concatenate([said.scores for _, said in parts])
+        given = [said.probabilities for _, said in parts if said.probabilities is not None]
+        found[row.name] = figures(Said(scores_P, np.concatenate(given) if given else None), Judgements.of(judged))
     return found
 
 
@@ -157,7 +181,15 @@ def report(bench: Bench, systems: dict[str, list[Said]], reference: str) -> dict
         found[name] = {"mean": mean, "seeds": each}
     others = [name for name in systems if name != reference]
     against = {name: differences(systems[name], systems[reference], truth) for name in others}
-    return {"counts": truth.counts(), "systems": found, "reference": reference, "differences": against}
+    rated = rated_pairs(bench.source, bench.judged.filter(measured(bench)))
+    people = {} if rated is None else {"people": people_of(rated[1])}
+    return {"counts": truth.counts(), "systems": found, "reference": reference, "differences": against, **people}
+
+
+def people_of(rated: RatedPairs) -> dict[str, Any]:
+    """Measure the raters against each other, and what their noise lets a model reach, on the rated pairs."""
+    found = measure_agreement(rated, draws=400)
+    return {key: found[key] for key in ("pairs", "queries", "raters", "ceiling")}
 
 
 def show(result: dict[str, Any]) -> None:
@@ -212,7 +244,7 @@ def bench_of(arguments: argparse.Namespace) -> Bench:
 
 def screen(bench: Bench, rows: list[Row], seeds: list[int], reference: str) -> None:
     """Train rows on the folds themselves and print their figures: to find out, not to report."""
-    bench.run([Cell(row, fold, None, seed) for row in rows if row.trained for seed in seeds for fold in bench.folds])
+    bench.run([Cell(row, fold, None, seed) for row in rows for seed in seeds for fold in bench.folds])
     systems = {row.name: [said_by(bench, row, seed) for seed in (seeds if row.trained else seeds[:1])] for row in rows}
     show(report(bench, systems, reference))
 
@@ -233,25 +265,23 @@ def choose(bench: Bench, place: Path) -> None:
 
 def compare(bench: Bench, chosen: dict[str, Any], seeds: list[int], *, same_data: bool) -> dict[str, Any]:
     """Train the chosen rows beside the others with all seeds and measure them."""
-    best: dict[str, dict[int, tuple[Row, Row]]] = {}
-    for name in (THEIRS_BEST, OURS_BEST, OURS_PAIRS):
-        for fold in bench.folds:
-            ranks, classifies = chosen[str(fold) if same_data else "all"][name]
-            best.setdefault(name, {})[fold] = tuple(named([ranks, classifies]))  # type: ignore[assignment]
-    fixed = {row.name: dict.fromkeys(bench.folds, (row, row)) for row in (RANDOM, BM25, THEIRS, PLAIN)}
-    bench.run(
-        [
-            Cell(row, fold, None, seed)
-            for seed in seeds
-            for rows in (fixed | best).values()
-            for fold, both in rows.items()
-            for row in both
-            if row.trained
-        ]
-    )
+    best: dict[str, Rows] = {name: {} for name in (THEIRS_BEST, OURS_BEST, OURS_PAIRS, THEIRS_STACKED)}
+    for fold in bench.folds:
+        of = chosen[str(fold) if same_data else "all"]
+        for name in (THEIRS_BEST, OURS_PAIRS):
+            ranks, classifies = named(of[name])
+            best[name][fold] = ranks, classifies
+        # The second stage is no try: it belongs to the best of ours, and is put on theirs too.
+        best[OURS_BEST][fold] = (with_stack(named(of[OURS_BEST])[0]),) * 2
+        best[THEIRS_STACKED][fold] = (with_stack(named(of[THEIRS_BEST])[1]),) * 2
+    systems_of: dict[str, Rows] = {
+        row.name: dict.fromkeys(bench.folds, (row, row)) for row in (RANDOM, BM25, THEIRS, PLAIN)
+    } | best
+    each = [(rows, fold, seed) for seed in seeds for rows in systems_of.values() for fold in bench.folds]
+    bench.run([Cell(row, fold, None, seed) for rows, fold, seed in each for row in rows[fold]])
     systems = {
         name: [together(bench, rows, seed) for seed in (seeds if rows[0][0].trained else seeds[:1])]
-        for name, rows in (fixed | best).items()
+        for name, rows in systems_of.items()
     }
     return {**report(bench, systems, THEIRS_BEST), "chosen": chosen, "seeds": seeds}
 

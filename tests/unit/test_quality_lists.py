@@ -17,6 +17,7 @@ from zhichun.metrics import MacroF1, MicroF1, nDCG
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))  # where a script finds what stands beside it
 import list_cells
 import list_figures
+import list_rows
 import quality_lists
 from list_rows import BM25, OURS_TRIES, PLAIN, RANDOM, RATERS, THEIRS_TRIES, Row
 
@@ -68,8 +69,12 @@ def test_a_query_is_in_one_fold_in_all_its_spellings_and_folds_are_equally_large
 def test_a_fold_is_the_test_split_of_its_dataset_and_inner_folds_leave_it_out(bench):
     left_out = bench.left_out(1)
     assert sorted(left_out) == np.flatnonzero(bench.fold_P == 1).tolist()
-    inner = np.concatenate([bench.left_out(1, part) for part in range(list_cells.INNER)])
+    both = [bench.left_out(1, part) for part in range(list_cells.INNER)]
+    assert all(sorted(rows[bench.fold_P[rows] == 1]) == sorted(left_out) for rows in both)
+    inner = np.concatenate([rows[bench.fold_P[rows] != 1] for rows in both])
     assert sorted(inner) == np.flatnonzero(bench.fold_P != 1).tolist()
+    training, held = list_cells.Held.of(bench.data(1)).split(0)
+    assert not set(training) & set(held)
 
 
 def test_the_given_split_is_measured_where_it_is_asked_for(bench):
@@ -115,6 +120,30 @@ def test_outcomes_are_kept_and_read_and_only_missing_ones_are_trained(bench, mon
     assert found["counts"] == {"pairs": 63, "queries": 21, "queries_of_one_product": 0, "queries_ranked": 21}
     assert found["systems"][PLAIN.name]["mean"]["micro_f1"] == pytest.approx(1 / 3)
     assert "micro_f1" not in found["systems"][BM25.name]["mean"]
+
+
+def test_the_second_stage_reads_models_of_inner_folds_and_costs_no_training(bench, monkeypatch):
+    asked = []
+
+    def trained(self, cell, recipe, data):
+        """Know the labels of the fold, which nothing may be learnt from, and of the inner folds every other one."""
+        asked.append((cell.fold, cell.inner))
+        places = self.left_out(cell.fold, cell.inner)
+        known = np.eye(4)[list_cells.label_codes_of(self.judged)[places]]
+        known[(self.fold_P[places] != cell.fold) & (places % 2 == 0)] = 0.25
+        return (4 * known).astype(np.float32)
+
+    monkeypatch.setattr(list_cells.Bench, "_trained", trained)
+    row = list_rows.with_stack(PLAIN)
+    cells = [list_cells.Cell(row, fold, None, 0) for fold in bench.folds]
+    bench.run(cells)
+    assert asked == [(fold, inner) for fold in range(5) for inner in range(list_cells.INNER)]
+    place, said = quality_lists.of_fold(bench, cells[2])
+    assert sorted(place) == np.flatnonzero(bench.fold_P == 2).tolist()
+    assert said.probabilities.sum(axis=1) == pytest.approx(1)
+    chosen = quality_lists.select(bench, [PLAIN], 2)  # of the trainings that are there
+    assert set(chosen[PLAIN.name]) == {"ndcg", "ndcg@10", "mrr", "micro_f1", "macro_f1", "log_loss"}
+    assert len(asked) == 15
 
 
 def test_raters_shares_are_targets_where_a_pair_was_rated(bench):

@@ -1,0 +1,56 @@
+"""Our second stage over the outcomes of `quality_lists.py`: of a fold, from the models of its inner folds.
+
+The same for both sides: `zhichun.fit.second_stage` on what each model says of the inner fold that it left out, and its
+answers averaged over what these models say of the fold itself. Costs no training. Not a script.
+
+Legend: ``P`` pairs, ``M`` probabilities.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from zhichun.core import schema
+from zhichun.core.tasks import Prediction
+from zhichun.data.dataset.dataset import Dataset
+from zhichun.fit.second_stage import JudgedCandidates, fit_second_stage
+from zhichun.score.list_features import Candidates, Corpus
+from zhichun.score.stacked import texts_of
+
+Rows = npt.NDArray[np.int64]
+Doubles = npt.NDArray[np.float64]
+
+
+@lru_cache(1)
+def corpus_of(folder: Path) -> Corpus:
+    """Read the terms of a dataset's catalogue."""
+    batches = Dataset.open(folder).product_batches()
+    columns = ([batch.column(name).to_pylist() for name in schema.TEXT_COLUMNS] for batch in batches)
+    return Corpus.of(["\n".join(filter(None, texts)) for texts in zip(*each, strict=True)] for each in columns)
+
+
+def stacked(folder: Path, learnt: list[tuple[Rows, Doubles]], asked: Rows, said: list[Doubles]) -> Prediction:
+    """Train the second stage and ask it.
+
+    Parameters
+    ----------
+    folder
+        The dataset.
+    learnt
+        Of each inner fold its rows, and the probabilities by the model that left it out, ``[P, M]``.
+    asked
+        Rows that are predicted.
+    said
+        What the model of each inner fold says of them, ``[P, M]``.
+    """
+    dataset, corpus = Dataset.open(folder), corpus_of(folder)
+    rows = np.concatenate([rows for rows, _ in learnt])
+    folds_P = np.repeat(np.arange(len(learnt)), [len(rows) for rows, _ in learnt])
+    probabilities_PM = np.concatenate([probabilities for _, probabilities in learnt])
+    candidates = Candidates.read(corpus, *texts_of(dataset, rows))
+    weights_P = dataset.column(schema.WEIGHT)[rows]
+    judged = JudgedCandidates(candidates, probabilities_PM, dataset.labels[rows], folds_P, weights_P)
+    stage = fit_second_stage(corpus, judged)
+    return stage.predict(Candidates.read(corpus, *texts_of(dataset, asked)), said)
