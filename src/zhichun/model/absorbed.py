@@ -55,26 +55,26 @@ class AbsorbedLayer(nn.Module):
         """Update a query's tokens beside each product, ``[B, M, D]``, or [CLS] alone, ``[B, 1, D]``."""
         asking_BMD = own_BMD[:, :1] if first_only else own_BMD
         query_BHME = self._heads(self.query(asking_BMD) * self.scaling)
-        asked_BHMD = query_BHME @ self.key_HED
+        asked_BHMD = _by_head(query_BHME, self.key_HED)
         own_BKM = asked_BHMD.flatten(1, 2) @ own_BMD.transpose(1, 2)
-        kept = query_BHME @ self.key_HES if self.restores else asked_BHMD
-        kept_BKP = torch.matmul(kept.flatten(1, 2), state_BPS.transpose(1, 2))
+        kept_BHMS = _by_head(query_BHME, self.key_HES) if self.restores else asked_BHMD
+        kept_BKP = torch.matmul(kept_BHMS.flatten(1, 2), state_BPS.transpose(1, 2))
         if scale_BP is not None:
-            kept_BKP = kept_BKP * scale_BP[:, None]
+            kept_BKP *= scale_BP[:, None]
         if self.restores:
-            kept_BKP = kept_BKP + (query_BHME @ self.key_shift_HE1).flatten(1, 2)
-        kept_BKP = kept_BKP.masked_fill(~there_BP[:, None], -torch.inf)
+            kept_BKP += _by_head(query_BHME, self.key_shift_HE1).flatten(1, 2)
+        kept_BKP.masked_fill_(~there_BP[:, None], -torch.inf)
         products, tokens = len(state_BPS), own_BMD.shape[1]
         weight_BKT = torch.softmax(torch.cat([own_BKM.expand(products, -1, -1), kept_BKP], dim=2), dim=2)
         own_weight_BKM, weight_BKP = weight_BKT[..., :tokens], weight_BKT[..., tokens:]
         scaled_BKP = weight_BKP if scale_BP is None else weight_BKP * scale_BP[:, None]
-        mixed_BHMD = self._by_head(own_weight_BKM @ own_BMD)
-        mixed_BHMS = self._by_head(scaled_BKP @ state_BPS)
+        own_BHMD = self._unflat(own_weight_BKM @ own_BMD)
+        mixed_BHMS = self._unflat(scaled_BKP @ state_BPS)
         if self.restores:
-            context_BHME = mixed_BHMD @ self.value_HDE + mixed_BHMS @ self.value_HSE
-            context_BHME = context_BHME + self._by_head(weight_BKP.sum(dim=2, keepdim=True)) * self.value_shift_HE
+            context_BHME = _by_head(own_BHMD, self.value_HDE) + _by_head(mixed_BHMS, self.value_HSE)
+            context_BHME += self._unflat(weight_BKP.sum(dim=2, keepdim=True)) * self.value_shift_HE
         else:
-            context_BHME = (mixed_BHMD + mixed_BHMS) @ self.value_HDE
+            context_BHME = _by_head(own_BHMD + mixed_BHMS, self.value_HDE)
         context_BMD = context_BHME.transpose(1, 2).flatten(2) + self.bias_D
         updated_BMD: Tensor = self.layer.feed_forward_chunk(self.layer.attention.output(context_BMD, asking_BMD))
         return updated_BMD
@@ -82,8 +82,15 @@ class AbsorbedLayer(nn.Module):
     def _heads(self, vectors_BMD: Tensor) -> Tensor:
         return vectors_BMD.view(*vectors_BMD.shape[:2], -1, self.size).transpose(1, 2)
 
-    def _by_head(self, vectors_BKX: Tensor) -> Tensor:
+    def _unflat(self, vectors_BKX: Tensor) -> Tensor:
         return vectors_BKX.view(len(vectors_BKX), len(self.key_HED), -1, vectors_BKX.shape[2])
+
+
+def _by_head(vectors_BHMX: Tensor, weight_HXY: Tensor) -> Tensor:
+    """Multiply by the matrix of each head, all products at once: `matmul` would copy it for each product."""
+    products, heads, tokens, size = vectors_BHMX.shape
+    rows_HRX = vectors_BHMX.transpose(0, 1).reshape(heads, products * tokens, size)
+    return torch.bmm(rows_HRX, weight_HXY).view(heads, products, tokens, -1).transpose(0, 1)
 
 
 class Absorbed(nn.Module):
