@@ -101,7 +101,8 @@ def test_commands_and_options_in_the_text_exist(page):
 @on_every_page
 def test_settings_in_the_text_exist(page):
     pretraining = load_recipe("kdd2022:pretrain", PretrainingRecipe).with_settings(["objective.pair_mlm=PairMLM"])
-    known = {setting for recipe in (Recipe(), pretraining) for setting, _, _ in describe(recipe)}
+    split = Recipe().with_settings(["model.interaction=Split"])
+    known = {setting for recipe in (Recipe(), split, pretraining) for setting, _, _ in describe(recipe)}
     for code in inline_code(page):
         if setting := re.fullmatch(r"((?:model|objective|train)\.[a-z_.]+)(=\S+)?", code):
             assert setting[1] in known, code

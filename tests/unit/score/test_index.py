@@ -4,8 +4,11 @@ import itertools
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
+from zhichun.cli import app
 from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.data.prepare.clean_catalogue import read_catalogue
@@ -123,6 +126,45 @@ def test_commands_take_it_in_place_of_products(run, index, products, tiny_datase
     plain = evaluate(run, tiny_dataset, out=tmp_path / "b", shown=False)
     assert measured["engine"] == "torch, from an index"
     assert measured["ndcg"] == pytest.approx(plain["ndcg"], abs=1e-6)
+
+
+def test_texts_are_found_as_the_catalogue_has_them_cleaned(run, index, products, monkeypatch):
+    scorer, counts = IndexScorer.load(run, index), computed_products(monkeypatch)
+    columns = columns_of(products, range(3))
+    untidy = {name: [f" {text} \u200b" if text else None for text in of] for name, of in columns.items()}
+    scorer.read(["red shoes"] * 3, untidy, ["us"] * 3)
+    assert counts == []
+    scorer.read(["red shoes"], {schema.TITLE: ["a product that is not in it"]}, ["us"])
+    assert counts == [1]
+
+
+def test_the_commands_make_it_and_score_a_file_from_it(run, tiny_dataset, products, tmp_path):
+    def call(*words):
+        done = CliRunner().invoke(app, list(map(str, words)))
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    made = call("index", run, "--products", tiny_dataset, "--out", tmp_path / "index", "--precision", "fp32")
+    assert f"{products.num_rows:,} products; " in made
+    some = products.slice(0, 20)
+    pairs = {name: some.column(name) for name in (schema.PRODUCT_ID, schema.LOCALE)}
+    pq.write_table(pa.table({"query": ["red shoes"] * 20, **pairs}), tmp_path / "pairs.parquet")
+    found = []
+    for source in (tmp_path / "index", tiny_dataset):
+        out = tmp_path / f"{source.name}.parquet"
+        call("score", run, tmp_path / "pairs.parquet", out, "--products", source)
+        found.append(pq.read_table(out).column("p_E").to_numpy())
+    assert np.ptp(found[0]) > 0.01
+    assert np.abs(found[0] - found[1]).max() < 1e-5
+
+
+def test_a_server_scores_from_it(run, index, products):
+    pytest.importorskip("bm25s")
+    from zhichun.serve.http.serve_settings import ServeSettings
+
+    scorer, catalogue = ServeSettings(run=run, products=index).load()
+    assert isinstance(scorer, IndexScorer)
+    assert len(catalogue) == products.num_rows
 
 
 def changed(products, rows):

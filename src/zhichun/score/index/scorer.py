@@ -24,6 +24,7 @@ from zhichun.score.given import Columns
 from zhichun.score.index.network import BLOCK_TOKENS, SplitNetwork
 from zhichun.score.index.store import IndexConfig, Shard, States, block_of, content_hashes
 from zhichun.score.scorer import ScoresProducts, distinct
+from zhichun.text.clean import clean_text
 from zhichun.text.document import country_index
 from zhichun.text.features import Featurizer, QueryFeatures
 from zhichun.text.tokenizer import PairTokenizer
@@ -159,14 +160,18 @@ class IndexScorer(ScoresProducts):
         distinct_queries, query_row_P = distinct(queries)
         distinct_products, product_row_P = distinct(list(zip(*given, strict=True)))
         texts = list(zip(*distinct_products, strict=True)) or [()] * len(schema.TEXT_COLUMNS)
-        columns = dict(zip(schema.TEXT_COLUMNS, texts, strict=True))
+        columns = {name: [text or "" for text in of] for name, of in zip(schema.TEXT_COLUMNS, texts, strict=True)}
         hashes = content_hashes(columns)
         shard_R, row_R = self.kept.find(hashes)
-        new = np.flatnonzero(shard_R < 0)
-        shards = self.kept.shards
+        shards, new = self.kept.shards, np.flatnonzero(shard_R < 0)
+        if len(new):  # a catalogue's texts are cleaned
+            given_new = {name: [clean_text(of[row]) for row in new] for name, of in columns.items()}
+            shard_R[new], row_R[new] = self.kept.find(content_hashes(given_new))
+            new, place = new[shard_R[new] < 0], np.flatnonzero(shard_R[new] < 0)
         if len(new):
-            texts_of_new = {name: [of[row] for row in new] for name, of in columns.items()}
-            features = self.featurizer.products(texts_of_new, self.max_length)
+            features = self.featurizer.products(
+                {name: [of[row] for row in place] for name, of in given_new.items()}, self.max_length
+            )
             shards = (*shards, self.network.shard(features, hashes[new], self.config.precision))
             shard_R[new], row_R[new] = len(shards) - 1, np.arange(len(new))
         return KeptPairs(

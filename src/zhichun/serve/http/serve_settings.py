@@ -25,7 +25,8 @@ class ServeSettings:
     run
         Folder of `zhichun train`, `zhichun export` or `zhichun ensemble`.
     products, columns
-        Catalogue whose products are found by id and by the page, and its own column names.
+        Catalogue whose products are found by id and by the page, and its own column names; states are taken from an
+        index of `zhichun index`.
     on_bad_rows
         Whether products that cannot be used stop the server (``fail``) or are left out (``drop``).
     locale
@@ -108,7 +109,7 @@ class ServeSettings:
 
     def load(self) -> tuple[PairScorer, Catalogue | None]:
         """Load the model and the catalogue."""
-        scorer = load_scorer(self.run, engine=self.engine).remembering()
+        scorer = load_scorer(self.run, engine=self.engine, products=self.products).remembering()
         scorer.score("warm", ["up"], self.locale)  # what is made when it is first needed is made now
         if self.products is None:
             return scorer, None
