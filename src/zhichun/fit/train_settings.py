@@ -125,8 +125,9 @@ class TrainSettings(LoopSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_range(self, "micro_batch_tokens", above=0, prefix="train.")
-        if not isinstance(self.validation_fold, tuple):
-            require_range(self, "validation_fold", least=0, prefix="train.")
+        held_out = self.validation_fold if isinstance(self.validation_fold, tuple) else (self.validation_fold,)
+        if any(fold is not None and (type(fold) is not int or fold < 0) for fold in held_out):
+            raise UserError(f"train.validation_fold={self.validation_fold} must be at least 0, each a whole number.")
 
 
 @dataclass(frozen=True, kw_only=True)
