@@ -28,7 +28,7 @@ from zhichun.objective.pretext import (
     Product2Color,
     Product2Query,
 )
-from zhichun.objective.pretext.task import Draw, Outcome, PretextHead, Reader, Sizes
+from zhichun.objective.pretext.task import Draw, Outcome, PretextHead, Sizes, TextReader
 from zhichun.text.vocabulary import Vocabulary
 
 TASKS = {
@@ -61,7 +61,7 @@ class Shop:
     """A sample shop of 3,000 products, a fifth of them held out."""
 
     catalogue: CatalogueTexts
-    reader: Reader
+    reader: TextReader
     sizes: Sizes
 
     def rows(self, locale: str, *, held_out: bool) -> np.ndarray:
@@ -85,7 +85,9 @@ def shop(tmp_path_factory, reader):
         dataset, *vocabularies, np.flatnonzero(dataset.column(schema.SPLIT) == schema.TRAIN)
     )
     reader = replace(reader, max_length=64)
-    return Shop(catalogue, reader, Sizes(len(vocabularies[0]), len(vocabularies[1]), reader.pieces))
+    return Shop(
+        catalogue, reader, Sizes(len(vocabularies[0]), len(vocabularies[1]), len(reader.tokenizer.word_starts_V))
+    )
 
 
 def start(task: Pretext, shop: Shop) -> tuple[Encoder, PretextHead, torch.optim.Optimizer]:

@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from zhichun.objective.pretext.task import ITEMS, Arrays, Catalogue, Draw, Pretext, Reader, Rows
+from zhichun.objective.pretext.task import ITEMS, Arrays, CatalogueTexts, Draw, Pretext, Rows, TextReader
 from zhichun.objective.pretraining import SEPARATOR, STEP_ITEMS
 from zhichun.score.engines.engine import length_sorted
 from zhichun.text.pairs import Pairs
@@ -125,8 +125,8 @@ class Examples:
     """
 
     tasks: Sequence[Pretext]
-    catalogue: Catalogue
-    reader: Reader
+    catalogue: CatalogueTexts
+    reader: TextReader
 
     def of(self, rows: Rows, draw: Draw) -> Arrays:
         """Make the arrays of one micro-batch, each with the name of its task before it.

@@ -166,7 +166,7 @@ def build_objective(
 ) -> Pretraining:
     """Make encoder and heads with their starting weights; the caller seeds torch."""
     encoder = start_encoder(recipe.model, reader.tokenizer)
-    sizes = Sizes(brands=len(brands), colors=len(colors), pieces=reader.pieces, lm_head=lm_head)
+    sizes = Sizes(brands=len(brands), colors=len(colors), pieces=len(reader.tokenizer.word_starts_V), lm_head=lm_head)
     return Pretraining(encoder, recipe.objective.tasks, sizes, recipe.objective.ema)
 
 

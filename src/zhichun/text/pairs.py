@@ -215,25 +215,10 @@ class TextReader:
     fields: tuple[str, ...]
     max_length: int
 
-    @property
-    def mask_id(self) -> int:
-        """The tokenizer's mask; a `UserError` where it has none."""
-        return self.tokenizer.mask_id
-
     @cached_property
     def special_ids(self) -> Rows:
         """Ids that are never masked."""
         return np.asarray(sorted(self.tokenizer.special_ids), np.int64)
-
-    @property
-    def word_starts_V(self) -> npt.NDArray[np.bool_]:
-        """For each piece of the vocabulary whether a word begins with it, ``[V]``."""
-        return self.tokenizer.word_starts_V
-
-    @property
-    def pieces(self) -> int:
-        """Size of the vocabulary, ``V``."""
-        return len(self.tokenizer.word_starts_V)
 
     def tokens(self, texts: Sequence[str]) -> list[Int32]:
         """Tokenise texts without special tokens."""

@@ -67,8 +67,8 @@ def test_the_stated_shares_are_hidden_and_never_a_special_token(task, catalogue,
     assert sum(int(arrays["items"]) for arrays in parts) == len(target) > 5_000
     assert not np.isin(target, reader.special_ids).any()
     assert len(target) / ordinary == pytest.approx(0.15, abs=0.005)
-    assert (changed == reader.mask_id).mean() == pytest.approx(0.8, abs=0.015)
-    replaced = changed[(changed != reader.mask_id) & (changed != target)]
+    assert (changed == reader.tokenizer.mask_id).mean() == pytest.approx(0.8, abs=0.015)
+    replaced = changed[(changed != reader.tokenizer.mask_id) & (changed != target)]
     assert len(replaced) / len(target) == pytest.approx(0.1, abs=0.012)
     assert not np.isin(replaced, reader.special_ids).any()
     assert len(set(replaced.tolist())) > 300  # any piece of 500, not a few
@@ -76,7 +76,7 @@ def test_the_stated_shares_are_hidden_and_never_a_special_token(task, catalogue,
 
 def test_a_whole_word_is_hidden_or_none_of_it(reader):
     tokens = reader.tokens(["running shoes for a long distance " * 20])[0]
-    word = np.cumsum(reader.word_starts_V[tokens])
+    word = np.cumsum(reader.tokenizer.word_starts_V[tokens])
     for unit in ("word", "piece"):
         _, chosen = hide(tokens, np.random.default_rng(0), 0.3, unit, reader)
         parts = [chosen[word == number] for number in np.unique(word)]

@@ -55,9 +55,9 @@ def test_no_texts_make_an_empty_batch(reader):
 
 def test_mask_and_specials_are_the_tokenizer_s(reader):
     tokenizer = reader.tokenizer.tokenizer
-    assert tokenizer.id_to_token(reader.mask_id) == "<mask>"
+    assert tokenizer.id_to_token(reader.tokenizer.mask_id) == "<mask>"
     assert [tokenizer.id_to_token(id_) for id_ in reader.special_ids] == ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    assert reader.pieces == tokenizer.get_vocab_size()
+    assert len(reader.tokenizer.word_starts_V) == tokenizer.get_vocab_size()
 
 
 def test_a_tokenizer_without_a_mask_is_refused_when_one_is_asked_for():
@@ -68,7 +68,7 @@ def test_a_tokenizer_without_a_mask_is_refused_when_one_is_asked_for():
 
 def test_words_begin_where_sentencepiece_marks_them_and_at_every_japanese_piece(reader):
     ids = reader.tokenizer.tokenizer.get_vocab()
-    starts = {piece: bool(reader.word_starts_V[id_]) for piece, id_ in ids.items()}
+    starts = {piece: bool(reader.tokenizer.word_starts_V[id_]) for piece, id_ in ids.items()}
     marked = [piece for piece in starts if piece.startswith("▁")]
     japanese = [piece for piece in starts if any("぀" <= char <= "鿿" for char in piece[:1])]
     assert len(marked) > 50

@@ -35,14 +35,14 @@ from zhichun.model.encoder import Encoder
 from zhichun.objective.pretext.task import (
     ITEMS,
     Arrays,
-    Catalogue,
+    CatalogueTexts,
     Draw,
     Outcome,
     Pretext,
     PretextHead,
     ProductTexts,
-    Reader,
     Sizes,
+    TextReader,
 )
 from zhichun.text.spans import repeat_words
 
@@ -139,7 +139,7 @@ class Contrastive(Pretext):
         require_range(self, "repetition", above=0, most=1, remedy="Give 0.32, or null, which is off.")
         require_range(self, "momentum", least=0, below=1, remedy="Give 0.999.")
 
-    def examples(self, texts: ProductTexts, catalogue: Catalogue, reader: Reader, draw: Draw) -> Arrays:
+    def examples(self, texts: ProductTexts, catalogue: CatalogueTexts, reader: TextReader, draw: Draw) -> Arrays:
         """Make the first views of all products, then the second ones; ``row`` ``[B]`` identifies the products."""
         with_text = [place for place in range(len(texts)) if any(column[place] for column in texts.columns.values())]
         read = texts.at(with_text)
@@ -148,7 +148,7 @@ class Contrastive(Pretext):
         if self.repetition is not None:
             generators = [draw.generator(self.name, row) for row in read.rows.tolist()]
             second = [
-                repeat_words(tokens, generator, self.repetition, reader.word_starts_V, reader.special_ids)
+                repeat_words(tokens, generator, self.repetition, reader.tokenizer.word_starts_V, reader.special_ids)
                 for tokens, generator in zip(first, generators, strict=True)
             ]
         return {

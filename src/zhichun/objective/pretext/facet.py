@@ -33,15 +33,15 @@ from zhichun.model.encoder import Encoder
 from zhichun.objective.pretext.task import (
     ITEMS,
     Arrays,
-    Catalogue,
+    CatalogueTexts,
     Draw,
     Outcome,
     Pretext,
     PretextHead,
     ProductTexts,
-    Reader,
     Rows,
     Sizes,
+    TextReader,
 )
 
 
@@ -77,7 +77,7 @@ class Facet(Pretext):
     def rows(self, sizes: Sizes) -> int:
         """Return the rows of the table, row 0 with them."""
 
-    def examples(self, texts: ProductTexts, catalogue: Catalogue, reader: Reader, draw: Draw) -> Arrays:
+    def examples(self, texts: ProductTexts, catalogue: CatalogueTexts, reader: TextReader, draw: Draw) -> Arrays:
         """Select the products with a known entry; ``label`` ``[N]`` is that entry's row in the vocabulary."""
         titles, bullets = texts.columns[schema.TITLE], texts.columns[schema.BULLETS]
         told = [f"{title} {points}".strip() for title, points in zip(titles, bullets, strict=True)]

@@ -35,14 +35,14 @@ from zhichun.model.encoder import Encoder, LMHead
 from zhichun.objective.pretext.task import (
     ITEMS,
     Arrays,
-    Catalogue,
+    CatalogueTexts,
     Draw,
     Outcome,
     Pretext,
     PretextHead,
     ProductTexts,
-    Reader,
     Sizes,
+    TextReader,
 )
 from zhichun.text.spans import word_of_token
 
@@ -74,7 +74,7 @@ class MLM(Pretext):
         require_range(self, "weight", above=0, remedy="Switch the task off with objective.mlm=null.")
         require_range(self, "share", above=0, below=1, remedy="The usual one is 0.15.")
 
-    def examples(self, texts: ProductTexts, catalogue: Catalogue, reader: Reader, draw: Draw) -> Arrays:
+    def examples(self, texts: ProductTexts, catalogue: CatalogueTexts, reader: TextReader, draw: Draw) -> Arrays:
         """Pack the products into blocks; ``masked`` and ``target`` ``[N]`` are places in ``[B · T]`` and pieces."""
         locales = sorted(set(texts.locales))
         leads = dict(zip(locales, reader.tokens(locales), strict=True))
@@ -142,33 +142,33 @@ class MLMHead(PretextHead):
 
 
 def hide(
-    tokens_T: npt.NDArray[Any], random: np.random.Generator, share: float, unit: str, reader: Reader
+    tokens_T: npt.NDArray[Any], random: np.random.Generator, share: float, unit: str, reader: TextReader
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
     """Mask tokens of one text."""
     special_T = np.isin(tokens_T, reader.special_ids)
     chance_T = random.random(len(tokens_T))
     if unit == "word":
-        chance_T = chance_T[word_of_token(tokens_T, reader.word_starts_V, reader.special_ids)]
+        chance_T = chance_T[word_of_token(tokens_T, reader.tokenizer.word_starts_V, reader.special_ids)]
     chosen_T = (chance_T < share) & ~special_T
     changed_T = tokens_T.copy()
     kind_T = random.random(len(tokens_T))
-    changed_T[chosen_T & (kind_T < MASKED)] = reader.mask_id
+    changed_T[chosen_T & (kind_T < MASKED)] = reader.tokenizer.mask_id
     replaced_T = chosen_T & (kind_T >= MASKED) & (kind_T < MASKED + REPLACED)
     changed_T[replaced_T] = _ordinary(random.random(int(replaced_T.sum())), reader)
     return changed_T, chosen_T
 
 
-def _ordinary(chance_N: npt.NDArray[np.float64], reader: Reader) -> npt.NDArray[np.int64]:
+def _ordinary(chance_N: npt.NDArray[np.float64], reader: TextReader) -> npt.NDArray[np.int64]:
     """Turn numbers from 0 to 1 into pieces that are not special."""
     special = np.unique(reader.special_ids)
-    index_N = (chance_N * (reader.pieces - len(special))).astype(np.int64)
+    index_N = (chance_N * (len(reader.tokenizer.word_starts_V) - len(special))).astype(np.int64)
     return index_N + np.searchsorted(special - np.arange(len(special)), index_N, side="right")
 
 
-def frame(reader: Reader) -> tuple[int, int]:
+def frame(reader: TextReader) -> tuple[int, int]:
     """Count the special tokens that a single text has before it, and in all."""
-    ids_T = reader.singles([np.asarray([reader.mask_id], np.int32)])["input_ids"][0]
-    return int(np.flatnonzero(ids_T == reader.mask_id)[0]), len(ids_T) - 1
+    ids_T = reader.singles([np.asarray([reader.tokenizer.mask_id], np.int32)])["input_ids"][0]
+    return int(np.flatnonzero(ids_T == reader.tokenizer.mask_id)[0]), len(ids_T) - 1
 
 
 def _table(encoder: Encoder) -> Tensor:

@@ -25,13 +25,13 @@ from zhichun.objective.pretext.mlm import MLMHead, hide
 from zhichun.objective.pretext.task import (
     ITEMS,
     Arrays,
-    Catalogue,
+    CatalogueTexts,
     Draw,
     Pretext,
     PretextHead,
     ProductTexts,
-    Reader,
     Sizes,
+    TextReader,
 )
 from zhichun.text.pairs import SECOND_START
 
@@ -59,7 +59,7 @@ class PairMLM(Pretext):
         require_range(self, "weight", above=0, remedy="Switch the task off with objective.pair_mlm=null.")
         require_range(self, "share", above=0, below=1, remedy="The usual one is 0.15.")
 
-    def examples(self, texts: ProductTexts, catalogue: Catalogue, reader: Reader, draw: Draw) -> Arrays:
+    def examples(self, texts: ProductTexts, catalogue: CatalogueTexts, reader: TextReader, draw: Draw) -> Arrays:
         """Make a row of each product that has a query; ``masked`` and ``target`` ``[N]`` as `MLM.examples` has them."""
         queries = catalogue.queries(texts.rows)
         with_query = [place for place, found in enumerate(queries) if found]

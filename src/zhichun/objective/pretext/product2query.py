@@ -33,15 +33,15 @@ from zhichun.objective.losses import CrossEntropy, Poly1
 from zhichun.objective.pretext.task import (
     ITEMS,
     Arrays,
-    Catalogue,
+    CatalogueTexts,
     Draw,
     Outcome,
     Pretext,
     PretextHead,
     ProductTexts,
-    Reader,
     Rows,
     Sizes,
+    TextReader,
 )
 from zhichun.text.spans import Span, SpanLengths, cut, draw_spans, without
 
@@ -111,7 +111,7 @@ class Product2Query(Pretext):
             return SpanLengths(self.mean_jp, SHORTEST_JAPANESE)
         return SpanLengths(self.mean, SHORTEST)
 
-    def examples(self, texts: ProductTexts, catalogue: Catalogue, reader: Reader, draw: Draw) -> Arrays:
+    def examples(self, texts: ProductTexts, catalogue: CatalogueTexts, reader: TextReader, draw: Draw) -> Arrays:
         """Make positive pairs, then negative ones; ``label`` ``[N]`` is 1 for positives."""
         sources = _sources(texts)
         random = {
@@ -144,7 +144,7 @@ class Product2Query(Pretext):
         texts: ProductTexts,
         sources: list[str],
         random: dict[int, np.random.Generator],
-        catalogue: Catalogue,
+        catalogue: CatalogueTexts,
     ) -> Iterator[Pair]:
         """Draw a negative pair for each positive one, reading all products of an attempt together."""
         own = {place: sources[place].casefold() for place in random}

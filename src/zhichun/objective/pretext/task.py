@@ -8,28 +8,30 @@ Legend: ``N`` the items that a task scores in a batch: masked tokens, pairs, pro
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple
 from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
+from zhichun.data.dataset.catalogue_store import CatalogueTexts
 from zhichun.model.encoder import Encoder, LMHead
 from zhichun.text.document import ProductTexts, Rows
+from zhichun.text.pairs import TextReader
 
 __all__ = [
     "ITEMS",
     "Arrays",
-    "Catalogue",
+    "CatalogueTexts",
     "Draw",
     "Outcome",
     "Pretext",
     "PretextHead",
     "ProductTexts",
-    "Reader",
     "Rows",
     "Sizes",
+    "TextReader",
 ]
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -65,58 +67,6 @@ class PretextHead(nn.Module):
     def tables(self) -> dict[str, Tensor]:
         """Return the tables for fine-tuning by id embedding (``brand``, ``color``): a row per entry."""
         return {}
-
-
-class Catalogue(Protocol):
-    """The whole catalogue, read by row."""
-
-    def take(self, rows: Rows) -> ProductTexts:
-        """Read some products."""
-
-    def of_locale(self, locale: str) -> Rows:
-        """Rows of all products of a locale."""
-
-    def queries(self, rows: Rows) -> list[list[str]]:
-        """Return the queries that each product was judged with in training, whatever the label."""
-
-
-class Reader(Protocol):
-    """Turns texts into the encoder's input arrays, as in fine-tuning."""
-
-    @property
-    def max_length(self) -> int:
-        """Tokens of a text or a pair at most, special tokens included."""
-
-    @property
-    def mask_id(self) -> int:
-        """The tokenizer's mask."""
-
-    @property
-    def special_ids(self) -> Rows:
-        """Ids that are never masked."""
-
-    @property
-    def word_starts_V(self) -> npt.NDArray[np.bool_]:
-        """For each piece of the vocabulary whether a word begins with it."""
-
-    @property
-    def pieces(self) -> int:
-        """Size of the vocabulary."""
-
-    def tokens(self, texts: list[str]) -> list[npt.NDArray[np.int32]]:
-        """Tokenise texts without special tokens."""
-
-    def documents(self, texts: ProductTexts) -> list[npt.NDArray[np.int32]]:
-        """Tokenise products as fine-tuning does: the fields joined by separators, not cut."""
-
-    def singles(self, tokens: list[npt.NDArray[np.int32]]) -> Arrays:
-        """Make ``input_ids``, ``attention_mask`` and, where used, ``token_type_ids`` ``[B, T]`` of one text each.
-
-        Texts are cut to ``max_length`` and padded behind.
-        """
-
-    def pairs(self, first: list[npt.NDArray[np.int32]], second: list[npt.NDArray[np.int32]]) -> Arrays:
-        """Make the same of pairs, cut to ``max_length``, the longer side first."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +110,7 @@ class Pretext(ABC):
     """Weight in the objective."""
 
     @abstractmethod
-    def examples(self, texts: ProductTexts, catalogue: Catalogue, reader: Reader, draw: Draw) -> Arrays:
+    def examples(self, texts: ProductTexts, catalogue: CatalogueTexts, reader: TextReader, draw: Draw) -> Arrays:
         """Make the arrays of one micro-batch.
 
         ``items`` (0-d, int64) says how many things are scored. Where no product has the field it is 0, the arrays have
