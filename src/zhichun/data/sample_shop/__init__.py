@@ -84,8 +84,8 @@ def write_sample_shop(
     Returns
     -------
     dict
-        ``products``, ``queries``, ``pairs``, ``wrong_labels``, ``small_version_queries``, ``test_queries``; and for
-        each label, as judged, and each locale its share of the pairs: ``share_E`` …, ``share_us`` ….
+        ``products``, ``queries``, ``pairs``, ``wrong_labels``; and for each label, as judged, its share of the pairs:
+        ``share_E`` ….
 
     Raises
     ------
@@ -185,16 +185,11 @@ def _example_table(rows: npt.NDArray[np.int64], pairs: JudgedPairs, query_texts:
 
 
 def _summary(catalogue: Catalogue, pairs: JudgedPairs) -> dict[str, int | float]:
-    total = len(pairs.labels)
-    by_label = np.bincount(pairs.labels, minlength=len(schema.LABELS))
-    by_locale = np.bincount(pairs.locales[pairs.query_ids], minlength=len(schema.LOCALES))
+    by_label = np.bincount(pairs.labels, minlength=len(schema.LABELS)).tolist()
     return {
         "products": len(catalogue.locales),
         "queries": len(pairs.in_test),
-        "pairs": total,
+        "pairs": len(pairs.labels),
         "wrong_labels": int((pairs.labels != pairs.truth).sum()),
-        "small_version_queries": int(pairs.hard.sum()),
-        "test_queries": int(pairs.in_test.sum()),
-        **{f"share_{name}": int(n) / total for name, n in zip(schema.LABELS, by_label, strict=True)},
-        **{f"share_{name}": int(n) / total for name, n in zip(schema.LOCALES, by_locale, strict=True)},
+        **{f"share_{name}": n / len(pairs.labels) for name, n in zip(schema.LABELS, by_label, strict=True)},
     }

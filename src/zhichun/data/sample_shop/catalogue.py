@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from zhichun.core.schema import LOCALES
-from zhichun.data.sample_shop.words import BRANDS, COLORS, DEPARTMENTS, FACETS, TYPES_PER_DEPARTMENT, values_of
+from zhichun.data.sample_shop.words import BRANDS, COLORS, DEPARTMENTS, FACETS, SHARES, TYPES_PER_DEPARTMENT, values_of
 
 # The columns of an attribute table; what can be asked for besides the type are the last six.
 TYPE: Final = 0
@@ -19,10 +19,6 @@ ABSENT: Final = -1
 
 
 Attributes = npt.NDArray[np.int16]
-# Shares of us, es and jp among the products of the official dataset.
-PRODUCT_LOCALES: Final = (0.67, 0.14, 0.19)
-# Of two main products and two accessories; main products are more common.
-TYPE_WEIGHTS: Final = (3.0, 3.0, 2.0, 2.0)
 
 _ID_LETTERS: Final = np.frombuffer(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", dtype=np.uint8)
 ID_COUNT: Final = 36**8
@@ -80,6 +76,13 @@ def apportion(total: int, weights: npt.ArrayLike) -> npt.NDArray[np.int64]:
     return parts
 
 
+def deal(total: int, weights: npt.ArrayLike, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Draw that many choices, each exactly as often as its weight says."""
+    counts = apportion(total, weights)
+    dealt: npt.NDArray[np.int64] = rng.permutation(np.repeat(np.arange(len(counts)), counts))
+    return dealt
+
+
 def draw_skewed(rng: np.random.Generator, choices: int, count: int) -> npt.NDArray[np.int64]:
     """Draw from ``0 … choices - 1``, the k-th of them in proportion to ``1 / k`` (Zipf)."""
     reached = np.cumsum(1 / np.arange(1, choices + 1))
@@ -95,12 +98,11 @@ def make_catalogue(products: int, rng: np.random.Generator) -> Catalogue:
     """
     departments = int(np.clip(products // 600, 2, len(DEPARTMENTS)))
     types = departments * TYPES_PER_DEPARTMENT
-    locales = rng.permutation(np.repeat(np.arange(len(LOCALES), dtype=np.int8), apportion(products, PRODUCT_LOCALES)))
+    locales = deal(products, SHARES["locales_of_products"], rng).astype(np.int8)
     kinds = np.empty(products, dtype=np.int16)
     for locale in range(len(LOCALES)):
         rows = np.flatnonzero(locales == locale)
-        counts = apportion(len(rows), np.tile(TYPE_WEIGHTS, departments))
-        kinds[rows] = rng.permutation(np.repeat(np.arange(types, dtype=np.int16), counts))
+        kinds[rows] = deal(len(rows), np.tile(SHARES["types_of_a_department"], departments), rng)
     place = locales.astype(np.int32) * types + kinds
     by_type = np.argsort(place, kind="stable").astype(np.int32)
     starts = np.searchsorted(place[by_type], np.arange(len(LOCALES) * types + 1))

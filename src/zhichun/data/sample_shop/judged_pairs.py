@@ -16,43 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from zhichun.core.schema import LABELS, LOCALES
-from zhichun.data.sample_shop.catalogue import (
-    ABSENT,
-    ATTRIBUTES,
-    BRAND,
-    TYPE,
-    TYPE_WEIGHTS,
-    Attributes,
-    Catalogue,
-    apportion,
-)
-from zhichun.data.sample_shop.words import TYPES_PER_DEPARTMENT, TYPES_PER_FAMILY
+from zhichun.data.sample_shop.catalogue import ABSENT, ATTRIBUTES, BRAND, TYPE, Attributes, Catalogue, deal
+from zhichun.data.sample_shop.words import SHARES, TYPES_PER_DEPARTMENT, TYPES_PER_FAMILY
 
 Counts = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.int32]
 Labels = npt.NDArray[np.int8]
 
-# Shares of us, es and jp among the queries.
-QUERY_LOCALES: Final = (0.70, 0.14, 0.16)
-# E, S, C, I: of the harder queries, which make the small version, and of the others. Together 67, 20.5, 3 and 9.5 %, of
-# which the usual share of mistakes makes about ESCI's 65, 22, 3 and 10 %.
-HARD_SHARE: Final = 0.40
-HARD_LABELS: Final = (0.455, 0.342, 0.047, 0.156)
-EASY_LABELS: Final = (0.813, 0.114, 0.017, 0.056)
-# How many attributes a query asks for besides the type: none, one, two, three.
-HARD_ASKED: Final = (0.10, 0.45, 0.33, 0.12)
-EASY_ASKED: Final = (0.45, 0.43, 0.12, 0.0)
-# How readily each attribute is asked for: brand, color, material, feature, size, audience.
-ASKED_WEIGHTS: Final = (0.25, 0.25, 0.15, 0.25, 0.12, 0.20)
-# Of the substitutes, those of the asked type that lack something; the others are of the other type of the family.
-SAME_TYPE_SUBSTITUTES: Final = 0.5
-# Of the irrelevant ones, those of the next department.
-NEIGHBOURS: Final = 0.5
 TEST_SHARE: Final = 0.2
-# What a mistaken judge says instead of E, S, C and I: more often a label next to the true one.
-MISTAKES: Final = np.array(
-    [[0.00, 0.75, 0.05, 0.20], [0.55, 0.00, 0.15, 0.30], [0.10, 0.40, 0.00, 0.50], [0.15, 0.45, 0.40, 0.00]]
-)
 
 
 @dataclass(frozen=True)
@@ -102,15 +73,16 @@ def judge(
     rng
         Source of all chance.
     """
-    locales = rng.permutation(np.repeat(np.arange(len(LOCALES), dtype=np.int8), apportion(queries, QUERY_LOCALES)))
-    weights = np.tile(TYPE_WEIGHTS, catalogue.types // TYPES_PER_DEPARTMENT)
-    kinds = rng.permutation(np.repeat(np.arange(catalogue.types), apportion(queries, weights)))
+    locales = deal(queries, SHARES["locales_of_queries"], rng).astype(np.int8)
+    departments = catalogue.types // TYPES_PER_DEPARTMENT
+    kinds = deal(queries, np.tile(SHARES["types_of_a_department"], departments), rng)
     hard = np.zeros(queries, dtype=np.bool_)
     for locale in range(len(LOCALES)):
         rows = rng.permutation(np.flatnonzero(locales == locale))
-        hard[rows[: round(HARD_SHARE * len(rows))]] = True
+        hard[rows[: round(SHARES["hard_queries"] * len(rows))]] = True
     wanted = _wanted_labels(hard, candidates, rng)
-    counts = np.where(hard, rng.choice(4, size=queries, p=HARD_ASKED), rng.choice(4, size=queries, p=EASY_ASKED))
+    of_hard, of_easy = (rng.choice(4, size=queries, p=shares) for shares in SHARES["attributes_asked"].values())
+    counts = np.where(hard, of_hard, of_easy)
 
     chooser = _Chooser(catalogue, rng)
     asked = np.empty((queries, len(ATTRIBUTES)), dtype=np.int16)
@@ -132,9 +104,9 @@ def _wanted_labels(hard: npt.NDArray[np.bool_], candidates: float, rng: np.rando
     sizes = np.rint(candidates * rng.gamma(4.0, 0.25, size=len(hard))).astype(np.int64)
     sizes = sizes.clip(max(2, round(candidates / 3)), round(candidates * 3))
     wanted = np.zeros((len(hard), len(LABELS)), dtype=np.int64)
-    for group, shares in ((hard, HARD_LABELS), (~hard, EASY_LABELS)):
+    for group, shares in zip((hard, ~hard), SHARES["labels_of_queries"].values(), strict=True):
         owners = np.repeat(np.flatnonzero(group), sizes[group])
-        labels = rng.permutation(np.repeat(np.arange(len(LABELS)), apportion(len(owners), shares)))
+        labels = deal(len(owners), shares, rng)
         np.add.at(wanted, (owners, labels), 1)
     return wanted
 
@@ -156,7 +128,8 @@ class _Chooser:
             return asked, matches
         model = offered[self._rng.integers(len(offered))]
         # Exponential races: each comes first as often as its weight says.
-        order = np.argsort(self._rng.exponential(size=len(ASKED_WEIGHTS)) / np.array(ASKED_WEIGHTS)) + BRAND
+        weights = np.array([*SHARES["weights_of_asked"].values()])
+        order = np.argsort(self._rng.exponential(size=len(weights)) / weights) + BRAND
         for column in order[model[order] != ABSENT]:
             fewer = matches & (offered[:, column] == model[column])
             if count and np.count_nonzero(fewer) >= exact:
@@ -172,7 +145,8 @@ class _Chooser:
         if len(chosen[0]) < exact:  # a shorter list of the same mixture
             share = len(chosen[0]) / exact
             substitutes, complements, irrelevant = (int(n * share + self._rng.random()) for n in wanted[1:])
-        lacking = self._some(rows[~matches], int(self._rng.binomial(substitutes, SAME_TYPE_SUBSTITUTES)))
+        same_type = int(self._rng.binomial(substitutes, SHARES["substitutes_of_the_asked_type"]))
+        lacking = self._some(rows[~matches], same_type)
         chosen += [lacking, self._any_of(locale, kind ^ 1, substitutes - len(lacking))]
         other_family = (kind // TYPES_PER_FAMILY ^ 1) * TYPES_PER_FAMILY
         for _ in range(complements):
@@ -184,7 +158,8 @@ class _Chooser:
     def _elsewhere(self, kind: int) -> int:
         """Draw a type of another department, often of the next one."""
         departments = self._catalogue.types // TYPES_PER_DEPARTMENT
-        step = 1 if self._rng.random() < NEIGHBOURS else int(self._rng.integers(1, departments))
+        is_next = self._rng.random() < SHARES["irrelevant_of_the_next_department"]
+        step = 1 if is_next else int(self._rng.integers(1, departments))
         department = (kind // TYPES_PER_DEPARTMENT + step) % departments
         return department * TYPES_PER_DEPARTMENT + int(self._rng.integers(TYPES_PER_DEPARTMENT))
 
@@ -236,6 +211,6 @@ def _choose_test(
 def _mistake(truth: Labels, train: npt.NDArray[np.int64], share: float, rng: np.random.Generator) -> Labels:
     labels = truth.copy()
     wrong = rng.choice(train, size=round(share * len(train)), replace=False)
-    reached = np.cumsum(MISTAKES, axis=1)[truth[wrong]]
+    reached = np.cumsum(SHARES["mistakes"], axis=1)[truth[wrong]]
     labels[wrong] = (rng.random((len(wrong), 1)) * reached[:, -1:] >= reached).sum(axis=1)
     return labels

@@ -10,20 +10,13 @@ import numpy as np
 from zhichun.core.schema import LOCALES
 from zhichun.data.sample_shop.catalogue import ABSENT, ATTRIBUTES, BRAND, COLOR, TYPE
 from zhichun.data.sample_shop.judged_pairs import JudgedPairs
-from zhichun.data.sample_shop.words import BRANDS, COLORS, FACETS, SPOKEN, TEXTS, TYPES, WORDS, mains_of
+from zhichun.data.sample_shop.words import BRANDS, COLORS, FACETS, SHARES, SPOKEN, TEXTS, TYPES, WORDS, mains_of
 from zhichun.text.fold import fold_query
 
-# Queries have their parts in three orders, the usual one first, with these cumulated shares: "extra" is a word that
-# asks for nothing, "main" what an accessory is for.
-_ORDERS_REACHED: Final = (0.6, 0.85)
+_SHARES: Final = SHARES["in_queries"]
 _FOR: Final = {"us": "for {}", "es": "para {}", "jp": "{}用"}
 _ODD_STARTS: Final = ("!", "#1 ", "* ", '"', "+ ", "- ")
 _UNACCENTED: Final = str.maketrans("áéíóú", "aeiou")
-
-_EXTRA_SHARE, _SYNONYM_SHARE, _PLURAL_SHARE, _FOR_SHARE, _ODD_SHARE, _TYPO_SHARE = 0.08, 0.2, 0.10, 0.06, 0.01, 0.03
-_UNACCENTED_SHARE, _AGREEING_SHARE, _SPOKEN_COLOR_SHARE = 0.35, 0.4, 0.35
-# Above these a query is put in upper case, or has its words capitalised.
-_UPPER, _CAPITALISED = 0.985, 0.87
 
 Chance = Callable[[], float]
 
@@ -76,7 +69,7 @@ def to_hiragana(text: str) -> str:
 def _main_product(kind: int, locale: str, name: str, chance: Chance) -> str:
     """Return what an accessory is for, unless its name says it."""
     mains = mains_of(kind)
-    if not mains or chance() >= _FOR_SHARE:
+    if not mains or chance() >= _SHARES["for_a_main_product"]:
         return ""
     main: str = mains[int(chance() * len(mains))][locale][0]
     return "" if main[:3] in name else _FOR[locale].format(main)
@@ -86,25 +79,25 @@ def _parts(locale: str, asked: list[int], extras: int, chance: Chance) -> dict[s
     """Put each thing that is asked for into words."""
     kind = TYPES[asked[TYPE]]
     names = kind[locale]
-    synonym = len(names) > 1 and chance() < _SYNONYM_SHARE
+    synonym = len(names) > 1 and chance() < _SHARES["synonym"]
     name = names[1 + int(chance() * (len(names) - 1))] if synonym else names[0]
     parts = {"main": _main_product(asked[TYPE], locale, name, chance)}
-    if locale != "jp" and chance() < _PLURAL_SHARE:
+    if locale != "jp" and chance() < _SHARES["plural"]:
         name = plural_us(name) if locale == "us" else plural_es(name, kind["gender"])
     parts["type"] = name
     if asked[BRAND] != ABSENT:
         parts["brand"] = BRANDS[asked[BRAND]][locale]
     if asked[COLOR] != ABSENT:
         parts["color"] = COLORS[asked[COLOR]][locale]
-        if locale == "es" and chance() < _AGREEING_SHARE:
+        if locale == "es" and chance() < _SHARES["agreeing_color"]:
             parts["color"] = agree(parts["color"], kind["gender"])
-        elif locale == "jp" and chance() < _SPOKEN_COLOR_SHARE:
+        elif locale == "jp" and chance() < _SHARES["spoken_color"]:
             parts["color"] = COLORS[asked[COLOR]][SPOKEN]
     for facet in FACETS:
         value = asked[ATTRIBUTES.index(facet)]
         if value != ABSENT:
             parts[facet] = WORDS[facet][value][locale]
-    if extras or chance() < _EXTRA_SHARE:
+    if extras or chance() < _SHARES["extra"]:
         words = TEXTS["query_extras"][locale]
         some = [words[int(chance() * len(words))] for _ in range(max(1, extras))]
         parts["extra"] = " ".join(dict.fromkeys(some))
@@ -114,14 +107,14 @@ def _parts(locale: str, asked: list[int], extras: int, chance: Chance) -> dict[s
 def write_query(locale: str, asked: list[int], chance: Chance, extras: int = 0) -> str:
     """Put what a query asks for into words."""
     parts = _parts(locale, asked, extras, chance)
-    order = bisect_right(_ORDERS_REACHED, chance())
+    order = bisect_right(_SHARES["orders_reached"], chance())
     names = [name for name in TEXTS["query_orders"][locale][order].split() if parts.get(name)]
     if parts.get("feature", "").startswith("with "):  # a lamp with remote, not a with remote lamp
         names.remove("feature")
         names.insert(names.index("type") + 1, "feature")
     words = [parts[name] for name in names]
     text = _japanese(names, words, chance) if locale == "jp" else _european(locale, " ".join(words), chance)
-    if chance() < _ODD_SHARE:
+    if chance() < _SHARES["odd_start"]:
         text = _ODD_STARTS[int(chance() * len(_ODD_STARTS))] + text
     return text
 
@@ -133,18 +126,20 @@ def _japanese(names: list[str], words: list[str], chance: Chance) -> str:
             text += f"の{word}"
         else:
             text += ("" if style < 0.08 else "\u3000" if style < 0.18 else " ") + word
-    return to_hiragana(text) if chance() < _TYPO_SHARE else text
+    return to_hiragana(text) if chance() < _SHARES["typo"] else text
 
 
 def _european(locale: str, text: str, chance: Chance) -> str:
-    if locale == "es" and chance() < _UNACCENTED_SHARE:
+    if locale == "es" and chance() < _SHARES["unaccented"]:
         text = text.translate(_UNACCENTED)
-    if chance() < _TYPO_SHARE:
+    if chance() < _SHARES["typo"]:
         text = mistype(text, chance)
     style = chance()
-    if style >= _UPPER:
+    if style >= _SHARES["upper_case_from"]:
         return text.upper()
-    return " ".join(w[:1].upper() + w[1:] for w in text.split(" ")) if style >= _CAPITALISED else text.lower()
+    if style >= _SHARES["capitalised_from"]:
+        return " ".join(word[:1].upper() + word[1:] for word in text.split(" "))
+    return text.lower()
 
 
 def write_queries(pairs: JudgedPairs, rng: np.random.Generator) -> list[str]:

@@ -14,18 +14,10 @@ import pyarrow.compute as pc
 
 from zhichun.core import schema
 from zhichun.data.sample_shop.catalogue import ABSENT, ATTRIBUTES, BRAND, COLOR, TYPE, Attributes
-from zhichun.data.sample_shop.words import BRANDS, COLORS, FACETS, TEXTS, TYPES, WORDS
+from zhichun.data.sample_shop.words import BRANDS, COLORS, FACETS, SHARES, TEXTS, TYPES, WORDS
 
 TextLength = Literal["short", "esci"]
 Rows = npt.NDArray[np.bool_]
-
-# Shares of empty fields, as in the official dataset.
-EMPTY: Final = {schema.DESCRIPTION: 0.48, schema.BULLETS: 0.16, schema.BRAND: 0.07, schema.COLOR: 0.33}
-# How often a title tells an attribute; more often where the field that should tell it is empty.
-_TOLD: Final = 0.9
-_TOLD_IF_FIELD_IS_EMPTY: Final = 0.97
-# How often it has a synonym of the type.
-_SYNONYM: Final = 0.2
 
 # Titles have their parts in two orders per locale; what stands between them.
 LAYOUTS: Final = 2
@@ -34,10 +26,6 @@ _LOWER: Final = frozenset({"a", "and", "cm", "con", "de", "for", "ml", "para", "
 _MODELS: Final = tuple(f"{a}{b}{number}" for a in "ABDGKLMPRSTVXZ" for b in "CFHNQX" for number in range(10, 100, 3))
 # Two ways to say an attribute in short texts, the others in long ones.
 _WAYS: Final = 2
-# Six descriptions in ten have no markup.
-_MARKUP_SHARES: Final = (0.60, 0.14, 0.12, 0.08, 0.06)
-# How often a short title ends in an occasion; a long one does always.
-_OCCASION_IN_SHORT: Final = 0.5
 # Sentences about nothing in particular, in the bullet points and in a description.
 _REMARKS_IN_BULLETS: Final = {"short": 2, "esci": 3}
 _REMARKS_IN_DESCRIPTION: Final = {"short": 3, "esci": 8}
@@ -144,7 +132,7 @@ class LocaleTexts:
             Column name to a ``large_string`` array of length ``n``; nulls are empty fields.
         """
         n = len(attributes)
-        has = {field: rng.random(n) >= share for field, share in EMPTY.items()}
+        has = {field: rng.random(n) >= share for field, share in SHARES["empty_fields"].items()}
         brand = self._brands.take(pa.array(attributes[:, BRAND]))
         color = self._colors.take(pa.array(_one_of(self._colors, attributes[:, COLOR], len(COLORS), rng)))
         return {
@@ -165,22 +153,24 @@ class LocaleTexts:
         rng: np.random.Generator,
     ) -> Any:
         n, long = len(attributes), self._length == "esci"
+        told_share = SHARES["told_in_titles"]
         told = {
-            field: rng.random(n) < np.where(has[field], _TOLD, _TOLD_IF_FIELD_IS_EMPTY)
+            field: rng.random(n) < np.where(has[field], told_share, SHARES["told_in_titles_if_the_field_is_empty"])
             for field in (schema.BRAND, schema.COLOR)
         }
-        ends = np.full(n, True) if long else rng.random(n) < _OCCASION_IN_SHORT
+        ends = np.full(n, True) if long else rng.random(n) < SHARES["occasions_in_short_titles"]
+        synonym = rng.random(n) < SHARES["synonyms_in_titles"]
         parts = {
             "brand": _keep(brand, told[schema.BRAND]),
             "color": _keep(color, told[schema.COLOR]),
-            "type": self._types.take(pa.array(attributes[:, TYPE] * 2 + (rng.random(n) < _SYNONYM))),
+            "type": self._types.take(pa.array(attributes[:, TYPE] * 2 + synonym)),
             "promise": _any(self._promises, np.full(n, long), rng),
             "model": _any(self._models, np.full(n, long), rng),
             "occasion": _any(self._occasions, ends, rng),
         }
         for facet in FACETS:
             values = attributes[:, ATTRIBUTES.index(facet)]
-            parts[facet] = _take(self._words[facet], values, (values != ABSENT) & (rng.random(n) < _TOLD))
+            parts[facet] = _take(self._words[facet], values, (values != ABSENT) & (rng.random(n) < told_share))
         first, *others = TEXTS["titles"][self._locale][layout].split()
         rest = _join([parts[name] for name in others], _SEPARATORS[self._locale][layout], nulls="skip")
         return _join([parts[first], rest], " ", nulls="skip")
@@ -199,7 +189,7 @@ class LocaleTexts:
 
     def _descriptions(self, attributes: Attributes, brand: Any, has_one: Rows, rng: np.random.Generator) -> Any:
         places = _one_of(self._introductions, attributes[:, TYPE], len(TYPES), rng)
-        style = rng.choice(len(TEXTS["markup"]), size=len(attributes), p=_MARKUP_SHARES)
+        style = rng.choice(len(TEXTS["markup"]), size=len(attributes), p=SHARES["markup"])
         before, after_first, between, after = (_take(part, style, has_one) for part in self._markup)
         space = pa.scalar(" ", _TEXT)
         pieces = [before, brand, space, _take(self._introductions, places, has_one), after_first]
