@@ -138,6 +138,7 @@ def _beside(path: Path, make: Callable[[Path], None], *, alone: bool = False) ->
     """Make something beside a path and lock it, so that others see it live; remove what is left of it at the end."""
     path = path.resolve()
     partial, lock = _name_beside(path, "partial"), None
+    new_above = [folder for folder in path.parents if not folder.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Two that begin at once see each other; in a folder that this process is making it is alone.
@@ -160,6 +161,9 @@ def _beside(path: Path, make: Callable[[Path], None], *, alone: bool = False) ->
         _MINE.discard(partial)
         _remove(partial)
         _unlock(lock)
+        for folder in new_above:
+            with suppress(OSError):  # something is in it
+                folder.rmdir()
 
 
 def _clear_left_over(folder: Path, names: str) -> list[int]:

@@ -22,11 +22,11 @@ GOOD = "red shoe,1,E\n"
 def attempt(tmp_path):
     """Prepare CSV rows of examples (query, product_id, label); give the manifest."""
 
-    def run(rows, products=PRODUCTS, header="query,product_id,label\n", **options):
+    def run(rows, products=PRODUCTS, header="query,product_id,label\n", out="out", **options):
         examples = header + rows
         (tmp_path / "e.csv").write_bytes(examples if isinstance(examples, bytes) else examples.encode())
         (tmp_path / "p.csv").write_bytes(products if isinstance(products, bytes) else products.encode())
-        return prepare(None, tmp_path / "out", examples=tmp_path / "e.csv", products=tmp_path / "p.csv", **options)
+        return prepare(None, tmp_path / out, examples=tmp_path / "e.csv", products=tmp_path / "p.csv", **options)
 
     return run
 
@@ -261,4 +261,13 @@ def test_a_limit_on_files_is_a_message_and_leaves_nothing(tmp_path):
             prepare(None, tmp_path / "disk" / "out", **tables)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert not list((tmp_path / "disk").iterdir())
+    assert not (tmp_path / "disk").exists()
+
+
+def test_a_refusal_leaves_no_folder_but_that_of_its_list(attempt, tmp_path):
+    with pytest.raises(UserError, match="no judged pair is left"):
+        attempt("", out="new/deep/out")
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(UserError, match="unknown label"):
+        attempt("hat,2,x\n", out="new/deep/out")
+    assert [each.name for each in (tmp_path / "new" / "deep").iterdir()] == ["out.rejected.parquet"]

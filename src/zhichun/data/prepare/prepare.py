@@ -7,7 +7,7 @@ sources and options give the same bytes.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -43,22 +43,13 @@ from zhichun.data.readers.sources import EXAMPLES, PRODUCTS, open_sources
 from zhichun.text.fold import fold_locale
 
 FORMAT: Final = 1
-EXAMPLES_SCHEMA: Final = pa.schema(
-    [
-        (schema.EXAMPLE_ID, pa.int64()),
-        (schema.QUERY, pa.string()),
-        (schema.QUERY_ID, pa.int64()),
-        (schema.PRODUCT_ID, pa.string()),
-        (schema.LOCALE, pa.string()),
-        (schema.LABEL, pa.string()),
-        (schema.SMALL, pa.int64()),
-        (schema.LARGE, pa.int64()),
-        (schema.SPLIT, pa.string()),
-        (schema.FOLD, pa.int8()),
-        (schema.WEIGHT, pa.float32()),
-        (schema.ORIGIN, pa.string()),
-    ]
-)
+_TYPES: Final = {
+    **dict.fromkeys((schema.EXAMPLE_ID, schema.QUERY_ID, schema.SMALL, schema.LARGE), pa.int64()),
+    schema.FOLD: pa.int8(),
+    schema.WEIGHT: pa.float32(),
+}
+_COLUMNS: Final = (*schema.EXAMPLE_COLUMNS, *schema.PREPARED_COLUMNS)
+EXAMPLES_SCHEMA: Final = pa.schema([(name, _TYPES.get(name, pa.string())) for name in _COLUMNS])
 # What is kept of several judges, as they are settled.
 _TARGETS: Final = {
     schema.JUDGED_GAIN: pa.field(schema.JUDGED_GAIN, pa.float32()),
@@ -159,7 +150,11 @@ def prepare(
     changes = None if relabel is None else open_list(relabel, NEW_LABEL)
     files = {**sources.files, "issues": drop_issues, "relabel": relabel}
     read = {part: file for part, file in files.items() if file is not None}
-    _check_apart(read.values(), out)
+    if any(out in file.resolve().parents for file in read.values()):
+        problem = "the dataset would replace the folder of its own source"
+        raise UserError(problem, remedy="Name another folder.", file=out)
+    # On refusal, the list of refused rows is all that stays, beside the folder that there is not.
+    beside = out.with_name(f"{out.name}.{REJECTED_FILE}")
     judged = sources.tables[EXAMPLES]
     with new_folder(out, overwrite=overwrite, replaceable=is_dataset) as folder:
         with RejectedRows(folder / REJECTED_FILE) as rejected:
@@ -189,8 +184,7 @@ def prepare(
             usable = on_bad_rows == "drop" or not rejected.bad
             made_products = make_pairs(pairs, steps if usable else (), folder / schema.PRODUCTS_FILE, known, progress)
         if not usable:
-            # The list of refused rows is all that stays, beside the folder that there is not.
-            raise rejected.failure((folder / REJECTED_FILE).replace(_list_beside(out)))
+            raise rejected.failure((folder / REJECTED_FILE).replace(beside))
         _require_pairs(pairs, rejected, judged.path)
         columns_kept = EXAMPLES_SCHEMA if settle.column is None else EXAMPLES_SCHEMA.append(_TARGETS[settle.column])
         table = pairs.frame.select(columns_kept.names).to_arrow().cast(columns_kept)
@@ -224,25 +218,13 @@ def prepare(
         write_json(folder / SUMMARY_FILE, summarise(folder, progress=progress))
         if finish is not None:
             finish(folder)
-    _list_beside(out).unlink(missing_ok=True)
+    beside.unlink(missing_ok=True)
     return manifest
 
 
 def is_dataset(folder: Path) -> bool:
     """Return whether a folder is a dataset folder."""
     return (folder / schema.MANIFEST_FILE).is_file()
-
-
-def _check_apart(files: Iterable[Path], out: Path) -> None:
-    """Refuse to replace a folder that holds the sources."""
-    if any(out in file.resolve().parents for file in files):
-        raise UserError(
-            "the dataset would replace the folder of its own source", remedy="Name another folder.", file=out
-        )
-
-
-def _list_beside(out: Path) -> Path:
-    return out.with_name(f"{out.name}.{REJECTED_FILE}")
 
 
 def _require_pairs(pairs: Pairs, rejected: RejectedRows, file: Path) -> None:
