@@ -56,9 +56,9 @@ class StackSettings:
         Of the order of lists and pairs, and of the features that a tree reads.
     """
 
-    rounds: int = 100
-    leaves: int = 15
-    learning_rate: float = 0.05
+    rounds: int = 50
+    leaves: int = 8
+    learning_rate: float = 0.1
     least_pairs: int = 20
     columns: float = 0.8
     gains: str = "esci"

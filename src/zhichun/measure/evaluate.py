@@ -93,13 +93,14 @@ def evaluate(
     if not np.isfinite(prediction.score).all():
         raise UserError("the model's scores are not finite numbers.", file=run, remedy="Train it again in fp32.")
     query_ids, locales = dataset.column(schema.QUERY_ID)[rows], dataset.column(schema.LOCALE)[rows]
+    reads_lists = is_stack(run) or (scorer is not None and scorer.reads_lists)
     measured = {
         "split": split,
         "version": version,
         "task": prediction.task.name,
         "engine": engine,
         "gains": schema.GAINS,
-        **measure(prediction, dataset.labels[rows], query_ids, locales, by_list=is_stack(run)),
+        **measure(prediction, dataset.labels[rows], query_ids, locales, by_list=reads_lists),
         **_size_alone(prediction.task, dataset, rows, version),
         **of_ensemble,
     }

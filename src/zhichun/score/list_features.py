@@ -97,20 +97,26 @@ def compared(wanted: frozenset[Measure], there: frozenset[Measure]) -> tuple[flo
     return 1 - len(missing) / len(wanted), sum(unit.split(" ")[0] in units for unit in missing) / len(wanted)
 
 
-class Bag:
-    """Hashed terms or trigrams of a text, and how often each is in it."""
+Bag = tuple[Int64, Int64]  # hashed terms or trigrams of a text, and how often each is in it
 
-    def __init__(self, keys: npt.NDArray[np.generic]) -> None:
-        found, counts = np.unique(keys.view(np.int64), return_counts=True)
-        self.distinct = found
-        # Closed by a key that stands for none, so that a search never leaves the array.
-        self._keys, self._counts = np.append(found, np.iinfo(np.int64).max), np.append(counts, 0)
 
-    def count(self, wanted_Q: Int64) -> Int64:
-        """Return how often each key is here, ``[Q]``."""
-        place_Q = np.searchsorted(self._keys, wanted_Q)
-        counts_Q: Int64 = np.where(self._keys[place_Q] == wanted_Q, self._counts[place_Q], 0)
-        return counts_Q
+def bag_of(keys: npt.NDArray[np.generic]) -> Bag:
+    """Count keys."""
+    return np.unique(keys.view(np.int64), return_counts=True)
+
+
+def counted_in(bags: Sequence[Bag], wanted_Q: Int64) -> Int64:
+    """Return how often each of some keys is in each bag, ``[N, Q]``; all bags at once, to call numpy less often."""
+    found_NQ = np.zeros((len(bags), len(wanted_Q)), np.int64)
+    if not len(wanted_Q):
+        return found_NQ
+    keys_T, counts_T = (np.concatenate(parts) for parts in zip(*bags, strict=True))
+    owner_T = np.repeat(np.arange(len(bags)), [len(keys) for keys, _ in bags])
+    order_Q = np.argsort(wanted_Q)
+    place_T = order_Q[np.searchsorted(wanted_Q, keys_T, sorter=order_Q).clip(max=len(wanted_Q) - 1)]
+    hit_T = wanted_Q[place_T] == keys_T
+    found_NQ[owner_T[hit_T], place_T[hit_T]] = counts_T[hit_T]
+    return found_NQ
 
 
 class Side:
@@ -119,8 +125,8 @@ class Side:
     def __init__(self, title: str, rest: Sequence[str] = (), brand: str = "", color: str = "") -> None:
         in_title, in_all = terms(title), terms("\n".join((title, brand, color, *rest)))
         self.terms, self.title_words, self.words = list(dict.fromkeys(in_all)), len(in_title), len(in_all)
-        self.title, self.all = (Bag(np.fromiter(map(hash, words), np.int64)) for words in (in_title, in_all))
-        self.trigrams = Bag(trigram_keys([title, brand, color])[0])
+        self.title, self.all = (bag_of(np.fromiter(map(hash, words), np.int64)) for words in (in_title, in_all))
+        self.trigrams = bag_of(trigram_keys([title, brand, color])[0])
         self.measures = measures("\n".join((title, brand, color)))
         self.brand, self.color = normalise(brand), normalise(color)
 
@@ -171,15 +177,19 @@ class Corpus:
         found_Q = np.asarray([self.counts.get(word, 1) for word in words], np.float64)
         return np.log1p((self.documents - found_Q + 0.5) / (found_Q + 0.5))
 
-    def of_texts(self, query: Side, wanted_Q: Int64, weights_Q: Doubles, product: Side) -> tuple[float, ...]:
-        """Return the features of one pair that need no list, in the order of `TEXT_FEATURES` without the others."""
-        counts_Q, titled_Q = product.all.count(wanted_Q), product.title.count(wanted_Q) > 0
-        length = 1 - B + B * product.words / max(self.mean_length, 1e-9)
-        bm25 = float(weights_Q @ (counts_Q / (counts_Q + K1 * length)))
-        shared = product.trigrams.count(query.trigrams.distinct) > 0
-        weighted = float(weights_Q @ titled_Q) / max(float(weights_Q.sum()), 1e-9)
-        covered = _mean(counts_Q > 0), _mean(titled_Q), weighted, _mean(shared)
-        return bm25, *covered, *compared(query.measures, product.measures)
+    def words(self, query: Side, products: Sequence[Side]) -> Doubles:
+        """Return the features of a list that compare words, ``[N, 6]``."""
+        wanted_Q, weights_Q = np.fromiter(map(hash, query.terms), np.int64), self.weights(query.terms)
+        counts_NQ = counted_in([side.all for side in products], wanted_Q)
+        titled_NQ = counted_in([side.title for side in products], wanted_Q) > 0
+        shared_NQ = counted_in([side.trigrams for side in products], query.trigrams[0]) > 0
+        lengths_N1 = np.asarray([[side.words] for side in products]) / max(self.mean_length, 1e-9)
+        bm25_N = counts_NQ / (counts_NQ + K1 * (1 - B + B * lengths_N1)) @ weights_Q
+        weighted_N = titled_NQ @ weights_Q / max(float(weights_Q.sum()), 1e-9)
+        share_N = bm25_N / max(float(bm25_N.max()), 1e-9)
+        return np.stack(
+            [bm25_N, share_N, _means(counts_NQ > 0), _means(titled_NQ), weighted_N, _means(shared_NQ)], axis=1
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -304,20 +314,17 @@ def beside_list(values_NM: Doubles) -> tuple[Doubles, ...]:
 def _of_list(corpus: Corpus, query: str, locale: str, products: Sequence[tuple[str | None, ...]], own: int) -> Doubles:
     """Return what is known of the candidates of one list without a model, ``[N, F]``."""
     asked, texts = Side(readable(query)), len(schema.TEXT_COLUMNS)
-    wanted_Q, weights_Q = np.fromiter(map(hash, asked.terms), np.int64), corpus.weights(asked.terms)
     sides = [product_side(product[:texts]) for product in products]
-    rows_NF = np.asarray([corpus.of_texts(asked, wanted_Q, weights_Q, side) for side in sides])
-    best = max(float(rows_NF[:, 0].max()), 1e-9)
     folded = f" {normalise(query)} "
     named_N4 = np.stack([*_named(folded, [s.brand for s in sides]), *_named(folded, [s.color for s in sides])], axis=1)
-    lengths = [[asked.words, side.title_words, side.words, country_index(locale)] for side in sides]
-    numbers_NO = np.asarray([[_number(value) for value in product[texts:]] for product in products]).reshape(
-        len(sides), own
-    )
+    numbers_N2 = np.asarray([compared(asked.measures, side.measures) for side in sides])
+    lengths_N4 = np.asarray([[asked.words, side.title_words, side.words, country_index(locale)] for side in sides])
+    numbers_NO = np.asarray([[_number(value) for value in product[texts:]] for product in products])
+    numbers_NO = numbers_NO.reshape(len(sides), own)  # where there is none, there was no second axis
     missing_NO = np.isnan(numbers_NO)
     share_NO = beside_list(np.where(missing_NO, -np.inf, numbers_NO))[-1] if own else numbers_NO
-    parts = (rows_NF[:, :1], rows_NF[:, :1] / best, rows_NF[:, 1:5], named_N4, rows_NF[:, 5:], np.asarray(lengths))
-    return np.concatenate([*parts, numbers_NO, np.where(missing_NO, np.nan, share_NO)], axis=1)
+    parts = (corpus.words(asked, sides), named_N4, numbers_N2, lengths_N4, numbers_NO)
+    return np.concatenate([*parts, np.where(missing_NO, np.nan, share_NO)], axis=1)
 
 
 def _named(query: str, values: Sequence[str]) -> tuple[Doubles, Doubles]:
@@ -341,5 +348,5 @@ def _prefixes(models: int) -> Iterator[str]:
     yield from ([""] if models == 1 else [f"model{number}_" for number in range(1, models + 1)])
 
 
-def _mean(found: npt.NDArray[np.bool_]) -> float:
-    return float(found.mean()) if len(found) else 0.0
+def _means(found_NQ: npt.NDArray[np.bool_]) -> Doubles:
+    return found_NQ.mean(axis=1) if found_NQ.shape[1] else np.zeros(len(found_NQ))

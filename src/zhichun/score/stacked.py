@@ -286,7 +286,7 @@ class Stack(ScoresProducts):
         lists: Sequence[Hashable] | None = None,
     ) -> ListedPairs:
         """Read the texts of P pairs; see `Scorer.read`."""
-        read = self.models.read(queries, products, locales)
+        read = self.models.read(queries, products, locales, lists)
         return ListedPairs(read, self.stage.read(queries, products, locales, lists))
 
     def predict(self, pairs: ListedPairs, rows: Int64 | None = None, *, progress: Progress | None = None) -> Prediction:

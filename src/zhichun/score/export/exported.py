@@ -246,7 +246,7 @@ def open_engine(folder: Path, config: ExportConfig, name: str) -> Engine:
         "reads_lists": config.reads_lists,
     }
     try:
-        engine, sizes = kind.open(runtime, graph, name, lists, reads_lists=config.reads_lists, **alike)
+        engine, sizes = kind.open(runtime, graph, name, lists, **alike)
     except Exception as error:  # what is raised depends on the fault of the file
         raise UserError(f"{title} cannot read it ({error}).", file=graph, remedy=REMEDY) from error
     expected = {**sizes, SIDE: str(sum(inputs.sizes.values())), OUTPUT: str(outputs)}
