@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,10 +28,12 @@ from zhichun.score.engines.engine import AUTO, counted
 from zhichun.score.ensemble import ask_members, average
 from zhichun.score.ensemble_weights import Judgements, beside_members
 from zhichun.score.folders import EnsembleConfig, has_members, is_ensemble, is_stack
-from zhichun.score.index.scorer import IndexScorer
 from zhichun.score.scorer import Scorer
 from zhichun.score.stacked import StackConfig, load_stage
 from zhichun.text.fold import fold_query
+
+if TYPE_CHECKING:
+    from zhichun.score.index.scorer import IndexScorer
 
 
 def evaluate(
@@ -115,9 +117,11 @@ def evaluate(
     return measured
 
 
-def _loaded(run: Path, engine: str, products: Path | None) -> Scorer | IndexScorer | None:
+def _loaded(run: Path, engine: str, products: Path | None) -> "Scorer | IndexScorer | None":
     """Load what scores pairs; ``None`` for an ensemble or a stack, whose members do one after the other."""
     if products is not None:
+        from zhichun.score.index.scorer import IndexScorer  # which needs torch
+
         return IndexScorer.load(run, products, engine=engine)
     return None if has_members(run) else Scorer.load(run, engine=engine)
 
@@ -134,16 +138,15 @@ def _size_alone(task: Task, dataset: Dataset, rows: Int64, version: str) -> dict
 
 
 def score_rows(
-    scorer: Scorer | IndexScorer | None, run: Path, dataset: Dataset, rows: Int64, engine: str, stages: Stages
+    scorer: "Scorer | IndexScorer | None", run: Path, dataset: Dataset, rows: Int64, engine: str, stages: Stages
 ) -> tuple[Prediction, str, dict[str, Any]]:
     """Score pairs, by which engine; an ensemble or stack is also held against its members, under ``ensemble``."""
-    if isinstance(scorer, IndexScorer):
-        prediction = scorer.predict_judged(dataset, rows, progress=counted(stages, "score", len(rows)))
-        return prediction, scorer.engine_name, {}
     if scorer is not None:
+        progress = counted(stages, "score", len(rows))
+        if not isinstance(scorer, Scorer):
+            return scorer.predict_judged(dataset, rows, progress=progress), scorer.engine_name, {}
         pairs = open_pairs(dataset, scorer.featurizer, scorer.max_length, stages)
-        prediction = scorer.predict(pairs, rows, progress=counted(stages, "score", len(rows)))
-        return prediction, scorer.engine_name, {}
+        return scorer.predict(pairs, rows, progress=progress), scorer.engine_name, {}
     config: EnsembleConfig | StackConfig = StackConfig.load(run) if is_stack(run) else EnsembleConfig.load(run)
     members = list(zip(config.members, config.locate(run), strict=True))
     answers = ask_members(members, dataset, rows, engine, stages=stages)
@@ -184,7 +187,7 @@ def beside_raters(prediction: Prediction, dataset: Dataset, rows: Int64, rated: 
     return {"pairs": len(places), "queries": len(judged.queries), "figures": figures}
 
 
-def _ranks(scorer: Scorer | IndexScorer | None, run: Path) -> bool:
+def _ranks(scorer: "Scorer | IndexScorer | None", run: Path) -> bool:
     """Return whether a model is for task 1; of an ensemble, whether a regressor is in it."""
     if scorer is None:
         return is_ensemble(run) and any(entry.task == "gain" for entry in EnsembleConfig.load(run).members)
