@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=HERE / "work" / "compare_gates")
     given = parser.parse_args()
     if not (given.work / "data").is_dir():
-        write_sample_shop(given.work / "shop", products=2000, queries=900, overwrite=True)
+        write_sample_shop(given.work / "shop", products=1000, queries=500, overwrite=True)
         prepare(given.work / "shop", given.work / "data", test_share=0.5)
     dataset, began = Dataset.open(given.work / "data"), time.monotonic()
     rows = np.flatnonzero(dataset.column(schema.ORIGIN) == schema.JUDGED)
@@ -53,12 +53,21 @@ def main() -> None:
             scale = np.where(in_spain & (planted == "es"), WORSE, NOISE)
             scores = gain_vector()[labels] + noise * [scale, np.full(len(rows), NOISE)]
             a, b = (Judged(queries, labels, scores=of) for of in scores)
-            parts = measure_parts([nDCG() @ 10], a, b, masks, draws=2000, seed=draw)
+            parts = measure_parts([nDCG() @ 10], a, b, masks, draws=700, seed=draw)
             named = [each["part"] for each in judge_gates(parts, [gate]) if each["verdict"] == "fails"]
             failed.update([*named, "exit 1" if named else "exit 0"])
-        if draw % 100 == 99:
-            sys.stdout.write(f"{draw + 1} of {given.draws}, {time.monotonic() - began:.0f} s: {counted}\n")
-            sys.stdout.flush()
+        if draw % 100 == 99 or draw + 1 == given.draws:
+            _write(draw + 1, counted, rows, queries, masks, began)
+
+
+def _write(
+    draws: int,
+    counted: dict[str, Counter[str]],
+    rows: np.ndarray,
+    queries: np.ndarray,
+    masks: dict[str, Any],
+    began: float,
+) -> None:
     result: dict[str, Any] = {
         "what": "draws in which zhichun compare ends with status 1, and what it names",
         "command": command_as_given("benchmarks/compare_gates.py"),
@@ -66,7 +75,7 @@ def main() -> None:
         "data": {"queries": len(np.unique(queries)), "pairs": len(rows), "segments": list(masks)},
         "gate": GATE,
         "noise": {"both": NOISE, "of A in es, where planted": WORSE},
-        "draws": given.draws,
+        "draws": draws,
         "without_regression": dict(counted["none"]),
         "with_regression_of_es": dict(counted["es"]),
         "seconds": round(time.monotonic() - began),

@@ -32,6 +32,7 @@ from list_rows import BM25, OURS_TRIES, PLAIN, RANDOM, SHARED, THEIRS, THEIRS_TR
 from list_stack import stacked
 from machine import circumstances, command_as_given
 from rendered_parts import cells_of, table
+from zhichun.serve.page.first_stage import Documents, FirstStage
 
 from zhichun.core import schema
 from zhichun.core.files import read_json, write_json
@@ -40,7 +41,6 @@ from zhichun.data.dataset.dataset import product_keys, read_parquet
 from zhichun.data.readers.ratings import RatedPairs
 from zhichun.fit.recipes.kdd2022 import baseline
 from zhichun.judgements.agreement import measure_agreement
-from zhichun.serve.page.first_stage import Documents, FirstStage
 
 LIBRARIES = ("zhichun", "torch", "transformers", "sentence-transformers", "numpy")
 OURS_BEST, OURS_PAIRS, THEIRS_BEST = "ours at its best", "ours at its best without list parts", "theirs at its best"

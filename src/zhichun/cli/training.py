@@ -1,10 +1,10 @@
-"""Commands that train and measure: train, pretrain, recipe, evaluate, audit."""
+"""Commands that train and measure: train, pretrain, pool, recipe, evaluate, audit."""
 
 from pathlib import Path
 
 import typer
 
-from zhichun.cli.options import SetOption, command, mapping, say, stdout
+from zhichun.cli.options import AtLeast1, SetOption, command, mapping, say, stdout
 
 
 @command
@@ -67,6 +67,65 @@ def pretrain(recipe: str, *, data: Path, out: Path, resume: bool = False, settin
     run = run_pretraining(found, data, out, resume=resume)
     then = f"zhichun train RECIPE --data {data} --out RUN --set model.encoder={run.path}"
     say(f"{run.encoder}: pre-trained. Next: {then}")
+
+
+@command
+def pool(
+    run: Path,
+    *,
+    data: Path,
+    queries: Path,
+    out: Path,
+    per_query: AtLeast1 = 20,
+    at_random: float = 0.25,
+    weight: float = 0.5,
+    columns: str = "",
+    locale: str = "us",
+    engine: str = "auto",
+    seed: int = 0,
+) -> None:
+    """Make training pairs of real queries that nobody judged, labelled by a teacher, for `train.pool`.
+
+    Queries of the test split and of what the teacher held out are left out. After a kill, the same command resumes.
+
+    Parameters
+    ----------
+    run
+        The teacher: a run of four classes, or an ensemble of such runs.
+    queries
+        Real queries: a table with a column query, and locale where there are several.
+    out
+        Table to write: Parquet.
+    per_query
+        Candidates of each query.
+    at_random
+        Share of them that is drawn at random; the others are BM25's first.
+    weight
+        Of a pair in the student's loss; judged ones have 1.
+    columns
+        Own column names of the queries: query, locale.
+    seed
+        Seed of the draws.
+    """
+    from zhichun.fit.pool import make_pool
+
+    made = make_pool(
+        run,
+        data,
+        queries,
+        out,
+        per_query=per_query,
+        at_random=at_random,
+        weight=weight,
+        columns=mapping(columns, "--columns"),
+        locale=locale,
+        engine=engine,
+        seed=seed,
+    )
+    for reason, count in made["left_out"].items():
+        say(f"  left out: {count:,} queries {reason}")
+    say(f"{out}: {made['pairs']:,} pairs of {made['queries']:,} queries")
+    say(f"Next: zhichun train distil:pooled --data {data} --out STUDENT --set train.pool={out}")
 
 
 @command

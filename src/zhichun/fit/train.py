@@ -26,6 +26,7 @@ from zhichun.data.readers.pair_tables import append_columns
 from zhichun.fit.batches import JudgedBatches
 from zhichun.fit.lists import ListBatches
 from zhichun.fit.pace import too_short, with_pace
+from zhichun.fit.pool import with_pool
 from zhichun.fit.recipe import Recipe
 from zhichun.fit.run_folder import RunFolder
 from zhichun.fit.soft_labels import judged_targets
@@ -77,7 +78,8 @@ def train(recipe: Recipe, data: Path, out: Path, *, resume: bool = False, title:
     UserError
         For a folder that is no dataset or is in use by another run, and for data that cannot be trained on.
     """
-    recipe = with_pace(recipe, Dataset.open(data))
+    settings = recipe.train
+    recipe = with_pace(recipe, with_pool(Dataset.open(data), settings.pool_path, settings.validation_fold))
     return run_training(FineTune, recipe, data, out, resume=resume, title=title, inputs=_soft_label_tables)
 
 
@@ -88,6 +90,7 @@ class FineTune:
     result = "model"
 
     def __init__(self, recipe: Recipe, dataset: Dataset, accelerator: Accelerator, stages: Stages) -> None:
+        dataset = with_pool(dataset, recipe.train.pool_path, recipe.train.validation_fold)
         self.recipe, self.dataset, self.accelerator = recipe, dataset, accelerator
         self.task = TASKS[recipe.task]
         self.featurizer = make_featurizer(recipe.model, dataset)
@@ -188,10 +191,11 @@ def judged_batches(recipe: Recipe, dataset: Dataset, pairs: Pairs, rows: Int64, 
 
 
 def _soft_label_tables(recipe: Recipe, dataset: Dataset) -> list[Path]:
-    """Find the tables of soft labels, and say of which of them a model was trained on what it predicts."""
-    soft = recipe.train.soft_labels
+    """Find the pool and the tables of soft labels, and say of which of them a model was trained on what it predicts."""
+    soft, pool = recipe.train.soft_labels, recipe.train.pool_path
+    tables = [] if pool is None else [pool]
     if soft is None:
-        return []
+        return tables
     for path, count in soft.seen(dataset).items():
         stderr.print(
             f"{path}: the run that made it was trained on {count:,} of these pairs and is too sure of them. Runs of "
@@ -200,7 +204,7 @@ def _soft_label_tables(recipe: Recipe, dataset: Dataset) -> list[Path]:
             highlight=False,
             soft_wrap=True,
         )
-    return soft.tables()
+    return [*soft.tables(), *tables]
 
 
 def open_tokenizer(settings: EncoderSettings, dataset: Dataset) -> PairTokenizer:

@@ -1,6 +1,7 @@
 """Settings of the training loop."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from zhichun.core.errors import UserError
@@ -110,6 +111,8 @@ class TrainSettings(LoopSettings):
         where it has one), or `loss` (lower is better); of equal ones, the one with the lower loss.
     soft_labels
         Predictions of other runs to mix into the targets: distillation and self-distillation; null is off.
+    pool
+        Table of `zhichun pool`: pairs with a teacher's labels, to train on beside the judged ones; null is off.
     lists
         Lists: a step is made of whole lists, the candidates of a query each, as ranking losses and the list head need;
         null is steps of pairs.
@@ -120,6 +123,7 @@ class TrainSettings(LoopSettings):
     validation_fold: tuple[int, ...] | int | None = None
     metric: Literal["micro_f1", "macro_f1", "ndcg", "loss"] = "micro_f1"
     soft_labels: SoftLabels | None = None
+    pool: str | None = None
     lists: Lists | None = None
 
     def __post_init__(self) -> None:
@@ -128,6 +132,11 @@ class TrainSettings(LoopSettings):
         held_out = self.validation_fold if isinstance(self.validation_fold, tuple) else (self.validation_fold,)
         if any(fold is not None and (type(fold) is not int or fold < 0) for fold in held_out):
             raise UserError(f"train.validation_fold={self.validation_fold} must be at least 0, each a whole number.")
+
+    @property
+    def pool_path(self) -> Path | None:
+        """Where the pool is."""
+        return None if self.pool is None else Path(self.pool)
 
 
 @dataclass(frozen=True, kw_only=True)

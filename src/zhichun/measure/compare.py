@@ -104,7 +104,7 @@ class Part:
     @classmethod
     def of(cls, name: str, metrics: Sequence[Metric], a: Judged, b: Judged, draws: int, seed: int) -> Self:
         """Measure both on the same draws of queries."""
-        (a_F, a_SF), (b_F, b_SF) = (drawn_values(metrics, each, draws=draws, seed=seed) for each in (a, b))
+        (a_F, b_F), (a_SF, b_SF) = drawn_values(metrics, a, b, draws=draws, seed=seed)
         return cls(name, metrics, len(a.labels), len(a.queries), a_F, b_F, a_SF - b_SF)
 
     def gap(self, metric: Metric) -> tuple[float, Floats]:

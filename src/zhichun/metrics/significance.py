@@ -4,7 +4,7 @@ Pairs of one query are not independent, so whole queries are drawn, with replace
 the same draw (Efron and Tibshirani, 1993, chapters 13 and 16; Smucker, Allan and Carterette, 2007, for retrieval).
 Differences of less than about 0.002 nDCG are noise unless they are paired like this.
 
-Shapes: ``Q`` queries, ``X`` sums, ``S`` draws, ``F`` figures.
+Shapes: ``Q`` queries, ``X`` sums, ``S`` draws, ``F`` figures, ``M`` models.
 """
 
 from collections.abc import Sequence
@@ -134,20 +134,20 @@ def intervals(metrics: Sequence[Metric], judged: Judged, *, draws: int = 2000, s
     dict[str, Interval]
         By the names of the metrics.
     """
-    found = Interval.of(*drawn_values(metrics, judged, draws=draws, seed=seed))
+    values_1F, drawn_1SF = drawn_values(metrics, judged, draws=draws, seed=seed)
+    found = Interval.of(values_1F[0], drawn_1SF[0])
     return {metric.name: each for metric, each in zip(metrics, found, strict=True)}
 
 
-def drawn_values(metrics: Sequence[Metric], judged: Judged, *, draws: int, seed: int) -> tuple[Floats, Floats]:
-    """Measure the queries as they are, ``[F]``, and draws of them, ``[S, F]``.
-
-    The same seed draws the same queries for every model of as many, so that the differences of two are paired.
-    """
-    sums = [metric.sums(judged) for metric in metrics]
+def drawn_values(metrics: Sequence[Metric], *judged: Judged, draws: int, seed: int) -> tuple[Floats, Floats]:
+    """Measure models on their queries, which are the same, ``[M, F]``, and on the same draws of them, ``[M, S, F]``."""
+    sums = [metric.sums(each) for each in judged for metric in metrics]
     ends = np.cumsum([each.shape[1] for each in sums])[:-1]
     drawn = np.split(draw_sums(np.hstack(sums), draws=draws, seed=seed), ends, axis=1)
-    values_F = np.array([metric.value(of.sum(axis=0)) for metric, of in zip(metrics, sums, strict=True)])
-    return values_F, np.stack([metric.value(of) for metric, of in zip(metrics, drawn, strict=True)], axis=1)
+    values_X = [metric.value(of.sum(axis=0)) for metric, of in zip([*metrics] * len(judged), sums, strict=True)]
+    drawn_XS = [metric.value(of) for metric, of in zip([*metrics] * len(judged), drawn, strict=True)]
+    shape = len(judged), len(metrics)
+    return np.reshape(values_X, shape), np.swapaxes(np.reshape(drawn_XS, (*shape, draws)), 1, 2)
 
 
 def draw_sums(sums_QX: Floats, *, draws: int, seed: int) -> Floats:

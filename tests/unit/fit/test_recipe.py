@@ -15,6 +15,7 @@ PACKAGED = [
     *(f"kdd2022:task{task}{reading}" for task in (1, 2, 3) for reading in ("", "_as_released")),
     *(f"kdd2022:task1_member{member}" for member in range(1, 7)),
     "distil:student",
+    "distil:pooled",
 ]
 
 

@@ -59,11 +59,14 @@ class Dataset:
         ``examples.parquet``, whole.
     manifest
         ``manifest.json``: sources, options and counts.
+    pool
+        Hash of the table of `zhichun pool` whose pairs are among the examples, if there is one.
     """
 
     folder: Path
     examples: pa.Table
     manifest: dict[str, Any]
+    pool: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, folder: Path) -> "Dataset":

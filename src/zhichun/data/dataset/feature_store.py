@@ -42,7 +42,7 @@ def open_pairs(dataset: Dataset, featurizer: Featurizer, max_length: int, progre
     progress
         Called with (what, done, total) while features are computed.
     """
-    folder = dataset.folder / "features" / dataset.fingerprint(featurizer.fingerprint)
+    folder = dataset.folder / "features" / dataset.fingerprint(featurizer.fingerprint, *dataset.pool)
     if not folder.is_dir():
         with new_folder(folder, first_wins=True) as partial:
             for name, batches in (("queries", _query_batches), ("products", _product_batches)):

@@ -14,6 +14,7 @@ from zhichun.fit.train_settings import TrainSettings
 
 MINILM = "nreimers/mMiniLMv2-L6-H384-distilled-from-XLMR-Large"
 TEACHER = "teacher"
+POOL = "pool.parquet"
 
 
 def student() -> Recipe:
@@ -21,3 +22,9 @@ def student() -> Recipe:
     train = TrainSettings(learning_rate=5e-5, soft_labels=SoftLabels(predictions=(TEACHER,), share=0.7))
     recipe = kdd2022.baseline()
     return replace(recipe, model=replace(recipe.model, encoder=MINILM), train=train)
+
+
+def pooled() -> Recipe:
+    """`distil:student` on more than was judged: with the pairs that the teacher labelled, a table of `zhichun pool`."""
+    recipe = student()
+    return replace(recipe, train=replace(recipe.train, pool=POOL))

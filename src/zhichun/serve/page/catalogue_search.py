@@ -3,7 +3,6 @@
 It is the table with an index per locale and one of the ids.
 """
 
-from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,15 +21,13 @@ from zhichun.data.dataset.dataset import read_parquet
 from zhichun.data.prepare.clean_catalogue import read_catalogue
 from zhichun.data.readers.rejected import OnBadRows, silent
 from zhichun.score.rank import ProductLookup
-from zhichun.serve.page.first_stage import Documents, FirstStage
+from zhichun.text.bm25 import FirstStage, read_documents
 from zhichun.text.clean import clean_column
 from zhichun.text.document import COLUMN_OF
 from zhichun.text.fold import fold_column, fold_query
 
 Fields = dict[str, str | None]
 Report = Callable[[str, int, int], None]
-# What the first stage reads. Descriptions are long, and say little that the others do not.
-SEARCHED: Final = (schema.TITLE, schema.BRAND, schema.COLOR, schema.BULLETS)
 _COLUMNS: Final = {**COLUMN_OF, "product_id": schema.PRODUCT_ID, "locale": schema.LOCALE}
 _JUDGED_COLUMNS: Final = [schema.QUERY, schema.PRODUCT_ID, schema.LOCALE, schema.LABEL, schema.SPLIT]
 _BATCH: Final = 8192
@@ -73,7 +70,7 @@ class Catalogue:
         if schema.ORIGIN in table.column_names:
             table = table.filter(pc.equal(table.column(schema.ORIGIN), schema.CATALOGUE))
         self._table = table
-        self._rows, documents = _read(table, report)
+        self._rows, documents = read_documents(table, report)
         self._stages = {
             locale: FirstStage(found, partial(report, f"indexing {locale}")) for locale, found in documents.items()
         }
@@ -200,24 +197,6 @@ def _beginning(title: str) -> str:
     if len(words) > _EXAMPLE_CHARACTERS:
         words = words.rsplit(" ", 1)[0][:_EXAMPLE_CHARACTERS]
     return words.strip(" ,;:-–([")
-
-
-def _read(table: pa.Table, report: Report) -> tuple[dict[str, "array[int]"], dict[str, Documents]]:
-    """Return the rows of each locale's products, and their terms."""
-    rows: dict[str, array[int]] = {}
-    documents: dict[str, Documents] = {}
-    start = 0
-    for batch in table.select([*SEARCHED, schema.LOCALE]).to_batches(max_chunksize=_BATCH):
-        report("reading products", start, table.num_rows)
-        columns: dict[str, list[Any]] = batch.to_pydict()
-        texts = [" ".join(filter(None, parts)) for parts in zip(*(columns[name] for name in SEARCHED), strict=True)]
-        locales = columns[schema.LOCALE]
-        for locale in dict.fromkeys(locales):
-            chosen = [place for place, each in enumerate(locales) if each == locale]
-            rows.setdefault(locale, array("q")).extend([start + place for place in chosen])
-            documents.setdefault(locale, Documents()).add([texts[place] for place in chosen])
-        start += batch.num_rows
-    return rows, documents
 
 
 class JudgedQueries:

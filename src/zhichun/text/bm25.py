@@ -9,15 +9,20 @@ Legend: ``N`` documents, ``T`` terms of all of them, ``H`` hits.
 
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 import bm25s
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
+from zhichun.core import schema
 from zhichun.text.words import terms, terms_of_all
 
 Progress = Callable[[int, int], None]
+Report = Callable[[str, int, int], None]
+# What the first stage reads. Descriptions are long, and say little that the others do not.
+SEARCHED: Final = (schema.TITLE, schema.BRAND, schema.COLOR, schema.BULLETS)
 # How often bm25s goes through the documents: for their lengths, their terms and their scores.
 PASSES: Final = 3
 _BATCH: Final = 8192
@@ -89,3 +94,21 @@ class FirstStage:
             self._bm25.get_scores_from_ids(known) if known else np.zeros(self._documents, np.float32)
         )
         return score_N
+
+
+def read_documents(table: pa.Table, report: Report) -> tuple[dict[str, "array[int]"], dict[str, Documents]]:
+    """Return the rows of each locale's products in a catalogue, and their terms."""
+    rows: dict[str, array[int]] = {}
+    documents: dict[str, Documents] = {}
+    start = 0
+    for batch in table.select([*SEARCHED, schema.LOCALE]).to_batches(max_chunksize=_BATCH):
+        report("reading products", start, table.num_rows)
+        columns: dict[str, list[Any]] = batch.to_pydict()
+        texts = [" ".join(filter(None, parts)) for parts in zip(*(columns[name] for name in SEARCHED), strict=True)]
+        locales = columns[schema.LOCALE]
+        for locale in dict.fromkeys(locales):
+            chosen = [place for place, each in enumerate(locales) if each == locale]
+            rows.setdefault(locale, array("q")).extend([start + place for place in chosen])
+            documents.setdefault(locale, Documents()).add([texts[place] for place in chosen])
+        start += batch.num_rows
+    return rows, documents

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from zhichun.serve.page.first_stage import PASSES, Documents, FirstStage
+from zhichun.text.bm25 import PASSES, Documents, FirstStage
 
 
 def index(*texts, progress=lambda done, total: None):

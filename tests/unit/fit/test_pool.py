@@ -1,0 +1,175 @@
+"""A pool: which queries and products are in it, what the teacher says of them, and what a student learns of it."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from zhichun.core import schema
+from zhichun.core.errors import UserError
+from zhichun.data.dataset.dataset import Dataset, query_bucket
+from zhichun.fit import pool
+from zhichun.fit.pool import held_out_by, make_pool, with_pool
+from zhichun.fit.train import train
+from zhichun.score.scorer import Scorer
+from zhichun.text.fold import fold_query
+
+
+@pytest.fixture(scope="module")
+def dataset(tiny_dataset):
+    return Dataset.open(tiny_dataset)
+
+
+@pytest.fixture(scope="module")
+def queries(dataset, tmp_path_factory):
+    """Queries of the shop, judged ones of both splits among them, and new ones."""
+    known = [
+        dict(zip(("query", "locale"), each, strict=True))
+        for each in dict.fromkeys(
+            zip(dataset.column(schema.QUERY).tolist(), dataset.column(schema.LOCALE).tolist(), strict=True)
+        )
+    ]
+    title = pq.read_table(dataset.folder / schema.PRODUCTS_FILE).filter(pa.compute.field(schema.LOCALE) == "us")
+    words = [{"query": " ".join(text.split()[:2]), "locale": "US"} for text in title[schema.TITLE].to_pylist()[:30]]
+    more = [
+        {"query": " ", "locale": "us"},
+        {"query": "shoe", "locale": "de"},
+        {**words[0], "query": words[0]["query"].upper()},
+    ]
+    path = tmp_path_factory.mktemp("queries") / "queries.jsonl"
+    path.write_text("\n".join(map(json.dumps, [*known, *words, *more])))
+    return path
+
+
+@pytest.fixture(scope="module")
+def made(tiny_run, dataset, queries, tmp_path_factory):
+    out = tmp_path_factory.mktemp("pool") / "pool.parquet"
+    return out, make_pool(tiny_run, dataset.folder, queries, out, per_query=8, at_random=0.25, shown=False)
+
+
+def test_no_query_is_of_the_test_split_or_of_what_the_teacher_held_out(made, dataset):
+    table, counts = pq.read_table(made[0]), made[1]
+    tested = {fold_query(query) for query in dataset.column(schema.QUERY)[dataset.column(schema.SPLIT) == schema.TEST]}
+    pooled = {fold_query(query) for query in table[schema.QUERY].to_pylist()}
+    assert pooled
+    assert not pooled & tested
+    assert not any(query_bucket(query) == 0 for query in pooled)  # the tiny run's validation_fold is null
+    assert counts["pairs"] == len(table)
+    assert {pool.IN_TEST, pool.HELD_OUT, pool.EMPTY, pool.NO_PRODUCT, pool.TWICE} == set(counts["left_out"])
+
+
+def test_candidates_are_unjudged_products_of_the_locale_some_by_bm25_and_some_at_random(made, dataset, tiny_run):
+    table = pq.read_table(made[0])
+    keys = list(
+        zip(*(table[name].to_pylist() for name in (schema.QUERY, schema.LOCALE, schema.PRODUCT_ID)), strict=True)
+    )
+    judged = set(
+        zip(*(dataset.column(name).tolist() for name in (schema.QUERY, schema.LOCALE, schema.PRODUCT_ID)), strict=True)
+    )
+    assert len(set(keys)) == len(keys)
+    assert not set(keys) & judged
+    assert max(np.unique([query + where for query, where, _ in keys], return_counts=True)[1]) == 8
+    products = pq.read_table(dataset.folder / schema.PRODUCTS_FILE).to_pylist()
+    text_of = {(row[schema.LOCALE], row[schema.PRODUCT_ID]): row for row in products}
+    query, where, product = keys[0]
+    assert set(query.lower().split()) & set(text_of[where, product][schema.TITLE].lower().split())
+    row = text_of[where, product]
+    columns = {name: [row[name]] for name in schema.TEXT_COLUMNS}
+    scorer = Scorer.load(tiny_run)
+    said = scorer.predict(scorer.read([query], columns, [where])).probabilities[0]
+    np.testing.assert_allclose([table[f"p_{label}"][0].as_py() for label in schema.LABELS], said, atol=1e-5)
+
+
+def test_a_pool_that_was_killed_goes_on_and_is_the_same(made, dataset, tiny_run, queries, tmp_path, monkeypatch):
+    out, call = tmp_path / "pool.parquet", {"per_query": 8, "at_random": 0.25, "shown": False}
+    run_job = pool.ScoringJob.run
+
+    def killed(job, progress=None):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pool.ScoringJob, "run", killed)
+    with pytest.raises(KeyboardInterrupt):
+        make_pool(tiny_run, dataset.folder, queries, out, **call)
+    assert not out.exists()
+    monkeypatch.setattr(pool.ScoringJob, "run", run_job)
+    monkeypatch.setattr(pool, "_candidates", None)  # they are there
+    make_pool(tiny_run, dataset.folder, queries, out, **call)
+    assert pq.read_table(out).equals(pq.read_table(made[0]))
+    assert [path.name for path in tmp_path.iterdir()] == ["pool.parquet"]
+
+
+def test_the_pairs_are_trained_on_towards_the_teachers_probabilities_and_never_validated_on(made, dataset):
+    pooled = with_pool(dataset, made[0], None)
+    before, added = dataset.examples.num_rows, pooled.examples.slice(dataset.examples.num_rows)
+    assert set(added[schema.ORIGIN].to_pylist()) == {schema.TEACHER}
+    table = pq.read_table(made[0])
+    np.testing.assert_allclose(
+        np.stack(added[schema.LABEL_SHARES].to_pylist())[:, 0], table["p_E"].to_numpy(), atol=1e-6
+    )
+    training, validation = pooled.split(None)
+    assert (training >= before).sum() == len(table)
+    assert (validation < before).all()
+    assert validation.tolist() == dataset.split(None)[1].tolist()
+    # A query that is judged too is one list with its judged pairs.
+    shared = np.isin(pooled.column(schema.QUERY_ID)[before:], dataset.column(schema.QUERY_ID))
+    same = [
+        fold_query(query) in {fold_query(q) for q in dataset.queries.to_pylist()}
+        for query in added[schema.QUERY].to_pylist()
+    ]
+    assert shared.tolist() == same
+    assert any(shared)
+    assert not all(shared)
+
+
+@pytest.mark.parametrize("fold", [0, 3])
+def test_a_teacher_that_has_seen_what_is_validated_on_is_refused(made, dataset, fold):
+    with pytest.raises(UserError, match=rf"(?s)held out the folds \[None\], not {fold}.*validation_fold"):
+        with_pool(dataset, made[0], fold)
+
+
+def test_a_planted_query_of_the_test_split_is_caught(made, dataset, tmp_path):
+    table = pq.read_table(made[0])
+    query = dataset.column(schema.QUERY)[dataset.column(schema.SPLIT) == schema.TEST][0]
+    planted = pa.array([query.upper(), *table[schema.QUERY].to_pylist()[1:]])
+    pq.write_table(
+        table.set_column(table.column_names.index(schema.QUERY), schema.QUERY, planted), tmp_path / "p.parquet"
+    )
+    with pytest.raises(UserError, match="is in the test split"):
+        with_pool(dataset, tmp_path / "p.parquet", None)
+    pq.write_table(table.replace_schema_metadata(None), tmp_path / "p.parquet")
+    with pytest.raises(UserError, match="no pool for this dataset"):
+        with_pool(dataset, tmp_path / "p.parquet", None)
+
+
+def test_what_a_teacher_held_out_is_read_from_its_run_and_an_export_does_not_say(tiny_run, tmp_path):
+    assert held_out_by(tiny_run) == [None]
+    assert held_out_by(tiny_run / "model") == [None]
+    shutil.copytree(tiny_run / "model", tmp_path / "export" / "model")
+    with pytest.raises(UserError, match="does not say which queries it held out"):
+        held_out_by(tmp_path / "export")
+
+
+@pytest.mark.parametrize("wrong", [{"per_query": 0}, {"at_random": 1.5}, {"weight": 0}, {"out": "pool.csv"}])
+def test_settings_out_of_range_are_refused(tiny_run, dataset, queries, tmp_path, wrong):
+    out = tmp_path / wrong.pop("out", "pool.parquet")
+    with pytest.raises(UserError, match="a pool needs"):
+        make_pool(tiny_run, dataset.folder, queries, out, **wrong)
+
+
+def test_queries_of_which_none_is_left_are_refused_with_the_reasons(tiny_run, dataset, tmp_path):
+    query = dataset.column(schema.QUERY)[dataset.column(schema.SPLIT) == schema.TEST][0]
+    (tmp_path / "queries.csv").write_text(f'query\n"{query}"\n')
+    with pytest.raises(UserError, match=r"no query is left \(1 are in the test split"):
+        make_pool(tiny_run, dataset.folder, tmp_path / "queries.csv", tmp_path / "pool.parquet")
+
+
+def test_a_student_trains_on_a_pool_and_is_validated_on_judged_pairs_alone(made, tiny_dataset, tiny_recipe, tmp_path):
+    recipe = replace(tiny_recipe, train=replace(tiny_recipe.train, pool=str(made[0]), epochs=1))
+    train(recipe, tiny_dataset, tmp_path / "student")
+    predicted = pq.read_table(tmp_path / "student" / "predictions.parquet")
+    assert set(predicted[schema.ORIGIN].to_pylist()) == {schema.JUDGED}
+    assert (tmp_path / "student" / "model").is_dir()
