@@ -95,12 +95,8 @@ class SettleJudges:
         return refuse(frame, known & ~pl.struct(*judge, SPLIT).is_first_distinct(), reasons.DUPLICATE, said)
 
     def _refuse_conflicts(self, frame: pl.DataFrame, refuse: Refuse) -> pl.DataFrame:
-        labels = frame.group_by(PAIR).agg(pl.col(LABEL).unique().sort())
-        labels = labels.filter(pl.col(LABEL).list.len() > 1).select(
-            *PAIR, pl.col(LABEL).list.join(" and ").alias("two")
-        )
-        frame = frame.join(labels, on=PAIR, how="left", maintain_order="left")
-        frame = refuse(frame, pl.col("two").is_not_null(), reasons.TWO_LABELS, pl.col("two")).drop("two")
+        labels = pl.col(LABEL).unique().sort().str.join(" and ").over(PAIR)
+        frame = refuse(frame, pl.col(LABEL).n_unique().over(PAIR) > 1, reasons.TWO_LABELS, labels)
         first = pl.struct(*PAIR, SPLIT).is_first_distinct()
         return refuse(frame, ~first, reasons.DUPLICATE, pl.format("'{}'", PRODUCT_ID))
 
@@ -128,12 +124,10 @@ class SettleJudges:
     def _values(self, frame: pl.DataFrame) -> pl.Series:
         """Return the number of each judgement's grade; that of a grade in letters is its label's highest."""
         of_label = {**_USUAL, **{label: number for number, label in sorted(self._scale().items())}}
-        distinct = frame.select(GRADE, LABEL).unique()
-        numbers = [_number(grade) for grade in distinct[GRADE]]
-        labels = zip(numbers, distinct[LABEL], strict=True)
-        values = [of_label[label] if number is None else number for number, label in labels]
-        table = distinct.with_columns(pl.Series("value", values, pl.Float64))
-        return frame.select(GRADE, LABEL).join(table, on=[GRADE, LABEL], how="left", maintain_order="left")["value"]
+        numbers = {grade: _number(grade) for grade in frame[GRADE].unique()}
+        written = pl.col(GRADE).replace_strict(numbers, default=None, return_dtype=pl.Float64)
+        meant = pl.col(LABEL).replace_strict(of_label, return_dtype=pl.Float64)
+        return frame.select(pl.coalesce(written, meant)).to_series()
 
     def _nearest(self, means_N: npt.NDArray[np.float64]) -> list[str]:
         scale = sorted(self._scale().items())

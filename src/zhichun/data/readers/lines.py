@@ -102,32 +102,28 @@ class JsonTable(LineTable):
 
     def _items(self) -> Iterator[tuple[int, str, int]]:
         """Yield the items of an array, holding one item in memory."""
-        decode, decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode, json.JSONDecoder()
-        number, text, is_open = 0, "", False
+        decoder = json.JSONDecoder()
         with self.file.open() as (stream, tell):
+            read = codecs.getreader("utf-8")(stream, "surrogateescape").read
+            text, place, number = read(_BLOCK).lstrip(), 1, 0
             while True:
-                size = max(_BLOCK, len(text))
-                data = stream.read(size)
-                last = len(data) < size
-                text, place = text + decode(data, final=last), 0
-                if not is_open:
-                    text, is_open = text.lstrip()[1:], True
-                while True:
-                    place = _GAP.match(text, place).end()  # type: ignore[union-attr]
-                    if text.startswith("]", place):
-                        if text[place + 1 :].strip() or stream.read(_BLOCK).strip():
-                            raise self._broken(number, "has text after its JSON array")
-                        return
-                    try:
-                        _, end = decoder.raw_decode(text, place)
-                    except (ValueError, RecursionError) as error:
-                        if last or len(text) - place > MOST_OF_A_ROW:
-                            raise self._broken(number + 1, f"is not a complete JSON array ({error})") from error
-                        break
-                    number += 1
-                    yield number, text[place:end], tell()
-                    place = end
-                text = text[place:]
+                place = _GAP.match(text, place).end()  # type: ignore[union-attr]
+                if text.startswith("]", place):
+                    break
+                try:
+                    _, end = decoder.raw_decode(text, place)
+                except (ValueError, RecursionError) as error:  # which more of the file may mend
+                    text, place = text[place:], 0
+                    more = read(max(_BLOCK, len(text)))
+                    if not more or len(text) > MOST_OF_A_ROW:
+                        raise self._broken(number + 1, f"is not a complete JSON array ({error})") from error
+                    text += more
+                    continue
+                number += 1
+                yield number, text[place:end], tell()
+                place = end
+            if text[place + 1 :].strip() or read(_BLOCK).strip():
+                raise self._broken(number, "has text after its JSON array")
 
     def _broken(self, number: int, problem: str) -> UserError:
         return UserError(problem, remedy="Write one JSON object on each line.", file=self.path, row=number)
