@@ -116,6 +116,31 @@ def test_no_accepted_request_is_lost_at_the_end(tiny_run, tmp_path):
     assert answered == Counter(statuses)
 
 
+def test_a_second_signal_ends_at_once_and_what_waits_is_refused(tiny_run, tmp_path):
+    body = {"query": "shoe", "documents": [f"{place} {'long words of a text ' * 400}" for place in range(1000)]}
+    with served(tiny_run, "--cache", 0, "--drain", SECONDS, log=tmp_path / "log") as (url, process):
+        answers: list[tuple[int, Any]] = []
+        threads = [threading.Thread(target=lambda: answers.append(ask(f"{url}/v1/rerank", body))) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        until(lambda: queued(url) > 0)
+        for _ in range(2):
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.2)  # two of a kind that come at once are one
+        assert process.wait(SECONDS) == 0
+        for thread in threads:
+            thread.join(SECONDS)
+    assert len(answers) == 4
+    assert (503, {"detail": "the server is ending."}) in answers
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def queued(url: str) -> float:
+    """Read how many requests wait for the model."""
+    with urllib.request.urlopen(f"{url}/metrics", timeout=SECONDS) as answer:
+        return float(re.findall(r"^zhichun_queue_requests (.*)$", answer.read().decode(), re.M)[0])
+
+
 WORKER = re.compile(r"\(process (\d+)\): .* is ready")
 
 

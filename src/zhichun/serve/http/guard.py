@@ -121,6 +121,9 @@ class Exchange:
             await self._answer(body)
         except ClientDisconnect:
             self.guard.service.metrics.disconnects.inc()
+        except asyncio.CancelledError:  # by a server that ends at once
+            if not self.status:
+                await self._refuse(unavailable("the server is ending."))
         except Refusal as refusal:
             await self._refuse(refusal)
         except Exception as error:

@@ -143,7 +143,7 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Take a signal."""
         if self.service.phase == "draining":
-            self.should_exit = self.force_exit = True
+            self.should_exit = True
             self.config.timeout_graceful_shutdown = 0
         else:
             self.service.phase, self._draining_since = "draining", time.monotonic()
