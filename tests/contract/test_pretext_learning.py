@@ -28,7 +28,8 @@ from zhichun.objective.pretext import (
     Product2Color,
     Product2Query,
 )
-from zhichun.objective.pretext.task import Draw, Outcome, PretextHead, Sizes, TextReader
+from zhichun.objective.pretext.task import Draw, Outcome, PretextHead, Sizes
+from zhichun.text.pairs import TextReader
 from zhichun.text.vocabulary import Vocabulary
 
 TASKS = {

@@ -5,6 +5,7 @@ No state is saved: a resume from step k starts at step k.
 Legend: ``R`` rows that are trained on, ``S`` rows of a step, ``K`` pretext tasks.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,14 +13,16 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from zhichun.objective.pretext.task import ITEMS, Arrays, CatalogueTexts, Draw, Pretext, Rows, TextReader
+from zhichun.data.dataset.catalogue_store import CatalogueTexts
+from zhichun.objective.pretext.task import ITEMS, Draw, Pretext
 from zhichun.objective.pretraining import SEPARATOR, STEP_ITEMS
 from zhichun.score.engines.engine import length_sorted
-from zhichun.text.pairs import Pairs
+from zhichun.text.document import Rows
+from zhichun.text.pairs import Arrays, Pairs, TextReader
 
 
 @dataclass(frozen=True, kw_only=True)
-class Steps:
+class Steps(ABC):
     """The steps of a training run; those of an epoch differ in size by one at most.
 
     Parameters
@@ -54,6 +57,10 @@ class Steps:
     def size(self, step: int) -> int:
         """Rows of a step over all processes."""
         return len(self.places(step))
+
+    @abstractmethod
+    def micro_batches(self, step: int, rank: int, processes: int) -> Iterator[Arrays]:
+        """Make one process's batches of a step."""
 
 
 @dataclass(frozen=True, kw_only=True)

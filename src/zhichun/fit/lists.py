@@ -15,7 +15,8 @@ import numpy as np
 from zhichun.core.settings import require_range
 from zhichun.core.tasks import Floats
 from zhichun.fit.batches import JudgedBatches
-from zhichun.objective.pretext.task import Arrays, Rows
+from zhichun.text.document import Rows
+from zhichun.text.pairs import Arrays
 
 
 @dataclass(frozen=True, kw_only=True)

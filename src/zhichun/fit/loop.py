@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -17,46 +17,19 @@ from torch import Tensor, nn
 from zhichun.core.console import Bar
 from zhichun.core.device import ahead
 from zhichun.core.errors import UserError
-from zhichun.fit.batches import dropout_seed
+from zhichun.fit.batches import Steps, dropout_seed
 from zhichun.fit.checkpoint import Progress
 from zhichun.fit.optim import learning_rate, make_optimizer
 from zhichun.fit.run_folder import RunFolder
 from zhichun.fit.train_settings import PretrainSettings, TrainSettings
 from zhichun.model.encoder import Encoder
 from zhichun.model.layers import compile_layers, has_bf16, recompute_activations
-from zhichun.objective.pretext.task import Arrays
+from zhichun.objective.fine_tuning import Objective
 from zhichun.score.engines.torch_engine import to_tensors
+from zhichun.text.pairs import Arrays
 
 T = TypeVar("T")
 LOOKAHEAD = 2
-
-
-class Objective(Protocol):
-    """The loop's interface of an objective, which is an `nn.Module`."""
-
-    shipped: nn.Module
-    """The model that is evaluated and saved."""
-
-    def after_step(self) -> None:
-        """Run after each step of the optimiser."""
-
-
-class Batches(Protocol):
-    """The loop's interface of the data."""
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Steps that read everything once."""
-
-    @property
-    def smallest_step(self) -> int:
-        """Examples of the smallest step."""
-
-    def size(self, step: int) -> int:
-        """Examples of a step over all processes."""
-
-    def micro_batches(self, step: int, rank: int, processes: int) -> Iterator[Arrays]:
-        """One process's batches of a step."""
 
 
 class Waiting:
@@ -106,14 +79,14 @@ class Loop:
     """
 
     accelerator: Accelerator
-    batches: Batches
+    batches: Steps
     evaluate: Callable[[nn.Module], Mapping[str, float]]
     settings: TrainSettings | PretrainSettings
     run: RunFolder
     bar: Bar
     waiting: Waiting = field(default_factory=Waiting)
 
-    def fit(self, objective: nn.Module) -> Progress:
+    def fit(self, objective: Objective[Any]) -> Progress:
         """Train from the newest checkpoint, or from the start, to the end.
 
         Returns
@@ -206,16 +179,16 @@ class Loop:
         count = self.settings.numbers()[0] * self.settings.evaluations
         return {max(1, round(steps * (k + 1) / count)) for k in range(count)}
 
-    def _evaluate(self, objective: nn.Module, progress: Progress) -> None:
+    def _evaluate(self, objective: Objective[Any], progress: Progress) -> None:
         with self.autocast():
-            figures = dict(self.evaluate(objective.shipped))  # type: ignore[arg-type]
+            figures = dict(self.evaluate(objective.shipped))
         value = figures[self.settings.metric] * (-1 if self.settings.metric.endswith("loss") else 1)
         loss = figures.get("loss", float("inf"))
         if self.settings.keep == "last" or (value, -loss) > (progress.best_value, -progress.best_loss):
             progress.best_step, progress.best_value, progress.best_loss = progress.step, value, loss
             progress.stale = 0
             if self.accelerator.is_main_process:
-                weights = objective.shipped.state_dict()  # type: ignore[union-attr]
+                weights = objective.shipped.state_dict()
                 self.run.checkpoints.save_best(weights, progress.step)
         else:
             progress.stale += 1
@@ -227,12 +200,12 @@ class Loop:
         if self.accelerator.is_main_process:
             self.run.log(record)
 
-    def _save(self, objective: nn.Module, optimizer: Any, progress: Progress) -> None:
+    def _save(self, objective: Objective[Any], optimizer: Any, progress: Progress) -> None:
         # Nothing here may wait for the other processes: each asks its own clock whether to come.
         if self.accelerator.is_main_process:
             self.run.checkpoints.save(objective.state_dict(), optimizer.state_dict(), progress)
 
-    def _restore(self, objective: nn.Module, optimizer: Any) -> Progress:
+    def _restore(self, objective: Objective[Any], optimizer: Any) -> Progress:
         found = self.run.checkpoints.latest()
         if found is None:
             progress = Progress()

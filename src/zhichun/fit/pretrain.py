@@ -28,9 +28,10 @@ from zhichun.model.encoder import ENCODER_FOLDER, LMHead, load_lm_head
 from zhichun.model.encoder_settings import TINY, start_encoder
 from zhichun.model.pretrained_folder import PretrainedEncoder, PretrainedTables
 from zhichun.objective import Pretraining
-from zhichun.objective.pretext.task import Draw, Rows, Sizes
+from zhichun.objective.pretext.task import Draw, Sizes
 from zhichun.objective.pretraining import PretextModel
 from zhichun.score.engines.torch_engine import to_tensors
+from zhichun.text.document import Rows
 from zhichun.text.pairs import TextReader
 from zhichun.text.vocabulary import Vocabulary
 

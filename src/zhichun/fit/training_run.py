@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -11,9 +11,11 @@ from torch import nn
 from zhichun.core.console import Bar, Stages
 from zhichun.core.errors import UserError
 from zhichun.data.dataset.dataset import Dataset
-from zhichun.fit.loop import Batches, Loop
+from zhichun.fit.batches import Steps
+from zhichun.fit.loop import Loop
 from zhichun.fit.recipe import PretrainingRecipe, Recipe
 from zhichun.fit.run_folder import RunFolder, one_run
+from zhichun.objective.fine_tuning import Objective
 
 R = TypeVar("R", Recipe, PretrainingRecipe)
 
@@ -26,13 +28,13 @@ class Training(Protocol):
     result: str
     """The folder in the run folder that is there when the run is done."""
 
-    def start(self) -> tuple[nn.Module, Batches]:
+    def start(self) -> tuple[Objective[Any], Steps]:
         """Make the objective with its starting weights, and the batches; torch is seeded."""
 
     def figures(self, model: nn.Module) -> Mapping[str, float]:
         """Measure a model on what is held out; every process calls it."""
 
-    def finish(self, run: RunFolder, objective: nn.Module) -> None:
+    def finish(self, run: RunFolder, objective: Objective[Any]) -> None:
         """Write what the run gives, with the best weights in ``objective.shipped``; every process calls it."""
 
 
@@ -81,7 +83,7 @@ def run_training(
             )
         with Bar(title, training.unit, shown=is_first) as bar:
             progress = Loop(accelerator, batches, training.figures, recipe.train, run, bar).fit(objective)
-        objective.shipped.load_state_dict(run.checkpoints.best(progress.best_step))  # type: ignore[union-attr]
+        objective.shipped.load_state_dict(run.checkpoints.best(progress.best_step))
         training.finish(run, objective)
         accelerator.wait_for_everyone()
         return run

@@ -4,7 +4,7 @@ Legend: ``B`` pairs of a batch.
 """
 
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,8 @@ from zhichun.objective.losses import CrossEntropy, Loss
 from zhichun.objective.methods import EMA, Mixup, RDrop
 from zhichun.objective.ranking import RankingLoss
 from zhichun.objective.views import FirstView, View
+
+M = TypeVar("M", bound=nn.Module)
 
 
 class Total(NamedTuple):
@@ -86,7 +88,34 @@ class FineTuningSettings:
             )
 
 
-class FineTuning(nn.Module):
+class Objective(nn.Module, Generic[M]):
+    """What the loop trains: a network, and the average of its weights where there is one.
+
+    Parameters
+    ----------
+    model
+        The network; owned by the objective.
+    ema
+        How its weights are averaged.
+    """
+
+    def __init__(self, model: M, ema: EMA | None) -> None:
+        super().__init__()
+        self.model: M = model
+        self.average = None if ema is None else ema.average_of(model)
+
+    @property
+    def shipped(self) -> M:
+        """The network that is evaluated and saved: the average, if there is one."""
+        return self.model if self.average is None else self.average.module  # type: ignore[return-value]
+
+    def after_step(self) -> None:
+        """Run after each step of the optimiser."""
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+
+
+class FineTuning(Objective[RelevanceModel]):
     """Fine-tuning on judged pairs.
 
     ``total = loss + ranking + both of the second view + R-Drop``, or the mean of these three terms, where ``loss`` is
@@ -111,13 +140,11 @@ class FineTuning(nn.Module):
     """Number of steps so far, for methods that begin later."""
 
     def __init__(self, model: RelevanceModel, settings: FineTuningSettings) -> None:
-        super().__init__()
         if settings.second_view is not None:
             settings.second_view.check(model)
-        self.model = model
+        super().__init__(model, settings.ema)
         self.loss = settings.loss
         self.settings = settings
-        self.average = None if settings.ema is None else settings.ema.average_of(model)
         waits = settings.second_view is not None and settings.second_view.first_step is not None
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64) if waits else None)
 
@@ -150,15 +177,9 @@ class FineTuning(nn.Module):
         total = torch.stack(terms).sum() if settings.total == "sum" else torch.stack(terms).mean()
         return Total(total, {name: part.detach() for name, part in parts.items()})
 
-    @property
-    def shipped(self) -> RelevanceModel:
-        """The model that is evaluated and saved: the average, if there is one."""
-        return self.model if self.average is None else self.average.module  # type: ignore[return-value]
-
     def after_step(self) -> None:
-        """Run after each step of the optimiser."""
-        if self.average is not None:
-            self.average.update_parameters(self.model)
+        """Count the step, for methods that begin later."""
+        super().after_step()
         if self.steps is not None:
             self.steps += 1
 

@@ -13,7 +13,7 @@ from torch import Tensor, distributed, nn
 from zhichun.core.errors import UserError
 from zhichun.core.settings import kinds_of
 from zhichun.model.encoder import Encoder
-from zhichun.objective.fine_tuning import Total
+from zhichun.objective.fine_tuning import Objective, Total
 from zhichun.objective.methods import EMA
 from zhichun.objective.pretext import Pretext
 from zhichun.objective.pretext.task import ITEMS, Outcome, PretextHead, Sizes
@@ -102,7 +102,7 @@ class PretextModel(nn.Module):
         return found
 
 
-class Pretraining(nn.Module):
+class Pretraining(Objective[PretextModel]):
     """Pre-training on the catalogue.
 
     ``total = Σ_task weight · Σ_N loss_N / items``, where ``items`` counts what the task scores in the whole step, over
@@ -121,10 +121,8 @@ class Pretraining(nn.Module):
     """
 
     def __init__(self, encoder: Encoder, tasks: Sequence[Pretext], sizes: Sizes, ema: EMA | None = None) -> None:
-        super().__init__()
-        self.model = PretextModel(encoder, {task.name: task.head(encoder, sizes) for task in tasks})
+        super().__init__(PretextModel(encoder, {task.name: task.head(encoder, sizes) for task in tasks}), ema)
         self.weights = {task.name: task.weight for task in tasks}
-        self.average = None if ema is None else ema.average_of(self.model)
 
     def forward(self, batch: dict[str, Tensor]) -> Total:
         """Compute this batch's share of the step's loss.
@@ -157,20 +155,12 @@ class Pretraining(nn.Module):
             total = total + 0.0 * _sum_of_weights(self.model.encoder)
         return Total(total, parts)
 
-    @property
-    def shipped(self) -> PretextModel:
-        """The model that is evaluated and saved."""
-        model = self.model if self.average is None else self.average.module
-        assert isinstance(model, PretextModel)
-        return model
-
     def after_step(self) -> None:
-        """Run after each step of the optimiser: updates the heads, then the average."""
+        """Update the heads, then the average."""
         for head in self.model.heads.values():
             assert isinstance(head, PretextHead)
             head.after_step(self.model.encoder)
-        if self.average is not None:
-            self.average.update_parameters(self.model)
+        super().after_step()
 
 
 def _share_of_step(own_K: Tensor) -> Tensor:

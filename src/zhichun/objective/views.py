@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from zhichun.core.errors import UserError
+from zhichun.core.settings import require_range
 from zhichun.model.attention.packing import tokens_of
 from zhichun.model.relevance_model import RelevanceModel
 from zhichun.objective.ranking import RankingLoss
@@ -29,6 +30,7 @@ PairLoss = Callable[[Tensor, Tensor], Tensor]
 """Logits and targets to the loss of each pair, ``[B]``."""
 
 SMALLEST_NORM = 1e-12
+OFF = "Switch it off with objective.second_view=null."
 
 
 @dataclass(frozen=True)
@@ -160,13 +162,36 @@ class View(ABC):
         """Run the model again."""
 
 
-def check_moved(view: View, at: At, model: RelevanceModel) -> None:
-    """Refuse to perturb word embeddings that are frozen."""
-    if at == "table" and not model.encoder.table.requires_grad:
-        raise UserError(
-            f"{type(view).__name__} perturbs the word embeddings, but they are frozen.",
-            remedy="Train them, or perturb their output: --set objective.second_view.at=output.",
-        )
+@dataclass(frozen=True, kw_only=True)
+class PlacedView(View):
+    """A second view that perturbs token vectors along their gradient.
+
+    Parameters
+    ----------
+    epsilon
+        Size of the perturbation.
+    at
+        What is perturbed: `table`, the word embeddings, one norm over the batch; or `output`, the token vectors of each
+        pair, a norm for each.
+    """
+
+    epsilon: float = 1.0
+    at: At = "table"
+
+    def __post_init__(self) -> None:
+        require_range(self, "epsilon", above=0, remedy=OFF)
+
+    def check(self, model: RelevanceModel) -> None:
+        """Refuse word embeddings that are frozen."""
+        if self.at == "table" and not model.encoder.table.requires_grad:
+            raise UserError(
+                f"{type(self).__name__} perturbs the word embeddings, but they are frozen.",
+                remedy="Train them, or perturb their output: --set objective.second_view.at=output.",
+            )
+
+    def place(self, first: FirstView) -> "Place":
+        """Return the space of the perturbation."""
+        return PLACES[self.at](first.batch)
 
 
 class Place(Protocol):

@@ -12,34 +12,22 @@ Traps      the norm is ε times the root of the number of coordinates, so that t
 
 from dataclasses import dataclass
 
-from zhichun.core.settings import require_range
-from zhichun.model.relevance_model import RelevanceModel
-from zhichun.objective.views import PLACES, At, FirstView, SecondView, View, check_moved
+from zhichun.objective.views import FirstView, PlacedView, SecondView
 
 
 @dataclass(frozen=True, kw_only=True)
-class FGSM(View):
+class FGSM(PlacedView):
     """The fast gradient sign method.
 
     Parameters
     ----------
     epsilon
         Perturbation of each coordinate.
-    at
-        What is perturbed: `table`, the word embeddings, or `output`, the token vectors of each pair.
     """
 
     epsilon: float = 1e-3
-    at: At = "table"
-
-    def __post_init__(self) -> None:
-        require_range(self, "epsilon", above=0, remedy="Switch it off with objective.second_view=null.")
-
-    def check(self, model: RelevanceModel) -> None:
-        """Refuse a frozen table."""
-        check_moved(self, self.at, model)
 
     def second_view(self, first: FirstView) -> SecondView:
         """Run the model on the perturbed batch."""
-        place = PLACES[self.at](first.batch)
+        place = self.place(first)
         return first.moved(place.spread(self.epsilon * first.ascent(place).sign()))

@@ -14,12 +14,11 @@ Traps      with ``steps × alpha`` below ε the ball is never reached. Each pass
 from dataclasses import dataclass
 
 from zhichun.core.settings import require_range
-from zhichun.model.relevance_model import RelevanceModel
-from zhichun.objective.views import PLACES, At, FirstView, SecondView, View, check_moved
+from zhichun.objective.views import OFF, FirstView, PlacedView, SecondView
 
 
 @dataclass(frozen=True, kw_only=True)
-class PGD(View):
+class PGD(PlacedView):
     """Projected gradient ascent.
 
     Parameters
@@ -30,28 +29,17 @@ class PGD(View):
         Norm of one step.
     steps
         Steps, K.
-    at
-        What is perturbed: `table`, the word embeddings, one norm over the batch; or `output`, the token vectors of each
-        pair, a norm for each.
     """
 
-    epsilon: float = 1.0
     alpha: float = 0.4
     steps: int = 3
-    at: At = "table"
 
     def __post_init__(self) -> None:
-        require_range(
-            self, "epsilon", "alpha", "steps", above=0, remedy="Switch it off with objective.second_view=null."
-        )
-
-    def check(self, model: RelevanceModel) -> None:
-        """Refuse a frozen table."""
-        check_moved(self, self.at, model)
+        require_range(self, "epsilon", "alpha", "steps", above=0, remedy=OFF)
 
     def second_view(self, first: FirstView) -> SecondView:
         """Run the model on the batch after K steps of perturbation."""
-        place = PLACES[self.at](first.batch)
+        place = self.place(first)
         shift = place.cut(self.alpha * first.ascent(place), self.epsilon)
         for _ in range(self.steps - 1):
             shift.requires_grad_()

@@ -31,19 +31,11 @@ from torch.nn import functional
 
 from zhichun.core.errors import UserError
 from zhichun.core.settings import require_range
+from zhichun.data.dataset.catalogue_store import CatalogueTexts
 from zhichun.model.encoder import Encoder
-from zhichun.objective.pretext.task import (
-    ITEMS,
-    Arrays,
-    CatalogueTexts,
-    Draw,
-    Outcome,
-    Pretext,
-    PretextHead,
-    ProductTexts,
-    Sizes,
-    TextReader,
-)
+from zhichun.objective.pretext import task
+from zhichun.text.document import ProductTexts
+from zhichun.text.pairs import Arrays, TextReader
 from zhichun.text.spans import repeat_words
 
 EMPTY = -1
@@ -107,7 +99,7 @@ READ = ("input_ids", "attention_mask", "token_type_ids")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contrastive(Pretext):
+class Contrastive(task.Pretext):
     """Contrastive learning of documents.
 
     Parameters
@@ -139,7 +131,7 @@ class Contrastive(Pretext):
         require_range(self, "repetition", above=0, most=1, remedy="Give 0.32, or null, which is off.")
         require_range(self, "momentum", least=0, below=1, remedy="Give 0.999.")
 
-    def examples(self, texts: ProductTexts, catalogue: CatalogueTexts, reader: TextReader, draw: Draw) -> Arrays:
+    def examples(self, texts: ProductTexts, catalogue: CatalogueTexts, reader: TextReader, draw: task.Draw) -> Arrays:
         """Make the first views of all products, then the second ones; ``row`` ``[B]`` identifies the products."""
         with_text = [place for place in range(len(texts)) if any(column[place] for column in texts.columns.values())]
         read = texts.at(with_text)
@@ -154,10 +146,10 @@ class Contrastive(Pretext):
         return {
             **reader.singles(first + second),
             "row": read.rows.astype(np.int64),
-            ITEMS: np.asarray(len(with_text), np.int64),
+            task.ITEMS: np.asarray(len(with_text), np.int64),
         }
 
-    def head(self, encoder: Encoder, sizes: Sizes) -> PretextHead:
+    def head(self, encoder: Encoder, sizes: task.Sizes) -> task.PretextHead:
         """Make the head, with a copy of the encoder if there is a queue.
 
         Raises
@@ -174,7 +166,7 @@ class Contrastive(Pretext):
         return ContrastiveHead(encoder, self)
 
 
-class ContrastiveHead(PretextHead):
+class ContrastiveHead(task.PretextHead):
     """Matches a text's two views against other texts and the queue.
 
     Parameters
@@ -201,7 +193,7 @@ class ContrastiveHead(PretextHead):
             self.momentum.eval()
         return self
 
-    def forward(self, encoder: Encoder, batch: dict[str, Tensor]) -> Outcome:
+    def forward(self, encoder: Encoder, batch: dict[str, Tensor]) -> task.Outcome:
         """Score the texts of `Contrastive.examples`; in training their keys are stored until `after_step`."""
         row_B = batch["row"]
         first_BD, second_BD = pooled(encoder, batch).chunk(2)
@@ -216,7 +208,7 @@ class ContrastiveHead(PretextHead):
             with torch.no_grad():
                 first = {name: batch[name][: len(row_B)] for name in READ if name in batch}
                 self._waiting.append((pooled(self.momentum, first), row_B))
-        return Outcome(loss_B, logits_BN.detach().argmax(dim=1) == target_B)
+        return task.Outcome(loss_B, logits_BN.detach().argmax(dim=1) == target_B)
 
     @torch.no_grad()
     def after_step(self, encoder: Encoder) -> None:

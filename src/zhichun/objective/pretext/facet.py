@@ -29,24 +29,15 @@ from torch.nn import functional
 from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.core.settings import require_range
+from zhichun.data.dataset.catalogue_store import CatalogueTexts
 from zhichun.model.encoder import Encoder
-from zhichun.objective.pretext.task import (
-    ITEMS,
-    Arrays,
-    CatalogueTexts,
-    Draw,
-    Outcome,
-    Pretext,
-    PretextHead,
-    ProductTexts,
-    Rows,
-    Sizes,
-    TextReader,
-)
+from zhichun.objective.pretext import task
+from zhichun.text.document import ProductTexts, Rows
+from zhichun.text.pairs import Arrays, TextReader
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facet(Pretext):
+class Facet(task.Pretext):
     """Base of Product2Brand and Product2Color.
 
     Parameters
@@ -73,11 +64,11 @@ class Facet(Pretext):
     def labels(self, texts: ProductTexts) -> Rows:
         """Return each product's row in the vocabulary; 0 is unknown."""
 
-    @abstractmethod
-    def rows(self, sizes: Sizes) -> int:
+    def rows(self, sizes: task.Sizes) -> int:
         """Return the rows of the table, row 0 with them."""
+        return int(getattr(sizes, f"{self.table}s"))
 
-    def examples(self, texts: ProductTexts, catalogue: CatalogueTexts, reader: TextReader, draw: Draw) -> Arrays:
+    def examples(self, texts: ProductTexts, catalogue: CatalogueTexts, reader: TextReader, draw: task.Draw) -> Arrays:
         """Select the products with a known entry; ``label`` ``[N]`` is that entry's row in the vocabulary."""
         titles, bullets = texts.columns[schema.TITLE], texts.columns[schema.BULLETS]
         told = [f"{title} {points}".strip() for title, points in zip(titles, bullets, strict=True)]
@@ -86,10 +77,10 @@ class Facet(Pretext):
         return {
             **reader.singles(reader.tokens([told[place] for place in known])),
             "label": label_all[known],
-            ITEMS: np.asarray(len(known), np.int64),
+            task.ITEMS: np.asarray(len(known), np.int64),
         }
 
-    def head(self, encoder: Encoder, sizes: Sizes) -> "FacetHead":
+    def head(self, encoder: Encoder, sizes: task.Sizes) -> "FacetHead":
         """Make the head."""
         entries = self.rows(sizes) - 1
         if entries < 1:
@@ -105,7 +96,7 @@ class Facet(Pretext):
         return FacetHead(encoder.hidden, self.rows(sizes), self)
 
 
-class FacetHead(PretextHead):
+class FacetHead(task.PretextHead):
     """First vector → linear → GELU → norm, then the dot product with a table, and a bias.
 
     Parameters
@@ -131,7 +122,7 @@ class FacetHead(PretextHead):
         """Return the table under the name of its ID embedding; row 0, the unknown, is as it was made."""
         return {self.taken_over_as: self.table.weight}
 
-    def forward(self, encoder: Encoder, batch: dict[str, Tensor]) -> Outcome:
+    def forward(self, encoder: Encoder, batch: dict[str, Tensor]) -> task.Outcome:
         """Score the products of `Facet.examples`; in training with a sample, only against the sample."""
         told_NF = self.transform(encoder.read(batch, first_only=True))
         label_N = batch["label"]
@@ -141,7 +132,7 @@ class FacetHead(PretextHead):
             logits_NC = functional.linear(told_NF, self.table.weight[1:], self.bias[1:]).float()
             target_N = label_N - 1
         loss_N = functional.cross_entropy(logits_NC, target_N, reduction="none")
-        return Outcome(loss_N, logits_NC.detach().argmax(dim=1) == target_N)
+        return task.Outcome(loss_N, logits_NC.detach().argmax(dim=1) == target_N)
 
     def _against_sample(self, told_NF: Tensor, label_N: Tensor, size: int) -> Tensor:
         """Logits of the right entry, ``[:, 0]``, and of sampled ones less the log of how often each is expected."""

@@ -31,19 +31,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from zhichun.core.settings import require_range
+from zhichun.data.dataset.catalogue_store import CatalogueTexts
 from zhichun.model.encoder import Encoder, LMHead
-from zhichun.objective.pretext.task import (
-    ITEMS,
-    Arrays,
-    CatalogueTexts,
-    Draw,
-    Outcome,
-    Pretext,
-    PretextHead,
-    ProductTexts,
-    Sizes,
-    TextReader,
-)
+from zhichun.objective.pretext import task
+from zhichun.text.document import ProductTexts
+from zhichun.text.pairs import Arrays, TextReader
 from zhichun.text.spans import word_of_token
 
 MASKED = 0.8
@@ -51,7 +43,7 @@ REPLACED = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
-class MLM(Pretext):
+class MLM(task.Pretext):
     """Masked language model on documents that start with their locale and are packed into full blocks.
 
     Parameters
@@ -74,7 +66,7 @@ class MLM(Pretext):
         require_range(self, "weight", above=0, remedy="Switch the task off with objective.mlm=null.")
         require_range(self, "share", above=0, below=1, remedy="The usual one is 0.15.")
 
-    def examples(self, texts: ProductTexts, catalogue: CatalogueTexts, reader: TextReader, draw: Draw) -> Arrays:
+    def examples(self, texts: ProductTexts, catalogue: CatalogueTexts, reader: TextReader, draw: task.Draw) -> Arrays:
         """Pack the products into blocks; ``masked`` and ``target`` ``[N]`` are places in ``[B · T]`` and pieces."""
         locales = sorted(set(texts.locales))
         leads = dict(zip(locales, reader.tokens(locales), strict=True))
@@ -96,15 +88,15 @@ class MLM(Pretext):
             **arrays,
             "masked": block * arrays["input_ids"].shape[1] + before + place,
             "target": original[chosen].astype(np.int64),
-            ITEMS: np.asarray(chosen.sum(), np.int64),
+            task.ITEMS: np.asarray(chosen.sum(), np.int64),
         }
 
-    def head(self, encoder: Encoder, sizes: Sizes) -> PretextHead:
+    def head(self, encoder: Encoder, sizes: task.Sizes) -> task.PretextHead:
         """Build the transform and the bias of each piece: the checkpoint's own, if it has them."""
         return MLMHead(encoder, sizes.lm_head)
 
 
-class MLMHead(PretextHead):
+class MLMHead(task.PretextHead):
     """Transform, then the encoder's embeddings as the decoder.
 
     Parameters
@@ -132,13 +124,13 @@ class MLMHead(PretextHead):
                     own.weight.copy_(given.weight)
                     own.bias.copy_(torch.zeros_like(own.bias) if given.bias is None else given.bias)
 
-    def forward(self, encoder: Encoder, batch: dict[str, Tensor]) -> Outcome:
+    def forward(self, encoder: Encoder, batch: dict[str, Tensor]) -> task.Outcome:
         """Score the masked positions of `MLM.examples`."""
         hidden_BTD = encoder.read(batch)
         hidden_ND = hidden_BTD.flatten(0, 1)[batch["masked"]]
         logits_NV = functional.linear(self.transform(hidden_ND), _table(encoder), self.bias).float()
         loss_N = functional.cross_entropy(logits_NV, batch["target"], reduction="none")
-        return Outcome(loss_N, logits_NV.detach().argmax(dim=1) == batch["target"])
+        return task.Outcome(loss_N, logits_NV.detach().argmax(dim=1) == batch["target"])
 
 
 def hide(

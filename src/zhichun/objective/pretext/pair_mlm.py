@@ -20,24 +20,16 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from zhichun.core.settings import require_range
+from zhichun.data.dataset.catalogue_store import CatalogueTexts
 from zhichun.model.encoder import Encoder
+from zhichun.objective.pretext import task
 from zhichun.objective.pretext.mlm import MLMHead, hide
-from zhichun.objective.pretext.task import (
-    ITEMS,
-    Arrays,
-    CatalogueTexts,
-    Draw,
-    Pretext,
-    PretextHead,
-    ProductTexts,
-    Sizes,
-    TextReader,
-)
-from zhichun.text.pairs import SECOND_START
+from zhichun.text.document import ProductTexts
+from zhichun.text.pairs import SECOND_START, Arrays, TextReader
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairMLM(Pretext):
+class PairMLM(task.Pretext):
     """Masked language model on judged training queries with their products.
 
     Parameters
@@ -59,7 +51,7 @@ class PairMLM(Pretext):
         require_range(self, "weight", above=0, remedy="Switch the task off with objective.pair_mlm=null.")
         require_range(self, "share", above=0, below=1, remedy="The usual one is 0.15.")
 
-    def examples(self, texts: ProductTexts, catalogue: CatalogueTexts, reader: TextReader, draw: Draw) -> Arrays:
+    def examples(self, texts: ProductTexts, catalogue: CatalogueTexts, reader: TextReader, draw: task.Draw) -> Arrays:
         """Make a row of each product that has a query; ``masked`` and ``target`` ``[N]`` as `MLM.examples` has them."""
         queries = catalogue.queries(texts.rows)
         with_query = [place for place, found in enumerate(queries) if found]
@@ -84,9 +76,9 @@ class PairMLM(Pretext):
             **arrays,
             "masked": masked_N,
             "target": target_BT.ravel()[masked_N].astype(np.int64),
-            ITEMS: np.asarray(len(masked_N), np.int64),
+            task.ITEMS: np.asarray(len(masked_N), np.int64),
         }
 
-    def head(self, encoder: Encoder, sizes: Sizes) -> PretextHead:
+    def head(self, encoder: Encoder, sizes: task.Sizes) -> task.PretextHead:
         """Build the transform and the bias of each piece: the checkpoint's own, if it has them."""
         return MLMHead(encoder, sizes.lm_head)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from zhichun.objective.pretext.facet import Facet
-from zhichun.objective.pretext.task import ProductTexts, Rows, Sizes
+from zhichun.text.document import ProductTexts, Rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,3 @@ class Product2Color(Facet):
     def labels(self, texts: ProductTexts) -> Rows:
         """Return the colors."""
         return texts.colors
-
-    def rows(self, sizes: Sizes) -> int:
-        """Return the rows of the colors' table."""
-        return sizes.colors

@@ -27,22 +27,13 @@ from torch import Tensor
 
 from zhichun.core import schema
 from zhichun.core.settings import require_range
+from zhichun.data.dataset.catalogue_store import CatalogueTexts
 from zhichun.model.encoder import Encoder
 from zhichun.model.parts import Head
 from zhichun.objective.losses import CrossEntropy, Poly1
-from zhichun.objective.pretext.task import (
-    ITEMS,
-    Arrays,
-    CatalogueTexts,
-    Draw,
-    Outcome,
-    Pretext,
-    PretextHead,
-    ProductTexts,
-    Rows,
-    Sizes,
-    TextReader,
-)
+from zhichun.objective.pretext import task
+from zhichun.text.document import ProductTexts, Rows
+from zhichun.text.pairs import Arrays, TextReader
 from zhichun.text.spans import Span, SpanLengths, cut, draw_spans, without
 
 JAPANESE = "jp"
@@ -69,7 +60,7 @@ class Pair(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Product2Query(Pretext):
+class Product2Query(task.Pretext):
     """Whether a pseudo-query was cut from its product.
 
     Parameters
@@ -111,7 +102,7 @@ class Product2Query(Pretext):
             return SpanLengths(self.mean_jp, SHORTEST_JAPANESE)
         return SpanLengths(self.mean, SHORTEST)
 
-    def examples(self, texts: ProductTexts, catalogue: CatalogueTexts, reader: TextReader, draw: Draw) -> Arrays:
+    def examples(self, texts: ProductTexts, catalogue: CatalogueTexts, reader: TextReader, draw: task.Draw) -> Arrays:
         """Make positive pairs, then negative ones; ``label`` ``[N]`` is 1 for positives."""
         sources = _sources(texts)
         random = {
@@ -128,7 +119,7 @@ class Product2Query(Pretext):
         return {
             **reader.pairs(queries, [documents[pair.place, pair.title] for pair in pairs]),
             "label": np.repeat(np.asarray([1, 0]), [len(true), len(false)]),
-            ITEMS: np.asarray(len(pairs), np.int64),
+            task.ITEMS: np.asarray(len(pairs), np.int64),
         }
 
     def _true(self, texts: ProductTexts, sources: list[str], place: int, random: np.random.Generator) -> Pair:
@@ -169,12 +160,12 @@ class Product2Query(Pretext):
         lengths = self.lengths(locale)
         return draw_spans(random, len(source), lengths) if len(source) >= lengths.shortest else []
 
-    def head(self, encoder: Encoder, sizes: Sizes) -> PretextHead:
+    def head(self, encoder: Encoder, sizes: task.Sizes) -> task.PretextHead:
         """Build the head of fine-tuning, with two classes."""
         return Product2QueryHead(encoder.hidden, self)
 
 
-class Product2QueryHead(PretextHead):
+class Product2QueryHead(task.PretextHead):
     """Classifies the first vector of a pair."""
 
     def __init__(self, hidden: int, settings: Product2Query) -> None:
@@ -182,11 +173,11 @@ class Product2QueryHead(PretextHead):
         self.classes = Head(hidden, hidden, 2, settings.dropout)
         self.loss = settings.loss
 
-    def forward(self, encoder: Encoder, batch: dict[str, Tensor]) -> Outcome:
+    def forward(self, encoder: Encoder, batch: dict[str, Tensor]) -> task.Outcome:
         """Score the pairs of `Product2Query.examples`."""
         logits_NC = self.classes(encoder.read(batch, first_only=True))
         loss_N = self.loss(logits_NC, batch["label"])
-        return Outcome(loss_N, logits_NC.detach().argmax(dim=1) == batch["label"])
+        return task.Outcome(loss_N, logits_NC.detach().argmax(dim=1) == batch["label"])
 
 
 def _sources(texts: ProductTexts) -> list[str]:

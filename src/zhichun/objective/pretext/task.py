@@ -8,33 +8,16 @@ Legend: ``N`` the items that a task scores in a batch: masked tokens, pairs, pro
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 from zlib import crc32
 
 import numpy as np
-import numpy.typing as npt
 from torch import Tensor, nn
 
 from zhichun.data.dataset.catalogue_store import CatalogueTexts
 from zhichun.model.encoder import Encoder, LMHead
-from zhichun.text.document import ProductTexts, Rows
-from zhichun.text.pairs import TextReader
-
-__all__ = [
-    "ITEMS",
-    "Arrays",
-    "CatalogueTexts",
-    "Draw",
-    "Outcome",
-    "Pretext",
-    "PretextHead",
-    "ProductTexts",
-    "Rows",
-    "Sizes",
-    "TextReader",
-]
-
-Arrays = dict[str, npt.NDArray[Any]]
+from zhichun.text.document import ProductTexts
+from zhichun.text.pairs import Arrays, TextReader
 
 ITEMS = "items"
 
