@@ -106,7 +106,7 @@ def list_run(tiny_dataset: Path, tiny_recipe: Recipe, tmp_path_factory: pytest.T
     trained = TrainedModel.load(run.model)
     trained.model.lists.gate.data.mul_(50)
     shutil.rmtree(run.model)
-    run.write_model(trained)
+    run.write_result("model", trained.save)
     return run.path
 
 

@@ -9,7 +9,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from zhichun.core.console import stderr
+from zhichun.core.console import say_aside
 from zhichun.core.errors import UserError
 from zhichun.core.files import read_json
 from zhichun.data.dataset.dataset import Dataset
@@ -161,4 +161,4 @@ def _check(recipe: Recipe, data: Path, out: Path, folds: int, resume: bool) -> N
 
 def _say(line: str) -> None:
     if os.environ.get("RANK", "0") == "0":  # a launcher's number of the process
-        stderr.print(line, highlight=False, soft_wrap=True)
+        say_aside(line)

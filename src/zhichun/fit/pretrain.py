@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from zhichun.core import schema
-from zhichun.core.console import Stages, stderr
+from zhichun.core.console import Stages, say_aside
 from zhichun.core.errors import UserError
 from zhichun.data.dataset.catalogue_store import CatalogueTexts
 from zhichun.data.dataset.dataset import Dataset
@@ -114,7 +114,7 @@ class LearnCatalogue:
         found = load_lm_head(encoder)
         if self.accelerator.is_main_process:
             whose = "new: the checkpoint has none" if found is None else "the checkpoint's own"
-            stderr.print(f"The head of the masked language model is {whose}.", highlight=False, soft_wrap=True)
+            say_aside(f"The head of the masked language model is {whose}.")
         return found
 
     def figures(self, model: nn.Module) -> Mapping[str, float]:
@@ -155,7 +155,8 @@ class LearnCatalogue:
         tables, encoder = objective.shipped.tables(), objective.shipped.encoder
         kept = PretrainedTables(tables, {name: self.vocabularies[name] for name in self.vocabularies if name in tables})
         reader = self.reader
-        run.write_encoder(PretrainedEncoder(encoder, reader.tokenizer, reader.max_length, kept))  # last: it says "done"
+        pretrained = PretrainedEncoder(encoder, reader.tokenizer, reader.max_length, kept)
+        run.write_result(self.result, pretrained.save)  # last: it says "done"
 
 
 def build_objective(

@@ -35,8 +35,6 @@ from zhichun.core.files import (
 )
 from zhichun.fit.checkpoint import CheckpointFolder
 from zhichun.model.encoder import ENCODER_FOLDER
-from zhichun.model.model_folder import TrainedModel
-from zhichun.model.pretrained_folder import PretrainedEncoder
 
 RECORDS = ("recipe.json", "environment.json")
 LIBRARIES = ("zhichun", "torch", "transformers", "tokenizers", "accelerate", "numpy", "pyarrow")
@@ -117,9 +115,11 @@ class RunFolder:
         """The folder of the trained model; there when the run is done."""
         return self.path / "model"
 
-    def write_model(self, trained: TrainedModel) -> None:
-        """Write ``model/`` at once, and drop the checkpoints that it makes needless."""
-        self._write(self.model, trained.save)
+    def write_result(self, folder: str, save: Callable[[Path], None]) -> None:
+        """Write a folder that says that the run is done at once, and drop the checkpoints that it makes needless."""
+        with new_folder(self.path / folder) as partial:
+            save(partial)
+        self.drop_checkpoints()
 
     def write_raw(self, weights: dict[str, Tensor]) -> None:
         """Keep the weights of the last step beside the averaged ones of ``model/``."""
@@ -130,15 +130,6 @@ class RunFolder:
     def encoder(self) -> Path:
         """The folder of the pre-trained encoder; there when a pre-training is done."""
         return self.path / ENCODER_FOLDER
-
-    def write_encoder(self, pretrained: PretrainedEncoder) -> None:
-        """Write ``encoder/`` at once, and drop the checkpoints that it makes needless."""
-        self._write(self.encoder, pretrained.save)
-
-    def _write(self, folder: Path, save: Callable[[Path], None]) -> None:
-        with new_folder(folder) as partial:
-            save(partial)
-        self.drop_checkpoints()
 
     def drop_checkpoints(self) -> None:
         """Remove what only a run that is not done needs."""

@@ -16,7 +16,7 @@ from torch import nn
 
 from zhichun.core import schema
 from zhichun.core.arrays import Int64
-from zhichun.core.console import Stages, stderr
+from zhichun.core.console import Stages, say_aside
 from zhichun.core.errors import UserError
 from zhichun.core.files import new_file
 from zhichun.core.tasks import TASKS, Floats, Task
@@ -103,7 +103,7 @@ class FineTune:
         self.ranked_P = self._ranked()
         short = too_short(self.recipe.train, self.recipe.model, len(training))
         if short and self.accelerator.is_main_process:
-            stderr.print(short, highlight=False, soft_wrap=True)
+            say_aside(short)
         model = build_model(self.recipe.model, self.featurizer, self.task, self.vectors)
         model.encoder.use_attention(self.recipe.train.attention)
         self.objective = FineTuning(model, self.recipe.objective)
@@ -116,7 +116,7 @@ class FineTune:
         version, ranked = self.dataset.of_version(rows, None, ranking=ranking)
         if version != "all" and self.accelerator.is_main_process:
             text = f"nDCG is measured on the {version} version: {len(ranked):,} of {len(rows):,} held-out pairs."
-            stderr.print(text, highlight=False, soft_wrap=True)
+            say_aside(text)
         return np.isin(rows, ranked)
 
     def logits(self, model: nn.Module) -> Floats:
@@ -157,7 +157,7 @@ class FineTune:
             pq.write_table(append_columns(judged, self.task.predict(logits_PC)), file)
         write_report(run.path)
         trained = TrainedModel(shipped, self.featurizer, self.recipe.model, self.task)
-        run.write_model(trained)  # last: its folder says "done"
+        run.write_result(self.result, trained.save)  # last: it says "done"
 
 
 def judged_batches(recipe: Recipe, dataset: Dataset, pairs: Pairs, rows: Int64, *, pack: bool = False) -> JudgedBatches:
@@ -197,12 +197,9 @@ def _soft_label_tables(recipe: Recipe, dataset: Dataset) -> list[Path]:
     if soft is None:
         return tables
     for path, count in soft.seen(dataset).items():
-        stderr.print(
+        say_aside(
             f"{path}: the run that made it was trained on {count:,} of these pairs and is too sure of them. Runs of "
-            "folds that did not see them teach better, unless it is a larger model.",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
+            "folds that did not see them teach better, unless it is a larger model."
         )
     return [*soft.tables(), *tables]
 
@@ -249,7 +246,7 @@ def trigram_vectors(
                 file=folder,
                 remedy=f"Make them with: pip install 'zhichun[word2vec]' && {command}",
             )
-        stderr.print(f"Word2vec of the trigrams is made first, as by: {command}", highlight=False, soft_wrap=True)
+        say_aside(f"Word2vec of the trigrams is made first, as by: {command}")
         train_trigram_vectors(dataset.folder, Word2VecSettings(size=size), progress=stages)
     return TrigramVectors.load(folder, featurizer.trigrams, size)
 
