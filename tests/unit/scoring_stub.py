@@ -19,6 +19,7 @@ class Stub:
     task = TASKS["esci"]
     lookahead = 0
     reads_lists = False
+    own = ()
 
     def __init__(self):
         self.calls = []

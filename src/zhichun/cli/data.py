@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from zhichun.cli.options import command, mapping, say
+from zhichun.cli.options import command, mapping, names_of, say
 from zhichun.core.console import Stages, say_aside
 from zhichun.core.files import write_json
 
@@ -66,6 +66,7 @@ def prepare(
     products: Path | None = None,
     topics: Path | None = None,
     columns: str = "",
+    keep: str = "",
     labels: str = "",
     judges: Literal["majority", "mean", "distribution", "strict"] | None = None,
     locale: str = "us",
@@ -98,6 +99,8 @@ def prepare(
     columns
         Own column names, `query=search_term,label=grade`: query, product_id, locale, label, title, description,
         bullets, brand, color, split, weight, judge.
+    keep
+        Further columns of the catalogue to keep, for the `--features` of `zhichun stack`: `price,rating,sales`.
     labels
         Own grades, `3=E,2=S,1=C,0=I`; one that means 'not judged' is mapped so: `-1=skip`.
     judges
@@ -154,6 +157,7 @@ def prepare(
             products=products,
             topics=topics,
             columns=mapping(columns, "--columns"),
+            keep=names_of(keep),
             labels=mapping(labels, "--labels"),
             judges=judges,
             locale=locale,

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from zhichun.cli.options import command, say, stdout
+from zhichun.cli.options import command, names_of, say, stdout
 
 
 @command
@@ -83,8 +83,7 @@ def stack(
     from zhichun.fit.second_stage import StackSettings
     from zhichun.fit.stack import stack as make_stack
 
-    own = [name.strip() for name in features.split(",") if name.strip()]
-    made = make_stack(runs, data, out, own=own, settings=StackSettings(seed=seed), overwrite=overwrite)
+    made = make_stack(runs, data, out, own=names_of(features), settings=StackSettings(seed=seed), overwrite=overwrite)
     say(f"{made['pairs']:,} judged pairs of {made['queries']:,} queries")
     for name, gap in made.get("against_models", {}).items():
         say(said_difference("stack minus the mean of its models", name, gap))

@@ -76,6 +76,11 @@ def mapping(text: str, option: str) -> dict[str, str]:
     return named
 
 
+def names_of(text: str) -> list[str]:
+    """Read an option of the form ``name,name``."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def say(line: str) -> None:
     """Print a line as it is."""
     stdout.print(line, markup=False, highlight=False, soft_wrap=True)

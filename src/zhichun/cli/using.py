@@ -135,7 +135,9 @@ def rank(
 
     own_columns, locale = mapping(columns, "--columns"), locale_of(locale)
     scorer = load_scorer(run, engine=engine, products=products)
-    catalogue = read_catalogue(products, locale=locale, columns=own_columns, on_bad_rows=on_bad_rows, say=say_aside)
+    catalogue = read_catalogue(
+        products, locale=locale, columns=own_columns, on_bad_rows=on_bad_rows, keep=scorer.own, say=say_aside
+    )
     ranked = rank_products(scorer, query, catalogue, locale)
     title = f"{query} ({locale}, {len(ranked):,} products)"
     stdout.print(ranking_table(title, ranked[:top], scorer.task.classes))

@@ -109,8 +109,8 @@ def read_judged(
     """Read the judged training pairs with their out-of-fold predictions, and the catalogue's terms."""
     found = [_checked(dataset, run) for run in runs]
     rows_P = found[0].rows_P
-    corpus = Corpus.of(_documents(dataset, stages))
     queries, products, locales = texts_of(dataset, rows_P, own)
+    corpus = Corpus.of(_documents(dataset, stages))
     candidates = Candidates.read(corpus, queries, products, locales, own)
     probabilities_PM = np.concatenate([predicted.probabilities_PC for predicted in found], axis=1)
     columns = (dataset.column(name)[rows_P] for name in (schema.FOLD, schema.WEIGHT))

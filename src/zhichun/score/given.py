@@ -45,11 +45,13 @@ def locale_of(locale: Any, default: str = DEFAULT_LOCALE) -> str:
     return fold_locale(_text(locale, "the locale") or "") or fold_locale(default)
 
 
-def columns_of(products: Any, locale: Any = None) -> tuple[dict[str, list[str | None]], list[str]]:
-    """Give products as columns of texts, and their locales."""
-    rows = _rows(products)
+def columns_of(
+    products: Any, locale: Any = None, own: Sequence[str] = ()
+) -> tuple[dict[str, list[str | None]], list[str]]:
+    """Give products as columns of texts and of the user's own, and their locales."""
+    rows = _rows(products, own)
     locale = locale_of(locale)
-    columns = {name: [row[name] for row in rows] for name in schema.TEXT_COLUMNS}
+    columns = {name: [row[name] for row in rows] for name in (*schema.TEXT_COLUMNS, *own)}
     return columns, [locale_of(row[schema.LOCALE], locale) for row in rows]
 
 
@@ -64,8 +66,8 @@ def catalogue_of(products: Any, locale: Any = None) -> pa.Table:
     return pa.table({schema.PRODUCT_ID: ids, **columns, schema.LOCALE: locales})
 
 
-def _rows(products: Any) -> list[dict[str, str | None]]:
-    return [_row(product, place) for place, product in enumerate(_each(products), start=1)]
+def _rows(products: Any, own: Sequence[str] = ()) -> list[dict[str, str | None]]:
+    return [_row(product, place, own) for place, product in enumerate(_each(products), start=1)]
 
 
 def _each(products: Any) -> Iterable[Any]:
@@ -84,13 +86,14 @@ def _each(products: Any) -> Iterable[Any]:
     return products
 
 
-def _row(product: Any, place: int) -> dict[str, str | None]:
-    """Return a product's texts by the catalogue's column names."""
-    row: dict[str, str | None] = dict.fromkeys((*schema.TEXT_COLUMNS, schema.LOCALE, schema.PRODUCT_ID))
+def _row(product: Any, place: int, own: Sequence[str]) -> dict[str, str | None]:
+    """Return a product's texts by the catalogue's column names, and the user's own columns."""
+    row: dict[str, str | None] = dict.fromkeys((*schema.TEXT_COLUMNS, schema.LOCALE, schema.PRODUCT_ID, *own))
+    known = COLUMN_OF_FOLD | {fold_name(name): name for name in own}
     if not (hasattr(product, "keys") and hasattr(product, "items")):  # a mapping, or a row of a data frame
         return {**row, schema.TITLE: _text(product, f"product {place}")}
     for name, value in product.items():
-        column = COLUMN_OF_FOLD.get(fold_name(str(name)))
+        column = known.get(fold_name(str(name)))
         if column is None:
             raise UserError(
                 f"product {place} has a field {name!r}, which is none.", remedy=suggest(str(name), COLUMN_OF_FIELD)

@@ -36,7 +36,7 @@ from zhichun.data.readers.pair_tables import (
     texts,
 )
 from zhichun.data.readers.rejected import OnBadRows, Say, silent
-from zhichun.data.readers.sources import PAIRS, describe_columns, match_pairs, open_table
+from zhichun.data.readers.sources import PAIRS, describe_columns, kept_columns, match_pairs, open_table
 from zhichun.data.readers.table import ParquetTable, Table
 from zhichun.data.readers.text_file import require_file
 from zhichun.score.engines.engine import Progress
@@ -258,6 +258,8 @@ class ScoringJob:
         """Which column of the pairs holds what is needed of them."""
         own = {name: column for name, column in (self.columns or {}).items() if not name.startswith(OF_CATALOGUE)}
         columns = match_pairs(own, self._table, catalogue=self.catalogue is not None)
+        if self.catalogue is None:
+            columns |= kept_columns(self.scorer.own, self._table)
         for line in describe_columns(PAIRS, columns, self._table):
             self.say(line)
         return columns
@@ -266,11 +268,15 @@ class ScoringJob:
     def _products(self) -> ProductLookup:
         assert self.catalogue is not None
         columns = {name: column for name, column in (self.columns or {}).items() if name.startswith(OF_CATALOGUE)}
-        return ProductLookup(
-            read_catalogue(
-                self.catalogue, locale=self.locale, columns=columns, on_bad_rows=self.on_bad_rows, say=self.say
-            )
+        products = read_catalogue(
+            self.catalogue,
+            locale=self.locale,
+            columns=columns,
+            on_bad_rows=self.on_bad_rows,
+            keep=self.scorer.own,
+            say=self.say,
         )
+        return ProductLookup(products, self.scorer.own)
 
     def _require_found(self, rows: Int64, ids: pa.Array, locales: pa.Array, before: int) -> None:
         if len(missing := np.flatnonzero(rows < 0)):

@@ -30,10 +30,12 @@ class ProductLookup:
     ----------
     products
         The catalogue, with `schema.PRODUCT_COLUMNS`.
+    own
+        Further columns of it that are given with the texts.
     """
 
-    def __init__(self, products: pa.Table) -> None:
-        self._products = products
+    def __init__(self, products: pa.Table, own: Sequence[str] = ()) -> None:
+        self._products, self._given = products, (*schema.TEXT_COLUMNS, *own)
         self._keys = product_keys(products)
         hashes_N = _hashes(self._keys)
         self._order_N = np.argsort(hashes_N, kind="stable")
@@ -58,8 +60,8 @@ class ProductLookup:
 
     def texts(self, rows: Int64) -> dict[str, list[str | None]]:
         """Return the texts of products by column name."""
-        found = self._products.select(schema.TEXT_COLUMNS).take(pa.array(rows))
-        return {name: found.column(name).to_pylist() for name in schema.TEXT_COLUMNS}
+        found = self._products.select(self._given).take(pa.array(rows))
+        return {name: found.column(name).to_pylist() for name in self._given}
 
     def pieces(self, rows: Int64, most_bytes: int) -> Iterator[slice]:
         """Cut pairs so that the texts of a piece hold no more than so many bytes, its last product left aside.
@@ -134,7 +136,8 @@ def rank(scorer: PairScorer, query: str, products: Products | pa.Table, locale: 
         there = ", ".join(sorted(set(products.column(schema.LOCALE).to_pylist())))
         remedy = f"There are: {there}." if there else "There is none of any other either: give at least one product."
         raise UserError(f"there is no product of the locale {locale!r}.", remedy=remedy)
-    texts = {name: chosen.column(name).to_pylist() for name in schema.TEXT_COLUMNS}
+    own = [name for name in scorer.own if name in chosen.column_names]  # what is not there is missing
+    texts = {name: chosen.column(name).to_pylist() for name in (*schema.TEXT_COLUMNS, *own)}
     prediction = scorer.predict(scorer.read([query] * chosen.num_rows, texts, [locale] * chosen.num_rows))
     labels: Sequence[str | None] = prediction.labels or [None] * chosen.num_rows
     ids = chosen.column(schema.PRODUCT_ID).to_pylist()

@@ -67,6 +67,10 @@ class Scores(Protocol[R]):
     def reads_lists(self) -> bool:
         """Whether a pair's score depends on the other products of its query; of an ensemble, in any member."""
 
+    @property
+    def own(self) -> Sequence[str]:
+        """The user's own columns of products that it reads, beside texts."""
+
     def remembering(self) -> Self:
         """Return a scorer that reads a product once and remembers it, in bounded memory."""
 
@@ -91,6 +95,11 @@ PairScorer = Scores[Any]
 
 class ScoresProducts:
     """The way to score the products of one query, for whatever reads and predicts."""
+
+    @property
+    def own(self) -> Sequence[str]:
+        """None, unless a class says otherwise."""
+        return ()
 
     def score(self: PairScorer, query: str, products: Products, locale: str | None = None) -> Prediction:
         """Score products for one query, as files and requests are scored.
@@ -118,7 +127,7 @@ class ScoresProducts:
         UserError
             For an empty query, and for a product with a field that is unknown or holds no text.
         """
-        columns, locales = columns_of(products, locale)
+        columns, locales = columns_of(products, locale, self.own)
         return self.predict(self.read([query_of(query)] * len(locales), columns, locales))
 
 

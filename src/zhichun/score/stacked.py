@@ -270,6 +270,11 @@ class Stack(ScoresProducts):
         return self.models.tokenizer
 
     @property
+    def own(self) -> Sequence[str]:
+        """As the trees'."""
+        return self.stage.own
+
+    @property
     def reads_lists(self) -> bool:
         """It does."""
         return True

@@ -5,6 +5,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from zhichun.core.errors import UserError
 from zhichun.core.schema import EXAMPLE_COLUMNS, ORIGIN, PREPARED_COLUMNS, PRODUCT_COLUMNS, TEXT_COLUMNS
 from zhichun.data.dataset.dataset import in_test, query_fold
 from zhichun.data.prepare.prepare import EXAMPLES_SCHEMA, prepare
@@ -40,6 +41,14 @@ def shop(tmp_path):
 
     prepare_shop.read = lambda name: pq.read_table(tmp_path / "out" / f"{name}.parquet").to_pylist()
     return prepare_shop
+
+
+def test_further_columns_of_the_catalogue_are_kept(shop, tmp_path):
+    shop(products=[{**product, "Price": 10 * place} for place, product in enumerate(PRODUCTS)], keep=["price"])
+    assert [each["price"] for each in shop.read("products")] == ["0", "10", "20"]
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["options"]["keep"] == ["price"]
+    with pytest.raises(UserError, match="no column 'price'"):
+        shop(keep=["price"], overwrite=True)
 
 
 def test_a_dataset_folder_holds_clean_products_and_complete_examples(shop, tmp_path):

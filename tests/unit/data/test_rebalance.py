@@ -31,12 +31,12 @@ EXAMPLES = [
 def shop(tmp_path):
     """Prepare tiny tables with class balance; give the manifest, and by name the tables that were written."""
 
-    def prepare_shop(step, products=PRODUCTS):
+    def prepare_shop(step, products=PRODUCTS, **options):
         for name, records in (("e", EXAMPLES), ("p", products)):
             lines = "".join(json.dumps(record) + "\n" for record in records)
             (tmp_path / f"{name}.jsonl").write_text(lines, "utf-8")
         files = {"examples": tmp_path / "e.jsonl", "products": tmp_path / "p.jsonl"}
-        return prepare(None, tmp_path / "out", **files, steps=[step], overwrite=True)
+        return prepare(None, tmp_path / "out", **files, steps=[step], overwrite=True, **options)
 
     prepare_shop.read = lambda name: pl.read_parquet(tmp_path / "out" / f"{name}.parquet")
     prepare_shop.out = tmp_path / "out"
@@ -54,6 +54,13 @@ def test_long_texts_of_rare_labels_are_cut_into_equal_pieces(shop):
     assert made["product_locale"].to_list() == ["us"] * 3 + ["jp"] * 2
     for empty in ("product_brand", "product_bullet_point", "product_description", "product_color"):
         assert made[empty].null_count() == 5
+
+
+def test_pieces_have_none_of_the_columns_that_are_kept(shop):
+    shop(Rebalance(), [{**product, "price": 3} for product in PRODUCTS], keep=["price"])
+    products = shop.read("products")
+    assert products.filter(origin="balanced")["price"].null_count() == 5
+    assert products.filter(origin="catalogue")["price"].to_list() == ["3"] * len(PRODUCTS)
 
 
 def test_pieces_keep_all_but_weight_of_their_pair_and_are_never_tested(shop):

@@ -36,6 +36,17 @@ def test_bad_rows_stop_the_work_or_are_left_out_and_nothing_is_written_beside_th
         read_catalogue(path, on_bad_rows="dorp")
 
 
+def test_further_columns_are_kept_as_they_are(tmp_path):
+    path = tmp_path / "p.csv"
+    path.write_text("sku,title,Price,stars\nA,Shoe,12.50,\nB,Hat,cheap,4\n", "utf-8")
+    found = read_catalogue(path, keep=["price", "stars"])
+    assert found.column_names[-2:] == ["price", "stars"]
+    assert found["price"].to_pylist() == ["12.50", "cheap"]
+    assert found["stars"].to_pylist() == ["", "4"]
+    with pytest.raises(UserError, match=r"no column 'prise'; the file has .*\nDid you mean 'Price'"):
+        read_catalogue(path, keep=["prise"])
+
+
 @pytest.mark.parametrize("command", ["prepare", "rank", "score", "serve"])
 def test_every_command_that_reads_a_catalogue_has_the_option_that_the_remedy_names(command):
     options = typer.main.get_command(app).commands[command].params

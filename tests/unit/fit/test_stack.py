@@ -4,6 +4,8 @@ import json
 import shutil
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from zhichun.core.errors import UserError
@@ -200,9 +202,16 @@ def test_a_kill_leaves_nothing_under_the_name(make, tmp_path, monkeypatch):
     assert (tmp_path / "stack" / "stack.json").is_file()
 
 
-def test_own_columns_that_the_catalogue_lacks_are_named(make):
-    with pytest.raises(UserError, match=r"lacks the columns \['price'\]"):
+def test_own_columns_are_read_and_those_that_the_dataset_lacks_are_named(make, audited_data, tmp_path):
+    with pytest.raises(UserError, match=r"lacks the columns \['price'\].*\n.*zhichun prepare .* --keep price"):
         make(own=["price"])
+    path = audited_data.folder / "products.parquet"
+    products = pq.read_table(path)
+    prices = [str(place) if place % 3 else None for place in range(len(products))]
+    pq.write_table(products.append_column("price", pa.array(prices, pa.string())), path)
+    made = make(own=["price"])
+    assert made["features"]["own columns"] == ["price", "price_share"]
+    assert StackConfig.load(tmp_path / "stack").own == ("price",)
 
 
 def test_too_few_queries_are_refused(make, audited_data, monkeypatch):

@@ -126,3 +126,10 @@ def test_a_catalogue_may_be_products_with_ids():
     assert catalogue_of(made) is made
     with pytest.raises(UserError, match=r"product 2 has no product_id"):
         catalogue_of([{"id": 1}, "a"])
+
+
+def test_columns_of_the_user_s_own_are_known_where_the_scorer_reads_them():
+    columns, _ = columns_of([{"title": "a", "Price": 12.5}, "b"], own=("price",))
+    assert columns["price"] == ["12.5", None]
+    with pytest.raises(UserError, match="product 1 has a field 'Price', which is none"):
+        columns_of([{"title": "a", "Price": 12.5}])

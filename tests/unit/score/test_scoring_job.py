@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from scoring_stub import QUERIES, Stub, read, score, table_of, write
 
+from zhichun.core.errors import UserError
 from zhichun.score.folders import fingerprint
 from zhichun.score.job import ScoringJob
 
@@ -167,3 +168,21 @@ def test_the_fingerprint_of_a_model_covers_all_of_its_files(tmp_path):
         seen.add(fingerprint(tmp_path))
     assert len(seen) == 4
     assert all(re.fullmatch("[0-9a-f]{16}", each) for each in seen)
+
+
+def test_columns_of_the_user_s_own_go_to_a_scorer_that_reads_them(scorer, tmp_path):
+    scorer.own, given = ("price",), []
+    of_stub = scorer.read
+    scorer.read = lambda queries, products, locales: (
+        given.append(products.pop("price")) or of_stub(queries, products, locales)
+    )
+    score(scorer, write(table_of(6), tmp_path / "pairs.csv"), tmp_path / "out.csv")
+    assert given == [["", "0.25", "0.5", "0.75", "1", ""]]
+    catalogue = tmp_path / "products.csv"
+    catalogue.write_text("product_id,title,price\na,Shoe,7\nb,Hat,\n", "utf-8")
+    (tmp_path / "ids.csv").write_text("query,product_id\nshoe,b\nshoe,a\n", "utf-8")
+    score(scorer, tmp_path / "ids.csv", tmp_path / "scored.csv", catalogue=catalogue)
+    assert given[1] == ["", "7"]
+    catalogue.write_text("product_id,title\na,Shoe\nb,Hat\n", "utf-8")
+    with pytest.raises(UserError, match="no column 'price'"):
+        score(scorer, tmp_path / "ids.csv", tmp_path / "other.csv", catalogue=catalogue)

@@ -248,7 +248,9 @@ class Dataset:
             columns = [*schema.PRODUCT_COLUMNS, *more]
             missing = [name for name in columns if name not in file.schema_arrow.names]
             if missing:
-                raise UserError(f"lacks the columns {missing}.", file=path, remedy=REMEDY)
+                own = [name for name in missing if name not in (*schema.PRODUCT_COLUMNS, schema.ORIGIN)]
+                remedy = f"{REMEDY} --keep {','.join(own)}" if own else REMEDY
+                raise UserError(f"lacks the columns {missing}.", file=path, remedy=remedy)
             yield from file.iter_batches(BATCH_ROWS, columns=columns)
         except (pa.ArrowInvalid, OSError) as error:
             raise UserError(f"cannot be read as Parquet ({error}).", file=path, remedy=REMEDY) from error

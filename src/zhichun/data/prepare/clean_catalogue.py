@@ -22,7 +22,7 @@ from zhichun.data.readers.rejected import (
     check_on_bad_rows,
     silent,
 )
-from zhichun.data.readers.sources import PRODUCTS, describe_columns, match_columns, open_table
+from zhichun.data.readers.sources import PRODUCTS, describe_columns, kept_columns, match_columns, open_table
 from zhichun.data.readers.table import Batch, Table
 from zhichun.text.clean import clean_column
 from zhichun.text.fold import MAY_BE_MISSING, are_missing, fold_locales, trim_ids
@@ -36,6 +36,7 @@ def read_catalogue(
     locale: str = "us",
     columns: Mapping[str, str] | None = None,
     on_bad_rows: OnBadRows = "fail",
+    keep: Sequence[str] = (),
     say: Say = silent,
 ) -> pa.Table:
     """Read products, cleaned as `prepare` cleans them.
@@ -50,6 +51,8 @@ def read_catalogue(
         Column names: ``{"title": "name"}``.
     on_bad_rows
         Whether invalid products are an error (``fail``) or are left out and counted (``drop``).
+    keep
+        Further columns to keep as they are.
     say
         Called with lines for the user: which columns are used for what, and how many products are left out.
 
@@ -66,14 +69,14 @@ def read_catalogue(
     check_on_bad_rows(on_bad_rows)
     # A dataset folder is cleaned already, and says which products steps made.
     if not columns and (path / schema.MANIFEST_FILE).is_file():
-        return read_parquet(products_file(path))
+        return require_kept(read_parquet(products_file(path)), keep, path)
     table = open_table(products_file(path))
     matched = match_columns(columns or {}, {PRODUCTS: table})[PRODUCTS]
     for line in describe_columns(PRODUCTS, matched, table):
         say(line)
     rejected = RejectedRows(None)
-    catalogue = CleanCatalogue(table, matched, locale, rejected)
-    products = pa.Table.from_batches(catalogue.batches(), PRODUCTS_SCHEMA)
+    catalogue = CleanCatalogue(table, matched, locale, rejected, keep)
+    products = pa.Table.from_batches(catalogue.batches(), catalogue.schema)
     if rejected.bad and on_bad_rows == "fail":
         raise rejected.failure()
     for line in (*catalogue.described(), *([f"left out: {rejected.said()}"] if rejected.bad else [])):
@@ -89,6 +92,14 @@ def products_file(path: Path) -> Path:
     return next((path / name for name in names if (path / name).is_file()), path / names[0])
 
 
+def require_kept(products: pa.Table, keep: Sequence[str], folder: Path) -> pa.Table:
+    """Refuse a dataset folder's products without columns that a stack reads."""
+    if missing := [name for name in keep if name not in products.column_names]:
+        remedy = f"Prepare it with: zhichun prepare … --keep {','.join(missing)}"
+        raise UserError(f"lacks the columns {missing}.", file=folder / schema.PRODUCTS_FILE, remedy=remedy)
+    return products
+
+
 class CleanCatalogue:
     """The products of a table with cleaned texts, in the official schema, and their counts.
 
@@ -100,9 +111,13 @@ class CleanCatalogue:
         Locale of products without one.
     rejected
         Collects the rows that cannot be used.
+    keep
+        Further columns to keep as they are, under these names.
 
     Attributes
     ----------
+    schema
+        Of the products.
     by_locale
         Products that were kept, by locale.
     with_text
@@ -111,8 +126,17 @@ class CleanCatalogue:
         Values of each column that mean missing, such as ``NULL``, and became empty.
     """
 
-    def __init__(self, table: Table, columns: Mapping[str, str], locale: str, rejected: RejectedRows) -> None:
-        self._table, self._columns, self._locale, self._rejected = table, columns, locale, rejected
+    def __init__(
+        self,
+        table: Table,
+        columns: Mapping[str, str],
+        locale: str,
+        rejected: RejectedRows,
+        keep: Sequence[str] = (),
+    ) -> None:
+        self._table, self._locale, self._rejected, self._keep = table, locale, rejected, keep
+        self._columns = {**columns, **kept_columns(keep, table)}
+        self.schema = pa.schema([*PRODUCTS_SCHEMA, *((name, pa.string()) for name in keep)])
         self._seen: set[str] = set()
         self.by_locale: Counter[str] = Counter()
         self.with_text: Counter[str] = Counter()
@@ -151,7 +175,8 @@ class CleanCatalogue:
         ids = trim_ids(batch.columns[schema.PRODUCT_ID])
         locales = fold_locales(batch.columns.get(schema.LOCALE), self._locale, len(ids))
         names = [name for name in schema.TEXT_COLUMNS if name in batch.columns]
-        columns = {schema.PRODUCT_ID: ids, schema.LOCALE: locales, **{name: batch.columns[name] for name in names}}
+        taken = {name: batch.columns[name] for name in (*names, *self._keep)}
+        columns = {schema.PRODUCT_ID: ids, schema.LOCALE: locales, **taken}
         keys = pc.binary_join_element_wise(locales, ids, pa.scalar("\t", pa.large_string())).to_pylist()
         fresh = set(keys)
         if len(fresh) == len(keys) and None not in fresh and self._seen.isdisjoint(fresh):
@@ -169,8 +194,8 @@ class CleanCatalogue:
         rows = len(columns[schema.PRODUCT_ID])
         columns[schema.ORIGIN] = pa.repeat(schema.CATALOGUE, rows)
         none = pa.nulls(rows, pa.string())
-        arrays = [columns.get(name, none).cast(pa.string()) for name in PRODUCTS_SCHEMA.names]
-        return pa.record_batch(arrays, PRODUCTS_SCHEMA)
+        arrays = [columns.get(name, none).cast(pa.string()) for name in self.schema.names]
+        return pa.record_batch(arrays, self.schema)
 
     def _acceptable(self, batch: Batch, keys: Sequence[str | None]) -> list[int]:
         """Refuse products without an id or with a repeated one, and return the rows of the others."""

@@ -21,7 +21,7 @@ from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.core.files import new_folder, sha256, write_json
 from zhichun.data.dataset.dataset import Progress, check_folds, no_progress
-from zhichun.data.prepare.clean_catalogue import PRODUCTS_SCHEMA, CleanCatalogue
+from zhichun.data.prepare.clean_catalogue import CleanCatalogue
 from zhichun.data.prepare.clean_pairs import clean, match_products
 from zhichun.data.prepare.corrections import NEW_LABEL, RELABELLED_FILE, drop_listed, open_list, relabel_listed
 from zhichun.data.prepare.judges import Mode, SettleJudges, choose_mode
@@ -64,6 +64,7 @@ def prepare(
     products: Path | None = None,
     topics: Path | None = None,
     columns: Mapping[str, str] | None = None,
+    keep: Sequence[str] = (),
     labels: Mapping[str, str] | None = None,
     judges: Mode | None = None,
     locale: str = "us",
@@ -93,6 +94,8 @@ def prepare(
         Query texts for TREC qrels: an id, a tab and the query on each line.
     columns
         Short or official names to the tables' columns: ``{"query": "search_term", "products.product_id": "sku"}``.
+    keep
+        Further columns of the catalogue to keep as they are, such as those that a stack reads.
     labels
         Grades to labels: ``{"3": "E", "2": "S", "1": "C", "0": "I"}``. Map a grade that means "not judged"
         to ``skip``.
@@ -157,8 +160,8 @@ def prepare(
     judged = sources.tables[EXAMPLES]
     with new_folder(out, overwrite=overwrite, replaceable=is_dataset) as folder:
         with RejectedRows(folder / REJECTED_FILE) as rejected:
-            catalogue = CleanCatalogue(sources.tables[PRODUCTS], sources.columns[PRODUCTS], locale, rejected)
-            with pq.ParquetWriter(folder / schema.PRODUCTS_FILE, PRODUCTS_SCHEMA, compression="zstd") as writer:
+            catalogue = CleanCatalogue(sources.tables[PRODUCTS], sources.columns[PRODUCTS], locale, rejected, keep)
+            with pq.ParquetWriter(folder / schema.PRODUCTS_FILE, catalogue.schema, compression="zstd") as writer:
                 for batch in catalogue.batches(partial(progress, "products")):
                     writer.write_batch(batch)
             refused_products = Counter(rejected.counts)
@@ -194,6 +197,7 @@ def prepare(
             "sources": [_described(part, file) for part, file in read.items()],
             "options": {
                 "columns": dict(columns or {}),
+                **({"keep": list(keep)} if keep else {}),
                 "labels": dict(labels or {}),
                 "judges": mode,
                 "locale": fold_locale(locale),

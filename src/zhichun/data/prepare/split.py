@@ -134,13 +134,15 @@ def make_pairs(
     judged = pairs.frame.filter(_JUDGED_TRAINING & (pl.col(schema.WEIGHT) > 0)).drop(INDEX, ROW, KEY)
     marker = _free_marker(known[schema.PRODUCT_ID])
     tables: dict[str, Any] = {}
+    written = pq.read_schema(products)
+    kept = [pl.lit(None, pl.String).alias(name) for name in written.names[len(PRODUCTS_SCHEMA) :]]
     for step in steps:
         made = step.make(judged, products, marker, partial(progress, step.name))
         pairs.take(step.name, partial(_add, origin=step.origin, made=made))
         used = pairs.frame.filter(pl.col(schema.ORIGIN) == step.origin).select(schema.PRODUCT_ID, schema.LOCALE)
         rows = made.products.join(used, on=[schema.PRODUCT_ID, schema.LOCALE], how="semi", maintain_order="left")
-        rows = rows.select(*schema.PRODUCT_COLUMNS, pl.lit(step.origin).alias(schema.ORIGIN))
-        tables[step.origin] = rows.to_arrow().cast(PRODUCTS_SCHEMA)
+        rows = rows.select(*schema.PRODUCT_COLUMNS, pl.lit(step.origin).alias(schema.ORIGIN), *kept)
+        tables[step.origin] = rows.to_arrow().cast(written)
     _append_products(products, tables.values())
     return {origin: len(rows) for origin, rows in tables.items()}
 
@@ -171,7 +173,7 @@ def _append_products(path: Path, made: Iterable[Any]) -> None:
     with (
         new_file(path) as partial_file,
         pq.ParquetFile(path) as catalogue,
-        pq.ParquetWriter(partial_file, PRODUCTS_SCHEMA, compression="zstd") as writer,
+        pq.ParquetWriter(partial_file, catalogue.schema_arrow, compression="zstd") as writer,
     ):
         for group in range(catalogue.num_row_groups):
             writer.write_table(catalogue.read_row_group(group))

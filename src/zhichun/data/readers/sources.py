@@ -259,6 +259,15 @@ def _names_of(field: str, kind: str) -> tuple[str, ...]:
     return (field, *ALIASES[field], *more)
 
 
+def kept_columns(names: Sequence[str], table: Table) -> dict[str, str]:
+    """Find columns that are kept as they are."""
+    found = {name: find_column(name, table.names) for name in names}
+    for name, column in found.items():
+        if column is None:
+            raise no_column(repr(name), table, suggest(name, table.names))
+    return {name: column for name, column in found.items() if column is not None}
+
+
 def find_column(wanted: str, names: Sequence[str]) -> str | None:
     """Find a column by its name, ignoring case, spaces, underscores and hyphens."""
     if wanted in names:
