@@ -103,7 +103,7 @@ def _decode_dataclass(kinds: dict[str, Any], value: Any, path: str) -> Any:
     if not isinstance(value, Mapping):
         raise UserError(f"{path}={value!r} should name one of {sorted(kinds)}.")
     kind = value.get("kind", next(iter(kinds)) if len(kinds) == 1 else "")
-    if kind not in kinds:
+    if not isinstance(kind, str) or kind not in kinds:
         raise UserError(f"{path} has no kind {kind!r}.", remedy=suggest(str(kind), kinds))
     cls = kinds[kind]
     hints = typing.get_type_hints(cls)

@@ -80,6 +80,7 @@ def test_a_union_of_plain_types_takes_each():
     [
         ({"shape": "Sqare"}, "shape has no kind 'Sqare'.\nDid you mean 'Square'?"),
         ({"shape": {"radius": 2.0}}, "shape has no kind ''.\nPossible: Circle, Square."),
+        ({"shape": {"kind": []}}, "shape has no kind [].\nPossible: Circle, Square."),
         ({"shape": None}, "shape=None should name one of ['Circle', 'Square']"),
         ({"shape": {"kind": "Circle", "raduis": 2.0}}, "no setting 'shape.raduis'.\nDid you mean 'shape.radius'?"),
         ({"shape": {"kind": "Circle", "radius": True}}, "shape.radius=True is not of type float"),
