@@ -65,7 +65,7 @@ def test_held_out_pairs_fewer_than_processes_are_scored_all_the_same(tiny_recipe
         num_processes = property(lambda self: 2)
 
     trained = TrainedModel.load(tiny_run / "model")
-    monkeypatch.setattr(training, "gather_object", lambda mine: [*mine, np.zeros((0, 0), np.float32)])
+    monkeypatch.setattr(training, "gather_object", lambda mine: [*mine, np.zeros((0, 4), np.float32)])
     fine_tune = FineTune(tiny_recipe, Dataset.open(tiny_dataset), OfTwo(cpu=True), Stages(shown=False))
     fine_tune.validation = np.array([7])
     assert fine_tune.logits(trained.model).shape == (1, 4)
