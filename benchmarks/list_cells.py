@@ -144,8 +144,8 @@ class Bench:
         Where datasets are made, and where cells are kept.
     test
         Whether the given split is measured instead of folds.
-    parts
-        How many folds there are.
+    parts, only
+        How many folds there are, and the one that alone is measured, if any.
     """
 
     name: str
@@ -156,6 +156,7 @@ class Bench:
     kept: Path
     test: bool = False
     parts: int = OUTER
+    only: int | None = None
 
     @cached_property
     def judged(self) -> pa.Table:
@@ -182,7 +183,7 @@ class Bench:
     @property
     def folds(self) -> range:
         """The folds that are predicted."""
-        return range(1 if self.test else self.parts)
+        return range(1 if self.test else self.parts) if self.only is None else range(self.only, self.only + 1)
 
     def data(self, fold: int) -> Path:
         """Give a dataset whose test split is a fold, made unless it is there; its own folds are the inner ones."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-Side = Literal["random", "bm25", "theirs", "ours"]
+Side = Literal["random", "bm25", "cosine", "theirs", "ours"]
 # In a setting, the table of the shares of raters that chose each label; the labels where nobody's ratings are given.
 RATERS: Final = "RATERS"
 STACKED: Final = ", stacked"
@@ -50,10 +50,12 @@ class Row:
     @property
     def classifies(self) -> bool:
         """Whether it says how likely each label is."""
-        return self.side == "ours" or (self.side == "theirs" and self.loss == "CrossEntropy")
+        return self.side in ("random", "ours") or (self.side == "theirs" and self.loss == "CrossEntropy")
 
 
-RANDOM, BM25 = Row("random order", "random"), Row("BM25", "bm25")
+# Knows how often each label is in training and nothing else.
+RANDOM: Final = Row("random order, majority", "random")
+BM25, COSINE = Row("BM25", "bm25"), Row("cosine, untrained", "cosine")
 THEIRS: Final = Row("theirs, CE", "theirs")
 PLAIN: Final = Row("ours, plain", "ours")
 
@@ -91,7 +93,7 @@ THEIRS_TRIES: Final = (
 )
 _TRAINED: Final = (PLAIN, *THEIRS_TRIES, *OURS_TRIES)
 _STACKED: Final = tuple(with_stack(row) for row in _TRAINED if row.classifies)
-ROWS: Final = {row.name: row for row in (RANDOM, BM25, *_TRAINED, *_STACKED)}
+ROWS: Final = {row.name: row for row in (RANDOM, BM25, COSINE, *_TRAINED, *_STACKED)}
 
 
 def named(names: Sequence[str]) -> list[Row]:

@@ -18,7 +18,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is there; th
 
 import argparse
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +25,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from esci_arguments import HERE
-from list_cells import INNER, OUTER, Bench, Cell, Held, label_codes_of, rated_pairs
+from list_baselines import untrained
+from list_cells import INNER, OUTER, Bench, Cell, Held, rated_pairs
 from list_figures import NAMES, Judgements, Said, differences, figures
-from list_rows import BM25, OURS_TRIES, PLAIN, RANDOM, SHARED, THEIRS, THEIRS_TRIES, Row, named, with_stack
+from list_rows import BM25, COSINE, OURS_TRIES, PLAIN, RANDOM, SHARED, THEIRS, THEIRS_TRIES, Row, named, with_stack
 from list_stack import stacked
 from machine import circumstances, command_as_given
 from rendered_parts import cells_of, table
@@ -37,7 +37,6 @@ from zhichun.serve.page.first_stage import Documents, FirstStage
 from zhichun.core import schema
 from zhichun.core.files import read_json, write_json
 from zhichun.core.tasks import TASKS
-from zhichun.data.dataset.dataset import product_keys, read_parquet
 from zhichun.data.readers.ratings import RatedPairs
 from zhichun.fit.recipes.kdd2022 import baseline
 from zhichun.judgements.agreement import measure_agreement
@@ -51,7 +50,7 @@ Rows = dict[int, tuple[Row, Row]]
 
 def measured(bench: Bench) -> npt.NDArray[np.bool_]:
     """Mark the pairs that are predicted, ``[P]``."""
-    return bench.fold_P >= 0
+    return np.isin(bench.fold_P, bench.folds)
 
 
 def truth_of(bench: Bench) -> Judgements:
@@ -80,9 +79,8 @@ def together(bench: Bench, rows: Rows, seed: int) -> Said:
 def of_fold(bench: Bench, cell: Cell) -> tuple[Places, Said]:
     """Give the pairs that a cell leaves out, of an inner one those of the inner fold, and what it says of them."""
     row = cell.row
-    if row.side in ("random", "bm25"):
-        place_P = np.flatnonzero(bench.fold_P == cell.fold)
-        return place_P, bm25(bench, place_P) if row.side == "bm25" else by_shares(bench, cell.fold, place_P)
+    if not row.trained:
+        return untrained(bench, row, cell.fold)
     if row.stack:
         return of_stack(bench, cell)
     place_P, logits_PC = bench.left_out(cell.fold, cell.inner), bench.logits(cell)
@@ -95,12 +93,6 @@ def said_of(logits_PC: npt.NDArray[np.float32]) -> Said:
     if logits_PC.shape[1] == 1:
         return Said(logits_PC[:, 0].astype(np.float64), None)
     return Said.of(TASKS["esci"].predict(logits_PC))
-
-
-def by_shares(bench: Bench, fold: int, place_P: Places) -> Said:
-    """Say of all pairs how often each label is in training; rank nothing."""
-    counts_C = np.bincount(label_codes_of(bench.judged)[bench.fold_P != fold], minlength=len(schema.LABELS))
-    return Said(np.zeros(len(place_P)), np.tile(counts_C / counts_C.sum(), (len(place_P), 1)))
 
 
 def of_stack(bench: Bench, cell: Cell) -> tuple[Places, Said]:
@@ -116,32 +108,6 @@ def of_stack(bench: Bench, cell: Cell) -> tuple[Places, Said]:
         said.append(probabilities_PC[~own_P])
         asked, asked_P = rows[~own_P], place_P[~own_P]
     return asked_P, Said.of(stacked(dataset, learnt, asked, said))
-
-
-def bm25(bench: Bench, place_P: Places) -> Said:
-    """Rank by BM25."""
-    return Said(bm25_scores(bench)[place_P], None)
-
-
-@cache
-def bm25_scores(bench: Bench) -> npt.NDArray[np.float64]:
-    """Score the judged pairs by BM25 on title and brand, over the catalogue of their locale, ``[P]``."""
-    products = read_parquet(bench.source / schema.OFFICIAL_PRODUCTS_FILE)
-    row_of = {key: row for row, key in enumerate(product_keys(products).to_pylist())}
-    fields = [products.column(name).to_pylist() for name in (schema.TITLE, schema.BRAND)]
-    locales, queries = (bench.judged.column(name).to_pylist() for name in (schema.LOCALE, schema.QUERY))
-    of_pair = [row_of[key] for key in product_keys(bench.judged).to_pylist()]
-    found = np.zeros(len(queries))
-    for locale in set(locales):
-        rows = [row for row, of in enumerate(products.column(schema.LOCALE).to_pylist()) if of == locale]
-        documents, place_of = Documents(), {row: place for place, row in enumerate(rows)}
-        documents.add([" ".join(field[row] or "" for field in fields) for row in rows])
-        index, known = FirstStage(documents), {}
-        for pair, query in enumerate(queries):
-            if locales[pair] == locale:
-                scores_N = known[query] if query in known else known.setdefault(query, index.scores(query))
-                found[pair] = 0.0 if scores_N is None else scores_N[place_of[of_pair[pair]]]
-    return found
 
 
 def select(bench: Bench, tries: Sequence[Row], fold: int) -> dict[str, dict[str, float]]:
@@ -212,6 +178,7 @@ def parse_arguments() -> argparse.Namespace:
     what.add_argument("--select", action="store_true", help="all tries on the inner folds, with one seed")
     parser.add_argument("--rows", nargs="+", default=[], metavar="NAME", help="rows of a screening; all if not given")
     parser.add_argument("--folds", type=int, help="of a screening: 2 costs a quarter of 5, and models see half as much")
+    parser.add_argument("--only", type=int, metavar="FOLD", help="of a screening: this fold alone, from 0")
     parser.add_argument("--reference", default=THEIRS.name, help="what a screening compares with")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipe for all")
@@ -219,8 +186,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=HERE / "work")
     parser.add_argument("--results", type=Path, default=HERE / "results")
     arguments = parser.parse_args()
-    if arguments.folds and not arguments.screen:
-        parser.error("--folds is for --screen alone: what is reported has five folds")
+    if (arguments.folds or arguments.only is not None) and not arguments.screen:
+        parser.error("--folds and --only are for --screen: what is reported has five folds")
     return arguments
 
 
@@ -239,6 +206,7 @@ def bench_of(arguments: argparse.Namespace) -> Bench:
         kept=arguments.results / "quality_lists",
         test=arguments.test,
         parts=arguments.folds or OUTER,
+        only=arguments.only,
     )
 
 
@@ -275,7 +243,7 @@ def compare(bench: Bench, chosen: dict[str, Any], seeds: list[int], *, same_data
         best[OURS_BEST][fold] = (with_stack(named(of[OURS_BEST])[0]),) * 2
         best[THEIRS_STACKED][fold] = (with_stack(named(of[THEIRS_BEST])[1]),) * 2
     systems_of: dict[str, Rows] = {
-        row.name: dict.fromkeys(bench.folds, (row, row)) for row in (RANDOM, BM25, THEIRS, PLAIN)
+        row.name: dict.fromkeys(bench.folds, (row, row)) for row in (RANDOM, BM25, COSINE, THEIRS, PLAIN)
     } | best
     each = [(rows, fold, seed) for seed in seeds for rows in systems_of.values() for fold in bench.folds]
     bench.run([Cell(row, fold, None, seed) for rows, fold, seed in each for row in rows[fold]])
@@ -291,7 +259,7 @@ def main() -> None:
     bench = bench_of(arguments)
     own = bench.kept / bench.name / "selection.json"
     if arguments.screen:
-        rows = named(arguments.rows) if arguments.rows else [RANDOM, BM25, PLAIN, *THEIRS_TRIES, *OURS_TRIES]
+        rows = named(arguments.rows) if arguments.rows else [RANDOM, BM25, COSINE, PLAIN, *THEIRS_TRIES, *OURS_TRIES]
         return screen(bench, rows, arguments.seeds[:1], arguments.reference)
     if arguments.select:
         return choose(bench, own)
