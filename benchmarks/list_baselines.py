@@ -15,7 +15,7 @@ from list_rows import Row
 
 from zhichun.core import schema
 from zhichun.data.dataset.dataset import product_keys, read_parquet
-from zhichun.serve.page.first_stage import Documents, FirstStage
+from zhichun.text.bm25 import Documents, FirstStage
 
 Places = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]

@@ -110,10 +110,9 @@ def differences(first: Sequence[Said], second: Sequence[Said], truth: Judgements
     for metrics, sides in ((RANKING, ranked), (CLASSES, classed)):
         if not sides or not all(sides):
             continue
-        of_sides = [[drawn_values(metrics, judged, draws=DRAWS, seed=0) for judged in side] for side in sides]
-        values, draws = (
-            np.subtract(*(np.mean([seed[place] for seed in side], axis=0) for side in of_sides)) for place in (0, 1)
-        )
+        parts = drawn_values(metrics, *sides[0], *sides[1], draws=DRAWS, seed=0)
+        seeds = len(sides[0])
+        values, draws = (part[:seeds].mean(axis=0) - part[seeds:].mean(axis=0) for part in parts)
         low, high = np.quantile(draws, [0.025, 0.975], axis=0)
         p = (1 + (np.abs(draws - values) >= np.abs(values) - 1e-12).sum(axis=0)) / (1 + DRAWS)
         for place, metric in enumerate(metrics):

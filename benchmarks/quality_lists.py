@@ -32,7 +32,6 @@ from list_rows import BM25, COSINE, OURS_TRIES, PLAIN, RANDOM, SHARED, THEIRS, T
 from list_stack import stacked
 from machine import circumstances, command_as_given
 from rendered_parts import cells_of, table
-from zhichun.serve.page.first_stage import Documents, FirstStage
 
 from zhichun.core import schema
 from zhichun.core.files import read_json, write_json
