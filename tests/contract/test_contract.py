@@ -281,7 +281,12 @@ def modules_with_cards() -> list[str]:
     return [module for module in found if module != "zhichun.objective.pretext.task"]  # what a task is, and none itself
 
 
-@pytest.mark.parametrize("module", [*modules_with_cards(), "zhichun.model.list_head", "zhichun.model.matching_start"])
+IN_THE_MODEL = [
+    f"zhichun.model.{name}" for name in ("absorbed", "interaction", "layers", "list_head", "matching_start")
+]
+
+
+@pytest.mark.parametrize("module", [*modules_with_cards(), *IN_THE_MODEL])
 def test_the_card_is_complete(module):
     what, _, card = (importlib.import_module(module).__doc__ or "").partition("\n\n")
     assert what.strip().endswith(".")

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from zhichun.fit.recipe import PretrainingRecipe, Recipe
 from zhichun.fit.recipes import distil
+from zhichun.fit.soft_labels import SoftLabels
 from zhichun.fit.train_settings import PretrainSettings, TrainSettings
 from zhichun.model.encoder_settings import EncoderSettings
 from zhichun.model.interaction import Split
@@ -50,5 +51,6 @@ def fast_pretrain() -> PretrainingRecipe:
 
 def fast() -> Recipe:
     """Classify in the split form, from `fast-pretrain`, with the soft labels of the run folder `teacher`."""
-    recipe = distil.student()
-    return replace(recipe, model=replace(recipe.model, encoder=WARM, interaction=Split()))
+    recipe, taught = best(), SoftLabels(predictions=(distil.TEACHER,), share=0.7)
+    model = replace(recipe.model, encoder=WARM, max_length=256, interaction=Split())
+    return replace(recipe, model=model, train=replace(recipe.train, soft_labels=taught))

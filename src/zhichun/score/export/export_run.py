@@ -101,7 +101,7 @@ def export(
             raise UserError(
                 "the model reads query and product apart, which no export does yet.",
                 file=run,
-                remedy="Score the run by torch.",
+                remedy="Score the run by torch, from what `zhichun index` makes of its products.",
             )
         sample = Sample.draw(run, trained, data or recorded_data(run))
         inputs = inputs_of(trained)

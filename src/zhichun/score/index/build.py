@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from zhichun.core import schema
@@ -132,8 +133,11 @@ class _Build:
     bar: Bar
 
     def update(self, products: pa.Table) -> Changes:
-        columns = {name: products.column(name).to_pylist() for name in schema.TEXT_COLUMNS}
-        hashes_R2 = content_hashes(columns)
+        if schema.ORIGIN in products.column_names:  # products that a step made for training are in no shop
+            products = products.filter(pc.equal(products.column(schema.ORIGIN), schema.CATALOGUE))
+        starts = range(0, products.num_rows, SHARD_PRODUCTS)
+        parts = [content_hashes(_texts(products.slice(start, SHARD_PRODUCTS))) for start in starts]
+        hashes_R2 = np.concatenate([np.zeros((0, 2), np.uint64), *parts])
         _, first_R = np.unique(hashes_R2, axis=0, return_index=True)
         wanted_R = np.sort(first_R)
         removed = self._remove_others(hashes_R2[wanted_R])
@@ -169,8 +173,7 @@ class _Build:
         return removed
 
     def _computed(self, products: pa.Table, rows: Int64, progress: Callable[[int], None] | None = None) -> Shard:
-        some = products.take(pa.array(rows))
-        columns = {name: some.column(name).to_pylist() for name in schema.TEXT_COLUMNS}
+        columns = _texts(products.take(pa.array(rows)))
         features = self.network.trained.featurizer.products(columns, self.network.max_length)
         return self.network.shard(features, content_hashes(columns), self.config.precision, progress)
 
@@ -189,3 +192,7 @@ class _Build:
             f"{len(missing_R):,} of {wanted:,} products are to be computed: {size * len(missing_R) / 1e9:.2f} GB more, "
             f"{size / 1e3:.0f} kB a product in {self.config.precision}; about {seconds / 60:.0f} minutes."
         )
+
+
+def _texts(products: pa.Table) -> dict[str, list[str | None]]:
+    return {name: products.column(name).to_pylist() for name in schema.TEXT_COLUMNS}
