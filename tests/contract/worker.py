@@ -20,8 +20,8 @@ from zhichun.core.console import Bar
 from zhichun.core.tasks import TASKS
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.feature_store import open_pairs
-from zhichun.fit.batches import JudgedBatches, dropout_seed
-from zhichun.fit.loop import Batches, Loop
+from zhichun.fit.batches import JudgedBatches, Steps, dropout_seed
+from zhichun.fit.loop import Loop
 from zhichun.fit.recipe import Recipe
 from zhichun.fit.run_folder import RunFolder
 from zhichun.fit.train import build_model, judged_batches, make_featurizer
@@ -32,7 +32,7 @@ from zhichun.objective import FineTuning
 class Interrupted:
     """Batches that end with an error at one step, as a run that is stopped does."""
 
-    batches: Batches
+    batches: Steps
     at: int
 
     @property
@@ -67,7 +67,7 @@ def begin(recipe: Recipe, data: Path, steps: int = 1) -> tuple[FineTuning, Judge
     return objective, replace(batches, weights=weights)
 
 
-def fit(recipe: Recipe, objective: FineTuning, batches: Batches, out: Path) -> RunFolder:
+def fit(recipe: Recipe, objective: FineTuning, batches: Steps, out: Path) -> RunFolder:
     """Run the loop; it has nothing to evaluate."""
     out.mkdir(parents=True, exist_ok=True)
     run = RunFolder(out)
