@@ -89,7 +89,7 @@ def main() -> None:
         }
     result = {
         "what": "simulations in which the 95 % interval of the ceiling covers the truth",
-        "command": command_as_given("benchmarks/ceiling.py"),
+        "command": command_as_given("ceiling.py"),
         **circumstances("zhichun", "numpy"),
         "data": {"queries": QUERIES, "pairs_of_a_query": PAIRS, "raters": RATERS, "ratings_left_out": GAPS},
         "prior": PRIOR.tolist(),

@@ -70,7 +70,7 @@ def _write(
 ) -> None:
     result: dict[str, Any] = {
         "what": "draws in which zhichun compare ends with status 1, and what it names",
-        "command": command_as_given("benchmarks/compare_gates.py"),
+        "command": command_as_given("compare_gates.py"),
         **circumstances("zhichun", "numpy"),
         "data": {"queries": len(np.unique(queries)), "pairs": len(rows), "segments": list(masks)},
         "gate": GATE,

@@ -1,4 +1,4 @@
-"""Commands that train and measure: train, pretrain, pool, recipe, evaluate, audit."""
+"""Commands that train and measure: train, pretrain, pool, recipe, evaluate, calibrate, audit."""
 
 from pathlib import Path
 
@@ -202,6 +202,29 @@ def evaluate(
         title = f"{beside['pairs']:,} pairs that two or more rated, against the majority (raters: of the others)"
         stdout.print(raters_table(title, beside["figures"]))
     say(f"{(out or run) / 'metrics.json'}")
+
+
+@command
+def calibrate(run: Path) -> None:
+    """Fit a temperature to the pairs that a run held out, so that its probabilities are as often right as they say.
+
+    It is kept in the model folder: scores, exports and servers made from now on have it. Labels stay as they are.
+
+    Parameters
+    ----------
+    run
+        Run folder of `zhichun train`, of a classifier.
+    """
+    from zhichun.cli.tables import intervals_table
+    from zhichun.fit.calibrate import METRICS
+    from zhichun.fit.calibrate import calibrate as fit_temperature
+
+    found = fit_temperature(run)
+    title = f"{found['pairs']:,} held-out pairs of {found['queries']:,} queries, each half with the other's temperature"
+    rows = {f"{name}, {when}": of for name, both in found["figures"].items() for when, of in both.items()}
+    stdout.print(intervals_table(title, rows, {metric.name: metric.title for metric in METRICS}))
+    kept = "kept in the model folder" if found["temperature"] != 1 else "none lowers the log loss, so nothing changes"
+    say(f"temperature {found['temperature']:.3f}: {kept}")
 
 
 @command

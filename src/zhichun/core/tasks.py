@@ -3,15 +3,17 @@
 Legend: ``P`` pairs, ``C`` outputs of the model, ``L`` labels.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from zhichun.core import schema
+from zhichun.core.errors import UserError
 
 Floats = npt.NDArray[np.float32]
+CALIBRATION_FILE: Final = "calibration.json"
 SUBSTITUTE_INDEX: Final = schema.LABELS.index("S")
 
 
@@ -28,10 +30,18 @@ class Task:
         ``esci`` (four classes, task 2), ``substitute`` (two classes, task 3), or ``gain`` (regression, task 1).
     classes
         Names of the classes; empty for the regressor.
+    temperature
+        What a classifier's logits are divided by, as `zhichun calibrate` found it.
     """
 
     name: TaskName
     classes: tuple[str, ...]
+    temperature: float = field(default=1.0, compare=False)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature < float("inf"):
+            remedy = "Calibrate the run again with: zhichun calibrate RUN"
+            raise UserError(f"the temperature {self.temperature} cannot be.", remedy=remedy)
 
     @property
     def outputs(self) -> int:
@@ -70,7 +80,7 @@ class Task:
             # The logistic function without overflow.
             gain_P = np.exp(-np.logaddexp(0, -logits_PC[:, 0].astype(np.float64))).astype(np.float32)
             return Prediction(self, None, gain_P)
-        shifted_PC = logits_PC.astype(np.float64) - logits_PC.max(axis=1, keepdims=True)
+        shifted_PC = (logits_PC.astype(np.float64) - logits_PC.max(axis=1, keepdims=True)) / self.temperature
         exponents_PC = np.exp(shifted_PC)
         probabilities_PC = exponents_PC / exponents_PC.sum(axis=1, keepdims=True)
         return self.of_probabilities(probabilities_PC)

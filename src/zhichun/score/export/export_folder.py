@@ -12,7 +12,7 @@ all parts together.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -103,6 +103,8 @@ class ExportConfig:
         What the model is and what it was made with, for people.
     reads_lists
         Whether there is a list head, which is a graph of its own, ``lists.onnx``: the vectors of whole lists to logits.
+    temperature
+        What logits are divided by, from `zhichun calibrate`.
     """
 
     task: TaskName
@@ -113,6 +115,7 @@ class ExportConfig:
     checks: dict[str, Check]
     about: dict[str, Any]
     reads_lists: bool = False
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         check_fields(self.fields)
@@ -120,7 +123,7 @@ class ExportConfig:
     @property
     def task_of(self) -> Task:
         """What the model predicts."""
-        return TASKS[self.task]
+        return replace(TASKS[self.task], temperature=self.temperature)
 
     def check_of(self, engine: str) -> Check:
         """Return an engine's own check, or that of the format that it reads."""

@@ -112,6 +112,7 @@ def export(
             inputs=inputs.names,
             side_features=inputs.sizes,
             checks={},
+            temperature=trained.task.temperature,
             reads_lists=trained.model.lists is not None,
             about={"model": codec.encode(trained.settings), "opset": OPSET, "libraries": _libraries(formats)},
         )
