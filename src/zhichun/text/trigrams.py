@@ -62,19 +62,25 @@ def trigram_keys(texts: Texts) -> tuple[Keys, Int64]:
     offsets_B1 : NDArray[int64]
         Text ``b`` has ``keys_N[offsets_B1[b] : offsets_B1[b + 1]]``.
     """
-    windows_N, offsets_B1 = trigram_windows(texts)
-    return strip_keys(windows_N), offsets_B1
-
-
-def trigram_windows(texts: Texts) -> tuple[Keys, Int64]:
-    """Do the same, but leave outer spaces, as those who count windows may strip the distinct ones alone."""
     codes_L = _fold(texts)
-    wide_L = codes_L.astype(np.uint64)
-    windows_L = wide_L[1:-2] << (BITS + BITS) | wide_L[2:-1] << BITS | wide_L[3:]
-    # None reaches out of its text, but for the one window of a text of one or two code points.
-    whole_L = (codes_L[1:-2] != 0) & ((codes_L[3:] != 0) | (codes_L[:-3] == 0))
+    windows_L, whole_L = _windows(codes_L)
     offsets_B1 = np.searchsorted(np.flatnonzero(whole_L), np.flatnonzero(codes_L == 0)[::2])
-    return windows_L[whole_L], offsets_B1
+    return strip_keys(windows_L[whole_L]), offsets_B1
+
+
+def trigram_windows(texts: Texts) -> Keys:
+    """Cut texts into trigrams with their outer spaces, for those who count them and strip the distinct ones alone."""
+    windows_L, whole_L = _windows(_fold(texts))
+    return windows_L[whole_L]
+
+
+def _windows(codes_L: Codes) -> tuple[Keys, npt.NDArray[np.bool_]]:
+    """Return all windows of three, and which do not reach out of their text but for that of a text of one or two."""
+    wide_L = codes_L.astype(np.uint64)
+    windows_L = wide_L[1:-2] << (BITS + BITS)
+    windows_L |= wide_L[2:-1] << BITS
+    windows_L |= wide_L[3:]
+    return windows_L, (codes_L[1:-2] != 0) & ((codes_L[3:] != 0) | (codes_L[:-3] == 0))
 
 
 def strip_keys(keys_N: Keys) -> Keys:

@@ -73,7 +73,7 @@ class TrigramCounter:
 
     def update(self, texts: Sequence[str | None]) -> None:
         """Count the trigrams of a batch of texts."""
-        counted = pa.array(trigram_windows(texts)[0]).value_counts()
+        counted = pa.array(trigram_windows(texts)).value_counts()
         self._parts.append(pa.Table.from_struct_array(counted))
         # Seldom enough that each key is moved a logarithmic number of times.
         if sum(map(len, self._parts[1:])) > max(PENDING, len(self._parts[0])):
