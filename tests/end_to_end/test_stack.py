@@ -12,6 +12,7 @@ import pytest
 from zhichun.core import schema
 from zhichun.metrics import Judged, nDCG
 from zhichun.score.scorer import load_scorer
+from zhichun.serve.queue.batcher import PairColumns, score
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +83,20 @@ def test_a_permutation_of_a_list_changes_nothing_and_the_list_changes_the_answer
     assert np.abs(shuffled.score - expected.score[order]).max() < 1e-6
     assert expected.score[0] == expected.score[4], "twice the same product"
     assert (scorer.score("red shoes", products[1:3]).score != expected.score[1:3]).any()
+
+
+def test_requests_that_are_scored_together_are_lists_of_their_own(stack):
+    scorer = load_scorer(stack)
+    titles = {"red shoes": ["red shoes", "lamp", "red boots"], "lamp": ["lamp", "red shoes", "table"]}
+    requests = [
+        PairColumns([query] * 3, {**dict.fromkeys(schema.TEXT_COLUMNS, [None] * 3), schema.TITLE: given}, ["us"] * 3)
+        for query, given in titles.items()
+    ]
+    together = [(request.in_lists(), place) for place in (2, 0, 1) for request in requests]
+    figures = score(scorer, PairColumns.of(together))
+    for number, (query, given) in enumerate(titles.items()):
+        expected = scorer.score(query, given).score
+        assert figures[number::2, 0] == pytest.approx(expected[[2, 0, 1]], abs=1e-6)
 
 
 def test_an_export_answers_alike_without_torch(stack, folds, succeed):

@@ -163,33 +163,39 @@ def _ablation(
     if not nested:
         return {}
     groups = judged.candidates.groups(judged.probabilities_PM.shape[1] // len(schema.LABELS))
-    folds, made = np.unique(judged.folds_P).tolist(), dict[str, Prediction]()
-    alone_PC = np.zeros((len(judged.labels_P), len(schema.LABELS)))
-    for number, left_out in enumerate(((), *((group,) for group in groups))):
-        probabilities_PC, score_P = np.zeros_like(alone_PC, np.float32), np.zeros(len(alone_PC), np.float32)
-        for fold in folds:
-            others = [other for other in folds if other != fold]
-            given = [nested[min(fold, other), max(fold, other)] for other in others]
-            learnt, own = np.flatnonzero(judged.folds_P != fold), np.flatnonzero(judged.folds_P == fold)
-            of_own_PM = np.empty_like(judged.probabilities_PM)
-            for other, given_PM in zip(others, given, strict=True):
-                of_own_PM[judged.folds_P == other] = given_PM[judged.folds_P == other]
-            scale = whole.slope, whole.offset
-            learner = judged.select(learnt, of_own_PM)
-            stage = fit_second_stage(whole.corpus, learner, settings, own=whole.own, left_out=left_out, scale=scale)
-            predicted = stage.predict(judged.candidates.select(own), [given_PM[own] for given_PM in given])
-            assert predicted.probabilities is not None
-            probabilities_PC[own], score_P[own] = predicted.probabilities, predicted.score
-            alone_PC[own] = np.mean(given, axis=0)[own].reshape(len(own), -1, len(schema.LABELS)).mean(axis=1)
-        made["".join(left_out)] = Prediction(TASKS["esci"], probabilities_PC, score_P)
+    made = {}
+    for number, left_out in enumerate((None, *groups)):
+        made[left_out] = _predicted(judged, nested, whole, settings, [left_out] if left_out else [])
         stages("ablation", number + 1, len(groups) + 1)
-    judgements = Judgements(judged.labels_P, judged.candidates.list_P)
-    stacked, alone = made.pop(""), TASKS["esci"].of_probabilities(alone_PC)
+    said_PM = np.nanmean(list(nested.values()), axis=0)  # each run says NaN of what it was trained on
+    alone = TASKS["esci"].of_probabilities(said_PM.reshape(len(said_PM), -1, len(schema.LABELS)).mean(axis=1))
+    judgements, stacked = Judgements(judged.labels_P, judged.candidates.list_P), made.pop(None)
     return {
         "figures": {"stack": figures(stacked, judgements), "models": figures(alone, judgements)},
         "against_models": difference(stacked, alone, judgements),
         "ablation": {group: difference(without, stacked, judgements) for group, without in made.items()},
     }
+
+
+def _predicted(
+    judged: JudgedCandidates, nested: Nested, whole: SecondStage, settings: StackSettings, left_out: Sequence[str]
+) -> Prediction:
+    """Predict every fold by trees that were trained on the others, from models that left out both."""
+    folds_P, scale = judged.folds_P, (whole.slope, whole.offset)
+    probabilities_PC = np.zeros((len(folds_P), len(schema.LABELS)), np.float32)
+    score_P = np.zeros(len(folds_P), np.float32)
+    for fold in np.unique(folds_P).tolist():
+        given = {other: nested[min(fold, other), max(fold, other)] for other in set(folds_P.tolist()) - {fold}}
+        learnt, own = np.flatnonzero(folds_P != fold), np.flatnonzero(folds_P == fold)
+        said_PM = np.zeros_like(judged.probabilities_PM)
+        for other, given_PM in given.items():
+            said_PM[folds_P == other] = given_PM[folds_P == other]
+        learner = judged.select(learnt, said_PM)
+        stage = fit_second_stage(whole.corpus, learner, settings, own=whole.own, left_out=left_out, scale=scale)
+        predicted = stage.predict(judged.candidates.select(own), [given[other][own] for other in sorted(given)])
+        assert predicted.probabilities is not None
+        probabilities_PC[own], score_P[own] = predicted.probabilities, predicted.score
+    return Prediction(TASKS["esci"], probabilities_PC, score_P)
 
 
 def _importance(model: str) -> dict[str, float]:
