@@ -83,10 +83,12 @@ def main() -> None:
         for name, take in ways.items():
             taken[name].append(take(range(1 + number * arguments.steps, 1 + (number + 1) * arguments.steps)))
     lists = np.bincount(Dataset.open(data).list_row)
+    options = [f"--steps {arguments.steps}", f"--rounds {arguments.rounds}"]
     result = {
         "what": "the cost of a training step of whole lists, beside one of pairs",
-        "command": command("lists_cost.py", arguments, [f"--steps {arguments.steps}", f"--rounds {arguments.rounds}"]),
+        "command": command("lists_cost.py", arguments, options).replace("ESCI_FOLDER", arguments.data.name),
         "encoder": arguments.name,
+        "data": arguments.data.name,
         **circumstances("zhichun", "torch", "transformers"),
         "pairs_of_a_list": {"mean": round(float(lists[lists > 0].mean()), 2), "most": int(lists.max())},
         "goal": GOAL,

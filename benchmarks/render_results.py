@@ -101,6 +101,7 @@ LAYOUTS: dict[str, Callable[[str, Mapping[str, Any]], str]] = {
     "prepare_scale": rendered_speed.prepare_scale,
     "pretrain_step": rendered_models.pretrain_step,
     "step_cost": rendered_models.step_cost,
+    "lists_cost": rendered_models.lists_cost,
     "audit_shop": rendered_models.audit_shop,
     "ensemble_shop": rendered_models.ensemble_shop,
     "student": rendered_models.student,

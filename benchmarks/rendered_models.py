@@ -69,6 +69,22 @@ def step_cost(name: str, result: Mapping[str, Any]) -> str:
     return "\n".join([*lines, source(name, result)])
 
 
+def lists_cost(name: str, result: Mapping[str, Any]) -> str:
+    """Write the result of `lists_cost.py`."""
+    lists, ways = result["pairs_of_a_list"], result["ways"]
+    rows = [[way, f"{of['times_pairs']:.3f}"] for way, of in ways.items()]
+    rounds = len(ways["pairs"]["milliseconds_of_a_pair"])
+    lines = [
+        f"**What a step of whole lists costs.** Times a step of pairs, for a pair, the making of batches included: "
+        f"{result['encoder']} on {result['data']}, lists of {lists['mean']:.0f} pairs on average; medians of {rounds}; "
+        f"one thread of {result['machine']['processor']}.",
+        "",
+        table(["step of", "times a step of pairs"], rows),
+        "",
+    ]
+    return "\n".join([*lines, source(name, result)])
+
+
 def audit_shop(name: str, result: Mapping[str, Any]) -> str:
     """Write the result of `audit_shop.py`."""
     issues, dropped, epochs = result["issues"], result["dropped"], result["recipe"]["epochs"]

@@ -120,6 +120,20 @@ def test_pretrain_step_has_a_row_for_each_shape(tmp_path):
     assert "on A GPU." in text
 
 
+def test_the_cost_of_lists_has_a_row_for_each_way(tmp_path):
+    ways = {"pairs": 1.0, "lists": 1.034}
+    result = {
+        "machine": {"gpu": None, "processor": "A processor"},
+        "encoder": "small",
+        "data": "shop",
+        "pairs_of_a_list": {"mean": 27.2, "most": 60},
+        "ways": {name: {"times_pairs": times, "milliseconds_of_a_pair": [1.0, 2.0]} for name, times in ways.items()},
+    }
+    said = render_results.render(write(tmp_path, lists_cost=result))
+    assert "| lists | 1.034 |" in said
+    assert "small on shop, lists of 27 pairs on average; medians of 2" in said
+
+
 def test_scoring_has_a_row_for_each_engine(tmp_path):
     engine = {
         "pairs_per_second": 204.4,
