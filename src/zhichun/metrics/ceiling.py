@@ -10,6 +10,8 @@ the labels too.
 It assumes that raters err independently given the truth, and alike for all raters, queries and products. Where they
 share a mistake (all misread the same query), or one of few is much better than the others, the true ceiling is higher.
 
+With rare grades the ceiling of macro-F1 is too low (`benchmarks/results/ceiling.json`): read it as a lower bound.
+
 Shapes: ``P`` pairs, ``K`` grades in the order of `schema.LABELS`, ``Q`` queries, ``U`` different sets of ratings of a
 pair, ``S`` draws, ``E`` groups of pairs of one query with the same ratings.
 """
