@@ -17,6 +17,7 @@ from zhichun.data.prepare.prepare import prepare
 from zhichun.data.readers.pair_tables import append_columns
 from zhichun.data.sample_shop import write_sample_shop
 from zhichun.measure.compare import Gate, compare, judge_gates, measure_parts, metric_of
+from zhichun.measure.evaluate import evaluate
 from zhichun.measure.segments import segments_of
 from zhichun.measure.systems import common_rows, read_system
 from zhichun.metrics import MRR, Judged, MicroF1, Precision, nDCG
@@ -136,6 +137,15 @@ def test_a_model_is_compared_on_what_a_ranking_returned_and_two_rankings_on_all(
     assert not model.is_ranking
     assert common_rows(model, shop, dataset, rows).tolist() == np.flatnonzero(shop.has_E).tolist()
     assert common_rows(shop, shop, dataset, rows).tolist() == rows.tolist()
+
+
+def test_a_run_is_scored_as_evaluate_scores_it(tiny_run, tiny_dataset, tmp_path):
+    measured = evaluate(tiny_run, tiny_dataset, split="all", out=tmp_path, shown=False)
+    found = compare(tiny_run, tmp_path / "scored.parquet", tiny_dataset, split="all", draws=100, shown=False)
+    figures = found["parts"]["all"]["figures"]
+    for name in ("ndcg", "micro_f1", "log_loss"):
+        assert figures[name]["a"] == pytest.approx(measured[name], abs=1e-6)
+        assert figures[name]["difference"] == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize(
