@@ -19,7 +19,7 @@ from zhichun.core import schema
 from zhichun.core.console import Stages
 from zhichun.core.errors import UserError
 from zhichun.core.files import new_folder, read_json
-from zhichun.core.tasks import TASKS, Prediction
+from zhichun.core.tasks import CALIBRATION_FILE, TASKS, Prediction
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.predictions import (
     Doubles,
@@ -128,8 +128,14 @@ def read_judged(
 def _checked(dataset: Dataset, run: Path) -> OutOfFold:
     """Read what a recipe's runs say of the folds that they left out, and refuse those that know them."""
     found = read_out_of_fold(dataset, run)
-    for fold in range(fold_count(dataset)):
-        refuse_leaks(read_json(fold_path(run, fold) / "recipe.json"), fold_path(run, fold))
+    for place in (fold_path(run, fold) for fold in range(fold_count(dataset))):
+        refuse_leaks(read_json(place / "recipe.json"), place)
+        if (calibration := place / "model" / CALIBRATION_FILE).is_file():
+            raise UserError(
+                "its probabilities are calibrated on the fold that it predicts.",
+                file=place,
+                remedy=f"Delete {calibration}: the trees need no calibration.",
+            )
     return found
 
 

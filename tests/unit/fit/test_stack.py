@@ -143,6 +143,13 @@ def test_a_planted_leak_is_refused(make, fold_runs, tmp_path, message):
     assert not (tmp_path / "stack").exists()
 
 
+def test_a_fold_s_calibration_on_itself_is_refused(make, fold_runs):
+    (fold_runs / "fold-3" / "model" / "calibration.json").write_text('{"temperature": 2.0}')
+    with pytest.raises(UserError, match=r"calibrated on the fold .*\nDelete .*fold-3/model/calibration\.json") as error:
+        make()
+    assert error.value.file == fold_runs / "fold-3"
+
+
 def test_a_planted_leak_of_a_nested_run_is_refused(make, nested_runs):
     edit(nested_runs / "nested-1-3", lambda recipe: recipe["train"].update(keep="best"))
     with pytest.raises(UserError, match="chosen by fold 1 and 3"):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from zhichun.core.tasks import TASKS
-from zhichun.metrics.figures import measure
+from zhichun.metrics.figures import by_list_size, measure
 
 E, S, C, I = range(4)  # noqa: E741
 LABELS = np.array([E, S, C, I, E, E])
@@ -111,3 +111,23 @@ def test_a_regressor_is_measured_as_a_ranking_only():
     assert measured["random_order"]["ndcg"] < 1
     assert not {name for name in measured if name.startswith(("micro", "macro", "f1", "confusion", "log", "always"))}
     assert set(measured["by_locale"]["jp"]) == set(measured) - {"by_locale"}
+
+
+def test_lists_and_singletons_are_measured_apart():
+    queries = np.array([1, 1, 1, 1, 2, 3])
+    found = measure(four_classes(), LABELS, queries, by_list=True)["by_list"]
+    assert {name: part["pairs"] for name, part in found.items()} == {"lists": 4, "singletons": 2}
+    assert found["singletons"]["micro_f1"] == 0.5
+    assert "singletons" not in measure(four_classes(), LABELS, QUERIES, by_list=True)["by_list"]
+
+
+def test_what_the_size_of_a_list_alone_tells():
+    """Known: alone, 3 E and 1 I; of two, 3 I and 1 E. A list of four is nearest to those of two."""
+    labels, queries = np.array([E, E, E, I, I, I, I, E]), np.array([1, 2, 3, 4, 5, 5, 6, 6])
+    asked, of = np.array([E, I, I, E, I]), np.array([1, 2, 2, 2, 2])
+    found = by_list_size(TASKS["esci"], (labels, queries), asked, of)
+    assert found["micro_f1"] == 4 / 5
+    # E alone 3/4; in the list of four I 3/4 twice, E 1/4, I 3/4.
+    assert found["log_loss"] == pytest.approx(-(4 * math.log(0.75) + math.log(0.25)) / 5)
+    gain = by_list_size(TASKS["gain"], (labels, queries), asked, of)
+    assert gain["ndcg"] == pytest.approx(found["ndcg"]), "all of a list are tied"
