@@ -15,8 +15,11 @@ from worker import begin, fit, gradients
 from zhichun.fit.run_folder import RunFolder
 from zhichun.fit.train import train
 
-# Those of the paper's methods that do not depend on how a step is cut.
+# Those of the paper's methods that do not depend on how a step is cut, and all that reads whole lists.
 METHODS = (
+    "train.lists=Lists",
+    "objective.ranking=RankNet",
+    "model.lists=ListHead",
     'objective.second_view={"kind": "FGM", "at": "output"}',
     "objective.rdrop=RDrop",
     'objective.ema={"kind": "EMA", "decay": 0.5}',
