@@ -41,6 +41,7 @@ from zhichun.fit.training_run import run_training
 from zhichun.text.fold import fold_query
 
 OUTER, INNER = 5, 3
+THOUSAND: Final = 1000
 RATINGS_FILE: Final = "ratings.csv"
 GRADES: Final = dict(zip("3210", schema.LABELS, strict=True))
 Rows = npt.NDArray[np.int64]
@@ -118,7 +119,7 @@ class Cell:
         """Give the trainings that its row needs for a fold: one, or those of the inner folds under a second stage."""
         if not self.row.trained:
             return []
-        inner = range(INNER) if self.row.stack and self.inner is None else (self.inner,)
+        inner = range(INNER) if self.row.stack else (self.inner,)
         return [replace(self, inner=place) for place in inner]
 
     def __str__(self) -> str:
@@ -199,7 +200,7 @@ class Bench:
         return folder
 
     def recipe_of(self, cell: Cell) -> Recipe:
-        """Give a cell's recipe; settings for all win over the row's own."""
+        """Give a cell's recipe; the row's own settings win over those for all."""
         recipe = self.recipe.with_settings(cell.row.settings)
         return replace(recipe, train=replace(recipe.train, seed=cell.seed, validation_fold=cell.inner, keep="last"))
 
@@ -257,8 +258,9 @@ class Bench:
                 shutil.rmtree(out, ignore_errors=True)
 
     def _keep(self, cell: Cell, logits_PC: Floats, seconds: float) -> None:
-        """Write a cell's logits, rounded to what compresses well and still makes no ties."""
-        columns = {f"logit_{place}": np.round(column, 4) for place, column in enumerate(logits_PC.T)}
+        """Write a cell's logits in thousandths, which take half the bytes."""
+        given = np.round(THOUSAND * logits_PC).astype(np.int32)
+        columns = {f"logit_{place}": column for place, column in enumerate(given.T)}
         said = {"row": cell.row.name, "loss": cell.row.loss, "encoder": self.encoder, "seconds": round(seconds, 1)}
         recipe = self.recipe_of(cell).to_json()
         said["recipe"] = {**recipe, "model": {**recipe["model"], "encoder": self.encoder}}
@@ -278,7 +280,7 @@ class Bench:
     def logits(self, cell: Cell) -> Floats:
         """Read the logits of a cell, ``[P, C]``."""
         table = pq.read_table(self.path(cell))
-        return np.stack([column.to_numpy() for column in table.columns], axis=1)
+        return np.stack([column.to_numpy() / np.float32(THOUSAND) for column in table.columns], axis=1)
 
     def seconds(self, cell: Cell) -> float:
         """Give how long a cell was trained."""

@@ -141,8 +141,12 @@ def test_the_second_stage_reads_models_of_inner_folds_and_costs_no_training(benc
     place, said = quality_lists.of_fold(bench, cells[2])
     assert sorted(place) == np.flatnonzero(bench.fold_P == 2).tolist()
     assert said.probabilities.sum(axis=1) == pytest.approx(1)
-    chosen = quality_lists.select(bench, [PLAIN], 2)  # of the trainings that are there
-    assert set(chosen[PLAIN.name]) == {"ndcg", "ndcg@10", "mrr", "micro_f1", "macro_f1", "log_loss"}
+    chosen = quality_lists.select(bench, [PLAIN, row], 2)  # of the trainings that are there
+    for one in (PLAIN, row):
+        assert set(chosen[one.name]) == {"ndcg", "ndcg@10", "mrr", "micro_f1", "macro_f1", "log_loss"}
+    place, _ = quality_lists.of_fold(bench, list_cells.Cell(row, 2, 1, 0))
+    both = bench.left_out(2, 1)
+    assert sorted(place) == sorted(both[bench.fold_P[both] != 2])
     assert len(asked) == 15
 
 
@@ -167,12 +171,12 @@ def test_the_best_of_theirs_may_be_two_models_and_of_ours_is_one():
     found = {row.name: {"ndcg@10": 0.5} | ({"micro_f1": 0.5} if row.classifies else {}) for row in THEIRS_TRIES}
     found |= {row.name: {"ndcg@10": 0.5, "micro_f1": 0.5} for row in OURS_TRIES}
     found["theirs, BCE"]["ndcg@10"], found["theirs, CE, 5e-5"]["micro_f1"] = 0.9, 0.6
-    found[OURS_TRIES[3].name] = {"ndcg@10": 0.6, "micro_f1": 0.45}
-    found[OURS_TRIES[1].name] = {"ndcg@10": 0.45, "micro_f1": 0.58}
+    found[OURS_TRIES[4].name] = {"ndcg@10": 0.6, "micro_f1": 0.45}
+    found[OURS_TRIES[0].name] = {"ndcg@10": 0.45, "micro_f1": 0.58}
     chosen = quality_lists.winners(found)
     assert chosen[quality_lists.THEIRS_BEST] == ("theirs, BCE", "theirs, CE, 5e-5")
-    assert chosen[quality_lists.OURS_BEST] == (OURS_TRIES[3].name,) * 2
-    assert chosen[quality_lists.OURS_PAIRS] == (OURS_TRIES[1].name,) * 2
+    assert chosen[quality_lists.OURS_BEST] == (OURS_TRIES[4].name,) * 2
+    assert chosen[quality_lists.OURS_PAIRS] == (OURS_TRIES[0].name,) * 2
 
 
 def test_figures_leave_out_queries_with_one_grade_and_differences_are_of_seed_means():
