@@ -41,7 +41,6 @@ from zhichun.fit.training_run import run_training
 from zhichun.text.fold import fold_query
 
 OUTER, INNER = 5, 3
-THOUSAND: Final = 1000
 RATINGS_FILE: Final = "ratings.csv"
 GRADES: Final = dict(zip("3210", schema.LABELS, strict=True))
 Rows = npt.NDArray[np.int64]
@@ -258,9 +257,8 @@ class Bench:
                 shutil.rmtree(out, ignore_errors=True)
 
     def _keep(self, cell: Cell, logits_PC: Floats, seconds: float) -> None:
-        """Write a cell's logits in thousandths, which take half the bytes."""
-        given = np.round(THOUSAND * logits_PC).astype(np.int32)
-        columns = {f"logit_{place}": column for place, column in enumerate(given.T)}
+        """Write a cell's logits, unrounded: a sure model's lie closer than a thousandth, and ties would help it."""
+        columns = {f"logit_{place}": column for place, column in enumerate(logits_PC.T)}
         said = {"row": cell.row.name, "loss": cell.row.loss, "encoder": self.encoder, "seconds": round(seconds, 1)}
         recipe = self.recipe_of(cell).to_json()
         said["recipe"] = {**recipe, "model": {**recipe["model"], "encoder": self.encoder}}
@@ -280,7 +278,7 @@ class Bench:
     def logits(self, cell: Cell) -> Floats:
         """Read the logits of a cell, ``[P, C]``."""
         table = pq.read_table(self.path(cell))
-        return np.stack([column.to_numpy() / np.float32(THOUSAND) for column in table.columns], axis=1)
+        return np.stack([column.to_numpy() for column in table.columns], axis=1)
 
     def seconds(self, cell: Cell) -> float:
         """Give how long a cell was trained."""
