@@ -18,7 +18,7 @@ from zhichun.score.index import build
 from zhichun.score.index.build import build_index
 from zhichun.score.index.network import SplitNetwork
 from zhichun.score.index.scorer import IndexScorer
-from zhichun.score.index.store import Encoded, States, content_hashes, is_index, shard_folders
+from zhichun.score.index.store import Encoded, Shard, States, block_of, content_hashes, is_index, shard_folders
 from zhichun.score.rank import rank
 from zhichun.score.scorer import Scorer, load_scorer
 
@@ -249,12 +249,44 @@ def test_after_a_kill_it_goes_on_to_the_same_bytes(run, products, tmp_path, monk
     assert files[0] == files[1]
 
 
-def test_what_another_process_removed_meanwhile_is_computed(run, products, tmp_path):
+def test_what_another_process_removed_meanwhile_is_scored_as_before(run, products, tmp_path):
     build_index(run, products, tmp_path / "index", precision="fp32")
     scorer = IndexScorer.load(run, tmp_path / "index")
     expected = scores(scorer, products, range(10), QUERIES).probabilities
     build_index(run, changed(products, [2, 5]), tmp_path / "index", precision="fp32")
     assert np.abs(scores(scorer, products, range(10), QUERIES).probabilities - expected).max() < 1e-5
+
+
+def test_states_that_were_found_stay_when_another_process_removes_them(run, products, tmp_path):
+    build_index(run, products.slice(0, 20), tmp_path / "index", precision="fp32")
+    (folder,), states = shard_folders(tmp_path / "index"), States.open(tmp_path / "index")
+    found = states.find(content_hashes(columns_of(products, [2, 5])))
+    before = block_of(states.shards, *found).states_BTS.copy()
+    Shard.open(folder).remove(found[1], folder)
+    assert (block_of(states.shards, *found).states_BTS == before).all()
+    zeros = block_of([Shard.open(folder)], *found).states_BTS
+    assert before.any(axis=(1, 2)).all()
+    assert not zeros.any()
+    written = (folder / "states.npy").stat().st_ino
+    Shard.open(folder).remove(found[1], folder)  # again, after a kill
+    assert (folder / "states.npy").stat().st_ino == written
+
+
+def test_a_shard_that_is_changed_while_it_is_opened_gives_no_zeros(run, products, tmp_path, monkeypatch):
+    build_index(run, products.slice(0, 20), tmp_path / "index", precision="fp32")
+    (folder,) = shard_folders(tmp_path / "index")
+    other, read_table = Shard.open(folder), pq.read_table
+
+    def read_before_it_is_removed(*given):
+        table = read_table(*given)
+        other.remove(np.arange(3), folder)
+        return table
+
+    monkeypatch.setattr(pq, "read_table", read_before_it_is_removed)
+    shard = Shard.open(folder)
+    found = States([shard]).find(content_hashes(columns_of(products, range(3))))
+    assert (found[0] == 0).all()
+    assert block_of([shard], *found).states_BTS.any(axis=(1, 2)).all()
 
 
 def test_what_is_no_index_of_it_is_refused(run, index, tiny_run, tiny_recipe, tiny_dataset, products, tmp_path):

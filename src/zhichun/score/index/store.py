@@ -132,10 +132,11 @@ class Shard:
             When something in it is missing or damaged.
         """
         try:
-            kept = pq.read_table(folder / KEPT)
             scales = folder / "scales.npy"
-            # Copy on write: torch warns of what it may not write to.
+            # Copy on write: torch warns of what it may not write to. States before hashes, the reverse of `remove`, so
+            # that a shard which is changed meanwhile has no hash of a product whose states are zeros.
             states_NS = np.load(folder / "states.npy", mmap_mode="c")
+            kept = pq.read_table(folder / KEPT)
             encoded = Encoded(states_NS, np.load(scales) if scales.is_file() else None)
             hashes_R2 = np.frombuffer(b"".join(kept.column("hash").to_pylist()), np.uint64).reshape(-1, 2).copy()
             shard = cls(encoded, np.load(folder / "side.npy"), hashes_R2, kept.column("tokens").to_numpy())
@@ -162,13 +163,15 @@ class Shard:
             pq.write_table(pa.table({"hash": hashes, "tokens": pa.array(self.lengths_R, pa.int64())}), partial)
 
     def remove(self, rows: Int64, folder: Path) -> None:
-        """Forget some products, and overwrite their states with zeros; `States.find` no longer finds them."""
+        """Forget some products, with zeros for their states in a new file: who has mapped the old one reads on."""
         self.hashes_R2[rows] = 0
         self._save_kept(folder)
-        states_NS = np.load(folder / "states.npy", mmap_mode="r+")
-        for row in rows.tolist():
-            states_NS[self.starts_R[row] : self.starts_R[row] + self.lengths_R[row]] = 0
-        states_NS.flush()
+        states_NS = np.load(folder / "states.npy", mmap_mode="c")
+        of_rows = np.isin(np.repeat(np.arange(len(self.lengths_R)), self.lengths_R), rows)
+        if states_NS[of_rows].any():  # or an earlier call wrote the zeros
+            states_NS[of_rows] = 0
+            with new_file(folder / "states.npy") as partial, partial.open("wb") as file:
+                np.save(file, states_NS, allow_pickle=False)
 
 
 class States:
@@ -200,12 +203,7 @@ class States:
             return np.full(len(hashes_P2), -1), np.zeros(len(hashes_P2), np.int64)
         place_P = np.searchsorted(self._hashes_R2[:, 0], hashes_P2[:, 0]).clip(max=len(self._order_R) - 1)
         known_P = (self._hashes_R2[place_P] == hashes_P2).all(axis=1)
-        shard_P, row_P = np.where(known_P, self._shard_R[place_P], -1), self._row_R[place_P]
-        for place in np.flatnonzero(known_P).tolist():  # another process may have removed it since
-            shard = self.shards[shard_P[place]]
-            if not shard.encoded.states_NS[shard.starts_R[row_P[place]]].any():
-                shard_P[place] = -1
-        return shard_P, row_P
+        return np.where(known_P, self._shard_R[place_P], -1), self._row_R[place_P]
 
 
 def shard_folders(folder: Path) -> list[Path]:
