@@ -50,7 +50,7 @@ def segments_of(dataset: Dataset, rows: Int64, table: Path | None = None) -> dic
     names_Q = np.array(
         [LENGTHS[max(least for least in LENGTHS if least <= max(1, words))] for words in length_Q], object
     )
-    query_R = dataset.query_row[rows]
+    query_R, id_R = dataset.query_row[rows], dataset.column(schema.QUERY_ID)[rows]
     products, trained = dataset.product_row, dataset.column(schema.SPLIT) == schema.TRAIN
     seen_R = np.isin(products[rows], products[np.setdiff1d(np.flatnonzero(trained), rows)])
     kinds: dict[str, Sequence[Any] | NDArray[Any]] = {
@@ -66,7 +66,7 @@ def segments_of(dataset: Dataset, rows: Int64, table: Path | None = None) -> dic
         counts = Counter(value for value in values if value)
         for value in sorted(name for name, _ in counts.most_common(MOST_VALUES)) if len(counts) > 1 else ():
             mask_R = np.array([each == value for each in values])
-            if len(np.unique(query_R[mask_R])) >= LEAST_QUERIES:
+            if len(np.unique(id_R[mask_R])) >= LEAST_QUERIES:
                 found[f"{kind}: {value}"] = mask_R
     return found
 

@@ -70,7 +70,7 @@ class System:
         """Put judgements beside its answers; classes are answered only where all pairs have probabilities."""
         probabilities = None if self.probabilities_EC is None else self.probabilities_EC[rows]
         return Judged(
-            dataset.query_row[rows].astype(np.int64),
+            dataset.column(schema.QUERY_ID)[rows],
             dataset.labels[rows],
             scores=self.score_E[rows],
             predictions=None if probabilities is None else probabilities.argmax(axis=1),
@@ -214,12 +214,12 @@ def common_rows(one: System, other: System, dataset: Dataset, rows: Int64) -> In
     UserError
         When that is less than two queries.
     """
+    query_E = dataset.column(schema.QUERY_ID)
     if one.is_ranking and other.is_ranking:
-        answered = np.unique(dataset.query_row[rows[(one.has_E | other.has_E)[rows]]])
-        common = rows[np.isin(dataset.query_row[rows], answered)]
+        common = rows[np.isin(query_E[rows], query_E[rows[(one.has_E | other.has_E)[rows]]])]
     else:
         common = rows[(one.has_E & other.has_E)[rows]]
-    if len(np.unique(dataset.query_row[common])) < 2:
+    if len(np.unique(query_E[common])) < 2:
         remedy = "Both must have scores for the same judged pairs; see --split."
         raise UserError("the two have less than two queries in common.", file=dataset.folder, remedy=remedy)
     return common

@@ -18,6 +18,7 @@ from zhichun.data.readers.pair_tables import append_columns
 from zhichun.data.sample_shop import write_sample_shop
 from zhichun.measure.compare import Gate, compare, judge_gates, measure_parts, metric_of
 from zhichun.measure.evaluate import evaluate
+from zhichun.measure.report.compare_page import moved_most
 from zhichun.measure.segments import segments_of
 from zhichun.measure.systems import common_rows, read_system
 from zhichun.metrics import MRR, Judged, MicroF1, Precision, nDCG
@@ -127,6 +128,38 @@ def test_a_run_file_is_matched_by_query_id_or_by_topics(data, tmp_path):
     (tmp_path / "topics.tsv").write_text("".join(topics))
     by_text = read_system(tmp_path / "a.run", dataset, rows, topics=tmp_path / "topics.tsv")
     np.testing.assert_array_equal(by_text.score_E, by_id.score_E)
+
+
+@pytest.fixture(scope="module")
+def one_text(tmp_path_factory):
+    """A dataset of one query in two locales, in one of them in three spellings."""
+    folder = tmp_path_factory.mktemp("one_text")
+    judged = ["Red shoe,1,us,E", "red shoe,2,us,I", "RED shoe,3,us,I", "red shoe,1,es,I", "red shoe,2,es,E"]
+    shown = [f"{product},shoe {product},{locale}" for locale in ("us", "es") for product in (1, 2, 3)]
+    (folder / "judged.csv").write_text("\n".join(["query,product_id,locale,label", *judged]) + "\n")
+    (folder / "products.csv").write_text("\n".join(["product_id,title,locale", *shown]) + "\n")
+    tables = {"examples": folder / "judged.csv", "products": folder / "products.csv"}
+    prepare(None, folder / "data", **tables, test_share=0)
+    return Dataset.open(folder / "data")
+
+
+def test_a_query_is_one_in_any_spelling_and_another_in_another_locale(one_text, tmp_path, monkeypatch):
+    rows = judged_rows(one_text)
+    systems = []
+    for name, sign in (("right", 1), ("wrong", -1)):
+        shown = [
+            f"red shoe,{row[schema.PRODUCT_ID]},{row[schema.LOCALE]},{sign * (row[schema.LABEL] == 'E')}"
+            for row in one_text.examples.to_pylist()
+        ]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["query,product_id,locale,score", *shown]) + "\n")
+        systems.append(read_system(tmp_path / f"{name}.csv", one_text, rows))
+    assert common_rows(*systems, one_text, rows).tolist() == rows.tolist()
+    right, wrong = (system.judged(one_text, rows) for system in systems)
+    assert sorted(np.bincount(right.query_index).tolist()) == [2, 3]
+    moved = moved_most(one_text, rows, nDCG(), right, wrong)
+    assert sorted((each.query.lower(), each.locale) for each in moved) == [("red shoe", "es"), ("red shoe", "us")]
+    monkeypatch.setattr("zhichun.measure.segments.LEAST_QUERIES", 2)
+    assert not any(name.startswith("locale: ") for name in segments_of(one_text, rows))
 
 
 def test_a_model_is_compared_on_what_a_ranking_returned_and_two_rankings_on_all(data, tmp_path):

@@ -49,7 +49,8 @@ def moved_most(dataset: Dataset, rows: Int64, metric: RankingMetric, a: Judged, 
             for each in (a, b)
             if each.scores is not None
         ]
-        text, where = texts[int(queries[place])].as_py(), str(locales[of_query[0]])
+        text = texts[int(dataset.query_row[rows[of_query[0]]])].as_py()
+        where = str(locales[of_query[0]])
         found.append(Moved(text, where, float(of_a[place]), float(of_b[place]), (lists[0], lists[1])))
     return found
 
