@@ -17,6 +17,7 @@ from zhichun.data.dataset.predictions import find_tables, fold_count, fold_path,
 from zhichun.fit.recipe import Recipe
 from zhichun.fit.run_folder import RunFolder
 from zhichun.fit.train import train
+from zhichun.model.encoder_settings import TINY
 
 
 def train_folds(
@@ -109,7 +110,7 @@ def refuse_leaks(recipe: Mapping[str, Any], run: Path) -> None:
             file=run,
             remedy="Train the folds anew, which keeps the last step's: zhichun train RECIPE --folds K --out NEW",
         )
-    for what, path, seen in _read_by(recipe):
+    for what, path, seen in _read_by(recipe, run):
         if not held_out <= seen:
             raise UserError(
                 f"the {what} {path} has read queries of fold {named}, which this run is to predict.",
@@ -118,17 +119,24 @@ def refuse_leaks(recipe: Mapping[str, Any], run: Path) -> None:
             )
 
 
-def _read_by(recipe: Mapping[str, Any]) -> Iterator[tuple[str, Path, set[int]]]:
+def _read_by(recipe: Mapping[str, Any], run: Path) -> Iterator[tuple[str, Path, set[int]]]:
     """Name what a recipe learns from beside the judgements, and the folds whose queries that has not read."""
     for table in find_tables((recipe["train"].get("soft_labels") or {}).get("predictions", ())):
         recorded = table.parent / "recipe.json"
         if recorded.is_file():  # a table of somebody's own says nothing of where it is from
             yield "teacher", table.parent, _folds_of(read_json(recorded, {"train": dict})["train"])
-    encoder = Path(str(recipe["model"]["encoder"]))
-    for recorded in filter(Path.is_file, (encoder / "recipe.json", encoder.parent / "recipe.json")):
-        found = read_json(recorded, {"train": dict, "objective": dict})
-        if found["objective"].get("pair_mlm") is not None:  # the only task that reads queries
-            yield "encoder", encoder, _folds_of(found["train"])
+    seen: set[Path] = set()
+    # Each stage of pre-training may have begun with the encoder of one before it.
+    while (name := recipe["model"].get("encoder")) and name != TINY:
+        # A relative path was given in the folder of that call, which is mostly this one or one above the run.
+        encoder = next((path for place in (Path(), *run.parents) if (path := place / name).exists()), Path(name))
+        record = next(filter(Path.is_file, (encoder / "recipe.json", encoder.parent / "recipe.json")), None)
+        if record is None or record.resolve() in seen:
+            return
+        seen.add(record.resolve())
+        recipe, run = read_json(record, {"model": dict, "train": dict, "objective": dict}), record.parent
+        if recipe["objective"].get("pair_mlm") is not None:  # the only task that reads queries
+            yield "encoder", encoder, _folds_of(recipe["train"])
 
 
 def _folds_of(settings: Mapping[str, Any]) -> set[int]:

@@ -143,6 +143,20 @@ def test_a_planted_leak_is_refused(make, fold_runs, tmp_path, message):
     assert not (tmp_path / "stack").exists()
 
 
+@pytest.mark.parametrize("relative", [True, False])
+def test_a_leak_of_the_first_of_two_stages_of_pre_training_is_refused(fold_runs, tmp_path, relative):
+    for name, encoder, settings in (("first", None, ["objective.pair_mlm=PairMLM"]), ("second", "first", [])):
+        (tmp_path / name / "encoder").mkdir(parents=True)
+        recorded = PretrainingRecipe().with_settings(settings).to_json()
+        if encoder:
+            recorded["model"]["encoder"] = f"{encoder}/encoder" if relative else str(tmp_path / encoder / "encoder")
+        (tmp_path / name / "recipe.json").write_text(json.dumps(recorded))
+    run, place = fold_runs / "fold-2", tmp_path / "second" / "encoder"
+    edit(run, lambda recipe: recipe["model"].update(encoder=str(place)))
+    with pytest.raises(UserError, match=r"the encoder .*first/encoder has read queries of fold 2"):
+        refuse_leaks(read_json(run / "recipe.json"), run)
+
+
 def test_a_fold_s_calibration_on_itself_is_refused(make, fold_runs):
     (fold_runs / "fold-3" / "model" / "calibration.json").write_text('{"temperature": 2.0}')
     with pytest.raises(UserError, match=r"calibrated on the fold .*\nDelete .*fold-3/model/calibration\.json") as error:
