@@ -101,7 +101,7 @@ def make_pool(
     if out.suffix.lower() != ".parquet" or per_query < 1 or not 0 <= at_random <= 1 or not weight > 0:
         problem = "needs a file .parquet, one candidate or more, a share at random from 0 to 1 and a weight above 0."
         raise UserError(f"a pool {problem}", file=out)
-    dataset, held_out = Dataset.open(data), held_out_by(run)
+    dataset, held_out = Dataset.open(data), held_out_by(run, data)
     taken, left_out = _chosen(dataset, queries, columns or {}, locale, held_out)
     if not taken:
         reasons = ", ".join(f"{count:,} are {reason}" for reason, count in left_out.items())
@@ -130,22 +130,27 @@ def make_pool(
     return {"queries": len(taken), "pairs": len(table), "left_out": dict(left_out)}
 
 
-def held_out_by(folder: Path) -> Folds:
+def held_out_by(folder: Path, data: Path) -> Folds:
     """Return the folds that a teacher held out, ``None`` for one twentieth; of an ensemble those that all members did.
 
     Raises
     ------
     UserError
-        When it does not say.
+        When it does not say, or was trained on another dataset, whose folds are of other queries.
     """
     if is_ensemble(folder):
-        of_members = [held_out_by(path) for path in EnsembleConfig.load(folder).locate(folder)]
+        of_members = [held_out_by(path, data) for path in EnsembleConfig.load(folder).locate(folder)]
         return [fold for fold in of_members[0] if all(fold in other for other in of_members)]
     recipe = next((path for path in (folder / "recipe.json", folder.parent / "recipe.json") if path.is_file()), None)
     if recipe is None:
         remedy = "Give the run folder itself: a pool must not have the queries that it held out."
         raise UserError("does not say which queries it held out.", file=folder, remedy=remedy)
     shape = {"train": {"validation_fold": int | list | NoneType}}
+    recorded = recipe.with_name("environment.json")
+    trained_on = read_json(recorded, {"dataset": {"folder": str, "manifest": str}})["dataset"]
+    if trained_on["manifest"] != sha256(data / schema.MANIFEST_FILE):
+        remedy = f"It was trained on {trained_on['folder']}: give that as --data."
+        raise UserError(f"was trained on another dataset than {data}.", file=folder, remedy=remedy)
     return folds_of(read_json(recipe, shape)["train"]["validation_fold"])
 
 

@@ -145,12 +145,19 @@ def test_a_planted_query_of_the_test_split_is_caught(made, dataset, tmp_path):
         with_pool(dataset, tmp_path / "p.parquet", None)
 
 
-def test_what_a_teacher_held_out_is_read_from_its_run_and_an_export_does_not_say(tiny_run, tmp_path):
-    assert held_out_by(tiny_run) == [None]
-    assert held_out_by(tiny_run / "model") == [None]
+def test_what_a_teacher_held_out_is_read_from_its_run_and_an_export_does_not_say(tiny_run, tiny_dataset, tmp_path):
+    assert held_out_by(tiny_run, tiny_dataset) == [None]
+    assert held_out_by(tiny_run / "model", tiny_dataset) == [None]
     shutil.copytree(tiny_run / "model", tmp_path / "export" / "model")
     with pytest.raises(UserError, match="does not say which queries it held out"):
-        held_out_by(tmp_path / "export")
+        held_out_by(tmp_path / "export", tiny_dataset)
+
+
+def test_a_teacher_of_another_dataset_is_refused_as_its_folds_are_of_other_queries(tiny_run, tiny_dataset, tmp_path):
+    (tmp_path / schema.MANIFEST_FILE).write_text((tiny_dataset / schema.MANIFEST_FILE).read_text() + "\n")
+    with pytest.raises(UserError, match="was trained on another dataset than") as error:
+        held_out_by(tiny_run, tmp_path)
+    assert str(tiny_dataset) in error.value.remedy
 
 
 @pytest.mark.parametrize("wrong", [{"per_query": 0}, {"at_random": 1.5}, {"weight": 0}, {"out": "pool.csv"}])
