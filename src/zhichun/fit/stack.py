@@ -40,6 +40,9 @@ from zhichun.score.make_ensemble import relative
 from zhichun.score.stacked import SecondStage, save_stack, texts_of
 
 FEWEST_QUERIES: Final = 10
+# What LightGBM takes: rows of a list, and characters of a feature's name, which it writes with "_" for a space.
+LONGEST_LIST: Final = 10_000
+NOT_IN_A_NAME: Final = frozenset('",:[]{}\t\n\r')
 Nested = Mapping[tuple[int, int], Doubles]
 
 
@@ -80,8 +83,10 @@ def stack(
     Raises
     ------
     UserError
-        For runs that are not finished, of another dataset, or saw what they predict; and for a folder that is there.
+        For runs that are not finished, of another dataset, or saw what they predict; for columns that are no feature
+        or have the name of another; and for a folder that is there.
     """
+    _check_own(own, len(runs))
     dataset, settings = Dataset.open(data), settings or StackSettings()
     stages = Stages("pairs", shown=shown)
     with new_folder(out, overwrite=overwrite, replaceable=is_stack) as folder:
@@ -122,7 +127,31 @@ def read_judged(
             file=dataset.folder,
             remedy="Prepare more judgements.",
         )
+    sizes_L = np.bincount(candidates.list_P[learnt])
+    if sizes_L.max() > LONGEST_LIST:
+        query = queries[int(np.flatnonzero(candidates.list_P == sizes_L.argmax())[0])]
+        raise UserError(
+            f"the query {query!r} has {sizes_L.max():,} judged pairs; trees rank {LONGEST_LIST:,} at most.",
+            file=dataset.folder,
+            remedy="Prepare fewer judgements of it.",
+        )
     return judged, corpus
+
+
+def _check_own(own: Sequence[str], models: int) -> None:
+    """Refuse columns that tell products apart instead of describing them, and names that LightGBM does not take."""
+    groups = Candidates.read(Corpus.of([]), [], {}, [], own).groups(models)  # of no pair: the names alone
+    names = [name.replace(" ", "_") for group in groups.values() for name in group]
+    for name in own:
+        if name in (*schema.PRODUCT_COLUMNS, schema.ORIGIN):
+            problem = f"the column {name!r} of the catalogue is no number that describes a product."
+        elif NOT_IN_A_NAME & set(name):
+            problem = f"the name {name!r} has one of the characters {' '.join(sorted(NOT_IN_A_NAME)).split()}."
+        elif any(names.count(made.replace(" ", "_")) > 1 for made in (name, f"{name}_share")):
+            problem = f"there are two features named {name!r} or {name + '_share'!r}."
+        else:
+            continue
+        raise UserError(problem, remedy="Give other columns, or rename it in the catalogue and prepare it with --keep.")
 
 
 def _checked(dataset: Dataset, run: Path) -> OutOfFold:

@@ -235,6 +235,30 @@ def test_own_columns_are_read_and_those_that_the_dataset_lacks_are_named(make, a
     assert StackConfig.load(tmp_path / "stack").own == ("price",)
 
 
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        (["product_id"], "is no number that describes"),
+        (["origin"], "is no number that describes"),
+        (["bm25"], "two features named 'bm25'"),
+        (["p_E"], "two features named 'p_E'"),
+        (["price", "price"], "two features named 'price'"),
+        (["price", "price_share"], "'price_share'"),
+        (["list price", "list_price"], "two features named 'list price'"),
+        (["price[eur]"], r"has one of the characters"),
+    ],
+)
+def test_own_columns_that_can_be_no_feature_are_refused(make, own, message):
+    with pytest.raises(UserError, match=message):
+        make(own=own)
+
+
+def test_a_list_that_is_too_long_for_the_trees_is_refused(make, monkeypatch):
+    monkeypatch.setattr(module, "LONGEST_LIST", 2)
+    with pytest.raises(UserError, match="judged pairs; trees rank 2 at most"):
+        make()
+
+
 def test_too_few_queries_are_refused(make, audited_data, monkeypatch):
     monkeypatch.setattr(module, "FEWEST_QUERIES", 1000)
     with pytest.raises(UserError, match="fewer than 1000 training queries"):
