@@ -198,9 +198,9 @@ def _ablation(
     if not nested:
         return {}
     groups = judged.candidates.groups(judged.probabilities_PM.shape[1] // len(schema.LABELS))
-    made = {}
+    made, scales = {}, dict[int, tuple[float, float]]()
     for number, left_out in enumerate((None, *groups)):
-        made[left_out] = _predicted(judged, nested, whole, settings, [left_out] if left_out else [])
+        made[left_out] = _predicted(judged, nested, whole, settings, [left_out] if left_out else [], scales)
         stages("ablation", number + 1, len(groups) + 1)
     said_PM = np.nanmean(list(nested.values()), axis=0)  # each run says NaN of what it was trained on
     alone = TASKS["esci"].of_probabilities(said_PM.reshape(len(said_PM), -1, len(schema.LABELS)).mean(axis=1))
@@ -213,10 +213,18 @@ def _ablation(
 
 
 def _predicted(
-    judged: JudgedCandidates, nested: Nested, whole: SecondStage, settings: StackSettings, left_out: Sequence[str]
+    judged: JudgedCandidates,
+    nested: Nested,
+    whole: SecondStage,
+    settings: StackSettings,
+    left_out: Sequence[str],
+    scales: dict[int, tuple[float, float]],
 ) -> Prediction:
-    """Predict every fold by trees that were trained on the others, from models that left out both."""
-    folds_P, scale = judged.folds_P, (whole.slope, whole.offset)
+    """Predict every fold by trees that were trained on the others, from models that left out both.
+
+    The first call fits the scale of each fold, on the others, and keeps it in ``scales`` for the calls after it.
+    """
+    folds_P = judged.folds_P
     probabilities_PC = np.zeros((len(folds_P), len(schema.LABELS)), np.float32)
     score_P = np.zeros(len(folds_P), np.float32)
     for fold in np.unique(folds_P).tolist():
@@ -226,7 +234,9 @@ def _predicted(
         for other, given_PM in given.items():
             said_PM[folds_P == other] = given_PM[folds_P == other]
         learner = judged.select(learnt, said_PM)
-        stage = fit_second_stage(whole.corpus, learner, settings, own=whole.own, left_out=left_out, scale=scale)
+        given_scale = scales.get(fold)
+        stage = fit_second_stage(whole.corpus, learner, settings, own=whole.own, left_out=left_out, scale=given_scale)
+        scales[fold] = (stage.slope, stage.offset)
         predicted = stage.predict(judged.candidates.select(own), [given[other][own] for other in sorted(given)])
         assert predicted.probabilities is not None
         probabilities_PC[own], score_P[own] = predicted.probabilities, predicted.score
