@@ -84,7 +84,10 @@ def calibrate(run: Path) -> dict[str, Any]:
         "queries": len(queries),
         "figures": figures,
     }
-    write_json(folder / CALIBRATION_FILE, found)
+    if helps:
+        write_json(folder / CALIBRATION_FILE, found)
+    else:
+        (folder / CALIBRATION_FILE).unlink(missing_ok=True)
     return found
 
 

@@ -58,10 +58,10 @@ def model_folder(run: Path) -> Path:
     return run
 
 
-def fingerprint(model: Path) -> str:
-    """Hash all files of a model or export folder."""
+def fingerprint(model: Path, *, but: str | None = None) -> str:
+    """Hash all files of a model or export folder, but the one of a name that makes no difference."""
     digest = hashlib.sha256()
-    for path in sorted(path for path in model.rglob("*") if path.is_file()):
+    for path in sorted(path for path in model.rglob("*") if path.is_file() and path.name != but):
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]

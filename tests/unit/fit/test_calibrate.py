@@ -91,6 +91,8 @@ def test_a_damaged_calibration_is_refused(too_sure):
 
 
 def test_one_that_does_not_help_is_not_kept(too_sure):
+    calibrate(too_sure)
+    assert (too_sure / "model" / CALIBRATION_FILE).is_file()
     table = pq.read_table(too_sure / "predictions.parquet")
     half = np.full(len(table), 0.25)
     for name in schema.LABELS:
@@ -98,6 +100,7 @@ def test_one_that_does_not_help_is_not_kept(too_sure):
         table = table.set_column(place, f"p_{name}", pa.array(half))
     pq.write_table(table, too_sure / "predictions.parquet")
     assert calibrate(too_sure)["temperature"] == 1
+    assert not (too_sure / "model" / CALIBRATION_FILE).exists()
 
 
 def test_too_few_queries_are_refused(too_sure):

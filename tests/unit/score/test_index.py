@@ -1,6 +1,7 @@
 """An index: the same scores as without it, only what changed is computed, nothing half-written is used."""
 
 import itertools
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,8 @@ from typer.testing import CliRunner
 from zhichun.cli import app
 from zhichun.core import schema
 from zhichun.core.errors import UserError
+from zhichun.core.files import write_json
+from zhichun.core.tasks import CALIBRATION_FILE
 from zhichun.data.prepare.clean_catalogue import read_catalogue
 from zhichun.fit.train import train
 from zhichun.measure.evaluate import evaluate
@@ -255,6 +258,16 @@ def test_what_another_process_removed_meanwhile_is_scored_as_before(run, product
     expected = scores(scorer, products, range(10), QUERIES).probabilities
     build_index(run, changed(products, [2, 5]), tmp_path / "index", precision="fp32")
     assert np.abs(scores(scorer, products, range(10), QUERIES).probabilities - expected).max() < 1e-5
+
+
+def test_a_temperature_leaves_it_usable_and_is_in_its_scores(run, index, products, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    write_json(tmp_path / "run" / "model" / CALIBRATION_FILE, {"temperature": 2.0})
+    found = scores(IndexScorer.load(tmp_path / "run", index), products, range(5), QUERIES).probabilities
+    expected = scores(Scorer.load(tmp_path / "run"), products, range(5), QUERIES).probabilities
+    assert np.abs(found - expected).max() < 1e-5
+    assert np.abs(found - scores(Scorer.load(run), products, range(5), QUERIES).probabilities).max() > 1e-3
+    assert build_index(tmp_path / "run", products, index, precision="fp32").computed == 0
 
 
 def test_states_that_were_found_stay_when_another_process_removes_them(run, products, tmp_path):

@@ -23,7 +23,7 @@ from zhichun.core.errors import UserError
 from zhichun.core.files import LOCK_FILE, in_use, new_file, new_folder, read_json
 from zhichun.core.settings import write_settings
 from zhichun.score.engines.torch_engine import load_run
-from zhichun.score.folders import fingerprint, model_folder
+from zhichun.score.folders import model_folder
 from zhichun.score.index.network import SplitNetwork
 from zhichun.score.index.store import (
     FORMAT,
@@ -37,6 +37,7 @@ from zhichun.score.index.store import (
     check_precision,
     content_hashes,
     shard_folders,
+    whose_states,
 )
 
 SHARD_PRODUCTS: Final = 2048
@@ -105,7 +106,7 @@ def build_index(
             remedy="Score the run itself, or train one with --set model.lists=null",
         )
     network = SplitNetwork(trained)
-    config = IndexConfig(model=fingerprint(folder), precision=precision, size=network.size)
+    config = IndexConfig(model=whose_states(folder), precision=precision, size=network.size)
     with in_use(out):
         _claim(out, config)
         return _Build(network, config, out, say, Bar("index", "products", shown=shown)).update(products)

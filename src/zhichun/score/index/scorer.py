@@ -19,10 +19,10 @@ from zhichun.core.tasks import Floats, Prediction, Task
 from zhichun.data.dataset.dataset import Dataset, read_parquet
 from zhichun.score.engines.engine import AUTO, RUN_ENGINES, Progress, length_sorted
 from zhichun.score.engines.torch_engine import load_run
-from zhichun.score.folders import fingerprint, model_folder
+from zhichun.score.folders import model_folder
 from zhichun.score.given import Columns
 from zhichun.score.index.network import BLOCK_TOKENS, SplitNetwork
-from zhichun.score.index.store import IndexConfig, Shard, States, block_of, content_hashes
+from zhichun.score.index.store import IndexConfig, Shard, States, block_of, content_hashes, whose_states
 from zhichun.score.scorer import ScoresProducts, distinct
 from zhichun.text.clean import clean_text
 from zhichun.text.document import country_index
@@ -100,7 +100,7 @@ class IndexScorer(ScoresProducts):
             When the index is of another model.
         """
         config, folder = IndexConfig.load(index), model_folder(run)
-        if config.model != fingerprint(folder):
+        if config.model != whose_states(folder):
             raise UserError(
                 f"the index is not of the model {run}.", file=index, remedy=f"Make one with: zhichun index {run}"
             )

@@ -26,7 +26,8 @@ from zhichun.core.arrays import Int64
 from zhichun.core.errors import UserError
 from zhichun.core.files import new_file
 from zhichun.core.settings import read_settings
-from zhichun.core.tasks import Floats
+from zhichun.core.tasks import CALIBRATION_FILE, Floats
+from zhichun.score.folders import fingerprint
 
 Precision = Literal["fp32", "fp16", "int8"]
 Texts = Sequence[str | None]
@@ -61,6 +62,11 @@ class IndexConfig:
 def is_index(folder: Path) -> bool:
     """Tell a folder of `zhichun index` from others."""
     return folder.is_dir() and ((folder / schema.PRODUCTS_FILE).is_file() and any(folder.glob(f"{SHARDS}/{KEPT}")))
+
+
+def whose_states(model: Path) -> str:
+    """Hash a model folder but for its temperature, which divides logits and changes no state."""
+    return fingerprint(model, but=CALIBRATION_FILE)
 
 
 def content_hashes(columns: Mapping[str, Texts]) -> npt.NDArray[np.uint64]:
