@@ -141,6 +141,14 @@ def test_texts_are_found_as_the_catalogue_has_them_cleaned(run, index, products,
     assert counts == [1]
 
 
+def test_half_a_character_in_a_text_is_read_as_without_an_index(run, index):
+    texts = {schema.TITLE: ["half of a smiley \ud83d shoe"]}
+    found, expected = (
+        each.predict(each.read(["shoe"], texts, ["us"])) for each in (IndexScorer.load(run, index), Scorer.load(run))
+    )
+    assert found.score == pytest.approx(expected.score, abs=1e-5)
+
+
 def test_the_commands_make_it_and_score_a_file_from_it(run, tiny_dataset, products, tmp_path):
     def call(*words):
         done = CliRunner().invoke(app, list(map(str, words)))

@@ -73,10 +73,12 @@ def content_hashes(columns: Mapping[str, Texts]) -> npt.NDArray[np.uint64]:
     """Hash the texts of each product, ``[P, 2]``; a missing text is an empty one, and no hash is zero."""
     given = (columns[name] for name in schema.TEXT_COLUMNS)
     hashed = (
-        hashlib.blake2b("\x1f".join([text or "" for text in texts]).encode(), digest_size=_HASH_BYTES).digest()
+        hashlib.blake2b(
+            "\x1f".join([text or "" for text in texts]).encode("utf-8", "surrogatepass"), digest_size=_HASH_BYTES
+        )
         for texts in zip(*given, strict=True)
     )
-    return np.asarray([np.frombuffer(each, np.uint64) for each in hashed], np.uint64).reshape(-1, 2)
+    return np.asarray([np.frombuffer(each.digest(), np.uint64) for each in hashed], np.uint64).reshape(-1, 2)
 
 
 class Encoded(NamedTuple):
