@@ -21,6 +21,7 @@ from zhichun.fit.soft_labels import SoftLabels
 from zhichun.metrics.metric import Metric
 from zhichun.model.relevance_model import VocabularySizes
 from zhichun.score.engines.engine import Engine
+from zhichun.score.export.export_folder import ExportConfig
 from zhichun.serve.http.serve_settings import ServeSettings
 
 
@@ -137,6 +138,7 @@ def numeric_settings():
 
 NUMERIC_SETTINGS = list(numeric_settings())
 REQUIRED = {
+    ExportConfig: dict.fromkeys(("task", "max_length", "fields", "inputs", "side_features", "checks", "about"), ()),
     SoftLabels: {"predictions": ("run",)},
     Translation: {"translate": None},
     ServeSettings: {"run": Path("run")},

@@ -119,6 +119,7 @@ class ExportConfig:
 
     def __post_init__(self) -> None:
         check_fields(self.fields)
+        codec.require_range(self, "temperature", above=0)
 
     @property
     def task_of(self) -> Task:
