@@ -29,7 +29,18 @@ from zhichun.fit.run_folder import RunFolder
 from zhichun.objective.losses import GHMC
 
 ROOT = Path(__file__).parents[2]
-LOSSES = ("CrossEntropy", "Focal", "Poly1", "Ordinal", "SquaredError", "RankNet", "ListNet", "Pairwise", "MarginMSE")
+LOSSES = (
+    "CrossEntropy",
+    "Focal",
+    "Poly1",
+    "Ordinal",
+    "SquaredError",
+    "RankNet",
+    "LambdaLoss",
+    "ListNet",
+    "Pairwise",
+    "MarginMSE",
+)
 FGM_AT_OUTPUT = 'objective.second_view={"kind": "FGM", "at": "output"}'
 SPLIT = 'model.interaction={"kind": "Split", "product_layers": 1, "query_tokens": 12%s}'
 TWO_VIEWS = (FGM_AT_OUTPUT, "objective.rdrop=RDrop")
@@ -141,8 +152,22 @@ ROWS |= OF_A_MICRO_BATCH
 # and neither has it, nor a loss, anything to resume.
 ONLY_OFF = ("without trigrams", "without country", "without brand", "without color", "the usual random start")
 WITHOUT_STATE = (*ONLY_OFF, "the encoder alone", "GHMC", *(row for row in ROWS if row.startswith(LOSSES)))
+# These differ from a row that is resumed in nothing that a checkpoint holds.
+RESUMED_ALIKE = (
+    "pooling by fields",
+    "activations computed again",
+    "packed, activations computed again",
+    "Split, packed, activations computed again, smaller states",
+    "FGM at the output",
+    "FGSM at the output",
+    "PGD at the output",
+    "R-Drop of two classes, the mean of all",
+    "R-Drop of a regressor",
+    "R-Drop of the sum",
+    "Mixup of all features",
+)
 WHOLE = [row for row in ROWS if row not in ONLY_OFF]
-RESUMED = ["CrossEntropy", *(row for row in ROWS if row not in WITHOUT_STATE)]
+RESUMED = ["CrossEntropy", *(row for row in ROWS if row not in (*WITHOUT_STATE, *RESUMED_ALIKE))]
 STILL = ("model.dropout=0.0", "train.clip=null")
 CUT = "train.micro_batch_tokens=200"
 MANY = "train.micro_batch_tokens=100000"
