@@ -68,6 +68,18 @@ def test_a_classifier_is_ranked_by_the_log_odds_of_its_expected_gain():
     assert log_odds(logits_BC).argsort().tolist() == score_B.argsort().tolist()
 
 
+def test_the_gains_that_are_asked_for_are_those_of_targets_and_predictions():
+    labels = torch.arange(4)
+    sure = (torch.eye(4) * 0.96 + 0.01).log()  # each pair's own label
+    lists = torch.zeros(4, dtype=torch.int64)
+    for preset in ("esci", "official-script"):
+        gain_B = torch.from_numpy(TASKS["esci"].gains(labels.numpy(), preset))
+        assert log_odds(sure, preset).argsort().tolist() == gain_B.argsort().tolist()
+        swapped = sure[[0, 2, 1, 3]]
+        loss = RankNet(gains=preset)
+        assert loss(sure, gain_B, lists).item() < loss(swapped, gain_B, lists).item()
+
+
 @pytest.mark.parametrize("loss", ALL, ids=repr)
 def test_lists_do_not_touch_each_other_and_their_order_changes_nothing(loss):
     random = torch.Generator().manual_seed(0)

@@ -2,14 +2,15 @@
 
 Equation   ``weight · Σ_L w_L loss_L / W`` added to the loss of the pairs; ``w_L`` is the mean weight of a list's pairs,
            0 where all have one gain, and ``W`` their sum over the step. A pair's score is ``s = log(g / (1 - g))`` of
-           its predicted gain ``g``: of a regressor its logit, of a classifier by ``g = p_E + 0.1 p_S + 0.01 p_C``, what
-           it ranks by; of two classes the difference of the logits
+           its predicted gain ``g``: of a regressor its logit, of a classifier by ``g = p_E + 0.1 p_S + 0.01 p_C`` (or
+           the other ``gains``, which are those of its targets too); of two classes the difference of the logits
 Reference  our own; Cao et al., 2007, *Learning to Rank: From Pairwise Approach to Listwise Approach*, for lists
 Our number no gain measured by one loss for all: see their cards
 Cost       none beside the forward pass; a number for each two pairs of a list
 Traps      needs `train.lists`, or there are no lists. Soft targets (`label_shares`, `train.soft_labels`) are ranked by
            their expected gain: two pairs that differ a little are a pair to order as well. AdamW is invariant to the
-           scale of the whole loss, not to the weight between its parts
+           scale of the whole loss, not to the weight between its parts. A model that is trained with the gains
+           `official-script` still scores, and so ranks, by `esci`
 
 Legend: ``B`` pairs of a batch, list after list, ``L`` lists, ``M`` pairs of the longest list, ``C`` outputs; ``K``
 dropout samples of one pair.
@@ -71,7 +72,7 @@ class RankingLoss(ABC):
             return values_B.new_zeros(shape).index_put((list_B, place_B), values_B)
 
         gain_LM, mask_LM = by_list(gain_B.float()), by_list(torch.ones_like(list_B)).bool()
-        scores = log_odds(logits_BC)
+        scores = log_odds(logits_BC, self.gains)
         found = [self.of_lists(by_list(s_B), gain_LM, mask_LM) for s_B in (scores if scores.ndim == 2 else [scores])]
         return torch.stack(found).mean(dim=0) * better(gain_LM, mask_LM).any(dim=(1, 2))
 
@@ -80,12 +81,12 @@ class RankingLoss(ABC):
         """Measure the loss of padded lists, ``[L]``; one with a single gain is not counted, whatever it gives."""
 
 
-def log_odds(logits_BC: Tensor) -> Tensor:
+def log_odds(logits_BC: Tensor, preset: str = "esci") -> Tensor:
     """Return ``log(g / (1 - g))`` of the predicted gain, ``[B]``, float32: the order is that of the gain."""
     logits_BC = logits_BC.float()
     if logits_BC.shape[-1] == 1:
         return logits_BC[..., 0]
-    gains = gain_vector() if logits_BC.shape[-1] == len(LABELS) else (0.0, 1.0)
+    gains = gain_vector(preset) if logits_BC.shape[-1] == len(LABELS) else (0.0, 1.0)
     gain_C = torch.as_tensor(gains, dtype=torch.float32, device=logits_BC.device)
     return (logits_BC + gain_C.log()).logsumexp(dim=-1) - (logits_BC + (1 - gain_C).log()).logsumexp(dim=-1)
 
