@@ -117,6 +117,8 @@ def read_system(
         raise UserError(
             "labels substitutes only, and does not rank.", file=place, remedy="Compare models of all labels."
         )
+    if not np.isfinite(prediction.score).all():
+        raise UserError("the model's scores are not finite numbers.", file=place, remedy="Train it again in fp32.")
     score_E = np.full(dataset.examples.num_rows, np.nan)
     score_E[rows] = prediction.score
     if prediction.probabilities is None:
@@ -200,6 +202,11 @@ def _rows(
                 raise UserError(
                     f"{shown} is no number.", file=table.path, row=row, remedy="Correct it, or drop the row."
                 )
+            said = values[: len(schema.LABELS)] if wanted[0] == PROBABILITIES[0] else [1.0]
+            if min(said) < 0 or abs(sum(said) - 1) > 1e-3:
+                shown = ", ".join(f"{name} = {value:g}" for name, value in zip(PROBABILITIES, said, strict=True))
+                remedy = "Probabilities lie between 0 and 1 and add up to 1."
+                raise UserError(f"{shown} cannot be.", file=table.path, row=row, remedy=remedy)
             yield row, key, values
 
 

@@ -185,6 +185,8 @@ def test_a_run_is_scored_as_evaluate_scores_it(tiny_run, tiny_dataset, tmp_path)
     ("table", "message"),
     [
         ("query,product_id,score\nshoe,1,high\n", "score = 'high' is no number"),
+        ("query,product_id,p_E,p_S,p_C,p_I\nshoe,1,70,10,10,10\n", "row 1: p_E = 70, .* cannot be"),
+        ("query,product_id,p_E,p_S,p_C,p_I\nshoe,1,1.2,-0.2,0,0\n", "row 1: p_E = 1.2, .* cannot be"),
         ("query,product_id\nshoe,1\n", "nothing to rank by"),
         ("query,product_id,score\nshoe,1,1\n", "none of the judged pairs"),
     ],
@@ -194,6 +196,15 @@ def test_a_table_that_ranks_nothing_is_refused(data, tmp_path, table, message):
     (tmp_path / "shop.csv").write_text(table)
     with pytest.raises(UserError, match=message):
         read_system(tmp_path / "shop.csv", dataset, judged_rows(dataset))
+
+
+def test_a_model_whose_scores_are_no_numbers_is_refused(tiny_run, tiny_dataset, monkeypatch):
+    dataset = Dataset.open(tiny_dataset)
+    rows = judged_rows(dataset)
+    broken = TASKS["esci"].predict(np.full((len(rows), 4), np.nan, np.float32))
+    monkeypatch.setattr("zhichun.measure.systems.score_rows", lambda *_: (broken, "torch", {}))
+    with pytest.raises(UserError, match="not finite numbers"):
+        read_system(tiny_run, dataset, rows, shown=False)
 
 
 def test_a_pair_that_is_ranked_twice_is_refused_with_its_row(data, tmp_path):
