@@ -35,6 +35,8 @@ from zhichun.text.fold import fold_locale, fold_query
 PROBABILITIES: Final = tuple(f"p_{label}" for label in schema.LABELS)
 # What a table may rank by, the first that it has; of a rank, less is better.
 RANKED_BY: Final = {"gain": 1, "score": 1, "rank": -1, "position": -1}
+# In place of an example, where a table does not say which of several it means.
+AMBIGUOUS: Final = -1
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,6 +158,11 @@ def _read_table(place: Path, dataset: Dataset, rows: Int64, columns: Mapping[str
         example = place_of.get(key)
         if example is None:
             unjudged += 1
+        elif example == AMBIGUOUS:
+            remedy = "Name the column of locales: --columns locale=NAME."
+            if is_run:
+                remedy = "Leave out --topics, and name queries by the ids of the dataset."
+            raise UserError("names a pair that is judged in several locales.", file=place, row=row, remedy=remedy)
         elif not np.isnan(value_EX[example, 0]):
             raise UserError("names a pair a second time.", file=place, row=row, remedy="Keep one row for each pair.")
         else:
@@ -173,12 +180,15 @@ def _read_table(place: Path, dataset: Dataset, rows: Int64, columns: Mapping[str
 
 
 def _places(dataset: Dataset, rows: Int64, by_id: bool, by_locale: bool) -> dict[tuple[str, ...], int]:
-    """Find an example by the query's text or id, the product, and the locale where the table has one."""
+    """Find an example, or `AMBIGUOUS`, by the query's text or id, the product, and the locale if the table has one."""
     queries = dataset.column(schema.QUERY_ID if by_id else schema.QUERY)[rows]
     texts = [str(query) if by_id else fold_query(query) for query in queries.tolist()]
     keys = [texts, dataset.column(schema.PRODUCT_ID)[rows].tolist()]
     keys += [dataset.column(schema.LOCALE)[rows].tolist()] if by_locale else []
-    return dict(zip(zip(*keys, strict=True), rows.tolist(), strict=True))
+    place_of: dict[tuple[str, ...], int] = {}
+    for key, row in zip(zip(*keys, strict=True), rows.tolist(), strict=True):
+        place_of[key] = AMBIGUOUS if key in place_of else row
+    return place_of
 
 
 def _rows(

@@ -162,6 +162,14 @@ def test_a_query_is_one_in_any_spelling_and_another_in_another_locale(one_text, 
     assert not any(name.startswith("locale: ") for name in segments_of(one_text, rows))
 
 
+def test_a_pair_of_two_locales_is_refused_where_the_table_has_none(one_text, tmp_path):
+    (tmp_path / "shop.csv").write_text("query,product_id,score,market\nred shoe,3,1,us\nred shoe,1,1,us\n")
+    with pytest.raises(UserError, match=r"(?s)row 2: .* several locales.*--columns locale=NAME"):
+        read_system(tmp_path / "shop.csv", one_text, judged_rows(one_text))
+    system = read_system(tmp_path / "shop.csv", one_text, judged_rows(one_text), columns={"locale": "market"})
+    assert system.has_E.sum() == 2
+
+
 def test_a_model_is_compared_on_what_a_ranking_returned_and_two_rankings_on_all(data, tmp_path):
     dataset = Dataset.open(data)
     rows = judged_rows(dataset)
