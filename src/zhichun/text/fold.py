@@ -141,6 +141,11 @@ def fold_query(query: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", folded).split())
 
 
+def fold_judge(judge: str | None) -> str:
+    """Normalise a judge's name: ``Anna`` and `` anna `` are one person; empty for none."""
+    return unicodedata.normalize("NFKC", judge or "").casefold().strip()
+
+
 def fold_name(name: str) -> str:
     """Normalise the name of a column or field: without case, spaces, underscores and hyphens."""
     return re.sub(r"[\s_-]+", "", _narrow(name))

@@ -43,7 +43,8 @@ def test_pairs_are_found_among_others_in_their_order_and_those_of_one_rater_are_
 
 
 def test_a_judge_who_repeats_himself_counts_once(tmp_path):
-    assert read(tmp_path, ROWS + "zapato,1,a,1,es\n").ratings.counts_PK.sum() == 5
+    for judge in ("a", "A", " a "):
+        assert read(tmp_path, ROWS + f"zapato,1,{judge},1,es\n").ratings.counts_PK.sum() == 5
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,8 @@ def test_a_judge_who_repeats_himself_counts_once(tmp_path):
         (ROWS + "red shoe,1,a,3,us\n", HEADER, "'a' judged this pair twice", 8),
         ("red shoe,1,a,7,us\n", HEADER, "unknown label '7'.*--labels", 1),
         ("red shoe,1,,3,us\n", HEADER, "the judge is missing", 1),
+        ("red shoe,1,a,3,us\nred shoe,1, A ,3,us\n", HEADER, "rated by two", None),
+        ("red shoe,1,\u3000,3,us\n", HEADER, "the judge is missing", 1),
         (" ,1,a,3,us\n", HEADER, "the query, the product", 1),
         ("red shoe,1,a,3,us\nred shoe,2,b,3,us\n", HEADER, "rated by two", None),
         ("", HEADER, "rated by two", None),

@@ -10,7 +10,7 @@ from zhichun.core import schema
 from zhichun.data.prepare.steps import INDEX, ROW, Refuse
 from zhichun.data.readers import rejected as reasons
 from zhichun.text.clean import clean_text
-from zhichun.text.fold import NOT_JUDGED, fold_grade, fold_locales, trim_ids
+from zhichun.text.fold import NOT_JUDGED, fold_grade, fold_judge, fold_locales, trim_ids
 
 # The grade as it was written, folded.
 GRADE: Final = "grade"
@@ -72,7 +72,7 @@ def _read(raw: pl.DataFrame, label_of: Callable[[str], str | None], locale: str)
             schema.LOCALE: _series(fold_locales(_arrow(raw[schema.LOCALE]), locale, len(raw))),
             schema.LABEL: read(schema.LABEL, label_of),
             GRADE: read(schema.LABEL, fold_grade),
-            schema.JUDGE: read(schema.JUDGE, lambda text: _tidied(text) or None),
+            schema.JUDGE: read(schema.JUDGE, lambda text: fold_judge(text) or None),
             schema.SPLIT: read(schema.SPLIT, lambda text: _SPLITS.get(_tidied(text), _UNKNOWN)),
             schema.SMALL: read(schema.SMALL, lambda text: _VERSIONS.get(_tidied(text)), pl.Int64),
             schema.LARGE: read(schema.LARGE, lambda text: _VERSIONS.get(_tidied(text)), pl.Int64),

@@ -12,7 +12,7 @@ from zhichun.core.errors import UserError
 from zhichun.data.readers.rejected import FirstRefusal
 from zhichun.data.readers.sources import EXAMPLES, match_columns, open_judgements
 from zhichun.metrics.agreement import NO_RATING, Ratings
-from zhichun.text.fold import NOT_JUDGED, fold_locales, fold_query, grade_labels, label_of, trim_ids
+from zhichun.text.fold import NOT_JUDGED, fold_judge, fold_locales, fold_query, grade_labels, label_of, trim_ids
 
 # Folded query, locale, product id.
 Pair = tuple[str, str, str]
@@ -113,8 +113,8 @@ def _rows(
         locales = fold_locales(batch.columns.get(schema.LOCALE), locale, len(rows)).to_pylist()
         ids = trim_ids(batch.columns[schema.PRODUCT_ID]).to_pylist()
         texts = [batch.columns[field].to_pylist() for field in (schema.QUERY, schema.JUDGE, schema.LABEL)]
-        for row, where, product, query, judge, grade in zip(rows, locales, ids, *texts, strict=True):
-            key, label = fold_query(query or ""), label_of(grade, meaning)
+        for row, where, product, query, who, grade in zip(rows, locales, ids, *texts, strict=True):
+            key, judge, label = fold_query(query or ""), fold_judge(who), label_of(grade, meaning)
             if label is None:
                 remedy = "Map your grades with --labels, such as --labels 3=E,2=S,1=C,0=I."
                 raise UserError(f"unknown label {grade!r}.", file=path, row=row, remedy=remedy)
