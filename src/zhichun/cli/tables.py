@@ -210,7 +210,7 @@ def raters_table(title: str, rows: Mapping[str, Mapping[str, Any]]) -> Table:
 def _interval(figure: Any) -> str:
     if isinstance(figure, float):
         return f"{figure:.1%}"
-    if figure is None or figure["value"] != figure["value"]:
+    if figure is None or any(each is None or each != each for each in figure.values()):
         return "–"
     low, high = (f"{figure[end]:.3f}".replace("0.", ".", 1) for end in ("low", "high"))
     return f"{figure['value']:.3f}\n{low}–{high}"

@@ -8,7 +8,7 @@ import numpy as np
 
 from zhichun.core.schema import LABELS
 from zhichun.data.readers.ratings import RatedPairs
-from zhichun.metrics.agreement import agreement, human_level, majority
+from zhichun.metrics.agreement import NO_RATING, agreement, human_level, majority
 from zhichun.metrics.ceiling import ceiling
 from zhichun.metrics.significance import Interval
 
@@ -29,7 +29,8 @@ def measure_agreement(rated: RatedPairs, *, draws: int = 2000, seed: int = 0) ->
         ``pairs`` with two ratings or more, ``queries``, ``ratings``; ``all`` and ``by_locale`` (where there are
         several): the figures of `zhichun.metrics.agreement.agreement`, those of each two raters under ``between``;
         ``by_label``: each label against the rest, with its ``share`` of the majorities; ``raters``: each against
-        the majority of the others; ``ceiling``. A figure is a dictionary of ``value``, ``low`` and ``high``.
+        the majority of the others; ``ceiling``. A figure is a dictionary of ``value``, ``low`` and ``high``;
+        None where it is not defined, such as a kappa where only one grade was given.
     """
     rated = rated.shared()
     ratings, locales_P = rated.ratings, np.array([locale for _, locale, _ in rated.pairs])
@@ -46,7 +47,7 @@ def measure_agreement(rated: RatedPairs, *, draws: int = 2000, seed: int = 0) ->
                 {kind: found[f"{kind}.{a}-{b}"] for kind in ("kappa", "quadratic_kappa")}
             )
             for a, b in combinations(range(len(rated.raters)), 2)
-            if f"kappa.{a}-{b}" in found
+            if f"kappa.{a}-{b}" in found and (ratings.codes_PJ[:, [a, b]] != NO_RATING).all(axis=1).any()
         },
         "by_locale": {
             name: _figures(agreement(ratings.select(locales_P == name), draws=draws, seed=seed))
@@ -70,4 +71,9 @@ def measure_agreement(rated: RatedPairs, *, draws: int = 2000, seed: int = 0) ->
 
 
 def _figures(found: dict[str, Interval]) -> dict[str, Any]:
-    return {name: asdict(each) for name, each in found.items() if "." not in name}
+    """Lay figures out for JSON, which has no NaN: what is not defined is None."""
+    return {
+        name: {end: None if value != value else value for end, value in asdict(each).items()}
+        for name, each in found.items()
+        if "." not in name
+    }

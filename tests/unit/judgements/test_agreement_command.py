@@ -49,6 +49,17 @@ def test_the_command_shows_figures_by_locale_label_and_rater_and_writes_them(rat
     assert sum(of["share"] for of in found["by_label"].values()) == pytest.approx(1)
 
 
+def test_what_is_not_defined_is_null_and_raters_without_a_common_pair_are_not_beside_each_other(tmp_path):
+    rows = [f"shoe,{product},{judge},E" for product, judges in ((1, "ab"), (2, "ac")) for judge in judges]
+    (tmp_path / "ratings.csv").write_text("\n".join(["query,product_id,judge,label", *rows]) + "\n")
+    with pytest.raises(SystemExit) as ended:
+        main(["agreement", str(tmp_path / "ratings.csv"), "--draws", "10", "--out", str(tmp_path / "found.json")])
+    assert ended.value.code in (0, None)
+    found = json.loads((tmp_path / "found.json").read_text(), parse_constant=pytest.fail)
+    assert found["all"]["kappa"]["value"] is None
+    assert list(found["between"]) == ["a and b", "a and c"]
+
+
 def test_a_model_stands_between_its_raters_and_the_ceiling(ratings, tiny_dataset):
     dataset = Dataset.open(tiny_dataset)
     rows = np.flatnonzero(dataset.column(schema.SPLIT) == "train")
