@@ -217,7 +217,8 @@ def _candidates(
         known = judged.get((key, where), set())
         best = [rows[place] for place, _ in stage_of[where].search(query, per_query + len(known))]
         generator = np.random.default_rng([seed, query_bucket(key, 1 << 62)])
-        others = [rows[place] for place in generator.permutation(len(rows))[: 2 * per_query + len(known)].tolist()]
+        many = min(len(rows), 2 * per_query + len(known))
+        others = [rows[place] for place in generator.choice(len(rows), many, replace=False).tolist()]
         chosen: dict[str, None] = {}
         for most, source in ((per_query - drawn, best), (per_query, others)):
             for product in ids.take(pa.array(source, pa.int64())).to_pylist():
