@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 
 from zhichun.core import schema
+from zhichun.core.arrays import Int64
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.fit.recipe import Recipe
 from zhichun.fit.train_settings import TrainSettings
@@ -29,10 +30,18 @@ def with_pace(recipe: Recipe, dataset: Dataset) -> Recipe:
     if "auto" not in (given.learning_rate, given.epochs):
         return recipe
     learned = (dataset.column(schema.SPLIT) == schema.TRAIN) & (dataset.column(schema.WEIGHT) > 0)
-    epochs, rate = pace_of(recipe.model, int(np.count_nonzero(learned)), given.batch_size)
+    epochs, rate = pace_of(recipe.model, pairs_read(given, dataset, np.flatnonzero(learned)), given.batch_size)
     epochs = epochs if given.epochs == "auto" else given.epochs
     rate = rate if given.learning_rate == "auto" else given.learning_rate
     return replace(recipe, train=replace(given, epochs=epochs, learning_rate=rate))
+
+
+def pairs_read(settings: TrainSettings, dataset: Dataset, rows: Int64) -> int:
+    """Return how many of some pairs an epoch reads: of a long list a part."""
+    if settings.lists is None:
+        return len(rows)
+    sizes_L = np.unique(dataset.list_row[rows], return_counts=True)[1]
+    return int(np.minimum(sizes_L, min(settings.lists.most_candidates, settings.batch_size)).sum())
 
 
 def pace_of(model: EncoderSettings, pairs: int, batch_size: int) -> tuple[int, float]:

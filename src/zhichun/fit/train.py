@@ -25,7 +25,7 @@ from zhichun.data.dataset.feature_store import catalogue_tokenizer, open_pairs
 from zhichun.data.readers.pair_tables import append_columns
 from zhichun.fit.batches import JudgedBatches
 from zhichun.fit.lists import ListBatches
-from zhichun.fit.pace import too_short, with_pace
+from zhichun.fit.pace import pairs_read, too_short, with_pace
 from zhichun.fit.pool import with_pool
 from zhichun.fit.recipe import Recipe
 from zhichun.fit.run_folder import RunFolder
@@ -101,7 +101,7 @@ class FineTune:
         """Make the objective and its batches."""
         training, self.validation = self.dataset.split(self.recipe.train.validation_fold)
         self.ranked_P = self._ranked()
-        short = too_short(self.recipe.train, self.recipe.model, len(training))
+        short = too_short(self.recipe.train, self.recipe.model, pairs_read(self.recipe.train, self.dataset, training))
         if short and self.accelerator.is_main_process:
             say_aside(short)
         model = build_model(self.recipe.model, self.featurizer, self.task, self.vectors)

@@ -10,7 +10,7 @@ from transformers import BertConfig
 from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.data.dataset.dataset import Dataset
-from zhichun.fit.pace import pace_of, too_short, with_pace
+from zhichun.fit.pace import pace_of, pairs_read, too_short, with_pace
 from zhichun.fit.recipe import load_recipe
 from zhichun.fit.train_settings import PretrainSettings, TrainSettings
 from zhichun.model.encoder_settings import EncoderSettings, TinyEncoder, hidden_size
@@ -47,6 +47,19 @@ def test_auto_becomes_numbers_and_what_is_given_stays(tmp_path):
     found = with_pace(best, dataset(tmp_path, 2_900)).train
     assert found.numbers() == (5, 7.1e-5)
     assert type(best).from_json(best.to_json()) == best
+
+
+def test_of_long_lists_the_pairs_that_an_epoch_reads_count(tmp_path):
+    pairs = dataset(tmp_path, 2_900)
+    ids = pa.array([*np.arange(2_900) // 100, *[100] * 50])  # 29 lists of 100, of which an epoch reads 16 each
+    columns = {schema.QUERY_ID: ids, schema.ORIGIN: pa.array([schema.JUDGED] * 2_950)}
+    examples = pairs.examples
+    for name, column in columns.items():
+        examples = examples.append_column(name, column)
+    recipe = load_recipe("tiny").with_settings(["train.epochs=auto", 'train.lists={"kind":"Lists"}'])
+    rows = np.arange(2_900)
+    assert pairs_read(recipe.train, replace(pairs, examples=examples), rows) == 29 * 16
+    assert with_pace(recipe, replace(pairs, examples=examples)).train.epochs == 8
 
 
 def test_a_run_that_is_too_short_says_what_fits(tmp_path):
