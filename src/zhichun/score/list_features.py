@@ -23,7 +23,7 @@ from zhichun.core import schema
 from zhichun.core.arrays import Int64
 from zhichun.text.document import country_index
 from zhichun.text.features import readable
-from zhichun.text.fold import MAY_BE_MISSING, says_missing
+from zhichun.text.fold import MAY_BE_MISSING, fold_query, says_missing
 from zhichun.text.trigrams import trigram_keys
 from zhichun.text.vocabulary import normalise
 from zhichun.text.words import terms, terms_of_all
@@ -236,20 +236,24 @@ class Candidates:
         own
             Names of these numbers.
         lists
-            List of each pair; one for each query and locale if not given.
+            List of each pair; one for each query and locale if not given. Spellings of a query are one query.
         """
         columns = [products.get(name) or [None] * len(queries) for name in (*schema.TEXT_COLUMNS, *own)]
-        of_list = zip(queries, locales, [None] * len(queries) if lists is None else lists, strict=True)
+        folded = {query: fold_query(query) for query in set(queries)}
+        given = [None] * len(queries) if lists is None else lists
+        of_list = zip([folded[query] for query in queries], locales, given, strict=True)
         places: dict[tuple[str, str, Hashable], dict[tuple[str | None, ...], int]] = {}
+        spelled: dict[tuple[str, str, Hashable], str] = {}
         place_P, count = np.empty(len(queries), np.int64), 0
         for pair, (key, *texts) in enumerate(zip(of_list, *columns, strict=True)):
+            spelled[key] = min(queries[pair], spelled.get(key, queries[pair]))  # in any order of the rows
             place_P[pair] = places.setdefault(key, {}).setdefault(tuple(texts), count)
             count += place_P[pair] == count
         found = tuple(np.fromiter(there.values(), np.int64, len(there)) for there in places.values())
         names = tuple(name for group in TEXT_FEATURES.values() for name in group)
         known_UF = np.empty((count, len(names) + 2 * len(own)))
-        for ((query, locale, _), there), list_N in zip(places.items(), found, strict=True):
-            known_UF[list_N] = _of_list(corpus, query, locale, list(there), len(own))
+        for (key, there), list_N in zip(places.items(), found, strict=True):
+            known_UF[list_N] = _of_list(corpus, spelled[key], key[1], list(there), len(own))
         return cls(known_UF, (*names, *own, *(f"{name}_share" for name in own)), found, place_P)
 
     @cached_property
@@ -271,8 +275,9 @@ class Candidates:
 
     def features(self, probabilities_PM: npt.NDArray[np.floating]) -> Doubles:
         """Put the features of all pairs together, ``[P, F]``; ``M`` probabilities of each, of one model or several."""
-        values_UM = np.empty((len(self.known_UF), probabilities_PM.shape[1]))
-        values_UM[self.place_P] = probabilities_PM
+        values_UM = np.full((len(self.known_UF), probabilities_PM.shape[1]), -np.inf)
+        # A candidate under two spellings has two predictions; the larger is the same in any order of the rows.
+        np.maximum.at(values_UM, self.place_P, probabilities_PM)
         beside_UM = np.empty((len(values_UM), values_UM.shape[1] * len(OF_LIST)))
         for list_N in self.lists:
             beside_UM[list_N] = np.concatenate(beside_list(values_UM[list_N]), axis=1)

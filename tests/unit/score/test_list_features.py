@@ -34,6 +34,15 @@ def test_the_list_is_its_minimum_median_maximum_gap_and_share_with_ties_averaged
     assert beside_list(np.array([[0.1], [0.4], [0.3]]))[1][:, 0].tolist() == [0.3] * 3
 
 
+def test_spellings_of_a_query_are_one_list():
+    candidates = read(["red lamp", " Red  LAMP", "red lamp"], ["lamp", "red lamp", "table"])
+    assert len(candidates.lists) == 1
+    lamp, red_lamp, table = feature(candidates, "bm25_share")
+    assert 1 == red_lamp > lamp > table == 0, "the lamp of one spelling is beside that of the other"
+    twice, said = (["red lamp", "RED lamp"], ["lamp", "lamp"]), np.array([[0.1, 0.2, 0.3, 0.4], [0.4, 0.3, 0.2, 0.1]])
+    assert np.array_equal(read(*twice).features(said), read(twice[0][::-1], twice[1]).features(said[::-1]), True)
+
+
 def test_a_list_of_one_is_the_best_of_its_list():
     assert [part.item() for part in beside_list(np.array([[0.3]]))] == [0.3, 0.3, 0.3, 0.0, 1.0]
 
