@@ -152,8 +152,8 @@ ROWS |= OF_A_MICRO_BATCH
 # and neither has it, nor a loss, anything to resume.
 ONLY_OFF = ("without trigrams", "without country", "without brand", "without color", "the usual random start")
 WITHOUT_STATE = (*ONLY_OFF, "the encoder alone", "GHMC", *(row for row in ROWS if row.startswith(LOSSES)))
-# These differ from a row that is resumed in nothing that a checkpoint holds.
-RESUMED_ALIKE = (
+# These differ from another row in nothing that a checkpoint holds, or that rounding could trip over.
+VARIANTS = (
     "pooling by fields",
     "activations computed again",
     "packed, activations computed again",
@@ -167,7 +167,7 @@ RESUMED_ALIKE = (
     "Mixup of all features",
 )
 WHOLE = [row for row in ROWS if row not in ONLY_OFF]
-RESUMED = ["CrossEntropy", *(row for row in ROWS if row not in (*WITHOUT_STATE, *RESUMED_ALIKE))]
+RESUMED = ["CrossEntropy", *(row for row in ROWS if row not in (*WITHOUT_STATE, *VARIANTS))]
 STILL = ("model.dropout=0.0", "train.clip=null")
 CUT = "train.micro_batch_tokens=200"
 MANY = "train.micro_batch_tokens=100000"
@@ -204,7 +204,7 @@ def test_stopped_and_resumed_it_ends_with_the_same_bits(recipe, tiny_dataset, tm
     assert all(torch.equal(weight, weights[name]) for name, weight in resumed.state_dict().items())
 
 
-@pytest.mark.parametrize("recipe", WHOLE, indirect=True)
+@pytest.mark.parametrize("recipe", [row for row in WHOLE if row not in VARIANTS], indirect=True)
 def test_bf16_is_finite_and_near_fp32(recipe, tiny_dataset, tmp_path):
     runs = [
         losses_of(fit(made, *begin(made, tiny_dataset), tmp_path / precision))

@@ -21,7 +21,7 @@ SETTINGS = (
     "model.tiny.layers=2",
     "model.tiny.hidden=96",
     "model.tiny.pieces=6000",
-    "model.max_length=48",
+    "model.max_length=32",
 )
 
 
