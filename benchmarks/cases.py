@@ -28,7 +28,7 @@ MOVED = (
     # A scorer reads pairs and predicts what it read, in two calls.
     (
         r"def reading\(self,q,p,l\):\n.*\n",
-        "def read(self,q,p,l): return len(q)\n    def predict(self,n,progress=None): "
+        "reads_lists, own = False, ()\n    def read(self,q,p,l): return len(q)\n    def predict(self,n,progress=None): "
         "return self.task.predict(np.zeros((n,4),np.float32))\n",
     ),
     (r"zhichun\.data\.prepare import prepare", "zhichun.data.prepare.prepare import prepare"),
@@ -41,11 +41,11 @@ MOVED = (
     (r"zhichun\.scoring\.pair_scorer", "zhichun.score.given"),
     (r"zhichun\.serve\.catalogue", "zhichun.serve.page.catalogue_search"),
     (r"zhichun\.serve\.documents", "zhichun.serve.api.documents"),
-    (r"zhichun\.serve\.requests", "zhichun.serve.api.requests"),
+    (r"from zhichun\.serve\.requests import Document", "from types import SimpleNamespace as Document"),
     (r"import products_of\b", "import read_documents"),
     (
         r"products_of\(docs,'us',cat,100_000\)",
-        "read_documents([{'id': each.id} for each in docs],'us','us',cat,100_000)",
+        "read_documents(['q'] * len(docs),[{'id': each.id} for each in docs],'us','us',cat,100_000)",
     ),
     (r"from zhichun import schema", "from zhichun.core import schema"),
     (r"zhichun\.errors", "zhichun.core.errors"),

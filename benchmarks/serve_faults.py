@@ -56,7 +56,7 @@ WARM_SHARE, SAMPLES = 0.4, 300
 MOST_GROWTH = {"rss_mib": 64.0, "open_files": 32}
 SLOW_HEADS, SLOW_READERS, CUT_OFF_SECONDS = 2000, 60, 60.0
 MOST_HEALTH_SECONDS = 0.5
-# Bodies and answers may hold 192 MiB; what is made of a body takes some times its size while it is read.
+# Bodies and answers may hold 128 MiB; what is made of a body takes some times its size while it is read.
 MOST_ABOVE_IDLE_MIB = 512.0
 DEATHS, SETTLE_SECONDS = 3, 2.0
 ALLOWED = {"503", "504"}

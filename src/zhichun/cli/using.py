@@ -220,7 +220,7 @@ def serve(
 
     limits = Limits(
         body_bytes=most_body << 20,
-        held_bytes=max(192, 4 * most_body) << 20,
+        held_bytes=max(128, 4 * most_body) << 20,
         documents=most_documents,
         query_characters=longest_query,
         text_characters=longest_text,

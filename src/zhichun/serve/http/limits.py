@@ -41,7 +41,7 @@ class Limits:
     """
 
     body_bytes: int = 16 << 20
-    held_bytes: int = 192 << 20
+    held_bytes: int = 128 << 20
     documents: int = 1000
     query_characters: int = 10_000
     text_characters: int = 100_000
