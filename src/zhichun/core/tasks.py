@@ -80,10 +80,7 @@ class Task:
             # The logistic function without overflow.
             gain_P = np.exp(-np.logaddexp(0, -logits_PC[:, 0].astype(np.float64))).astype(np.float32)
             return Prediction(self, None, gain_P)
-        shifted_PC = (logits_PC.astype(np.float64) - logits_PC.max(axis=1, keepdims=True)) / self.temperature
-        exponents_PC = np.exp(shifted_PC)
-        probabilities_PC = exponents_PC / exponents_PC.sum(axis=1, keepdims=True)
-        return self.of_probabilities(probabilities_PC)
+        return self.of_probabilities(softmax(logits_PC, self.temperature))
 
     def of_probabilities(self, probabilities_PC: npt.NDArray[np.float64]) -> "Prediction":
         """Return the prediction that probabilities of the classes make, ``[P, C]``."""
@@ -124,6 +121,13 @@ class Prediction:
             columns |= {f"p_{name}": self.probabilities[:, place] for place, name in enumerate(self.task.classes)}
             columns["label"] = self.labels
         return columns if self.task.name == "substitute" else {**columns, "gain": self.score}
+
+
+def softmax(logits_PC: npt.NDArray[Any], temperature: "float | npt.NDArray[Any]" = 1.0) -> npt.NDArray[np.float64]:
+    """Turn logits into probabilities in float64, divided by one temperature or by that of each pair, ``[P, 1]``."""
+    shifted_PC = (logits_PC.astype(np.float64) - logits_PC.max(axis=1, keepdims=True)) / temperature
+    exponents_PC = np.exp(shifted_PC)
+    return np.asarray(exponents_PC / exponents_PC.sum(axis=1, keepdims=True))
 
 
 def gain_vector(preset: str = "esci") -> Floats:

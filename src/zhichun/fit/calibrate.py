@@ -17,7 +17,7 @@ from zhichun.core import schema
 from zhichun.core.arrays import Int64
 from zhichun.core.errors import UserError
 from zhichun.core.files import write_json
-from zhichun.core.tasks import CALIBRATION_FILE, TASKS
+from zhichun.core.tasks import CALIBRATION_FILE, TASKS, softmax
 from zhichun.data.dataset.dataset import read_parquet
 from zhichun.data.dataset.predictions import PREDICTIONS_FILE
 from zhichun.metrics import ExpectedCalibrationError, Judged, LogLoss, label_codes
@@ -65,7 +65,7 @@ def calibrate(run: Path) -> dict[str, Any]:
     of_first, of_second = (best_temperature(logits_PC[half], targets_P[half]) for half in (first_P, ~first_P))
     of_other_P = np.where(first_P, of_second, of_first)
     before, after = (
-        Judged(query_P, targets_P, probabilities=_softmax(logits_PC / divisor), classes=task.classes)
+        Judged(query_P, targets_P, probabilities=softmax(logits_PC, divisor), classes=task.classes)
         for divisor in (1.0, of_other_P[:, None])
     )
     locales_P = table.column(schema.LOCALE).to_numpy()
@@ -96,11 +96,6 @@ def best_temperature(logits_PC: Floats, targets_P: Int64) -> float:
     low, high, rows = np.log(LOWEST), np.log(HIGHEST), np.arange(len(targets_P))
     while high - low > 1e-3:
         thirds = low + (high - low) * np.array([1 / 3, 2 / 3])
-        losses = [-np.log(_softmax(logits_PC / np.exp(each))[rows, targets_P] + 1e-300).mean() for each in thirds]
+        losses = [-np.log(softmax(logits_PC, np.exp(each))[rows, targets_P] + 1e-300).mean() for each in thirds]
         low, high = (low, thirds[1]) if losses[0] < losses[1] else (thirds[0], high)
     return float(np.exp((low + high) / 2))
-
-
-def _softmax(logits_PC: Floats) -> Floats:
-    exponents_PC = np.exp(logits_PC - logits_PC.max(axis=1, keepdims=True))
-    return np.asarray(exponents_PC / exponents_PC.sum(axis=1, keepdims=True))
