@@ -229,14 +229,12 @@ class Scorer(ScoresProducts):
         lists
             List of each pair, for models that read lists; the pairs of a query and locale if not given.
         """
-        given = [products.get(name) or [None] * len(queries) for name in schema.TEXT_COLUMNS]
-        distinct_queries, query_row_P = distinct(queries)
-        distinct_products, product_row_P = distinct(list(zip(*given, strict=True)))
         featurizer = self.featurizer
-        texts = list(zip(*distinct_products, strict=True)) or [()] * len(schema.TEXT_COLUMNS)
+        distinct_queries, query_row_P = distinct(queries)
+        texts, product_row_P = distinct_products(products, len(queries))
         return Pairs(
             queries=featurizer.queries(distinct_queries, self.max_length),
-            products=featurizer.products(dict(zip(schema.TEXT_COLUMNS, texts, strict=True)), self.max_length),
+            products=featurizer.products(texts, self.max_length),
             query_row_P=query_row_P,
             product_row_P=product_row_P,
             country_P=np.fromiter(map(country_index, locales), np.int32, len(locales)),
@@ -317,3 +315,11 @@ def distinct(values: Sequence[T]) -> tuple[list[T], Int32]:
     places: dict[T, int] = {}
     rows = np.fromiter((places.setdefault(value, len(places)) for value in values), np.int32, len(values))
     return list(places), rows
+
+
+def distinct_products(products: Columns, count: int) -> tuple[dict[str, Sequence[str | None]], Int32]:
+    """Return the texts of the distinct products of so many pairs, and the place there of each pair's product."""
+    given = [products.get(name) or [None] * count for name in schema.TEXT_COLUMNS]
+    found, row_P = distinct(list(zip(*given, strict=True)))
+    texts = list(zip(*found, strict=True)) or [()] * len(schema.TEXT_COLUMNS)
+    return dict(zip(schema.TEXT_COLUMNS, texts, strict=True)), row_P

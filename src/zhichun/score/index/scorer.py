@@ -23,7 +23,7 @@ from zhichun.score.folders import model_folder
 from zhichun.score.given import Columns
 from zhichun.score.index.network import BLOCK_TOKENS, SplitNetwork
 from zhichun.score.index.store import IndexConfig, Shard, States, block_of, content_hashes, whose_states
-from zhichun.score.scorer import ScoresProducts, distinct
+from zhichun.score.scorer import ScoresProducts, distinct, distinct_products
 from zhichun.text.clean import clean_text
 from zhichun.text.document import country_index
 from zhichun.text.features import Featurizer, QueryFeatures
@@ -156,11 +156,9 @@ class IndexScorer(ScoresProducts):
         lists: Sequence[Hashable] | None = None,
     ) -> KeptPairs:
         """Read the texts of P pairs, and find their products; see `Scorer.read`."""
-        given = [products.get(name) or [None] * len(queries) for name in schema.TEXT_COLUMNS]
         distinct_queries, query_row_P = distinct(queries)
-        distinct_products, product_row_P = distinct(list(zip(*given, strict=True)))
-        texts = list(zip(*distinct_products, strict=True)) or [()] * len(schema.TEXT_COLUMNS)
-        columns = {name: [text or "" for text in of] for name, of in zip(schema.TEXT_COLUMNS, texts, strict=True)}
+        texts, product_row_P = distinct_products(products, len(queries))
+        columns = {name: [text or "" for text in of] for name, of in texts.items()}
         hashes = content_hashes(columns)
         shard_R, row_R = self.kept.find(hashes)
         shards, new = self.kept.shards, np.flatnonzero(shard_R < 0)
