@@ -28,7 +28,6 @@ from zhichun.fit.recipe import Recipe
 from zhichun.fit.run_folder import RunFolder
 from zhichun.fit.train import build_model, judged_batches, make_featurizer
 from zhichun.model.attention import dropout
-from zhichun.model.attention import single as product_attention
 from zhichun.model.model_folder import TrainedModel
 from zhichun.objective import FineTuning
 from zhichun.text.features import Featurizer
@@ -118,8 +117,7 @@ def train_ours(job: Job) -> dict[str, Any]:
 
 def train_with_torch_dropout(job: Job) -> dict[str, Any]:
     """Take our steps with masks that torch draws; the process ends with them."""
-    for module in (dropout, product_attention):
-        module.drop = torch.nn.functional.dropout
+    dropout.drop = torch.nn.functional.dropout
     return train_ours(job)
 
 
