@@ -24,6 +24,8 @@ CODE_POINTS: Final = 0x110000
 SPACE: Final = 0x20
 # First letters of the Unicode general categories: punctuation, symbol, separator, other (control, format, unassigned).
 CATEGORIES: Final = b"PSZC"
+# Outside of these planes every code point is unassigned or for private use, so of category C; first and end.
+ASSIGNED: Final = ((0, 0x40000), (0xE0000, 0xF0000))
 # These two only choose how the symbol before them is drawn, so they go where it goes; an emoji would leave them behind.
 PRESENTATION_SELECTORS: Final = (0xFE0E, 0xFE0F)
 _BLANK: Final = 0
@@ -45,10 +47,12 @@ def blank_code_points() -> npt.NDArray[np.bool_]:
     Returns
     -------
     NDArray[bool]
-        ``[0x110000]``, read-only, built once per process in about a tenth of a second.
+        ``[0x110000]``, read-only, built once per process in about 30 ms.
     """
-    categories = "".join(map(unicodedata.category, map(chr, range(CODE_POINTS)))).encode("ascii")
-    blank = np.isin(np.frombuffer(categories, np.uint8)[::2], list(CATEGORIES))
+    blank = np.ones(CODE_POINTS, np.bool_)
+    for first, end in ASSIGNED:
+        categories = "".join(map(unicodedata.category, map(chr, range(first, end)))).encode("ascii")
+        blank[first:end] = np.isin(np.frombuffer(categories, np.uint8)[::2], list(CATEGORIES))
     blank[list(PRESENTATION_SELECTORS)] = True
     blank.flags.writeable = False
     return blank

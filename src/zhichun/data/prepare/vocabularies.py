@@ -21,7 +21,7 @@ from zhichun.text.vocabulary import Vocabulary
 
 FOLDER: Final = "vocabulary"
 # Few enough that what is made of their texts stays in the processor's caches.
-BATCH_ROWS: Final = 512
+BATCH_ROWS: Final = 128
 # A brand or color gets a vector when it is seen at least this often, as in the paper.
 MIN_COUNT: Final = 2
 # Counts of batches that are gathered before they are added up: 64 MB.
