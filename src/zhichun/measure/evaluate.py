@@ -1,6 +1,5 @@
 """Evaluates a run on a dataset folder: scores its pairs, measures, writes the figures."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -183,7 +182,7 @@ def beside_raters(prediction: Prediction, dataset: Dataset, rows: Int64, rated: 
         **{f"rater {name}": of for name, of in zip(rated.raters, human_level(rated.ratings), strict=True)},
         "ceiling": ceiling(rated.ratings),
     }
-    figures = {who: {name: asdict(each) for name, each in of.items()} for who, of in found.items()}
+    figures = {who: {name: each.to_json() for name, each in of.items()} for who, of in found.items()}
     return {"pairs": len(places), "queries": len(judged.queries), "figures": figures}
 
 

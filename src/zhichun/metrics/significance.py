@@ -8,7 +8,7 @@ Shapes: ``Q`` queries, ``X`` sums, ``S`` draws, ``F`` figures, ``M`` models.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -115,6 +115,10 @@ class Interval:
         bounds_2F = np.nanquantile(np.where(undefined_F, 0, drawn_SF), [0.025, 0.975], axis=0)
         bounds_2F[:, undefined_F] = np.nan
         return [cls(*map(float, each)) for each in zip(values_F, *bounds_2F, strict=True)]
+
+    def to_json(self) -> dict[str, float | None]:
+        """Return it for JSON, which has no NaN: what is not defined is None."""
+        return {end: None if value != value else value for end, value in asdict(self).items()}
 
 
 def intervals(metrics: Sequence[Metric], judged: Judged, *, draws: int = 2000, seed: int = 0) -> dict[str, Interval]:

@@ -16,6 +16,7 @@ from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.readers.ratings import read_ratings
 from zhichun.judgements.agreement import measure_agreement
 from zhichun.measure.evaluate import beside_raters
+from zhichun.metrics.significance import Interval
 
 GRADES = {"3": "E", "2": "S", "1": "C", "0": "I"}
 
@@ -71,6 +72,16 @@ def test_a_model_stands_between_its_raters_and_the_ceiling(ratings, tiny_dataset
     assert figures["rater b"] < figures["rater [a]"] < figures["model"]
     assert figures["model"] == pytest.approx(figures["ceiling"], abs=0.05)  # it knows what was drawn from
     assert list(found["figures"]["model"]) == ["ndcg", "ndcg@10", "micro_f1", "macro_f1"]
+
+
+def test_a_figure_beside_the_raters_that_is_not_defined_is_null(ratings, tiny_dataset, monkeypatch):
+    undefined = {"ndcg": Interval(0.5, float("nan"), float("nan"))}
+    monkeypatch.setattr("zhichun.measure.evaluate.ceiling", lambda ratings: undefined)
+    dataset, rows = Dataset.open(tiny_dataset), np.arange(20)
+    truth = Stub().task.of_probabilities(np.eye(4)[dataset.labels[rows]])
+    figures = beside_raters(truth, dataset, rows, read_ratings(ratings))["figures"]
+    assert figures["ceiling"] == {"ndcg": {"value": 0.5, "low": None, "high": None}}
+    json.dumps(figures, allow_nan=False)
 
 
 def test_ratings_of_other_pairs_say_nothing_of_a_model(tmp_path, tiny_dataset):
