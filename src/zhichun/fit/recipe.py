@@ -115,6 +115,13 @@ class Recipe(AnyRecipe):
                     f"{name}={type(over_lists).__name__} needs steps of whole lists.",
                     remedy="Use --set train.lists=Lists.",
                 )
+        ranking = self.objective.ranking
+        if ranking is not None and ranking.gains != "esci" and self.task != "esci":
+            why = "targets are gains of esci already" if regressor else "two classes have the gains 0 and 1"
+            raise UserError(
+                f"objective.ranking.gains={ranking.gains!r} has no effect on the task {self.task!r}, whose {why}.",
+                remedy="Use --set objective.ranking.gains=esci.",
+            )
         view = self.objective.second_view
         if view is not None and view.moves_weights and self.train.activation_checkpointing is not None:
             raise UserError(

@@ -81,11 +81,6 @@ class FineTuningSettings:
                 "mixup needs class labels, and a regressor has none.",
                 remedy="Use --set objective.mixup=null.",
             )
-        if self.ranking is not None and self.ranking.gains != "esci" and self.loss.regresses:
-            raise UserError(
-                f"objective.ranking.gains={self.ranking.gains!r} has no effect on a regressor: its targets are gains.",
-                remedy="Use --set objective.ranking.gains=esci.",
-            )
 
 
 class Objective(nn.Module, Generic[M]):

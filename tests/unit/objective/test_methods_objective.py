@@ -250,7 +250,11 @@ def test_a_dropout_view_without_dropout_is_refused(begin):
                 "train.metric=ndcg",
                 "objective.ranking.gains=official-script",
             ],
-            "has no effect on a regressor",
+            "has no effect on the task 'gain', whose targets are gains of esci already.\nUse --set objective.ranking.gains=",
+        ),
+        (
+            [*RANKED, "task=substitute", "objective.ranking.gains=official-script"],
+            "has no effect on the task 'substitute', whose two classes have the gains 0 and 1.\nUse --set objective",
         ),
         (["objective.second_view=FGN"], "no kind 'FGN'.\nDid you mean 'FGM'?"),
         (
