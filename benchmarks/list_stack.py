@@ -17,7 +17,6 @@ from zhichun.core.tasks import Prediction
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.fit.second_stage import JudgedCandidates, fit_second_stage
 from zhichun.score.list_features import Candidates, Corpus
-from zhichun.score.stacked import texts_of
 
 Rows = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
@@ -49,8 +48,8 @@ def stacked(folder: Path, learnt: list[tuple[Rows, Doubles]], asked: Rows, said:
     rows = np.concatenate([rows for rows, _ in learnt])
     folds_P = np.repeat(np.arange(len(learnt)), [len(rows) for rows, _ in learnt])
     probabilities_PM = np.concatenate([probabilities for _, probabilities in learnt])
-    candidates = Candidates.read(corpus, *texts_of(dataset, rows))
+    candidates = Candidates.read(corpus, *dataset.texts(rows))
     weights_P = dataset.column(schema.WEIGHT)[rows]
     judged = JudgedCandidates(candidates, probabilities_PM, dataset.labels[rows], folds_P, weights_P)
     stage = fit_second_stage(corpus, judged)
-    return stage.predict(Candidates.read(corpus, *texts_of(dataset, asked)), said)
+    return stage.predict(Candidates.read(corpus, *dataset.texts(asked)), said)

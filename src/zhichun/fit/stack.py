@@ -37,7 +37,7 @@ from zhichun.score.ensemble_weights import Judgements, difference, figures
 from zhichun.score.folders import MemberEntry, fingerprint, is_stack, model_folder
 from zhichun.score.list_features import Candidates, Corpus
 from zhichun.score.make_ensemble import relative
-from zhichun.score.stacked import SecondStage, save_stack, texts_of
+from zhichun.score.stacked import SecondStage, save_stack
 
 FEWEST_QUERIES: Final = 10
 # What LightGBM takes: rows of a list, and characters of a feature's name, which it writes with "_" for a space.
@@ -114,7 +114,7 @@ def read_judged(
     """Read the judged training pairs with their out-of-fold predictions, and the catalogue's terms."""
     found = [_checked(dataset, run) for run in runs]
     rows_P = found[0].rows_P
-    queries, products, locales = texts_of(dataset, rows_P, own)
+    queries, products, locales = dataset.texts(rows_P, *own)
     corpus = Corpus.of(_documents(dataset, stages))
     candidates = Candidates.read(corpus, queries, products, locales, own)
     probabilities_PM = np.concatenate([predicted.probabilities_PC for predicted in found], axis=1)

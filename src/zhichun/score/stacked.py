@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from zhichun.core import schema
 from zhichun.core import settings as codec
@@ -116,7 +115,7 @@ class SecondStage:
 
     def of_dataset(self, dataset: Dataset, rows: Int64, predictions: Sequence[Prediction], folds: int) -> Prediction:
         """Predict pairs of a dataset from what the models said of them."""
-        return self.combine(self.read(*texts_of(dataset, rows, self.own)), predictions, folds)
+        return self.combine(self.read(*dataset.texts(rows, *self.own)), predictions, folds)
 
 
 def as_gain(output_P: npt.NDArray[np.float64], slope: float, offset: float) -> npt.NDArray[np.float64]:
@@ -301,21 +300,3 @@ class Stack(ScoresProducts):
             return made
         assert made.probabilities is not None
         return replace(made, probabilities=made.probabilities[rows], score=made.score[rows])
-
-
-def texts_of(
-    dataset: Dataset, rows: Int64, own: Sequence[str] = ()
-) -> tuple[list[str], dict[str, list[str | None]], list[str]]:
-    """Return the queries, the products' columns and the locales of pairs of a dataset."""
-    wanted, place_P = np.unique(dataset.product_row[rows], return_inverse=True)
-    found: dict[str, list[str | None]] = {name: [] for name in (*schema.TEXT_COLUMNS, *own)}
-    before = 0
-    for batch in dataset.product_batches(*own):
-        first, last = np.searchsorted(wanted, (before, before + batch.num_rows))
-        taken = batch.take(pa.array(wanted[first:last] - before))
-        for name, column in found.items():
-            column += taken.column(name).to_pylist()
-        before += batch.num_rows
-    products = {name: [column[place] for place in place_P.tolist()] for name, column in found.items()}
-    queries = dataset.queries.take(pa.array(dataset.query_row[rows])).to_pylist()
-    return queries, products, dataset.column(schema.LOCALE)[rows].tolist()

@@ -135,3 +135,20 @@ def test_columns_come_as_numpy(tiny_dataset):
     dataset = Dataset.open(tiny_dataset)
     assert isinstance(dataset.column(schema.QUERY_ID), np.ndarray)
     assert len(dataset.column(schema.SPLIT)) == dataset.examples.num_rows
+
+
+def test_texts_of_pairs_are_those_of_their_products_in_any_order(tiny_dataset, monkeypatch):
+    monkeypatch.setattr("zhichun.data.dataset.dataset.BATCH_ROWS", 7)
+    dataset = Dataset.open(tiny_dataset)
+    rows = np.array([30, 2, 2, len(dataset.examples) - 1])
+    queries, products, locales = dataset.texts(rows, schema.ORIGIN)
+    catalogue = {
+        (row[schema.LOCALE], row[schema.PRODUCT_ID]): row
+        for row in pq.read_table(tiny_dataset / schema.PRODUCTS_FILE).to_pylist()
+    }
+    pairs = dataset.examples.take(pa.array(rows)).to_pylist()
+    of_pairs = [catalogue[pair[schema.LOCALE], pair[schema.PRODUCT_ID]] for pair in pairs]
+    assert queries == [pair[schema.QUERY] for pair in pairs]
+    assert locales == [pair[schema.LOCALE] for pair in pairs]
+    for name in (*schema.TEXT_COLUMNS, schema.ORIGIN):
+        assert products[name] == [row[name] for row in of_pairs]

@@ -14,6 +14,7 @@ from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.core.files import write_json
 from zhichun.core.tasks import CALIBRATION_FILE
+from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.prepare.clean_catalogue import read_catalogue
 from zhichun.fit.train import train
 from zhichun.measure.evaluate import evaluate
@@ -129,6 +130,20 @@ def test_commands_take_it_in_place_of_products(run, index, products, tiny_datase
     plain = evaluate(run, tiny_dataset, out=tmp_path / "b", shown=False)
     assert measured["engine"] == "torch, from an index"
     assert measured["ndcg"] == pytest.approx(plain["ndcg"], abs=1e-6)
+
+
+def test_judged_pairs_in_pieces_are_scored_the_same_from_one_reading_of_the_catalogue(
+    run, index, tiny_dataset, monkeypatch
+):
+    scorer, dataset, rows = IndexScorer.load(run, index), Dataset.open(tiny_dataset), np.arange(40)[::-1]
+    expected = scorer.predict_judged(dataset, rows)
+    readings, read = [], Dataset.product_batches
+    monkeypatch.setattr(Dataset, "product_batches", lambda self, *own: readings.append(own) or read(self, *own))
+    monkeypatch.setattr("zhichun.score.index.scorer.JUDGED_AT_ONCE", 7)
+    found = scorer.predict_judged(dataset, rows)
+    assert np.abs(found.probabilities - expected.probabilities).max() < 1e-6
+    assert readings == [()]
+    assert len(scorer.predict_judged(dataset, rows[:0]).score) == 0
 
 
 def test_texts_are_found_as_the_catalogue_has_them_cleaned(run, index, products, monkeypatch):

@@ -255,6 +255,24 @@ class Dataset:
         except (pa.ArrowInvalid, OSError) as error:
             raise UserError(f"cannot be read as Parquet ({error}).", file=path, remedy=REMEDY) from error
 
+    def texts(self, rows: Int64, *own: str) -> tuple[list[str], dict[str, list[str | None]], list[str]]:
+        """Return the queries, the products' columns (the texts, and ``own``) and the locales of pairs.
+
+        Of the catalogue, which is read once, only their products are kept.
+        """
+        wanted, place_P = np.unique(self.product_row[rows], return_inverse=True)
+        found: dict[str, list[str | None]] = {name: [] for name in (*schema.TEXT_COLUMNS, *own)}
+        before = 0
+        for batch in self.product_batches(*own):
+            first, last = np.searchsorted(wanted, (before, before + batch.num_rows))
+            taken = batch.take(pa.array(wanted[first:last] - before))
+            for name, column in found.items():
+                column += taken.column(name).to_pylist()
+            before += batch.num_rows
+        products = {name: [column[place] for place in place_P.tolist()] for name, column in found.items()}
+        queries = self.queries.take(pa.array(self.query_row[rows])).to_pylist()
+        return queries, products, self.column(schema.LOCALE)[rows].tolist()
+
 
 def _codes(column: pa.ChunkedArray, values: tuple[str, ...]) -> pa.ChunkedArray:
     return pc.index_in(pc.cast(column, pa.large_string()), value_set=pa.array(values, pa.large_string()))

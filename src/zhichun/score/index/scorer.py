@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import Final, Self
 
 import numpy as np
-import pyarrow as pa
 
-from zhichun.core import schema
 from zhichun.core.arrays import Int32, Int64
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import Floats, Prediction, Task
-from zhichun.data.dataset.dataset import Dataset, read_parquet
+from zhichun.data.dataset.dataset import Dataset
 from zhichun.score.engines.engine import AUTO, RUN_ENGINES, Progress, length_sorted
 from zhichun.score.engines.torch_engine import load_run
 from zhichun.score.folders import model_folder
@@ -187,14 +185,11 @@ class IndexScorer(ScoresProducts):
 
     def predict_judged(self, dataset: Dataset, rows: Int64, *, progress: Progress | None = None) -> Prediction:
         """Predict judged pairs of a dataset folder, read piece by piece."""
-        products = read_parquet(dataset.folder / schema.PRODUCTS_FILE, columns=list(schema.TEXT_COLUMNS))
+        queries, products, locales = dataset.texts(rows)
         logits: list[Floats] = [np.zeros((0, self.task.outputs), np.float32)]
         for start in range(0, len(rows), JUDGED_AT_ONCE):
-            some = rows[start : start + JUDGED_AT_ONCE]
-            texts = products.take(pa.array(dataset.product_row[some]))
-            columns = {name: texts.column(name).to_pylist() for name in schema.TEXT_COLUMNS}
-            queries = dataset.queries.take(pa.array(dataset.query_row[some])).to_pylist()
-            pairs = self.read(queries, columns, dataset.column(schema.LOCALE)[some].tolist())
+            some = slice(start, start + JUDGED_AT_ONCE)
+            pairs = self.read(queries[some], {name: of[some] for name, of in products.items()}, locales[some])
             logits.append(self._logits(pairs, np.arange(len(pairs)), progress))
         return self.task.predict(np.concatenate(logits))
 
