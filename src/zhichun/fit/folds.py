@@ -3,21 +3,18 @@
 import gc
 import os
 import time
-from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 from zhichun.core.console import say_aside
 from zhichun.core.errors import UserError
-from zhichun.core.files import read_json
 from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.predictions import find_tables, fold_count, fold_path, nested_path
+from zhichun.data.dataset.predictions import fold_count, fold_path, nested_path
+from zhichun.fit.leaks import refuse_leaks
 from zhichun.fit.recipe import Recipe
 from zhichun.fit.run_folder import RunFolder
 from zhichun.fit.train import train
-from zhichun.model.encoder_settings import TINY
 
 
 def train_folds(
@@ -91,57 +88,6 @@ def runs_without(place: Path, fold: int) -> list[Path]:
     """Return the runs of a folder of all folds that left out this one and another; the place itself without such."""
     found = [run for run in sorted(place.glob("nested-*-*")) if str(fold) in run.name.split("-")[1:]]
     return found or [place]
-
-
-def refuse_leaks(recipe: Mapping[str, Any], run: Path) -> None:
-    """Refuse a recorded recipe of which the held-out folds have had a part in the training.
-
-    Raises
-    ------
-    UserError
-        When the checkpoint was chosen by them, or a teacher or the encoder's pre-training read their queries.
-    """
-    train_of = recipe["train"]
-    held_out = _folds_of(train_of)
-    named = " and ".join(map(str, sorted(held_out)))
-    if train_of.get("keep") != "last":
-        raise UserError(
-            f"its checkpoint was chosen by fold {named}, which it predicts.",
-            file=run,
-            remedy="Train the folds anew, which keeps the last step's: zhichun train RECIPE --folds K --out NEW",
-        )
-    for what, path, seen in _read_by(recipe, run):
-        if not held_out <= seen:
-            raise UserError(
-                f"the {what} {path} has read queries of fold {named}, which this run is to predict.",
-                file=run,
-                remedy="Teach with runs of zhichun train RECIPE --folds K --nested; pre-train without pair_mlm.",
-            )
-
-
-def _read_by(recipe: Mapping[str, Any], run: Path) -> Iterator[tuple[str, Path, set[int]]]:
-    """Name what a recipe learns from beside the judgements, and the folds whose queries that has not read."""
-    for table in find_tables((recipe["train"].get("soft_labels") or {}).get("predictions", ())):
-        recorded = table.parent / "recipe.json"
-        if recorded.is_file():  # a table of somebody's own says nothing of where it is from
-            yield "teacher", table.parent, _folds_of(read_json(recorded, {"train": dict})["train"])
-    seen: set[Path] = set()
-    # Each stage of pre-training may have begun with the encoder of one before it.
-    while (name := recipe["model"].get("encoder")) and name != TINY:
-        # A relative path was given in the folder of that call, which is mostly this one or one above the run.
-        encoder = next((path for place in (Path(), *run.parents) if (path := place / name).exists()), Path(name))
-        record = next(filter(Path.is_file, (encoder / "recipe.json", encoder.parent / "recipe.json")), None)
-        if record is None or record.resolve() in seen:
-            return
-        seen.add(record.resolve())
-        recipe, run = read_json(record, {"model": dict, "train": dict, "objective": dict}), record.parent
-        if recipe["objective"].get("pair_mlm") is not None:  # the only task that reads queries
-            yield "encoder", encoder, _folds_of(recipe["train"])
-
-
-def _folds_of(settings: Mapping[str, Any]) -> set[int]:
-    fold = settings.get("validation_fold")
-    return set() if fold is None else set(fold) if isinstance(fold, list) else {fold}
 
 
 def _check(recipe: Recipe, data: Path, out: Path, folds: int, resume: bool) -> None:

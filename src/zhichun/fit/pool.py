@@ -30,6 +30,7 @@ from zhichun.data.dataset.dataset import Dataset, query_bucket, query_fold, read
 from zhichun.data.dataset.predictions import PROBABILITIES, fold_count
 from zhichun.data.readers.rejected import FirstRefusal
 from zhichun.data.readers.sources import PAIRS, match_columns, open_table
+from zhichun.fit.leaks import Folds, folds_of, refuse_readers
 from zhichun.score.engines.engine import AUTO
 from zhichun.score.folders import EnsembleConfig, fingerprint_of, is_ensemble
 from zhichun.score.job import ScoringJob
@@ -43,7 +44,6 @@ AT_RANDOM: Final = 0.25
 IN_TEST, HELD_OUT, EMPTY = "in the test split", "in what the teacher held out", "empty"
 NO_PRODUCT, TWICE = "of a locale without products", "there twice"
 Query = tuple[str, str]
-Folds = list[int | None]
 
 
 def make_pool(
@@ -136,7 +136,8 @@ def held_out_by(folder: Path, data: Path) -> Folds:
     Raises
     ------
     UserError
-        When it does not say, or was trained on another dataset, whose folds are of other queries.
+        When it does not say, was trained on another dataset, whose folds are of other queries, or what it learnt from
+        has read what it held out.
     """
     if is_ensemble(folder):
         of_members = [held_out_by(path, data) for path in EnsembleConfig.load(folder).locate(folder)]
@@ -145,18 +146,15 @@ def held_out_by(folder: Path, data: Path) -> Folds:
     if recipe is None:
         remedy = "Give the run folder itself: a pool must not have the queries that it held out."
         raise UserError("does not say which queries it held out.", file=folder, remedy=remedy)
-    shape = {"train": {"validation_fold": int | list | NoneType}}
+    shape = {"model": dict, "train": {"validation_fold": int | list | NoneType}}
     recorded = recipe.with_name("environment.json")
     trained_on = read_json(recorded, {"dataset": {"folder": str, "manifest": str}})["dataset"]
     if trained_on["manifest"] != sha256(data / schema.MANIFEST_FILE):
         remedy = f"It was trained on {trained_on['folder']}: give that as --data."
         raise UserError(f"was trained on another dataset than {data}.", file=folder, remedy=remedy)
-    return folds_of(read_json(recipe, shape)["train"]["validation_fold"])
-
-
-def folds_of(validation_fold: Sequence[int] | int | None) -> Folds:
-    """Return what is held out as a list."""
-    return list(validation_fold) if isinstance(validation_fold, Sequence) else [validation_fold]
+    trained = read_json(recipe, shape)
+    refuse_readers(trained, recipe.parent, "Give a teacher whose encoder and teachers held out the same queries.")
+    return folds_of(trained["train"]["validation_fold"])
 
 
 def _chosen(

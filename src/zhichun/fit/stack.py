@@ -30,7 +30,7 @@ from zhichun.data.dataset.predictions import (
     read_nested,
     read_out_of_fold,
 )
-from zhichun.fit.folds import refuse_leaks
+from zhichun.fit.leaks import refuse_leaks
 from zhichun.fit.second_stage import JudgedCandidates, StackSettings, fit_second_stage
 from zhichun.measure.report.stack_page import write_stack_page
 from zhichun.score.ensemble_weights import Judgements, difference, figures

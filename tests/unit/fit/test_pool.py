@@ -14,6 +14,7 @@ from zhichun.core.errors import UserError
 from zhichun.data.dataset.dataset import Dataset, query_bucket
 from zhichun.fit import pool
 from zhichun.fit.pool import held_out_by, make_pool, with_pool
+from zhichun.fit.recipe import PretrainingRecipe
 from zhichun.fit.train import train
 from zhichun.score.scorer import Scorer
 from zhichun.text.fold import fold_query
@@ -151,6 +152,23 @@ def test_what_a_teacher_held_out_is_read_from_its_run_and_an_export_does_not_say
     shutil.copytree(tiny_run / "model", tmp_path / "export" / "model")
     with pytest.raises(UserError, match="does not say which queries it held out"):
         held_out_by(tmp_path / "export", tiny_dataset)
+
+
+def test_a_teacher_whose_encoder_has_read_what_it_held_out_makes_no_pool(tiny_run, tiny_dataset, tmp_path):
+    run, encoder = tmp_path / "run", tmp_path / "encoder"
+    run.mkdir()
+    encoder.mkdir()
+    shutil.copy(tiny_run / "environment.json", run)
+    recipe = json.loads((tiny_run / "recipe.json").read_text())
+    recipe["model"]["encoder"] = str(encoder)
+    (run / "recipe.json").write_text(json.dumps(recipe))
+    read = PretrainingRecipe().with_settings(["objective.pair_mlm=PairMLM"])
+    (encoder / "recipe.json").write_text(json.dumps(read.to_json()))
+    assert held_out_by(run, tiny_dataset) == [None], "both leave out the same twentieth"
+    (encoder / "recipe.json").write_text(json.dumps(read.with_settings(["train.validation_fold=1"]).to_json()))
+    with pytest.raises(UserError, match=r"the encoder .* has read queries of one twentieth of the queries") as error:
+        held_out_by(run, tiny_dataset)
+    assert error.value.file == run
 
 
 def test_a_teacher_of_another_dataset_is_refused_as_its_folds_are_of_other_queries(tiny_run, tiny_dataset, tmp_path):

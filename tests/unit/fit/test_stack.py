@@ -12,7 +12,8 @@ from zhichun.core.errors import UserError
 from zhichun.core.files import read_json
 from zhichun.data.dataset.predictions import read_nested, read_out_of_fold
 from zhichun.fit import stack as module
-from zhichun.fit.folds import refuse_leaks, runs_without, train_folds
+from zhichun.fit.folds import runs_without, train_folds
+from zhichun.fit.leaks import refuse_leaks
 from zhichun.fit.recipe import PretrainingRecipe, Recipe
 from zhichun.fit.second_stage import StackSettings
 from zhichun.fit.stack import stack
@@ -158,6 +159,32 @@ def test_a_leak_of_the_first_of_two_stages_of_pre_training_is_refused(fold_runs,
     run, place = fold_runs / "fold-2", tmp_path / "second" / "encoder"
     edit(run, lambda recipe: recipe["model"].update(encoder=str(place)))
     with pytest.raises(UserError, match=r"the encoder .*first/encoder has read queries of fold 2"):
+        refuse_leaks(read_json(run / "recipe.json"), run)
+
+
+def pre_trained(folder, left_out):
+    """Record an encoder that was pre-trained on queries of all folds but one."""
+    settings = ["objective.pair_mlm=PairMLM", f"train.validation_fold={left_out}"]
+    folder.mkdir()
+    (folder / "recipe.json").write_text(json.dumps(PretrainingRecipe().with_settings(settings).to_json()))
+    return str(folder)
+
+
+@pytest.mark.parametrize("through", ["encoder", "teacher"])
+def test_what_a_teacher_learnt_from_is_followed_to_its_end(fold_runs, tmp_path, through):
+    """A teacher that left the fold out, whose encoder, or the encoder of whose own teacher, did not."""
+    teacher, first = tmp_path / "teacher", tmp_path / "first"
+    for place in (teacher, first):
+        shutil.copytree(fold_runs / "fold-2", place)
+    whose = teacher if through == "encoder" else first
+    if whose == first:
+        edit(teacher, lambda recipe: recipe["train"].update(soft_labels={"predictions": ["first"]}))
+    run = fold_runs / "fold-2"
+    edit(run, lambda recipe: recipe["train"].update(soft_labels={"predictions": [str(teacher)]}))
+    edit(whose, lambda recipe: recipe["model"].update(encoder=pre_trained(tmp_path / "without", 2)))
+    refuse_leaks(read_json(run / "recipe.json"), run)
+    edit(whose, lambda recipe: recipe["model"].update(encoder=pre_trained(tmp_path / "with", 1)))
+    with pytest.raises(UserError, match=r"the encoder .*/with has read queries of fold 2, which this run held out"):
         refuse_leaks(read_json(run / "recipe.json"), run)
 
 
