@@ -250,7 +250,7 @@ def test_a_dropout_view_without_dropout_is_refused(begin):
                 "train.metric=ndcg",
                 "objective.ranking.gains=official-script",
             ],
-            "has no effect on the task 'gain', whose targets are gains of esci already.\nUse --set objective.ranking.gains=",
+            "has no effect on the task 'gain', whose targets are gains of esci already.\nUse --set objective",
         ),
         (
             [*RANKED, "task=substitute", "objective.ranking.gains=official-script"],
