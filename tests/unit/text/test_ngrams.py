@@ -1,7 +1,10 @@
+import unicodedata
+
 import numpy as np
 import pytest
 
 from zhichun.core.errors import UserError
+from zhichun.text import words
 from zhichun.text.trigrams import TrigramVocabulary, key_to_text, text_to_key, trigram_keys
 from zhichun.text.vocabulary import write_counted
 from zhichun.text.words import blank_code_points
@@ -75,6 +78,12 @@ def test_letters_digits_and_marks_are_not_blank():
     blank = blank_code_points()
     assert not any(blank[ord(char)] for char in "aZ9é日ゞ々ー²\u0301")
     assert all(blank[ord(char)] for char in "-_+$®。\u3000\u200d\x7f\ue000\U0001f600\ufe0f")
+
+
+def test_outside_of_the_assigned_planes_all_is_blank():
+    others = [code for code in range(0x110000) if not any(first <= code < end for first, end in words.ASSIGNED)]
+    assert {unicodedata.category(chr(code))[0] for code in others} == {"C"}
+    assert blank_code_points()[others].all()
 
 
 def test_ids_leave_out_unknown_trigrams():
