@@ -24,7 +24,9 @@ FOLDER: Final = "vocabulary"
 BATCH_ROWS: Final = 128
 # A brand or color gets a vector when it is seen at least this often, as in the paper.
 MIN_COUNT: Final = 2
-# Counts of batches that are gathered before they are added up: 64 MB.
+# Windows that are counted in one pass: 8 MB.
+AT_ONCE: Final = 1 << 20
+# Counts of passes that are gathered before they are added up: 64 MB.
 PENDING: Final = 1 << 22
 
 
@@ -69,22 +71,30 @@ class TrigramCounter:
     """
 
     def __init__(self) -> None:
+        self._windows: list[Keys] = []
         self._parts = [pa.table({"values": pa.array([], pa.uint64()), "counts": pa.array([], pa.int64())})]
 
     def update(self, texts: Sequence[str | None]) -> None:
         """Count the trigrams of a batch of texts."""
-        counted = pa.array(trigram_windows(texts)).value_counts()
-        self._parts.append(pa.Table.from_struct_array(counted))
-        # Seldom enough that each key is moved a logarithmic number of times.
-        if sum(map(len, self._parts[1:])) > max(PENDING, len(self._parts[0])):
-            self._parts = [_added_up(self._parts)]
+        self._windows.append(trigram_windows(texts))
+        if sum(map(len, self._windows)) > AT_ONCE:
+            self._count()
 
     def counts(self) -> tuple[Keys, Int64]:
         """Return the distinct trigrams so far in ascending order, and how often each was seen."""
+        self._count()
         windows = _added_up(self._parts)
         keys = strip_keys(windows["values"].to_numpy().copy())
         counted = _added_up([pa.table({"values": keys, "counts": windows["counts"]})]).sort_by("values")
         return counted["values"].to_numpy(), counted["counts"].to_numpy()
+
+    def _count(self) -> None:
+        counted = pa.chunked_array(self._windows, pa.uint64()).value_counts()
+        self._windows.clear()
+        self._parts.append(pa.Table.from_struct_array(counted))
+        # Seldom enough that each key is moved a logarithmic number of times.
+        if sum(map(len, self._parts[1:])) > max(PENDING, len(self._parts[0])):
+            self._parts = [_added_up(self._parts)]
 
 
 def _added_up(parts: Sequence[pa.Table]) -> pa.Table:
