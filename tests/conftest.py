@@ -75,6 +75,21 @@ def reader() -> TextReader:
 
 
 @pytest.fixture(scope="session")
+def sentence_encoder(reader, tmp_path_factory) -> Path:
+    """The folder of an encoder, untrained, as `zhichun stack --similarity` takes one."""
+    import torch
+
+    from zhichun.model.encoder import new_encoder, save_encoder
+    from zhichun.model.encoder_settings import TinyEncoder, tiny_config
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("sentences")
+    save_encoder(new_encoder(tiny_config(TinyEncoder(layers=1, hidden=32, heads=2), reader.tokenizer, 80)), folder)
+    reader.tokenizer.save(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_recipe() -> Recipe:
     """The recipe `tiny`, shrunk: two layers of 32, one epoch, every part on."""
     from zhichun.fit.recipe import load_recipe

@@ -31,9 +31,9 @@ def folds(data, shrunk, succeed):
 
 
 @pytest.fixture(scope="module")
-def stack(folds, data, succeed):
+def stack(folds, data, sentence_encoder, succeed):
     out = folds.parent / "stack"
-    said = succeed("stack", folds, "--data", data, "--out", out)
+    said = succeed("stack", folds, "--data", data, "--out", out, "--similarity", sentence_encoder)
     assert said.endswith(f"Next: zhichun evaluate {out} --data {data}\n")
     return out
 

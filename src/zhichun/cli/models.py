@@ -59,6 +59,7 @@ def stack(
     data: Path,
     out: Path,
     features: str = "",
+    similarity: str | None = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     overwrite: bool = False,
 ) -> None:
@@ -76,6 +77,9 @@ def stack(
         Stack folder to make.
     features
         Numeric columns of the catalogue to read too: `price,rating,sales`.
+    similarity
+        Sentence encoder, by name or folder (E5, MiniLM of sentence-transformers), whose cosine of query and product is
+        read too: the larger gain, the fewer the judgements.
     seed
         Seed of the trees.
     """
@@ -83,7 +87,8 @@ def stack(
     from zhichun.fit.second_stage import StackSettings
     from zhichun.fit.stack import stack as make_stack
 
-    made = make_stack(runs, data, out, own=names_of(features), settings=StackSettings(seed=seed), overwrite=overwrite)
+    settings, own = StackSettings(seed=seed), names_of(features)
+    made = make_stack(runs, data, out, own=own, similarity=similarity, settings=settings, overwrite=overwrite)
     say(f"{made['pairs']:,} judged pairs of {made['queries']:,} queries")
     for name, gap in made.get("against_models", {}).items():
         say(said_difference("stack minus the mean of its models", name, gap))

@@ -25,6 +25,7 @@ from zhichun.core.errors import UserError, suggest
 from zhichun.core.settings import require_range
 from zhichun.core.tasks import gain_vector
 from zhichun.score.list_features import Candidates, Corpus
+from zhichun.score.similarity import Similarity
 from zhichun.score.stacked import SecondStage, as_gain
 
 Doubles = npt.NDArray[np.float64]
@@ -127,6 +128,7 @@ def fit_second_stage(
     own: Sequence[str] = (),
     left_out: Collection[str] = (),
     scale: tuple[float, float] | None = None,
+    similarity: Similarity | None = None,
 ) -> SecondStage:
     """Train the trees.
 
@@ -144,6 +146,8 @@ def fit_second_stage(
         Groups of features that are not read (`Candidates.groups`).
     scale
         Slope and offset that bring the ranker's output to gains; ``None`` fits them, fold by fold out of fold.
+    similarity
+        That the candidates were read with, if any.
 
     Returns
     -------
@@ -159,7 +163,7 @@ def fit_second_stage(
     all_P = np.ones(len(judged.labels_P), bool)
     slope, offset = trees.scale() if scale is None else scale
     classes, ranking = trees.classes(all_P).model_to_string(), trees.ranking(all_P).model_to_string()
-    return SecondStage(corpus, tuple(own), classes, ranking, slope, offset)
+    return SecondStage(corpus, tuple(own), classes, ranking, slope, offset, similarity)
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,7 +37,9 @@ from zhichun.score.ensemble_weights import Judgements, difference, figures
 from zhichun.score.folders import MemberEntry, fingerprint, is_stack, model_folder
 from zhichun.score.list_features import Candidates, Corpus
 from zhichun.score.make_ensemble import relative
-from zhichun.score.stacked import SecondStage, save_stack
+from zhichun.score.similarity import NAME as SIMILARITY
+from zhichun.score.similarity import Similarity
+from zhichun.score.stacked import SecondStage, read_candidates, save_stack
 
 FEWEST_QUERIES: Final = 10
 # What LightGBM takes: rows of a list, and characters of a feature's name, which it writes with "_" for a space.
@@ -52,6 +54,7 @@ def stack(
     out: Path,
     *,
     own: Sequence[str] = (),
+    similarity: str | None = None,
     settings: StackSettings | None = None,
     overwrite: bool = False,
     shown: bool = True,
@@ -68,6 +71,8 @@ def stack(
         Stack folder to make.
     own
         Numeric columns of the catalogue that are features too.
+    similarity
+        Name or folder of a sentence encoder whose cosine of query and product is a feature too.
     settings
         Of the trees.
     overwrite
@@ -86,15 +91,17 @@ def stack(
         For runs that are not finished, of another dataset, or saw what they predict; for columns that are no feature
         or have the name of another; and for a folder that is there.
     """
-    _check_own(own, len(runs))
+    encoder = None if similarity is None else Similarity.load(similarity)
+    _check_own(own if encoder is None else (*own, SIMILARITY), len(runs))
     dataset, settings = Dataset.open(data), settings or StackSettings()
     stages = Stages("pairs", shown=shown)
     with new_folder(out, overwrite=overwrite, replaceable=is_stack) as folder:
-        judged, corpus = read_judged(dataset, runs, own, stages)
-        stage = fit_second_stage(corpus, judged, settings, own=own)
+        judged, corpus = read_judged(dataset, runs, own, stages, encoder)
+        stage = fit_second_stage(corpus, judged, settings, own=own, similarity=encoder)
         learnt, lists = judged.weights_P > 0, judged.candidates.list_P
         made: dict[str, Any] = {
             "runs": list(map(str, runs)),
+            "similarity": similarity,
             "settings": asdict(settings),
             "pairs": int(learnt.sum()),
             "queries": len(np.unique(lists[learnt])),
@@ -109,14 +116,14 @@ def stack(
 
 
 def read_judged(
-    dataset: Dataset, runs: Sequence[Path], own: Sequence[str], stages: Stages
+    dataset: Dataset, runs: Sequence[Path], own: Sequence[str], stages: Stages, similarity: Similarity | None = None
 ) -> tuple[JudgedCandidates, Corpus]:
     """Read the judged training pairs with their out-of-fold predictions, and the catalogue's terms."""
     found = [_checked(dataset, run) for run in runs]
     rows_P = found[0].rows_P
     queries, products, locales = dataset.texts(rows_P, *own)
     corpus = Corpus.of(_documents(dataset, stages))
-    candidates = Candidates.read(corpus, queries, products, locales, own)
+    candidates = read_candidates(corpus, similarity, queries, products, locales, own)
     probabilities_PM = np.concatenate([predicted.probabilities_PC for predicted in found], axis=1)
     columns = (dataset.column(name)[rows_P] for name in (schema.FOLD, schema.WEIGHT))
     judged = JudgedCandidates(candidates, probabilities_PM, dataset.labels[rows_P], *columns)

@@ -5,7 +5,7 @@ order of its rows, ids and ``small_version`` are none: they say how a list was c
 size alone predicts labels. A candidate that comes twice counts once, so that the list is a set of products.
 
 Legend: ``P`` pairs, ``U`` distinct candidates, ``F`` features, ``N`` candidates of one list, ``M`` values of each,
-``Q`` terms of a query, ``T`` terms of a document.
+``Q`` terms of a query, ``T`` terms of a document, ``K`` folds, ``X`` values of all of them, ``J`` kinds of features.
 """
 
 import re
@@ -42,6 +42,7 @@ TEXT_FEATURES: Final[dict[str, tuple[str, ...]]] = {
 }
 OF_LIST: Final = ("min", "median", "max", "gap", "share")
 NAMES: Final = tuple(f"p_{label}" for label in schema.LABELS)
+SIMILARITY_FEATURES: Final = ("similarity", "similarity_share")
 _SIZES: Final = {"small": "s", "medium": "m", "large": "l", "xxl": "2xl", "xxxl": "3xl"}
 # A letter alone is a size where the word stands before it: "Levi's" has none.
 _SIZE: Final = re.compile(r"\bsize\s+(\d+(?:\.\d+)?)\b|\b(small|medium|large|x+[sl]|[2-6]xl)\b|\bsize\s+([sml])\b")
@@ -254,7 +255,8 @@ class Candidates:
         known_UF = np.empty((count, len(names) + 2 * len(own)))
         for (key, there), list_N in zip(places.items(), found, strict=True):
             known_UF[list_N] = _of_list(corpus, spelled[key], key[1], list(there), len(own))
-        return cls(known_UF, (*names, *own, *(f"{name}_share" for name in own)), found, place_P)
+        both = (each for name in own for each in (name, f"{name}_share"))
+        return cls(known_UF, (*names, *both), found, place_P)
 
     @cached_property
     def list_P(self) -> Int64:
@@ -273,25 +275,37 @@ class Candidates:
         kept = tuple(list_N[list_N >= 0] for list_N in lists if (list_N >= 0).any())
         return Candidates(self.known_UF[used], self.names, kept, place_P)
 
-    def features(self, probabilities_PM: npt.NDArray[np.floating]) -> Doubles:
-        """Put the features of all pairs together, ``[P, F]``; ``M`` probabilities of each, of one model or several."""
-        values_UM = np.full((len(self.known_UF), probabilities_PM.shape[1]), -np.inf)
+    def features(self, *probabilities: npt.NDArray[np.floating]) -> Doubles:
+        """Put the features of all pairs together, ``[K P, F]``, fold after fold: all folds at once, to call numpy less.
+
+        Parameters
+        ----------
+        probabilities
+            ``[P, M]`` for each of ``K`` folds: what its models say, one or several.
+        """
+        given_PX, folds = np.concatenate(probabilities, axis=1), len(probabilities)
+        values_UX = np.full((len(self.known_UF), given_PX.shape[1]), -np.inf)
         # A candidate under two spellings has two predictions; the larger is the same in any order of the rows.
-        np.maximum.at(values_UM, self.place_P, probabilities_PM)
-        beside_UM = np.empty((len(values_UM), values_UM.shape[1] * len(OF_LIST)))
+        np.maximum.at(values_UX, self.place_P, given_PX)
+        read_UJX = np.empty((len(values_UX), 1 + len(OF_LIST), values_UX.shape[1]))
         for list_N in self.lists:
-            beside_UM[list_N] = np.concatenate(beside_list(values_UM[list_N]), axis=1)
-        return np.concatenate([values_UM, beside_UM, self.known_UF], axis=1)[self.place_P]
+            read_UJX[list_N] = np.stack([values_UX[list_N], *beside_list(values_UX[list_N])], axis=1)
+        read_KUF = read_UJX.reshape(*read_UJX.shape[:2], folds, -1).transpose(2, 0, 1, 3).reshape(folds, len(values_UX), -1)
+        known_KUF = np.broadcast_to(self.known_UF, (folds, *self.known_UF.shape))
+        made_KPF: Doubles = np.concatenate([read_KUF, known_KUF], axis=2)[:, self.place_P]
+        return made_KPF.reshape(-1, made_KPF.shape[2])
 
     def groups(self, models: int) -> dict[str, list[str]]:
         """Name the features in their order, by group; ``models`` give four probabilities each."""
         given = [f"{prefix}{name}" for prefix in _prefixes(models) for name in NAMES]
-        own = self.names[sum(map(len, TEXT_FEATURES.values())) :]
+        numbers = self.names[sum(map(len, TEXT_FEATURES.values())) :]
+        own, similar = ([name for name in numbers if (name in SIMILARITY_FEATURES) == so] for so in (False, True))
         return {
             "probabilities": given,
             "list": [f"{name}_{kind}" for kind in OF_LIST for name in given],
             **{group: list(names) for group, names in TEXT_FEATURES.items()},
-            **({"own columns": list(own)} if own else {}),
+            **({"own columns": own} if own else {}),
+            **({"similarity": similar} if similar else {}),
         }
 
 
@@ -328,8 +342,9 @@ def _of_list(corpus: Corpus, query: str, locale: str, products: Sequence[tuple[s
     numbers_NO = numbers_NO.reshape(len(sides), own)  # where there is none, there was no second axis
     missing_NO = np.isnan(numbers_NO)
     share_NO = beside_list(np.where(missing_NO, -np.inf, numbers_NO))[-1] if own else numbers_NO
-    parts = (corpus.words(asked, sides), named_N4, numbers_N2, lengths_N4, numbers_NO)
-    return np.concatenate([*parts, np.where(missing_NO, np.nan, share_NO)], axis=1)
+    own_NO2 = np.stack([numbers_NO, np.where(missing_NO, np.nan, share_NO)], axis=2)
+    parts = (corpus.words(asked, sides), named_N4, numbers_N2, lengths_N4, own_NO2.reshape(len(sides), 2 * own))
+    return np.concatenate(parts, axis=1)
 
 
 def _named(query: str, values: Sequence[str]) -> tuple[Doubles, Doubles]:

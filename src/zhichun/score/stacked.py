@@ -32,6 +32,8 @@ from zhichun.score.folders import STACK_FILE, MemberEntry, locate
 from zhichun.score.given import Columns
 from zhichun.score.list_features import Candidates, Corpus
 from zhichun.score.scorer import Scorer, ScoresProducts
+from zhichun.score.similarity import NAME as SIMILARITY
+from zhichun.score.similarity import Similarity
 from zhichun.text.pairs import Pairs
 from zhichun.text.tokenizer import PairTokenizer
 from zhichun.text.vocabulary import read_counted, write_counted
@@ -59,6 +61,8 @@ class SecondStage:
         The models, as LightGBM's text.
     slope, offset
         Of the ranker's output as a gain.
+    similarity
+        Of query and product, where the trees read it.
     """
 
     corpus: Corpus
@@ -67,6 +71,7 @@ class SecondStage:
     ranking: str
     slope: float = 1.0
     offset: float = 0.0
+    similarity: Similarity | None = None
 
     @cached_property
     def boosters(self) -> "tuple[Booster, Booster]":
@@ -83,7 +88,7 @@ class SecondStage:
         lists: Sequence[Hashable] | None = None,
     ) -> Candidates:
         """Read the texts of P pairs; see `Candidates.read`."""
-        return Candidates.read(self.corpus, queries, products, locales, self.own, lists)
+        return read_candidates(self.corpus, self.similarity, queries, products, locales, self.own, lists)
 
     def predict(self, candidates: Candidates, probabilities: Sequence[npt.NDArray[np.floating]]) -> Prediction:
         """Predict pairs with their lists.
@@ -95,7 +100,7 @@ class SecondStage:
         probabilities
             Of the models of each fold, ``[P, M]``: four of each, in the order in which they were trained with.
         """
-        features = np.concatenate([candidates.features(given_PM) for given_PM in probabilities])
+        features = candidates.features(*probabilities)
         shape = (len(probabilities), len(candidates.place_P))
         if not features.size:
             return TASKS["esci"].of_probabilities(np.zeros((0, len(schema.LABELS))))
@@ -116,6 +121,22 @@ class SecondStage:
     def of_dataset(self, dataset: Dataset, rows: Int64, predictions: Sequence[Prediction], folds: int) -> Prediction:
         """Predict pairs of a dataset from what the models said of them."""
         return self.combine(self.read(*dataset.texts(rows, *self.own)), predictions, folds)
+
+
+def read_candidates(
+    corpus: Corpus,
+    similarity: Similarity | None,
+    queries: Sequence[str],
+    products: Columns,
+    locales: Sequence[str],
+    own: Sequence[str] = (),
+    lists: Sequence[Hashable] | None = None,
+) -> Candidates:
+    """Read P pairs; see `Candidates.read`, for which the similarity is a number like the user's own."""
+    if similarity is None:
+        return Candidates.read(corpus, queries, products, locales, own, lists)
+    numbers = [repr(cosine) for cosine in similarity.of(queries, products).tolist()]
+    return Candidates.read(corpus, queries, {**products, SIMILARITY: numbers}, locales, (*own, SIMILARITY), lists)
 
 
 def as_gain(output_P: npt.NDArray[np.float64], slope: float, offset: float) -> npt.NDArray[np.float64]:
@@ -190,6 +211,8 @@ def save_stack(stage: SecondStage, members: Sequence[MemberEntry], folds: int, m
     write_text(folder / RANKING_FILE, stage.ranking)
     counts = stage.corpus.counts
     write_counted(folder / TERMS_FILE, "term", list(counts), np.fromiter(counts.values(), np.int64, len(counts)))
+    if stage.similarity is not None:
+        stage.similarity.save(folder / SIMILARITY)
     write_hashes(folder)
 
 
@@ -198,7 +221,8 @@ def load_stage(folder: Path, config: StackConfig) -> SecondStage:
     known, counts = read_counted(folder / TERMS_FILE, "term")
     corpus = Corpus(config.documents, config.mean_length, dict(zip(known, counts.tolist(), strict=True)))
     classes, ranking = ((folder / name).read_text("utf-8") for name in (CLASSES_FILE, RANKING_FILE))
-    return SecondStage(corpus, config.own, classes, ranking, config.slope, config.offset)
+    similarity = Similarity.load(folder / SIMILARITY) if (folder / SIMILARITY).is_dir() else None
+    return SecondStage(corpus, config.own, classes, ranking, config.slope, config.offset, similarity)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from zhichun.fit.recipe import PretrainingRecipe, Recipe
 from zhichun.fit.second_stage import StackSettings
 from zhichun.fit.stack import stack
 from zhichun.score.folders import fingerprint_of
+from zhichun.score.similarity import Similarity
 from zhichun.score.stacked import StackConfig, load_stage
 
 SETTINGS = StackSettings(rounds=5)
@@ -264,6 +265,20 @@ def test_own_columns_are_read_and_those_that_the_dataset_lacks_are_named(make, a
     made = make(own=["price"])
     assert made["features"]["own columns"] == ["price", "price_share"]
     assert StackConfig.load(tmp_path / "stack").own == ("price",)
+
+
+def test_a_similarity_is_read_and_kept_with_the_trees(make, audited_data, fold_runs, sentence_encoder, tmp_path):
+    made, folder = make(similarity=str(sentence_encoder)), tmp_path / "stack"
+    assert made["features"]["similarity"] == ["similarity", "similarity_share"]
+    stage, rows = load_stage(folder, StackConfig.load(folder)), read_out_of_fold(audited_data, fold_runs)
+    assert list(stage.boosters[0].feature_name()) == [name for group in made["features"].values() for name in group]
+    queries, products, locales = audited_data.texts(rows.rows_P)
+    candidates = stage.read(queries, products, locales)
+    expected = Similarity.load(sentence_encoder).of(queries, products)
+    place = candidates.names.index("similarity")
+    assert candidates.known_UF[candidates.place_P, place] == pytest.approx(expected, abs=1e-6)
+    with pytest.raises(UserError, match="two features named 'similarity'"):
+        make(own=["similarity"], similarity=str(sentence_encoder), overwrite=True)
 
 
 @pytest.mark.parametrize(

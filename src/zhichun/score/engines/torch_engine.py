@@ -1,6 +1,6 @@
 """Torch as an engine: the network itself, on a CPU or a GPU.
 
-Legend: ``P`` pairs, ``B`` pairs of a batch, ``C`` outputs.
+Legend: ``P`` pairs, ``B`` pairs or texts of a batch, ``C`` outputs, ``T`` tokens, ``D`` size of a vector.
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,11 +11,13 @@ from typing import Final, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from zhichun.core.arrays import Int64
 from zhichun.core.errors import UserError, suggest
 from zhichun.core.tasks import Floats
 from zhichun.model.attention.packing import LONGEST
+from zhichun.model.encoder import Encoder
 from zhichun.model.layers import has_bf16
 from zhichun.model.model_folder import TrainedModel
 from zhichun.model.relevance_model import BeforeLists, OverLists, RelevanceModel
@@ -204,3 +206,22 @@ def ready_engine(model: RelevanceModel, device: str | None, engine: str) -> Torc
                 module.to(torch.bfloat16)
     model.to(place_of(device)).encoder.use_attention("auto")
     return TorchEngine.of(model, in_bf16=in_bf16)
+
+
+class Sentences(nn.Module):
+    """A sentence encoder as it comes: a text's vector is the mean over its tokens, read as a first text."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder.eval().requires_grad_(requires_grad=False)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return vectors of length 1, ``[B, D]``."""
+        hidden_BTD = self.encoder(input_ids, attention_mask, None)
+        return functional.normalize((hidden_BTD * attention_mask[:, :, None]).sum(dim=1), dim=1)
+
+    @torch.inference_mode()
+    def of_arrays(self, arrays: Arrays) -> Floats:
+        """Compute the vectors of padded texts, ``[B, D]``."""
+        found: Floats = self(*(torch.from_numpy(array) for array in arrays.values())).numpy()
+        return found

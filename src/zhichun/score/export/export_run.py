@@ -28,10 +28,11 @@ from zhichun.score.engines.engine import Engine, predict_with, required
 from zhichun.score.engines.torch_engine import TorchEngine
 from zhichun.score.export.export_folder import FORMATS, Check, ExportConfig, GraphInputs, is_export
 from zhichun.score.export.exported import open_engine
-from zhichun.score.export.graph import OPSET, inputs_of, write_onnx
+from zhichun.score.export.graph import OPSET, inputs_of, write_onnx, write_sentences
 from zhichun.score.export.quantise import write_onnx_int8, write_openvino, write_openvino_int8
 from zhichun.score.folders import fingerprint, is_stack
 from zhichun.score.make_ensemble import COPIES
+from zhichun.score.similarity import NAME as SIMILARITY
 from zhichun.score.stacked import StackConfig, load_stage, save_stack
 from zhichun.text.pairs import Pairs
 
@@ -133,7 +134,10 @@ def _export_stack(
             path = f"{COPIES}/{entry.fingerprint}"
             export(model.parent, formats, out=folder / path, data=data, shown=shown)
             members.append(replace(entry, path=path, fingerprint=fingerprint(folder / path)))
-        save_stack(load_stage(stack, config), members, config.folds, config.made, folder)
+        stage = load_stage(stack, config)
+        if stage.similarity is not None:
+            write_sentences(stage.similarity, folder / SIMILARITY)
+        save_stack(replace(stage, similarity=None), members, config.folds, config.made, folder)
     return out
 
 

@@ -20,6 +20,7 @@ from zhichun.model.parts import IdEmbeddings, NgramUnit
 from zhichun.model.relevance_model import BeforeLists, OverLists, RelevanceModel
 from zhichun.score.engines.engine import required
 from zhichun.score.export.export_folder import IDS, LISTED, LISTS_FILE, OUTPUT, SIDE, TRIGRAMS, VECTORS, GraphInputs
+from zhichun.score.similarity import GRAPH, READ, Similarity
 
 OPSET: Final = 20  # the first with Gelu as one operator, and the last that OpenVINO and onnxruntime know in full
 TWO_GIB: Final = 2**31 - 2**24  # an ONNX file holds less; larger weights lie beside it
@@ -84,6 +85,17 @@ def write_onnx(trained: TrainedModel, inputs: GraphInputs, path: Path) -> None:
             f"an encoder of the kind {kind!r} cannot be exported ({_cause(error)}).",
             remedy="Score the run with torch, or train an encoder of the kind of BERT or XLM-R.",
         ) from error
+
+
+def write_sentences(similarity: Similarity, folder: Path) -> None:
+    """Export a sentence encoder with its tokenizer, as `Similarity.load` reads it."""
+    folder.mkdir()
+    similarity.reader.tokenizer.save(folder)
+    made = copy.deepcopy(similarity.encoder)
+    made.encoder.model.set_attn_implementation("eager")
+    rows, tokens = torch.export.Dim("texts", min=1), torch.export.Dim("tokens", min=2)
+    example = _example(READ, 0)
+    _write(made, folder / GRAPH, example, {name: {0: rows, 1: tokens} for name in READ}, READ, ["vectors"])
 
 
 def _write(

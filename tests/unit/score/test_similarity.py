@@ -1,0 +1,68 @@
+"""The similarity of a sentence encoder: what it reads, what it remembers, and that a graph gives the same."""
+
+import numpy as np
+import pytest
+import torch
+
+from zhichun.core.errors import UserError
+from zhichun.score import similarity as module
+from zhichun.score.export.graph import write_sentences
+from zhichun.score.similarity import Similarity
+
+QUERIES = ["red shoes", "RED  shoes", "knife", "red shoes"]
+PRODUCTS = {
+    "product_title": ["Running shoes", "Running shoes", "A steel knife " + "long " * 200, None],
+    "product_brand": ["Acme", "Acme", None, None],
+    "product_color": ["red", "blue", None, "red"],
+}
+
+
+def test_it_is_the_cosine_of_the_means_of_query_and_title_with_brand(sentence_encoder):
+    found = Similarity.load(sentence_encoder)
+    by_hand = []
+    for query, text in (("red shoes", "Running shoes Acme"), ("knife", "A steel knife " + "long " * 200)):
+        vectors = []
+        for one in (query, text):
+            ids = torch.from_numpy(found.reader.singles(found.reader.tokens([one.strip()]))["input_ids"])
+            assert ids.shape[1] <= module.LONGEST
+            hidden = found.encoder.encoder(ids, torch.ones_like(ids), torch.zeros_like(ids))
+            vectors.append(hidden[0].mean(dim=0))
+        by_hand.append(float(torch.cosine_similarity(*vectors, dim=0)))
+    cosine = found.of(QUERIES, PRODUCTS)
+    assert cosine[[0, 2]] == pytest.approx(by_hand, abs=1e-6)
+    assert cosine[0] == cosine[1], "spellings of a query are one, and the color is not read"
+    assert np.isfinite(cosine[3]), "a product without texts has a vector too"
+
+
+def test_a_product_is_read_once_and_memory_is_bounded(sentence_encoder, monkeypatch):
+    read, found = [], Similarity.load(sentence_encoder)
+    inner = found.vectors_of
+    object.__setattr__(found, "vectors_of", lambda arrays: (read.append(len(arrays["input_ids"])), inner(arrays))[1])
+    first = found.of(QUERIES, PRODUCTS)
+    assert sum(read) == 5  # two queries, three texts of products
+    assert found.of(QUERIES, PRODUCTS).tolist() == first.tolist()
+    assert sum(read) == 5
+    monkeypatch.setattr(module, "MOST_KNOWN", 3)
+    found.of(["another"], {"product_title": ["cup"]})
+    assert len(found.known) == 3
+    assert found.of(QUERIES, PRODUCTS) == pytest.approx(first, abs=1e-6)
+
+
+@pytest.mark.parametrize("missing", [None, "onnxruntime"])
+def test_saved_or_as_a_graph_it_gives_the_same(sentence_encoder, tmp_path, monkeypatch, missing):
+    found = Similarity.load(sentence_encoder)
+    expected = found.of(QUERIES, PRODUCTS)
+    found.save(tmp_path / "saved")
+    assert Similarity.load(tmp_path / "saved").of(QUERIES, PRODUCTS) == pytest.approx(expected, abs=1e-6)
+    write_sentences(found, tmp_path / "graph")
+    if missing:
+        pytest.importorskip("openvino")
+        monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
+    served = Similarity.load(tmp_path / "graph")
+    assert served.encoder is None
+    assert served.of(QUERIES, PRODUCTS) == pytest.approx(expected, abs=1e-5)
+
+
+def test_an_encoder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(UserError, match="nowhere"):
+        Similarity.load(str(tmp_path / "nowhere"))
