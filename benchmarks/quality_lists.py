@@ -43,6 +43,7 @@ from zhichun.judgements.agreement import measure_agreement
 LIBRARIES = ("zhichun", "torch", "transformers", "sentence-transformers", "numpy")
 OURS_BEST, OURS_PAIRS, THEIRS_BEST = "ours at its best", "ours at its best without list parts", "theirs at its best"
 THEIRS_STACKED = "theirs with our stack on top"
+INNER_FOLDS, OTHER_FOLDS = "inner folds", "other folds"
 Places = npt.NDArray[np.int64]
 Rows = dict[int, tuple[Row, Row]]
 
@@ -118,11 +119,16 @@ def of_stack(bench: Bench, cell: Cell) -> tuple[Places, Said]:
     return places_of[asked[0]], Said.of(prediction)
 
 
-def select(bench: Bench, tries: Sequence[Row], fold: int) -> dict[str, dict[str, float]]:
-    """Measure tries on the inner folds of what is left beside a fold."""
+def select(bench: Bench, tries: Sequence[Row], fold: int, how: str = INNER_FOLDS) -> dict[str, dict[str, float]]:
+    """Measure tries on the queries outside of a fold: by its inner folds, or as the trainings of the others left them.
+
+    Models of other folds were trained on this one too: what is chosen for it has seen its labels in that way alone.
+    """
+    inner = how == INNER_FOLDS
+    places = [(fold, part) for part in range(INNER)] if inner else [(of, None) for of in bench.folds if of != fold]
     found = {}
     for row in tries:
-        parts = [of_fold(bench, Cell(row, fold, inner, 0)) for inner in range(INNER)]
+        parts = [of_fold(bench, Cell(row, *place, 0)) for place in places]
         judged = bench.judged.take(pa.array(np.concatenate([place_P for place_P, _ in parts])))
         scores_P = np.concatenate([said.scores for _, said in parts])
         given = [said.probabilities for _, said in parts if said.probabilities is not None]
@@ -134,7 +140,7 @@ def winners(found: dict[str, dict[str, float]]) -> dict[str, tuple[str, str]]:
     """Choose of each side which row ranks and which classifies; ours is one model, theirs may be two."""
 
     def best(tries: Sequence[Row], *by: str) -> str:
-        able = [row for row in tries if all(name in found[row.name] for name in by)]
+        able = [row for row in tries if all(name in found.get(row.name, {}) for name in by)]
         return max(able, key=lambda row: sum(found[row.name][name] for name in by)).name
 
     both = ("ndcg@10", "micro_f1")
@@ -183,8 +189,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--test", action="store_true", help="measure on the given test split instead of five folds")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--screen", action="store_true", help="the rows on the folds themselves, with the first seed")
-    what.add_argument("--select", action="store_true", help="all tries on the inner folds, with one seed")
-    parser.add_argument("--rows", nargs="+", default=[], metavar="NAME", help="rows of a screening; all if not given")
+    how = "choose among the tries with one seed, for each fold on its inner folds, or on the other folds at a third"
+    what.add_argument("--select", nargs="?", const=INNER_FOLDS, choices=(INNER_FOLDS, OTHER_FOLDS), help=how)
+    rows = "rows of a screening, tries of a selection, systems of a comparison; all if not given"
+    parser.add_argument("--rows", nargs="+", default=[], metavar="NAME", help=rows)
     parser.add_argument("--folds", type=int, help="of a screening: 2 costs a quarter of 5, and models see half as much")
     parser.add_argument("--only", type=int, metavar="FOLD", help="of a screening: this fold alone, from 0")
     parser.add_argument("--reference", default=THEIRS.name, help="what a screening compares with")
@@ -225,23 +233,26 @@ def screen(bench: Bench, rows: list[Row], seeds: list[int], reference: str) -> N
     show(report(bench, systems, reference))
 
 
-def choose(bench: Bench, place: Path) -> None:
-    """Train all tries on inner folds and write which is chosen for each fold."""
-    tries = (*THEIRS_TRIES, *OURS_TRIES)
-    bench.run([Cell(row, fold, inner, 0) for fold in bench.folds for row in tries for inner in range(INNER)])
-    found = {fold: select(bench, tries, fold) for fold in bench.folds}
+def choose(bench: Bench, place: Path, tries: Sequence[Row], how: str) -> None:
+    """Train tries with one seed and write which is chosen for each fold."""
+    parts = range(INNER) if how == INNER_FOLDS else [None]
+    bench.run([Cell(row, fold, inner, 0) for fold in bench.folds for row in tries for inner in parts])
+    found = {fold: select(bench, tries, fold, how) for fold in bench.folds}
     names = found[0].keys()
     mean = {
         name: {key: float(np.mean([found[fold][name][key] for fold in bench.folds])) for key in found[0][name]}
         for name in names
     }
     chosen = {**{str(fold): winners(found[fold]) for fold in bench.folds}, "all": winners(mean)}
-    write_json(place, {"chosen": chosen, "tries": {**{str(fold): of for fold, of in found.items()}, "all": mean}})
+    of_each = {**{str(fold): of for fold, of in found.items()}, "all": mean}
+    write_json(place, {"how": how, "chosen": chosen, "tries": of_each})
 
 
-def compare(bench: Bench, chosen: dict[str, Any], seeds: list[int], *, same_data: bool) -> dict[str, Any]:
-    """Train the chosen rows beside the others with all seeds and measure them."""
-    best: dict[str, Rows] = {name: {} for name in (THEIRS_BEST, OURS_BEST, OURS_PAIRS, THEIRS_STACKED)}
+def compare(
+    bench: Bench, selection: dict[str, Any], seeds: list[int], wanted: Sequence[str], *, same_data: bool
+) -> dict[str, Any]:
+    """Train the chosen rows beside the others with all seeds and measure them; only some systems, if any are named."""
+    chosen, best = selection["chosen"], {name: {} for name in (THEIRS_BEST, OURS_BEST, OURS_PAIRS, THEIRS_STACKED)}
     for fold in bench.folds:
         of = chosen[str(fold) if same_data else "all"]
         for name in (THEIRS_BEST, OURS_BEST, OURS_PAIRS):
@@ -251,13 +262,17 @@ def compare(bench: Bench, chosen: dict[str, Any], seeds: list[int], *, same_data
     systems_of: dict[str, Rows] = {
         row.name: dict.fromkeys(bench.folds, (row, row)) for row in (RANDOM, BM25, COSINE, THEIRS, PLAIN)
     } | best
-    each = [(rows, fold, seed) for seed in seeds for rows in systems_of.values() for fold in bench.folds]
+    kept = [name for name in systems_of if not wanted or name in (*wanted, RANDOM.name, BM25.name, THEIRS_BEST)]
+    each = [(systems_of[name], fold, seed) for seed in seeds for name in kept for fold in bench.folds]
     bench.run([Cell(row, fold, None, seed) for rows, fold, seed in each for row in rows[fold]])
     systems = {
         name: [together(bench, rows, seed) for seed in (seeds if rows[0][0].trained else seeds[:1])]
-        for name, rows in systems_of.items()
+        for name in kept
+        for rows in [systems_of[name]]
     }
-    return {**report(bench, systems, THEIRS_BEST), "chosen": chosen, "seeds": seeds}
+    about = {"how": selection["how"], "tries": len(selection["tries"]["all"]), "chosen": chosen}
+    missing = [name for name in systems_of if name not in kept]
+    return {**report(bench, systems, THEIRS_BEST), "selection": about, "seeds": seeds, "not_measured": missing}
 
 
 def main() -> None:
@@ -268,11 +283,13 @@ def main() -> None:
         rows = named(arguments.rows) if arguments.rows else [RANDOM, BM25, COSINE, PLAIN, *THEIRS_TRIES, *OURS_TRIES]
         return screen(bench, rows, arguments.seeds[:1], arguments.reference)
     if arguments.select:
-        return choose(bench, own)
+        tries = named(arguments.rows) if arguments.rows else [*THEIRS_TRIES, *OURS_TRIES]
+        return choose(bench, own, tries, arguments.select)
     place = arguments.selected or own
     if not place.is_file():
         raise SystemExit(f"{place}: there is no selection; make it with --select, or name one with --selected")
-    result = compare(bench, read_json(place)["chosen"], arguments.seeds, same_data=place.parent == own.parent)
+    same_data = place.parent == own.parent
+    result = compare(bench, read_json(place), arguments.seeds, arguments.rows, same_data=same_data)
     show(result)
     found = {**circumstances(*LIBRARIES), "encoder": bench.encoder, "data": bench.name}
     found["command"] = command_as_given("quality_lists.py")

@@ -10,7 +10,7 @@ FIGURES = ("ndcg", "ndcg@10", "mrr", "micro_f1", "macro_f1", "log_loss")
 
 def quality_lists(name: str, result: Mapping[str, Any]) -> str:
     """Write the result for one dataset and encoder."""
-    counts, systems = result["counts"], result["systems"]
+    counts, systems, selection = result["counts"], result["systems"], result["selection"]
     shown = [figure for figure in FIGURES if any(figure in of["mean"] for of in systems.values())]
     rows = [[system, *cells_of(of["mean"], shown)] for system, of in systems.items()]
     each = [
@@ -23,8 +23,9 @@ def quality_lists(name: str, result: Mapping[str, Any]) -> str:
     lines = [
         f"**Lists, beside sentence-transformers: {result['data']}.** {result['encoder']}; {counts['pairs']:,} pairs of "
         f"{counts['queries']:,} queries, each predicted by models that did not see it; ranking figures are over the "
-        f"{counts['queries_ranked']:,} queries with two grades or more. Means over {len(result['seeds'])} seeds; log "
-        "loss is better lower. Each side's best was chosen among six tries, by inner folds for each fold.",
+        f"{counts['queries_ranked']:,} queries with two grades or more. Seeds: {len(result['seeds'])}; log loss is better "
+        f"lower. Each side's best was chosen for each fold by {selection['how']}, among {selection['tries']} tries of "
+        "both sides." + ("" if not (left := result["not_measured"]) else f" Not measured: {'; '.join(left)}."),
         "",
         table(heads, rows),
         "",
