@@ -23,9 +23,10 @@ def quality_lists(name: str, result: Mapping[str, Any]) -> str:
     lines = [
         f"**Lists, beside sentence-transformers: {result['data']}.** {result['encoder']}; {counts['pairs']:,} pairs of "
         f"{counts['queries']:,} queries, each predicted by models that did not see it; ranking figures are over the "
-        f"{counts['queries_ranked']:,} queries with two grades or more. Seeds: {len(result['seeds'])}; log loss is better "
-        f"lower. Each side's best was chosen for each fold by {selection['how']}, among {selection['tries']} tries of "
-        "both sides." + ("" if not (left := result["not_measured"]) else f" Not measured: {'; '.join(left)}."),
+        f"{counts['queries_ranked']:,} queries with two grades or more. Means over {len(result['seeds'])} seeds; log "
+        f"loss is better lower. Each side's best was chosen for each fold by {selection['how']}, among "
+        f"{selection['tries']} tries of both sides."
+        + ("" if not (left := result["not_measured"]) else f" Not measured: {'; '.join(left)}."),
         "",
         table(heads, rows),
         "",

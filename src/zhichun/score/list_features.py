@@ -284,16 +284,18 @@ class Candidates:
             ``[P, M]`` for each of ``K`` folds: what its models say, one or several.
         """
         given_PX, folds = np.concatenate(probabilities, axis=1), len(probabilities)
-        values_UX = np.full((len(self.known_UF), given_PX.shape[1]), -np.inf)
+        count, kinds, models = len(self.known_UF), 1 + len(OF_LIST), given_PX.shape[1] // folds
+        values_UX = np.full((count, given_PX.shape[1]), -np.inf)
         # A candidate under two spellings has two predictions; the larger is the same in any order of the rows.
         np.maximum.at(values_UX, self.place_P, given_PX)
-        read_UJX = np.empty((len(values_UX), 1 + len(OF_LIST), values_UX.shape[1]))
+        read_UJX = np.empty((count, kinds, given_PX.shape[1]))
         for list_N in self.lists:
             read_UJX[list_N] = np.stack([values_UX[list_N], *beside_list(values_UX[list_N])], axis=1)
-        read_KUF = read_UJX.reshape(*read_UJX.shape[:2], folds, -1).transpose(2, 0, 1, 3).reshape(folds, len(values_UX), -1)
+        read_KUJM = read_UJX.reshape(count, kinds, folds, models).transpose(2, 0, 1, 3)
         known_KUF = np.broadcast_to(self.known_UF, (folds, *self.known_UF.shape))
-        made_KPF: Doubles = np.concatenate([read_KUF, known_KUF], axis=2)[:, self.place_P]
-        return made_KPF.reshape(-1, made_KPF.shape[2])
+        made_KUF = np.concatenate([read_KUJM.reshape(folds, count, kinds * models), known_KUF], axis=2)
+        made_PF: Doubles = made_KUF[:, self.place_P].reshape(-1, made_KUF.shape[2])
+        return made_PF
 
     def groups(self, models: int) -> dict[str, list[str]]:
         """Name the features in their order, by group; ``models`` give four probabilities each."""
