@@ -8,7 +8,7 @@ import typer
 
 from zhichun.cli.options import command, mapping, names_of, say
 from zhichun.core.console import Stages, say_aside
-from zhichun.core.files import write_json
+from zhichun.core.files import cache_folder, write_json
 
 if TYPE_CHECKING:
     from zhichun.text.tokenizer import PairTokenizer
@@ -69,6 +69,8 @@ def prepare(
     keep: str = "",
     labels: str = "",
     judges: Literal["majority", "mean", "distribution", "strict"] | None = None,
+    judgements: list[str] | None = None,
+    judgements_in_test: bool = False,
     locale: str = "us",
     folds: int = 5,
     test_share: float = 0.1,
@@ -106,7 +108,12 @@ def prepare(
     judges
         How several judgements of a pair become one: the label that most chose, the one nearest to the mean grade, the
         share of each label as a soft target, or refused where they differ; default: majority where there is a column
-        `judge`, otherwise strict.
+        `judge` or there are --judgements, otherwise strict.
+    judgements
+        Further judgements with their weight beside one of the examples, `llm.csv:0.5`, such as those of `zhichun
+        judge`; they add pairs, and are further judges of known ones.
+    judgements_in_test
+        Let them judge pairs of test queries too; by default what is tested by comes from the examples alone.
     folds
         Folds by query.
     test_share
@@ -138,11 +145,11 @@ def prepare(
     making: list[MakingStep] = [Rebalance()] if balance else []
     if translate is not None:
         from zhichun.data.prepare.translate import Translation, read_direction
-        from zhichun.model.translator import Translator, default_cache
+        from zhichun.model.translator import Translator
 
         source, target = read_direction(translate)
         model = translation_model or f"Helsinki-NLP/opus-mt-{source}-{target}"
-        translator = Translator(model, translation_cache or default_cache())
+        translator = Translator(model, translation_cache or cache_folder())
         say(f"translation: {translator.name}, licence {translator.licence}")
         making.append(Translation(translate=translator, source=source, target=target))
     elif translation_model or translation_cache:
@@ -160,6 +167,8 @@ def prepare(
             keep=names_of(keep),
             labels=mapping(labels, "--labels"),
             judges=judges,
+            judgements=[_weighted(each) for each in judgements or ()],
+            judgements_in_test=judgements_in_test,
             locale=locale,
             on_bad_rows=on_bad_rows,
             folds=folds,
@@ -237,6 +246,15 @@ def summary(folder: Path, *, tokenizer: str | None = None, sample: int = 10_000)
         )
     write_json(folder / SUMMARY_FILE, figures)
     say(f"{write_summary_page(folder)}: made")
+
+
+def _weighted(text: str) -> tuple[Path, float]:
+    """Read a file with its weight."""
+    name, _, weight = text.rpartition(":")
+    try:
+        return Path(name), float(weight)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not of the form FILE:0.5", param_hint="--judgements") from None
 
 
 def _name_of(tokenizer: str) -> str:

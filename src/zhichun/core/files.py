@@ -312,6 +312,11 @@ def _open_lock(file: Path) -> int:
             os.close(opened)
 
 
+def cache_folder() -> Path:
+    """Return the folder of what is kept between commands: ``zhichun`` in the user's cache folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zhichun"
+
+
 def append_text(path: Path, text: str) -> None:
     """Append to a text file, of which a kill or a full disk may leave the last line cut off."""
     try:

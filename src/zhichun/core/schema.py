@@ -27,8 +27,10 @@ ORIGIN: Final = "origin"
 # Added by `prepare` where several people judged: the mean of their gains, or the share that chose each of `LABELS`.
 JUDGED_GAIN: Final = "judged_gain"
 LABEL_SHARES: Final = "label_shares"
-# Origins of what was not made by a step: pairs that were judged, or that a model judged; products of the catalogue.
+# Origins of what was not made by a step: pairs that were judged, that only a further source judged, such as an LLM, or
+# that a model of ours did; products of the catalogue.
 JUDGED: Final = "judged"
+ADDED: Final = "added"
 TEACHER: Final = "teacher"
 CATALOGUE: Final = "catalogue"
 

@@ -9,7 +9,6 @@ Legend: ``B`` texts of a batch, ``T`` pieces.
 
 import hashlib
 import json
-import os
 import re
 import sqlite3
 import warnings
@@ -37,11 +36,6 @@ _TABLE: Final = (
     "CREATE TABLE IF NOT EXISTS translations "
     "(translator TEXT, text TEXT, translation TEXT NOT NULL, PRIMARY KEY (translator, text)) WITHOUT ROWID"
 )
-
-
-def default_cache() -> Path:
-    """Return the cache folder of translations: ``zhichun`` in the user's cache folder."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zhichun"
 
 
 class Translator:

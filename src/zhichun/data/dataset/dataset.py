@@ -118,7 +118,8 @@ class Dataset:
     def list_row(self) -> Int32:
         """List of each pair, that of its query; one that balancing or translation made is in a list by itself."""
         list_of = np.unique(self.column(schema.QUERY_ID), return_inverse=True)[1]
-        real = pc.is_in(self.examples.column(schema.ORIGIN), value_set=pa.array([schema.JUDGED, schema.TEACHER]))
+        judged = pa.array([schema.JUDGED, schema.ADDED, schema.TEACHER])
+        real = pc.is_in(self.examples.column(schema.ORIGIN), value_set=judged)
         return np.where(real.to_numpy(), list_of, len(list_of) + np.arange(len(list_of))).astype(np.int32)
 
     @cached_property

@@ -7,7 +7,7 @@ import polars as pl
 import pyarrow as pa
 
 from zhichun.core import schema
-from zhichun.data.prepare.steps import INDEX, ROW, Refuse
+from zhichun.data.prepare.steps import INDEX, ROW, SOURCE, Refuse
 from zhichun.data.readers import rejected as reasons
 from zhichun.text.clean import clean_text
 from zhichun.text.fold import NOT_JUDGED, fold_grade, fold_judge, fold_locales, trim_ids
@@ -67,6 +67,7 @@ def _read(raw: pl.DataFrame, label_of: Callable[[str], str | None], locale: str)
         {
             INDEX: raw[INDEX],
             ROW: raw[ROW],
+            SOURCE: raw[SOURCE],
             schema.QUERY: read(schema.QUERY, lambda text: clean_text(text) or None),
             schema.PRODUCT_ID: _series(trim_ids(_arrow(raw[schema.PRODUCT_ID]))),
             schema.LOCALE: _series(fold_locales(_arrow(raw[schema.LOCALE]), locale, len(raw))),

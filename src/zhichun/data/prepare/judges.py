@@ -10,7 +10,7 @@ mean          the label of the named grade that is nearest to the mean grade, of
 distribution  as majority; the share of each label is kept as ``label_shares``, a soft target
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
@@ -22,7 +22,7 @@ from zhichun.core.errors import UserError, suggest
 from zhichun.core.schema import GAINS, JUDGE, JUDGED_GAIN, LABEL, LABEL_SHARES, LABELS, PRODUCT_ID, SPLIT, WEIGHT
 from zhichun.data.prepare.clean_pairs import GRADE
 from zhichun.data.prepare.split import PAIR
-from zhichun.data.prepare.steps import Refuse
+from zhichun.data.prepare.steps import SOURCE, Refuse
 from zhichun.data.readers import rejected as reasons
 from zhichun.text.fold import fold_grade, grade_labels, label_of
 
@@ -55,18 +55,21 @@ class SettleJudges:
         Grades and their labels, from `zhichun.text.fold.grade_labels`.
     named
         Those of them that the user named, which define the scale of `mean`.
+    votes
+        What a judgement of each source counts beside others of its pair.
     """
 
     mode: Mode
     labels: Mapping[str, str]
     named: Mapping[str, str]
+    votes: Sequence[float] = (1.0,)
 
     @classmethod
-    def of(cls, mode: Mode, given: Mapping[str, Any] | None) -> "SettleJudges":
+    def of(cls, mode: Mode, given: Mapping[str, Any] | None, votes: Sequence[float] = (1.0,)) -> "SettleJudges":
         """Build it from the user's grades."""
         labels = grade_labels(given)
         named = {grade: labels[grade] for grade in map(fold_grade, given or {}) if labels[grade]}
-        return cls(mode=mode, labels=labels, named=named)
+        return cls(mode=mode, labels=labels, named=named, votes=votes)
 
     def label_of(self, grade: str) -> str | None:
         """Return the label of one grade; under `mean` also of one between two that have one, as averages are."""
@@ -101,16 +104,24 @@ class SettleJudges:
         return refuse(frame, ~first, reasons.DUPLICATE, pl.format("'{}'", PRODUCT_ID))
 
     def _settle(self, frame: pl.DataFrame, refuse: Refuse) -> pl.DataFrame:
-        votes = [(pl.col(LABEL) == label).sum().cast(pl.Float64).alias(f"votes {label}") for label in LABELS]
-        frame = frame.with_columns(self._values(frame).alias("value"), pl.col(WEIGHT).mean().over(*PAIR, SPLIT))
-        pairs = frame.group_by(PAIR, maintain_order=True).agg(*votes, pl.col("value").mean())
+        vote = pl.col("vote")
+        votes = [vote.filter(pl.col(LABEL) == label).sum().alias(f"votes {label}") for label in LABELS]
+        # The weight of the pair is that of its first source.
+        first = pl.col(SOURCE) == pl.col(SOURCE).min().over(*PAIR, SPLIT)
+        frame = frame.with_columns(
+            self._values(frame).alias("value"),
+            pl.when(first).then(WEIGHT).mean().over(*PAIR, SPLIT).alias(WEIGHT),
+            pl.lit(pl.Series(self.votes)).gather(pl.col(SOURCE)).alias("vote"),
+        )
+        value = (pl.col("value") * vote).sum() / vote.sum()
+        pairs = frame.group_by(PAIR, maintain_order=True).agg(*votes, value.alias("value"))
         votes_NC = pairs.select(pl.col("^votes .$")).to_numpy()
         shares_NC = votes_NC / votes_NC.sum(axis=1, keepdims=True)
         labels = self._nearest(pairs["value"].to_numpy()) if self.mode == "mean" else _majority(votes_NC)
         settled = pairs.select(PAIR).with_columns(pl.Series("settled", labels), _shares(shares_NC))
         refuse.note(settled=int(((votes_NC > 0).sum(axis=1) > 1).sum()))
         frame = frame.join(settled, on=PAIR, how="left", maintain_order="left")
-        frame = frame.with_columns(pl.col("settled").alias(LABEL)).drop("settled", "value")
+        frame = frame.with_columns(pl.col("settled").alias(LABEL)).drop("settled", "value", "vote")
         first = pl.struct(*PAIR, SPLIT).is_first_distinct()
         return refuse(frame, ~first, reasons.ONE_OF_SEVERAL, pl.format("'{}'", PRODUCT_ID))
 

@@ -24,6 +24,7 @@ from zhichun.data.dataset.dataset import Progress, check_folds, no_progress
 from zhichun.data.prepare.clean_catalogue import CleanCatalogue
 from zhichun.data.prepare.clean_pairs import clean, match_products
 from zhichun.data.prepare.corrections import NEW_LABEL, RELABELLED_FILE, drop_listed, open_list, relabel_listed
+from zhichun.data.prepare.further import Further
 from zhichun.data.prepare.judges import Mode, SettleJudges, choose_mode
 from zhichun.data.prepare.split import drop_leaks, make_pairs, number, split_by_query, too_few
 from zhichun.data.prepare.steps import MakingStep, Pairs, read_rows
@@ -67,6 +68,8 @@ def prepare(
     keep: Sequence[str] = (),
     labels: Mapping[str, str] | None = None,
     judges: Mode | None = None,
+    judgements: Sequence[tuple[Path, float]] = (),
+    judgements_in_test: bool = False,
     locale: str = "us",
     on_bad_rows: OnBadRows = "fail",
     folds: int = 5,
@@ -101,7 +104,11 @@ def prepare(
         to ``skip``.
     judges
         How to aggregate several judgements of a pair; see `zhichun.data.prepare.judges`. ``majority`` where the table
-        has a column ``judge``, otherwise ``strict``.
+        has a column ``judge`` or there are further judgements, otherwise ``strict``.
+    judgements
+        Further tables of judgements, such as those of `zhichun judge`, each with its weight beside one of ``examples``.
+    judgements_in_test
+        Whether they may judge pairs of test queries.
     locale
         The locale of rows without one.
     on_bad_rows
@@ -143,16 +150,17 @@ def prepare(
     if not 0 <= test_share < 1:
         raise UserError(f"test_share={test_share} is no share", remedy="Give a number from 0 up to, but not, 1.")
     sources = open_sources(source, examples=examples, products=products, topics=topics, columns=columns)
-    described = sources.described()
+    further = Further.open(judgements, in_test=judgements_in_test)
+    described = [*sources.described(), *further.described()]
     for line in described:
         say(line)
-    mode = choose_mode(judges, schema.JUDGE in sources.columns[EXAMPLES])
-    settle = SettleJudges.of(mode, labels)
+    mode = choose_mode(judges, bool(judgements) or schema.JUDGE in sources.columns[EXAMPLES])
+    settle = SettleJudges.of(mode, labels, [1.0, *further.weights])
     issues = None if drop_issues is None else open_list(drop_issues)
     changes = None if relabel is None else open_list(relabel, NEW_LABEL)
-    files = {**sources.files, "issues": drop_issues, "relabel": relabel}
-    read = {part: file for part, file in files.items() if file is not None}
-    if any(out in file.resolve().parents for file in read.values()):
+    files = [*sources.files.items(), *(("judgements", path) for path, _ in judgements)]
+    files += [(part, file) for part, file in (("issues", drop_issues), ("relabel", relabel)) if file is not None]
+    if any(out in file.resolve().parents for _, file in files):
         problem = "the dataset would replace the folder of its own source"
         raise UserError(problem, remedy="Name another folder.", file=out)
     # On refusal, the list of refused rows is all that stays, beside the folder that there is not.
@@ -166,12 +174,17 @@ def prepare(
                     writer.write_batch(batch)
             refused_products = Counter(rejected.counts)
             raw = read_rows(judged, sources.columns[EXAMPLES], rejected, partial(progress, "examples"))
-            pairs = Pairs(raw, rejected.counts - refused_products, rejected, judged.path.name)
+            raw = further.read(raw, rejected) if judgements else raw
+            names = [table.path.name for table in (judged, *further.tables)]
+            pairs = Pairs(raw, rejected.counts - refused_products, rejected, *names)
             known = pl.read_parquet(folder / schema.PRODUCTS_FILE, columns=[schema.PRODUCT_ID, schema.LOCALE])
 
             pairs.take("clean", partial(clean, label_of=settle.label_of, locale=locale))
             pairs.take("match products", partial(match_products, products=known))
             pairs.take("split", partial(split_by_query, folds=folds, test_share=test_share))
+            if judgements:
+                split_named = schema.SPLIT in sources.columns[EXAMPLES]
+                pairs.take("further judgements", partial(further.place, split_named=split_named))
             pairs.take("judges", settle)
             pairs.take("leakage", drop_leaks)
             pairs.frame, ids = number(pairs.frame)
@@ -194,12 +207,13 @@ def prepare(
         manifest = {
             "format": FORMAT,
             "zhichun": zhichun.__version__,
-            "sources": [_described(part, file) for part, file in read.items()],
+            "sources": [_described(part, file) for part, file in files],
             "options": {
                 "columns": dict(columns or {}),
                 **({"keep": list(keep)} if keep else {}),
                 "labels": dict(labels or {}),
                 "judges": mode,
+                **({"judgements": list(further.weights), "judgements_in_test": further.in_test} if judgements else {}),
                 "locale": fold_locale(locale),
                 "on_bad_rows": on_bad_rows,
                 "folds": folds,
@@ -261,10 +275,10 @@ def _examples(pairs: Pairs, ids: Mapping[str, str]) -> dict[str, Any]:
     def by(name: str) -> dict[str, int]:
         return {str(value): count for value, count in pairs.frame.group_by(name).len().sort(name).iter_rows()}
 
-    by_label, by_origin = by(schema.LABEL), by(schema.ORIGIN)
+    by_label, by_origin, own = by(schema.LABEL), by(schema.ORIGIN), (schema.JUDGED, schema.ADDED)
     return {
-        **_counts(by_origin.get(schema.JUDGED, 0), pairs.dropped),
-        "made": {origin: count for origin, count in by_origin.items() if origin != schema.JUDGED},
+        **_counts(sum(by_origin.get(origin, 0) for origin in own), pairs.dropped),
+        "made": {origin: count for origin, count in by_origin.items() if origin not in own},
         "ids": dict(ids),
         "queries": pairs.frame[schema.QUERY_ID].n_unique(),
         "by_locale": by(schema.LOCALE),

@@ -23,7 +23,7 @@ from zhichun.core.files import new_file
 from zhichun.data.dataset.dataset import VALIDATION_BUCKET, Progress, buckets_of, in_test, least_share, query_fold
 from zhichun.data.prepare.clean_catalogue import PRODUCTS_SCHEMA
 from zhichun.data.prepare.clean_pairs import GRADE
-from zhichun.data.prepare.steps import INDEX, ROW, Made, MakingStep, Pairs, Refuse
+from zhichun.data.prepare.steps import INDEX, ROW, SOURCE, Made, MakingStep, Pairs, Refuse
 from zhichun.data.readers import rejected as reasons
 from zhichun.data.readers.table import BATCH_ROWS
 from zhichun.text.fold import fold_query
@@ -72,15 +72,22 @@ def number(frame: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, str]]:
     """Set the ids of queries and pairs, and return for both where they are from, as above.
 
     The file's ids are kept if they are whole numbers and unique; spellings of one query get
-    the id of the first.
+    the id of the first. Pairs that only a further source judged are counted after those of the first.
     """
+    added = frame.filter(pl.col(SOURCE) > 0)
+    frame = frame.filter(pl.col(SOURCE) == 0)
     queries = frame.select(KEY, schema.LOCALE).unique(maintain_order=True)
     queries = queries.with_row_index(schema.QUERY_ID).cast({schema.QUERY_ID: pl.Int64})
     # By the row of the file, so that a pair has the same id whatever else is dropped: lists of label issues name it.
     rows = frame.select(INDEX, (pl.col(ROW) - 1).alias(schema.EXAMPLE_ID))
     frame, query_ids = _number(frame, schema.QUERY_ID, queries)
     frame, example_ids = _number(frame, schema.EXAMPLE_ID, rows)
-    frame = frame.drop(GRADE, schema.JUDGE).with_columns(pl.lit(schema.JUDGED).alias(schema.ORIGIN))
+    if len(added):
+        added = _number_queries(added.drop(schema.QUERY_ID, strict=False), frame)
+        added = added.with_columns(_next_ids(frame[schema.EXAMPLE_ID], len(added))).select(frame.columns)
+    origin = pl.when(pl.col(SOURCE) == 0).then(pl.lit(schema.JUDGED)).otherwise(pl.lit(schema.ADDED))
+    frame = pl.concat([frame, added.select(frame.columns)] if len(added) else [frame])
+    frame = frame.with_columns(origin.alias(schema.ORIGIN)).drop(GRADE, schema.JUDGE, SOURCE)
     return frame, {schema.QUERY_ID: query_ids, schema.EXAMPLE_ID: example_ids}
 
 

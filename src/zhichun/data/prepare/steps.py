@@ -16,9 +16,10 @@ import pyarrow as pa
 from zhichun.data.readers.rejected import Reason, Refusal, RejectedRows
 from zhichun.data.readers.table import Table
 
-# A row's place in the frame that was read, and its number in the file.
+# A row's place in the frame that was read, its number in the file, and which file that is, of several.
 INDEX: Final = "index"
 ROW: Final = "row"
+SOURCE: Final = "source file"
 
 
 def read_rows(
@@ -27,12 +28,12 @@ def read_rows(
     rejected: RejectedRows,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> pl.DataFrame:
-    """Read rows as they are: the columns as text, `INDEX` and `ROW`."""
+    """Read rows as they are: the columns as text, `INDEX` and `ROW`; `SOURCE` is 0."""
     parts = [pl.DataFrame(schema={**dict.fromkeys(columns, pl.String), ROW: pl.Int64})]
     for batch in table.batches(columns, rejected):
         parts.append(pl.DataFrame(pl.from_arrow(pa.table({**batch.columns, ROW: batch.rows_N}))))
         progress(batch.done, table.total)
-    return pl.concat(parts).with_row_index(INDEX)
+    return pl.concat(parts).with_row_index(INDEX).with_columns(pl.lit(0, pl.UInt8).alias(SOURCE))
 
 
 class Refuse:
@@ -44,12 +45,13 @@ class Refuse:
         The rows as they were read, for the list; `INDEX` of a frame refers to them.
     rejected
         The list.
-    file
-        Name of the file that they come from.
+    files
+        Names of the files that they come from; `SOURCE` refers to them.
     """
 
-    def __init__(self, raw: pl.DataFrame, rejected: RejectedRows, file: str) -> None:
-        self._raw, self._rejected, self._file = raw.drop(INDEX, ROW), rejected, file
+    def __init__(self, raw: pl.DataFrame, rejected: RejectedRows, *files: str) -> None:
+        self._raw, self._rejected, self._files = raw.drop(INDEX, ROW, SOURCE), rejected, files
+        self._source = raw[SOURCE]
         self.dropped: Counter[Reason] = Counter()
         self.noted: dict[str, int] = {}
 
@@ -73,8 +75,9 @@ class Refuse:
             return frame
         gone = frame.filter(refused).with_columns(detail.fill_null("nothing").alias("detail"))
         records = self._raw[gone[INDEX]].iter_rows(named=True)
-        for row, text, record in zip(gone[ROW], gone["detail"], records, strict=True):
-            self._rejected.add(Refusal(self._file, row, reason, text), record)
+        sources = self._source[gone[INDEX]]
+        for source, row, text, record in zip(sources, gone[ROW], gone["detail"], records, strict=True):
+            self._rejected.add(Refusal(self._files[source], row, reason, text), record)
         self.dropped[reason] += len(gone)
         return frame.filter(~refused)
 
@@ -146,7 +149,7 @@ class Pairs:
         From `read_rows`.
     unreadable
         Rows that could not be read, by reason.
-    rejected, file
+    rejected, files
         As of `Refuse`.
 
     Attributes
@@ -159,8 +162,10 @@ class Pairs:
         Dropped judged pairs; steps that make pairs drop only their own.
     """
 
-    def __init__(self, raw: pl.DataFrame, unreadable: Mapping[Reason, int], rejected: RejectedRows, file: str) -> None:
-        self.frame, self._raw, self._rejected, self._file = raw, raw, rejected, file
+    def __init__(
+        self, raw: pl.DataFrame, unreadable: Mapping[Reason, int], rejected: RejectedRows, *files: str
+    ) -> None:
+        self.frame, self._raw, self._rejected, self._files = raw, raw, rejected, files
         self.steps: list[dict[str, Any]] = []
         self.dropped: Counter[Reason] = Counter()
         self._count("read", len(raw) + sum(unreadable.values()), unreadable)
@@ -169,7 +174,7 @@ class Pairs:
         """Run one step."""
         read = len(self.frame)
         assert read == self.steps[-1]["kept"], f"pairs were lost before {name}"
-        refuse = Refuse(self._raw, self._rejected, self._file)
+        refuse = Refuse(self._raw, self._rejected, *self._files)
         self.frame = step(self.frame, refuse)
         self._count(name, read, refuse.dropped, **refuse.noted)
 

@@ -81,6 +81,12 @@ NO_EXAMPLE: Final = Reason(
 NOT_TRAINING: Final = Reason(
     "not a training example", "Labels are corrected in training alone; the test pairs stay as they are."
 )
+PREDICTED: Final = Reason(
+    "predicted by a model, not judged",
+    "A run has learnt the labels of the pairs that it was trained on, and judges them no second time: leave out its "
+    "predictions of pairs that the examples judge.",
+)
+OF_TEST_QUERY: Final = Reason("further judgement of a test query", harmless=True)
 NOT_JUDGED: Final = Reason("not judged", harmless=True)
 ONE_OF_SEVERAL: Final = Reason("one of several judgements", harmless=True)
 DUPLICATE: Final = Reason("duplicate", harmless=True)
