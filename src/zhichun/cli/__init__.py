@@ -37,6 +37,7 @@ EXTRAS = {
     "serve": ("fastapi", "uvicorn", "pydantic", "starlette", "yaml", "bm25s"),
     "translate": ("sentencepiece",),
     "stack": ("lightgbm",),
+    "judge": ("openai",),
 }
 
 

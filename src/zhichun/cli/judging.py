@@ -1,11 +1,17 @@
-"""Commands that weigh judgements and changes: agreement, compare."""
+"""Commands that make judgements and weigh them and changes: judge, agreement, compare."""
 
+import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
-from zhichun.cli.options import command, mapping, say, stdout
+from zhichun.cli.options import AtLeast1, command, mapping, say, stdout
+from zhichun.core.console import Bar, say_aside
+from zhichun.core.errors import UserError
+from zhichun.core.schema import LABELS
 
 AGREEMENT = {
     "unanimous": "all agree",
@@ -151,3 +157,152 @@ def compare(
         say(f"{out / 'index.html'}: figures, segments, and the queries that moved most")
     if any(each["verdict"] == "fails" or (strict and each["verdict"] == "open") for each in verdicts):
         raise typer.Exit(1)
+
+
+@command
+def judge(
+    pairs: Path,
+    out: Path,
+    *,
+    url: str,
+    model: str,
+    products: Path | None = None,
+    columns: str = "",
+    locale: str = "us",
+    on_bad_rows: Literal["fail", "drop"] = "fail",
+    prompt: str | None = None,
+    probabilities: bool = False,
+    request: str = "{}",
+    price: str = "",
+    limit: Annotated[int | None, typer.Option(min=1)] = None,
+    concurrency: AtLeast1 = 8,
+    retries: Annotated[int, typer.Option(min=0)] = 5,
+    timeout: Annotated[float, typer.Option(min=0.1)] = 60,
+    characters: AtLeast1 = 2000,
+    key_variable: str = "OPENAI_API_KEY",
+    cache: Path | None = None,
+    retry_failed: bool = False,
+    yes: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Have an LLM judge pairs over an OpenAI-compatible chat API: OpenAI, vLLM, Ollama, llama.cpp and others.
+
+    Says what it will cost, and asks first. Every answer is kept: after a kill the same command resumes. Needs
+    `pip install 'zhichun[judge]'`; a key comes from the environment.
+
+    Parameters
+    ----------
+    pairs
+        Pairs to judge, with query and product_id: CSV, TSV, JSON Lines or Parquet.
+    out
+        File to write, a row for each distinct pair: .parquet, .csv or .tsv.
+    url
+        Base of the API, such as http://localhost:8000/v1.
+    model
+        Name of the model there; it is also the judge's name.
+    products
+        Catalogue to look products up in by product_id: a table or a folder. Its own column names are given as
+        `products.title=name`.
+    prompt
+        File with a guideline of your own, or `en`, `es`, `ja`; default: the packaged one in the language of the locale.
+    probabilities
+        Ask for the label alone, and keep the four labels' probabilities where the server gives log probabilities;
+        default: label and a sentence why, as JSON.
+    request
+        Further fields of each request as JSON; null leaves one out: `{"temperature": null, "seed": 1}`.
+    price
+        Price of a million tokens in and out, `0.15,0.60`, to say what it costs.
+    limit
+        Judge the first pairs only.
+    concurrency
+        Calls at once.
+    retries
+        Tries after the first, with pauses that grow or that the server asks for.
+    timeout
+        Seconds that one try may take.
+    characters
+        Characters of each text that are sent at most.
+    key_variable
+        Environment variable with the key.
+    cache
+        SQLite file of the answers; default: ~/.cache/zhichun/judgements.sqlite.
+    retry_failed
+        Ask again where the answer could not be used.
+    yes
+        Do not ask before the first call.
+    """
+    from zhichun.core.files import cache_folder
+    from zhichun.judgements.chat import Chat
+    from zhichun.judgements.judge import JudgingJob
+    from zhichun.judgements.prompt import Prompt
+
+    if out.is_file() and not (overwrite or retry_failed):
+        raise UserError("the file is there already.", file=out, remedy="Choose another name, or give --overwrite.")
+    job = JudgingJob(
+        chat=Chat(
+            url,
+            model,
+            letter=probabilities,
+            request=_request(request),
+            key_variable=key_variable,
+            timeout=timeout,
+            retries=retries,
+        ),
+        prompt=Prompt(guideline=prompt, letter=probabilities, longest=characters),
+        pairs=pairs,
+        out=out,
+        cache=cache or cache_folder() / "judgements.sqlite",
+        catalogue=products,
+        columns=mapping(columns, "--columns"),
+        locale=locale,
+        limit=limit,
+        concurrency=concurrency,
+        retry_failed=retry_failed,
+        on_bad_rows=on_bad_rows,
+        say=say_aside,
+    )
+    prices = _prices(price)
+    plan = job.plan()
+    said = {"repeated rows": plan.repeated, "judged before": plan.judged, "failed before (--retry-failed)": plan.failed}
+    counted = "".join(f", {count:,} {what}" for what, count in said.items() if count)
+    say(f"{len(plan.pairs):,} pairs{counted}; {plan.asking:,} calls of {model} at {url}")
+    if plan.asking:
+        bound = "" if plan.tokens_out is None else f", at most {plan.tokens_out:,} out"
+        cost = prices and plan.tokens_out is not None and prices(plan.tokens_in, plan.tokens_out)
+        say(f"about {plan.tokens_in:,} tokens in{bound}" + (f": at most about {cost:,.2f}" if cost else ""))
+        if not (yes or sys.stdin.isatty()):
+            raise UserError("nobody is there to be asked.", remedy="Give --yes to make the calls.")
+        if not yes:
+            typer.confirm("Go on?", abort=True)
+    with Bar("judge", "pairs") as bar:
+        bar.start(0, plan.asking)
+        found = job.run(plan, lambda: bar.advance(1))
+    labels = ", ".join(f"{label} {found.labels[label]:,}" for label in LABELS)
+    say(f"{out}: {found.labels.total() - found.failures.total():,} of {len(plan.pairs):,} pairs judged: {labels}")
+    for reason, count in found.failures.most_common():
+        say(f"  failed: {count:,} × {reason} (see its column failure)")
+    if found.tokens_in:
+        cost = prices and prices(found.tokens_in, found.tokens_out)
+        all_of_it = f"{found.tokens_in:,} tokens in, {found.tokens_out:,} out"
+        say(f"  its answers took {all_of_it}" + (f", which cost {cost:,.2f}" if cost else ""))
+
+
+def _request(text: str) -> dict[str, Any]:
+    try:
+        fields = json.loads(text)
+    except ValueError:
+        fields = None
+    if not isinstance(fields, dict):
+        raise typer.BadParameter(f"{text!r} is no JSON object", param_hint="--request")
+    return fields
+
+
+def _prices(text: str) -> Callable[[int, int], float] | None:
+    """Read the prices of a million tokens in and out."""
+    if not text:
+        return None
+    try:
+        of_in, of_out = (float(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not of the form 0.15,0.60", param_hint="--price") from None
+    return lambda tokens_in, tokens_out: (tokens_in * of_in + tokens_out * of_out) / 1e6

@@ -128,18 +128,24 @@ def require_writable(table: pa.Table, out: Path) -> None:
 
 
 def join_parts(parts: list[Path], out: Path) -> None:
-    """Write Parquet parts one after another as one Parquet, CSV or TSV file; also in TSV, texts are quoted."""
-    kind, first = kind_of(out), pq.read_schema(parts[0])
+    """Write Parquet parts one after another as one Parquet, CSV or TSV file."""
+    first = pq.read_schema(parts[0])
+    write_tables((pq.read_table(part).cast(first) for part in parts), first, out)
+
+
+def write_tables(tables: Iterable[pa.Table], columns: pa.Schema, out: Path) -> None:
+    """Write tables one after another as one Parquet, CSV or TSV file; also in TSV, texts are quoted."""
+    kind = kind_of(out)
     with new_file(out) as partial:
         writer: pq.ParquetWriter | pa.csv.CSVWriter
         if kind == ".parquet":
-            writer = pq.ParquetWriter(partial, first)
+            writer = pq.ParquetWriter(partial, columns)
         else:
             options = pa.csv.WriteOptions(delimiter="\t" if kind == ".tsv" else ",")
-            writer = pa.csv.CSVWriter(partial, first, write_options=options)
+            writer = pa.csv.CSVWriter(partial, columns, write_options=options)
         with writer, _naming_type(out):
-            for part in parts:
-                writer.write_table(pq.read_table(part).cast(first))
+            for table in tables:
+                writer.write_table(table)
 
 
 def _cut(pieces: Iterable[pa.Table], nothing: pa.Table, most_rows: int, most_bytes: int | None) -> Iterator[pa.Table]:

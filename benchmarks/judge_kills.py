@@ -1,0 +1,157 @@
+"""Whether a killed `zhichun judge` pays for an answer twice: kills it while a strict stand-in counts the calls.
+
+    python benchmarks/judge_kills.py [--pairs 2000] [--kills 20] [--concurrency 8] [--seed 0] [--out FILE]
+
+The command judges once in peace. Then it is started anew with a cache of its own, killed (SIGKILL) after a random
+number of further calls, and started again, so many times; at last it is left alone. At each call the stand-in looks
+into the file of answers: what is there must not be asked for. A kill may lose at most the calls in flight, and the
+table must be the one of the run in peace, byte for byte.
+"""
+
+import argparse
+import csv
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from machine import circumstances, command_as_given
+from strict_chat import StrictChat
+
+from zhichun.core.files import write_json
+from zhichun.judgements.chat import Chat
+
+MODEL = "judge-1"
+SECONDS_OF_A_CALL = 0.02
+
+
+def main() -> None:
+    """Kill as often as asked for and write down what was found."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=2000)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--concurrency", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "judge_kills.json")
+    options = parser.parse_args()
+    chance = random.Random(options.seed)
+    with tempfile.TemporaryDirectory(prefix="judge-kills-") as work:
+        folder = Path(work)
+        write_pairs(folder / "pairs.csv", options.pairs)
+        with StrictChat(seconds=SECONDS_OF_A_CALL) as chat:
+            finish(start(folder, "peace", chat.url, options.concurrency))
+            in_peace = chat.paid.total()
+        with Watching(folder / "killed.sqlite") as chat:
+            lost = killed(folder, chat, options, chance)
+        again, faults = chat.calls.total() - options.pairs, [*chat.faults]
+        equal = (folder / "peace.csv").read_bytes() == (folder / "killed.csv").read_bytes()
+    checks = {
+        "each pair was asked for once in peace": in_peace == len(chat.calls) == options.pairs,
+        "no stored answer was asked for again": chat.stored_asked == 0,
+        "a kill lost no more than the calls in flight": max(lost) <= options.concurrency and again == sum(lost),
+        "the tables are equal": equal,
+        "as many kills as wanted": len(lost) == options.kills,
+    }
+    faults += [name for name, holds in checks.items() if not holds]
+    found = {
+        "command": command_as_given("judge_kills.py"),
+        "pairs": options.pairs,
+        "kills": len(lost),
+        "concurrency": options.concurrency,
+        "calls_in_peace": in_peace,
+        "calls_with_kills": chat.calls.total(),
+        "most_calls_of_a_pair": max(chat.calls.values()),
+        "stored_answers_asked_for_again": chat.stored_asked,
+        "answers_lost_by_each_kill": lost,
+        "checks": checks,
+        "faults": faults,
+        "seed": options.seed,
+        **circumstances("zhichun", "openai"),
+    }
+    write_json(options.out, found)
+    sys.stdout.write(f"{len(lost)} kills, {again} calls again, {len(faults)} faults\n")
+    sys.exit(1 if faults else 0)
+
+
+class Watching(StrictChat):
+    """Looks, at each call, whether the file has the answer already."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(seconds=SECONDS_OF_A_CALL)
+        self.file, self.stored_asked = file, 0
+
+    def answer(self, path: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes, dict[str, str]]:
+        """Give status, body and headers."""
+        key = Chat("http://stand.in/v1", MODEL).key(json.loads(body)["messages"])
+        self.stored_asked += bool(stored(self.file, "WHERE key = ?", key))
+        return super().answer(path, headers, body)
+
+
+def killed(folder: Path, chat: StrictChat, options: argparse.Namespace, chance: random.Random) -> list[int]:
+    """Kill the command at random moments, then let it finish; gives the answers that each kill lost."""
+    lost = []
+    for _ in range(options.kills):
+        until = chat.calls.total() + chance.randrange(1, 2 * options.pairs // (options.kills + 1))
+        child = start(folder, "killed", chat.url, options.concurrency)
+        while child.poll() is None and chat.calls.total() < until:
+            time.sleep(0.001)
+        if child.poll() is not None:
+            break  # it is done, and there is nothing left to kill
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+        time.sleep(SECONDS_OF_A_CALL * 5)  # what was in flight is answered, and nobody is there
+        lost.append(chat.calls.total() - stored(folder / "killed.sqlite") - sum(lost))
+    finish(start(folder, "killed", chat.url, options.concurrency))
+    return lost
+
+
+def stored(file: Path, where: str = "", *values: bytes) -> int:
+    """Count the answers that are kept."""
+    if not file.is_file():
+        return 0
+    with closing(sqlite3.connect(file, timeout=60)) as connection:
+        try:
+            return int(connection.execute(f"SELECT count(*) FROM answers {where}", values).fetchone()[0])
+        except sqlite3.OperationalError:  # killed before there was a table
+            return 0
+
+
+def start(folder: Path, name: str, url: str, concurrency: int) -> subprocess.Popen[bytes]:
+    """Start the command."""
+    arguments: Sequence[str] = (
+        *("judge", "pairs.csv", f"{name}.csv", "--url", url, "--model", MODEL, "--yes"),
+        *("--cache", f"{name}.sqlite", "--concurrency", str(concurrency)),
+    )
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen([sys.executable, "-m", "zhichun", *arguments], cwd=folder, stdout=quiet, stderr=quiet)
+
+
+def finish(child: subprocess.Popen[bytes]) -> None:
+    """Wait for a command that must end well."""
+    if child.wait():
+        raise SystemExit(f"zhichun judge ended with {child.returncode}")
+
+
+def write_pairs(path: Path, count: int) -> None:
+    """Write pairs with texts of their own, some with trouble that passes."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["query", "product_id", "title", "description"])
+        writer.writerows(_rows(count))
+
+
+def _rows(count: int) -> Iterator[tuple[str, str, str, str]]:
+    for number in range(count):
+        yield f"query {number // 10}", f"p{number}", f"product {number} {'靴' * (number % 7)}", "soft " * (number % 50)
+
+
+if __name__ == "__main__":
+    main()

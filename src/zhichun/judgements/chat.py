@@ -1,0 +1,260 @@
+"""One model behind an OpenAI-compatible chat API: asks for a judgement, and reads the answer strictly.
+
+The official SDK sends, waits and tries again; what comes back is read here, since servers differ in what they leave
+out. Keys come from the environment, and are in no message of ours.
+"""
+
+import asyncio
+import hashlib
+import json
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import openai
+
+from zhichun.core.errors import UserError
+from zhichun.core.schema import LABELS
+from zhichun.judgements.prompt import Message
+from zhichun.text.clean import clean_text
+from zhichun.text.fold import grade_labels, label_of
+
+# Why an answer cannot be used.
+REFUSED: Final = "the model refused"
+CUT_OFF: Final = "the answer is cut off; raise max_tokens with --request"
+NO_LABEL: Final = "the answer has no label"
+NOT_READ: Final = "the reply is no chat completion"
+NO_REPLY: Final = "no reply in time"
+_SHOWN: Final = 200
+_LONGEST: Final = 20_000
+# What the SDK waits at most where a server says when to come again.
+_MOST_TOLD: Final = 120
+_LABELS: Final = grade_labels()
+_THOUGHT: Final = re.compile(r"<think>.*?</think>", re.DOTALL)
+# What tokenizers and models put around a letter.
+_AROUND: Final = " \t\r\n▁Ġ\"'`*.:()"
+_SCHEMA: Final = {
+    "type": "object",
+    # In this order, so that a model that thinks as it writes does so before it decides.
+    "properties": {"reason": {"type": "string"}, "label": {"type": "string", "enum": list(LABELS)}},
+    "required": ["reason", "label"],
+    "additionalProperties": False,
+}
+_JSON_FORMAT: Final = {
+    "max_tokens": 300,
+    "response_format": {"type": "json_schema", "json_schema": {"name": "judgement", "strict": True, "schema": _SCHEMA}},
+}
+_LETTER_FORMAT: Final = {"max_tokens": 5, "logprobs": True, "top_logprobs": 20}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a model said of a pair, or why nothing of it can be used.
+
+    Attributes
+    ----------
+    label, reason
+        Its judgement, and why.
+    probabilities
+        Of the four labels, where they were asked for and the server gave them.
+    failure
+        Why there is no judgement.
+    is_final
+        Whether asking again would give the same, as far as one can know; it is then kept.
+    tokens_in, tokens_out
+        As the server counted them.
+    """
+
+    label: str | None = None
+    reason: str = ""
+    probabilities: Sequence[float] | None = None
+    failure: str = ""
+    is_final: bool = True
+    tokens_in: int = 0
+    tokens_out: int = 0
+
+
+class Chat:
+    """A model that judges.
+
+    Parameters
+    ----------
+    url
+        Base of the API, such as ``http://localhost:8000/v1``.
+    model
+        The model's name there.
+    letter
+        Whether to ask for a letter with its log probabilities; otherwise for a JSON object.
+    request
+        Further fields of each request; None leaves one out.
+    key_variable
+        Environment variable that holds the key; without it, none is sent that means anything.
+    timeout
+        Seconds that one try may take.
+    retries
+        Tries after the first, with growing pauses or those that the server asks for.
+
+    Raises
+    ------
+    UserError
+        For a URL that is none, or that holds a password or query.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        *,
+        letter: bool = False,
+        request: Mapping[str, Any] | None = None,
+        key_variable: str = "OPENAI_API_KEY",
+        timeout: float = 60,
+        retries: int = 5,
+    ) -> None:
+        self.url, self.model, self._timeout, self._retries = _checked(url), model, timeout, retries
+        self._letter, self._variable, self._key = letter, key_variable, os.environ.get(key_variable, "")
+        fields = {"temperature": 0, **(_LETTER_FORMAT if letter else _JSON_FORMAT), **(request or {})}
+        self.request = {name: value for name, value in fields.items() if value is not None}
+        self._client = openai.AsyncOpenAI(base_url=url, api_key=self._key or "none", timeout=timeout)
+
+    @property
+    def most_tokens(self) -> int | None:
+        """Tokens of an answer at most, where the request says so."""
+        return self.request.get("max_tokens") or self.request.get("max_completion_tokens")
+
+    def key(self, messages: Sequence[Message]) -> bytes:
+        """Hash all that decides an answer: the model, the prompt, the query and the product."""
+        decisive = json.dumps([self.model, messages, self.request], sort_keys=True, ensure_ascii=True)
+        return hashlib.sha256(decisive.encode()).digest()
+
+    async def ask(self, messages: Sequence[Message], *, retries: int | None = None) -> Answer:
+        """Ask once, with retries.
+
+        Raises
+        ------
+        UserError
+            When no pair could be judged so: the server cannot be reached, or refuses the key or the model.
+        """
+        retries = self._retries if retries is None else retries
+        client = self._client.with_options(max_retries=retries)
+        try:
+            # The timeout of the SDK is that of one read.
+            async with asyncio.timeout((retries + 1) * (self._timeout + _MOST_TOLD)):
+                raw = await client.chat.completions.with_raw_response.create(
+                    model=self.model,
+                    messages=messages,
+                    extra_body=self.request,
+                )
+                return read_answer(raw.http_response.text, letter=self._letter)
+        except (openai.APITimeoutError, TimeoutError):
+            return Answer(failure=NO_REPLY, is_final=False)
+        except openai.APIConnectionError as error:
+            problem = f"{self.url} cannot be reached ({error.__cause__ or error})."
+            remedy = "Check the URL and that the server runs. What was answered is kept: the same command goes on."
+            raise UserError(problem, remedy=remedy) from error
+        except openai.APIStatusError as error:
+            said = self._hidden(f"status {error.status_code}: {_said(error)}")
+            if error.status_code in (401, 403):
+                remedy = f"Set the environment variable {self._variable} to your key."
+                raise UserError(f"{self.url} refuses the key ({said}).", remedy=remedy) from None
+            if error.status_code == 404:
+                remedy = "Check --model, and that --url is the base of the API; it mostly ends with /v1."
+                problem = f"{self.url} has no model {self.model!r}, or is no chat API ({said})."
+                raise UserError(problem, remedy=remedy) from None
+            return Answer(failure=said, is_final=error.status_code < 500 and error.status_code not in (408, 409, 429))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+    def _hidden(self, text: str) -> str:
+        """Take the key out of what a server says."""
+        return text.replace(self._key, "…") if self._key else text
+
+
+def read_answer(body: str, *, letter: bool) -> Answer:
+    """Read the body of a reply."""
+    try:
+        reply = json.loads(body)
+        choice = reply["choices"][0]
+        message, ended = choice["message"], choice.get("finish_reason")
+        said, refused = message.get("content") or "", message.get("refusal")
+        said = _THOUGHT.sub("", said[:_LONGEST])
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return Answer(failure=f"{NOT_READ}: {_short(body)!r}", is_final=False)
+    usage = reply["usage"] if isinstance(reply.get("usage"), dict) else {}
+    tokens_in, tokens_out = (_whole(usage.get(name)) for name in ("prompt_tokens", "completion_tokens"))
+    label, reason = (label_of(said.strip(_AROUND), _LABELS), "") if letter else _judgement(said)
+    probabilities = _probabilities(choice) if label and letter else None
+    if probabilities is not None:
+        label = max(LABELS, key=lambda each: (probabilities[LABELS.index(each)], each == label))
+    failure = ""
+    if refused or ended == "content_filter":
+        failure, label = f"{REFUSED}: {_short(str(refused or ended))}", None
+    elif not label:
+        failure = CUT_OFF if ended == "length" else f"{NO_LABEL}: {_short(said)!r}"
+    return Answer(
+        label=label or None,
+        reason=reason if label else "",
+        probabilities=probabilities if label else None,
+        failure=failure,
+        tokens_in=tokens_in,
+        tokens_out=tokens_out,
+    )
+
+
+def _judgement(said: str) -> tuple[str | None, str]:
+    """Find the object with a label, whatever a model puts around it."""
+    decoder = json.JSONDecoder()
+    for brace in re.finditer(r"\{", said):
+        with suppress(ValueError, RecursionError):
+            found, _ = decoder.raw_decode(said, brace.start())
+            if isinstance(found, dict) and isinstance(found.get("label"), str):
+                return label_of(found["label"], _LABELS), _short(clean_text(str(found.get("reason") or "")))
+    return None, ""
+
+
+def _probabilities(choice: Mapping[str, Any]) -> list[float] | None:
+    """Share out what the first token that is a label, and those that could have stood there, have of the four."""
+    try:
+        for token in choice["logprobs"]["content"]:
+            if not label_of(token["token"].strip(_AROUND), _LABELS):
+                continue
+            weights = dict.fromkeys(LABELS, 0.0)
+            for other in token["top_logprobs"] or [token]:
+                label = label_of(other["token"].strip(_AROUND), _LABELS)
+                if label and math.isfinite(other["logprob"]):
+                    weights[label] += math.exp(min(0.0, other["logprob"]))
+            total = sum(weights.values())
+            return [weight / total for weight in weights.values()] if total else None
+    except (LookupError, TypeError, AttributeError):
+        pass
+    return None
+
+
+def _checked(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UserError(f"{url!r} is no URL of an API.", remedy="Give its base, such as http://localhost:8000/v1.")
+    if parts.username or parts.password or parts.query:
+        problem = f"the URL of {parts.hostname} holds a password or a query."
+        raise UserError(problem, remedy="Give the URL alone; a key is read from the environment (--key-variable).")
+    return url.rstrip("/")
+
+
+def _said(error: openai.APIStatusError) -> str:
+    body = error.body if isinstance(error.body, dict) else {}
+    return _short(clean_text(str(body.get("message") or error.response.text or error.message)))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+
+
+def _whole(value: Any) -> int:
+    return value if type(value) is int and value > 0 else 0
