@@ -111,6 +111,27 @@ def tiny_run(tiny_dataset: Path, tiny_recipe: Recipe, tmp_path_factory: pytest.T
 
 
 @pytest.fixture(scope="session")
+def text_recipe(tiny_recipe: Recipe) -> Recipe:
+    """The same without side features: the text alone."""
+    off = ["model.trigrams=null", "model.country=null", "model.brand=null", "model.color=null"]
+    return tiny_recipe.with_settings([*off, "model.max_length=48", "train.learning_rate=0.01"])
+
+
+@pytest.fixture(scope="session")
+def one_score_recipe(text_recipe: Recipe) -> Recipe:
+    """What other engines take: the text alone, and one output."""
+    return text_recipe.with_settings(["task=gain", "objective.loss=SquaredError", "train.metric=ndcg"])
+
+
+@pytest.fixture(scope="session")
+def one_score_run(tiny_dataset: Path, one_score_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run that other engines take; read only."""
+    from zhichun.fit.train import train
+
+    return train(one_score_recipe, tiny_dataset, tmp_path_factory.mktemp("one") / "run").path
+
+
+@pytest.fixture(scope="session")
 def list_run(tiny_dataset: Path, tiny_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run with a list head, trained with a ranking loss and its gate opened wide; read only."""
     from zhichun.fit.train import train

@@ -95,14 +95,24 @@ def stack(
     say(f"{out / 'report.html'}: what it reads. Next: zhichun evaluate {out} --data {data}")
 
 
+Engine = Literal["sentence-transformers", "tei", "vllm", "elasticsearch", "opensearch", "vespa"]
+
+
 @command
 def export(
-    run: Path, *, to: list[str], out: Path | None = None, data: Path | None = None, overwrite: bool = False
+    run: Path,
+    *,
+    to: list[str] | None = None,
+    target: Annotated[Engine | None, typer.Option("--for")] = None,
+    out: Path | None = None,
+    data: Path | None = None,
+    overwrite: bool = False,
 ) -> None:
-    """Export a run for scoring on a CPU without torch: faster, and the whole model.
+    """Export a run: for scoring on a CPU without torch, or for another engine.
 
-    `zhichun score`, `rank` and `evaluate` take the folder in place of the run and choose the fastest safe engine. Every
-    format is checked against the model on held-out pairs; int8 is safe where 99 % of the labels are the same.
+    With --to, `zhichun score`, `rank` and `evaluate` take the folder in place of the run and choose the fastest safe
+    engine. Every format is checked against the model on held-out pairs; int8 is safe where 99 % of the labels are the
+    same. With --for, the folder is in the engine's own form, with pairs and the scores that the engine must give.
 
     Parameters
     ----------
@@ -111,25 +121,47 @@ def export(
     to
         `onnx`, `onnx-int8`, `openvino` (which computes in fp32 and bf16) or `openvino-int8`; may be given more than
         once, into one folder.
+    target
+        The engine that it is for. It takes one score of a pair's text: `distil:one_score` trains such a model.
     out
-        Folder to make; default: RUN/export.
+        Folder to make; default: RUN/export with --to.
     data
         Dataset folder whose pairs calibrate int8 and check every format; the one that the run was trained on if not
         given.
     """
+    if (target is None) == (not to):
+        raise typer.BadParameter("give one of the two", param_hint="--to, --for")
+    if target is not None:
+        _export_for(run, target, out, data, overwrite)
+        return
     from zhichun.cli.tables import checks_table
     from zhichun.score.export.export_folder import ExportConfig
     from zhichun.score.export.export_run import export as export_run
     from zhichun.score.export.exported import choose
     from zhichun.score.folders import is_stack
 
-    folder = export_run(run, to, out=out, data=data, overwrite=overwrite)
+    folder = export_run(run, to or [], out=out, data=data, overwrite=overwrite)
     if is_stack(folder):
         say(f"{folder}: a stack with its exported models. Next: zhichun evaluate {folder} --data DATA")
         return
     config = ExportConfig.load(folder)
     stdout.print(checks_table(config.checks))
     say(f"{folder}: exported. Next: zhichun score {folder} PAIRS OUT, by {choose(config, folder)} on this machine")
+
+
+def _export_for(run: Path, target: Engine, out: Path | None, data: Path | None, overwrite: bool) -> None:
+    from zhichun.cli.tables import said_difference
+    from zhichun.score.export.for_engines import export_for
+
+    if out is None:
+        raise typer.BadParameter("is needed with --for", param_hint="--out")
+    about = export_for(run, target, out, data=data, overwrite=overwrite)
+    say(f"{about['pairs']} pairs for {target}, at most {about['greatest_difference']:.1g} from the run's scores")
+    if "mean" in (student := about["student"] or {}):
+        say(said_difference(f"student minus {student['teacher']}, held out", "ndcg", student))
+    elif student:
+        say(f"what the student loses is not known: predictions of {student['teacher'] or 'its teacher'} are not there")
+    say(f"{out}: how it is loaded is in README.md, how it is checked in parity.jsonl")
 
 
 @command

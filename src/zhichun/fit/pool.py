@@ -27,7 +27,7 @@ from zhichun.core.console import Bar, Stages
 from zhichun.core.errors import UserError
 from zhichun.core.files import new_file, read_json, sha256
 from zhichun.data.dataset.dataset import Dataset, query_bucket, query_fold, read_parquet
-from zhichun.data.dataset.predictions import PROBABILITIES, fold_count
+from zhichun.data.dataset.predictions import POOL_METADATA, PROBABILITIES, fold_count
 from zhichun.data.readers.rejected import FirstRefusal
 from zhichun.data.readers.sources import PAIRS, match_columns, open_table
 from zhichun.fit.leaks import Folds, folds_of, refuse_readers
@@ -39,7 +39,6 @@ from zhichun.text.bm25 import FirstStage, read_documents
 from zhichun.text.clean import clean_text
 from zhichun.text.fold import fold_locales, fold_query
 
-METADATA: Final = b"zhichun pool"
 AT_RANDOM: Final = 0.25
 IN_TEST, HELD_OUT, EMPTY = "in the test split", "in what the teacher held out", "empty"
 NO_PRODUCT, TWICE = "of a locale without products", "there twice"
@@ -125,7 +124,7 @@ def make_pool(
     table = table.append_column(schema.WEIGHT, pa.array(np.full(len(table), weight, np.float32)))
     about = {"held_out": held_out, "teacher": str(run), "folds": fold_count(dataset)}
     with new_file(out) as partial:
-        pq.write_table(table.replace_schema_metadata({METADATA: json.dumps(about)}), partial, compression="zstd")
+        pq.write_table(table.replace_schema_metadata({POOL_METADATA: json.dumps(about)}), partial, compression="zstd")
     shutil.rmtree(work)
     return {"queries": len(taken), "pairs": len(table), "left_out": dict(left_out)}
 
@@ -240,7 +239,7 @@ def with_pool(dataset: Dataset, path: Path | None, validation_fold: Sequence[int
     if path is None:
         return dataset
     table = read_parquet(path)
-    about = json.loads((table.schema.metadata or {}).get(METADATA, b"null"))
+    about = json.loads((table.schema.metadata or {}).get(POOL_METADATA, b"null"))
     if about is None or about["folds"] != fold_count(dataset):
         raise UserError("is no pool for this dataset.", file=path, remedy="Make one with: zhichun pool")
     if not set(folds_of(validation_fold)) <= set(about["held_out"]):

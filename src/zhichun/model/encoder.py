@@ -5,16 +5,24 @@ This is the only module that imports transformers' model classes.
 Legend: ``B`` pairs, ``T`` tokens, ``D`` hidden size, ``V`` pieces; a packed batch is one row, ``B = 1``.
 """
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoTokenizer, PretrainedConfig
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PretrainedConfig,
+)
 from transformers.utils import logging
 
 from zhichun.core.errors import UserError
@@ -29,6 +37,12 @@ from zhichun.text.tokenizer import PairTokenizer
 ENCODER_FOLDER = "encoder"
 PROJECTION = "projection.safetensors"
 Attention = Literal["auto", "padded", "packed"]
+# Classification heads of transformers that compute what `model.parts.Head` does: the names of their two layers.
+_OF_CLASS: Final = {
+    "bert": ("bert.pooler.dense", "classifier"),
+    "deberta-v2": ("pooler.dense", "classifier"),
+    **dict.fromkeys(("camembert", "mpnet", "roberta", "xlm-roberta"), ("classifier.dense", "classifier.out_proj")),
+}
 
 
 class Encoder(nn.Module):
@@ -182,7 +196,7 @@ def load_encoder(name: str) -> Encoder:
     name = place_of(name)
     check_hashes(Path(name), "Copy the folder again, or make it again with: zhichun pretrain")
     try:
-        with _quietly():
+        with quietly():
             model, info = AutoModel.from_pretrained(
                 name, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
             )
@@ -219,7 +233,7 @@ def load_lm_head(name: str) -> LMHead | None:
         As for `load_encoder`, which has loaded the encoder.
     """
     try:
-        with _quietly():
+        with quietly():
             model, info = AutoModelForMaskedLM.from_pretrained(
                 place_of(name), dtype=torch.float32, output_loading_info=True, trust_remote_code=False
             )
@@ -273,6 +287,35 @@ def save_encoder(encoder: Encoder, folder: Path) -> None:
         save_file(state, folder / PROJECTION)
 
 
+def sequence_classifier(encoder: Encoder, dense: nn.Linear, last: nn.Linear) -> Any:
+    """Put an encoder and the layers of a head with one output into transformers' class, ``…ForSequenceClassification``.
+
+    Raises
+    ------
+    UserError
+        When the class of its kind has another head.
+    """
+    config = copy.deepcopy(encoder.model.config)
+    kind = config.model_type
+    if kind not in _OF_CLASS:
+        raise UserError(
+            f"transformers' classifier of the kind {kind!r} has another head than the model: it has other scores.",
+            remedy=f"Use --for opensearch or --for vespa, or an encoder of a kind that has it: {', '.join(_OF_CLASS)}.",
+        )
+    config.num_labels = 1
+    config.id2label, config.label2id = {0: "relevance"}, {"relevance": 0}
+    if hasattr(config, "pooler_hidden_act"):
+        config.pooler_hidden_act = "tanh"  # of DeBERTa, which has GELU otherwise
+    model = AutoModelForSequenceClassification.from_config(
+        config, dtype=torch.float32, attn_implementation="eager", trust_remote_code=False
+    )
+    weights = {f"{model.base_model_prefix}.{name}": tensor for name, tensor in encoder.model.state_dict().items()}
+    for name, layer in zip(_OF_CLASS[kind], (dense, last), strict=True):
+        weights |= {f"{name}.{part}": tensor for part, tensor in layer.state_dict().items()}
+    model.load_state_dict(weights)
+    return model.eval()
+
+
 def load_encoder_config(folder: Path | str) -> PretrainedConfig:
     """Read the configuration that `save_encoder` wrote, or that of a checkpoint."""
     return AutoConfig.from_pretrained(folder, trust_remote_code=False)
@@ -302,7 +345,7 @@ def load_tokenizer(name: str) -> PairTokenizer:
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Silence transformers' reports of missing weights that are not needed or that we report ourselves."""
     verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

@@ -145,16 +145,17 @@ class PretrainedEncoder:
                 f"the weights cannot be written ({error}).", file=folder, remedy="Free some disk space and try again."
             ) from error
         self.tokenizer.save(folder)
-        write_json(folder / "tokenizer_config.json", self._tokenizer_config())
+        config = tokenizer_config(self.tokenizer, self.encoder.room or self.max_length)
+        write_json(folder / "tokenizer_config.json", config)
         write_hashes(folder)
 
-    def _tokenizer_config(self) -> dict[str, object]:
-        """Return the settings that `AutoTokenizer` does not find in ``tokenizer.json``."""
-        layout, special = self.tokenizer.layout, self.tokenizer.special_names()
-        used = ["input_ids", "attention_mask"]
-        return {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "model_max_length": self.encoder.room or self.max_length,
-            "model_input_names": used if layout.first_type == layout.second_type else [*used, "token_type_ids"],
-            **special,
-        }
+
+def tokenizer_config(tokenizer: PairTokenizer, most: int) -> dict[str, object]:
+    """Return the settings that `AutoTokenizer` does not find in ``tokenizer.json``; ``most`` tokens are read."""
+    layout, used = tokenizer.layout, ["input_ids", "attention_mask"]
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": most,
+        "model_input_names": used if layout.first_type == layout.second_type else [*used, "token_type_ids"],
+        **tokenizer.special_names(),
+    }

@@ -102,10 +102,7 @@ class Featurizer:
         most
             Maximum number of tokens, as in `PairTokenizer.encode`; the other features read the whole text.
         """
-        rows = len(next(iter(columns.values())))
-        cleaned = {name: _clean(columns.get(name) or [None] * rows) for name in schema.TEXT_COLUMNS}
-        for name in MAY_BE_MISSING:
-            cleaned[name] = ["" if says_missing(text) else text for text in cleaned[name]]
+        cleaned = _cleaned(columns)
         bags: list[Ragged | None] = [None, None]
         if self.trigrams is not None:
             bags = [self.trigrams.bags([cleaned[name] for name in bag]) for bag in (MAIN_BAG, DESCRIPTION_BAG)]
@@ -116,6 +113,12 @@ class Featurizer:
             brand=None if self.brands is None else self.brands.index(cleaned[schema.BRAND]),
             color=None if self.colors is None else self.colors.index(cleaned[schema.COLOR]),
         )
+
+    def documents(self, columns: Mapping[str, Texts]) -> list[str]:
+        """Write each product as the one text that other software has to give the encoder's tokenizer."""
+        cleaned, plain = _cleaned(columns), self.tokenizer.plain
+        rows = zip(*(cleaned[COLUMN_OF[field]] for field in self.fields), strict=True)
+        return [self.tokenizer.separator.join(map(plain, row)) for row in rows]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -160,6 +163,15 @@ def readable(text: str) -> str:
     if len(text) > MOST_OF_A_WORD:
         text = " ".join([word[:MOST_OF_A_WORD] for word in text.split(" ")])
     return text
+
+
+def _cleaned(columns: Mapping[str, Texts]) -> dict[str, list[str]]:
+    """Clean all texts of some products; a column that is missing counts as empty."""
+    rows = len(next(iter(columns.values())))
+    cleaned = {name: _clean(columns.get(name) or [None] * rows) for name in schema.TEXT_COLUMNS}
+    for name in MAY_BE_MISSING:
+        cleaned[name] = ["" if says_missing(text) else text for text in cleaned[name]]
+    return cleaned
 
 
 def _clean(texts: Texts) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
 
 from zhichun.core.arrays import Int32, Int64, Ragged
 from zhichun.core.errors import UserError
@@ -239,7 +240,7 @@ class PairTokenizer:
         Ragged
             One row of ids for each text.
         """
-        plain = [self._plain(text) for text in texts]
+        plain = [self.plain(text) for text in texts]
         if most is None:
             return self._ids(plain)
         return _joined([row[:most] for row in self._first(plain, most, self._ids)])
@@ -311,7 +312,14 @@ class PairTokenizer:
             rows.append(np.concatenate(pieces)[:most])
         return _joined(rows)
 
-    def _plain(self, text: str) -> str:
+    @cached_property
+    def separator(self) -> str:
+        """What stands between two fields in a text that other software tokenises as `encode_documents` does."""
+        tokens = "".join(str(self.tokenizer.id_to_token(id_)) for id_ in self.layout.middle)
+        return f" {tokens} " if isinstance(self.tokenizer.model, WordPiece) else tokens
+
+    def plain(self, text: str) -> str:
+        """Replace special tokens in a text, which would not be read as text."""
         for special in self._special_texts:
             if special in text:
                 text = text.replace(special, " ")

@@ -16,6 +16,7 @@ PACKAGED = [
     *(f"kdd2022:task1_member{member}" for member in range(1, 7)),
     "distil:student",
     "distil:pooled",
+    "distil:one_score",
 ]
 
 

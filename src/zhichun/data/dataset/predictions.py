@@ -173,6 +173,7 @@ def _said(chunk: pa.Table, task: Task, path: Path, before: int) -> Doubles:
 
 
 PREDICTIONS_FILE: Final = "predictions.parquet"
+POOL_METADATA: Final = b"zhichun pool"  # key under which a table of `zhichun pool` names its teacher
 PROBABILITIES: Final = tuple(f"p_{label}" for label in schema.LABELS)
 
 

@@ -11,6 +11,9 @@ from zhichun.fit.recipe import Recipe
 from zhichun.fit.recipes import kdd2022
 from zhichun.fit.soft_labels import SoftLabels
 from zhichun.fit.train_settings import TrainSettings
+from zhichun.objective import FineTuningSettings
+from zhichun.objective.losses import SquaredError
+from zhichun.objective.methods import EMA
 
 MINILM = "nreimers/mMiniLMv2-L6-H384-distilled-from-XLMR-Large"
 TEACHER = "teacher"
@@ -28,3 +31,16 @@ def pooled() -> Recipe:
     """`distil:student` on more than was judged: with the pairs that the teacher labelled, a table of `zhichun pool`."""
     recipe = student()
     return replace(recipe, train=replace(recipe.train, pool=POOL))
+
+
+def one_score() -> Recipe:
+    """Regress the expected gain from the text alone: the student that other engines take (`zhichun export --for`).
+
+    It learns the gains of judged pairs, and the teacher's expected gains of a pool. Rate and epochs fit the encoder,
+    which is best the teacher's own: `--set model.encoder=…`.
+    """
+    recipe = pooled()
+    text_only = replace(recipe.model, trigrams=None, trigram_start="random", country=None, brand=None, color=None)
+    train = replace(recipe.train, soft_labels=None, metric="ndcg", epochs="auto", learning_rate="auto")
+    objective = FineTuningSettings(loss=SquaredError(), ema=EMA())
+    return Recipe(task="gain", model=text_only, objective=objective, train=train)

@@ -13,9 +13,11 @@ all parts together.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
+import jinja2
 import numpy as np
 import numpy.typing as npt
 
@@ -234,6 +236,13 @@ def _mean(table_VG: Floats, ids_N: Int64, offsets_B1: Int64) -> Floats:
 def format_of(engine: str) -> str:
     """Name the exported format that an engine reads."""
     return engine.removesuffix("-bf16")
+
+
+def rendered(template: str, values: Mapping[str, Any]) -> str:
+    """Fill in a template of this package."""
+    text = files("zhichun.score.export").joinpath("templates", template).read_text("utf-8")
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
+    return environment.from_string(text).render(**values)
 
 
 def is_export(folder: Path) -> bool:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from zhichun.core.errors import UserError
+from zhichun.core.tasks import Task, gain_vector
 from zhichun.model.model_folder import TrainedModel
 from zhichun.model.parts import IdEmbeddings, NgramUnit
 from zhichun.model.relevance_model import BeforeLists, OverLists, RelevanceModel
@@ -24,6 +25,7 @@ from zhichun.score.similarity import GRAPH, READ, Similarity
 
 OPSET: Final = 20  # the first with Gelu as one operator, and the last that OpenVINO and onnxruntime know in full
 TWO_GIB: Final = 2**31 - 2**24  # an ONNX file holds less; larger weights lie beside it
+SCORE: Final = "score"  # the output of a graph for other engines
 _EXAMPLE: Final = (3, 7)  # pairs and tokens to trace with; neither 0 nor 1, which would be taken for constants
 
 
@@ -62,16 +64,67 @@ def scoring_graph(model: RelevanceModel, size: int) -> RelevanceModel:
     return made
 
 
-def write_onnx(trained: TrainedModel, inputs: GraphInputs, path: Path) -> None:
-    """Export a network with torch.onnx; ``inputs`` are its `inputs_of`."""
+class OneScore(nn.Module):
+    """A network that gives what its task ranks by, ``[B, 1]``, in place of logits."""
+
+    weight_C1: Tensor | None
+
+    def __init__(self, model: RelevanceModel, task: Task) -> None:
+        super().__init__()
+        self.model, self.temperature = model, task.temperature
+        weight = torch.from_numpy(gain_vector()) if task.name == "esci" else torch.tensor([0.0, 1.0])
+        self.register_buffer("weight_C1", weight[:, None] if task.classes else None)
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        """Return ``[B, 1]``."""
+        logits_BC = self.model(batch)
+        if self.weight_C1 is None:
+            return torch.sigmoid(logits_BC)
+        return torch.softmax(logits_BC / self.temperature, dim=1) @ self.weight_C1
+
+
+def write_one_score(trained: TrainedModel, names: Sequence[str], path: Path) -> None:
+    """Export a network without side features, with one output ``score``; ``names`` are the inputs that it shall have.
+
+    Raises
+    ------
+    UserError
+        When it cannot be exported, or its weights do not fit into one file.
+    """
+    rows, tokens = torch.export.Dim("pairs", min=1), torch.export.Dim("tokens", min=2)
+    model = OneScore(scoring_graph(trained.model, 0), trained.task)
+    free = {name: {0: rows, 1: tokens} for name in names}
+    with _refusing(trained.model.encoder.model.config.model_type):
+        _write(model, path, {"batch": _example(tuple(names), 0)}, {"batch": free}, names, [SCORE])
+    if path.with_name(f"{path.name}.data").exists():
+        raise UserError(
+            "the model has more than 2 GiB of weights, which one ONNX file does not hold.",
+            remedy="Train a student of a smaller encoder with: zhichun train distil:one_score",
+        )
+
+
+@contextmanager
+def _refusing(kind: str) -> Iterator[None]:
+    """Turn whatever torch's exporter meets in a network into an error for users."""
     for library in ("onnx", "onnxscript"):
         required(library)
+    try:
+        yield
+    except Exception as error:
+        raise UserError(
+            f"an encoder of the kind {kind!r} cannot be exported ({_cause(error)}).",
+            remedy="Score the run with torch, or train an encoder of the kind of BERT or XLM-R.",
+        ) from error
+
+
+def write_onnx(trained: TrainedModel, inputs: GraphInputs, path: Path) -> None:
+    """Export a network with torch.onnx; ``inputs`` are its `inputs_of`."""
     names, size = inputs.names, sum(inputs.sizes.values())
     rows, tokens = torch.export.Dim("pairs", min=1), torch.export.Dim("tokens", min=2)
     free = {name: {0: rows} if name == SIDE else {0: rows, 1: tokens} for name in names}
     model = scoring_graph(trained.model, size)
     given, outputs = {"batch": _example(names, size)}, [OUTPUT]
-    try:
+    with _refusing(model.encoder.model.config.model_type):
         if model.lists is None:
             _write(model, path, given, {"batch": free}, names, outputs)
         else:
@@ -79,12 +132,6 @@ def write_onnx(trained: TrainedModel, inputs: GraphInputs, path: Path) -> None:
             pairs, shapes = _EXAMPLE[0], {"vectors_BF": {0: rows}, "list_B": {0: rows}}
             lists = {"vectors_BF": torch.zeros(pairs, model.lists.query.in_features), "list_B": torch.arange(pairs)}
             _write(OverLists(model), path.parents[1] / LISTS_FILE, lists, shapes, LISTED, outputs)
-    except Exception as error:  # whatever torch's exporter meets in a network
-        kind = model.encoder.model.config.model_type
-        raise UserError(
-            f"an encoder of the kind {kind!r} cannot be exported ({_cause(error)}).",
-            remedy="Score the run with torch, or train an encoder of the kind of BERT or XLM-R.",
-        ) from error
 
 
 def write_sentences(similarity: Similarity, folder: Path) -> None:

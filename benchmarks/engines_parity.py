@@ -1,0 +1,110 @@
+r"""What `zhichun export --for` writes, scored by the engines' own code: the same scores, in the same order.
+
+    python benchmarks/engines_parity.py --encoder bert=FOLDER [--encoder xlm-r=FOLDER] \
+        [--python sentence-transformers=PYTHON --python eland=PYTHON …] [--work FOLDER]
+
+Trains the recipe `distil:one_score` for an epoch on the sample shop from each encoder, exports it for all six engines
+and lets their code score the pairs of each parity file (`tests/clients/engine_clients.py`), in a process of the Python
+that is named for it: the engines' pins disagree. Two classes (`substitute`) of the first encoder are exported too. A
+way whose libraries are not there is named as not started. Writes ``benchmarks/results/engines_parity.json``; the exit
+status is 1 if one is more than 0.001 away or changes the order.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from machine import circumstances, command_as_given
+
+from zhichun.core.files import write_json
+from zhichun.data.prepare.prepare import prepare
+from zhichun.data.sample_shop import write_sample_shop
+from zhichun.fit.recipe import load_recipe
+from zhichun.fit.train import train
+from zhichun.score.export.for_engines import export_for
+
+HERE = Path(__file__).parent
+CLIENTS = HERE.parent / "tests" / "clients" / "engine_clients.py"
+WAYS = {
+    "sentence-transformers": ("sentence-transformers",),
+    "tei": ("transformers",),
+    "vllm": ("transformers", "vllm"),
+    "elasticsearch": ("torch.jit", "eland"),
+    "opensearch": ("onnxruntime",),
+    "vespa": ("onnxruntime",),
+}
+MOST = 1e-3
+TRAINING = ("train.pool=null", "train.epochs=1", "train.learning_rate=1e-4", "model.max_length=64")
+TWO_CLASSES = ("task=substitute", "objective.loss=CrossEntropy", "train.metric=micro_f1")
+NOT_HERE = {
+    "tei": "text-embeddings-inference is a Rust server, for which no build is at hand here",
+    "elasticsearch": "Elasticsearch's own tokenizer and libtorch run in its server",
+    "opensearch": "ml-commons runs in OpenSearch's server",
+    "vespa": "the ranking expressions run in Vespa's server; they are worked out from the schema's text instead",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--encoder", action="append", required=True, help="KIND=FOLDER, may be given more than once")
+    parser.add_argument("--python", action="append", default=[], help="WAY=PYTHON, may be given more than once")
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "engines-parity")
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "engines_parity.json")
+    given = parser.parse_args()
+    encoders = dict(each.split("=", 1) for each in given.encoder)
+    pythons = dict(each.split("=", 1) for each in given.python)
+    data = given.work / "data"
+    if not data.is_dir():
+        write_sample_shop(given.work / "shop", products=600, queries=150, overwrite=True)
+        prepare(given.work / "shop", data)
+    runs = {kind: run_of(given.work / kind, data, encoder) for kind, encoder in encoders.items()}
+    first, encoder = next(iter(encoders.items()))
+    runs[f"{first}, two classes"] = run_of(given.work / f"{first}-two", data, encoder, TWO_CLASSES)
+    rows = [row for kind, run in runs.items() for row in measured(kind, run, given.work, pythons)]
+    for row in rows:
+        said = row.get("not_started") or f"{row['greatest_difference']:.1e}, order {row['places_of_order_changed']}"
+        print(f"{row['model']:24} {row['engine']:22} {row['by']:22} {said}")
+    result = {
+        "command": command_as_given("engines_parity.py"),
+        **circumstances("zhichun", "torch", "transformers", "tokenizers", "onnxruntime"),
+        "rows": rows,
+        "not_started": NOT_HERE,
+    }
+    write_json(given.out, result)
+    sys.exit(any(row.get("greatest_difference", 0) > MOST or row.get("places_of_order_changed", 0) for row in rows))
+
+
+def run_of(folder: Path, data: Path, encoder: str, more: tuple[str, ...] = ()) -> Path:
+    """Train a text-only model from an encoder, or take up the run that is there."""
+    recipe = load_recipe("distil:one_score").with_settings([*TRAINING, f"model.encoder={encoder}", *more])
+    return train(recipe, data, folder, resume=True).path
+
+
+def measured(kind: str, run: Path, work: Path, pythons: dict[str, str]) -> list[dict[str, Any]]:
+    """Export a run for each engine and let each way score it."""
+    rows = []
+    for engine, ways in WAYS.items():
+        folder = work / "exports" / run.name / engine
+        about = export_for(run, engine, folder, overwrite=True, shown=False)
+        for way in ways:
+            row = {"model": kind, "engine": engine, "by": way, "when_exported": about["greatest_difference"]}
+            rows.append(row | scored(pythons.get(way, sys.executable), engine, way, folder))
+    return rows
+
+
+def scored(python: str, engine: str, way: str, folder: Path) -> dict[str, Any]:
+    """Let an engine's code score a folder, in its own environment."""
+    command = [python, str(CLIENTS), engine, way, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return {"not_started": done.stderr.strip().splitlines()[-1]}
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+if __name__ == "__main__":
+    main()
