@@ -1,7 +1,7 @@
 """Commands that use a trained run: score, index, rank, serve; and the demo of all."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -13,8 +13,8 @@ from zhichun.core.errors import UserError
 @command
 def score(
     run: Path,
-    pairs: Path,
-    out: Path,
+    pairs: str,
+    out: str,
     *,
     products: Path | None = None,
     columns: str = "",
@@ -23,47 +23,97 @@ def score(
     prefix: str = "",
     engine: str = "auto",
     overwrite: bool = False,
+    shard: str | None = None,
+    ray: str | None = None,
+    part_rows: AtLeast1 = 20_000,
+    since: str | None = None,
+    retry_failed: bool = False,
+    finish: bool = False,
 ) -> None:
-    """Score a file of query-product pairs: appends probabilities, label and gain to its rows.
+    """Score query-product pairs: appends probabilities, label and gain to their rows.
 
-    The file is read as a stream. After a kill, the same command resumes.
+    Files are read as a stream. After a kill, the same command resumes. Into a folder, several processes can score one
+    job, each a shard of it.
 
     Parameters
     ----------
     pairs
-        Pairs to score: CSV, TSV, JSON Lines or Parquet.
+        Pairs to score: CSV, TSV, JSON Lines or Parquet; a file, a folder or a pattern, or a URL such as s3://….
     out
-        File to write: .parquet, .csv or .tsv.
+        File to write: .parquet, .csv or .tsv; or a folder of Parquet parts, or its URL.
     products
         Catalogue to look products up in by product_id: a table, a folder, or an index of `zhichun index`. Its own
         column names are given as `products.title=name`.
     prefix
         Prefix of the new columns.
+    shard
+        Which part of the work is this process's, `0/4` to `3/4`; `auto` under Slurm or Kubernetes, `auto/4` where
+        these do not say how many there are.
+    ray
+        Score on a Ray cluster: its address, or `auto` for the one of this machine, or else this machine alone.
+    part_rows
+        Rows of a part at most.
+    since
+        Folder of an earlier job: pairs whose query, texts and model are the same keep their scores.
+    retry_failed
+        Score again the parts of which rows failed; the catalogue may have changed.
+    finish
+        Only write `_SUCCESS`, if every shard is done.
     """
-    from zhichun.score.folders import fingerprint_of
-    from zhichun.score.job import ScoringJob
-    from zhichun.score.scorer import load_scorer
+    from zhichun.data.readers.pair_tables import kind_of
+    from zhichun.score.job import ScoringJob, finish_job, is_folder
+    from zhichun.score.parts import Shard
 
-    own_columns = mapping(columns, "--columns")
-    if out.is_file() and not overwrite:
-        raise UserError("the file is there already.", file=out, remedy="Choose another name, or give --overwrite.")
-    scorer = load_scorer(run, engine=engine, products=products)
-    job = ScoringJob(
-        scorer=scorer,
-        pairs=pairs,
-        out=out,
-        model_fingerprint=f"{fingerprint_of(run)} {scorer.engine_name}",
-        catalogue=products,
-        columns=own_columns,
-        locale=locale,
-        prefix=prefix,
-        on_bad_rows=on_bad_rows,
-        say=say_aside,
-    )
-    with Bar("score", "pairs") as bar:
-        bar.start(0, job.total())
-        rows = job.run(lambda done: bar.advance(done, steps=done))
-    say(f"{out}: {rows:,} pairs scored by {scorer.engine_name}")
+    options: dict[str, Any] = {
+        "run": run,
+        "pairs": pairs,
+        "out": out,
+        "engine": engine,
+        "catalogue": products,
+        "columns": mapping(columns, "--columns"),
+        "locale": locale,
+        "on_bad_rows": on_bad_rows,
+        "prefix": prefix,
+        "chunk_rows": part_rows,
+        "since": since,
+        "retry_failed": retry_failed,
+    }
+    if not is_folder(out):
+        kind_of(Path(out))
+        _refuse_options_of_folders(out, shard=shard, ray=ray, since=since, retry_failed=retry_failed, finish=finish)
+        if Path(out).is_file() and not overwrite:
+            raise UserError("the file is there already.", file=out, remedy="Choose another name, or give --overwrite.")
+    if finish:
+        whole: tuple[int, int] | None = finish_job(out)
+    elif ray:
+        from zhichun.score.on_ray import score_on_ray
+
+        if shard:
+            raise UserError("--shard and --ray are two ways to share a job.", remedy="Leave one of them out.")
+        whole = score_on_ray(ray, options)
+    else:
+        of_job, job = Shard.parse(shard) if shard else Shard(), ScoringJob.load(**options, say=say_aside)
+        with Bar("score", "pairs") as bar:
+            bar.start(0, job.total(of_job))
+            if not is_folder(out):
+                rows = job.run(lambda done: bar.advance(done, steps=done))
+                say(f"{out}: {rows:,} pairs scored by {job.scorer.engine_name}")
+                return
+            totals, whole = job.run_shard(of_job, lambda done: bar.advance(done, steps=done))
+        if of_job.count > 1:
+            say(f"{out}: shard {of_job} is done, {_counted(*totals)}")
+    if whole is not None:
+        say(f"{out}: complete, {_counted(*whole)}")
+
+
+def _refuse_options_of_folders(out: str, **given: object) -> None:
+    if used := [name.replace("_", "-") for name, value in given.items() if value]:
+        raise UserError(f"--{used[0]} needs a folder of parts.", file=out, remedy="Name a folder, without an ending.")
+
+
+def _counted(rows: int, failed: int) -> str:
+    listed = f"; {failed:,} rows failed, see _failed in it: correct them and run again with --retry-failed"
+    return f"{rows:,} pairs scored" + listed * (failed > 0)
 
 
 @command

@@ -36,7 +36,7 @@ class NotWritten(UserError):
 
 
 @contextmanager
-def new_file(path: Path) -> Iterator[Path]:
+def new_file(path: Path, *, first_wins: bool = False) -> Iterator[Path]:
     """Give a path to write a file to; it gets its name when the block ends well, and is removed otherwise.
 
     Of two processes that write the same file at once, the later one's stays, whole.
@@ -45,6 +45,8 @@ def new_file(path: Path) -> Iterator[Path]:
     ----------
     path
         The file to make or replace; folders above it are made.
+    first_wins
+        Whether a file that is there stays, and this one goes.
 
     Raises
     ------
@@ -56,8 +58,18 @@ def new_file(path: Path) -> Iterator[Path]:
             raise NotWritten("is a folder, not a file.", file=path, remedy="Name a file.")
         yield partial
         _sync(partial)
-        partial.replace(path.resolve())
+        if not (first_wins and _is_linked(partial, path.resolve())):
+            partial.replace(path.resolve())
         _sync(path.resolve().parent)
+
+
+def _is_linked(partial: Path, path: Path) -> bool:
+    """Give a file its name unless another has it; false on a file system that cannot do that in one step."""
+    try:
+        path.hardlink_to(partial)
+    except OSError:  # some are without links
+        return path.exists()
+    return True
 
 
 @contextmanager
@@ -144,7 +156,7 @@ def _beside(path: Path, make: Callable[[Path], None], *, alone: bool = False) ->
         # Two that begin at once see each other; in a folder that this process is making it is alone.
         mutex = None if not alone or path.parent in _MINE else _lock(path.parent, fcntl.LOCK_EX)
         try:
-            others = _clear_left_over(path.parent, glob.escape(path.name))
+            others = clear_left_over(path.parent, glob.escape(path.name))
             if alone and others:
                 raise UserError(f"process {others[0]} is writing it.", file=path, remedy="Wait for it, or stop it.")
             make(partial)
@@ -166,7 +178,7 @@ def _beside(path: Path, make: Callable[[Path], None], *, alone: bool = False) ->
                 folder.rmdir()
 
 
-def _clear_left_over(folder: Path, names: str) -> list[int]:
+def clear_left_over(folder: Path, names: str) -> list[int]:
     """Put right what killed processes left of some names; give the numbers of those that are writing them now."""
     running = []
     for found in sorted(folder.glob(f"{names}.*-*-*")):
@@ -283,7 +295,7 @@ def in_use(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise _explained(error, folder, folder) or error from error
     try:
-        _clear_left_over(folder, "**/*")
+        clear_left_over(folder, "**/*")
         yield
     finally:
         file.unlink(missing_ok=True)

@@ -1,79 +1,90 @@
-"""A file of pairs in, the same file with scores out: streaming, resumable, in bounded memory.
+"""Pairs in, the same pairs with scores out: streaming, resumable, in bounded memory, by one process or by many.
 
-The file is read in chunks; each chunk's result is a part beside the final file, so that a run that was killed goes on
-after the last whole part. The parts become one file at the end, under its name at once.
+Files are read as parts (`zhichun.score.parts`), and each part's result is a file of its own in a folder
+(`zhichun.score.job_folder`), so that a run that was killed goes on after the last whole part, and shards share a job.
+Batches are made inside a part, so no score depends on how many shards there are. One file as the result is a job of one
+shard, whose parts are joined at the end.
+
+Legend: ``P`` pairs of a part.
 """
 
-import itertools
-import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+import zhichun
 from zhichun.core import schema
-from zhichun.core.arrays import Int64
 from zhichun.core.device import ahead
 from zhichun.core.errors import UserError
-from zhichun.core.files import NotWritten, in_use, new_file, write_json
+from zhichun.core.files import NotWritten, in_use
+from zhichun.core.storage import Source, find_sources, is_url, open_folder
 from zhichun.core.tasks import Prediction
-from zhichun.data.prepare.clean_catalogue import products_file, read_catalogue
+from zhichun.data.prepare.clean_catalogue import products_file
 from zhichun.data.readers.pair_tables import (
+    KINDS,
     append_columns,
     join_parts,
     kind_of,
-    read_chunks,
+    prediction_table,
     require_writable,
-    texts,
 )
-from zhichun.data.readers.rejected import OnBadRows, Say, silent
-from zhichun.data.readers.sources import PAIRS, describe_columns, kept_columns, match_pairs, open_table
+from zhichun.data.readers.rejected import NO_SCORE, FirstRefusal, OnBadRows, Say, silent
+from zhichun.data.readers.sources import ENDINGS, open_table
 from zhichun.data.readers.table import ParquetTable, Table
 from zhichun.data.readers.text_file import require_file
-from zhichun.score.engines.engine import Progress
-from zhichun.score.rank import ProductLookup
-from zhichun.score.scorer import PairScorer
-from zhichun.text.clean import clean_text
-from zhichun.text.fold import fold_locales, trim_ids
+from zhichun.score.earlier import KEY, Earlier, Keys, key_column, pair_keys
+from zhichun.score.engines.engine import AUTO, Progress
+from zhichun.score.folders import fingerprint_of
+from zhichun.score.job_folder import JobFolder, Totals
+from zhichun.score.pair_reader import PairReader, Texts
+from zhichun.score.parts import FILES_A_SHARD, Cut, Part, Shard
+from zhichun.score.scorer import PairScorer, load_scorer
 
-CHUNK_ROWS = 20_000
-PARTS = "part-*.parquet"
-CHUNK_BYTES = 1 << 26
-OF_CATALOGUE = "products."
+CHUNK_ROWS: Final = 20_000
+PARTS: Final = "part-*.parquet"
+CHUNK_BYTES: Final = 1 << 26
+ROW_ID: Final = "row_id"
+ALL: Final = Shard()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Piece:
-    """Pairs of one part, and what was read of their texts; nothing where the part is there already."""
+    """Some pairs of a part, and what was read of those that are to be scored; or how many of a part were."""
 
-    path: Path
-    pairs: pa.Table
-    read: Any | None
+    name: str
+    part: Part
+    scored: int | None = None
+    texts: Texts | None = None
+    read: Any = None
+    keys_P2: Keys | None = None
+    known: tuple[Any, pa.Table] | None = None
 
 
 @dataclass(frozen=True)
 class ScoringJob:
-    """Scores a file of pairs.
+    """Scores files of pairs.
 
     Parameters
     ----------
     scorer
         The model.
     pairs
-        CSV, TSV or Parquet with a query, and the product's texts or, with ``catalogue``, its id.
+        Tables with a query, and the product's texts or, with ``catalogue``, its id: a file, a folder or a pattern of
+        CSV, TSV, JSON Lines or Parquet, on a disk or as a URL.
     out
-        CSV, TSV or Parquet to write.
+        CSV, TSV or Parquet to write; or a folder of parts, on a disk or as a URL, in which rows that cannot be scored
+        are listed instead of ending the work.
     model_fingerprint
-        Of the model: parts of another one are thrown away.
+        Of the model with its engine.
     catalogue
         Table or folder to look products up in.
     columns
@@ -90,11 +101,15 @@ class ScoringJob:
         Rows of a part at most.
     chunk_bytes
         Texts that are held at once, about; long ones make parts of fewer rows.
+    since
+        Folder of an earlier, finished job, from which the scores of pairs that are the same are taken.
+    retry_failed
+        Whether parts with rows that failed are scored again; the catalogue may have changed.
     """
 
     scorer: PairScorer
-    pairs: Path
-    out: Path
+    pairs: Path | str
+    out: Path | str
     model_fingerprint: str
     catalogue: Path | None = None
     columns: Mapping[str, str] | None = None
@@ -104,9 +119,17 @@ class ScoringJob:
     say: Say = silent
     chunk_rows: int = CHUNK_ROWS
     chunk_bytes: int = CHUNK_BYTES
+    since: Path | str | None = None
+    retry_failed: bool = False
+
+    @classmethod
+    def load(cls, run: Path, pairs: Path | str, out: Path | str, *, engine: str = AUTO, **options: Any) -> Self:
+        """Load the model of a run, and take it for a job; the other arguments are the job's own."""
+        scorer = load_scorer(run, engine=engine, products=options.get("catalogue"))
+        return cls(scorer, pairs, out, f"{fingerprint_of(run)} {scorer.engine_name}", **options)
 
     def run(self, progress: Progress | None = None) -> int:
-        """Score all rows.
+        """Score all rows; the result is a file.
 
         Returns
         -------
@@ -118,20 +141,22 @@ class ScoringJob:
         UserError
             For a file that cannot be read, a missing column, an empty query or an unknown product.
         """
-        kind_of(self.out)
-        if self.out.is_dir():
-            raise UserError("is a folder, not a file.", file=self.out, remedy="Name a file.")
-        require_file(self.pairs)
-        parts = self.out.with_name(f"{self.out.name}.parts")
+        out = Path(self.out)
+        kind_of(out)
+        if out.is_dir():
+            raise UserError("is a folder, not a file.", file=out, remedy="Name a file.")
+        self._require_inputs()
+        parts = out.with_name(f"{out.name}.parts")
         with in_use(parts):
-            self._open_parts(parts)
+            folder = self._job_folder(parts)
+            folder.claim(anew=True)
             try:
-                rows, paths = self._write_parts(parts, progress)
-                join_parts(paths, self.out)
+                done = self._write_parts(folder, ALL, progress)
+                join_parts([parts / name for name in done], out)
             except NotWritten as error:
-                done = len(list(parts.glob(PARTS)))
+                whole = len(list(parts.glob(PARTS)))
                 raise NotWritten(
-                    f"{error.problem} {done} parts are done and lie in {parts}.",
+                    f"{error.problem} {whole} parts are done and lie in {parts}.",
                     file=error.file,
                     remedy="Free some disk space and run the command again: it goes on after them.",
                 ) from error
@@ -139,162 +164,203 @@ class ScoringJob:
                 shutil.rmtree(parts)
                 raise
             shutil.rmtree(parts)
-        return rows
+        return Totals.of(done.values()).rows
 
-    def _write_parts(self, parts: Path, progress: Progress | None) -> tuple[int, list[Path]]:
-        rows, paths = 0, []
-        with closing(ahead(self._pieces(parts), self.scorer.lookahead)) as pieces:
-            for path, of_part in groupby(pieces, attrgetter("path")):
-                scored = []
-                for piece in of_part:
-                    rows += piece.pairs.num_rows
-                    if piece.read is not None:
-                        some = piece.pairs.num_rows > 0
-                        prediction = self.scorer.predict(piece.read, progress=progress) if some else self._nothing
-                        scored.append(append_columns(piece.pairs, prediction, self.prefix, self.pairs))
-                    elif progress:
-                        progress(piece.pairs.num_rows)
-                if scored:
-                    with new_file(path) as partial:
-                        pq.write_table(pa.concat_tables(scored), partial)
-                paths.append(path)
-        return rows, paths
+    def run_shard(self, shard: Shard = ALL, progress: Progress | None = None) -> tuple[Totals, Totals | None]:
+        """Score the parts of one shard; the result is a folder, to which others may write at the same time.
 
-    def total(self) -> int:
-        """Rows to score, and 0 where only reading the file would tell."""
-        return self._table.total if isinstance(self._table, ParquetTable) else 0
+        Returns
+        -------
+        tuple
+            Totals of this shard; and those of the whole job where every shard is done.
 
-    def _open_parts(self, parts: Path) -> None:
-        job = {
-            "pairs": _stamp(self.pairs),
-            "catalogue": None if self.catalogue is None else _stamp(products_file(self.catalogue)),
+        Raises
+        ------
+        UserError
+            For files that cannot be read, a missing column, or a folder of another job.
+        """
+        self._require_inputs()
+        folder = self._job_folder(self.out)
+        folder.claim(changed="catalogue" if self.retry_failed else None)
+        if self.retry_failed:
+            folder.begin_again(shard)
+        elif (finished := folder.finished()) is not None:
+            return Totals(0, 0), finished
+        done = self._write_parts(folder, shard, progress)
+        folder.record(shard, done)
+        return Totals.of(done.values()), folder.finish() if folder.is_complete() else None
+
+    def total(self, shard: Shard = ALL) -> int:
+        """Rows to score, and 0 where only reading the files would tell."""
+        if is_url(self.pairs):
+            return 0
+        tables = [open_table(Path(each.path)) for each in self._sources]
+        return sum(each.total if isinstance(each, ParquetTable) else 0 for each in tables) // shard.count
+
+    @cached_property
+    def _in_parts(self) -> bool:
+        return is_folder(self.out)
+
+    @cached_property
+    def _sources(self) -> list[Source]:
+        return find_sources(self.pairs, ENDINGS)
+
+    def _require_inputs(self) -> None:
+        for source in self._sources:
+            if not is_url(self.pairs):
+                require_file(Path(source.path))
+
+    @cached_property
+    def _earlier(self) -> Earlier | None:
+        return None if self.since is None else Earlier(open_folder(self.since))
+
+    def _job_folder(self, place: Path | str) -> JobFolder:
+        job: dict[str, Any] = {
+            "zhichun": zhichun.__version__,
             "model": self.model_fingerprint,
+            "files": [source.name for source in self._sources],
+            "since": None if self._earlier is None else self._earlier.fingerprint,
             "columns": dict(self.columns or {}),
-            **{name: getattr(self, name) for name in ("locale", "prefix", "chunk_rows", "chunk_bytes")},
+            **{name: getattr(self, name) for name in ("locale", "prefix", "on_bad_rows", "chunk_rows", "chunk_bytes")},
         }
-        plan = parts / "job.json"
-        if not plan.is_file() or json.loads(plan.read_text("utf-8")) != job:
-            for part in parts.glob(PARTS):
-                part.unlink()
-            write_json(plan, job)
+        stamps = {source.name: source.stamp() for source in self._sources}
+        if self.catalogue is not None:
+            file = products_file(self.catalogue)
+            require_file(file)
+            stamps["catalogue"] = [file.stat().st_size, file.stat().st_mtime_ns]
+        return JobFolder(open_folder(place), job, stamps)
 
-    def _pieces(self, parts: Path) -> Iterator[_Piece]:
-        """Read the pairs piece by piece, with their texts; those of a part that is there already are left unread."""
-        before = 0
-        chunks = read_chunks(self._table, self.chunk_rows, self.chunk_bytes)
-        for number, chunk in enumerate(self._whole_lists(chunks) if self.scorer.reads_lists else chunks):
-            path = parts / f"part-{number:06d}.parquet"
-            if path.is_file():
-                yield _Piece(path, chunk, None)
-            else:
-                yield from (_Piece(path, pairs, read) for pairs, read in self._read(chunk, before))
-            before += chunk.num_rows
+    def _write_parts(self, folder: JobFolder, shard: Shard, progress: Progress | None) -> dict[str, Totals]:
+        """Score what is missing of a shard; gives all its parts, in order."""
+        done: dict[str, Totals] = {}
+        with closing(ahead(self._pieces(folder, shard), self.scorer.lookahead)) as pieces:
+            for part, of_part in groupby(pieces, attrgetter("part")):
+                tables = []
+                for piece in of_part:
+                    name = piece.name
+                    if piece.scored is None:
+                        tables.append(self._scored(piece, progress))
+                    else:
+                        done[name] = Totals(piece.scored, part.rows - piece.scored)
+                        if progress:
+                            progress(part.pairs.num_rows)
+                if tables:
+                    scored = pa.concat_tables(tables).combine_chunks()
+                    folder.write(name, scored, part.refused.found)
+                    done[name] = Totals(scored.num_rows, len(part.refused.found))
+        return done
 
-    def _whole_lists(self, chunks: Iterable[pa.Table]) -> Iterator[pa.Table]:
-        """Move the rows of each chunk's last query to the next chunk, so that no list is in two."""
-        held: list[pa.Table] = []
-        seen, before = set[int](), 0
-        for chunk in itertools.chain(chunks, [None]):  # the last query's rows come at the end
-            table = pa.concat_tables(held if chunk is None else [*held, chunk])
-            keys = list(zip(*(texts(table, column, self.pairs, before) for column in self._list_columns), strict=True))
-            starts = [row for row in range(len(keys)) if not row or keys[row] != keys[row - 1]]
-            for row in starts if chunk is None else starts[:-1]:
-                if hash(keys[row]) in seen:
-                    raise UserError(
-                        f"the rows of the query {keys[row][0]!r} are not together; this model reads them as one list.",
-                        file=self.pairs,
-                        row=before + row + 1,
-                        remedy="Sort the file by query.",
-                    )
-                seen.add(hash(keys[row]))
-            cut = len(keys) if chunk is None or not starts else starts[-1]
-            held = [table.slice(cut)]
-            before += cut
-            if cut or chunk is None:
-                yield table.slice(0, cut)
-
-    @property
-    def _list_columns(self) -> list[str]:
-        """Name the columns that say which list a row belongs to."""
-        return [self._columns[name] for name in (schema.QUERY, schema.LOCALE) if name in self._columns]
-
-    def _read(self, chunk: pa.Table, before: int) -> Iterator[tuple[pa.Table, Any]]:
-        """Read a chunk's texts, no more at once than are to be held; gives pairs, and what was read of them."""
-        require_writable(append_columns(chunk.slice(0, 0), self._nothing, self.prefix, self.pairs), self.out)
-
-        given = {name: texts(chunk, column, self.pairs, before) for name, column in self._columns.items()}
-        queries = [query or "" for query in given.pop(schema.QUERY)]
-        for row, query in enumerate(queries, start=before + 1):
-            if not clean_text(query):
-                raise UserError("the query is empty.", file=self.pairs, row=row, remedy="Fill or drop it.")
-        locales = fold_locales(_column(given.pop(schema.LOCALE, None)), self.locale, chunk.num_rows)
-        if not chunk.num_rows:
-            yield chunk, ()
-            return
-        if self.catalogue is None:
-            yield chunk, self.scorer.read(queries, given, locales.to_pylist())
-            return
-        products, ids = self._products, trim_ids(_column(given[schema.PRODUCT_ID]))
-        rows = products.rows(locales, ids)
-        self._require_found(rows, ids, locales, before)
-        whole = [slice(0, len(rows))]  # with whole lists
-        for piece in whole if self.scorer.reads_lists else products.pieces(rows, self.chunk_bytes):
-            start, count = piece.start, piece.stop - piece.start
-            of_piece = queries[piece], products.texts(rows[piece]), locales.slice(start, count).to_pylist()
-            yield chunk.slice(start, count), self.scorer.read(*of_piece)
-
-    @property
-    def _nothing(self) -> Prediction:
-        """The prediction of no pair: its columns are those of the result."""
-        task = self.scorer.task
-        return task.predict(np.zeros((0, task.outputs), np.float32))
+    def _pieces(self, folder: JobFolder, shard: Shard) -> Iterator[_Piece]:
+        """Read a shard's parts piece by piece, with their texts; parts that are there already are left unread."""
+        number, seen, reader = 0, set[int](), self._reader
+        # A list in two files is seen only by who reads all of them.
+        by_file = len(self._sources) >= FILES_A_SHARD * shard.count and not reader.whole_lists
+        for place, source in enumerate(self._sources):
+            if by_file and not shard.has(place):
+                continue
+            stamp = source.stamp()
+            with source.local() as path:
+                table = open_table(path)
+                _require_same(table, reader.table)
+                cut = Cut(self.chunk_rows, self.chunk_bytes, reader.list_columns, self._in_parts)
+                for part in cut.parts(table, source.name, seen):
+                    number += 1
+                    if not by_file and not shard.has(number - 1):
+                        continue
+                    name = folder.part_name(place, part.first)
+                    scored = folder.scored(name, part.rows)
+                    if scored is not None and not (self.retry_failed and folder.has_failed(name)):
+                        yield _Piece(name, part, scored)
+                        continue
+                    yield from self._read(name, part, reader)
+                    if source.stamp() != stamp:
+                        problem = "was changed while it was read."
+                        raise UserError(problem, file=source.path, remedy="Score it again, into another folder.")
 
     @cached_property
-    def _table(self) -> Table:
-        return open_table(self.pairs)
-
-    @cached_property
-    def _columns(self) -> dict[str, str]:
-        """Which column of the pairs holds what is needed of them."""
-        own = {name: column for name, column in (self.columns or {}).items() if not name.startswith(OF_CATALOGUE)}
-        columns = match_pairs(own, self._table, catalogue=self.catalogue is not None)
-        if self.catalogue is None:
-            columns |= kept_columns(self.scorer.own, self._table)
-        for line in describe_columns(PAIRS, columns, self._table):
-            self.say(line)
-        return columns
-
-    @cached_property
-    def _products(self) -> ProductLookup:
-        assert self.catalogue is not None
-        columns = {name: column for name, column in (self.columns or {}).items() if name.startswith(OF_CATALOGUE)}
-        products = read_catalogue(
-            self.catalogue,
-            locale=self.locale,
-            columns=columns,
-            on_bad_rows=self.on_bad_rows,
-            keep=self.scorer.own,
-            say=self.say,
-        )
-        return ProductLookup(products, self.scorer.own)
-
-    def _require_found(self, rows: Int64, ids: pa.Array, locales: pa.Array, before: int) -> None:
-        if len(missing := np.flatnonzero(rows < 0)):
-            place = int(missing[0])
-            raise UserError(
-                f"there is no product {ids[place].as_py()!r} in the locale {locales[place].as_py()!r}.",
-                file=self.pairs,
-                row=before + place + 1,
-                remedy="Add it to the catalogue given with --products.",
+    def _reader(self) -> PairReader:
+        with self._sources[0].local() as path:  # of which only the columns are read
+            return PairReader(
+                table=open_table(path),
+                own=self.scorer.own,
+                whole_lists=self.scorer.reads_lists,
+                catalogue=self.catalogue,
+                columns=self.columns or {},
+                locale=self.locale,
+                on_bad_rows=self.on_bad_rows,
+                say=self.say,
+                most_bytes=self.chunk_bytes,
             )
 
+    def _read(self, name: str, part: Part, reader: PairReader) -> Iterator[_Piece]:
+        """Read the texts of a part that are not known yet."""
+        empty = append_columns(part.pairs.slice(0, 0), self._nothing, self.prefix, part.file)
+        if not self._in_parts:
+            require_writable(empty, Path(self.out))
+        for texts in reader.read(part, part.refused if self._in_parts else FirstRefusal(part.file)):
+            keys_P2 = known = None
+            given: tuple[Any, Any, Any] = texts[1:]
+            if self._in_parts:
+                lists = list(zip(texts.queries, texts.locales, strict=True)) if reader.whole_lists else None
+                keys_P2 = pair_keys(self.model_fingerprint, *given, lists)
+                if self._earlier is not None:
+                    known = self._earlier.find(keys_P2, self._nothing)
+                    new = np.flatnonzero(~known[0]).tolist()
+                    products = {field: [of[place] for place in new] for field, of in texts.products.items()}
+                    given = [texts.queries[at] for at in new], products, [texts.locales[at] for at in new]
+            yield _Piece(name, part, None, texts, self.scorer.read(*given) if given[0] else None, keys_P2, known)
 
-def _column(values: list[str | None] | None) -> pa.Array | None:
-    return None if values is None else pa.array(values, pa.large_string())
+    def _scored(self, piece: _Piece, progress: Progress | None) -> pa.Table:
+        """Score a piece of a part; pairs without a score are left out."""
+        assert piece.texts is not None
+        part, places_P, found = piece.part, piece.texts.places_P, self._nothing
+        if piece.read is not None:
+            found = prediction_table(self.scorer.predict(piece.read, progress=progress))
+        if piece.known is not None:
+            known_P, of_known = piece.known
+            order_P = np.argsort(np.concatenate([np.flatnonzero(~known_P), np.flatnonzero(known_P)]))
+            found = pa.concat_tables([found, of_known]).take(pa.array(order_P))
+            if progress:
+                progress(len(of_known))
+        numbers = [column for column in found.columns if pa.types.is_floating(column.type)]
+        finite_P = np.all([np.isfinite(column.to_numpy()) for column in numbers], axis=0)
+        rejected = part.refused if self._in_parts else FirstRefusal(part.file)
+        for place in places_P[~finite_P].tolist():
+            part.refuse(place, NO_SCORE, "by the model", rejected)
+        if piece.keys_P2 is not None:
+            ids = [f"{part.refused.file}:{row}" for row in part.rows_N[places_P].tolist()]
+            found = found.append_column(ROW_ID, pa.array(ids, pa.string()))
+            found = found.append_column(KEY, key_column(piece.keys_P2))
+        whole = append_columns(part.pairs.take(pa.array(places_P)), found, self.prefix, part.file)
+        return whole if finite_P.all() else whole.filter(pa.array(finite_P))
+
+    @cached_property
+    def _nothing(self) -> pa.Table:
+        """The columns of a prediction, of no pair."""
+        task = self.scorer.task
+        nothing: Prediction = task.predict(np.zeros((0, task.outputs), np.float32))
+        return prediction_table(nothing)
 
 
-def _stamp(path: Path) -> list[Any]:
-    """Tell a file from another of that name, and from itself before a change."""
-    require_file(path)
-    stat = path.stat()
-    return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
+def is_folder(out: Path | str) -> bool:
+    """Tell whether a result is a folder of parts: it is an address, or there already, or has no ending."""
+    return is_url(out) or (Path(out).is_dir() and Path(out).suffix not in KINDS) or not Path(out).suffix
+
+
+def finish_job(out: Path | str) -> Totals:
+    """Write ``_SUCCESS`` into the folder of a job of which every shard is done; see `JobFolder.finish`."""
+    return JobFolder(open_folder(out), {}, {}).finish()
+
+
+def _require_same(table: Table, first: Table) -> None:
+    """Refuse a file whose rows cannot stand in one table with those of the first."""
+
+    def shape(of: Table) -> Any:
+        return of.schema if isinstance(of, ParquetTable) else list(of.names)
+
+    if shape(table) != shape(first):
+        raise UserError(
+            f"has other columns than {first.path.name}, or other types of them.",
+            file=table.path,
+            remedy="Score files of different columns one by one.",
+        )

@@ -41,8 +41,8 @@ BAD_TABLES = {
         {},
         r"pairs\.csv: has a column 'label' already\.\nChoose other names with --prefix",
     ),
-    "empty query": ("query,title\nq,t\n ,t\n", {}, r"pairs\.csv, row 2: the query is empty"),
-    "markup alone": ("query,title\nq,t\nr,t\n<br>,t\n", {}, r"pairs\.csv, row 3: the query is empty"),
+    "empty query": ("query,title\nq,t\n ,t\n", {}, r"pairs\.csv, row 2: empty query \(.* .\)"),
+    "markup alone": ("query,title\nq,t\nr,t\n<br>,t\n", {}, r"pairs\.csv, row 3: empty query \(.<br>.\)"),
     "short row": (
         "query,title\nq,t\nq\n",
         {},
@@ -75,7 +75,7 @@ def test_a_table_that_cannot_be_scored_is_named_with_its_row(scorer, tmp_path, c
 
 def test_rows_are_counted_through_all_chunks(scorer, tmp_path):
     table = pa.table({"query": ["q"] * 24 + ["\x00 "] + ["q"] * 9, "title": ["t"] * 34})
-    with pytest.raises(UserError, match=r"pairs\.parquet, row 25: the query is empty"):
+    with pytest.raises(UserError, match=r"pairs\.parquet, row 25: empty query"):
         score(scorer, write(table, tmp_path / "pairs.parquet"), tmp_path / "out.csv")
     broken = b"query,title\n" + b"q,t\n" * 24 + b"q,\xff\n"
     (tmp_path / "pairs.csv").write_bytes(broken)
@@ -86,7 +86,7 @@ def test_rows_are_counted_through_all_chunks(scorer, tmp_path):
 def test_an_unknown_product_is_named_with_its_row(scorer, tmp_path):
     write(pa.table({"product_id": ["1"], "title": ["t"]}), tmp_path / "catalogue.csv")
     write(pa.table({"query": ["q"] * 12, "product_id": ["1"] * 11 + ["2"]}), tmp_path / "pairs.csv")
-    with pytest.raises(UserError, match=r"pairs\.csv, row 12: there is no product '2' in the locale 'us'"):
+    with pytest.raises(UserError, match=r"pairs\.csv, row 12: no such product \(.2. in the locale .us.\)"):
         score(scorer, tmp_path / "pairs.csv", tmp_path / "out.csv", catalogue=tmp_path / "catalogue.csv")
 
 

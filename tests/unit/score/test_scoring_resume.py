@@ -92,7 +92,7 @@ def test_an_error_in_what_is_read_ahead_names_its_row_and_leaves_nothing(tmp_pat
     write(table, tmp_path / "pairs.parquet")
     scorer = Stub()
     scorer.lookahead = 3
-    with pytest.raises(UserError, match="the query is empty") as refused:
+    with pytest.raises(UserError, match="empty query") as refused:
         score(scorer, tmp_path / "pairs.parquet", tmp_path / "out.csv")
     assert refused.value.row == 34
     assert not list(tmp_path.glob("out*"))

@@ -10,16 +10,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from zhichun.core.errors import UserError
 from zhichun.core.files import new_file
 from zhichun.core.tasks import Prediction
-from zhichun.data.readers.rejected import FirstRefusal
+from zhichun.data.readers.rejected import FirstRefusal, Refusals
 from zhichun.data.readers.sources import open_table
 from zhichun.data.readers.table import BATCH_ROWS, ParquetTable, Table, text_array, text_batches
 from zhichun.text.fold import fold_name
 
 KINDS: Final = (".parquet", ".csv", ".tsv")
+ROW: Final = "\x00row"
 
 
 def kind_of(path: Path) -> str:
@@ -39,65 +41,94 @@ def kind_of(path: Path) -> str:
 def read_chunks(
     source: Path | Table, rows: int, most_bytes: int | None = None, *, known: Sequence[str] = ()
 ) -> Iterator[pa.Table]:
-    """Read all columns of a table in chunks: of Parquet with their types, of others as text.
+    """Read all columns of a table in chunks: of Parquet with their types, of others as text; see `numbered_chunks`."""
+    table = open_table(source) if isinstance(source, Path) else source
+    chunks = numbered_chunks(table, rows, most_bytes, FirstRefusal(table.path), known=known)
+    return (chunk.drop_columns([ROW]) for chunk in chunks)
+
+
+def numbered_chunks(
+    table: Table, rows: int, most_bytes: int | None, rejected: Refusals, *, known: Sequence[str] = ()
+) -> Iterator[pa.Table]:
+    """Read all columns of a table in chunks, with the number of each row in the file as the column `ROW`.
 
     A table without rows is one chunk without rows.
 
     Parameters
     ----------
-    source
+    table
         The table.
     rows
         Rows of a chunk at most.
     most_bytes
         A chunk ends with the row that reaches this many bytes; ``None`` is unbounded. The same file is always
         split at the same rows.
+    rejected
+        Collects the rows that cannot be read.
     known
         Names for columns that differ from them only in case, spaces, underscores and hyphens.
 
     Raises
     ------
     UserError
-        For a missing, damaged or unknown file, and for the first row that cannot be read.
+        For a damaged file.
     """
-    table = open_table(source) if isinstance(source, Path) else source
     if len(set(table.names)) < len(table.names):
         raise UserError("has several columns without a name", remedy="Name or remove them.", file=table.path)
     pieces: Iterable[pa.Table]
     if isinstance(table, ParquetTable):
         schema = table.schema
-        pieces = (pa.Table.from_batches([each]) for each in table.record_batches(table.names, min(rows, BATCH_ROWS)))
+        pieces = _counted(table.record_batches(table.names, min(rows, BATCH_ROWS)))
     else:
-        batches = table.batches({name: name for name in table.names}, FirstRefusal(table.path), min(rows, BATCH_ROWS))
+        batches = table.batches({name: name for name in table.names}, rejected, min(rows, BATCH_ROWS))
         schema = pa.schema([(name, pa.string()) for name in table.names])
-        pieces = (pa.table(batch.columns).cast(schema) for batch in batches)
+        pieces = (pa.table(each.columns).cast(schema).append_column(ROW, pa.array(each.rows_N)) for each in batches)
     names = {fold_name(name): name for name in known}
-    renamed = [names.get(fold_name(name), name) for name in table.names]
-    return (chunk.rename_columns(renamed) for chunk in _cut(pieces, schema.empty_table(), rows, most_bytes))
+    renamed = [*(names.get(fold_name(name), name) for name in table.names), ROW]
+    nothing = schema.append(pa.field(ROW, pa.int64())).empty_table()
+    return (chunk.rename_columns(renamed) for chunk in _cut(pieces, nothing, rows, most_bytes))
 
 
-def texts(table: pa.Table, name: str, file: Path, before: int) -> list[str | None]:
+def _counted(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    before = 0
+    for batch in batches:
+        rows_N = np.arange(before + 1, before + 1 + batch.num_rows)
+        yield pa.Table.from_batches([batch]).append_column(ROW, pa.array(rows_N))
+        before += batch.num_rows
+
+
+def texts(
+    table: pa.Table, name: str, file: Path, rows: int | NDArray[np.int64], rejected: Refusals | None = None
+) -> list[str | None]:
     """Return a column as texts.
 
     Parameters
     ----------
     table, name
         The column.
-    file, before
-        The file that the table is a chunk of, and the rows before the chunk.
+    file, rows
+        The file that the table is a chunk of, and the number of each row in it, or those before the first.
+    rejected
+        Collects rows that are not UTF-8, whose text is ``None`` then.
 
     Raises
     ------
     UserError
-        When it is not text, or not UTF-8.
+        When it is not text; and not UTF-8, if nothing collects that.
     """
     array = text_array(table.column(name).combine_chunks(), name, file)
-    rows_N = np.arange(before + 1, before + 1 + len(array))
-    batches = text_batches(file, rows_N, {name: array}, 0, FirstRefusal(file))
-    return [text for batch in batches for text in batch.columns[name].to_pylist()]
+    rows_N = np.arange(rows + 1, rows + 1 + len(array)) if isinstance(rows, int) else rows
+    batches = list(text_batches(file, rows_N, {name: array}, 0, rejected or FirstRefusal(file)))
+    found: list[str | None] = [text for batch in batches for text in batch.columns[name].to_pylist()]
+    if len(found) < len(array):
+        kept = dict(zip(np.concatenate([batch.rows_N for batch in batches]).tolist(), found, strict=True))
+        return [kept.get(row) for row in rows_N.tolist()]
+    return found
 
 
-def append_columns(table: pa.Table, prediction: Prediction, prefix: str = "", file: Path | None = None) -> pa.Table:
+def append_columns(
+    table: pa.Table, prediction: Prediction | pa.Table, prefix: str = "", file: Path | None = None
+) -> pa.Table:
     """Append probabilities, label and gain to a table's columns.
 
     Raises
@@ -105,13 +136,20 @@ def append_columns(table: pa.Table, prediction: Prediction, prefix: str = "", fi
     UserError
         When the table, read from ``file``, has a column of that name.
     """
-    for name, values in prediction.columns().items():
+    found = prediction_table(prediction) if isinstance(prediction, Prediction) else prediction
+    for name, column in zip(found.column_names, found.columns, strict=True):
         if prefix + name in table.column_names:
             raise UserError(
                 f"has a column {prefix + name!r} already.", file=file, remedy="Choose other names with --prefix."
             )
-        table = table.append_column(prefix + name, pa.array(values, pa.string() if name == "label" else None))
+        table = table.append_column(prefix + name, column)
     return table
+
+
+def prediction_table(prediction: Prediction) -> pa.Table:
+    """Return the columns of a prediction."""
+    columns = prediction.columns().items()
+    return pa.table({name: pa.array(of, pa.string() if name == "label" else None) for name, of in columns})
 
 
 def require_writable(table: pa.Table, out: Path) -> None:

@@ -91,6 +91,9 @@ NOT_JUDGED: Final = Reason("not judged", harmless=True)
 ONE_OF_SEVERAL: Final = Reason("one of several judgements", harmless=True)
 DUPLICATE: Final = Reason("duplicate", harmless=True)
 LEAKAGE: Final = Reason("query in test too", harmless=True)
+# Only of pairs to be scored.
+LONG_LIST: Final = Reason("list too long", "Choose candidates first, such as the best 100 by BM25.")
+NO_SCORE: Final = Reason("score is not a number", "Try another engine; if it stays so, the model is damaged.")
 # Only of lists of pairs to be corrected.
 VALIDATION: Final = Reason("a validation example", harmless=True)
 # Only of pairs that a step made.

@@ -24,6 +24,7 @@ _PARQUET: Final = (".parquet", ".pq")
 _JSON: Final = (".jsonl", ".ndjson", ".json")
 _TABS: Final = (".tsv", ".tab", ".txt")
 _CSV: Final = ".csv"
+ENDINGS: Final = (*_PARQUET, *_JSON, *_TABS[:2], _CSV)
 _QRELS: Final = (".qrels", ".qrel", ".trec")
 _JSON_BEGINS: Final = re.compile(rb'\s*(?:\[\s*)?\{\s*"')
 _BOTH_TABLES: Final = "with examples=… and products=… (--examples FILE --products FILE)."

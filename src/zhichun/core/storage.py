@@ -1,0 +1,291 @@
+"""Folders and input files by path or by URL: on a local disk, or in a store that fsspec opens (s3://, gs://, hf://).
+
+What is written gets its name when it is whole: it is made beside and renamed; stores of objects show nothing before.
+"""
+
+import os
+import re
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, Final, Protocol
+
+from zhichun.core.errors import UserError
+from zhichun.core.files import clear_left_over, new_file
+
+PARTIAL: Final = ".partial-"
+_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?:/|:)")
+_WILD: Final = re.compile(r"[*?\[]")
+# Here an upload is seen when it is complete, and a rename would be a second copy.
+_OBJECTS: Final = frozenset({"s3", "s3a", "gs", "gcs", "hf", "abfs", "abfss", "az", "oss", "r2"})
+_REMEDY: Final = "Check the address and your access to it."
+
+
+def is_url(place: str | Path) -> bool:
+    """Tell an address that fsspec opens from a local path."""
+    return _URL.match(str(place)) is not None
+
+
+@dataclass(frozen=True)
+class Source:
+    """One input file.
+
+    Parameters
+    ----------
+    name
+        Relative to the folder that was given.
+    path
+        Its path or address.
+    stamp
+        Tells it from itself before a change.
+    local
+        Gives a local path to it while a block runs; a remote file is copied there.
+    """
+
+    name: str
+    path: str
+    stamp: Callable[[], list[Any]]
+    local: Callable[[], Any]
+
+
+def find_sources(place: str | Path, endings: tuple[str, ...]) -> list[Source]:
+    """Find the input files that a file, a folder or a pattern means, by name; those of ours (``_``) are left out.
+
+    Raises
+    ------
+    UserError
+        When there is none, or the place cannot be reached.
+    """
+    is_file, found = _in_store(str(place)) if is_url(place) else _on_disk(str(place))
+    sources = found if is_file else [each for each in found if _is_input(PurePosixPath(each.name), endings)]
+    if not sources:
+        problem = f"there is no file that ends with {', '.join(endings)}."
+        raise UserError(problem, file=place, remedy="Name a file, a folder of files, or a pattern such as 'in/*.csv'.")
+    return sources
+
+
+def _on_disk(place: str) -> tuple[bool, list[Source]]:
+    path, wild = Path(place), _WILD.search(place)
+    if wild is None or path.exists():
+        if not path.is_dir():
+            return True, [_of_path(path, path.parent)]
+        files, base = list(path.rglob("*")), path
+    else:
+        base = Path(_before(place, wild))
+        files = list(base.glob(str(path.relative_to(base))))
+    return False, [_of_path(each, base) for each in sorted(files) if each.is_file()]
+
+
+def _in_store(url: str) -> tuple[bool, list[Source]]:
+    with _reaching(url):
+        store, root = _opened(url)
+        if (wild := _WILD.search(root)) is not None:
+            files, base = store.glob(root), _before(root, wild)
+        elif store.isdir(root):
+            files, base = store.find(root), root
+        else:
+            return True, [_of_store(store, root, str(PurePosixPath(root).parent))]
+        return False, [_of_store(store, each, base) for each in sorted(files)]
+
+
+def _before(pattern: str, wild: re.Match[str]) -> str:
+    """Return the folder that a pattern begins with."""
+    return str(PurePosixPath(pattern[: wild.start()] + "x").parent)
+
+
+def _is_input(path: PurePosixPath, endings: tuple[str, ...]) -> bool:
+    hidden = any(part.startswith(("_", ".")) for part in path.parts)
+    return not hidden and path.name.lower().removesuffix(".gz").endswith(endings)
+
+
+def _of_path(path: Path, base: Path) -> Source:
+    def stamp() -> list[Any]:
+        stat = path.stat()
+        return [stat.st_size, stat.st_mtime_ns]
+
+    @contextmanager
+    def local() -> Iterator[Path]:
+        yield path
+
+    return Source(path.relative_to(base).as_posix(), str(path), stamp, local)
+
+
+def _of_store(store: Any, file: str, base: str) -> Source:
+    name = PurePosixPath(file).relative_to(base).as_posix()
+
+    def stamp() -> list[Any]:
+        with _reaching(file):
+            store.invalidate_cache()
+            return [store.size(file), store.ukey(file)]
+
+    @contextmanager
+    def local() -> Iterator[Path]:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, PurePosixPath(file).name)
+            with _reaching(file):
+                store.get_file(file, str(path))
+            yield path
+
+    return Source(name, store.unstrip_protocol(file), stamp, local)
+
+
+class Folder(Protocol):
+    """A folder to write to, of several processes at once."""
+
+    def names(self, under: str = "") -> list[str]:
+        """Names of the files in it or in a folder in it."""
+
+    def open(self, name: str) -> BinaryIO:
+        """Open a file to read."""
+
+    def new(self, name: str) -> Any:
+        """Give a local path while a block runs; what is written there gets the name when it ends well."""
+
+    def create(self, name: str, text: str) -> None:
+        """Write a file unless there is one."""
+
+    def remove(self, name: str) -> None:
+        """Remove a file that may be there."""
+
+    def tidy(self) -> None:
+        """Remove what processes that were killed left half-written."""
+
+
+def open_folder(place: str | Path) -> Folder:
+    """Open a folder, which need not be there yet.
+
+    Raises
+    ------
+    UserError
+        When it is a file, or what opens it is not installed.
+    """
+    if is_url(place):
+        with _reaching(str(place)):
+            return RemoteFolder(str(place), *_opened(str(place)))
+    if Path(place).is_file():
+        raise UserError("is a file, not a folder.", file=place, remedy="Name a folder.")
+    return LocalFolder(Path(place))
+
+
+@dataclass(frozen=True)
+class LocalFolder:
+    """A `Folder` on a file system."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def names(self, under: str = "") -> list[str]:
+        """See `Folder`."""
+        folder = self.path / under
+        return sorted(path.name for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
+
+    def open(self, name: str) -> BinaryIO:
+        """See `Folder`."""
+        return (self.path / name).open("rb")
+
+    def new(self, name: str) -> Any:
+        """See `Folder`."""
+        return new_file(self.path / name)
+
+    def create(self, name: str, text: str) -> None:
+        """See `Folder`."""
+        with suppress(FileExistsError), new_file(self.path / name, first_wins=True) as partial:
+            partial.write_text(text, "utf-8")
+
+    def remove(self, name: str) -> None:
+        """See `Folder`."""
+        (self.path / name).unlink(missing_ok=True)
+
+    def tidy(self) -> None:
+        """See `Folder`."""
+        clear_left_over(self.path, "*")
+
+
+@dataclass(frozen=True)
+class RemoteFolder:
+    """A `Folder` in a store that fsspec opens."""
+
+    url: str
+    store: Any
+    root: str
+
+    def __str__(self) -> str:
+        return self.url
+
+    def names(self, under: str = "") -> list[str]:
+        """See `Folder`."""
+        with _reaching(self.url):
+            self.store.invalidate_cache()
+            folder = f"{self.root}/{under}".rstrip("/")
+            listed = self.store.ls(folder, detail=True) if self.store.isdir(folder) else []
+            return sorted(PurePosixPath(each["name"]).name for each in listed if each["type"] == "file")
+
+    def open(self, name: str) -> BinaryIO:
+        """See `Folder`."""
+        with _reaching(self.url):
+            opened: BinaryIO = self.store.open(f"{self.root}/{name}", "rb")
+            return opened
+
+    @contextmanager
+    def new(self, name: str) -> Iterator[Path]:
+        """See `Folder`."""
+        with tempfile.TemporaryDirectory() as folder:
+            made = Path(folder, PurePosixPath(name).name)
+            yield made
+            path = f"{self.root}/{name}"
+            with _reaching(self.url):
+                protocols = self.store.protocol
+                if _OBJECTS.intersection([protocols] if isinstance(protocols, str) else protocols):
+                    self.store.put_file(str(made), path)
+                    return
+                self.store.makedirs(str(PurePosixPath(path).parent), exist_ok=True)
+                beside = f"{path}{PARTIAL}{os.getpid()}-{secrets.token_hex(4)}"
+                self.store.put_file(str(made), beside)
+                self.store.mv(beside, path)
+
+    def create(self, name: str, text: str) -> None:
+        """See `Folder`."""
+        with _reaching(self.url), suppress(FileExistsError):
+            self.store.makedirs(self.root, exist_ok=True)
+            self.store.pipe_file(f"{self.root}/{name}", text.encode(), mode="create")
+
+    def remove(self, name: str) -> None:
+        """See `Folder`."""
+        with _reaching(self.url), suppress(FileNotFoundError):
+            self.store.rm_file(f"{self.root}/{name}")
+
+    def tidy(self) -> None:
+        """See `Folder`."""
+        for name in self.names():
+            if PARTIAL in name:
+                self.remove(name)
+
+
+def _opened(url: str) -> tuple[Any, str]:
+    try:
+        from fsspec.core import url_to_fs
+    except ModuleNotFoundError as error:
+        remedy = "Install it with: pip install 'zhichun[cloud]'"
+        raise UserError("this needs fsspec, which is not installed.", file=url, remedy=remedy) from error
+    store, root = url_to_fs(url)
+    return store, root.rstrip("/")
+
+
+@contextmanager
+def _reaching(place: str) -> Iterator[None]:
+    """Name the place of whatever a store's library raises."""
+    try:
+        yield
+    except (UserError, FileExistsError):
+        raise
+    except ImportError as error:
+        remedy = "Install what opens it with: pip install 'zhichun[cloud]'"
+        raise UserError(f"cannot be opened ({error}).", file=place, remedy=remedy) from error
+    except Exception as error:
+        said = str(error) or type(error).__name__
+        raise UserError(f"cannot be reached ({said}).", file=place, remedy=_REMEDY) from error

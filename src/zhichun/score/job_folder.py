@@ -1,0 +1,232 @@
+"""The folder of a scoring job, to which several processes write: parts that have the same name whoever makes them.
+
+| name | what |
+| --- | --- |
+| ``_manifest.json`` | which job it is: another one is refused |
+| ``part-FILE-ROW-FINGERPRINT.parquet`` | scored pairs; number of the file, first row, fingerprint of the job |
+| ``_failed/`` | of each part with such rows: those that could not be scored, with their reasons |
+| ``_shards/`` | of each shard that is done: its parts, with pairs scored and rows failed |
+| ``_SUCCESS`` | written last: how many there are in all |
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from zhichun.core.errors import UserError
+from zhichun.core.storage import PARTIAL, Folder
+from zhichun.data.readers.rejected import Record, Refusal, RejectedRows
+from zhichun.score.parts import Shard
+
+MANIFEST: Final = "_manifest.json"
+SUCCESS: Final = "_SUCCESS"
+FAILED: Final = "_failed"
+SHARDS: Final = "_shards"
+KIND: Final = "zhichun scores"
+FORMAT: Final = 1
+
+
+class Totals(NamedTuple):
+    """Pairs that were scored, rows that failed."""
+
+    rows: int
+    failed: int
+
+    @classmethod
+    def of(cls, parts: Iterable[Iterable[int]]) -> "Totals":
+        """Add those of parts up."""
+        return cls(*map(sum, zip((0, 0), *parts, strict=True)))
+
+
+class JobFolder:
+    """The folder of one job.
+
+    Parameters
+    ----------
+    folder
+        Where it is.
+    job
+        All that decides what its parts hold, by name: model, options, names of the files.
+    stamps
+        Of its files, and of the catalogue: tell them from themselves before a change.
+    """
+
+    def __init__(self, folder: Folder, job: Mapping[str, Any], stamps: Mapping[str, Any]) -> None:
+        self._folder = folder
+        self._identity: dict[str, Any] = {"kind": KIND, "format": FORMAT, "job": dict(job), "stamps": dict(stamps)}
+        text = json.dumps(self._identity["job"], sort_keys=True)
+        self._fingerprint = hashlib.sha256(text.encode()).hexdigest()[:8]
+        self._names, self._failed = set[str](), set[str]()
+
+    def claim(self, *, anew: bool = False, changed: str | None = None) -> None:
+        """Write whose folder it is, or check it.
+
+        Parameters
+        ----------
+        anew
+            Whether what another job left is removed.
+        changed
+            A stamp that may differ.
+
+        Raises
+        ------
+        UserError
+            When it is another job's, says what differs; or when it holds something else.
+        """
+        found = self._json(MANIFEST)
+        names = [name for name in self._folder.names() if not name.startswith(".") and PARTIAL not in name]
+        if anew and (found is None or self._differences(found)):
+            for name in names:
+                self._folder.remove(name)
+            found, names = None, []
+        if found is None:
+            if names:
+                raise UserError("the folder holds something else.", file=str(self._folder), remedy="Name another one.")
+            self._folder.create(MANIFEST, json.dumps(self._identity, indent=2, ensure_ascii=False) + "\n")
+            found = self._json(MANIFEST) or {}
+        if changed is not None and self._differences(found) == self._differences(found, only=changed) != []:
+            self._write(MANIFEST, self._identity)
+        elif differences := self._differences(found):
+            raise UserError(
+                f"the folder holds another job: {'; '.join(differences)}.",
+                file=str(self._folder),
+                remedy="Name another folder; --since this one takes over what is the same.",
+            )
+        self._names, self._failed = set(self._folder.names()), set(self._folder.names(FAILED))
+
+    def _differences(self, found: Any, only: str | None = None) -> list[str]:
+        """Say what differs in a job that was found."""
+        if not isinstance(found, dict) or found.get("kind") != KIND or found.get("format") != FORMAT:
+            return ["it was made by another version of zhichun"]
+        said = []
+        for part in ("job", "stamps"):
+            before, now = found[part], self._identity[part]
+            for name in sorted({*before, *now}):
+                if before.get(name) == now.get(name) or only not in (None, name):
+                    continue
+                if part == "job":
+                    said.append(f"{name} was {_short(before.get(name))} and is {_short(now.get(name))}")
+                else:
+                    said.append(f"{name} has changed")
+        return said
+
+    def part_name(self, file: int, row: int) -> str:
+        """Name a part by its file's number and its first row."""
+        return f"part-{file:05d}-{row:012d}-{self._fingerprint}.parquet"
+
+    def scored(self, name: str, rows: int) -> int | None:
+        """Return how many of a part's rows were scored; ``None`` where it is missing or not whole."""
+        if name not in self._names or (found := self._rows(name)) is None:
+            return None
+        return found if found == rows or (found < rows and name in self._failed) else None
+
+    def has_failed(self, name: str) -> bool:
+        """Return whether rows of a part failed."""
+        return name in self._failed
+
+    def write(self, name: str, pairs: pa.Table, failed: Iterable[tuple[Refusal, Record]]) -> None:
+        """Write a part, after the list of its rows that failed."""
+        listed = sorted(failed, key=lambda each: each[0].row)
+        if listed:
+            with self._folder.new(f"{FAILED}/{name}") as path, RejectedRows(path) as rejected:
+                for refusal, record in listed:
+                    rejected.add(refusal, record)
+        with self._folder.new(name) as path:
+            pq.write_table(pairs, path, compression="zstd", write_page_checksum=True)
+        if not listed and name in self._failed:
+            self._folder.remove(f"{FAILED}/{name}")
+
+    def begin_again(self, shard: Shard) -> None:
+        """Take back that the job is done, for a shard that tries again what failed."""
+        self._folder.remove(SUCCESS)
+        own = _record(shard)
+        for name in self._folder.names(SHARDS):
+            if name == own or name.partition("-of-")[2] != own.partition("-of-")[2]:
+                self._folder.remove(f"{SHARDS}/{name}")
+
+    def record(self, shard: Shard, parts: Mapping[str, Totals]) -> None:
+        """Write that a shard is done."""
+        self._write(f"{SHARDS}/{_record(shard)}", parts)
+
+    def finished(self) -> Totals | None:
+        """Return the totals of a job that is done and whole; what is damaged is to be made again."""
+        done = self._json(SUCCESS)
+        if done is None:
+            return None
+        if all(self._rows(name) == rows for name, rows in self._all_parts()[0].items()):
+            return Totals(done["rows"], done["failed"])
+        self._folder.remove(SUCCESS)
+        return None
+
+    def is_complete(self) -> bool:
+        """Return whether every shard is done."""
+        return not self._all_parts()[2]
+
+    def finish(self) -> Totals:
+        """Write ``_SUCCESS`` where every shard is done.
+
+        Raises
+        ------
+        UserError
+            When one is not: says which.
+        """
+        parts, totals, lacking = self._all_parts()
+        there = set(self._folder.names())
+        missing = sorted(name for name in parts if name not in there)
+        if lacking or missing:
+            said = f"the job is not done: {lacking}" if lacking else f"{len(missing)} parts are missing: {missing[0]} …"
+            raise UserError(said, file=str(self._folder), remedy="Run what is missing again: it goes on.")
+        self._folder.tidy()
+        self._write(SUCCESS, {"rows": totals.rows, "failed": totals.failed, "parts": len(parts)})
+        return totals
+
+    def _all_parts(self) -> tuple[dict[str, int], Totals, str]:
+        """Return the parts of the shards that are done, with their rows, the totals, and which shards are not."""
+        by_count: dict[int, set[int]] = {}
+        for name in self._folder.names(SHARDS):
+            of_name = name.removesuffix(".json").split("-of-")
+            by_count.setdefault(int(of_name[1]), set()).add(int(of_name[0]))
+        if not by_count:
+            return {}, Totals(0, 0), "no shard is done."
+        count = max(by_count, key=lambda each: (len(by_count[each]) / each, each))
+        found: dict[str, list[int]] = {}
+        for index in sorted(by_count[count]):
+            found |= self._load(f"{SHARDS}/{_record(Shard(index, count))}")
+        lacking = ", ".join(f"{index}/{count}" for index in range(count) if index not in by_count[count])
+        said = f"these shards are not: {lacking}." if lacking else ""
+        return {name: rows for name, (rows, _) in found.items()}, Totals.of(found.values()), said
+
+    def _rows(self, name: str) -> int | None:
+        """Read how many pairs a part has; ``None`` where it was cut short."""
+        try:
+            with self._folder.open(name) as file:
+                return int(pq.read_metadata(file).num_rows)
+        except (pa.ArrowException, OSError, UserError):
+            return None
+
+    def _json(self, name: str) -> Any:
+        return self._load(name) if name in self._folder.names() else None
+
+    def _load(self, name: str) -> Any:
+        try:
+            with self._folder.open(name) as opened:
+                return json.loads(opened.read())
+        except ValueError:
+            return {}
+
+    def _write(self, name: str, value: Any) -> None:
+        with self._folder.new(name) as path:
+            path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def _record(shard: Shard) -> str:
+    return f"{shard.index:05d}-of-{shard.count:05d}.json"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 200 else f"{text[:200]}…"

@@ -1,0 +1,118 @@
+"""Scores a job on a Ray cluster: an actor has the model and takes shard after shard, as `--shard` gives a process one.
+
+Ray says who takes which shard, and starts an actor anew where one died; no pair goes through it. Which parts there are,
+and that each is there once, is the folder's (`zhichun.score.job_folder`): a part that was written before a node died is
+not scored again, and what Ray gives twice has the same name. Every node must reach model, pairs and result by the same
+paths or addresses.
+
+Traps  blocks of Ray Data differ between runs and have no order, so that a block is the number of a shard; an error
+       in an actor ends the job, only its death does not (ray#39800); a dataset of one block keeps one actor busy
+       (ray#41728); a model that is pickled by the driver is copied through its memory (ray#34121)
+"""
+
+import importlib
+import logging
+import os
+from typing import Any, Final
+
+from zhichun.core.console import Bar
+from zhichun.core.errors import UserError
+from zhichun.core.storage import find_sources
+from zhichun.data.readers.sources import ENDINGS
+from zhichun.score.engines.engine import threads
+from zhichun.score.export.export_folder import is_export
+from zhichun.score.job import ScoringJob, finish_job
+from zhichun.score.job_folder import Totals
+from zhichun.score.parts import FILES_A_SHARD, Shard
+
+AUTO: Final = "auto"
+# So many for each actor, so that those which are faster take more.
+SHARDS_AN_ACTOR: Final = 4
+
+
+class _Actor:
+    """One process with the model; torch takes as many threads as the driver would."""
+
+    def __init__(self, options: dict[str, Any], count: int) -> None:
+        self._job, self._count = ScoringJob.load(**options), count
+
+    def __call__(self, block: dict[str, Any]) -> dict[str, Any]:
+        for index in block["id"].tolist():
+            self._job.run_shard(Shard(index, self._count))
+        return block
+
+
+def score_on_ray(address: str, options: dict[str, Any]) -> Totals:
+    """Score a job on a cluster.
+
+    Parameters
+    ----------
+    address
+        Of the cluster; ``auto`` is the one that this machine belongs to, or else one of this machine alone.
+    options
+        Arguments of `ScoringJob.load`; the result is a folder.
+
+    Raises
+    ------
+    UserError
+        When Ray is not installed or the cluster is not there, and as `ScoringJob.run_shard`.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        ray, data = importlib.import_module("ray"), importlib.import_module("ray.data")
+    except ModuleNotFoundError as error:
+        remedy = "Install it with: pip install 'zhichun[ray]'"
+        raise UserError(f"this needs {error.name}, which is not installed.", remedy=remedy) from error
+    _connect(ray, address)
+    try:
+        gpus = 0 if is_export(options["run"]) else int(ray.cluster_resources().get("GPU", 0))
+        cores = threads() if not gpus else 1
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        actors = gpus or sum(int(node.get("CPU", 0)) // cores for node in nodes)
+        if not actors:
+            problem = f"no node of the cluster has {cores} cores, the threads of a process here."
+            raise UserError(problem, remedy="Set OMP_NUM_THREADS to fewer.")
+        files = len(find_sources(options["pairs"], ENDINGS)) // FILES_A_SHARD
+        count = max(files, actors) if files >= actors else SHARDS_AN_ACTOR * actors
+        data.DataContext.get_current().enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        # Not `range`, whose tasks would wait for cores that the actors have.
+        blocks = data.from_items([{"id": index} for index in range(count)], override_num_blocks=count)
+        done = blocks.map_batches(
+            _Actor,
+            fn_constructor_args=(options, count),
+            batch_size=1,
+            compute=data.ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=1),
+            num_cpus=cores,
+            num_gpus=1 if gpus else None,
+            runtime_env={"env_vars": {"OMP_NUM_THREADS": str(threads())}},
+        )
+        with Bar("score", "shards") as bar:
+            bar.start(0, count)
+            bar.note(f"{actors} actors of {cores} cores{' and a GPU' if gpus else ''} on {len(nodes)} nodes")
+            for _ in done.iter_rows():
+                bar.advance(1)
+    except ray.exceptions.RayTaskError as error:
+        raise _cause(error) from error
+    finally:
+        ray.shutdown()
+    return finish_job(options["out"])
+
+
+def _connect(ray: Any, address: str) -> None:
+    quiet = {"logging_level": "error", "log_to_driver": False}
+    try:
+        ray.init(address=address, **quiet)
+    except ConnectionError as error:
+        if address != AUTO:
+            problem = f"there is no Ray cluster at {address!r} ({error})."
+            raise UserError(problem, remedy="Start one with: ray start --head") from error
+        ray.init(include_dashboard=False, **quiet)
+
+
+def _cause(error: Any) -> Exception:
+    """Find what was raised in an actor."""
+    found: Any = error
+    while getattr(found, "cause", None) is not None:
+        found = found.cause
+    return found if isinstance(found, UserError) else UserError(f"an actor failed: {found}")

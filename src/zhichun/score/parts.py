@@ -1,0 +1,202 @@
+"""The pairs of a scoring job as parts: the same rows in each, whoever reads them and however many shards there are.
+
+A part is of one file, so many rows or so many bytes long, and for models that read lists never ends within one.
+"""
+
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Self
+
+import pyarrow as pa
+
+from zhichun.core.arrays import Int64
+from zhichun.core.errors import UserError
+from zhichun.data.readers.pair_tables import ROW, numbered_chunks, texts
+from zhichun.data.readers.rejected import FirstRefusal, Reason, Record, Refusal, Refusals
+from zhichun.data.readers.table import Table
+
+# With as many files for each shard, a shard reads whole files, and none of the others'.
+FILES_A_SHARD: Final = 4
+_INDEX: Final = ("SLURM_ARRAY_TASK_ID", "JOB_COMPLETION_INDEX")
+_COUNT: Final = ("SLURM_ARRAY_TASK_COUNT", "JOB_COMPLETIONS")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of several processes that share a job's parts.
+
+    Parameters
+    ----------
+    index
+        Which, from 0.
+    count
+        How many there are.
+    """
+
+    index: int = 0
+    count: int = 1
+
+    @classmethod
+    def parse(cls, text: str, environment: Mapping[str, str] = os.environ) -> Self:
+        """Read ``i/n``, where i counts from 0 or from 1; ``auto`` and ``auto/n`` take them from Slurm or Kubernetes.
+
+        Raises
+        ------
+        UserError
+            For anything else, and where the scheduler does not say.
+        """
+        index, _, count = text.strip().partition("/")
+        if index == "auto":
+            index = next((environment[name] for name in _INDEX if name in environment), "")
+            count = count or next((environment[name] for name in _COUNT if name in environment), "")
+            if not index or not count:
+                known = "an index, but not of how many" if index else f"neither {' nor '.join(_INDEX)}"
+                remedy = "Say how many: --shard auto/4" if index else "Give both: --shard 0/4"
+                raise UserError(f"--shard {text!r}: the environment has {known}.", remedy=remedy)
+            index = str(int(index) % int(count)) if index.isdigit() and count.isdigit() and int(count) else index
+        if not (index.isdigit() and count.isdigit() and int(count) and int(index) <= int(count)):
+            raise UserError(
+                f"--shard {text!r} is not of the form i/n.",
+                remedy="Give 0/4 to 3/4 (or 1/4 to 4/4), or auto under Slurm or Kubernetes.",
+            )
+        return cls(int(index) % int(count), int(count))
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+    def has(self, number: int) -> bool:
+        """Tell whether a file or part is this one's."""
+        return number % self.count == self.index
+
+
+@dataclass
+class Collected(Refusals):
+    """Rows that are left out, with their reasons."""
+
+    file: str
+    found: list[tuple[Refusal, Record]] = field(default_factory=list)
+
+    def add(self, refusal: Refusal, record: Record) -> None:
+        """Add one row."""
+        self.found.append((refusal._replace(file=self.file), record))
+
+    def take(self) -> list[tuple[Refusal, Record]]:
+        """Give what was added, once."""
+        found, self.found = self.found, []
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Some rows of a file.
+
+    Parameters
+    ----------
+    file
+        The file.
+    pairs
+        Its rows, with all their columns.
+    rows_N
+        The number of each in the file.
+    refused
+        Rows that cannot be scored.
+    """
+
+    file: Path
+    pairs: pa.Table
+    rows_N: Int64
+    refused: Collected
+
+    @property
+    def rows(self) -> int:
+        """How many rows were read for it."""
+        return self.pairs.num_rows + len(self.refused.found)
+
+    def refuse(self, place: int, reason: Reason, detail: str, rejected: Refusals) -> None:
+        """Refuse a row by its place."""
+        record = {name: _text(self.pairs.column(name)[place]) for name in self.pairs.column_names}
+        rejected.add(Refusal(self.file.name, int(self.rows_N[place]), reason, detail), record)
+
+    @property
+    def first(self) -> int:
+        """The number of its first row; a file without rows has one part."""
+        return int(self.rows_N[0]) if len(self.rows_N) else min((each.row for each, _ in self.refused.found), default=1)
+
+
+def _text(value: Any) -> str | None:
+    try:
+        given = value.as_py()
+    except UnicodeDecodeError:  # Parquet files do not promise that their strings are UTF-8
+        given = value.as_buffer().to_pybytes().decode("utf-8", "surrogateescape")
+    return None if given is None else str(given)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How files are cut into parts.
+
+    Parameters
+    ----------
+    rows, bytes
+        Of a part at most.
+    lists
+        The columns that say which list a row belongs to, for models that read lists.
+    listing
+        Whether rows that cannot be read are listed; the first one is an error otherwise.
+    """
+
+    rows: int
+    bytes: int
+    lists: Sequence[str]
+    listing: bool
+
+    def parts(self, table: Table, name: str, seen: set[int]) -> Iterator[Part]:
+        """Read a file part by part.
+
+        Parameters
+        ----------
+        table, name
+            The file, and its name for users.
+        seen
+            Hashes of the lists before this file.
+        """
+        unread = Collected(name)
+        rejected: Refusals = unread if self.listing else FirstRefusal(table.path)
+        chunks = numbered_chunks(table, self.rows, self.bytes, rejected)
+        for chunk in self._whole_lists(chunks, table.path, seen) if self.lists else chunks:
+            yield self._part(table.path, chunk, Collected(name, unread.take()))
+        if unread.found:  # behind the last row that could be read
+            yield self._part(table.path, chunk.slice(0, 0), Collected(name, unread.take()))
+
+    def _part(self, file: Path, chunk: pa.Table, refused: Collected) -> Part:
+        return Part(file, chunk.drop_columns([ROW]), chunk.column(ROW).to_numpy(), refused)
+
+    def _whole_lists(self, chunks: Iterable[pa.Table], file: Path, seen: set[int]) -> Iterator[pa.Table]:
+        """Move the rows of each chunk's last query to the next chunk, so that no list is in two."""
+        held: list[pa.Table] = []
+        for chunk in itertools.chain(chunks, [None]):  # the last query's rows come at the end
+            table = pa.concat_tables(held if chunk is None else [*held, chunk])
+            keys = list_keys(table, self.lists, file)
+            starts = [row for row in range(len(keys)) if not row or keys[row] != keys[row - 1]]
+            for row in starts if chunk is None else starts[:-1]:
+                if hash(keys[row]) in seen:
+                    raise UserError(
+                        f"the rows of the query {keys[row][0]!r} are not together; this model reads them as one list.",
+                        file=file,
+                        row=table.column(ROW)[row].as_py(),
+                        remedy="Sort the file by query.",
+                    )
+                seen.add(hash(keys[row]))
+            cut = len(keys) if chunk is None or not starts else starts[-1]
+            held = [table.slice(cut)]
+            if cut or chunk is None:
+                yield table.slice(0, cut)
+
+
+def list_keys(table: pa.Table, columns: Sequence[str], file: Path) -> list[tuple[str | None, ...]]:
+    """Return what tells the list of each row; what is not UTF-8 is refused elsewhere."""
+    aside = Collected(file.name)
+    return list(zip(*(texts(table, column, file, 0, aside) for column in columns), strict=True))
