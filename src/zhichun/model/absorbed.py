@@ -64,7 +64,7 @@ class AbsorbedLayer(nn.Module):
         if self.restores:
             kept_BKP += _by_head(query_BHME, self.key_shift_HE1).flatten(1, 2)
         kept_BKP.masked_fill_(~there_BP[:, None], -torch.inf)
-        products, tokens = len(state_BPS), own_BMD.shape[1]
+        products, tokens = state_BPS.shape[0], own_BMD.shape[1]  # `len` would be a constant of an exported graph
         weight_BKT = torch.softmax(torch.cat([own_BKM.expand(products, -1, -1), kept_BKP], dim=2), dim=2)
         own_weight_BKM, weight_BKP = weight_BKT[..., :tokens], weight_BKT[..., tokens:]
         scaled_BKP = weight_BKP if scale_BP is None else weight_BKP * scale_BP[:, None]
@@ -83,7 +83,7 @@ class AbsorbedLayer(nn.Module):
         return vectors_BMD.view(*vectors_BMD.shape[:2], -1, self.size).transpose(1, 2)
 
     def _unflat(self, vectors_BKX: Tensor) -> Tensor:
-        return vectors_BKX.view(len(vectors_BKX), len(self.key_HED), -1, vectors_BKX.shape[2])
+        return vectors_BKX.view(vectors_BKX.shape[0], len(self.key_HED), -1, vectors_BKX.shape[2])
 
 
 def _by_head(vectors_BHMX: Tensor, weight_HXY: Tensor) -> Tensor:

@@ -161,6 +161,11 @@ class SplitEncoder(Encoder):
         self._packs = kind != "padded"
 
     @property
+    def state(self) -> int:
+        """Size of a product's state for each token, ``S``."""
+        return self.settings.state or self.hidden
+
+    @property
     def lower(self) -> nn.ModuleList:
         """The layers that each side goes through by itself."""
         return layers_of(self)[: self.settings.product_layers]

@@ -53,6 +53,16 @@ OUTPUT: Final = "logits"
 # With a list head: the second output, and what the graph of the list head reads.
 VECTORS: Final = "vectors"
 LISTED: Final = (VECTORS, "list")
+# Of models that read query and product apart: the two graphs below the split, what they read and give, and what the
+# graph above it reads.
+PRODUCT: Final = "product"
+QUERY: Final = "query"
+LOWER: Final = ("input_ids", "attention_mask")
+STATES: Final = "states"
+OWN: Final = "own"
+THERE: Final = "there"
+SCALES: Final = "scales"
+UPPER: Final = (OWN, STATES, THERE, SCALES, SIDE)
 # In the order in which `model.relevance_model` puts its parts side by side.
 IDS: Final = ("country", "brand", "color")
 BAGS: Final = ("query_trigrams", "product_trigrams", "description_trigrams")
@@ -86,6 +96,26 @@ class Check:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Apart:
+    """Of a model that reads query and product apart, and so has three graphs.
+
+    Parameters
+    ----------
+    states
+        Hash of the model whose states its graphs make, as an index knows it.
+    size, hidden
+        Size of a product's state for each token, and of the query's vectors.
+    query_tokens
+        As of `text.tokenizer.PairLayout`.
+    """
+
+    states: str
+    size: int
+    hidden: int
+    query_tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExportConfig:
     """The content of ``config.json``.
 
@@ -107,6 +137,8 @@ class ExportConfig:
         Whether there is a list head, which is a graph of its own, ``lists.onnx``: the vectors of whole lists to logits.
     temperature
         What logits are divided by, from `zhichun calibrate`.
+    apart
+        Of a model that reads query and product apart.
     """
 
     task: TaskName
@@ -118,6 +150,7 @@ class ExportConfig:
     about: dict[str, Any]
     reads_lists: bool = False
     temperature: float = 1.0
+    apart: Apart | None = None
 
     def __post_init__(self) -> None:
         check_fields(self.fields)
@@ -169,13 +202,15 @@ class ExportConfig:
 
     def featurizer(self, folder: Path) -> Featurizer:
         """Load what reads texts."""
-        return Featurizer.load(
+        featurizer = Featurizer.load(
             folder,
             self.fields,
             trigrams="trigrams" in self.side_features,
             brands="brand" in self.side_features,
             colors="color" in self.side_features,
         )
+        query_tokens = None if self.apart is None else self.apart.query_tokens
+        return replace(featurizer, tokenizer=featurizer.tokenizer.apart(query_tokens))
 
 
 @dataclass(frozen=True)
@@ -208,7 +243,7 @@ class GraphInputs:
 
     def of(self, batch: Arrays) -> dict[str, npt.NDArray[Any]]:
         """Return the inputs of one batch, by name."""
-        return {name: self.vectors(batch) if name == SIDE else batch[name] for name in self.names}
+        return {name: batch[name] if name in batch else self.vectors(batch) for name in self.names}
 
     def vectors(self, batch: Arrays) -> Floats:
         """Look up and pool the side features of each pair, ``[B, S]``."""

@@ -23,14 +23,16 @@ from zhichun.core.files import new_folder, read_json
 from zhichun.core.tasks import Floats, Task
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.feature_store import open_pairs
+from zhichun.model.interaction import SplitEncoder
 from zhichun.model.model_folder import TrainedModel
 from zhichun.score.engines.engine import Engine, predict_with, required
 from zhichun.score.engines.torch_engine import TorchEngine
-from zhichun.score.export.export_folder import FORMATS, Check, ExportConfig, GraphInputs, is_export
+from zhichun.score.export.export_folder import FORMATS, Apart, Check, ExportConfig, GraphInputs, is_export
 from zhichun.score.export.exported import open_engine
 from zhichun.score.export.graph import OPSET, inputs_of, write_onnx, write_sentences
 from zhichun.score.export.quantise import write_onnx_int8, write_openvino, write_openvino_int8
 from zhichun.score.folders import fingerprint, is_stack
+from zhichun.score.index.store import whose_states
 from zhichun.score.make_ensemble import COPIES
 from zhichun.score.similarity import NAME as SIMILARITY
 from zhichun.score.stacked import StackConfig, load_stage, save_stack
@@ -98,12 +100,7 @@ def export(
     ):
         bar.start(0, 2 * len(formats) + 2)
         trained = TrainedModel.load(run / "model")
-        if trained.settings.query_tokens is not None:
-            raise UserError(
-                "the model reads query and product apart, which no export does yet.",
-                file=run,
-                remedy="Score the run by torch, from what `zhichun index` makes of its products.",
-            )
+        apart = _apart(trained, run, formats)
         sample = Sample.draw(run, trained, data or recorded_data(run))
         inputs = inputs_of(trained)
         config = ExportConfig(
@@ -115,6 +112,7 @@ def export(
             checks={},
             temperature=trained.task.temperature,
             reads_lists=trained.model.lists is not None,
+            apart=apart,
             about={"model": codec.encode(trained.settings), "opset": OPSET, "libraries": _libraries(formats)},
         )
         trained.featurizer.save(folder)
@@ -122,6 +120,23 @@ def export(
         _write_graphs(folder, formats, trained, inputs, sample, bar)
         replace(config, checks=_checks(folder, config, formats, trained, sample, bar)).save(folder)
     return out
+
+
+def _apart(trained: TrainedModel, run: Path, formats: Sequence[str]) -> Apart | None:
+    """Say how a model reads query and product apart, if it does; its graphs are in fp32, as the states are."""
+    encoder = trained.model.encoder
+    if not isinstance(encoder, SplitEncoder):
+        return None
+    others = [name for name in formats if FORMATS[name][1] != "fp32"]
+    if others or trained.model.lists is not None:
+        what = f"to {others[0]}" if others else "with a list head"
+        raise UserError(
+            f"a model that reads query and product apart cannot be exported {what}.",
+            file=run,
+            remedy="Export it to onnx or openvino." if others else "Score the run by torch.",
+        )
+    states, settings = whose_states(run / "model"), encoder.settings
+    return Apart(states=states, size=encoder.state, hidden=encoder.hidden, query_tokens=settings.query_tokens)
 
 
 def _export_stack(
@@ -199,7 +214,8 @@ def _write_graphs(
         graph = folder / name / FORMATS[name][0]
         graph.parent.mkdir(exist_ok=True)
         if name == "openvino":
-            write_openvino(plain, graph)
+            for part in plain.parent.glob("*.onnx"):  # of a model that reads query and product apart three
+                write_openvino(part, graph.with_stem(part.stem))
         elif name != "onnx":  # which is the plain graph itself
             calibration = [inputs.of(sample.pairs.collate(np.asarray([row]))) for row in sample.calibration]
             write_int8 = write_onnx_int8 if name == "onnx-int8" else write_openvino_int8
@@ -219,7 +235,8 @@ def _checks(
     bar.advance(0)
     checks = {}
     for name in formats:
-        for engine in (name, "openvino-bf16") if name == "openvino" and has_bf16() else (name,):
+        in_bf16 = name == "openvino" and config.apart is None and has_bf16()
+        for engine in (name, "openvino-bf16") if in_bf16 else (name,):
             found_PC = sample.logits(open_engine(folder, config, engine))
             check = checks[engine] = compare(trained.task, expected_PC, found_PC)
             if FORMATS.get(engine, ("", ""))[1] == "fp32" and not check.logits <= most:

@@ -6,7 +6,7 @@ Legend: ``B`` pairs, ``C`` outputs.
 """
 
 import importlib.util
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,14 +33,21 @@ from zhichun.score.export.export_folder import (
     FORMATS,
     LISTED,
     LISTS_FILE,
+    LOWER,
     OUTPUT,
+    OWN,
+    PRODUCT,
+    QUERY,
     REMEDY,
     SIDE,
+    STATES,
+    UPPER,
     VECTORS,
     ExportConfig,
     GraphInputs,
     format_of,
 )
+from zhichun.score.export.split_graphs import GraphNetwork, SplitEngine
 from zhichun.text.features import Featurizer
 from zhichun.text.pairs import Arrays
 
@@ -191,6 +198,11 @@ def _without_head(runtime: Any, model: Any) -> tuple[Any, Any]:
 
 def load_export(folder: Path, engine: str, device: str | None = None) -> tuple[ExportConfig, Featurizer, list[Engine]]:
     """Load an export folder with one of its engines; with all that are usable where they are to be measured."""
+    config, names = _chosen(folder, engine, device)
+    return config, config.featurizer(folder), [open_engine(folder, config, name) for name in names]
+
+
+def _chosen(folder: Path, engine: str, device: str | None) -> tuple[ExportConfig, list[str]]:
     if device not in (None, "cpu"):
         raise UserError(f"an export runs on a CPU, not on {device!r}.", file=folder, remedy="Name the run.")
     config = ExportConfig.load(folder)
@@ -202,12 +214,12 @@ def load_export(folder: Path, engine: str, device: str | None = None) -> tuple[E
         names = [engine]
     else:
         raise UserError(f"there is no engine {engine!r}.", file=folder, remedy=_remedy(engine, there))
-    return config, config.featurizer(folder), [open_engine(folder, config, name) for name in names]
+    return config, names
 
 
 def available(config: ExportConfig) -> list[str]:
     """Name the engines whose format was exported."""
-    return [engine for engine in EXPORT_ENGINES if format_of(engine) in config.checks]
+    return [engine for engine in EXPORT_ENGINES if (engine if config.apart else format_of(engine)) in config.checks]
 
 
 def usable(config: ExportConfig, folder: Path) -> list[str]:
@@ -235,12 +247,29 @@ def choose(config: ExportConfig, folder: Path) -> str:
 
 def open_engine(folder: Path, config: ExportConfig, name: str) -> Engine:
     """Open one engine of an export folder; refuses a graph that is not of its configuration."""
-    graph, inputs = folder / format_of(name) / FORMATS[format_of(name)][0], config.graph_inputs(folder)
+    if config.apart is not None:
+        return SplitEngine.of(_open_split(folder, config, name))
+    inputs = config.graph_inputs(folder)
+    given = {VECTORS: None} if config.reads_lists else {}
+    return _open(folder, config, name, inputs, {OUTPUT: config.task_of.outputs, **given})
+
+
+def _open(
+    folder: Path,
+    config: ExportConfig,
+    name: str,
+    inputs: GraphInputs,
+    given: Mapping[str, int | None],
+    part: str | None = None,
+) -> Engine:
+    """Open one graph, which gives so many numbers under each name; ``part`` is one of several."""
+    graph = folder / format_of(name) / FORMATS[format_of(name)][0]
+    graph = graph if part is None else graph.with_stem(part)
     kind, title = (OpenVinoEngine, "OpenVINO") if name.startswith("openvino") else (OnnxEngine, "onnxruntime")
-    runtime, outputs = required(title.lower()), config.task_of.outputs
+    runtime = required(title.lower())
     lists = folder / LISTS_FILE if config.reads_lists else None
     alike: dict[str, Any] = {
-        "outputs": outputs,
+        "outputs": next(iter(given.values())),
         "streams": threads(),
         "inputs": inputs,
         "reads_lists": config.reads_lists,
@@ -249,12 +278,52 @@ def open_engine(folder: Path, config: ExportConfig, name: str) -> Engine:
         engine, sizes = kind.open(runtime, graph, name, lists, **alike)
     except Exception as error:  # what is raised depends on the fault of the file
         raise UserError(f"{title} cannot read it ({error}).", file=graph, remedy=REMEDY) from error
-    expected = {**sizes, SIDE: str(sum(inputs.sizes.values())), OUTPUT: str(outputs)}
-    names = {*config.inputs, OUTPUT, *((VECTORS,) if config.reads_lists else ())}
-    if set(sizes) != names or any(sizes[name] != expected[name] for name in names):
+    known = {SIDE: sum(config.side_features.values()), **given}
+    if config.apart is not None:
+        known |= {OWN: config.apart.hidden, **({STATES: config.apart.size} if STATES in inputs.names else {})}
+    expected = {name: str(size) for name, size in known.items() if size is not None and name in sizes}
+    if set(sizes) != {*inputs.names, *given} or any(sizes[name] != size for name, size in expected.items()):
         shown = ", ".join(f"{name} [{size}]" for name, size in sizes.items())
         raise UserError(f"is not of the graph of {graph.parent.name}: {shown}.", file=folder / CONFIG, remedy=REMEDY)
     return engine
+
+
+def _open_split(folder: Path, config: ExportConfig, name: str) -> GraphNetwork:
+    """Open the three graphs of a model that reads query and product apart."""
+    apart = config.apart
+    assert apart is not None
+    below = GraphInputs(LOWER, {})
+    above = GraphInputs(UPPER if config.side_features else UPPER[:-1], {})
+    return GraphNetwork(
+        name=name,
+        featurizer=config.featurizer(folder),
+        max_length=config.max_length,
+        task=config.task_of,
+        states=apart.states,
+        size=apart.size,
+        side=config.graph_inputs(folder),
+        product=_open(folder, config, name, below, {STATES: apart.size}, PRODUCT),
+        query=_open(folder, config, name, below, {STATES: apart.hidden}, QUERY),
+        above=_open(folder, config, name, above, {OUTPUT: config.task_of.outputs}),
+    )
+
+
+def load_split(folder: Path, engine: str, device: str | None) -> GraphNetwork:
+    """Load an export for an index; ``measure`` is as ``auto``.
+
+    Raises
+    ------
+    UserError
+        As `load_export`, and when the model does not read query and product apart.
+    """
+    config, names = _chosen(folder, AUTO if engine == MEASURE else engine, device)
+    if config.apart is None:
+        raise UserError(
+            "the model reads query and product together, so no product has states of its own.",
+            file=folder,
+            remedy="Train one with: zhichun train zhichun:fast, or --set model.interaction=Split",
+        )
+    return _open_split(folder, config, names[0])
 
 
 def _remedy(engine: str, there: list[str]) -> str:

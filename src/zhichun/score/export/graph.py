@@ -1,6 +1,7 @@
 """The network as an ONNX graph with a free number of pairs and tokens.
 
-Legend: ``B`` pairs, ``T`` tokens, ``C`` outputs, ``S`` size of the side features.
+Legend: ``B`` pairs, ``T`` tokens, ``M`` tokens of a query, ``C`` outputs, ``D`` hidden size, ``F`` size of the side
+features, ``S`` size of a state.
 """
 
 import copy
@@ -13,20 +14,89 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import Task, gain_vector
+from zhichun.model.absorbed import Absorbed
+from zhichun.model.interaction import SplitEncoder
 from zhichun.model.model_folder import TrainedModel
 from zhichun.model.parts import IdEmbeddings, NgramUnit
 from zhichun.model.relevance_model import BeforeLists, OverLists, RelevanceModel
 from zhichun.score.engines.engine import required
-from zhichun.score.export.export_folder import IDS, LISTED, LISTS_FILE, OUTPUT, SIDE, TRIGRAMS, VECTORS, GraphInputs
+from zhichun.score.export.export_folder import (
+    IDS,
+    LISTED,
+    LISTS_FILE,
+    LOWER,
+    OUTPUT,
+    PRODUCT,
+    QUERY,
+    SIDE,
+    STATES,
+    TRIGRAMS,
+    UPPER,
+    VECTORS,
+    GraphInputs,
+)
 from zhichun.score.similarity import GRAPH, READ, Similarity
+from zhichun.text.tokenizer import PairLayout
 
 OPSET: Final = 20  # the first with Gelu as one operator, and the last that OpenVINO and onnxruntime know in full
 TWO_GIB: Final = 2**31 - 2**24  # an ONNX file holds less; larger weights lie beside it
 SCORE: Final = "score"  # the output of a graph for other engines
 _EXAMPLE: Final = (3, 7)  # pairs and tokens to trace with; neither 0 nor 1, which would be taken for constants
+
+
+class LowerGraph(nn.Module):
+    """The layers below the split for segments of one side, padded: states of products, or queries' tokens."""
+
+    def __init__(self, encoder: SplitEncoder, segment: int, *, product: bool) -> None:
+        super().__init__()
+        self.encoder, self.segment, self.product = encoder, segment, product
+
+    def forward(self, input_ids_BT: Tensor, attention_mask_BT: Tensor) -> Tensor:
+        """Return ``[B, T, S]`` of products, else ``[B, T, D]``."""
+        encoder, places_T = self.encoder, torch.arange(input_ids_BT.shape[1])
+        hidden_BTD = encoder.model.embeddings(
+            input_ids=input_ids_BT,
+            position_ids=places_T[None] + encoder.first_position + self.product * encoder.settings.query_tokens,
+            token_type_ids=torch.full_like(input_ids_BT, self.segment) if encoder.reads_types else None,
+        )
+        for layer in encoder.lower:
+            hidden_BTD = layer(hidden_BTD, _additive(attention_mask_BT))
+        return encoder.kept(hidden_BTD) if self.product else hidden_BTD
+
+
+class UpperGraph(nn.Module):
+    """From one query's tokens and states of products, padded, to logits; a query of any length."""
+
+    def __init__(self, model: RelevanceModel) -> None:
+        super().__init__()
+        assert isinstance(model.encoder, SplitEncoder)
+        self.encoder, self.head = model.encoder, model.head
+        self.absorbed = Absorbed(self.encoder).eval() if self.encoder.settings.updates == "query" else None
+
+    def forward(
+        self, own_1MD: Tensor, states_BTS: Tensor, there_BT: Tensor, scales_BT: Tensor, side_BF: Tensor | None = None
+    ) -> Tensor:
+        """Return ``[B, C]``."""
+        if self.absorbed is not None:
+            first_BD = self.absorbed(own_1MD, states_BTS, there_BT > 0, scales_BT)
+        else:
+            hidden_BTD = self.encoder.restored(states_BTS * scales_BT[..., None])
+            hidden_BTD = torch.cat([own_1MD.expand(hidden_BTD.shape[0], -1, -1), hidden_BTD], dim=1)
+            mask = _additive(functional.pad(there_BT, (own_1MD.shape[1], 0), value=1))
+            for layer in self.encoder.upper:
+                hidden_BTD = layer(hidden_BTD, mask, first_only=layer is self.encoder.upper[-1])
+            first_BD = hidden_BTD[:, 0]
+        logits_BC: Tensor = self.head(first_BD if side_BF is None else torch.cat([first_BD, side_BF], dim=1))
+        return logits_BC
+
+
+def _additive(mask_BT: Tensor) -> Tensor:
+    """Turn a mask of ones into what is added to scores, ``[B, 1, 1, T]``."""
+    return (1 - mask_BT[:, None, None].float()) * torch.finfo(torch.float32).min
 
 
 class Given(nn.Module):
@@ -125,7 +195,9 @@ def write_onnx(trained: TrainedModel, inputs: GraphInputs, path: Path) -> None:
     model = scoring_graph(trained.model, size)
     given, outputs = {"batch": _example(names, size)}, [OUTPUT]
     with _refusing(model.encoder.model.config.model_type):
-        if model.lists is None:
+        if isinstance(model.encoder, SplitEncoder):
+            _write_split(model, trained.featurizer.tokenizer.layout, size, path)
+        elif model.lists is None:
             _write(model, path, given, {"batch": free}, names, outputs)
         else:
             _write(BeforeLists(model), path, given, {"batch": free}, names, [*outputs, VECTORS])
@@ -143,6 +215,30 @@ def write_sentences(similarity: Similarity, folder: Path) -> None:
     rows, tokens = torch.export.Dim("texts", min=1), torch.export.Dim("tokens", min=2)
     example = _example(READ, 0)
     _write(made, folder / GRAPH, example, {name: {0: rows, 1: tokens} for name in READ}, READ, ["vectors"])
+
+
+def _write_split(model: RelevanceModel, layout: PairLayout, size: int, path: Path) -> None:
+    """Write three graphs: of products' and of queries' lower layers, and of what is above."""
+    encoder = model.encoder
+    assert isinstance(encoder, SplitEncoder)
+    rows, tokens, own = (torch.export.Dim(name, min=1) for name in ("pairs", "tokens", "own"))
+    tokens_of_side = _example(LOWER, 0)
+    for name, segment in ((PRODUCT, layout.second_type), (QUERY, layout.first_type)):
+        of_side = dict(zip(("input_ids_BT", "attention_mask_BT"), tokens_of_side.values(), strict=True))
+        shapes = {each: {0: rows, 1: tokens} for each in of_side}
+        lower = LowerGraph(encoder, segment, product=name == PRODUCT)
+        _write(lower, path.with_name(f"{name}.onnx"), of_side, shapes, LOWER, [STATES])
+    pairs, longest = _EXAMPLE
+    above: dict[str, Tensor] = {
+        "own_1MD": torch.randn(1, 5, encoder.hidden),
+        "states_BTS": torch.randn(pairs, longest, encoder.state),
+        "there_BT": tokens_of_side["attention_mask"],
+        "scales_BT": torch.ones(pairs, longest),
+    }
+    free: dict[str, Any] = {name: {0: rows, 1: tokens} for name in above} | {"own_1MD": {1: own}}
+    if size:
+        above["side_BF"], free["side_BF"] = torch.zeros(pairs, size), {0: rows}
+    _write(UpperGraph(model), path, above, free, UPPER[: len(above)], [OUTPUT])
 
 
 def _write(

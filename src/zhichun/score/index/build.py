@@ -22,9 +22,8 @@ from zhichun.core.console import Bar
 from zhichun.core.errors import UserError
 from zhichun.core.files import LOCK_FILE, in_use, new_file, new_folder, read_json
 from zhichun.core.settings import write_settings
-from zhichun.score.engines.torch_engine import load_run
-from zhichun.score.folders import model_folder
-from zhichun.score.index.network import SplitNetwork
+from zhichun.score.engines.engine import AUTO
+from zhichun.score.index.network import SplitNetwork, load_network
 from zhichun.score.index.store import (
     FORMAT,
     KEPT,
@@ -37,14 +36,14 @@ from zhichun.score.index.store import (
     check_precision,
     content_hashes,
     shard_folders,
-    whose_states,
 )
 
 SHARD_PRODUCTS: Final = 2048
 # A shard of which as much was removed is computed again without it.
 MOST_REMOVED: Final = 0.25
-# Products that are computed first, to say how long it will take.
+# Products that are computed first, to say how long it will take; of few products a share.
 TIMED: Final = 64
+SHARE_TIMED: Final = 1 / 32
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,7 @@ def build_index(
     *,
     precision: Precision = "fp16",
     device: str | None = None,
+    engine: str = AUTO,
     say: Callable[[str], None] = lambda line: None,
     shown: bool = False,
 ) -> Changes:
@@ -71,15 +71,15 @@ def build_index(
     Parameters
     ----------
     run
-        Run folder of a model with ``model.interaction=Split``.
+        Run folder of a model with ``model.interaction=Split``, or an export of one.
     products
         The catalogue, as `read_catalogue` gives it.
     out
         Folder to make, or an index of the same model.
     precision
         How states are kept: ``fp32``, ``fp16`` or ``int8``.
-    device
-        As for `Scorer.load`.
+    device, engine
+        As for `Scorer.load`; of a run always torch in fp32.
     say
         Called with a line on size and time before it starts.
     shown
@@ -91,22 +91,8 @@ def build_index(
         For a model that does not read query and product apart, and for an index of another one or other precision.
     """
     check_precision(precision)
-    folder = model_folder(run)
-    trained, _ = load_run(folder, device, "torch")
-    if trained.settings.query_tokens is None:
-        raise UserError(
-            "the model reads query and product together, so no product has states of its own.",
-            file=run,
-            remedy="Train one with: zhichun train zhichun:fast, or --set model.interaction=Split",
-        )
-    if trained.model.lists is not None:
-        raise UserError(
-            "the model has a list head, and no index is scored list by list yet.",
-            file=run,
-            remedy="Score the run itself, or train one with --set model.lists=null",
-        )
-    network = SplitNetwork(trained)
-    config = IndexConfig(model=whose_states(folder), precision=precision, size=network.size)
+    network = load_network(run, device, engine)
+    config = IndexConfig(model=network.states, precision=precision, size=network.size)
     with in_use(out):
         _claim(out, config)
         return _Build(network, config, out, say, Bar("index", "products", shown=shown)).update(products)
@@ -175,7 +161,7 @@ class _Build:
 
     def _computed(self, products: pa.Table, rows: Int64, progress: Callable[[int], None] | None = None) -> Shard:
         columns = _texts(products.take(pa.array(rows)))
-        features = self.network.trained.featurizer.products(columns, self.network.max_length)
+        features = self.network.featurizer.products(columns, self.network.max_length)
         return self.network.shard(features, content_hashes(columns), self.config.precision, progress)
 
     def _next_folder(self) -> Path:
@@ -184,7 +170,8 @@ class _Build:
 
     def _announce(self, products: pa.Table, missing_R: Int64, wanted: int) -> None:
         """Say how large the states will be, and how long they take by some that are tried."""
-        tried = missing_R[:: -(-len(missing_R) // TIMED)]
+        few = min(TIMED, 1 + int(SHARE_TIMED * len(missing_R)))
+        tried = missing_R[:: -(-len(missing_R) // few)]
         began = time.monotonic()
         shard = self._computed(products, tried)
         seconds = (time.monotonic() - began) / len(tried) * len(missing_R)

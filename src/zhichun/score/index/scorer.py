@@ -3,8 +3,9 @@
 Legend: ``P`` pairs, ``B`` products of a block, ``C`` outputs.
 """
 
+from collections import deque
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Final, Self
@@ -15,12 +16,10 @@ from zhichun.core.arrays import Int32, Int64
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import Floats, Prediction, Task
 from zhichun.data.dataset.dataset import Dataset
-from zhichun.score.engines.engine import AUTO, RUN_ENGINES, Progress, length_sorted
-from zhichun.score.engines.torch_engine import load_run
-from zhichun.score.folders import model_folder
+from zhichun.score.engines.engine import AUTO, Progress, length_sorted
 from zhichun.score.given import Columns
-from zhichun.score.index.network import BLOCK_TOKENS, SplitNetwork
-from zhichun.score.index.store import IndexConfig, Shard, States, block_of, content_hashes, whose_states
+from zhichun.score.index.network import Asked, SplitNetwork, load_network
+from zhichun.score.index.store import Block, IndexConfig, Shard, States, block_of, content_hashes
 from zhichun.score.scorer import ScoresProducts, distinct, distinct_products
 from zhichun.text.clean import clean_text
 from zhichun.text.document import country_index
@@ -29,6 +28,8 @@ from zhichun.text.tokenizer import PairTokenizer
 
 # Queries that go through the layers below the split together.
 QUERIES: Final = 256
+# Tokens of the products that are scored at once: so many that a core's cache holds their states.
+BLOCK_TOKENS: Final = 4096
 JUDGED_AT_ONCE: Final = 20_000
 
 
@@ -42,6 +43,8 @@ class KeptPairs:
         Features of the distinct queries.
     query_row_P, country_P
         Query and locale of each pair.
+    texts, product_row_P
+        Texts of the distinct products, and which of them is each pair's: states may be removed before they are read.
     shards
         Where states are.
     shard_P, row_P
@@ -51,6 +54,8 @@ class KeptPairs:
     queries: QueryFeatures
     query_row_P: Int32
     country_P: Int32
+    texts: Columns
+    product_row_P: Int32
     shards: tuple[Shard, ...]
     shard_P: Int64
     row_P: Int64
@@ -90,37 +95,34 @@ class IndexScorer(ScoresProducts):
 
     @classmethod
     def load(cls, run: Path, index: Path, device: str | None = None, engine: str = AUTO) -> Self:
-        """Load a run and the index that was made of it; the engine is `torch`, in fp32.
+        """Load a run, whose engine is torch in fp32, or an export, and the index that was made of the model.
 
         Raises
         ------
         UserError
             When the index is of another model.
         """
-        config, folder = IndexConfig.load(index), model_folder(run)
-        if config.model != whose_states(folder):
+        config, network = IndexConfig.load(index), load_network(run, device, engine)
+        if config.model != network.states:
             raise UserError(
                 f"the index is not of the model {run}.", file=index, remedy=f"Make one with: zhichun index {run}"
             )
-        if engine not in (AUTO, RUN_ENGINES[0]):
-            raise UserError(f"an index is not scored by the engine {engine!r}.", remedy="Leave --engine out.")
-        trained, _ = load_run(folder, device, RUN_ENGINES[0])
-        return cls(SplitNetwork(trained), config, States.open(index))
+        return cls(network, config, States.open(index))
 
     @property
     def featurizer(self) -> Featurizer:
         """What reads texts."""
-        return self.network.trained.featurizer
+        return self.network.featurizer
 
     @property
     def task(self) -> Task:
         """What is predicted."""
-        return self.network.trained.task
+        return self.network.task
 
     @property
     def engine_name(self) -> str:
         """Name of the engine."""
-        return "torch, from an index"
+        return f"{self.network.name}, from an index"
 
     @property
     def max_length(self) -> int:
@@ -157,23 +159,21 @@ class IndexScorer(ScoresProducts):
         distinct_queries, query_row_P = distinct(queries)
         texts, product_row_P = distinct_products(products, len(queries))
         columns = {name: [text or "" for text in of] for name, of in texts.items()}
-        hashes = content_hashes(columns)
-        shard_R, row_R = self.kept.find(hashes)
+        shard_R, row_R = self.kept.find(content_hashes(columns))
         shards, new = self.kept.shards, np.flatnonzero(shard_R < 0)
         if len(new):  # a catalogue's texts are cleaned
             given_new = {name: [clean_text(of[row]) for row in new] for name, of in columns.items()}
             shard_R[new], row_R[new] = self.kept.find(content_hashes(given_new))
             new, place = new[shard_R[new] < 0], np.flatnonzero(shard_R[new] < 0)
         if len(new):
-            features = self.featurizer.products(
-                {name: [of[row] for row in place] for name, of in given_new.items()}, self.max_length
-            )
-            shards = (*shards, self.network.shard(features, hashes[new], self.config.precision))
+            shards = (*shards, self.computed({name: [of[row] for row in place] for name, of in given_new.items()}))
             shard_R[new], row_R[new] = len(shards) - 1, np.arange(len(new))
         return KeptPairs(
             queries=self.featurizer.queries(distinct_queries, self.max_length),
             query_row_P=query_row_P,
             country_P=np.fromiter(map(country_index, locales), np.int32, len(locales)),
+            texts=texts,
+            product_row_P=product_row_P,
             shards=shards,
             shard_P=shard_R[product_row_P],
             row_P=row_R[product_row_P],
@@ -195,14 +195,37 @@ class IndexScorer(ScoresProducts):
 
     def _logits(self, pairs: KeptPairs, rows: Int64, progress: Progress | None) -> Floats:
         logits_PC: Floats = np.zeros((len(rows), self.task.outputs), np.float32)
-        for places, own_MD in self._by_query(pairs, rows):
-            for block in length_sorted(places, pairs.states[rows[places]], BLOCK_TOKENS):
-                chosen = rows[block]
-                states = block_of(pairs.shards, pairs.shard_P[chosen], pairs.row_P[chosen])
-                logits_PC[block] = self.network.logits(own_MD, states, self._side(pairs, chosen))
-                if progress:
-                    progress(len(block))
+        waiting: deque[Int64] = deque()
+
+        def asked() -> Iterator[Asked]:
+            for places, own_MD in self._by_query(pairs, rows):
+                for block in length_sorted(places, pairs.states[rows[places]], BLOCK_TOKENS):
+                    waiting.append(block)
+                    yield Asked(own_MD, *self._found(pairs, rows[block]))
+
+        for found_BC in self.network.upper(asked()):
+            block = waiting.popleft()
+            logits_PC[block] = found_BC
+            if progress:
+                progress(len(block))
         return logits_PC
+
+    def computed(self, texts: Columns) -> Shard:
+        """Compute products from their texts."""
+        features = self.featurizer.products(texts, self.max_length)
+        return self.network.shard(features, content_hashes(texts), self.config.precision)
+
+    def _found(self, pairs: KeptPairs, rows: Int64) -> tuple[Block, Floats]:
+        """Read states and side features of one query's pairs; what was removed meanwhile is computed again."""
+        block, gone = block_of(pairs.shards, pairs.shard_P[rows], pairs.row_P[rows])
+        if len(gone):
+            places = pairs.product_row_P[rows[gone]]
+            again = self.computed({name: [of[row] for row in places] for name, of in pairs.texts.items()})
+            shard_P, row_P = pairs.shard_P.copy(), pairs.row_P.copy()
+            shard_P[rows[gone]], row_P[rows[gone]] = len(pairs.shards), np.arange(len(gone))
+            pairs = replace(pairs, shards=(*pairs.shards, again), shard_P=shard_P, row_P=row_P)
+            block, _ = block_of(pairs.shards, shard_P[rows], row_P[rows])
+        return block, self._side(pairs, rows)
 
     def _by_query(self, pairs: KeptPairs, rows: Int64) -> Iterator[tuple[Int64, Floats]]:
         """Give the places of each query's pairs, and the query's tokens after the layers below the split."""

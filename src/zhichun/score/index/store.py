@@ -2,8 +2,10 @@
 
 ``manifest.json`` says which model made it and how states are kept, ``products.parquet`` is the catalogue. The states
 lie in ``shard-00000`` and so on, each complete or not there: ``states.npy``, which is memory-mapped, ``scales.npy``,
-``side.npy`` (side features) and ``kept.parquet``, hash and tokens of each product. What is not found in an index is
-computed from its texts, so an index that is being changed never gives a wrong score.
+``means.npy`` (mean state of each product), ``side.npy`` (side features) and ``kept.parquet``, hash and tokens of each
+product. What is not found in an index is computed from its texts. States of products that are removed are overwritten
+by zeros, the first one first, so that whoever has mapped them can tell: an index that is being changed never gives a
+wrong score.
 
 Legend: ``R`` products of a shard, ``N`` their tokens, ``S`` size of a state, ``F`` of the side features; ``P`` products
 that are looked for, ``B`` of a block, ``T`` tokens of the longest.
@@ -31,12 +33,13 @@ from zhichun.score.folders import fingerprint
 
 Precision = Literal["fp32", "fp16", "int8"]
 Texts = Sequence[str | None]
-FORMAT: Final = 1
+FORMAT: Final = 2
 KIND: Final = "index"
 SHARDS: Final = "shard-*"
 REMEDY: Final = "Make it again with: zhichun index"
 DTYPES: Final = {"fp32": np.float32, "fp16": np.float16, "int8": np.int8}
 KEPT: Final = "kept.parquet"
+MAPPED: Final = ("states", "means")
 _HASH_BYTES: Final = 16
 
 
@@ -112,6 +115,8 @@ class Shard:
     ----------
     encoded
         Their states, one product after the other.
+    means_RS
+        The mean of each product's states, in float32 and before they were rounded.
     side_RF
         Their side features.
     hashes_R2
@@ -121,6 +126,7 @@ class Shard:
     """
 
     encoded: Encoded
+    means_RS: Floats
     side_RF: Floats
     hashes_R2: npt.NDArray[np.uint64]
     lengths_R: Int64
@@ -141,16 +147,15 @@ class Shard:
         """
         try:
             scales = folder / "scales.npy"
-            # Copy on write: torch warns of what it may not write to. States before hashes, the reverse of `remove`, so
-            # that a shard which is changed meanwhile has no hash of a product whose states are zeros.
-            states_NS = np.load(folder / "states.npy", mmap_mode="c")
+            # Copy on write: torch warns of what it may not write to.
+            states_NS, means_RS = (np.asarray(np.load(folder / f"{name}.npy", mmap_mode="c")) for name in MAPPED)
             kept = pq.read_table(folder / KEPT)
             encoded = Encoded(states_NS, np.load(scales) if scales.is_file() else None)
             hashes_R2 = np.frombuffer(b"".join(kept.column("hash").to_pylist()), np.uint64).reshape(-1, 2).copy()
-            shard = cls(encoded, np.load(folder / "side.npy"), hashes_R2, kept.column("tokens").to_numpy())
+            shard = cls(encoded, means_RS, np.load(folder / "side.npy"), hashes_R2, kept.column("tokens").to_numpy())
         except (OSError, ValueError, KeyError, pa.ArrowInvalid) as error:
             raise UserError(f"cannot be read ({error}).", file=folder, remedy=f"Delete it. {REMEDY}") from error
-        if len(states_NS) != shard.lengths_R.sum() or len(shard.side_RF) != len(hashes_R2):
+        if len(states_NS) != shard.lengths_R.sum() or not len(shard.side_RF) == len(means_RS) == len(hashes_R2):
             raise UserError("its parts are not of the same products.", file=folder, remedy=f"Delete it. {REMEDY}")
         return shard
 
@@ -159,6 +164,7 @@ class Shard:
         for name, array in (
             ("states", self.encoded.states_NS),
             ("scales", self.encoded.scales_N),
+            ("means", self.means_RS),
             ("side", self.side_RF),
         ):
             if array is not None:
@@ -171,15 +177,18 @@ class Shard:
             pq.write_table(pa.table({"hash": hashes, "tokens": pa.array(self.lengths_R, pa.int64())}), partial)
 
     def remove(self, rows: Int64, folder: Path) -> None:
-        """Forget some products, with zeros for their states in a new file: who has mapped the old one reads on."""
+        """Forget some products: nobody finds them any more, then their states become zeros, the first one first."""
         self.hashes_R2[rows] = 0
         self._save_kept(folder)
-        states_NS = np.load(folder / "states.npy", mmap_mode="c")
-        of_rows = np.isin(np.repeat(np.arange(len(self.lengths_R)), self.lengths_R), rows)
-        if states_NS[of_rows].any():  # or an earlier call wrote the zeros
-            states_NS[of_rows] = 0
-            with new_file(folder / "states.npy") as partial, partial.open("wb") as file:
-                np.save(file, states_NS, allow_pickle=False)
+        for name, first_R, last_R in (
+            ("states", self.starts_R, self.starts_R + self.lengths_R),
+            ("means", np.arange(len(self.lengths_R)), np.arange(len(self.lengths_R)) + 1),
+        ):
+            array = np.load(folder / f"{name}.npy", mmap_mode="r+")
+            array[first_R[rows]] = 0
+            for row in rows.tolist():
+                array[first_R[row] : last_R[row]] = 0
+            array.flush()
 
 
 class States:
@@ -213,14 +222,23 @@ class States:
         known_P = (self._hashes_R2[place_P] == hashes_P2).all(axis=1)
         return np.where(known_P, self._shard_R[place_P], -1), self._row_R[place_P]
 
+    def means(self, hashes_P2: npt.NDArray[np.uint64]) -> Floats:
+        """Copy the mean states of products, ``[P, S]``; zeros where there is none."""
+        size = self.shards[0].means_RS.shape[1] if self.shards else 0
+        means_PS: Floats = np.zeros((len(hashes_P2), size), np.float32)
+        shard_P, row_P = self.find(hashes_P2)
+        for number, shard in enumerate(self.shards):
+            means_PS[shard_P == number] = shard.means_RS[row_P[shard_P == number]]
+        return means_PS
+
 
 def shard_folders(folder: Path) -> list[Path]:
     """List the shards of an index, in the order in which they were made."""
     return [path for path in sorted(folder.glob(SHARDS)) if (path / KEPT).is_file() and "." not in path.name]
 
 
-def block_of(shards: Sequence[Shard], shard_B: Int64, row_B: Int64) -> Block:
-    """Copy the states of some products side by side."""
+def block_of(shards: Sequence[Shard], shard_B: Int64, row_B: Int64) -> tuple[Block, Int64]:
+    """Copy the states of some products side by side; gives also the places of those that were removed meanwhile."""
     pairs = list(zip((shards[number] for number in shard_B.tolist()), row_B.tolist(), strict=True))
     lengths_B = np.asarray([shard.lengths_R[row] for shard, row in pairs], np.int64)
     first = pairs[0][0].encoded
@@ -232,7 +250,9 @@ def block_of(shards: Sequence[Shard], shard_B: Int64, row_B: Int64) -> Block:
         if scales_BT is not None:
             assert shard.encoded.scales_N is not None
             scales_BT[place, :length] = shard.encoded.scales_N[start : start + length]
-    return Block(states_BTS, scales_BT, lengths_B)
+    # No state is all zeros: the last norm of a layer makes none.
+    gone = [place for place, (shard, row) in enumerate(pairs) if not shard.encoded.states_NS[shard.starts_R[row]].any()]
+    return Block(states_BTS, scales_BT, lengths_B), np.asarray(gone, np.int64)
 
 
 def check_precision(precision: str) -> None:

@@ -1,0 +1,122 @@
+"""A network that reads query and product apart, by torch.
+
+Legend: ``N`` tokens of all segments, ``M`` tokens of a query, ``B`` products of a block, ``T`` tokens of the longest,
+``D`` hidden size, ``S`` size of a state, ``C`` outputs.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zhichun.core.arrays import Int32
+from zhichun.core.errors import UserError
+from zhichun.core.tasks import Floats
+from zhichun.model.absorbed import Absorbed
+from zhichun.model.interaction import SplitEncoder
+from zhichun.model.relevance_model import RelevanceModel
+from zhichun.score.engines.engine import RUN_ENGINES
+from zhichun.score.engines.torch_engine import device_of, load_run, to_tensors, tokens_at_once
+from zhichun.score.export.graph import inputs_of
+from zhichun.score.index.network import Asked, SplitNetwork
+from zhichun.score.index.store import Block, whose_states
+from zhichun.text.pairs import packed
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchNetwork(SplitNetwork):
+    """A run's network, on the device where it is.
+
+    Parameters
+    ----------
+    model
+        In evaluation mode.
+    """
+
+    model: RelevanceModel
+
+    @classmethod
+    def load(cls, folder: Path, device: str | None) -> Self:
+        """Load a model folder of a run, in fp32.
+
+        Raises
+        ------
+        UserError
+            For a model that does not read query and product apart.
+        """
+        trained, _ = load_run(folder, device, RUN_ENGINES[0])
+        encoder = trained.model.encoder
+        if not isinstance(encoder, SplitEncoder):
+            raise UserError(
+                "the model reads query and product together, so no product has states of its own.",
+                file=folder,
+                remedy="Train one with: zhichun train zhichun:fast, or --set model.interaction=Split",
+            )
+        if trained.model.lists is not None:
+            raise UserError(
+                "the model has a list head, and no index is scored list by list yet.",
+                file=folder,
+                remedy="Score the run itself, or train one with --set model.lists=null",
+            )
+        return cls(
+            name=RUN_ENGINES[0],
+            featurizer=trained.featurizer,
+            max_length=trained.settings.max_length,
+            task=trained.task,
+            states=whose_states(folder),
+            size=encoder.state,
+            side=inputs_of(trained),
+            model=trained.model,
+        )
+
+    @property
+    def encoder(self) -> SplitEncoder:
+        """The encoder."""
+        assert isinstance(self.model.encoder, SplitEncoder)
+        return self.model.encoder
+
+    @property
+    def per_batch(self) -> tuple[int, int | None]:
+        """As for a run."""
+        return tokens_at_once(device_of(self.model), self.encoder.hidden), None
+
+    @cached_property
+    def absorbed(self) -> Absorbed | None:
+        """The layers above the split for kept states; none where they update the product too."""
+        return Absorbed(self.encoder).eval() if self.encoder.settings.updates == "query" else None
+
+    def lower(self, batches: Iterable[Sequence[Int32]], *, product: bool) -> Iterator[Sequence[Floats]]:
+        """Send packed segments through the layers below."""
+        device, layout = device_of(self.model), self.featurizer.tokenizer.layout
+        for segments in batches:
+            arrays = packed([(segment, 0 if product else len(segment)) for segment in segments], layout)
+            with torch.inference_mode():
+                vectors_ND = self.encoder.side(to_tensors(arrays, device), product=product).float().cpu().numpy()
+            yield np.split(vectors_ND, arrays["bounds"][1:-1])
+
+    def upper(self, asked: Iterable[Asked]) -> Iterator[Floats]:
+        """Score blocks one after the other."""
+        return (self._logits(*each) for each in asked)
+
+    @torch.inference_mode()
+    def _logits(self, own_MD: Floats, block: Block, side_BF: Floats) -> Floats:
+        """Score a block of products for one query, ``[B, C]``."""
+        device = device_of(self.model)
+        states_BTS = torch.from_numpy(block.states_BTS).to(device).float()
+        scales_BT = None if block.scales_BT is None else torch.from_numpy(block.scales_BT).to(device)
+        lengths_B = torch.from_numpy(block.lengths_B).to(device)
+        own_1MD = torch.from_numpy(own_MD).to(device)[None]
+        there_BT = torch.arange(states_BTS.shape[1], device=device) < lengths_B[:, None]
+        if self.absorbed is not None and len(own_MD) < self.absorbed.head_size:
+            first_BD = self.absorbed(own_1MD, states_BTS, there_BT, scales_BT)
+        else:
+            states_BTS = states_BTS if scales_BT is None else states_BTS * scales_BT[..., None]
+            first_BD = self.encoder.beside(own_1MD[0], states_BTS[there_BT], lengths_B)
+        features_BF = torch.cat([first_BD, torch.from_numpy(side_BF).to(device)], dim=1)
+        logits_BC: Tensor = self.model.head(features_BF)
+        return logits_BC.cpu().numpy()
