@@ -160,6 +160,7 @@ def rank(
     products: Path,
     locale: str = "us",
     top: AtLeast1 = 10,
+    first: AtLeast1 | None = None,
     columns: str = "",
     on_bad_rows: Literal["fail", "drop"] = "fail",
     engine: str = "auto",
@@ -176,6 +177,8 @@ def rank(
         Locale of the query; products of others are left out.
     top
         Products to show.
+    first
+        Of an index: score only so many products, those nearest to the query by their mean state, such as 500.
     """
     from zhichun.cli.tables import ranking_table
     from zhichun.data.prepare.clean_catalogue import read_catalogue
@@ -188,7 +191,7 @@ def rank(
     catalogue = read_catalogue(
         products, locale=locale, columns=own_columns, on_bad_rows=on_bad_rows, keep=scorer.own, say=say_aside
     )
-    ranked = rank_products(scorer, query, catalogue, locale)
+    ranked = rank_products(scorer, query, catalogue, locale, first=first)
     title = f"{query} ({locale}, {len(ranked):,} products)"
     stdout.print(ranking_table(title, ranked[:top], scorer.task.classes))
 

@@ -15,6 +15,8 @@ from zhichun.core.arrays import Int64
 from zhichun.core.errors import UserError
 from zhichun.data.dataset.dataset import product_keys
 from zhichun.score.given import Products, catalogue_of, locale_of, query_of
+from zhichun.score.index.nearest import Nearest
+from zhichun.score.index.scorer import IndexScorer
 from zhichun.score.scorer import PairScorer
 
 _HASHED_AT_ONCE = 1 << 16
@@ -108,7 +110,14 @@ class Ranked:
     probabilities: tuple[float, ...]
 
 
-def rank(scorer: PairScorer, query: str, products: Products | pa.Table, locale: str | None = None) -> list[Ranked]:
+def rank(
+    scorer: PairScorer,
+    query: str,
+    products: Products | pa.Table,
+    locale: str | None = None,
+    *,
+    first: int | None = None,
+) -> list[Ranked]:
     """Score all products of a locale and sort them; equal scores stay in the catalogue's order.
 
     Parameters
@@ -121,11 +130,14 @@ def rank(scorer: PairScorer, query: str, products: Products | pa.Table, locale: 
         Table with `schema.PRODUCT_COLUMNS`; or whatever `Scorer.score` takes, with an ``id`` for each product.
     locale
         Which products, as in `Scorer.score`.
+    first
+        Of an index: only so many products are scored, those that its first stage finds nearest (`score.index.nearest`);
+        all if not given.
 
     Raises
     ------
     UserError
-        For an empty query, or a locale without products.
+        For an empty query, a locale without products, or a first stage without an index.
     """
     query, locale = query_of(query), locale_of(locale)
     products = catalogue_of(products, locale)
@@ -137,6 +149,11 @@ def rank(scorer: PairScorer, query: str, products: Products | pa.Table, locale: 
         remedy = f"There are: {there}." if there else "There is none of any other either: give at least one product."
         raise UserError(f"there is no product of the locale {locale!r}.", remedy=remedy)
     own = [name for name in scorer.own if name in chosen.column_names]  # what is not there is missing
+    if first is not None:
+        if not isinstance(scorer, IndexScorer):
+            raise UserError("the first stage reads an index.", remedy="Make one with: zhichun index RUN")
+        texts = {name: chosen.column(name).to_pylist() for name in schema.TEXT_COLUMNS}
+        chosen = chosen.take(pa.array(np.sort(Nearest.of(scorer, texts).search(query, first))))
     texts = {name: chosen.column(name).to_pylist() for name in (*schema.TEXT_COLUMNS, *own)}
     prediction = scorer.predict(scorer.read([query] * chosen.num_rows, texts, [locale] * chosen.num_rows))
     labels: Sequence[str | None] = prediction.labels or [None] * chosen.num_rows

@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
@@ -20,6 +21,7 @@ from zhichun.fit.train import train
 from zhichun.measure.evaluate import evaluate
 from zhichun.score.index import build
 from zhichun.score.index.build import build_index
+from zhichun.score.index.nearest import Nearest
 from zhichun.score.index.network import SplitNetwork
 from zhichun.score.index.scorer import IndexScorer
 from zhichun.score.index.store import Encoded, Shard, States, block_of, content_hashes, is_index, shard_folders
@@ -293,36 +295,42 @@ def test_a_temperature_leaves_it_usable_and_is_in_its_scores(run, index, product
     assert build_index(tmp_path / "run", products, index, precision="fp32").computed == 0
 
 
-def test_states_that_were_found_stay_when_another_process_removes_them(run, products, tmp_path):
+def test_states_are_overwritten_where_they_lie_and_whoever_has_them_open_can_tell(run, products, tmp_path):
     build_index(run, products.slice(0, 20), tmp_path / "index", precision="fp32")
     (folder,), states = shard_folders(tmp_path / "index"), States.open(tmp_path / "index")
-    found = states.find(content_hashes(columns_of(products, [2, 5])))
-    before = block_of(states.shards, *found).states_BTS.copy()
-    Shard.open(folder).remove(found[1], folder)
-    assert (block_of(states.shards, *found).states_BTS == before).all()
-    zeros = block_of([Shard.open(folder)], *found).states_BTS
-    assert before.any(axis=(1, 2)).all()
-    assert not zeros.any()
-    written = (folder / "states.npy").stat().st_ino
-    Shard.open(folder).remove(found[1], folder)  # again, after a kill
-    assert (folder / "states.npy").stat().st_ino == written
+    found = states.find(content_hashes(columns_of(products, [2, 5, 7])))
+    before, gone = block_of(states.shards, *found)
+    assert before.states_BTS.any(axis=(1, 2)).all()
+    assert not len(gone)
+    kept, size = (folder / "states.npy").stat(), 20
+    Shard.open(folder).remove(found[1][:2], folder)
+    after, gone = block_of(states.shards, *found)
+    assert gone.tolist() == [0, 1]
+    assert not after.states_BTS[:2].any()
+    assert (after.states_BTS[2] == before.states_BTS[2]).all()
+    assert states.shards[0].means_RS.any(axis=1).sum() == size - 2
+    assert (folder / "states.npy").stat().st_ino == kept.st_ino
+    Shard.open(folder).remove(found[1][:2], folder)  # again, after a kill
 
 
-def test_a_shard_that_is_changed_while_it_is_opened_gives_no_zeros(run, products, tmp_path, monkeypatch):
-    build_index(run, products.slice(0, 20), tmp_path / "index", precision="fp32")
-    (folder,) = shard_folders(tmp_path / "index")
-    other, read_table = Shard.open(folder), pq.read_table
-
-    def read_before_it_is_removed(*given):
-        table = read_table(*given)
-        other.remove(np.arange(3), folder)
-        return table
-
-    monkeypatch.setattr(pq, "read_table", read_before_it_is_removed)
-    shard = Shard.open(folder)
-    found = States([shard]).find(content_hashes(columns_of(products, range(3))))
-    assert (found[0] == 0).all()
-    assert block_of([shard], *found).states_BTS.any(axis=(1, 2)).all()
+def test_the_first_stage_finds_the_nearest_and_ranks_only_them(run, index, products):
+    scorer, catalogue = IndexScorer.load(run, index), read_catalogue(index)
+    local = catalogue.filter(pc.equal(catalogue.column(schema.LOCALE), "us"))
+    texts = {name: local.column(name).to_pylist() for name in schema.TEXT_COLUMNS}
+    nearest = Nearest.of(scorer, texts)
+    means = [scorer.computed({name: [of[row]] for name, of in texts.items()}).means_RS[0] for row in range(12)]
+    centre = np.mean([nearest.scorer.kept.means(content_hashes(texts))], axis=(0, 1))
+    assert np.abs(nearest.centre_S - centre).max() < 1e-5
+    away = (np.asarray(means) - centre) / np.linalg.norm(np.asarray(means) - centre, axis=1)[:, None]
+    assert np.abs(nearest.vectors_NS[:12] - away).max() < 1e-4
+    place = nearest.search(texts[schema.TITLE][3], 5)
+    assert len(place) == 5
+    whole = rank(scorer, "red shoes", catalogue, "us")
+    some = rank(scorer, "red shoes", catalogue, "us", first=7)
+    ids = [local.column(schema.PRODUCT_ID)[row].as_py() for row in nearest.search("red shoes", 7).tolist()]
+    assert [one.product_id for one in some] == [one.product_id for one in whole if one.product_id in ids]
+    with pytest.raises(UserError, match=r"the first stage reads an index(.|\n)*zhichun index"):
+        rank(Scorer.load(run), "red shoes", catalogue, "us", first=7)
 
 
 def test_what_is_no_index_of_it_is_refused(run, index, tiny_run, tiny_recipe, tiny_dataset, products, tmp_path):
@@ -330,15 +338,15 @@ def test_what_is_no_index_of_it_is_refused(run, index, tiny_run, tiny_recipe, ti
         build_index(tiny_run, products, tmp_path / "index")
     with pytest.raises(UserError, match=r"is an index of the precision fp32\."):
         build_index(run, products, index, precision="int8")
-    with pytest.raises(UserError, match=r"the index is not of the model(.|\n)*zhichun index"):
+    with pytest.raises(UserError, match=r"reads query and product together"):
         IndexScorer.load(tiny_run, index)
     other = trained(', "state": 16', tiny_recipe, tiny_dataset, tmp_path / "run")
     with pytest.raises(UserError, match=r"is an index of another model\."):
         build_index(other, products, index, precision="fp32")
+    with pytest.raises(UserError, match=r"the index is not of the model(.|\n)*zhichun index"):
+        IndexScorer.load(other, index)
     with pytest.raises(UserError, match=r"the folder holds something else\."):
         build_index(run, products, tiny_dataset)
-    with pytest.raises(UserError, match=r"is not scored by the engine 'onnx'"):
-        IndexScorer.load(run, index, engine="onnx")
 
 
 def test_whole_numbers_are_near_and_their_scales_are_of_each_state():
