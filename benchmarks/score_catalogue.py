@@ -81,6 +81,7 @@ def untrained(recipe: Recipe, dataset: Dataset, run: Path) -> TrainedModel:
     if not (run / "model").is_dir():
         (run / "model").mkdir(parents=True)
         trained.save(run / "model")
+        write_json(run / "recipe.json", recipe.to_json())
     return trained
 
 

@@ -6,8 +6,14 @@ Requests of 100 texts each, by 1, 8 and 32 clients at once, for the tiny shape a
 serve the same weights and get the same bodies; each server is a process of its own, and alone while it is measured.
 Texts are titles of the Shopping Queries Dataset where ``ESCI_DATA`` names it and of a sample shop else, with a number
 before each, so that no text comes twice and nothing that a server keeps helps. What caching gains is measured too:
-requests that come again, and products named by ids of a catalogue. Writes ``benchmarks/results/serve_latency.json``. It
-needs `pip install 'zhichun[train,onnx,serve,bench]'` and a quiet machine.
+requests that come again, and products named by ids of a catalogue. Writes ``benchmarks/results/serve_latency.json``.
+
+    python benchmarks/serve_latency.py --products ESCI_FOLDER --encoder FOLDER
+
+measures a known catalogue in place of that: whole products, named by their ids and scored from an index by a model that
+reads query and product apart, beside the plain endpoint, which is given their texts. Nothing is trained, since speed
+does not depend on it. Writes ``serve_catalogue.json``. Both need `pip install 'zhichun[train,onnx,serve,bench]'` and a
+quiet machine.
 """
 
 import argparse
@@ -19,6 +25,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 from machine import circumstances
+from serve_catalogue import compare_catalogue
 from serve_load import Texts, environment_folder, fresh, ids_body, measured
 from serve_models import SHAPES, Model, made, shop
 from served import Served, serving
@@ -138,13 +145,19 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, default=PAIRS, help="texts of a request")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="in which clients begin requests, each time")
     parser.add_argument("--tokens", dest="max_length", type=int, default=MAX_LENGTH, help="that a pair is cut to")
+    parser.add_argument("--products", type=Path, help="measure an index: a folder of the Shopping Queries Dataset")
     parser.add_argument("--work", type=Path, default=HERE / "work" / "serve", help="where the models are kept")
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "serve_latency.json")
-    return parser.parse_args()
+    parser.add_argument("--out", type=Path, help="default: serve_latency.json or serve_catalogue.json in results")
+    arguments = parser.parse_args()
+    name = "serve_catalogue.json" if arguments.products else "serve_latency.json"
+    arguments.out = arguments.out or HERE / "results" / name
+    return arguments
 
 
 def main() -> None:
     arguments = parse_arguments()
+    if arguments.products:
+        return write_json(arguments.out, compare_catalogue(arguments))
     data = shop(arguments.work)
     texts = Texts.of(environment_folder("ESCI_DATA"), data)
     with_catalogue = data if importlib.util.find_spec("zhichun.serve.page.catalogue_search") else None
@@ -182,7 +195,7 @@ def main() -> None:
         "goal": GOAL,
         "shapes": measured_shapes,
     }
-    write_json(arguments.out, result)
+    return write_json(arguments.out, result)
 
 
 if __name__ == "__main__":
