@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import sys
+import time
 from collections.abc import Sequence
 
 from rich.markup import escape
@@ -20,6 +21,7 @@ __all__ = ["app", "main"]
 
 COMMANDS = (data, judging, models, training, using)  # each put its own into the application
 INTERRUPTED = 130
+SECONDS_TO_END = 3.0
 _FULL = "Nothing half-written is left. Free some space, or write elsewhere, and call it again."
 _ELSEWHERE = "Name another place, one where you may write."
 REMEDIES = {
@@ -38,6 +40,8 @@ EXTRAS = {
     "translate": ("sentencepiece",),
     "stack": ("lightgbm",),
     "judge": ("openai",),
+    "cloud": ("fsspec",),
+    "ray": ("ray",),
 }
 
 
@@ -68,5 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _fail(message: str, status: int = 1) -> None:
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        time.sleep(SECONDS_TO_END)  # where the first process fails too, its launcher ends this one before it says so
     stderr.print(f"[bold red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
     sys.exit(status)

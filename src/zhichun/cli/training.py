@@ -1,5 +1,6 @@
 """Commands that train and measure: train, pretrain, pool, recipe, evaluate, calibrate, audit."""
 
+import os
 from pathlib import Path
 
 import typer
@@ -20,8 +21,8 @@ def train(
 ) -> None:
     """Train a recipe on a dataset folder.
 
-    On several devices: `accelerate launch -m zhichun train …`. A run that was killed continues with `--resume` and ends
-    with the same weights, bit for bit.
+    On several devices or nodes: `accelerate launch -m zhichun train …`, or `torchrun`. A run that was killed continues
+    with `--resume` and ends with the same weights, bit for bit.
 
     Parameters
     ----------
@@ -46,7 +47,7 @@ def train(
     from zhichun.fit.train import train as run_training
 
     run = run_training(to_train, data, out, resume=resume)
-    say(f"{run.path}: trained. Next: zhichun evaluate {run.path} --data {data}")
+    _say_once(f"{run.path}: trained. Next: zhichun evaluate {run.path} --data {data}")
 
 
 @command
@@ -66,7 +67,12 @@ def pretrain(recipe: str, *, data: Path, out: Path, resume: bool = False, settin
     found = load_recipe(recipe, PretrainingRecipe).with_settings(settings or [])
     run = run_pretraining(found, data, out, resume=resume)
     then = f"zhichun train RECIPE --data {data} --out RUN --set model.encoder={run.path}"
-    say(f"{run.encoder}: pre-trained. Next: {then}")
+    _say_once(f"{run.encoder}: pre-trained. Next: {then}")
+
+
+def _say_once(line: str) -> None:
+    if os.environ.get("RANK", "0") == "0":
+        say(line)
 
 
 @command

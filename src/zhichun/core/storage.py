@@ -267,11 +267,8 @@ class RemoteFolder:
 
 
 def _opened(url: str) -> tuple[Any, str]:
-    try:
-        from fsspec.core import url_to_fs
-    except ModuleNotFoundError as error:
-        remedy = "Install it with: pip install 'zhichun[cloud]'"
-        raise UserError("this needs fsspec, which is not installed.", file=url, remedy=remedy) from error
+    from fsspec.core import url_to_fs
+
     store, root = url_to_fs(url)
     return store, root.rstrip("/")
 

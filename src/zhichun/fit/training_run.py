@@ -1,12 +1,14 @@
 """Shared by training and pre-training: the run folder, the loop, and the best weights."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import torch
 from accelerate import Accelerator
 from torch import nn
+from torch.distributed import DistError
 
 from zhichun.core.console import Bar, Stages
 from zhichun.core.errors import UserError
@@ -81,9 +83,24 @@ def run_training(
                 f"a step of {smallest} {training.unit} is too small for {processes} processes.",
                 remedy="Raise train.batch_size, or start fewer processes.",
             )
-        with Bar(title, training.unit, shown=is_first) as bar:
+        with Bar(title, training.unit, shown=is_first) as bar, _naming_lost_processes(accelerator):
             progress = Loop(accelerator, batches, training.figures, recipe.train, run, bar).fit(objective)
         objective.shipped.load_state_dict(run.checkpoints.best(progress.best_step))
         training.finish(run, objective)
         accelerator.wait_for_everyone()
         return run
+
+
+@contextmanager
+def _naming_lost_processes(accelerator: Accelerator) -> Iterator[None]:
+    """Say in one line that another process has ended: what waits for it fails in ways that nobody can read."""
+    try:
+        yield
+    except RuntimeError as error:
+        of_backend = isinstance(error, DistError) or any(name in str(error).lower() for name in ("gloo", "nccl"))
+        if accelerator.num_processes == 1 or not of_backend:
+            raise
+        raise UserError(
+            f"another of the {accelerator.num_processes} processes has ended.",
+            remedy="Its own message, if it had time for one, says why. Start all of them again with --resume.",
+        ) from error

@@ -58,11 +58,7 @@ def score_on_ray(address: str, options: dict[str, Any]) -> Totals:
         When Ray is not installed or the cluster is not there, and as `ScoringJob.run_shard`.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        ray, data = importlib.import_module("ray"), importlib.import_module("ray.data")
-    except ModuleNotFoundError as error:
-        remedy = "Install it with: pip install 'zhichun[ray]'"
-        raise UserError(f"this needs {error.name}, which is not installed.", remedy=remedy) from error
+    ray, data = importlib.import_module("ray"), importlib.import_module("ray.data")
     _connect(ray, address)
     try:
         gpus = 0 if is_export(options["run"]) else int(ray.cluster_resources().get("GPU", 0))

@@ -302,7 +302,8 @@ def test_scoring_names_the_engine_in_the_job_so_that_parts_are_not_mixed(tiny_ex
     plans = []
     from zhichun.score import job as scoring_job
 
-    monkeypatch.setattr(scoring_job, "write_json", lambda path, value: plans.append(value["model"]))
+    whole = scoring_job.JobFolder
+    monkeypatch.setattr(scoring_job, "JobFolder", lambda *given: plans.append(given[1]["model"]) or whole(*given))
     for engine in ("onnx", "openvino"):
         with pytest.raises(SystemExit):
             main(["score", str(tiny_export), str(pairs), str(tmp_path / f"{engine}.csv"), "--engine", engine])

@@ -1,0 +1,114 @@
+"""Training on several nodes, which are processes on the loopback here: one voice, one message, any number of them."""
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from zhichun.fit.run_folder import RunFolder
+from zhichun.fit.train import train
+
+SECONDS = 180
+
+
+@pytest.fixture(scope="module")
+def recipe(tiny_recipe):
+    return tiny_recipe.with_settings(["train.epochs=3", "model.dropout=0.0", "train.micro_batch_tokens=400"])
+
+
+@pytest.fixture(scope="module")
+def recipe_file(recipe, tmp_path_factory):
+    path = tmp_path_factory.mktemp("recipe") / "recipe.json"
+    path.write_text(json.dumps(recipe.with_settings(["train.checkpoint_minutes=0.0"]).to_json()))
+    return path
+
+
+def torchrun(node: int, port: int, processes: int) -> list[str]:
+    options = ["--nnodes", "2", "--node-rank", node, "--nproc-per-node", processes, "--master-addr", "127.0.0.1"]
+    return [sys.executable, "-m", "torch.distributed.run", *map(str, options), "--master-port", str(port)]
+
+
+def accelerate(node: int, port: int, processes: int) -> list[str]:
+    options = ["--num_machines", "2", "--machine_rank", node, "--num_processes", 2 * processes]
+    options += ["--main_process_ip", "127.0.0.1", "--main_process_port", port, "--mixed_precision", "no"]
+    return [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", *map(str, options)]
+
+
+@contextmanager
+def two_nodes(launcher: Callable[[int, int, int], list[str]], processes: int, *arguments: str | Path):
+    """Start both nodes of `LAUNCHER -m zhichun train …`, and leave none of their processes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    nodes = [
+        subprocess.Popen(
+            [*launcher(node, port, processes), "-m", "zhichun", "train", *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for node in (0, 1)
+    ]
+    try:
+        yield nodes
+    finally:
+        workers = [each for node in nodes if node.poll() is None for each in workers_of(node)]
+        for process in (*nodes, *workers):
+            process.kill()
+        psutil.wait_procs(workers, SECONDS)
+        for node in nodes:
+            node.communicate()
+
+
+def workers_of(node: subprocess.Popen[str]) -> list[psutil.Process]:
+    return psutil.Process(node.pid).children(recursive=True)
+
+
+def wait_for_records(run: RunFolder, count: int) -> None:
+    until = time.monotonic() + SECONDS
+    while len(losses(run)) < count and time.monotonic() < until:
+        time.sleep(0.01)
+    assert len(losses(run)) >= count
+
+
+def losses(run: RunFolder) -> list[float]:
+    return [record["loss"] for record in run.records() if "loss" in record]
+
+
+def test_a_process_that_dies_ends_all_and_the_run_goes_on_on_four_and_on_one(
+    recipe, recipe_file, tiny_dataset, tmp_path
+):
+    whole = train(recipe, tiny_dataset, tmp_path / "whole")
+    run = RunFolder(tmp_path / "run")
+    arguments = (recipe_file, "--data", tiny_dataset, "--out", run.path, "--resume")
+    steps = len(losses(whole))
+    with two_nodes(torchrun, 1, *arguments) as nodes:
+        wait_for_records(run, steps // 4)
+        workers_of(nodes[1])[0].kill()
+        said = [node.communicate(timeout=SECONDS)[1] for node in nodes]
+    assert all(node.returncode for node in nodes)
+    assert said[0].count("error: another of the 2 processes has ended.\n") == 1
+    assert "error: " not in said[1]
+    before = len(losses(run))
+    with two_nodes(accelerate, 2, *arguments):
+        wait_for_records(run, max(before, steps // 2) + 2)
+    assert before < len(losses(run)) < steps
+    train(recipe.with_settings(["train.checkpoint_minutes=0.0"]), tiny_dataset, run.path, resume=True)
+    assert losses(run) == pytest.approx(losses(whole), abs=1e-5)
+
+
+def test_the_first_process_alone_writes_and_prints(recipe_file, tiny_dataset, tmp_path):
+    run = tmp_path / "run"
+    with two_nodes(torchrun, 1, recipe_file, "--data", tiny_dataset, "--out", run) as nodes:
+        said = [node.communicate(timeout=SECONDS) for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], said
+    assert said[0][0] == f"{run}: trained. Next: zhichun evaluate {run} --data {tiny_dataset}\n"
+    assert said[1][0] == ""
+    assert "validation" not in said[1][1]
