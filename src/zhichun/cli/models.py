@@ -217,3 +217,49 @@ def plan(
     if out is not None:
         write_json(out, answers)
         say(f"{out}: the figures as JSON")
+
+
+@command
+def card(run: Path, *, licence: str = "other", dataset: str | None = None) -> None:
+    """Write a run's model card, README.md in its folder, from what `zhichun evaluate` measured.
+
+    Parameters
+    ----------
+    licence
+        Licence of the model, as the hub names it: `apache-2.0`.
+    dataset
+        Name of the data, on the hub or in words.
+    """
+    from zhichun.score.hub import write_card
+
+    say(f"{write_card(run, licence=licence, dataset=dataset)}: read it. Next: zhichun push {run} USER/NAME")
+
+
+@command
+def push(run: Path, repository: str, *, public: bool = False, yes: bool = False) -> None:
+    """Upload a run, or a folder of `zhichun export --for`, to the Hugging Face hub; without --yes, show what would be.
+
+    Texts of the dataset stay here. The token is HF_TOKEN, or that of `hf auth login`.
+
+    Parameters
+    ----------
+    run
+        Run folder with a model card (`zhichun card`), or a folder of `zhichun export --for`.
+    repository
+        Name on the hub, `USER/NAME`.
+    public
+        Make the repository public; without it a new one is private.
+    yes
+        Upload.
+    """
+    from zhichun.score.hub import files_to_push
+    from zhichun.score.hub import push as upload
+
+    files = files_to_push(run)
+    for path, size in files.items():
+        say(f"  {size:>14,}  {path}")
+    said = f"{len(files)} files, {sum(files.values()):,} bytes, to {repository} ({'public' if public else 'private'})"
+    if not yes:
+        say(f"{said}. Nothing was uploaded: add --yes to do it.")
+        return
+    say(f"{said}: {upload(run, repository, public=public)}")

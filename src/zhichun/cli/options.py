@@ -4,12 +4,14 @@ import copy
 import inspect
 import typing
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Final, TypeVar
 
 import typer
 from rich.console import Console
 from typer.models import ParameterInfo
 
+from zhichun.core.hub import local
 from zhichun.core.settings import parameter_docs
 
 app = typer.Typer(
@@ -24,7 +26,8 @@ F = TypeVar("F", bound=Callable[..., None])
 
 # What parameters mean wherever the docstring of a command does not say otherwise.
 COMMON: Final = {
-    "run": "Run folder of `zhichun train`, or a folder of `zhichun export`, `zhichun ensemble` or `zhichun stack`.",
+    "run": "Run folder of `zhichun train`, or a folder of `zhichun export`, `zhichun ensemble` or `zhichun stack`; "
+    "or a name on the hub, USER/NAME.",
     "data": "Dataset folder of `zhichun prepare`.",
     "out": "Run folder to make.",
     "resume": "Continue the run that is there.",
@@ -42,6 +45,8 @@ COMMON: Final = {
     "on_bad_rows": "Products of the catalogue that cannot be used: `fail`, or `drop` them.",
     "locale": "Locale of rows without one.",
 }
+# Parameters that take models, which may be on the hub.
+MODELS: Final = ("run", "runs", "a", "b")
 SetOption = Annotated[list[str] | None, typer.Option("--set")]
 AtLeast1 = Annotated[int, typer.Option(min=1)]
 
@@ -59,10 +64,16 @@ def command(function: F) -> F:
         names = (f"--{name.replace('_', '-')}",) if kind is bool else ()  # without its opposite, --no-…
         info: ParameterInfo = copy.copy(given[0]) if given else typer.Option(*names) if is_option else typer.Argument()
         info.help = words[name]
+        if name in MODELS:
+            info.callback = _local
         info.show_default = parameter.default not in (parameter.empty, None, "", False)
         function.__annotations__[name] = Annotated[kind, info]
     app.command(help=inspect.cleandoc(function.__doc__ or "").partition("\n\nParameters\n")[0])(function)
     return function
+
+
+def _local(value: Path | list[Path]) -> Path | list[Path]:
+    return [local(each) for each in value] if isinstance(value, list) else local(value)
 
 
 def mapping(text: str, option: str) -> dict[str, str]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from zhichun.core import schema
 from zhichun.core.arrays import Int32, Int64
+from zhichun.core.hub import local
 from zhichun.core.tasks import Prediction, Task
 from zhichun.score.engines.engine import AUTO, Engine, Progress, predict_with
 from zhichun.score.export.export_folder import is_export
@@ -159,7 +160,7 @@ class Scorer(ScoresProducts):
         Parameters
         ----------
         run
-            Folder of `zhichun train`, its ``model/``, or a folder of `zhichun export`.
+            Folder of `zhichun train`, its ``model/``, a folder of `zhichun export`, or a name on the hub, `USER/NAME`.
         device
             Of a run, such as ``cpu`` or ``cuda``; a GPU where there is one, if not given.
         engine
@@ -173,7 +174,7 @@ class Scorer(ScoresProducts):
         UserError
             When there is no such folder, its training is not finished, it is damaged, or it has no such engine.
         """
-        folder = Path(run)
+        folder = local(run)
         if is_export(folder):
             from zhichun.score.export.exported import load_export
 
@@ -268,7 +269,7 @@ def load_scorer(
     Parameters
     ----------
     folder
-        Of `zhichun train`, `zhichun export`, `zhichun ensemble` or `zhichun stack`.
+        Of `zhichun train`, `zhichun export`, `zhichun ensemble` or `zhichun stack`; or a name on the hub, `USER/NAME`.
     device, engine
         As for `Scorer.load`; of an ensemble or a stack, for every member.
     products
@@ -279,18 +280,19 @@ def load_scorer(
     UserError
         When there is no such folder, or it is not finished or damaged.
     """
+    folder = local(folder)
     if products is not None and is_index(products):
         from zhichun.score.index.scorer import IndexScorer
 
-        return IndexScorer.load(Path(folder), products, device, engine)
-    if is_stack(Path(folder)):
+        return IndexScorer.load(folder, products, device, engine)
+    if is_stack(folder):
         from zhichun.score.stacked import Stack
 
-        return Stack.load(Path(folder), device, engine)
-    if is_ensemble(Path(folder)):
+        return Stack.load(folder, device, engine)
+    if is_ensemble(folder):
         from zhichun.score.ensemble import Ensemble
 
-        return Ensemble.load(Path(folder), device, engine)
+        return Ensemble.load(folder, device, engine)
     return Scorer.load(folder, device, engine)
 
 

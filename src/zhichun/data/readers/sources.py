@@ -14,6 +14,7 @@ from typing import Final
 
 from zhichun.core import schema
 from zhichun.core.errors import UserError, suggest
+from zhichun.core.hub import DATASET
 from zhichun.data.readers.delimited import DelimitedTable
 from zhichun.data.readers.lines import JsonTable, QrelsTable, read_topics
 from zhichun.data.readers.table import ParquetTable, Table
@@ -63,7 +64,11 @@ def open_sources(
     topics: Path | None = None,
     columns: Mapping[str, str] | None = None,
 ) -> Sources:
-    """Open the tables and match their columns; only headers are read yet."""
+    """Open the tables and match their columns; only headers are read yet. A source `hf:OWNER/DATASET` is fetched."""
+    if source is not None and str(source).startswith(DATASET):
+        from zhichun.data.readers.hub import hub_folder  # which opens tables as this module does
+
+        source, columns = hub_folder(str(source).removeprefix(DATASET), columns or {}), None
     files = _find_files(source, {EXAMPLES: examples, PRODUCTS: products})
     tables = {EXAMPLES: open_judgements(files[EXAMPLES], topics), PRODUCTS: open_table(files[PRODUCTS])}
     if topics is not None:
