@@ -1,14 +1,15 @@
 """The systems that `quality_lists.py` measures, and the tries among which each side's best is chosen.
 
 Not a script. Both lists of tries are equally long and were written down before any selection. Ours were changed once,
-after a screening (experiments/LOG.md): the encoder alone came in for two more ranking losses and FGM.
+after screenings (experiments/LOG.md): the encoder alone came in for two more ranking losses and FGM, trees without a
+model for a second stage on one with all side features.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-Side = Literal["random", "bm25", "cosine", "theirs", "ours"]
+Side = Literal["random", "bm25", "cosine", "trees", "theirs", "ours"]
 # In a setting, the table of the shares of raters that chose each label; the labels where nobody's ratings are given.
 RATERS: Final = "RATERS"
 SIDE_FEATURES: Final = ("trigrams", "country", "brand", "color")
@@ -52,12 +53,14 @@ class Row:
     @property
     def classifies(self) -> bool:
         """Whether it says how likely each label is."""
-        return self.side in ("random", "ours") or (self.side == "theirs" and self.loss == "CrossEntropy")
+        return self.side in ("random", "trees", "ours") or (self.side == "theirs" and self.loss == "CrossEntropy")
 
 
 # Knows how often each label is in training and nothing else.
 RANDOM: Final = Row("random order, majority", "random")
 BM25, COSINE = Row("BM25", "bm25"), Row("cosine, untrained", "cosine")
+# Our second stage without any model under it: it reads texts and the similarity of the encoder as it comes.
+TREES: Final = Row("ours, trees alone", "trees", lists=True)
 THEIRS: Final = Row("theirs, CE", "theirs")
 PLAIN: Final = Row("ours, plain", "ours")
 
@@ -76,8 +79,8 @@ _PAIRS = Row("ours, pairs", "ours", _BETTER)
 _ALONE = Row("ours, encoder alone", "ours", (*_BETTER, *(f"model.{part}=null" for part in SIDE_FEATURES)))
 _LISTS = Row("ours, lists", "ours", (*_ALONE.settings, "train.lists=Lists", "objective.ranking=RankNet"), lists=True)
 OURS_TRIES: Final = (
+    TREES,
     _PAIRS,
-    with_stack(_PAIRS),
     _ALONE,
     with_stack(_ALONE),
     _LISTS,
@@ -92,7 +95,7 @@ THEIRS_TRIES: Final = (
     Row("theirs, ListNet", "theirs", loss="ListNet", lists=True),
 )
 _TRAINED: Final = (PLAIN, *THEIRS_TRIES, *OURS_TRIES)
-_STACKED: Final = tuple(with_stack(row) for row in _TRAINED if row.classifies and not row.stack)
+_STACKED: Final = tuple(with_stack(row) for row in _TRAINED if row.trained and row.classifies and not row.stack)
 ROWS: Final = {row.name: row for row in (RANDOM, BM25, COSINE, *_TRAINED, *_STACKED)}
 
 

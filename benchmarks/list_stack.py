@@ -1,7 +1,8 @@
 """Our second stage over the outcomes of `quality_lists.py`: of a fold, from the models of its inner folds.
 
 The same for both sides: `zhichun.fit.second_stage` on what each model says of the inner fold that it left out, and its
-answers averaged over what these models say of the fold itself. Costs no training. Not a script.
+answers averaged over what these models say of the fold itself, beside the similarity of the encoder as it comes. Costs
+no training. Not a script.
 
 Legend: ``P`` pairs, ``M`` probabilities.
 """
@@ -16,7 +17,9 @@ from zhichun.core import schema
 from zhichun.core.tasks import Prediction
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.fit.second_stage import JudgedCandidates, fit_second_stage
-from zhichun.score.list_features import Candidates, Corpus
+from zhichun.score.list_features import Corpus
+from zhichun.score.similarity import Similarity
+from zhichun.score.stacked import read_candidates
 
 Rows = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
@@ -30,13 +33,20 @@ def corpus_of(folder: Path) -> Corpus:
     return Corpus.of(["\n".join(filter(None, texts)) for texts in zip(*each, strict=True)] for each in columns)
 
 
-def stacked(folder: Path, learnt: list[tuple[Rows, Doubles]], asked: Rows, said: list[Doubles]) -> Prediction:
+similarity_of = lru_cache(1)(Similarity.load)
+
+
+def stacked(
+    folder: Path, encoder: str, learnt: list[tuple[Rows, Doubles]], asked: Rows, said: list[Doubles]
+) -> Prediction:
     """Train the second stage and ask it.
 
     Parameters
     ----------
     folder
         The dataset.
+    encoder
+        Whose similarity of query and product is read too.
     learnt
         Of each inner fold its rows, and the probabilities by the model that left it out, ``[P, M]``.
     asked
@@ -44,12 +54,12 @@ def stacked(folder: Path, learnt: list[tuple[Rows, Doubles]], asked: Rows, said:
     said
         What the model of each inner fold says of them, ``[P, M]``.
     """
-    dataset, corpus = Dataset.open(folder), corpus_of(folder)
+    dataset, corpus, similarity = Dataset.open(folder), corpus_of(folder), similarity_of(encoder)
     rows = np.concatenate([rows for rows, _ in learnt])
     folds_P = np.repeat(np.arange(len(learnt)), [len(rows) for rows, _ in learnt])
     probabilities_PM = np.concatenate([probabilities for _, probabilities in learnt])
-    candidates = Candidates.read(corpus, *dataset.texts(rows))
+    candidates = read_candidates(corpus, similarity, *dataset.texts(rows))
     weights_P = dataset.column(schema.WEIGHT)[rows]
     judged = JudgedCandidates(candidates, probabilities_PM, dataset.labels[rows], folds_P, weights_P)
-    stage = fit_second_stage(corpus, judged)
-    return stage.predict(Candidates.read(corpus, *dataset.texts(asked)), said)
+    stage = fit_second_stage(corpus, judged, similarity=similarity)
+    return stage.predict(read_candidates(corpus, similarity, *dataset.texts(asked)), said)

@@ -79,6 +79,8 @@ def together(bench: Bench, rows: Rows, seed: int) -> Said:
 def of_fold(bench: Bench, cell: Cell) -> tuple[Places, Said]:
     """Give the pairs that a cell leaves out, of an inner one those of the inner fold, and what it says of them."""
     row = cell.row
+    if row.side == "trees":
+        return of_trees(bench, cell.fold)
     if not row.trained:
         return untrained(bench, row, cell.fold)
     if row.stack:
@@ -115,8 +117,18 @@ def of_stack(bench: Bench, cell: Cell) -> tuple[Places, Said]:
     own = range(0, 2 * INNER, 2)  # of each training, what it says of its inner fold, then of the fold
     asked = [part + 1 for part in own] if cell.inner is None else [own[cell.inner]]
     learnt = [(rows_of[part], said_of_fold[part]) for part in own if part not in asked]
-    prediction = stacked(bench.data(cell.fold), learnt, rows_of[asked[0]], [said_of_fold[part] for part in asked])
+    given = [said_of_fold[part] for part in asked]
+    prediction = stacked(bench.data(cell.fold), bench.recipe.model.encoder, learnt, rows_of[asked[0]], given)
     return places_of[asked[0]], Said.of(prediction)
+
+
+def of_trees(bench: Bench, fold: int) -> tuple[Places, Said]:
+    """Put our second stage on no model at all; the inner folds only bring its ranking to the scale of gains."""
+    held = Held.of(bench.data(fold))
+    asked, parts = held.split(None)[1], [held.split(inner)[1] for inner in range(INNER)]
+    learnt = [(rows, np.zeros((len(rows), 0))) for rows in (np.setdiff1d(part, asked) for part in parts)]
+    prediction = stacked(held.folder, bench.recipe.model.encoder, learnt, asked, [np.zeros((len(asked), 0))])
+    return bench.left_out(fold), Said.of(prediction)
 
 
 def select(bench: Bench, tries: Sequence[Row], fold: int, how: str = INNER_FOLDS) -> dict[str, dict[str, float]]:

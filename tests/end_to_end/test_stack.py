@@ -117,6 +117,21 @@ def test_an_export_answers_alike_without_torch(stack, folds, succeed):
     assert [float(score) for score in alone.split()] == pytest.approx(expected.tolist(), abs=1e-3)
 
 
+def test_without_runs_the_trees_read_texts_and_similarity_alone(data, sentence_encoder, succeed):
+    out, served = data.parent / "trees", data.parent / "served"
+    succeed("stack", "--data", data, "--out", out, "--similarity", sentence_encoder)
+    succeed("evaluate", out, "--data", data)
+    measured = json.loads((out / "metrics.json").read_text())
+    assert measured["micro_f1"] > measured["list_size_alone"]["micro_f1"]
+    assert "red shoes (us, " in succeed("rank", out, "red shoes", "--products", data, "--top", 3)
+    succeed("export", out, "--to", "onnx", "--out", served)
+    products = ["red shoes", "blue lamp", "red lamp"]
+    expected, found = (load_scorer(place).score("red shoes", products) for place in (out, served))
+    assert found.score == pytest.approx(expected.score, abs=1e-4)
+    assert load_scorer(out).score("red shoes", products[::-1]).score[::-1] == pytest.approx(expected.score, abs=1e-6)
+    assert load_scorer(out).engine_name == "trees"
+
+
 @pytest.mark.parametrize("size", [10, 100])
 def test_lists_that_are_cut_or_filled_rank_no_worse_than_the_models_alone(stack, data, size):
     """The judged pairs of a list beside fewer, and beside products of the catalogue that nobody judged for it."""

@@ -54,7 +54,7 @@ def ensemble(
 
 @command
 def stack(
-    runs: list[Path],
+    runs: list[Path] | None = None,
     *,
     data: Path,
     out: Path,
@@ -72,7 +72,8 @@ def stack(
     Parameters
     ----------
     runs
-        Folders of the runs of all folds (`zhichun train RECIPE --folds K`).
+        Folders of the runs of all folds (`zhichun train RECIPE --folds K`). With --similarity there may be none: the
+        trees then read texts and the similarity alone, and are trained in seconds.
     out
         Stack folder to make.
     features
@@ -88,7 +89,7 @@ def stack(
     from zhichun.fit.stack import stack as make_stack
 
     settings, own = StackSettings(seed=seed), names_of(features)
-    made = make_stack(runs, data, out, own=own, similarity=similarity, settings=settings, overwrite=overwrite)
+    made = make_stack(runs or [], data, out, own=own, similarity=similarity, settings=settings, overwrite=overwrite)
     say(f"{made['pairs']:,} judged pairs of {made['queries']:,} queries")
     for name, gap in made.get("against_models", {}).items():
         say(said_difference("stack minus the mean of its models", name, gap))

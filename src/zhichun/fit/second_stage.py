@@ -57,7 +57,7 @@ class StackSettings:
         Of the order of lists and pairs, and of the features that a tree reads.
     """
 
-    rounds: int = 50
+    rounds: int = 30
     leaves: int = 8
     learning_rate: float = 0.1
     least_pairs: int = 20

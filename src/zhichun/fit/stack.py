@@ -32,6 +32,7 @@ from zhichun.data.dataset.predictions import (
 )
 from zhichun.fit.leaks import refuse_leaks
 from zhichun.fit.second_stage import JudgedCandidates, StackSettings, fit_second_stage
+from zhichun.measure.evaluate import rows_of
 from zhichun.measure.report.stack_page import write_stack_page
 from zhichun.score.ensemble_weights import Judgements, difference, figures
 from zhichun.score.folders import MemberEntry, fingerprint, is_stack, model_folder
@@ -64,7 +65,8 @@ def stack(
     Parameters
     ----------
     runs
-        Folders of the runs of all folds (``zhichun train --folds K``), of the task `esci`.
+        Folders of the runs of all folds (``zhichun train --folds K``), of the task `esci`; none where the trees read
+        texts and the similarity alone.
     data
         The dataset that they were trained on.
     out
@@ -91,6 +93,10 @@ def stack(
         For runs that are not finished, of another dataset, or saw what they predict; for columns that are no feature
         or have the name of another; and for a folder that is there.
     """
+    if not runs and similarity is None:
+        raise UserError(
+            "there is neither a run nor a similarity to read.", remedy="Give runs, or --similarity ENCODER."
+        )
     encoder = None if similarity is None else Similarity.load(similarity)
     _check_own(own if encoder is None else (*own, SIMILARITY), len(runs))
     dataset, settings = Dataset.open(data), settings or StackSettings()
@@ -110,7 +116,7 @@ def stack(
             **_ablation(judged, _nested(dataset, runs), stage, settings, stages),
         }
         stages.stop()
-        save_stack(stage, _members(runs, fold_count(dataset), out), fold_count(dataset), made, folder)
+        save_stack(stage, _members(runs, fold_count(dataset), out), fold_count(dataset) if runs else 1, made, folder)
         write_stack_page(folder / "report.html", f"Report of {out.resolve().name}", made)
     return made
 
@@ -118,13 +124,14 @@ def stack(
 def read_judged(
     dataset: Dataset, runs: Sequence[Path], own: Sequence[str], stages: Stages, similarity: Similarity | None = None
 ) -> tuple[JudgedCandidates, Corpus]:
-    """Read the judged training pairs with their out-of-fold predictions, and the catalogue's terms."""
+    """Read the judged training pairs with their out-of-fold predictions, if any, and the catalogue's terms."""
     found = [_checked(dataset, run) for run in runs]
-    rows_P = found[0].rows_P
+    rows_P = found[0].rows_P if found else rows_of(dataset, schema.TRAIN)
     queries, products, locales = dataset.texts(rows_P, *own)
     corpus = Corpus.of(_documents(dataset, stages))
     candidates = read_candidates(corpus, similarity, queries, products, locales, own)
-    probabilities_PM = np.concatenate([predicted.probabilities_PC for predicted in found], axis=1)
+    none_P0 = np.zeros((len(rows_P), 0))
+    probabilities_PM = np.concatenate([none_P0, *(predicted.probabilities_PC for predicted in found)], axis=1)
     columns = (dataset.column(name)[rows_P] for name in (schema.FOLD, schema.WEIGHT))
     judged = JudgedCandidates(candidates, probabilities_PM, dataset.labels[rows_P], *columns)
     learnt = judged.weights_P > 0
@@ -190,7 +197,7 @@ def _documents(dataset: Dataset, stages: Stages) -> Iterator[list[str]]:
 def _nested(dataset: Dataset, runs: Sequence[Path]) -> Nested:
     """Read the runs that left out two folds, where every recipe has them."""
     found = [read_nested(dataset, run) for run in runs]
-    if not all(found):
+    if not found or not all(found):
         return {}
     for run in runs:
         for folds in found[0]:

@@ -28,7 +28,7 @@ from zhichun.score.ensemble import ask_members, average
 from zhichun.score.ensemble_weights import Judgements, beside_members
 from zhichun.score.folders import EnsembleConfig, has_members, is_ensemble, is_stack
 from zhichun.score.scorer import Scorer
-from zhichun.score.stacked import StackConfig, load_stage
+from zhichun.score.stacked import TREES, StackConfig, load_stage
 from zhichun.text.fold import fold_query
 
 if TYPE_CHECKING:
@@ -155,6 +155,8 @@ def score_rows(
     else:
         prediction = average(predictions, [entry.weight for entry in config.members])
     judgements = Judgements(dataset.labels[rows], dataset.column(schema.QUERY_ID)[rows])
+    if not answers:
+        return prediction, TREES, {}
     engines = ", ".join(dict.fromkeys(answer.engine for answer in answers))
     return prediction, engines, {"ensemble": beside_members(answers, prediction, judgements)}
 

@@ -266,6 +266,11 @@ class Candidates:
             of_U[list_N] = number
         return of_U[self.place_P]
 
+    @property
+    def words_P(self) -> Int64:
+        """Words of each pair's texts."""
+        return self.known_UF[self.place_P, self.names.index("document_words")].astype(np.int64)
+
     def select(self, rows: Int64) -> "Candidates":
         """Take some pairs, whose lists are then of these alone."""
         used, place_P = np.unique(self.place_P[rows], return_inverse=True)

@@ -34,7 +34,7 @@ from zhichun.score.list_features import Candidates, Corpus
 from zhichun.score.scorer import Scorer, ScoresProducts
 from zhichun.score.similarity import NAME as SIMILARITY
 from zhichun.score.similarity import Similarity
-from zhichun.text.pairs import Pairs
+from zhichun.text.pairs import Pairs, TextReader
 from zhichun.text.tokenizer import PairTokenizer
 from zhichun.text.vocabulary import read_counted, write_counted
 
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 FORMAT: Final = 1
 CLASSES_FILE, RANKING_FILE, TERMS_FILE = "classes.txt", "ranking.txt", "terms.parquet"
 REMEDY: Final = "Make it again with: zhichun stack RUN… --data DIR --out STACK --overwrite"
+TREES: Final = "trees"  # the engine where there is no model
 _FEW_ROWS: Final = 10_000  # threads cost more than they gain
 
 
@@ -112,7 +113,9 @@ class SecondStage:
         return replace(made, score=((mean_PC @ gain_vector() + rank_P) / 2).astype(np.float32))
 
     def combine(self, candidates: Candidates, predictions: Sequence[Prediction], folds: int) -> Prediction:
-        """Predict pairs from what the models said, fold by fold."""
+        """Predict pairs from what the models said, fold by fold; without models from the texts alone."""
+        if not predictions:
+            return self.predict(candidates, [np.zeros((len(candidates.place_P), 0))])
         given = [made.probabilities for made in predictions if made.probabilities is not None]
         each = len(given) // folds
         of_folds = [np.concatenate(given[fold * each : (fold + 1) * each], axis=1) for fold in range(folds)]
@@ -185,7 +188,8 @@ class StackConfig:
         """
         config = codec.read_settings(cls, folder / STACK_FILE, format=FORMAT, remedy=REMEDY)
         check_hashes(folder, REMEDY)
-        if config.folds < 1 or not config.members or len(config.members) % config.folds:
+        alone = not config.members and not (folder / SIMILARITY).is_dir()
+        if config.folds < 1 or alone or len(config.members) % config.folds:
             raise UserError("has no models, or not as many in each fold.", file=folder / STACK_FILE, remedy=REMEDY)
         return config
 
@@ -237,8 +241,8 @@ class ListedPairs:
 
     @property
     def lengths(self) -> Int64:
-        """Tokens of each pair, by the first member."""
-        return self.pairs[0].lengths
+        """Tokens of each pair, by the first member; where there is none, the words."""
+        return self.pairs[0].lengths if self.pairs else self.candidates.words_P
 
 
 @dataclass(frozen=True)
@@ -273,24 +277,32 @@ class Stack(ScoresProducts):
         return TASKS["esci"]
 
     @property
+    def _reads(self) -> Ensemble | TextReader:
+        """The models or, without any, what the similarity reads by."""
+        if self.models.members:
+            return self.models
+        assert self.stage.similarity is not None
+        return self.stage.similarity.reader
+
+    @property
     def engine_name(self) -> str:
         """As the models'."""
-        return self.models.engine_name
+        return self.models.engine_name or TREES
 
     @property
     def max_length(self) -> int:
         """As the models'."""
-        return self.models.max_length
+        return self._reads.max_length
 
     @property
     def lookahead(self) -> int:
         """As the models'."""
-        return self.models.lookahead
+        return self.models.lookahead if self.models.members else 0
 
     @property
     def tokenizer(self) -> PairTokenizer:
         """As the models'."""
-        return self.models.tokenizer
+        return self._reads.tokenizer
 
     @property
     def own(self) -> Sequence[str]:

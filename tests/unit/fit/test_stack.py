@@ -311,6 +311,11 @@ def test_too_few_queries_are_refused(make, audited_data, monkeypatch):
         make()
 
 
+def test_neither_a_run_nor_a_similarity_is_refused(audited_data, tmp_path):
+    with pytest.raises(UserError, match=r"neither a run nor a similarity.*\n.*--similarity ENCODER"):
+        stack([], audited_data.folder, tmp_path / "stack", shown=False)
+
+
 def test_a_damaged_stack_is_refused(make, tmp_path):
     make()
     path = tmp_path / "stack" / "ranking.txt"
