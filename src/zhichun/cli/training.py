@@ -211,26 +211,36 @@ def evaluate(
 
 
 @command
-def calibrate(run: Path) -> None:
-    """Fit a temperature to the pairs that a run held out, so that its probabilities are as often right as they say.
+def calibrate(run: Path, *, precision: float | None = None) -> None:
+    """Calibrate a run on the pairs that it held out, so that its probabilities are as often right as they say.
 
-    It is kept in the model folder: scores, exports and servers made from now on have it. Labels stay as they are.
+    A temperature, and with 1,000 pairs or more a curve for each class, where these lower the log loss of other queries.
+    It is kept in the model folder: scores, exports and servers made from now on have it.
 
     Parameters
     ----------
     run
         Run folder of `zhichun train`, of a classifier.
+    precision
+        How often a label that is given shall be right, such as 0.9: pairs that are less sure are given none.
     """
     from zhichun.cli.tables import intervals_table
     from zhichun.fit.calibrate import METRICS
-    from zhichun.fit.calibrate import calibrate as fit_temperature
+    from zhichun.fit.calibrate import calibrate as fit_calibration
 
-    found = fit_temperature(run)
-    title = f"{found['pairs']:,} held-out pairs of {found['queries']:,} queries, each half with the other's temperature"
+    found = fit_calibration(run, precision=precision)
+    title = f"{found['pairs']:,} held-out pairs of {found['queries']:,} queries, each half calibrated by the other"
     rows = {f"{name}, {when}": of for name, both in found["figures"].items() for when, of in both.items()}
     stdout.print(intervals_table(title, rows, {metric.name: metric.title for metric in METRICS}))
-    kept = "kept in the model folder" if found["temperature"] != 1 else "none lowers the log loss, so nothing changes"
-    say(f"temperature {found['temperature']:.3f}: {kept}")
+    if "labels" in found:
+        least = {
+            name: "never" if of["least"] is None else f"from {of['least']:.3f}" for name, of in found["labels"].items()
+        }
+        rows = {f"{name}, {least[name]}": of for name, of in found["labels"].items()}
+        titles = {"given": "pairs that have it", "precision": "precision"}
+        stdout.print(intervals_table(f"labels that are given, promised at {precision:g}", rows, titles))
+    kept = {"none": "none lowers the log loss", "curves": "with a curve for each class"}.get(found["kind"], "alone")
+    say(f"temperature {found['temperature']:.3f}, {kept}")
 
 
 @command

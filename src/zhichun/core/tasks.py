@@ -3,21 +3,85 @@
 Legend: ``P`` pairs, ``C`` outputs of the model, ``L`` labels.
 """
 
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from zhichun.core import schema
 from zhichun.core.errors import UserError
+from zhichun.core.settings import read_settings, require_range, write_settings
 
 Floats = npt.NDArray[np.float32]
 CALIBRATION_FILE: Final = "calibration.json"
+CALIBRATE_AGAIN: Final = "Make it again with: zhichun calibrate RUN"
 SUBSTITUTE_INDEX: Final = schema.LABELS.index("S")
 
 
 TaskName = Literal["esci", "substitute", "gain"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """What a classifier's logits become, and when a label is given: ``calibration.json`` of a model or an export.
+
+    Parameters
+    ----------
+    temperature
+        What logits are divided by.
+    curves
+        Of each class, probabilities in ascending order and what each becomes; between two of them the curve is a line.
+        None where the temperature is enough.
+    least
+        Of a class, the lowest probability at which it is given as label; ``None`` where it never is. A class that is
+        not named is always given.
+    about
+        What it was fitted to and the figures, for people.
+    """
+
+    temperature: float = 1.0
+    curves: tuple[tuple[tuple[float, ...], ...], ...] = ()
+    least: dict[str, float | None] = field(default_factory=dict)
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require_range(self, "temperature", above=0, remedy=CALIBRATE_AGAIN)
+        for curve in self.curves:
+            if len(curve) != 2 or len(curve[0]) != len(curve[1]) or not curve[0]:
+                raise UserError("a curve is not of two rows that are equally long.", remedy=CALIBRATE_AGAIN)
+            if np.diff(curve).min(initial=0) < 0 or not 0 < curve[1][0] <= curve[1][-1] <= 1:
+                raise UserError("a curve falls, or leaves 0 to 1.", remedy=CALIBRATE_AGAIN)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read that of a model folder or an export; one that changes nothing where there is none.
+
+        Raises
+        ------
+        UserError
+            When it is damaged.
+        """
+        path = folder / CALIBRATION_FILE
+        return read_settings(cls, path, format=1, remedy=CALIBRATE_AGAIN) if path.is_file() else cls()
+
+    def save(self, folder: Path) -> None:
+        """Write it into a model folder or an export; one that changes nothing is no file."""
+        if replace(self, about={}) == Calibration():
+            (folder / CALIBRATION_FILE).unlink(missing_ok=True)
+        else:
+            write_settings(self, folder / CALIBRATION_FILE, format=1, kind="zhichun calibrate")
+
+    def probabilities(self, logits_PC: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """Turn logits into probabilities."""
+        found_PC = softmax(logits_PC, self.temperature)
+        if self.curves:
+            found_PC = np.stack(
+                [np.interp(of_P, xs, ys) for of_P, (xs, ys) in zip(found_PC.T, self.curves, strict=True)], 1
+            )
+            found_PC /= found_PC.sum(axis=1, keepdims=True)
+        return found_PC
 
 
 @dataclass(frozen=True)
@@ -30,18 +94,21 @@ class Task:
         ``esci`` (four classes, task 2), ``substitute`` (two classes, task 3), or ``gain`` (regression, task 1).
     classes
         Names of the classes; empty for the regressor.
-    temperature
-        What a classifier's logits are divided by, as `zhichun calibrate` found it.
+    calibration
+        Of a classifier, as `zhichun calibrate` found it.
     """
 
     name: TaskName
     classes: tuple[str, ...]
-    temperature: float = field(default=1.0, compare=False)
+    calibration: Calibration = field(default=Calibration(), compare=False)
 
     def __post_init__(self) -> None:
-        if not 0 < self.temperature < float("inf"):
-            remedy = "Calibrate the run again with: zhichun calibrate RUN"
-            raise UserError(f"the temperature {self.temperature} cannot be.", remedy=remedy)
+        if len(self.calibration.curves) not in (0, len(self.classes)) or set(self.calibration.least) - {*self.classes}:
+            raise UserError(f"the calibration is not of the task {self.name!r}.", remedy=CALIBRATE_AGAIN)
+
+    def calibrated_in(self, folder: Path) -> Self:
+        """Return the task with the calibration that lies in a model folder or an export."""
+        return replace(self, calibration=Calibration.load(folder))
 
     @property
     def outputs(self) -> int:
@@ -74,13 +141,13 @@ class Task:
         gain_C = gain_vector(preset) if self.name == "esci" else np.asarray([0, 1], np.float32)
         return gain_C[targets] if targets.ndim == 1 else (targets @ gain_C).astype(np.float32)
 
-    def predict(self, logits_PC: Floats) -> "Prediction":
+    def predict(self, logits_PC: npt.NDArray[np.floating[Any]]) -> "Prediction":
         """Turn logits into probabilities, scores and classes."""
         if not self.classes:
             # The logistic function without overflow.
             gain_P = np.exp(-np.logaddexp(0, -logits_PC[:, 0].astype(np.float64))).astype(np.float32)
             return Prediction(self, None, gain_P)
-        return self.of_probabilities(softmax(logits_PC, self.temperature))
+        return self.of_probabilities(self.calibration.probabilities(logits_PC))
 
     def of_probabilities(self, probabilities_PC: npt.NDArray[np.float64]) -> "Prediction":
         """Return the prediction that probabilities of the classes make, ``[P, C]``."""
@@ -108,11 +175,16 @@ class Prediction:
     score: Floats
 
     @property
-    def labels(self) -> list[str] | None:
-        """The most likely class of each pair; a regressor has none."""
+    def labels(self) -> list[str | None] | None:
+        """The most likely class of each pair, ``None`` where it is less sure than promised; a regressor has none."""
         if self.probabilities is None:
             return None
-        return [self.task.classes[index] for index in self.probabilities.argmax(axis=1).tolist()]
+        least = [self.task.calibration.least.get(name, 0.0) for name in self.task.classes]
+        least_C = np.array([np.inf if each is None else each for each in least], np.float32)
+        best_P, sure_P = self.probabilities.argmax(axis=1), self.probabilities.max(axis=1, initial=0)
+        given_P = sure_P >= least_C[best_P]
+        pairs = zip(best_P.tolist(), given_P.tolist(), strict=True)
+        return [self.task.classes[place] if given else None for place, given in pairs]
 
     def columns(self) -> dict[str, Any]:
         """Return the prediction as columns: ``p_E`` … and ``label`` of a classifier, ``gain`` of all but task 3."""

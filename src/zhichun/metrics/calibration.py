@@ -4,7 +4,7 @@ Shapes: ``N`` pairs, ``C`` classes, ``K`` bins that hold a pair.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,10 +54,14 @@ class Reliability:
 
     def interval(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Give Wilson's 95 % interval (1927) of each share that is right: what so few pairs leave open."""
-        z, n = NORMAL_95, self.pairs
-        centre = (self.right + z**2 / (2 * n)) / (1 + z**2 / n)
-        half = z * np.sqrt(self.right * (1 - self.right) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
-        return centre - half, centre + half
+        return wilson(self.right, self.pairs, NORMAL_95)
+
+
+def wilson(share: Any, n: Any, z: float) -> tuple[Any, Any]:
+    """Give the ends of Wilson's interval of a share that was seen in ``n`` cases, ``z`` standard errors to a side."""
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
+    return centre - half, centre + half
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from zhichun.core import settings as codec
 from zhichun.core.errors import UserError
-from zhichun.core.files import check_hashes, read_json, write_hashes, write_json
-from zhichun.core.tasks import CALIBRATION_FILE, TASKS, Task, TaskName
+from zhichun.core.files import check_hashes, write_hashes, write_json
+from zhichun.core.tasks import TASKS, Task, TaskName
 from zhichun.model.encoder import load_encoder_config, new_encoder
 from zhichun.model.relevance_model import ModelSettings, RelevanceModel, VocabularySizes
 from zhichun.text.features import Featurizer
@@ -106,10 +106,7 @@ class TrainedModel:
                 )
         config = codec.read_settings(ModelConfig, path, format=FORMAT, remedy=REMEDY)
         check_hashes(folder, REMEDY)
-        settings, task = config.model, TASKS[config.task]
-        if (calibration := folder / CALIBRATION_FILE).is_file():
-            found = read_json(calibration, {"temperature": float}, "Make it again with: zhichun calibrate RUN")
-            task = replace(task, temperature=found["temperature"])
+        settings, task = config.model, TASKS[config.task].calibrated_in(folder)
         featurizer = Featurizer.load(
             folder,
             settings.fields,

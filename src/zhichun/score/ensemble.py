@@ -17,7 +17,7 @@ from typing import Self
 import numpy as np
 
 from zhichun.core.arrays import Int64
-from zhichun.core.tasks import Floats, Prediction, Task
+from zhichun.core.tasks import TASKS, Floats, Prediction, Task
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.feature_store import open_pairs
 from zhichun.score.engines.engine import AUTO, Progress, Stage, counted
@@ -65,8 +65,8 @@ class Ensemble(ScoresProducts):
 
     @property
     def task(self) -> Task:
-        """That of the classifiers, where there are any; the gain otherwise."""
-        return next((member.task for member in self.members if member.task.classes), self.members[0].task)
+        """That of the classifiers, where there are any, as an average is not calibrated; the gain otherwise."""
+        return TASKS[next((each.task for each in self.members if each.task.classes), self.members[0].task).name]
 
     @property
     def engine_name(self) -> str:
@@ -192,7 +192,7 @@ def average(predictions: Sequence[Prediction], weights: Sequence[float]) -> Pred
     if not classifiers:
         return Prediction(predictions[0].task, None, score_P)
     tasks, probabilities, shares = zip(*classifiers, strict=True)
-    return Prediction(tasks[0], _mean(probabilities, shares), score_P)
+    return Prediction(TASKS[tasks[0].name], _mean(probabilities, shares), score_P)
 
 
 def _mean(parts: Sequence[Floats], weights: Sequence[float]) -> Floats:

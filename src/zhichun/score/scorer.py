@@ -18,7 +18,7 @@ import numpy as np
 from zhichun.core import schema
 from zhichun.core.arrays import Int32, Int64
 from zhichun.core.hub import local
-from zhichun.core.tasks import Prediction, Task
+from zhichun.core.tasks import TASKS, Prediction, Task
 from zhichun.score.engines.engine import AUTO, Engine, Progress, predict_with
 from zhichun.score.export.export_folder import is_export
 from zhichun.score.feature_cache import MOST_BYTES, CachingFeaturizer
@@ -179,7 +179,8 @@ class Scorer(ScoresProducts):
             from zhichun.score.export.exported import load_export
 
             config, featurizer, engines = load_export(folder, engine, device)
-            scorers = [cls(featurizer, config.max_length, config.task_of, each) for each in engines]
+            task = TASKS[config.task].calibrated_in(folder)
+            scorers = [cls(featurizer, config.max_length, task, each) for each in engines]
             return scorers[0] if len(scorers) == 1 else _fastest(scorers)
         from zhichun.score.engines.torch_engine import load_run
 

@@ -83,11 +83,14 @@ def test_a_parity_file_has_the_run_s_scores_of_texts_that_say_the_same(made, one
 
 def test_two_classes_are_folded_into_one_output_with_the_temperature(tiny_dataset, text_recipe, tmp_path):
     run = train(text_recipe.with_settings(["task=substitute"]), tiny_dataset, tmp_path / "run").path
-    (run / "model" / "calibration.json").write_text('{"temperature": 1.7}', "utf-8")
+    Calibration(temperature=1.7).save(run / "model")
     about = export_for(run, "sentence-transformers", tmp_path / "out", shown=False)
     assert about["greatest_difference"] < 1e-6
     assert about["student"] is None
     assert AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").config.num_labels == 1
+    Calibration(curves=(((0.5,), (0.6,)),) * 2).save(run / "model")
+    with pytest.raises(UserError, match=r"bends by curves(.|\n)*zhichun train distil:one_score"):
+        export_for(run, "sentence-transformers", tmp_path / "curved", shown=False)
 
 
 def test_four_classes_go_into_a_graph_and_not_into_one_output(tiny_dataset, text_recipe, tmp_path):

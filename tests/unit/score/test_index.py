@@ -13,8 +13,7 @@ from typer.testing import CliRunner
 from zhichun.cli import app
 from zhichun.core import schema
 from zhichun.core.errors import UserError
-from zhichun.core.files import write_json
-from zhichun.core.tasks import CALIBRATION_FILE
+from zhichun.core.tasks import Calibration
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.prepare.clean_catalogue import read_catalogue
 from zhichun.fit.train import train
@@ -287,7 +286,7 @@ def test_what_another_process_removed_meanwhile_is_scored_as_before(run, product
 
 def test_a_temperature_leaves_it_usable_and_is_in_its_scores(run, index, products, tmp_path):
     shutil.copytree(run, tmp_path / "run")
-    write_json(tmp_path / "run" / "model" / CALIBRATION_FILE, {"temperature": 2.0})
+    Calibration(temperature=2.0).save(tmp_path / "run" / "model")
     found = scores(IndexScorer.load(tmp_path / "run", index), products, range(5), QUERIES).probabilities
     expected = scores(Scorer.load(tmp_path / "run"), products, range(5), QUERIES).probabilities
     assert np.abs(found - expected).max() < 1e-5

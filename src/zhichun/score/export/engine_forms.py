@@ -62,8 +62,8 @@ def _classifier(trained: TrainedModel) -> Any:
     if trained.task.classes:
         folded = nn.Linear(last.in_features, 1)
         with torch.no_grad():
-            folded.weight.copy_((last.weight[1:] - last.weight[:1]) / trained.task.temperature)
-            folded.bias.copy_((last.bias[1:] - last.bias[:1]) / trained.task.temperature)
+            folded.weight.copy_((last.weight[1:] - last.weight[:1]) / trained.task.calibration.temperature)
+            folded.bias.copy_((last.bias[1:] - last.bias[:1]) / trained.task.calibration.temperature)
         last = folded
     return sequence_classifier(trained.model.encoder, dense, last)
 

@@ -1,7 +1,8 @@
 """The folder of `zhichun export`: a model that needs neither torch nor transformers, and no pickle.
 
-``config.json`` (task, sizes, formats, checks, hashes), ``tokenizer.json``, ``vocabulary/``, ``tables/``, and a folder
-for each format: ``onnx/``, ``onnx-int8/``, ``openvino/``, ``openvino-int8/``.
+``config.json`` (task, sizes, formats, checks), ``calibration.json`` of a calibrated model, ``tokenizer.json``,
+``vocabulary/``, ``tables/``, ``hashes.json``, and a folder for each format: ``onnx/``, ``onnx-int8/``, ``openvino/``,
+``openvino-int8/``.
 
 ``tables/`` has the side features as NumPy arrays: embeddings of country, brand, color and trigrams. They are constants
 of a query or a product, so a graph takes them as one input instead of carrying the tables: a bag of any length becomes
@@ -12,7 +13,7 @@ all parts together.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -25,12 +26,12 @@ from zhichun.core import settings as codec
 from zhichun.core.arrays import Int64
 from zhichun.core.errors import UserError
 from zhichun.core.files import check_hashes, write_hashes
-from zhichun.core.tasks import TASKS, Floats, Task, TaskName
+from zhichun.core.tasks import Floats, TaskName
 from zhichun.text.document import check_fields
 from zhichun.text.features import Featurizer
 from zhichun.text.pairs import Arrays
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 KIND: Final = "zhichun export"
 CONFIG: Final = "config.json"
 REMEDY: Final = "Copy the folder again, or make it again with: zhichun export RUN"
@@ -135,8 +136,6 @@ class ExportConfig:
         What the model is and what it was made with, for people.
     reads_lists
         Whether there is a list head, which is a graph of its own, ``lists.onnx``: the vectors of whole lists to logits.
-    temperature
-        What logits are divided by, from `zhichun calibrate`.
     apart
         Of a model that reads query and product apart.
     """
@@ -149,17 +148,10 @@ class ExportConfig:
     checks: dict[str, Check]
     about: dict[str, Any]
     reads_lists: bool = False
-    temperature: float = 1.0
     apart: Apart | None = None
 
     def __post_init__(self) -> None:
         check_fields(self.fields)
-        codec.require_range(self, "temperature", above=0)
-
-    @property
-    def task_of(self) -> Task:
-        """What the model predicts."""
-        return replace(TASKS[self.task], temperature=self.temperature)
 
     def check_of(self, engine: str) -> Check:
         """Return an engine's own check, or that of the format that it reads."""

@@ -110,12 +110,12 @@ def export(
             inputs=inputs.names,
             side_features=inputs.sizes,
             checks={},
-            temperature=trained.task.temperature,
             reads_lists=trained.model.lists is not None,
             apart=apart,
             about={"model": codec.encode(trained.settings), "opset": OPSET, "libraries": _libraries(formats)},
         )
         trained.featurizer.save(folder)
+        trained.task.calibration.save(folder)
         inputs.save(folder)
         _write_graphs(folder, formats, trained, inputs, sample, bar)
         replace(config, checks=_checks(folder, config, formats, trained, sample, bar)).save(folder)
@@ -254,8 +254,8 @@ def compare(task: Task, expected_PC: Floats, found_PC: Floats) -> Check:
     """Compare an export's logits with those of the model that it was made from."""
     expected, found = task.predict(expected_PC), task.predict(found_PC)
     same = None
-    if expected.labels is not None and found.labels is not None:
-        same = float(np.mean([one == other for one, other in zip(expected.labels, found.labels, strict=True)]))
+    if expected.probabilities is not None and found.probabilities is not None:
+        same = float((expected.probabilities.argmax(axis=1) == found.probabilities.argmax(axis=1)).mean())
     return Check(
         pairs=len(found_PC),
         labels=same,

@@ -17,7 +17,7 @@ import numpy as np
 from zhichun.core import device as cpu
 from zhichun.core.arrays import Int64
 from zhichun.core.errors import UserError, suggest
-from zhichun.core.tasks import Floats
+from zhichun.core.tasks import TASKS, Floats
 from zhichun.score.engines.engine import (
     AUTO,
     EXPORT_ENGINES,
@@ -251,7 +251,7 @@ def open_engine(folder: Path, config: ExportConfig, name: str) -> Engine:
         return SplitEngine.of(_open_split(folder, config, name))
     inputs = config.graph_inputs(folder)
     given = {VECTORS: None} if config.reads_lists else {}
-    return _open(folder, config, name, inputs, {OUTPUT: config.task_of.outputs, **given})
+    return _open(folder, config, name, inputs, {OUTPUT: TASKS[config.task].outputs, **given})
 
 
 def _open(
@@ -298,13 +298,13 @@ def _open_split(folder: Path, config: ExportConfig, name: str) -> GraphNetwork:
         name=name,
         featurizer=config.featurizer(folder),
         max_length=config.max_length,
-        task=config.task_of,
+        task=TASKS[config.task].calibrated_in(folder),
         states=apart.states,
         size=apart.size,
         side=config.graph_inputs(folder),
         product=_open(folder, config, name, below, {STATES: apart.size}, PRODUCT),
         query=_open(folder, config, name, below, {STATES: apart.hidden}, QUERY),
-        above=_open(folder, config, name, above, {OUTPUT: config.task_of.outputs}),
+        above=_open(folder, config, name, above, {OUTPUT: TASKS[config.task].outputs}),
     )
 
 

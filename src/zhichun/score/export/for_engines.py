@@ -215,6 +215,8 @@ def _beyond(trained: TrainedModel, *, one_output: bool) -> list[str]:
         beyond.append("reads the other products of a list")
     if settings.query_tokens is not None:
         beyond.append("reads query and product apart")
+    if trained.task.calibration.curves:
+        beyond.append("has probabilities that `zhichun calibrate` bends by curves")
     if one_output and settings.pooling != "first":
         beyond.append("pools the tokens of each field")
     if one_output and trained.task.outputs > 2:

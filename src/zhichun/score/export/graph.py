@@ -141,7 +141,7 @@ class OneScore(nn.Module):
 
     def __init__(self, model: RelevanceModel, task: Task) -> None:
         super().__init__()
-        self.model, self.temperature = model, task.temperature
+        self.model, self.temperature = model, task.calibration.temperature
         weight = torch.from_numpy(gain_vector()) if task.name == "esci" else torch.tensor([0.0, 1.0])
         self.register_buffer("weight_C1", weight[:, None] if task.classes else None)
 

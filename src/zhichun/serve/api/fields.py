@@ -59,7 +59,10 @@ class Judged(BaseModel):
     """A scored pair."""
 
     index: Annotated[int, Field(ge=0, description="Index among the documents of the request.")]
-    label: Annotated[str | None, Field(description="The most likely class; a regressor has none.")] = None
+    label: Annotated[
+        str | None,
+        Field(description="The most likely class; null of a regressor, and where promised precision is not reached."),
+    ] = None
     probabilities: Annotated[dict[str, float] | None, Field(description="Of each class; a regressor has none.")] = None
 
 
