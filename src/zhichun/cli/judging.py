@@ -25,15 +25,19 @@ AGREEMENT = {
 @command
 def agreement(
     ratings: Path,
+    more: Annotated[list[Path] | None, typer.Argument(metavar="[MORE]...")] = None,
     *,
+    of: list[str] | None = None,
     columns: str = "",
     labels: str = "",
     locale: str = "us",
+    products: Path | None = None,
     out: Path | None = None,
+    overwrite: bool = False,
     draws: Annotated[int, typer.Option(min=10)] = 2000,
     seed: int = 0,
 ) -> None:
-    """Measure how well raters agree, and the best figures that their disagreement lets any model reach.
+    """Measure how well raters agree, how an LLM or a model judges beside them, and the best any model can reach.
 
     Kappa and Krippendorff's alpha are corrected for chance: 1 is full agreement, 0 what chance gives. The ceiling is
     that of a model which knows the truth and the raters' noise.
@@ -42,43 +46,51 @@ def agreement(
     ----------
     ratings
         Table of ratings: query, product_id, judge, label; a row for each rating.
+    more
+        Tables of others who judged these pairs, each held against the raters: of `zhichun judge`, or a scored file.
+    of
+        Rater of the table of ratings to hold against the others, such as an LLM; may be repeated.
     columns
         Own column names, `judge=annotator`: query, product_id, locale, judge, label.
     labels
         Grades of the ratings, `3=E,2=S,1=C,0=I`; `-1=skip` for 'not judged'.
+    products
+        Catalogue whose titles the page shows: a table, a dataset folder or a folder in the official layout.
     out
-        File to write all figures to, as JSON.
+        Folder to make: index.html with the disagreements, agreement.json.
     draws
         Draws of the bootstrap over queries.
     seed
         Seed of the draws.
     """
     from zhichun.cli.tables import intervals_table, raters_table
-    from zhichun.core.files import write_json
     from zhichun.data.readers.ratings import read_ratings
     from zhichun.judgements.agreement import measure_agreement
+    from zhichun.judgements.agreement_page import write_agreement
 
-    rated = read_ratings(
-        ratings, columns=mapping(columns, "--columns"), labels=mapping(labels, "--labels"), locale=locale
-    )
+    own_columns, grades = mapping(columns, "--columns"), mapping(labels, "--labels")
+    rated = read_ratings(ratings, *(more or ()), columns=own_columns, labels=grades, locale=locale)
+    rated = rated.judging(of or ())
     found = measure_agreement(rated, draws=draws, seed=seed)
     title = f"{found['pairs']:,} pairs of {found['queries']:,} queries, {found['ratings']:,} ratings"
     shown = [name for name in AGREEMENT if name in found["all"]]
     parts = {"all": found["all"], **found["by_locale"], **found["between"]}
     stdout.print(intervals_table(title, parts, {name: AGREEMENT[name] for name in shown}))
-    by_label = {f"{label} against the rest": of for label, of in found["by_label"].items()}
+    by_label = {f"{label} against the rest": of_label for label, of_label in found["by_label"].items()}
     titles = {"share": "majority says", "unanimous": AGREEMENT["unanimous"], "kappa": "kappa", "alpha": "alpha"}
     stdout.print(intervals_table("by label", by_label, titles))
-    against = {name: of for name, of in found["raters"].items() if of}
-    stdout.print(
-        raters_table("each rater against the majority of the others", {**against, "ceiling": found["ceiling"]})
-    )
-    say("The ceiling assumes that raters err independently given the truth, and alike for all queries.")
+    against = {name: figures for name, figures in {**found["raters"], "ceiling": found["ceiling"]}.items() if figures}
+    stdout.print(raters_table("each rater against the majority of the other people", against))
+    for name, beside in found["beside"].items():
+        for line in beside["verdict"]:
+            say(f"{name}: {line}")
+    if found["ceiling"]:
+        say("The ceiling assumes that raters err independently given the truth, and alike for all queries.")
     if rated.passed_over:
         say(f"{rated.passed_over:,} rows say nothing of their pair, and were passed over.")
     if out is not None:
-        write_json(out, found)
-        say(f"{out}: all figures")
+        write_agreement(out, found, rated, products=products, locale=locale, overwrite=overwrite)
+        say(f"{out / 'index.html'}: all figures, and the disagreements to read")
 
 
 @command

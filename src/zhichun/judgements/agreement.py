@@ -1,24 +1,44 @@
-"""Who agrees with whom, and what their disagreement lets a model reach."""
+"""Who agrees with whom, what their disagreement lets a model reach, and in words how an LLM or a model judges."""
 
+from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
-from zhichun.core.schema import LABELS
+from zhichun.core.errors import UserError
+from zhichun.core.schema import LABEL_NAMES, LABELS
 from zhichun.data.readers.ratings import RatedPairs
-from zhichun.metrics.agreement import NO_RATING, agreement, human_level, majority
+from zhichun.metrics.agreement import (
+    NO_RATING,
+    Ratings,
+    agreement,
+    beside_others,
+    human_level,
+    in_place_of,
+    majority,
+)
 from zhichun.metrics.ceiling import ceiling
 from zhichun.metrics.significance import Interval
 
+PLACES: Final = ("best", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+# A bias that is shown, of more or fewer of a label, in words; of others it is "says … too often" and "too rarely".
+WORDS: Final = {
+    ("E", False): "too strict on Exact",
+    ("E", True): "too lenient on Exact",
+    ("I", False): "too lenient on Irrelevant",
+    ("I", True): "too strict on Irrelevant",
+}
+
 
 def measure_agreement(rated: RatedPairs, *, draws: int = 2000, seed: int = 0) -> dict[str, Any]:
-    """Measure how well raters agree, overall and in parts, and what their noise lets a model reach.
+    """Measure how well raters agree, overall and in parts, what their noise lets a model reach, and each one's bias.
 
     Parameters
     ----------
     rated
-        From `zhichun.data.readers.ratings.read_ratings`.
+        From `zhichun.data.readers.ratings.read_ratings`. Figures of people leave out the raters that are held against
+        them, if two people are left.
     draws, seed
         Of the bootstraps over queries; the ceiling, which is fitted anew in each, has a tenth of the draws.
 
@@ -28,47 +48,123 @@ def measure_agreement(rated: RatedPairs, *, draws: int = 2000, seed: int = 0) ->
         ``pairs`` with two ratings or more, ``queries``, ``ratings``; ``all`` and ``by_locale`` (where there are
         several): the figures of `zhichun.metrics.agreement.agreement`, those of each two raters under ``between``;
         ``by_label``: each label against the rest, with its ``share`` of the majorities; ``raters``: each against
-        the majority of the others; ``ceiling``. A figure is a dictionary of ``value``, ``low`` and ``high``;
-        None where it is not defined, such as a kappa where only one grade was given.
+        the majority of the other people; ``ceiling``; ``beside``: of each rater, against these too, what
+        `beside_others` gives, ``confusion``, ``by_locale``, ``in_place_of`` (each person), and ``verdict`` in words.
+        A figure is a dictionary of ``value``, ``low`` and ``high``; None where it is not defined, such as a kappa where
+        only one grade was given.
+
+    Raises
+    ------
+    UserError
+        Where no pair was rated by one that is held against people and by a person.
     """
-    rated = rated.shared()
-    ratings, locales_P = rated.ratings, np.array([locale for _, locale, _ in rated.pairs])
+    every, drawing = rated.shared(), {"draws": draws, "seed": seed}
+    people = [place for place, name in enumerate(rated.raters) if name not in rated.judged]
+    shared = rated.by(people).shared() if len(people) > 1 else every
+    ratings, locales_P = shared.ratings, np.array([locale for _, locale, _ in shared.pairs])
     majority_P = majority(ratings.counts_PK)
-    found = agreement(ratings, draws=draws, seed=seed)
+    between = agreement(every.ratings, **drawing)
     names = np.unique(locales_P).tolist()
+    levels = human_level(every.ratings, people=people, draws=draws, seed=seed)
     return {
         "pairs": len(majority_P),
         "queries": len(np.unique(ratings.query_P)),
         "ratings": int(ratings.counts_PK.sum()),
-        "all": _figures(found),
+        "all": _agreed(ratings, drawing),
         "between": {
             f"{rated.raters[a]} and {rated.raters[b]}": _figures(
-                {kind: found[f"{kind}.{a}-{b}"] for kind in ("kappa", "quadratic_kappa")}
+                {kind: between[f"{kind}.{a}-{b}"] for kind in ("kappa", "quadratic_kappa")}
             )
             for a, b in combinations(range(len(rated.raters)), 2)
-            if f"kappa.{a}-{b}" in found and (ratings.codes_PJ[:, [a, b]] != NO_RATING).all(axis=1).any()
+            if f"kappa.{a}-{b}" in between and (every.ratings.codes_PJ[:, [a, b]] != NO_RATING).all(axis=1).any()
         },
-        "by_locale": {
-            name: _figures(agreement(ratings.select(locales_P == name), draws=draws, seed=seed))
-            for name in names
-            if len(names) > 1
-        },
+        "by_locale": {name: _agreed(ratings.select(locales_P == name), drawing) for name in names if len(names) > 1},
         "by_label": {
-            label: {
-                "share": float((majority_P == grade).mean()),
-                **_figures(agreement(ratings.against_rest(grade), draws=draws, seed=seed)),
-            }
+            label: {"share": float((majority_P == grade).mean()), **_agreed(ratings.against_rest(grade), drawing)}
             for grade, label in enumerate(LABELS)
             if (ratings.codes_PJ == grade).any()
         },
-        "raters": {
-            name: _figures(of)
-            for name, of in zip(rated.raters, human_level(ratings, draws=draws, seed=seed), strict=True)
-        },
-        "ceiling": _figures(ceiling(ratings, draws=max(1, draws // 10), seed=seed)),
+        "raters": {name: _figures(of_rater) for name, of_rater in zip(rated.raters, levels, strict=True)},
+        "ceiling": _figures(ceiling(ratings, draws=max(1, draws // 10), seed=seed)) if len(people) > 1 else {},
+        "beside": _beside(every, people, drawing),
     }
 
 
-def _figures(found: dict[str, Interval]) -> dict[str, Any]:
-    """Lay figures out for JSON, but for those of two raters."""
-    return {name: each.to_json() for name, each in found.items() if "." not in name}
+def _beside(rated: RatedPairs, people: Sequence[int], drawing: Mapping[str, int]) -> dict[str, Any]:
+    """Hold each rater against the other people, overall and by locale, and say in words how it judges."""
+    locales_P, found = np.array([locale for _, locale, _ in rated.pairs]), dict[str, Any]()
+    parts = {name: locales_P == name for name in np.unique(locales_P).tolist()}
+    for own, name in enumerate(rated.raters):
+        others = [each for each in people if each != own]
+        here = {part: rated.ratings.select(mask) for part, mask in parts.items() if len(parts) > 1}
+        here = {part: of for part, of in here.items() if len(of.beside([own], others)[1])}
+        if not len(rated.ratings.beside([own], others)[1]):
+            if own not in people:
+                problem = f"no pair was rated by {name!r} and by one of the people."
+                raise UserError(problem, remedy="Both have to name queries, locales and products alike.")
+            continue
+        figures, confusion = beside_others(rated.ratings, own, others, **drawing)
+        found[name] = {
+            "pairs": int(confusion.sum()),
+            **_figures(figures),
+            "confusion": confusion.tolist(),
+            "by_locale": {part: _figures(beside_others(of, own, others, **drawing)[0]) for part, of in here.items()},
+        }
+    order = sorted(people, key=lambda place: -(_value(found, rated.raters[place]) or -2.0))
+    for own, name in enumerate(rated.raters):
+        if name in found:
+            level = {} if own in people or len(people) < 2 else _level(rated.ratings, own, order, drawing)
+            named = {rated.raters[person]: gap for person, gap in level.items()}
+            found[name] |= {"in_place_of": _figures(named), "verdict": [*_place(named), *_biases(found[name])]}
+    return found
+
+
+def _value(found: Mapping[str, Any], name: str) -> float | None:
+    value: float | None = found[name]["quadratic_kappa"]["value"] if name in found else None
+    return value
+
+
+def _level(ratings: Ratings, own: int, order: Sequence[int], drawing: Mapping[str, int]) -> dict[int, Interval]:
+    """Put a rater in the place of each person, the best first: how much better it agrees with the others."""
+    gaps = {each: in_place_of(ratings, own, each, [of for of in order if of != each], **drawing) for each in order}
+    return {person: gap for person, gap in gaps.items() if gap.value == gap.value}
+
+
+def _place(gaps: Mapping[str, Interval]) -> list[str]:
+    """Say which person a rater is as good as: the best whom it is not shown to be worse than."""
+    for place, (name, gap) in enumerate(gaps.items()):
+        if gap.high < 0:
+            continue
+        called = PLACES[place] if place < len(PLACES) else f"{place + 1}th"
+        level = "better than" if gap.low > 0 else "at the level of"
+        return [
+            f"{level} your {called} rater ({name}): quadratic kappa with the others {gap.value:+.3f} beside theirs, "
+            f"95 % from {gap.low:+.3f} to {gap.high:+.3f}"
+        ]
+    return ["below the level of your raters"] if gaps else []
+
+
+def _biases(found: Mapping[str, Any]) -> list[str]:
+    """Say which labels are given too often or too rarely, as far as intervals show it; overall, then in one locale."""
+    said, named = [], set[str]()
+    for part, figures in {"": found, **{f"in {name}: ": of for name, of in found["by_locale"].items()}}.items():
+        for grade, label in enumerate(LABELS):
+            bias = figures[f"bias.{grade}"]
+            often = bias["low"] > 0
+            if label in named or bias["low"] <= 0 <= bias["high"]:
+                continue
+            words = WORDS.get((label, often), f"says {LABEL_NAMES[label]} too {'often' if often else 'rarely'}")
+            interval = f"95 % from {bias['low']:+.1%} to {bias['high']:+.1%}"
+            said.append(f"{part}{words}: its share of the pairs is {bias['value']:+.1%} beside the others', {interval}")
+            named |= set() if part else {label}
+    return said
+
+
+def _agreed(ratings: Ratings, drawing: Mapping[str, int]) -> dict[str, Any]:
+    """Measure agreement, without the figures of each two raters."""
+    return _figures({name: each for name, each in agreement(ratings, **drawing).items() if "." not in name})
+
+
+def _figures(found: Mapping[str, Interval]) -> dict[str, Any]:
+    """Lay figures out for JSON."""
+    return {name: each.to_json() for name, each in found.items()}

@@ -3,7 +3,8 @@
 * Cohen's kappa (1960), plain and with quadratic weights (1968), for each two raters, and its mean over them.
 * Krippendorff's alpha (2011, *Computing Krippendorff's Alpha-Reliability*), nominal and ordinal: any number of raters,
   gaps allowed.
-* The human level: each rater against the majority of the others.
+* One rater beside others: kappa with their majority, how labels are confused, and the bias: how much more often a label
+  is given than by the others. And the human level: the rater as if it were a model, or in place of each of the others.
 
 All intervals are percentiles of a bootstrap over queries. Shapes: ``P`` pairs, ``J`` raters, ``K`` grades in the order
 of `schema.LABELS`, from best to worst, ``Q`` queries.
@@ -59,6 +60,13 @@ class Ratings:
     def select(self, rows: NDArray[Any]) -> "Ratings":
         """Take some of the pairs, by a mask or by indices."""
         return Ratings(self.codes_PJ[rows], self.query_P[rows], self.grades)
+
+    def beside(self, own: Sequence[int], others: Sequence[int]) -> tuple["Ratings", Ints, Ints]:
+        """Take the pairs that some raters and any other rated: the others' ratings and majority, and their own."""
+        own_PJ, rated_P = self.codes_PJ[:, own], (self.codes_PJ[:, others] != NO_RATING).any(axis=1)
+        both_P = rated_P & (own_PJ != NO_RATING).all(axis=1)
+        rated = Ratings(self.codes_PJ[both_P][:, others], self.query_P[both_P], self.grades)
+        return rated, majority(rated.counts_PK), own_PJ[both_P]
 
     def against_rest(self, grade: int) -> "Ratings":
         """Tell one grade from all others."""
@@ -173,9 +181,23 @@ def agreement(ratings: Ratings, *, draws: int = 2000, seed: int = 0) -> dict[str
 
 
 def human_level(
-    ratings: Ratings, metrics: Sequence[Metric] = HUMAN_METRICS, *, draws: int = 2000, seed: int = 0
+    ratings: Ratings,
+    metrics: Sequence[Metric] = HUMAN_METRICS,
+    *,
+    people: Sequence[int] | None = None,
+    draws: int = 2000,
+    seed: int = 0,
 ) -> list[dict[str, Interval]]:
-    """Measure each rater against the majority of the others, as if it were a model that ranks by its own grades.
+    """Measure each rater against the majority of the other people, as if it were a model that ranks by its own grades.
+
+    Parameters
+    ----------
+    ratings, metrics
+        What was rated, and what is measured.
+    people
+        Whose majority counts; all raters, if not given.
+    draws, seed
+        Of the bootstrap.
 
     Returns
     -------
@@ -183,13 +205,74 @@ def human_level(
         For each rater the values by the names of the metrics; empty for one who shares no pair with another.
     """
     found: list[dict[str, Interval]] = []
-    for own_P in ratings.codes_PJ.T:
-        others_PK = ratings.counts_PK - (own_P[:, None] == np.arange(ratings.grades))
-        both_P = (own_P != NO_RATING) & (others_PK.sum(axis=1) > 0)
-        own_P, truth_P = own_P[both_P], majority(others_PK[both_P])
-        if not len(own_P):
+    for own in range(ratings.codes_PJ.shape[1]):
+        others = [each for each in people or range(ratings.codes_PJ.shape[1]) if each != own]
+        rated, truth_P, own_P1 = ratings.beside([own], others)
+        if not len(truth_P):
             found.append({})
             continue
-        judged = Judged(ratings.query_P[both_P], truth_P, scores=-1.0 * own_P, predictions=own_P)
+        own_P = own_P1[:, 0]
+        judged = Judged(rated.query_P, truth_P, scores=-own_P.astype(np.float64), predictions=own_P)
         found.append(intervals(metrics, judged, draws=draws, seed=seed))
     return found
+
+
+def beside_others(
+    ratings: Ratings, own: int, others: Sequence[int], *, draws: int = 2000, seed: int = 0
+) -> tuple[dict[str, Interval], Ints]:
+    """Hold one rater against the majority of others.
+
+    Returns
+    -------
+    figures
+        ``kappa`` and ``quadratic_kappa``; ``stricter``, by how many grades its own are lower than the others';
+        ``bias.K`` for each grade, the share of pairs to which it gives that one, less the share of the others' ratings
+        that do; and ``share.J.K``, of the pairs whose majority is J, how many it gives K.
+    confusion
+        Pairs by majority and its own grade, ``[K, K]``.
+    """
+    rated, truth_P, own_P1 = ratings.beside([own], others)
+    grades_K, grades = np.arange(ratings.grades), ratings.grades
+    counts_PK = rated.counts_PK
+    bias_PK = (own_P1 == grades_K) - counts_PK / counts_PK.sum(axis=1, keepdims=True)
+    parts = [np.ones((len(truth_P), 1)), bias_PK, _cells(truth_P, own_P1[:, 0], grades)]
+    sums_QX = Judged(rated.query_P, truth_P).sum_by_query(np.hstack(parts))
+
+    def figures(sums: Floats) -> Floats:
+        bias, cells = sums[..., 1 : 1 + grades] / sums[..., :1], sums[..., 1 + grades :]
+        confusion = cells.reshape(*cells.shape[:-1], grades, grades)
+        rows = confusion.sum(axis=-1, keepdims=True)
+        shares = np.divide(confusion, rows, out=np.full(confusion.shape, np.nan), where=rows > 0).reshape(cells.shape)
+        kappas = np.stack([kappa(confusion), kappa(confusion, quadratic=True), bias @ grades_K], axis=-1)
+        return np.concatenate([kappas, bias, shares], axis=-1)
+
+    total_X = sums_QX.sum(axis=0)
+    found = Interval.of(figures(total_X), figures(draw_sums(sums_QX, draws=draws, seed=seed)))
+    names = ["kappa", "quadratic_kappa", "stricter", *(f"bias.{grade}" for grade in grades_K)]
+    names += [f"share.{row}.{column}" for row in grades_K for column in grades_K]
+    return dict(zip(names, found, strict=True)), total_X[1 + grades :].reshape(grades, grades).astype(np.intp)
+
+
+def in_place_of(
+    ratings: Ratings, own: int, person: int, others: Sequence[int], *, draws: int = 2000, seed: int = 0
+) -> Interval:
+    """Return how much better than one person another rater agrees with the majority of others, by quadratic kappa.
+
+    On the pairs that all of them rated; NaN where there are none.
+    """
+    rated, truth_P, codes_P2 = ratings.beside([own, person], others)
+    if not len(truth_P):
+        return Interval(np.nan, np.nan, np.nan)
+    cells_PX = np.hstack([_cells(truth_P, codes_P, ratings.grades) for codes_P in codes_P2.T])
+    sums_QX = Judged(rated.query_P, truth_P).sum_by_query(cells_PX.astype(np.float64))
+
+    def gap(sums: Floats) -> Floats:
+        both = kappa(sums.reshape(*sums.shape[:-1], 2, ratings.grades, ratings.grades), quadratic=True)
+        return np.asarray(both[..., :1] - both[..., 1:])
+
+    return Interval.of(gap(sums_QX.sum(axis=0)), gap(draw_sums(sums_QX, draws=draws, seed=seed)))[0]
+
+
+def _cells(row_P: Ints, column_P: Ints, grades: int) -> NDArray[np.bool_]:
+    """Mark each pair's cell of a confusion matrix, ``[P, K * K]``."""
+    return np.asarray((row_P * grades + column_P)[:, None] == np.arange(grades**2))

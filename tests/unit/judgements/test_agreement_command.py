@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from scoring_stub import Stub
 
@@ -13,8 +14,10 @@ from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.core.schema import LABELS
 from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.readers.pair_tables import append_columns
 from zhichun.data.readers.ratings import read_ratings
 from zhichun.judgements.agreement import measure_agreement
+from zhichun.judgements.agreement_page import disagreements
 from zhichun.measure.evaluate import beside_raters
 from zhichun.metrics.significance import Interval
 
@@ -38,12 +41,12 @@ def ratings(tiny_dataset, tmp_path) -> Path:
 
 def test_the_command_shows_figures_by_locale_label_and_rater_and_writes_them(ratings, tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
-        main(["agreement", str(ratings), "--draws", "50", "--out", str(tmp_path / "found.json")])
+        main(["agreement", str(ratings), "--draws", "50", "--out", str(tmp_path / "found")])
     assert ended.value.code in (0, None)
     shown = capsys.readouterr().out
     for text in ("b and c", "E against", "us", "jp", "[a]", "ceiling", "independently"):
         assert text in shown
-    found = json.loads((tmp_path / "found.json").read_text())
+    found = json.loads((tmp_path / "found" / "agreement.json").read_text())
     kappas = {who: of["kappa"]["value"] for who, of in found["between"].items()}
     assert kappas["b and c"] < min(kappas["[a] and b"], kappas["[a] and c"]) < 0.8
     assert found["raters"]["[a]"]["micro_f1"]["value"] > found["raters"]["b"]["micro_f1"]["value"]
@@ -54,11 +57,113 @@ def test_what_is_not_defined_is_null_and_raters_without_a_common_pair_are_not_be
     rows = [f"shoe,{product},{judge},E" for product, judges in ((1, "ab"), (2, "ac")) for judge in judges]
     (tmp_path / "ratings.csv").write_text("\n".join(["query,product_id,judge,label", *rows]) + "\n")
     with pytest.raises(SystemExit) as ended:
-        main(["agreement", str(tmp_path / "ratings.csv"), "--draws", "10", "--out", str(tmp_path / "found.json")])
+        main(["agreement", str(tmp_path / "ratings.csv"), "--draws", "10", "--out", str(tmp_path / "found")])
     assert ended.value.code in (0, None)
-    found = json.loads((tmp_path / "found.json").read_text(), parse_constant=pytest.fail)
+    found = json.loads((tmp_path / "found" / "agreement.json").read_text(), parse_constant=pytest.fail)
     assert found["all"]["kappa"]["value"] is None
     assert list(found["between"]) == ["a and b", "a and c"]
+
+
+@pytest.fixture
+def judged(tiny_dataset, tmp_path) -> Path:
+    """What an LLM said of each pair: the label, but that it takes half of what is Exact for a Substitute."""
+    dataset, rng = Dataset.open(tiny_dataset), np.random.default_rng(1)
+    rows = []
+    for row in dataset.examples.to_pylist():
+        label = "S" if row[schema.LABEL] == "E" and rng.random() < 0.5 else row[schema.LABEL]
+        locale = {"us": "en-US"}.get(row[schema.LOCALE], row[schema.LOCALE])
+        rows.append(
+            {"query": row[schema.QUERY], "product_id": row[schema.PRODUCT_ID], "locale": locale, "judge": "LLM"}
+        )
+        rows[-1] |= {"label": label, "reason": "<b>it is & is not</b>"}
+    (tmp_path / "llm.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return tmp_path / "llm.jsonl"
+
+
+def test_a_judge_s_strictness_is_said_in_words_and_its_disagreements_stand_on_a_page(
+    ratings, judged, tiny_dataset, tmp_path, capsys
+):
+    options = ["--draws", "100", "--products", str(tiny_dataset), "--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as ended:
+        main(["agreement", str(ratings), str(judged), *options])
+    assert ended.value.code in (0, None)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "llm: too strict on Exact" in shown
+    assert "llm: says Substitute too often" in shown
+    page, found = (
+        (tmp_path / "out" / "index.html").read_text(),
+        json.loads((tmp_path / "out/agreement.json").read_text()),
+    )
+    assert "&lt;b&gt;it is &amp; is not&lt;/b&gt;" in page
+    assert "<b>it is" not in page
+    llm = found["beside"]["llm"]
+    assert llm["confusion"][0][1] > 0.3 * sum(llm["confusion"][0])
+    assert llm["share.0.1"]["value"] == pytest.approx(llm["confusion"][0][1] / sum(llm["confusion"][0]))
+    assert llm["bias.0"]["high"] < 0 < llm["bias.1"]["low"]
+    assert llm["stricter"]["low"] > 0
+    assert set(llm["by_locale"]) == {"us", "es", "jp"}
+    assert set(llm["in_place_of"]) == {"[a]", "b", "c"}
+    assert set(found["raters"]) == {"[a]", "b", "c", "llm"}
+    people = measure_agreement(read_ratings(ratings), draws=100)
+    for part in ("all", "by_locale", "by_label", "ceiling"):  # of people alone
+        assert found[part] == people[part]
+
+
+def test_the_level_of_a_judge_is_that_of_the_best_rater_whom_it_is_not_worse_than(ratings, judged, tmp_path):
+    rows = [json.loads(line) for line in judged.read_text().splitlines()]
+    rng = np.random.default_rng(5)
+    levels = {}
+    for name, right in (("truth", 1.0), ("as-b", 0.7), ("noise", 0.1)):
+        truth = {
+            (row["query"], row["product_id"], row["locale"]): ("E" if row["label"] == "S" else row["label"])
+            for row in rows
+        }
+        lines = ["query,product_id,locale,label"]
+        for (query, product, locale), label in truth.items():
+            said = label if rng.random() < right else LABELS[rng.integers(4)]
+            lines.append(f'"{query}",{product},{locale},{said}')
+        (tmp_path / f"{name}.csv").write_text("\n".join(lines) + "\n")
+        found = measure_agreement(read_ratings(ratings, tmp_path / f"{name}.csv"), draws=200)
+        levels[name] = found["beside"][str(tmp_path / f"{name}.csv").lower()]["verdict"][0]
+    assert levels["truth"].startswith(("better than your best rater ([a])", "at the level of your best rater ([a])"))
+    assert levels["as-b"].startswith("at the level of your ")
+    assert "[a]" not in levels["as-b"]
+    assert levels["noise"] == "below the level of your raters"
+
+
+def test_a_run_s_scored_file_is_held_against_people_by_the_labels_that_it_gives(ratings, tiny_dataset, tmp_path):
+    dataset = Dataset.open(tiny_dataset)
+    shown = Stub().task.of_probabilities(
+        np.eye(4)[3 - dataset.labels]
+    )  # always the opposite, which it is not judged by
+    table = append_columns(dataset.examples, shown)
+    pq.write_table(table, tmp_path / "scored.parquet")
+    rated = read_ratings(ratings, tmp_path / "scored.parquet")
+    assert rated.judged == (str(tmp_path / "scored.parquet").lower(),)
+    found = measure_agreement(rated, draws=20)["beside"][rated.judged[0]]
+    assert np.trace(np.asarray(found["confusion"])) < 0.3 * found["pairs"]
+    assert measure_agreement(read_ratings(ratings).judging(["B"]), draws=20)["beside"]["b"]["in_place_of"]
+
+
+def test_raters_who_cannot_be_held_against_others_are_refused(ratings, tmp_path):
+    rated = read_ratings(ratings)
+    with pytest.raises(UserError, match="no rater 'd'"):
+        rated.judging(["d"])
+    with pytest.raises(UserError, match="no rater is left"):
+        rated.judging(["[a]", "b", "c"])
+    (tmp_path / "other.csv").write_text("query,product_id,label\nshoe,1,E\n")
+    with pytest.raises(UserError, match=r"no pair was rated by .*other\.csv"):
+        measure_agreement(read_ratings(ratings, tmp_path / "other.csv"), draws=20)
+
+
+def test_what_is_farthest_from_people_who_agree_is_read_first(tmp_path):
+    people = ["x,1,a,E", "x,1,b,E", "x,2,a,E", "x,2,b,I", "x,3,a,I", "x,3,b,I", "x,4,a,S", "x,4,b,S"]
+    (tmp_path / "ratings.csv").write_text("\n".join(["query,product_id,judge,label", *people]))
+    (tmp_path / "llm.csv").write_text("query,product_id,label\nx,1,S\nx,2,E\nx,3,E\nx,4,S\n")
+    count, rows = disagreements(read_ratings(tmp_path / "ratings.csv", tmp_path / "llm.csv"), {("us", "3"): "hat"})
+    assert count == 3  # all say S of the fourth
+    assert [row["product"] for row in rows] == ["3", "1", "2"]
+    assert rows[0]["title"] == "hat"
 
 
 def test_a_model_stands_between_its_raters_and_the_ceiling(ratings, tiny_dataset):

@@ -1,16 +1,16 @@
 """Tables of ratings: one row for each rater and pair, any format of judgements with a column that says who judged."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from zhichun.core import schema
 from zhichun.core.arrays import Int64
-from zhichun.core.errors import UserError
+from zhichun.core.errors import UserError, suggest
 from zhichun.data.readers.rejected import FirstRefusal
-from zhichun.data.readers.sources import EXAMPLES, match_columns, open_judgements
+from zhichun.data.readers.sources import EXAMPLES, find_column, match_columns, open_judgements
 from zhichun.metrics.agreement import NO_RATING, Ratings
 from zhichun.text.fold import NOT_JUDGED, fold_judge, fold_locales, fold_query, grade_labels, label_of, trim_ids
 
@@ -31,13 +31,19 @@ class RatedPairs:
     pairs
         What each row of the ratings is about.
     passed_over
-        Rows of the file without a grade, or with one that means 'not judged'.
+        Rows of the files without a grade, or with one that means 'not judged'.
+    judged
+        The raters that are held against the others: an LLM, a model.
+    reasons
+        What a rater wrote of a pair, where its file has a column for it.
     """
 
     ratings: Ratings
     raters: tuple[str, ...]
     pairs: tuple[Pair, ...]
     passed_over: int = 0
+    judged: tuple[str, ...] = ()
+    reasons: Mapping[tuple[Pair, str], str] = field(default_factory=dict)
 
     def among(self, pairs: Sequence[Pair]) -> tuple[Int64, "RatedPairs"]:
         """Find which of some pairs were rated: their places there, and their ratings in that order."""
@@ -49,6 +55,26 @@ class RatedPairs:
         """Take the pairs that two raters or more rated."""
         return self.select(np.flatnonzero(self.ratings.counts_PK.sum(axis=1) > 1))
 
+    def judging(self, names: Sequence[str]) -> "RatedPairs":
+        """Hold further raters against the others.
+
+        Raises
+        ------
+        UserError
+            For a name that is no rater's, and where nobody is left.
+        """
+        judged = tuple(sorted({*self.judged, *map(fold_judge, names)}))
+        if unknown := [name for name in judged if name not in self.raters]:
+            raise UserError(f"there is no rater {unknown[0]!r}.", remedy=suggest(unknown[0], self.raters))
+        if len(judged) == len(self.raters):
+            raise UserError("no rater is left to hold the others against.", remedy="Name fewer of them.")
+        return replace(self, judged=judged)
+
+    def by(self, raters: Sequence[int]) -> "RatedPairs":
+        """Take what some raters said."""
+        codes_PJ, names = self.ratings.codes_PJ[:, list(raters)], tuple(self.raters[place] for place in raters)
+        return replace(self, ratings=replace(self.ratings, codes_PJ=codes_PJ), raters=names)
+
     def select(self, rows: Int64) -> "RatedPairs":
         """Take some pairs."""
         return replace(self, ratings=self.ratings.select(rows), pairs=tuple(self.pairs[row] for row in rows))
@@ -56,43 +82,51 @@ class RatedPairs:
 
 def read_ratings(
     path: Path,
-    *,
+    *more: Path,
     columns: Mapping[str, str] | None = None,
     labels: Mapping[str, str] | None = None,
     locale: str = schema.LOCALES[0],
 ) -> RatedPairs:
-    """Read a table of ratings.
+    """Read a table of ratings, and further ones of an LLM or a model.
 
     Parameters
     ----------
     path
         Columns query, product_id, judge and label, and locale where there are several.
+    more
+        Tables of others who judged the same pairs: of `zhichun judge`, or a scored file, of which the label that the
+        model gives is taken. One without a column of judges is of one, named by the file.
     columns, labels, locale
         As for `zhichun.prepare`.
 
     Raises
     ------
     UserError
-        When it cannot be read, no column names the judges, or nobody rated a pair that another rated too.
+        When one cannot be read, no column names the judges, or nobody rated a pair that another rated too.
     """
     places: dict[Pair, int] = {}
     found: dict[tuple[int, str], int] = {}
-    passed_over = 0
-    for row, pair, judge, label in _rows(path, columns or {}, grade_labels(labels), locale):
-        if label == NOT_JUDGED:
-            passed_over += 1
-            continue
-        key = places.setdefault(pair, len(places)), judge
-        if found.setdefault(key, schema.LABELS.index(label)) != schema.LABELS.index(label):
-            remedy = "Keep one judgement of each judge."
-            raise UserError(f"{judge!r} judged this pair twice, differently.", file=path, row=row, remedy=remedy)
+    passed_over, added, reasons = 0, set[str](), dict[tuple[Pair, str], str]()
+    for table in (path, *more):
+        for row, pair, judge, label, reason in _rows(table, columns or {}, grade_labels(labels), locale, bool(more)):
+            if label == NOT_JUDGED:
+                passed_over += 1
+                continue
+            key = places.setdefault(pair, len(places)), judge
+            if found.setdefault(key, schema.LABELS.index(label)) != schema.LABELS.index(label):
+                remedy = "Keep one judgement of each judge."
+                raise UserError(f"{judge!r} judged this pair twice, differently.", file=table, row=row, remedy=remedy)
+            if reason:
+                reasons[pair, judge] = reason
+            if table != path:
+                added.add(judge)
     raters = tuple(sorted({judge for _, judge in found}))
     column_of = {judge: column for column, judge in enumerate(raters)}
     codes_PJ = np.full((len(places), len(raters)), NO_RATING, np.intp)
     for (pair_row, judge), code in found.items():
         codes_PJ[pair_row, column_of[judge]] = code
     query_P = np.unique([f"{where}\n{query}" for query, where, _ in places], return_inverse=True)[1]
-    rated = RatedPairs(Ratings(codes_PJ, query_P), raters, tuple(places), passed_over)
+    rated = RatedPairs(Ratings(codes_PJ, query_P), raters, tuple(places), passed_over, tuple(sorted(added)), reasons)
     if not rated.shared().pairs:
         remedy = "Give a row for each judge and pair: agreement needs pairs that two judges rated."
         raise UserError("no pair was rated by two judges.", file=path, remedy=remedy)
@@ -100,20 +134,30 @@ def read_ratings(
 
 
 def _rows(
-    path: Path, columns: Mapping[str, str], meaning: Mapping[str, str], locale: str
-) -> Iterator[tuple[int, Pair, str, str]]:
-    """Read each row: its number, the pair, the judge and the label."""
+    path: Path, columns: Mapping[str, str], meaning: Mapping[str, str], locale: str, several: bool
+) -> Iterator[tuple[int, Pair, str, str, str | None]]:
+    """Read each row: its number, the pair, the judge, the label, and what the judge wrote."""
     table = open_judgements(path)
+    if several:  # names that another of the tables has
+        columns = {name: own for name, own in columns.items() if find_column(own, table.names)}
+    label = find_column("label", table.names)
+    if label is not None and find_column("p_E", table.names):  # a scored file may have the judgements beside
+        columns = {**columns, "label": label}
     own = match_columns(columns, {EXAMPLES: table})[EXAMPLES]
-    if schema.JUDGE not in own:
+    if schema.JUDGE not in own and not several:
         raise UserError("no column says who judged.", file=path, remedy="Name it: --columns judge=NAME.")
     wanted = (schema.QUERY, schema.PRODUCT_ID, schema.LOCALE, schema.LABEL, schema.JUDGE)
-    for batch in table.batches({field: own[field] for field in wanted if field in own}, FirstRefusal(path)):
+    used = {name: own[name] for name in wanted if name in own}
+    if reason := find_column("reason", table.names):
+        used["reason"] = reason
+    for batch in table.batches(used, FirstRefusal(path)):
         rows = batch.rows_N.tolist()
         locales = fold_locales(batch.columns.get(schema.LOCALE), locale, len(rows)).to_pylist()
         ids = trim_ids(batch.columns[schema.PRODUCT_ID]).to_pylist()
-        texts = [batch.columns[field].to_pylist() for field in (schema.QUERY, schema.JUDGE, schema.LABEL)]
-        for row, where, product, query, who, grade in zip(rows, locales, ids, *texts, strict=True):
+        given = {name: batch.columns[name].to_pylist() for name in used}
+        judges, reasons = given.get(schema.JUDGE, [str(path)] * len(rows)), given.get("reason", [None] * len(rows))
+        texts = given[schema.QUERY], judges, given[schema.LABEL], reasons
+        for row, where, product, query, who, grade, why in zip(rows, locales, ids, *texts, strict=True):
             key, judge, label = fold_query(query or ""), fold_judge(who), label_of(grade, meaning)
             if label is None:
                 remedy = "Map your grades with --labels, such as --labels 3=E,2=S,1=C,0=I."
@@ -121,4 +165,4 @@ def _rows(
             if not (key and product and judge):
                 remedy = "Fill it in, or drop the row."
                 raise UserError("the query, the product or the judge is missing.", file=path, row=row, remedy=remedy)
-            yield row, (key, where, product), judge, label
+            yield row, (key, where, product), judge, label, why
