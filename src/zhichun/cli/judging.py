@@ -127,7 +127,7 @@ def compare(
     strict
         Fail where a gate is not shown to hold overall.
     out
-        Folder to make: index.html, compare.json, junit.xml.
+        Folder to make: index.html, compare.json, junit.xml, and for the tools of TREC a.run, b.run and judged.qrels.
     split
         `test`, `train` or `all`.
     segments

@@ -162,6 +162,7 @@ def evaluate(
     columns: str = "",
     labels: str = "",
     products: Path | None = None,
+    trec: bool = False,
 ) -> None:
     """Measure a run on judged pairs, overall and by locale, with simple baselines; write `metrics.json`.
 
@@ -182,6 +183,8 @@ def evaluate(
         Grades of the ratings, `3=E,2=S,1=C,0=I`; `-1=skip` for 'not judged'.
     products
         Index of `zhichun index`, which the states of products are taken from.
+    trec
+        Write scored.run and judged.qrels too, for the tools of TREC.
     """
     from zhichun.cli.tables import confusion_table, differences, figures_table, members_table, raters_table
     from zhichun.core.tasks import TASKS
@@ -194,7 +197,7 @@ def evaluate(
     elif columns or labels:
         raise typer.BadParameter("has no effect without --ratings", param_hint="--columns, --labels")
     measured = measure_run(
-        run, data, split=split, version=version, out=out, engine=engine, products=products, ratings=rated
+        run, data, split=split, version=version, out=out, engine=engine, products=products, trec=trec, ratings=rated
     )
     stdout.print(figures_table(measured))
     if "confusion" in measured:

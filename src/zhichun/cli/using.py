@@ -40,7 +40,8 @@ def score(
     pairs
         Pairs to score: CSV, TSV, JSON Lines or Parquet; a file, a folder or a pattern, or a URL such as s3://….
     out
-        File to write: .parquet, .csv or .tsv; or a folder of Parquet parts, or its URL.
+        File to write: .parquet, .csv, .tsv or .jsonl; .run, a TREC run file, for which pairs have a query_id; or a folder
+        of Parquet parts, or its URL.
     products
         Catalogue to look products up in by product_id: a table, a folder, or an index of `zhichun index`. Its own
         column names are given as `products.title=name`.
@@ -161,6 +162,8 @@ def rank(
     locale: str = "us",
     top: AtLeast1 = 10,
     first: AtLeast1 | None = None,
+    out: Path | None = None,
+    query_id: str = "1",
     columns: str = "",
     on_bad_rows: Literal["fail", "drop"] = "fail",
     engine: str = "auto",
@@ -179,11 +182,16 @@ def rank(
         Products to show.
     first
         Of an index: score only so many products, those nearest to the query by their mean state, such as 500.
+    out
+        File to write the whole ranking to: .parquet, .csv, .tsv or .jsonl; or .run, a TREC run file.
+    query_id
+        Id of the query in a run file.
     """
     from zhichun.cli.tables import ranking_table
     from zhichun.data.prepare.clean_catalogue import read_catalogue
     from zhichun.score.given import locale_of
     from zhichun.score.rank import rank as rank_products
+    from zhichun.score.rank import write_ranking
     from zhichun.score.scorer import load_scorer
 
     own_columns, locale = mapping(columns, "--columns"), locale_of(locale)
@@ -194,6 +202,9 @@ def rank(
     ranked = rank_products(scorer, query, catalogue, locale, first=first)
     title = f"{query} ({locale}, {len(ranked):,} products)"
     stdout.print(ranking_table(title, ranked[:top], scorer.task.classes))
+    if out is not None:
+        write_ranking(out, ranked, query, locale, scorer.task.classes, query_id)
+        say(f"{out}: all of them")
 
 
 @command

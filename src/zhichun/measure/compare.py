@@ -18,12 +18,14 @@ from zhichun.core import schema
 from zhichun.core.errors import UserError, suggest
 from zhichun.core.files import new_file, new_folder, write_json
 from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.readers.pair_tables import write_qrels, write_run
 from zhichun.measure.evaluate import rows_of
-from zhichun.measure.report.compare_page import Moved, moved_most, write_compare_page
+from zhichun.measure.report.compare_page import moved_most, write_compare_page
 from zhichun.measure.segments import segments_of
 from zhichun.measure.systems import System, common_rows, read_system
 from zhichun.metrics import Judged, Metric, RankingMetric, nDCG
 from zhichun.metrics.figures import reported
+from zhichun.metrics.metric import BinaryRankingMetric
 from zhichun.metrics.significance import Floats, drawn_values, holm
 
 ALL: Final = "all"
@@ -34,11 +36,16 @@ LEVEL: Final = 0.025
 SHOWN: Final = 2.8
 # Names that others use, such as ir_measures.
 _ALIASES: Final = {"p": "precision", "rr": "mrr", "accuracy": "micro_f1"}
-_GATE: Final = re.compile(r"\s*(?P<metric>[^<>=\s]+)\s*(?P<sign>>=|<=)\s*(?P<margin>[+-]?\d*\.?\d+)\s*")
+_LEAST_GRADE: Final = re.compile(r"(?P<base>\w+)\(rel=(?P<grade>[123])\)")
+_GATE: Final = re.compile(
+    r"\s*(?P<metric>[^<>=\s(]+(?:\(rel=\d\))?[^<>=\s]*)\s*(?P<sign>>=|<=)\s*(?P<margin>[+-]?\d*\.?\d+)\s*"
+)
 
 
 def metric_of(name: str) -> Metric:
-    """Find a metric by its name in ``metrics.json`` or that of ir_measures: ``ndcg@10``, ``nDCG@20``, ``P@5``, ``RR``.
+    """Find a metric by its name in ``metrics.json`` or that of ir_measures: ``nDCG@20``, ``P@5``, ``RR(rel=2)@10``.
+
+    As qrels have it, a grade of 3 is Exact and of 1 Complement; without ``rel`` Exact alone is relevant.
 
     Raises
     ------
@@ -46,6 +53,8 @@ def metric_of(name: str) -> Metric:
         When there is no such metric.
     """
     base, _, cut = name.partition("@")
+    if least := _LEAST_GRADE.fullmatch(base):
+        base = least["base"]
     known = {each.name.partition("@")[0].lower(): each for reads in _READS for each in reversed(reported(reads))}
     metric = known.get(_ALIASES.get(base.lower(), base.lower()))
     if metric is None:
@@ -56,6 +65,10 @@ def metric_of(name: str) -> Metric:
         return metric
     if cut and not cut.isdecimal():
         raise UserError(f"{name!r} is cut at no rank.", remedy=f"Write {base}@10.")
+    if least is not None:
+        if not isinstance(metric, BinaryRankingMetric):
+            raise UserError(f"{base} has no relevant grades, so {name!r} cannot be.", remedy=f"Write {base}.")
+        metric = dataclasses.replace(metric, relevant=schema.LABELS[: len(schema.LABELS) - int(least["grade"])])
     return dataclasses.replace(metric, k=int(cut) if cut else None)
 
 
@@ -162,7 +175,8 @@ def compare(
     segments
         Table with the user's own segments; see `zhichun.measure.segments.segments_of`.
     out, overwrite
-        Folder to make: ``compare.json``, ``index.html``, ``junit.xml``.
+        Folder to make: ``compare.json``, ``index.html``, ``junit.xml``, and for the tools of TREC ``a.run``, ``b.run``
+        and ``judged.qrels``.
     draws, seed
         Of the bootstrap; more are drawn where many gates and segments need them.
     shown
@@ -204,7 +218,14 @@ def compare(
     }
     moved = moved_most(dataset, rows, ranking, of_a, of_b)
     if out is not None:
-        _write(out, found, ranking, moved, overwrite)
+        ids = dataset.column(schema.QUERY_ID)[rows], dataset.column(schema.PRODUCT_ID)[rows]
+        with new_folder(out, overwrite=overwrite, replaceable=_is_ours) as folder:
+            write_json(folder / "compare.json", found)
+            write_compare_page(folder / "index.html", found, ranking, moved)
+            write_junit(folder / "junit.xml", found)
+            write_qrels(folder / "judged.qrels", *ids, of_a.labels)
+            for name, judged in (("a", of_a), ("b", of_b)):
+                write_run(folder / f"{name}.run", *ids, judged.scores, tag=name)
     return found
 
 
@@ -257,14 +278,8 @@ def judge_gates(parts: Sequence[Part], gates: Sequence[Gate]) -> list[dict[str, 
     ]
 
 
-def _write(out: Path, found: dict[str, Any], ranking: RankingMetric, moved: Sequence[Moved], overwrite: bool) -> None:
-    def is_ours(folder: Path) -> bool:
-        return (folder / "compare.json").is_file()
-
-    with new_folder(out, overwrite=overwrite, replaceable=is_ours) as folder:
-        write_json(folder / "compare.json", found)
-        write_compare_page(folder / "index.html", found, ranking, moved)
-        write_junit(folder / "junit.xml", found)
+def _is_ours(folder: Path) -> bool:
+    return (folder / "compare.json").is_file()
 
 
 def write_junit(path: Path, found: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from zhichun.core.files import new_file, read_json, write_json
 from zhichun.core.tasks import Prediction, Task
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.feature_store import open_pairs
-from zhichun.data.readers.pair_tables import append_columns
+from zhichun.data.readers.pair_tables import append_columns, write_qrels, write_run
 from zhichun.data.readers.ratings import RatedPairs
 from zhichun.measure.report import write_report
 from zhichun.metrics import Judged
@@ -45,6 +45,7 @@ def evaluate(
     engine: str = AUTO,
     ratings: RatedPairs | None = None,
     products: Path | None = None,
+    trec: bool = False,
     shown: bool = True,
 ) -> dict[str, Any]:
     """Evaluate a run on one split of a dataset folder.
@@ -71,6 +72,8 @@ def evaluate(
         model do on the pairs that they rated, and the best that any model can.
     products
         An index of `zhichun index`, which states of products are taken from.
+    trec
+        Whether to write a run file and qrels too, ``scored.run`` and ``judged.qrels``.
     shown
         Whether to show progress.
 
@@ -111,6 +114,10 @@ def evaluate(
     write_json(folder / "metrics.json", measured)
     with new_file(folder / "scored.parquet") as partial:
         pq.write_table(append_columns(dataset.examples.take(pa.array(rows)), prediction), partial)
+    if trec:
+        ids = query_ids, dataset.column(schema.PRODUCT_ID)[rows]
+        write_run(folder / "scored.run", *ids, prediction.score)
+        write_qrels(folder / "judged.qrels", *ids, dataset.labels[rows])
     if folder.samefile(run) and (run / "recipe.json").is_file():
         write_report(run)
     return measured

@@ -31,6 +31,7 @@ from zhichun.core.tasks import Prediction
 from zhichun.data.prepare.clean_catalogue import products_file
 from zhichun.data.readers.pair_tables import (
     KINDS,
+    RUNS,
     append_columns,
     join_parts,
     kind_of,
@@ -81,8 +82,9 @@ class ScoringJob:
         Tables with a query, and the product's texts or, with ``catalogue``, its id: a file, a folder or a pattern of
         CSV, TSV, JSON Lines or Parquet, on a disk or as a URL.
     out
-        CSV, TSV or Parquet to write; or a folder of parts, on a disk or as a URL, in which rows that cannot be scored
-        are listed instead of ending the work.
+        CSV, TSV, JSON Lines or Parquet to write, or a TREC run file (``.run``), for which pairs have a ``query_id``; or
+        a folder of parts, on a disk or as a URL, in which rows that cannot be scored are listed instead of ending the
+        work.
     model_fingerprint
         Of the model with its engine.
     catalogue
@@ -142,7 +144,7 @@ class ScoringJob:
             For a file that cannot be read, a missing column, an empty query or an unknown product.
         """
         out = Path(self.out)
-        kind_of(out)
+        kind_of(out, (*KINDS, *RUNS))
         if out.is_dir():
             raise UserError("is a folder, not a file.", file=out, remedy="Name a file.")
         self._require_inputs()

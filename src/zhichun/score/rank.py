@@ -5,6 +5,8 @@ Legend: ``N`` products of the catalogue, ``P`` pairs.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +16,7 @@ from zhichun.core import schema
 from zhichun.core.arrays import Int64
 from zhichun.core.errors import UserError
 from zhichun.data.dataset.dataset import product_keys
+from zhichun.data.readers.pair_tables import write_tables
 from zhichun.score.given import Products, catalogue_of, locale_of, query_of
 from zhichun.score.index.nearest import Nearest
 from zhichun.score.index.scorer import IndexScorer
@@ -164,3 +167,19 @@ def rank(
         for row in np.argsort(-prediction.score, kind="stable").tolist()
         for given in [probabilities[row].tolist()]
     ]
+
+
+def write_ranking(
+    out: Path, ranked: Sequence[Ranked], query: str, locale: str, classes: Sequence[str], query_id: str = "1"
+) -> None:
+    """Write a ranking as a table, or as a TREC run file (``.run``)."""
+    size, scores = len(ranked), np.array([each.score for each in ranked], np.float32)
+    columns: dict[str, Any] = {schema.QUERY_ID: [query_id] * size, schema.QUERY: [query] * size}
+    columns |= {schema.LOCALE: [locale] * size, schema.PRODUCT_ID: [each.product_id for each in ranked]}
+    columns |= {schema.TITLE: [each.title for each in ranked], "rank": range(1, size + 1)}
+    if classes:
+        columns["label"] = pa.array([each.label for each in ranked], pa.string())
+        shares = np.array([each.probabilities for each in ranked], np.float32).reshape(-1, len(classes))
+        columns |= {f"p_{name}": shares[:, place] for place, name in enumerate(classes)}
+    table = pa.table({**columns, "score": scores})
+    write_tables([table], table.schema, out)

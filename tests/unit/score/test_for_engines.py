@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, BertConfig, DebertaV2Config, ModernBertConfig, MPNetConfig
 
 from zhichun.core.errors import UserError
-from zhichun.core.tasks import TASKS
+from zhichun.core.tasks import TASKS, Calibration
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.predictions import PREDICTIONS_FILE
 from zhichun.fit.pool import make_pool

@@ -1,5 +1,6 @@
-"""Reads whole tables in chunks, with all their columns, and writes them with predictions."""
+"""Reads whole tables in chunks, with all their columns, and writes them with predictions; run files and qrels too."""
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,18 +15,21 @@ from numpy.typing import NDArray
 
 from zhichun.core.errors import UserError
 from zhichun.core.files import new_file
+from zhichun.core.schema import LABELS, PRODUCT_ID
 from zhichun.core.tasks import Prediction
 from zhichun.data.readers.rejected import FirstRefusal, Refusals
-from zhichun.data.readers.sources import open_table
+from zhichun.data.readers.sources import ALIASES, find_column, open_table
 from zhichun.data.readers.table import BATCH_ROWS, ParquetTable, Table, text_array, text_batches
 from zhichun.text.fold import fold_name
 
-KINDS: Final = (".parquet", ".csv", ".tsv")
+KINDS: Final = (".parquet", ".csv", ".tsv", ".jsonl")
+# TREC run files, which hold ids and scores alone.
+RUNS: Final = (".run", ".trec")
 ROW: Final = "\x00row"
 
 
-def kind_of(path: Path) -> str:
-    """Return the kind of an output table by its file ending: one of `KINDS`.
+def kind_of(path: Path, kinds: Sequence[str] = KINDS) -> str:
+    """Return the kind of an output table by its file ending.
 
     Raises
     ------
@@ -33,8 +37,8 @@ def kind_of(path: Path) -> str:
         For any other.
     """
     kind = path.suffix.lower()
-    if kind not in KINDS:
-        raise UserError("is of no known kind.", file=path, remedy=f"Name a file that ends with {', '.join(KINDS)}.")
+    if kind not in kinds:
+        raise UserError("is of no known kind.", file=path, remedy=f"Name a file that ends with {', '.join(kinds)}.")
     return kind
 
 
@@ -160,30 +164,98 @@ def require_writable(table: pa.Table, out: Path) -> None:
     UserError
         When a CSV is wanted and a column holds lists or records.
     """
-    if kind_of(out) != ".parquet":
+    kind = kind_of(out, (*KINDS, *RUNS))
+    if kind in RUNS:
+        _run_columns(table.column_names, out)
+    elif kind in (".csv", ".tsv"):
         with _naming_type(out):
             pa.csv.write_csv(table.slice(0, 0), pa.BufferOutputStream())
 
 
 def join_parts(parts: list[Path], out: Path) -> None:
-    """Write Parquet parts one after another as one Parquet, CSV or TSV file."""
+    """Write Parquet parts one after another as one file of any of `KINDS`."""
     first = pq.read_schema(parts[0])
     write_tables((pq.read_table(part).cast(first) for part in parts), first, out)
 
 
 def write_tables(tables: Iterable[pa.Table], columns: pa.Schema, out: Path) -> None:
-    """Write tables one after another as one Parquet, CSV or TSV file; also in TSV, texts are quoted."""
-    kind = kind_of(out)
-    with new_file(out) as partial:
-        writer: pq.ParquetWriter | pa.csv.CSVWriter
-        if kind == ".parquet":
-            writer = pq.ParquetWriter(partial, columns)
-        else:
-            options = pa.csv.WriteOptions(delimiter="\t" if kind == ".tsv" else ",")
-            writer = pa.csv.CSVWriter(partial, columns, write_options=options)
-        with writer, _naming_type(out):
+    """Write tables one after another as one Parquet, CSV, TSV, JSON Lines or run file; also in TSV, texts are quoted."""
+    kind = kind_of(out, (*KINDS, *RUNS))
+    if kind in RUNS:
+        names = _run_columns(columns.names, out)
+        queries, products, scores = pa.concat_tables([table.select(names) for table in tables]).columns
+        return write_run(out, queries.to_pylist(), products.to_pylist(), scores.to_numpy())
+    with new_file(out) as partial, _naming_type(out):
+        if kind == ".jsonl":
+            with partial.open("w", encoding="utf-8") as file:
+                for table in tables:
+                    rows = pa.table([*map(_shortest, table.columns)], table.column_names).to_pylist()
+                    file.writelines(f"{json.dumps(row, ensure_ascii=False, default=str)}\n" for row in rows)
+            return None
+        options = pa.csv.WriteOptions(delimiter="\t" if kind == ".tsv" else ",")
+        is_parquet = kind == ".parquet"
+        with (
+            pq.ParquetWriter(partial, columns)
+            if is_parquet
+            else pa.csv.CSVWriter(partial, columns, write_options=options)
+        ) as writer:
             for table in tables:
                 writer.write_table(table)
+    return None
+
+
+def _run_columns(names: Sequence[str], out: Path) -> list[str]:
+    """Find what a run file holds: the ids of query and product, and the last score."""
+    found = [find_column("query_id", names), *filter(None, (find_column(name, names) for name in ALIASES[PRODUCT_ID]))]
+    scores = [name for name in names if name.endswith(("score", "p_S", "gain"))]
+    for wanted, there in (("query_id", found[0]), (PRODUCT_ID, found[1:]), ("score", scores)):
+        if not there:
+            remedy = "Add it to the pairs, or write a table (.csv, .jsonl)."
+            raise UserError(f"needs a column {wanted!r}.", file=out, remedy=remedy)
+    return [str(found[0]), str(found[1]), scores[-1]]
+
+
+def _shortest(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Write float32 with the digits that it has; JSON knows no number that is not finite."""
+    if not pa.types.is_floating(column.type):
+        return column
+    decimals = column.cast(pa.string()).cast(pa.float64())
+    return pc.if_else(pc.is_finite(decimals), decimals, None)
+
+
+def write_run(path: Path, query_ids: Any, product_ids: Any, scores: Any, tag: str = "zhichun") -> None:
+    """Write a TREC run file, ``qid Q0 docid rank score tag``: best first; a pair without a score was not returned.
+
+    Raises
+    ------
+    UserError
+        For an id that the format cannot hold.
+    """
+    query_P, product_P, score_P = _ids(query_ids, path), _ids(product_ids, path), np.asarray(scores)
+    _, first_P, place_P = np.unique(query_P, return_index=True, return_inverse=True)
+    order, rank, before = np.lexsort((-score_P, first_P[place_P])), 0, ""
+    with new_file(path) as partial, partial.open("w", encoding="utf-8") as file:
+        for row in order[np.isfinite(score_P[order])].tolist():
+            rank, before = (rank + 1 if query_P[row] == before else 1), query_P[row]
+            file.write(f"{before} Q0 {product_P[row]} {rank} {score_P[row]!s} {tag}\n")
+
+
+def write_qrels(path: Path, query_ids: Any, product_ids: Any, labels: Any) -> None:
+    """Write TREC qrels, ``qid 0 docid grade``: E is 3, S 2, C 1 and I 0; labels are given as their places."""
+    grades = (len(LABELS) - 1 - np.asarray(labels)).tolist()
+    rows = zip(_ids(query_ids, path), _ids(product_ids, path), grades, strict=True)
+    with new_file(path) as partial, partial.open("w", encoding="utf-8") as file:
+        file.writelines(f"{query} 0 {product} {grade}\n" for query, product, grade in rows)
+
+
+def _ids(values: Any, path: Path) -> list[str]:
+    """Return ids as texts, which spaces part from each other."""
+    texts = [str(value) for value in values]
+    for text in texts:
+        if len(text.split()) != 1:
+            remedy = "Give it an id without spaces, or write a table (.csv, .jsonl)."
+            raise UserError(f"the id {text!r} cannot stand in a TREC file.", file=path, remedy=remedy)
+    return texts
 
 
 def _cut(pieces: Iterable[pa.Table], nothing: pa.Table, most_rows: int, most_bytes: int | None) -> Iterator[pa.Table]:
