@@ -17,7 +17,7 @@ Legend: ``P`` pairs, ``C`` classes, ``B`` bins.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any, Final
@@ -100,7 +100,7 @@ def calibrate(run: Path, *, precision: float | None = None) -> dict[str, Any]:
     parts = {"all": np.ones(len(query_P), bool), **{str(name): locale_P == name for name in np.unique(locale_P)}}
     figures = {
         name: {
-            when: {metric: asdict(each) for metric, each in intervals(METRICS, of.select(mask)).items()}
+            when: {metric: each.to_json() for metric, each in intervals(METRICS, of.select(mask)).items()}
             for when, of in both.items()
         }
         for name, mask in parts.items()
@@ -136,6 +136,8 @@ def cross_fitted(
 ) -> tuple[str, Floats, Bools]:
     """Calibrate each half of the queries by the other, in the way that gives the lowest log loss.
 
+    A way with more freedom is taken only for a gain of more than its own noise, one standard error over queries.
+
     Returns
     -------
     tuple
@@ -148,7 +150,13 @@ def cross_fitted(
         found[way] = np.empty(logits_PC.shape)
         for half in (first_P, ~first_P):
             found[way][half] = fit(way, logits_PC[~half], targets_P[~half]).probabilities(logits_PC[half])
-    best = min(ways, key=lambda way: -np.log(found[way][rows, targets_P] + 1e-300).mean())
+    loss_QW = np.stack([np.bincount(query_P, -np.log(found[way][rows, targets_P] + 1e-300)) for way in ways], axis=1)
+    place = 0
+    for other in range(1, len(ways)):
+        gain_Q = loss_QW[:, place] - loss_QW[:, other]
+        if gain_Q.sum() > gain_Q.std() * np.sqrt(len(gain_Q)):
+            place = other
+    best = ways[place]
     given_P = np.ones(len(rows), bool)
     if precision is not None:
         for half in (first_P, ~first_P):
@@ -257,5 +265,5 @@ def label_figures(judged: Judged, given_P: Bools) -> list[dict[str, Any]]:
         with np.errstate(invalid="ignore"):  # where no draw has such a pair
             total_2, drawn_S2 = sums_Q2.sum(axis=0), draw_sums(sums_Q2, draws=2000, seed=0)
             found = Interval.of(total_2[:1] / total_2[1:], drawn_S2[:, :1] / drawn_S2[:, 1:])[0]
-        figures.append({"given": float(given.mean()), "precision": asdict(found) if given.any() else None})
+        figures.append({"given": float(given.mean()), "precision": found.to_json() if given.any() else None})
     return figures

@@ -69,6 +69,8 @@ def test_a_metric_is_known_by_our_name_and_by_that_of_ir_measures():
     assert metric_of("P@5") == Precision() @ 5
     assert metric_of("RR@10") == MRR() @ 10
     assert metric_of("micro_f1") == MicroF1()
+    assert metric_of("P(rel=2)@5") == Precision(relevant=("E", "S")) @ 5
+    assert Gate.read("RR(rel=1) >= -0.01").metric == MRR(relevant=("E", "S", "C"))
 
 
 @pytest.mark.parametrize(
@@ -79,6 +81,7 @@ def test_a_metric_is_known_by_our_name_and_by_that_of_ir_measures():
         ("ndgc@10>=0", "no metric 'ndgc@10'.*'ndcg'"),
         ("ndcg@ten>=0", "cut at no rank"),
         ("micro_f1@5>=0", "has no cut"),
+        ("ndcg(rel=2)>=0", "has no relevant grades"),
     ],
 )
 def test_what_is_no_gate_is_refused(text, message):
@@ -278,6 +281,13 @@ def test_the_command_fails_on_a_planted_regression_and_writes_page_figures_and_j
     page = (tmp_path / "out" / "index.html").read_text()
     for text in ("Lost: A ranks worse", "FAILS", "locale: es", "smallest shown"):
         assert text in page
+    trec = pytest.importorskip("pytrec_eval")
+    qrels = trec.parse_qrel((tmp_path / "out" / "judged.qrels").read_text().splitlines())
+    for name in ("a", "b"):
+        run = trec.parse_run((tmp_path / "out" / f"{name}.run").read_text().splitlines())
+        theirs = trec.RelevanceEvaluator(qrels, {"P_5"}, relevance_level=3).evaluate(run)
+        ours = found["parts"]["all"]["figures"]["precision@5"][name]
+        assert np.mean([each["P_5"] for each in theirs.values()]) == pytest.approx(ours)
     suite = ElementTree.parse(tmp_path / "out" / "junit.xml").getroot()
     assert int(suite.get("failures")) == sum(gate["verdict"] == "fails" for gate in found["gates"]) > 1
     with pytest.raises(SystemExit) as ended:

@@ -1,12 +1,15 @@
-"""Looking products up: the right one or none, whatever their hashes, and pieces of bounded size."""
+"""Looking products up: the right one or none, whatever their hashes, and pieces of bounded size; rankings as files."""
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from zhichun.core import schema
+from zhichun.core.tasks import TASKS
+from zhichun.data.readers.rejected import FirstRefusal
+from zhichun.data.readers.sources import open_table
 from zhichun.score import rank as product_lookup
-from zhichun.score.rank import ProductLookup
+from zhichun.score.rank import ProductLookup, Ranked, write_ranking
 
 
 def catalogue(ids, locales=None, titles=None):
@@ -69,3 +72,21 @@ def test_pieces_hold_no_more_than_asked_for_but_for_their_last_product(sizes, ex
     pieces = list(lookup.pieces(np.arange(len(sizes)), 10))
     assert [piece.stop - piece.start for piece in pieces] == expected
     assert np.concatenate([np.arange(len(sizes))[piece] for piece in pieces]).tolist() == list(range(len(sizes)))
+
+
+@pytest.mark.parametrize("kind", [".csv", ".jsonl", ".run"])
+def test_a_ranking_is_written_whole_and_read_again_as_that_of_another_system(kind, tmp_path):
+    ranked = [Ranked("b", "hat", 0.75, "E", (0.7, 0.1, 0.1, 0.1)), Ranked("a", "shoe", 0.1, None, (0.25,) * 4)]
+    out = tmp_path / f"ranking{kind}"
+    write_ranking(out, ranked, "red hat", "us", TASKS["esci"].classes, "q7")
+    if kind == ".run":
+        assert out.read_text() == "q7 Q0 b 1 0.75 zhichun\nq7 Q0 a 2 0.1 zhichun\n"
+        return
+    names = ["query", "product_id", "rank", "score", "label", "p_E"]
+    rows = [
+        row
+        for batch in open_table(out).batches({name: name for name in names}, FirstRefusal(out))
+        for row in zip(*(batch.columns[name].to_pylist() for name in names), strict=True)
+    ]
+    assert rows[0] == ("red hat", "b", "1", "0.75", "E", "0.7")
+    assert [cell or None for cell in rows[1]] == ["red hat", "a", "2", "0.1", None, "0.25"]

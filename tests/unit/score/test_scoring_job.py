@@ -1,9 +1,11 @@
 """A file of pairs in, the same file with scores out: nothing lost, nothing reordered, nothing half-written."""
 
 import csv
+import json
 import re
 import tracemalloc
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
@@ -11,6 +13,7 @@ import pytest
 from scoring_stub import QUERIES, Stub, read, score, table_of, write
 
 from zhichun.core.errors import UserError
+from zhichun.data.readers.sources import open_table
 from zhichun.score.folders import fingerprint
 from zhichun.score.job import ScoringJob
 
@@ -28,6 +31,47 @@ def test_the_same_rows_come_out_in_order_with_the_scores_behind_them(scorer, tmp
     assert [row[: len(given[0])] for row in scored] == given
     assert scorer.calls == [10] * (rows // 10) + [rows % 10] * (rows % 10 > 0)
     assert sorted(tmp_path.iterdir()) == sorted([pairs, out])
+
+
+def test_json_lines_go_out_as_they_came_in_with_the_digits_that_scores_have(scorer, tmp_path):
+    rows = [
+        {"id": 7, "query": "q", "title": "a “b”\nc", "note": None},
+        {"id": 8, "query": "靴", "title": "d", "note": ["x"]},
+    ]
+    (tmp_path / "pairs.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    score(scorer, tmp_path / "pairs.jsonl", tmp_path / "out.jsonl")
+    found = [json.loads(line, parse_constant=pytest.fail) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [row["title"] for row in found] == ["a “b”\nc", "d"]
+    assert [row["note"] for row in found] == [None, "x"]
+    assert list(found[0])[-len(NEW) :] == NEW
+    expected = scorer.predict(scorer.read(["q", "靴"], {"title": ["a “b”\nc", "d"]}, ["us", "us"])).score
+    assert [str(row["gain"]) for row in found] == [str(one) for one in expected]
+    assert open_table(tmp_path / "out.jsonl").total > 0  # and can come in again
+
+
+def test_a_run_file_has_the_best_of_each_query_first_and_can_be_compared(scorer, tmp_path):
+    table = table_of(30).append_column("query_id", pa.array([f"q{row % 3}" for row in range(30)]))
+    pairs = write(table.append_column("product_id", pa.array([f"p{row}" for row in range(30)])), tmp_path / "pairs.csv")
+    score(scorer, pairs, tmp_path / "out.run")
+    score(scorer, pairs, tmp_path / "out.parquet")
+    lines = [line.split() for line in (tmp_path / "out.run").read_text().splitlines()]
+    assert [line[0] for line in lines] == [f"q{query}" for query in range(3) for _ in range(10)]
+    assert [int(line[3]) for line in lines] == [*range(1, 11)] * 3
+    of = pq.read_table(tmp_path / "out.parquet")
+    expected = dict(zip(of["product_id"].to_pylist(), of["gain"].to_numpy(), strict=True))
+    assert all(np.float32(line[4]) == expected[line[2]] for line in lines)
+    scores = [float(line[4]) for line in lines[:10]]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_what_a_run_file_cannot_hold_is_refused(scorer, tmp_path):
+    pairs = write(table_of(3).append_column("product_id", pa.array(["1", "2", "3"])), tmp_path / "pairs.csv")
+    with pytest.raises(UserError, match="no column 'query_id', which a run file needs"):
+        score(scorer, pairs, tmp_path / "out.run")
+    with_space = table_of(1).append_column("product_id", pa.array(["1 2"])).append_column("query_id", pa.array(["q"]))
+    with pytest.raises(UserError, match="the id '1 2' cannot stand in a TREC file"):
+        score(scorer, write(with_space, tmp_path / "spaces.csv"), tmp_path / "out.run")
+    assert not (tmp_path / "out.run").exists()
 
 
 def test_the_kind_and_the_chunks_do_not_change_the_scores(scorer, tmp_path):
