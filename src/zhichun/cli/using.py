@@ -40,8 +40,8 @@ def score(
     pairs
         Pairs to score: CSV, TSV, JSON Lines or Parquet; a file, a folder or a pattern, or a URL such as s3://….
     out
-        File to write: .parquet, .csv, .tsv or .jsonl; .run, a TREC run file, for which pairs have a query_id; or a folder
-        of Parquet parts, or its URL.
+        File to write: .parquet, .csv, .tsv or .jsonl; .run, a TREC run file, for which pairs have a query_id; or a
+        folder of Parquet parts, or its URL.
     products
         Catalogue to look products up in by product_id: a table, a folder, or an index of `zhichun index`. Its own
         column names are given as `products.title=name`.

@@ -179,7 +179,7 @@ def join_parts(parts: list[Path], out: Path) -> None:
 
 
 def write_tables(tables: Iterable[pa.Table], columns: pa.Schema, out: Path) -> None:
-    """Write tables one after another as one Parquet, CSV, TSV, JSON Lines or run file; also in TSV, texts are quoted."""
+    """Write tables one after another as one Parquet, CSV, TSV, JSON Lines or run file; texts of TSV are quoted."""
     kind = kind_of(out, (*KINDS, *RUNS))
     if kind in RUNS:
         names = _run_columns(columns.names, out)
