@@ -209,14 +209,14 @@ def read_answer(body: str, *, letter: bool) -> Answer:
 
 
 def _judgement(said: str) -> tuple[str | None, str]:
-    """Find the object with a label, whatever a model puts around it."""
+    """Find the object with a label, whatever a model puts around it; a label alone will do."""
     decoder = json.JSONDecoder()
     for brace in re.finditer(r"\{", said):
         with suppress(ValueError, RecursionError):
             found, _ = decoder.raw_decode(said, brace.start())
             if isinstance(found, dict) and isinstance(found.get("label"), str):
                 return label_of(found["label"], _LABELS), _short(clean_text(str(found.get("reason") or "")))
-    return None, ""
+    return label_of(said.strip(_AROUND), _LABELS), ""
 
 
 def _probabilities(choice: Mapping[str, Any]) -> list[float] | None:

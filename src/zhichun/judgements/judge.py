@@ -223,7 +223,8 @@ class JudgingJob:
             reason = NO_TEXT if pair.key is None else unanswered.get(pair.key, NOT_ASKED)
             answer = Answer(failure=reason)
         outcome.labels[answer.label or ""] += 1
-        outcome.failures[answer.failure.partition(":")[0]] += bool(answer.failure)
+        if answer.failure:
+            outcome.failures[answer.failure.partition(":")[0]] += 1
         outcome.tokens_in += answer.tokens_in
         outcome.tokens_out += answer.tokens_out
         said = (self.chat.model, answer.label, answer.reason, answer.failure)

@@ -76,6 +76,7 @@ def test_every_pair_gets_a_label_and_a_reason_and_the_table_is_read_by_the_other
     assert {row["label"] for row in table} == {*LABELS}
     assert "30 pairs; 30 calls of judge-1" in said
     assert "30 of 30 pairs judged" in said
+    assert "failed" not in said
     people = [{**row, "judge": "anna"} for row in table]
     with (tmp_path / "both.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, table[0].keys())
@@ -446,6 +447,7 @@ def test_the_packaged_prompts_speak_the_language_of_the_locale():
 def test_a_letter_is_the_whole_answer(content, label):
     body = json.dumps({"choices": [{"message": {"content": content}, "finish_reason": "length"}]})
     assert read_answer(body, letter=True).label == label
+    assert read_answer(body, letter=False).label == label
 
 
 @pytest.mark.parametrize(
