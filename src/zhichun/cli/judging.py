@@ -2,9 +2,8 @@
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -12,6 +11,9 @@ from zhichun.cli.options import AtLeast1, command, mapping, say, stdout
 from zhichun.core.console import Bar, say_aside
 from zhichun.core.errors import UserError
 from zhichun.core.schema import LABELS
+
+if TYPE_CHECKING:
+    from zhichun.judgements.judge import JudgingJob, Plan
 
 AGREEMENT = {
     "unanimous": "all agree",
@@ -185,7 +187,7 @@ def judge(
     prompt: str | None = None,
     probabilities: bool = False,
     request: str = "{}",
-    price: str = "",
+    price: tuple[float, float] | None = None,
     limit: Annotated[int | None, typer.Option(min=1)] = None,
     concurrency: AtLeast1 = 8,
     retries: Annotated[int, typer.Option(min=0)] = 5,
@@ -223,7 +225,7 @@ def judge(
     request
         Further fields of each request as JSON; null leaves one out: `{"temperature": null, "seed": 1}`.
     price
-        Price of a million tokens in and out, `0.15,0.60`, to say what it costs.
+        Price of a million tokens in, and of a million out, `0.15 0.60`, to say what it costs.
     limit
         Judge the first pairs only.
     concurrency
@@ -250,16 +252,14 @@ def judge(
 
     if out.is_file() and not (overwrite or retry_failed):
         raise UserError("the file is there already.", file=out, remedy="Choose another name, or give --overwrite.")
+    sending: dict[str, Any] = {
+        "request": _request(request),
+        "key_variable": key_variable,
+        "timeout": timeout,
+        "retries": retries,
+    }
     job = JudgingJob(
-        chat=Chat(
-            url,
-            model,
-            letter=probabilities,
-            request=_request(request),
-            key_variable=key_variable,
-            timeout=timeout,
-            retries=retries,
-        ),
+        chat=Chat(url, model, letter=probabilities, **sending),
         prompt=Prompt(guideline=prompt, letter=probabilities, longest=characters),
         pairs=pairs,
         out=out,
@@ -273,30 +273,39 @@ def judge(
         on_bad_rows=on_bad_rows,
         say=say_aside,
     )
-    prices = _prices(price)
     plan = job.plan()
-    said = {"repeated rows": plan.repeated, "judged before": plan.judged, "failed before (--retry-failed)": plan.failed}
-    counted = "".join(f", {count:,} {what}" for what, count in said.items() if count)
-    say(f"{len(plan.pairs):,} pairs{counted}; {plan.asking:,} calls of {model} at {url}")
-    if plan.asking:
-        bound = "" if plan.tokens_out is None else f", at most {plan.tokens_out:,} out"
-        cost = prices and plan.tokens_out is not None and prices(plan.tokens_in, plan.tokens_out)
-        say(f"about {plan.tokens_in:,} tokens in{bound}" + (f": at most about {cost:,.2f}" if cost else ""))
-        if not (yes or sys.stdin.isatty()):
+    _say_plan(job, plan, price)
+    if plan.counts["calls"] and not yes:
+        if not sys.stdin.isatty():
             raise UserError("nobody is there to be asked.", remedy="Give --yes to make the calls.")
-        if not yes:
-            typer.confirm("Go on?", abort=True)
+        typer.confirm("Go on?", abort=True)
     with Bar("judge", "pairs") as bar:
-        bar.start(0, plan.asking)
+        bar.start(0, plan.counts["calls"])
         found = job.run(plan, lambda: bar.advance(1))
     labels = ", ".join(f"{label} {found.labels[label]:,}" for label in LABELS)
-    say(f"{out}: {found.labels.total() - found.failures.total():,} of {len(plan.pairs):,} pairs judged: {labels}")
+    say(f"{out}: {len(plan.pairs) - found.failures.total():,} of {len(plan.pairs):,} pairs judged: {labels}")
     for reason, count in found.failures.most_common():
         say(f"  failed: {count:,} × {reason} (see its column failure)")
     if found.tokens_in:
-        cost = prices and prices(found.tokens_in, found.tokens_out)
-        all_of_it = f"{found.tokens_in:,} tokens in, {found.tokens_out:,} out"
-        say(f"  its answers took {all_of_it}" + (f", which cost {cost:,.2f}" if cost else ""))
+        cost = f", which cost {_cost(price, found.tokens_in, found.tokens_out):,.2f}" if price else ""
+        say(f"  its answers took {found.tokens_in:,} tokens in, {found.tokens_out:,} out{cost}")
+
+
+def _say_plan(job: "JudgingJob", plan: "Plan", price: tuple[float, float] | None) -> None:
+    """Say what will be asked, and what it costs at most."""
+    names = {"repeated": "repeated rows", "judged": "judged before", "failed": "failed before (--retry-failed)"}
+    counted = "".join(f", {plan.counts[name]:,} {what}" for name, what in names.items() if plan.counts[name])
+    calls, tokens = plan.counts["calls"], plan.counts["tokens"]
+    say(f"{len(plan.pairs):,} pairs{counted}; {calls:,} calls of {job.chat.model} at {job.chat.url}")
+    if calls:
+        most = (job.chat.most_tokens or 0) * calls
+        bound = f", at most {most:,} out" if most else ""
+        cost = f": at most about {_cost(price, tokens, most):,.2f}" if price and most else ""
+        say(f"about {tokens:,} tokens in{bound}{cost}")
+
+
+def _cost(price: tuple[float, float], tokens_in: int, tokens_out: int) -> float:
+    return (tokens_in * price[0] + tokens_out * price[1]) / 1e6
 
 
 def _request(text: str) -> dict[str, Any]:
@@ -307,14 +316,3 @@ def _request(text: str) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise typer.BadParameter(f"{text!r} is no JSON object", param_hint="--request")
     return fields
-
-
-def _prices(text: str) -> Callable[[int, int], float] | None:
-    """Read the prices of a million tokens in and out."""
-    if not text:
-        return None
-    try:
-        of_in, of_out = (float(part) for part in text.split(","))
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is not of the form 0.15,0.60", param_hint="--price") from None
-    return lambda tokens_in, tokens_out: (tokens_in * of_in + tokens_out * of_out) / 1e6

@@ -226,12 +226,13 @@ def _probabilities(choice: Mapping[str, Any]) -> list[float] | None:
             if not label_of(token["token"].strip(_AROUND), _LABELS):
                 continue
             weights = dict.fromkeys(LABELS, 0.0)
-            for other in token["top_logprobs"] or [token]:
-                label = label_of(other["token"].strip(_AROUND), _LABELS)
-                if label and math.isfinite(other["logprob"]):
-                    weights[label] += math.exp(min(0.0, other["logprob"]))
+            # The token itself is not always among those that could have stood there.
+            listed = {other["token"]: other["logprob"] for other in (token, *(token.get("top_logprobs") or ()))}
+            for text, logprob in listed.items():
+                if label := label_of(text.strip(_AROUND), _LABELS):
+                    weights[label] += math.exp(min(0.0, logprob))
             total = sum(weights.values())
-            return [weight / total for weight in weights.values()] if total else None
+            return [weight / total for weight in weights.values()] if total > 0 else None
     except (LookupError, TypeError, AttributeError):
         pass
     return None

@@ -21,13 +21,13 @@ import pyarrow as pa
 from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.core.files import NotWritten
-from zhichun.data.prepare.clean_catalogue import read_catalogue
 from zhichun.data.readers.pair_tables import kind_of, write_tables
 from zhichun.data.readers.rejected import FirstRefusal, OnBadRows, Say, silent
 from zhichun.data.readers.sources import PAIRS, describe_columns, match_pairs, open_table
 from zhichun.data.readers.table import Batch, Table
 from zhichun.judgements.chat import Answer, Chat
 from zhichun.judgements.prompt import Message, Prompt, about_tokens
+from zhichun.score.pair_reader import OF_CATALOGUE, look_up
 from zhichun.score.rank import ProductLookup
 from zhichun.text.clean import clean_text
 from zhichun.text.fold import fold_locales, fold_query, trim_ids
@@ -36,7 +36,6 @@ NO_TEXT: Final = "the product has no text"
 NOT_ASKED: Final = "not asked"
 # So many failures in a row are no accident: of the server, or of all answers so far.
 MOST_IN_A_ROW: Final = 5
-_OF_CATALOGUE: Final = "products."
 # Rows whose texts are held at once.
 _ROWS: Final = 256
 _PROBABILITIES: Final = tuple(f"p_{label}" for label in schema.LABELS)
@@ -53,7 +52,7 @@ class Asked(NamedTuple):
     key: bytes | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Plan:
     """What is going to be asked.
 
@@ -61,26 +60,16 @@ class Plan:
     ----------
     pairs
         All distinct pairs, in the order of the table.
-    repeated
-        Rows of pairs that came before.
-    judged, failed
-        Pairs with an answer that is kept, and pairs of which one is kept that cannot be used, or no text.
-    asking
-        Calls to make.
-    tokens_in, tokens_out
-        About how many tokens they send, and how many they get at most, where that is bounded.
+    counts
+        ``repeated`` rows of pairs that came before; pairs ``judged`` before, and that ``failed`` before or have no
+        text; ``calls`` to make, and about how many ``tokens`` they send.
     """
 
     pairs: list[Asked]
-    repeated: int
-    judged: int
-    failed: int
-    asking: int
-    tokens_in: int
-    tokens_out: int | None
+    counts: Counter[str]
 
 
-@dataclass(kw_only=True)
+@dataclass
 class Outcome:
     """What came of it: pairs by label, failures by reason, and the tokens of all answers."""
 
@@ -159,7 +148,7 @@ class JudgingJob:
     out: Path
     cache: Path
     catalogue: Path | None = None
-    columns: Mapping[str, str] | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
     locale: str = schema.LOCALES[0]
     limit: int | None = None
     concurrency: int = 8
@@ -182,22 +171,12 @@ class JudgingJob:
         for pair, messages in self._read(counts):
             pairs.append(pair)
             known = self._answers.get(pair.key)
-            counts["judged"] += known is not None and not known.failure
-            if pair.key is not None and self._is_open(known):
-                counts["tokens"] += about_tokens(messages) if pair.key not in asking else 0
+            if pair.key is None or not self.is_open(known):
+                counts["judged" if known and known.label else "failed"] += 1
+            elif pair.key not in asking:
                 asking.add(pair.key)
-            elif known is None or known.failure:
-                counts["failed"] += 1
-        most = self.chat.most_tokens
-        return Plan(
-            pairs=pairs,
-            repeated=counts["repeated"],
-            judged=counts["judged"],
-            failed=counts["failed"],
-            asking=len(asking),
-            tokens_in=counts["tokens"],
-            tokens_out=None if most is None else most * len(asking),
-        )
+                counts.update(calls=1, tokens=about_tokens(messages))
+        return Plan(pairs, counts)
 
     def run(self, plan: Plan, progress: Callable[[], None] = lambda: None) -> Outcome:
         """Ask what is not answered yet, and write the table.
@@ -207,7 +186,7 @@ class JudgingJob:
         UserError
             When the server cannot be reached, refuses all, or no answer can be kept; what was answered before is.
         """
-        asking = _Asking(self.chat, self._answers, self._is_open, plan.judged, progress)
+        asking = _Asking(self.chat, self._answers, plan.counts["judged"], progress)
         asyncio.run(asking.all(self._open_pairs(), self.concurrency))
         outcome = Outcome()
         rows = [self._row(pair, asking.unanswered, outcome) for pair in plan.pairs]
@@ -231,14 +210,15 @@ class JudgingJob:
         shares = zip(_PROBABILITIES, answer.probabilities or (), strict=False)
         return {**dict(zip(_TEXTS, (*pair[:3], *said), strict=True)), **dict(shares)}
 
-    def _is_open(self, known: Answer | None) -> bool:
+    def is_open(self, known: Answer | None) -> bool:
+        """Tell whether a pair has still to be asked for."""
         return known is None or (self.retry_failed and bool(known.failure))
 
     def _open_pairs(self) -> Iterator[tuple[bytes, list[Message]]]:
         """Give each request that is not answered once, looked up when its turn has come."""
         given = set[bytes]()
         for pair, messages in self._read(Counter()):
-            if pair.key is not None and pair.key not in given and self._is_open(self._answers.get(pair.key)):
+            if pair.key is not None and pair.key not in given and self.is_open(self._answers.get(pair.key)):
                 given.add(pair.key)
                 yield pair.key, messages
 
@@ -290,7 +270,7 @@ class JudgingJob:
 
     @cached_property
     def _columns(self) -> dict[str, str]:
-        own = {name: column for name, column in (self.columns or {}).items() if not name.startswith(_OF_CATALOGUE)}
+        own = {name: column for name, column in self.columns.items() if not name.startswith(OF_CATALOGUE)}
         columns = match_pairs(own, self._table, catalogue=True)
         if self.catalogue is None:
             columns |= match_pairs(own, self._table, catalogue=False)
@@ -302,65 +282,50 @@ class JudgingJob:
     def _products(self) -> ProductLookup | None:
         if self.catalogue is None:
             return None
-        columns = {name: column for name, column in (self.columns or {}).items() if name.startswith(_OF_CATALOGUE)}
-        return ProductLookup(
-            read_catalogue(
-                self.catalogue, locale=self.locale, columns=columns, on_bad_rows=self.on_bad_rows, say=self.say
-            )
-        )
+        return look_up(self.catalogue, self.columns, self.locale, self.on_bad_rows, (), self.say)
 
 
+@dataclass
 class _Asking:
-    """The calls of one run, several at once; it stops where going on would help nobody.
+    """The calls of one run, several at once; it stops where going on would help nobody."""
 
-    Parameters
-    ----------
-    judged
-        Pairs that were judged before: answers can be read.
-    """
-
-    def __init__(
-        self,
-        chat: Chat,
-        answers: Answers,
-        is_open: Callable[[Answer | None], bool],
-        judged: int,
-        progress: Callable[[], None],
-    ) -> None:
-        self._chat, self._answers, self._is_open = chat, answers, is_open
-        self._judged, self._progress, self._in_a_row = judged, progress, 0
-        self._stopped: UserError | None = None
-        self.unanswered: dict[bytes, str] = {}
+    chat: Chat
+    answers: Answers
+    judged: int  # pairs of which an answer could be read
+    progress: Callable[[], None]
+    in_a_row: int = 0
+    stopped: UserError | None = None
+    unanswered: dict[bytes, str] = field(default_factory=dict)
 
     async def all(self, waiting: Iterator[tuple[bytes, list[Message]]], concurrency: int) -> None:
         """Ask all; the first alone and without retries, so that what is wrong for all is found by one call."""
         try:
             for key, messages in waiting:
-                answer = await self._chat.ask(messages, retries=0)
-                self._keep(key, answer if answer.is_final else await self._chat.ask(messages))
+                answer = await self.chat.ask(messages, retries=0)
+                self._keep(key, answer if answer.is_final else await self.chat.ask(messages))
                 break
             await asyncio.gather(*(self._work(waiting) for _ in range(concurrency)))
         finally:
-            await self._chat.close()
-        if self._stopped is not None:
-            raise self._stopped
+            await self.chat.close()
+        if self.stopped is not None:
+            raise self.stopped
 
     async def _work(self, waiting: Iterator[tuple[bytes, list[Message]]]) -> None:
         # After a stop no call begins, but those in flight are paid for, and end.
-        while self._stopped is None and (one := next(waiting, None)) is not None:
+        while self.stopped is None and (one := next(waiting, None)) is not None:
             try:
-                self._keep(one[0], await self._chat.ask(one[1]))
+                self._keep(one[0], await self.chat.ask(one[1]))
             except UserError as error:
-                self._stopped = self._stopped or error
+                self.stopped = self.stopped or error
 
     def _keep(self, key: bytes, answer: Answer) -> None:
         if answer.is_final:
-            self._answers.put(key, answer)
+            self.answers.put(key, answer)
         else:
             self.unanswered[key] = answer.failure
-        self._progress()
-        self._judged += not answer.failure
-        self._in_a_row = self._in_a_row + 1 if answer.failure else 0
-        if self._in_a_row >= MOST_IN_A_ROW and not (answer.is_final and self._judged):
-            problem = f"{self._in_a_row} calls in a row failed, the last one so: {answer.failure}."
+        self.progress()
+        self.judged += not answer.failure
+        self.in_a_row = self.in_a_row + 1 if answer.failure else 0
+        if self.in_a_row >= MOST_IN_A_ROW and not (answer.is_final and self.judged):
+            problem = f"{self.in_a_row} calls in a row failed, the last one so: {answer.failure}."
             raise UserError(problem, remedy=f"Change the request with --request, or see to the server. {_GO_ON}")

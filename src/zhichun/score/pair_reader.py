@@ -144,15 +144,16 @@ class PairReader:
     @cached_property
     def _products(self) -> ProductLookup:
         assert self.catalogue is not None
-        products = read_catalogue(
-            self.catalogue,
-            locale=self.locale,
-            columns={name: column for name, column in self.columns.items() if name.startswith(OF_CATALOGUE)},
-            on_bad_rows=self.on_bad_rows,
-            keep=self.own,
-            say=self.say,
-        )
-        return ProductLookup(products, self.own)
+        return look_up(self.catalogue, self.columns, self.locale, self.on_bad_rows, self.own, self.say)
+
+
+def look_up(
+    catalogue: Path, columns: Mapping[str, str], locale: str, on_bad_rows: OnBadRows, own: Sequence[str], say: Say
+) -> ProductLookup:
+    """Read a catalogue to look products up in, by those of the columns that are named for it."""
+    named = {name: column for name, column in columns.items() if name.startswith(OF_CATALOGUE)}
+    products = read_catalogue(catalogue, locale=locale, columns=named, on_bad_rows=on_bad_rows, keep=own, say=say)
+    return ProductLookup(products, own)
 
 
 class _Bad(Refusals):

@@ -232,17 +232,17 @@ def test_fields_of_the_request_are_added_and_left_out(judge):
 def test_the_cost_is_said_and_asked_before_the_first_call(judge, tmp_path, monkeypatch):
     rows = titles(*[""] * 10)
     with StrictChat() as chat:
-        judge(rows, chat, "--limit", "1", "--price", "1,2")
+        judge(rows, chat, "--limit", "1", "--price", "1", "2")
         (tmp_path / "out.csv").unlink()
         common = [str(tmp_path / "pairs.csv"), str(tmp_path / "out.csv"), "--url", chat.url, "--model", "judge-1"]
         with pytest.raises(SystemExit) as ended:
-            main(["judge", *common, "--price", "1000000,0"])
+            main(["judge", *common, "--price", "1000000", "0"])
         assert ended.value.code == 1
         assert chat.calls.total() == 1
         monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
         monkeypatch.setattr("typer.confirm", lambda text, abort: (_ for _ in ()).throw(SystemExit(7)))
         with pytest.raises(SystemExit) as ended:
-            main(["judge", *common, "--price", "1000000,0"])
+            main(["judge", *common, "--price", "1000000", "0"])
         assert ended.value.code == 7
         assert chat.calls.total() == 1
         monkeypatch.setattr("typer.confirm", lambda text, abort: True)
@@ -253,13 +253,13 @@ def test_the_cost_is_said_and_asked_before_the_first_call(judge, tmp_path, monke
 
 def test_the_price_is_of_a_million_tokens(judge):
     with StrictChat() as chat:
-        _, _, said = judge(titles("", ""), chat, "--price", "1000000,0", "--limit", "1")
+        _, _, said = judge(titles("", ""), chat, "--price", "1000000", "0", "--limit", "1")
         tokens = int(said.partition("about ")[2].partition(" tokens in")[0].replace(",", ""))
         assert f"at most about {tokens + 0:,}.00" in said
         taken = int(said.partition("answers took ")[2].partition(" tokens in")[0].replace(",", ""))
         assert f"which cost {taken:,}.00" in said
         assert 0.5 < tokens / sum(about_tokens(request["messages"]) for request in chat.requests) <= 1
-        assert judge(titles(""), chat, "--price", "free", "--overwrite")[0] == 2
+        assert judge(titles(""), chat, "--price", "free", "1", "--overwrite")[0] == 2
 
 
 def test_one_pair_is_judged_once_however_it_is_spelt_and_equal_contents_are_paid_for_once(judge):
