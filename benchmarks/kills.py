@@ -193,12 +193,12 @@ def finish(folder: Path, arguments: Sequence[str]) -> None:
         raise SystemExit(f"zhichun {' '.join(arguments)} ended with {status}: {(folder / 'log').read_text()[-500:]}")
 
 
-def start(folder: Path, arguments: Sequence[str]) -> int:
+def start(folder: Path, arguments: Sequence[str], log_name: str = "log") -> int:
     """Fork a process that runs a command in a folder; gives its number."""
     child = os.fork()
     if child == 0:
         os.chdir(folder)
-        log = os.open("log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        log = os.open(log_name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(log, 1)
         os.dup2(log, 2)
         sys.argv = ["zhichun", *arguments]

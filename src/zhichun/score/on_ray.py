@@ -34,12 +34,19 @@ class _Actor:
     """One process with the model; torch takes as many threads as the driver would."""
 
     def __init__(self, options: dict[str, Any], count: int) -> None:
-        self._job, self._count = ScoringJob.load(**options), count
+        self._options, self._count = options, count
+        self._job: ScoringJob | None = None
 
     def __call__(self, block: dict[str, Any]) -> dict[str, Any]:
+        refused = []
         for index in block["id"].tolist():
-            self._job.run_shard(Shard(index, self._count))
-        return block
+            try:
+                self._job = self._job or ScoringJob.load(**self._options)
+                self._job.run_shard(Shard(index, self._count))
+                refused.append("")
+            except UserError as error:  # given back, or Ray would wrap it in pages of its own
+                refused.append(str(error))
+        return {"refused": refused}
 
 
 def score_on_ray(address: str, options: dict[str, Any]) -> Totals:
@@ -86,10 +93,10 @@ def score_on_ray(address: str, options: dict[str, Any]) -> Totals:
         with Bar("score", "shards") as bar:
             bar.start(0, count)
             bar.note(f"{actors} actors of {cores} cores{' and a GPU' if gpus else ''} on {len(nodes)} nodes")
-            for _ in done.iter_rows():
+            for row in done.iter_rows():
+                if row["refused"]:
+                    raise UserError(row["refused"])
                 bar.advance(1)
-    except ray.exceptions.RayTaskError as error:
-        raise _cause(error) from error
     finally:
         ray.shutdown()
     return finish_job(options["out"])
@@ -104,11 +111,3 @@ def _connect(ray: Any, address: str) -> None:
             problem = f"there is no Ray cluster at {address!r} ({error})."
             raise UserError(problem, remedy="Start one with: ray start --head") from error
         ray.init(include_dashboard=False, **quiet)
-
-
-def _cause(error: Any) -> Exception:
-    """Find what was raised in an actor."""
-    found: Any = error
-    while getattr(found, "cause", None) is not None:
-        found = found.cause
-    return found if isinstance(found, UserError) else UserError(f"an actor failed: {found}")

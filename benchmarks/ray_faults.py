@@ -1,0 +1,230 @@
+"""Whether a Ray cluster scores as fast as plain processes do, and whether kills in it lose anything.
+
+    python benchmarks/ray_faults.py [--pairs 1000000] [--actors 4] [--kills 20] [--work FOLDER]
+
+Starts a cluster of three nodes on this machine (`ray start --head` without cores, and two workers), and scores pairs of
+the sample shop in peace: by as many processes with ``--shard`` as there are actors, and by ``--ray``. Pairs per second
+are those between the first part and the last, so that loading is left out; the memory of each actor is looked at as it
+works. Then a worker node, an actor or the driver is killed (SIGKILL) at random moments; a node is started again, and so
+is the driver, until so many kills have fallen. The folder must be that of the processes, byte for byte. Writes
+``results/ray_faults.json``.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+from kills import differing
+from machine import circumstances, command_as_given
+from scaling import SETTINGS
+from shards import SHOP, arguments, make
+
+from zhichun.core.files import write_json
+
+HERE: Final = Path(__file__).parent
+GOAL: Final = {"pace_beside_processes": 0.85, "faults": 0}
+PORT: Final = 26_379
+ADDRESS: Final = f"127.0.0.1:{PORT}"
+ACTOR: Final = "ray::MapWorker"
+QUIET: Final = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
+
+
+def command(work: Path, *words: str) -> subprocess.Popen[bytes]:
+    log = (work / "log").open("ab")
+    return subprocess.Popen([sys.executable, "-m", "zhichun", *words], cwd=work, stdout=log, stderr=log)
+
+
+class Cluster:
+    """A head without cores and two workers."""
+
+    def __init__(self, work: Path, actors: int) -> None:
+        self._log = (work / "ray.log").open("ab")
+        self._cores = [-(-actors // 2), actors // 2]
+        self.head = self._start("--head", "--port", str(PORT), "--num-cpus", "0", "--include-dashboard", "false")
+        self._ready()
+        self.workers = [self._worker(cores) for cores in self._cores]
+        time.sleep(5)
+
+    def _start(self, *words: str) -> subprocess.Popen[bytes]:
+        ray = str(Path(sys.executable).with_name("ray"))
+        options = [*words, "--node-ip-address", "127.0.0.1", "--block", "--disable-usage-stats"]
+        options += ["--object-store-memory", str(100 << 20)]
+        return subprocess.Popen([ray, "start", *options], stdout=self._log, stderr=self._log)
+
+    def _worker(self, cores: int) -> subprocess.Popen[bytes]:
+        return self._start("--address", ADDRESS, "--num-cpus", str(cores))
+
+    def _ready(self) -> None:
+        ray = str(Path(sys.executable).with_name("ray"))
+        for _ in range(60):
+            if not subprocess.run([ray, "status", "--address", ADDRESS], capture_output=True, check=False).returncode:
+                return
+            time.sleep(1)
+        raise SystemExit("the head of the cluster did not start")
+
+    def actors(self) -> list[psutil.Process]:
+        """Find the processes of actors."""
+        found = []
+        for worker in self.workers:
+            for each in _tree(worker.pid)[1:]:
+                try:
+                    if ACTOR in " ".join(each.cmdline()):
+                        found.append(each)
+                except psutil.Error:
+                    continue
+        return found
+
+    def kill_worker(self, place: int) -> None:
+        """Kill a worker node with all its processes, and start it again."""
+        _kill(self.workers[place])
+        self.workers[place] = self._worker(self._cores[place])
+
+    def close(self) -> None:
+        """End all nodes."""
+        for each in (*self.workers, self.head):
+            _kill(each)
+
+
+def _tree(process: int) -> list[psutil.Process]:
+    try:
+        root = psutil.Process(process)
+        return [root, *root.children(recursive=True)]
+    except psutil.Error:
+        return []
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    for each in _tree(process.pid):
+        try:
+            each.kill()
+        except psutil.Error:
+            continue
+    process.wait()
+
+
+def pace(out: Path, pairs: int) -> float:
+    """Pairs a second between the first part and the last."""
+    times = sorted(path.stat().st_mtime for path in out.glob("part-*.parquet"))
+    return pairs * (len(times) - 1) / len(times) / max(times[-1] - times[0], 1e-9)
+
+
+def in_peace(work: Path, cluster: Cluster, pairs: int, part_rows: int, actors: int) -> dict[str, Any]:
+    """Score by processes, then on the cluster."""
+    for name in ("peace", "ray"):
+        shutil.rmtree(work / name, ignore_errors=True)
+    shards = [command(work, *arguments("peace", part_rows, "--shard", f"{each}/{actors}")) for each in range(actors)]
+    if any(shard.wait() for shard in shards):
+        raise SystemExit(f"a shard failed: {(work / 'log').read_text()[-500:]}")
+    driver = command(work, *arguments("ray", part_rows, "--ray", ADDRESS))
+    memory: dict[int, list[int]] = defaultdict(list)
+    while driver.poll() is None:
+        for actor in cluster.actors():
+            try:
+                memory[actor.pid].append(actor.memory_info().rss >> 20)
+            except psutil.Error:
+                continue
+        time.sleep(2)
+    if driver.returncode:
+        raise SystemExit(f"the calm run on Ray failed: {(work / 'log').read_text()[-1500:]}")
+    by_processes, on_ray = pace(work / "peace", pairs), pace(work / "ray", pairs)
+    return {
+        "pairs_per_second": {"processes": round(by_processes, 1), "ray": round(on_ray, 1)},
+        "pace_beside_processes": round(on_ray / by_processes, 3),
+        # From when it has loaded and scored for a while.
+        "mib_of_actors": {
+            "in_the_middle": [seen[len(seen) // 2] for seen in memory.values()],
+            "at_most": [max(seen) for seen in memory.values()],
+        },
+        "faults": differing_parts(work, "ray"),
+    }
+
+
+def differing_parts(work: Path, name: str) -> list[str]:
+    return [each for each in differing(work / "peace", work / name) if not each.startswith("_shards")]
+
+
+def kill_often(work: Path, cluster: Cluster, part_rows: int, kills: int, chance: random.Random) -> dict[str, Any]:
+    """Kill nodes, actors and drivers until so many kills have fallen, over as many jobs as it takes."""
+    fallen, jobs, faults = Counter[str](), 0, list[str]()
+    while fallen.total() < kills:
+        shutil.rmtree(work / "killed", ignore_errors=True)
+        driver = command(work, *arguments("killed", part_rows, "--ray", ADDRESS))
+        while driver.poll() is None or not (work / "killed" / "_SUCCESS").is_file():
+            if driver.poll() is not None:  # it was killed, or an actor's death came to it
+                if driver.returncode > 0:
+                    faults.append(f"a driver ended with {driver.returncode}: {(work / 'log').read_text()[-300:]}")
+                driver = command(work, *arguments("killed", part_rows, "--ray", ADDRESS))
+            until = time.monotonic() + chance.uniform(2, 12)
+            while time.monotonic() < until and driver.poll() is None:
+                time.sleep(0.1)
+            if fallen.total() >= kills or driver.poll() is not None:
+                continue
+            kind = min(("node", "actor", "driver"), key=lambda each: (fallen[each], chance.random()))
+            actors = cluster.actors()
+            if kind == "node":
+                cluster.kill_worker(chance.randrange(2))
+            elif kind == "actor" and actors:
+                chance.choice(actors).kill()
+            elif kind == "driver":
+                _kill(driver)
+            else:
+                continue
+            fallen[kind] += 1
+            sys.stderr.write(f"{fallen.total()} kills\n")
+        jobs += 1
+        faults += differing_parts(work, "killed")
+    return {"kills": dict(fallen), "jobs": jobs, "faults": faults}
+
+
+def main() -> None:
+    """Compare, kill, and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=1_000_000)
+    parser.add_argument("--part-rows", type=int, default=20_000)
+    parser.add_argument("--actors", type=int, default=4)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--work", type=Path, help="where all is kept; a folder that is removed, if not given")
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "ray_faults.json")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="ray-") as temporary:
+        work = (given.work or Path(temporary)).resolve()
+        work.mkdir(parents=True, exist_ok=True)
+        make(work, given.pairs)
+        cluster = Cluster(work, given.actors)
+        try:
+            calm = in_peace(work, cluster, given.pairs, given.part_rows, given.actors)
+            print(calm, flush=True)
+            killed = kill_often(work, cluster, given.part_rows, given.kills, random.Random(given.seed))
+        finally:
+            cluster.close()
+    result = {
+        "what": "pairs of the sample shop on a Ray cluster of three nodes on one machine",
+        "command": command_as_given("ray_faults.py"),
+        "pairs": given.pairs,
+        "actors": given.actors,
+        "goals": GOAL,
+        "in_peace": calm,
+        "killed": killed,
+        "shop": SHOP,
+        "settings": SETTINGS,
+        **circumstances("zhichun", "ray", "torch", "pyarrow"),
+    }
+    write_json(given.out, result)
+    faults = calm["faults"] + killed["faults"]
+    print(f"{killed['kills']} kills, {len(faults)} faults")
+    sys.exit(1 if faults else 0)
+
+
+if __name__ == "__main__":
+    os.environ.update(QUIET, OMP_NUM_THREADS="1")
+    main()
