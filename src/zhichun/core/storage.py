@@ -136,7 +136,7 @@ class Folder(Protocol):
     """A folder to write to, of several processes at once."""
 
     def names(self, under: str = "") -> list[str]:
-        """Names of the files in it or in a folder in it."""
+        """Names of the files in it or in a folder in it, but those that are being written."""
 
     def open(self, name: str) -> BinaryIO:
         """Open a file to read."""
@@ -182,7 +182,8 @@ class LocalFolder:
     def names(self, under: str = "") -> list[str]:
         """See `Folder`."""
         folder = self.path / under
-        return sorted(path.name for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
+        found = [path.name for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
+        return sorted(name for name in found if PARTIAL not in name)
 
     def open(self, name: str) -> BinaryIO:
         """See `Folder`."""
@@ -219,6 +220,9 @@ class RemoteFolder:
 
     def names(self, under: str = "") -> list[str]:
         """See `Folder`."""
+        return [name for name in self._all_names(under) if PARTIAL not in name]
+
+    def _all_names(self, under: str = "") -> list[str]:
         with _reaching(self.url):
             self.store.invalidate_cache()
             folder = f"{self.root}/{under}".rstrip("/")
@@ -261,7 +265,7 @@ class RemoteFolder:
 
     def tidy(self) -> None:
         """See `Folder`."""
-        for name in self.names():
+        for name in self._all_names():
             if PARTIAL in name:
                 self.remove(name)
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zhichun.core.errors import UserError
-from zhichun.core.storage import PARTIAL, Folder
+from zhichun.core.storage import Folder
 from zhichun.data.readers.rejected import Record, Refusal, RejectedRows
 from zhichun.score.parts import Shard
 
@@ -77,8 +77,9 @@ class JobFolder:
         UserError
             When it is another job's, says what differs; or when it holds something else.
         """
+        # Names first: another shard may write the manifest, and then parts, meanwhile.
+        names = [name for name in self._folder.names() if not name.startswith(".")]
         found = self._json(MANIFEST)
-        names = [name for name in self._folder.names() if not name.startswith(".") and PARTIAL not in name]
         if anew and (found is None or self._differences(found)):
             for name in names:
                 self._folder.remove(name)

@@ -17,6 +17,7 @@ import pytest
 from scoring_stub import Stub, table_of, write
 
 from zhichun.core.errors import UserError
+from zhichun.core.storage import LocalFolder
 from zhichun.score.job import ScoringJob, finish_job
 from zhichun.score.parts import Shard
 
@@ -172,6 +173,19 @@ def test_a_file_that_is_changed_while_it_is_read_is_refused(given, tmp_path):
         job(given, tmp_path / "out", Changes()).run_shard()
 
 
+def test_a_shard_that_begins_while_another_writes_its_first_part_is_of_the_same_job(given, tmp_path, monkeypatch):
+    listed, others = LocalFolder.names, [lambda: job(given, tmp_path / "out").run_shard(Shard(1, 2))]
+
+    def names(self, under=""):
+        found = listed(self, under)
+        if others:
+            others.pop()()
+        return found
+
+    monkeypatch.setattr(LocalFolder, "names", names)
+    assert run(given, tmp_path / "out", 2, [0]) == (70, 0)
+
+
 def test_somebody_s_own_folder_is_left_alone(given, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
@@ -280,6 +294,7 @@ def test_finish_says_which_shards_are_missing(given, tmp_path):
     with pytest.raises(UserError, match="no shard is done"):
         finish_job(out)
     job(given, out).run_shard(Shard(1, 3))
+    (out / "_shards" / "00000-of-00003.json.partial-999999-0badcafe").write_text("{")  # another that is just ending
     with pytest.raises(UserError, match="these shards are not: 0/3, 2/3"):
         finish_job(out)
     run(given, out, 3, [0, 2])
