@@ -2,6 +2,10 @@
 
 import gzip
 import json
+import platform
+import resource
+import tracemalloc
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +16,7 @@ from starlette.testclient import TestClient
 from zhichun.serve.http.app import answer_errors
 from zhichun.serve.http.body import cut, json_body, parsed
 from zhichun.serve.http.limits import Refusal
+from zhichun.serve.queue.service import TRIM
 
 JSON = {"Content-Type": "application/json"}
 
@@ -84,6 +89,40 @@ def test_a_value_is_counted_once_and_text_is_not(monkeypatch):
     with pytest.raises(Refusal) as refused:
         parsed(b'{"a": ["b", 1, 2, 3]}', documents=0)
     assert refused.value.status == 413
+
+
+@pytest.mark.parametrize("text", ["x" * 40_000, "\\" + "x" * 40_000])
+def test_a_large_body_is_in_memory_once_more_while_it_is_parsed_and_twice_with_escapes(text):
+    written = json.dumps([text] * 100).encode()
+    tracemalloc.start()
+    try:
+        content = bytearray(written)
+        assert len(parsed(content, documents=100)) == 100
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < (3.5 if "\\" in text else 2.5) * len(written)
+    assert not content
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="only Linux tells a process its memory so")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators return memory by themselves")
+def test_freed_memory_between_what_is_kept_is_returned_to_the_system():
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    def held(parts: int) -> list[bytearray]:
+        made = [bytearray(b"x" * (16 << 10)) for _ in range(parts)]
+        return made[::50]  # so that the others are not at the end of the heap
+
+    TRIM(0)  # what earlier tests left
+    before = resident()
+    kept = held(4096)
+    left = resident() - before
+    assert left > 48 << 20, "the allocator keeps it by itself"
+    TRIM(0)
+    assert resident() - before < left / 4
+    assert len(kept) == 82
 
 
 def test_a_client_s_text_is_cut_and_cannot_act_on_a_terminal():

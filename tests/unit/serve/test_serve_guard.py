@@ -18,7 +18,7 @@ from zhichun.score.scorer import load_scorer
 from zhichun.serve.http.admission import LOOPBACK, Keys
 from zhichun.serve.http.app import create_app
 from zhichun.serve.http.limits import Limits
-from zhichun.serve.queue import batcher
+from zhichun.serve.queue import batcher, service
 from zhichun.serve.queue.service import Service
 
 BODY = {"query": "red shoes", "documents": ["Red shoes", "Blue hat"]}
@@ -267,6 +267,26 @@ def test_bodies_of_which_there_is_no_room_are_refused_and_leave_none_behind(scor
             assert (answer.status_code, "bodies of all requests" in answer.json()["detail"]) == (429, True)
         for _ in range(9):
             assert client.post("/v1/rerank", json={"query": "red", "documents": ["a" * 1000]}).status_code == 200
+
+
+def test_memory_that_a_large_body_leaves_is_returned_in_threads_and_none_is_sought_after_small_ones(
+    scorer, monkeypatch
+):
+    threads: list[str] = []
+    monkeypatch.setattr(service, "TRIM", lambda kept: threads.append(threading.current_thread().name))
+    with serving(scorer) as client:
+        for size, parts in ((service.LARGE_BYTES // 200, 100), (service.LARGE_BYTES // 50, 100)):
+            body = {"query": "red", "documents": ["a" * size] * parts}
+            assert client.post("/v1/rerank", json=body).status_code == 200
+            if size * parts < service.LARGE_BYTES:
+                assert not threads
+        assert client.post("/v1/rerank", json={**body, "documents": [*body["documents"], 1]}).status_code == 422
+        latest = time.monotonic() + 20
+        while len(threads) < 3 + 1 + 2 + 1 and time.monotonic() < latest:
+            time.sleep(0.01)
+    # Parsed, read and written, the second one not written, and each once more when nothing of it is held.
+    assert len(threads) == 3 + 1 + 2 + 1
+    assert all(name.startswith("requests") for name in threads)
 
 
 @pytest.fixture

@@ -193,9 +193,9 @@ class ScoringEndpoint(Endpoint):
     async def _answer(self, service: Service, request: Request) -> Response:
         patience = Patience.of(request.headers)
         content = await json_body(request)
-        is_small, most = len(content) <= SMALL_BYTES, service.limits.documents
-        work = partial(service.work, large=not is_small)
-        value = parsed(content, most) if is_small else await work(parsed, content, most)
+        size, most = len(content), service.limits.documents
+        work = partial(service.work, size=size)
+        value = parsed(content, most) if size <= SMALL_BYTES else await work(parsed, content, most)
         chosen = self.by_body(value) if self.by_body else self
         request.scope[DIALECT] = chosen.dialect
         body, pairs = await work(chosen._asked, service, value)

@@ -12,7 +12,7 @@ from zhichun.serve.http.limits import Refusal, too_large
 VALUES, VALUES_PER_DOCUMENT = 10_000, 64
 
 
-async def json_body(request: Request) -> bytes:
+async def json_body(request: Request) -> bytes | bytearray:
     """Return the body of a request whose headers say that it is JSON as it can be parsed.
 
     Raises
@@ -30,16 +30,17 @@ async def json_body(request: Request) -> bytes:
     charset = str(kind.get_param("charset", "utf-8")).lower()
     if charset.replace("_", "-") not in ("utf-8", "utf8", "us-ascii", "ascii"):
         raise _unread(f"the charset {cut(charset)} is not supported: send the body as UTF-8.")
-    return b"".join([part async for part in request.stream()])  # which, unlike `request.body`, does not keep it
+    parts = [part async for part in request.stream() if part]  # which, unlike `request.body`, does not keep them
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def parsed(body: bytes, documents: int) -> Any:
+def parsed(body: bytes | bytearray, documents: int) -> Any:
     """Parse a body after counting its values, because each takes many times the memory of its bytes.
 
     Parameters
     ----------
     body
-        The body.
+        The body; emptied if it can be, so that it is not in memory twice.
     documents
         How many a request may have.
 
@@ -57,15 +58,19 @@ def parsed(body: bytes, documents: int) -> Any:
         values = most + 1
     if values > most:
         raise too_large(f"the body has more than {most} values.")
+    del texts
     try:
-        return json.loads(body.decode("utf-8-sig"), parse_constant=_refuse_constant)
+        text = body.decode("utf-8-sig")
+        if isinstance(body, bytearray):
+            body.clear()
+        return json.loads(text, parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
         raise _unread(f"the body is not UTF-8: byte {error.start} does not belong to it.") from None
     except RecursionError:
         raise Refusal(400, "Validation", "the body is nested too deeply.") from None
     except ValueError as error:
         place = f" at character {error.pos}" if isinstance(error, json.JSONDecodeError) else ""
-        what = f"is not JSON{place}" if body.strip() else "is empty"
+        what = f"is not JSON{place}" if text.strip() else "is empty"
         raise Refusal(400, "Validation", f"the body {what}.") from None
 
 

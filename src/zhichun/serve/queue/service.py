@@ -1,11 +1,14 @@
 """What all endpoints share: the model, the queue before it, limits, counts, and which phase of its life it is in."""
 
 import asyncio
+import ctypes
 import time
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final, Literal, TypeVar
 
 import numpy as np
@@ -22,8 +25,20 @@ from zhichun.text.fold import fold_locale
 
 Phase = Literal["loading", "ready", "draining", "failed"]
 T = TypeVar("T")
-# Bodies that are worked on at once, beside the event loop: large ones, which take turns, and as many small ones.
-READERS: Final = 2
+# Bodies that are worked on at once, beside the event loop. One that is larger takes several times its size, so these go
+# one by one, and what each leaves behind is returned to the system.
+READERS, LARGE_BYTES = 2, 1 << 20
+
+
+def _find_trim() -> Callable[[int], object]:
+    """Find what returns freed memory to the system: glibc keeps it for each thread, other allocators keep little."""
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError):
+        return lambda kept: None
+
+
+TRIM: Final = _find_trim()
 
 
 @dataclass(frozen=True)
@@ -82,7 +97,7 @@ class Service:
     in_flight: int = 0
     created: int = field(default_factory=lambda: int(time.time()))
     _batcher: Batcher | None = None
-    _large: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(READERS, "requests"))
+    _large: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "requests"))
     _small: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(READERS, "requests"))
 
     def open(self, scorer: PairScorer, catalogue: Catalogue | None) -> None:
@@ -119,10 +134,16 @@ class Service:
             raise unavailable("the model is being loaded.")
         return self._batcher
 
-    async def work(self, function: Callable[..., T], *arguments: Any, large: bool = False) -> T:
-        """Do work on a body in a thread: the event loop answers others, and large bodies hold up no small ones."""
-        readers = self._large if large else self._small
-        return await asyncio.get_running_loop().run_in_executor(readers, function, *arguments)
+    async def work(self, function: Callable[..., T], *arguments: Any, size: int = 0) -> T:
+        """Do work on a body of `size` bytes in a thread; the event loop answers others, and large ones hold up none."""
+        is_large = size > LARGE_BYTES
+        readers, work = (self._large, partial(_then_trim, function)) if is_large else (self._small, function)
+        return await asyncio.get_running_loop().run_in_executor(readers, work, *arguments)
+
+    def trim(self) -> None:
+        """Return freed memory to the system, in a thread."""
+        with suppress(RuntimeError):  # of a service that is closed
+            self._large.submit(TRIM, 0)
 
     def ask(
         self,
@@ -189,6 +210,13 @@ class Service:
     def incoming_order(self, pairs: int) -> Answer:
         """Answer without scores, where there was no time for them."""
         return Answer(Prediction(self.task, None, np.zeros(pairs, np.float32)), 0, scored=False)
+
+
+def _then_trim(function: Callable[..., T], *arguments: Any) -> T:
+    try:
+        return function(*arguments)
+    finally:
+        TRIM(0)
 
 
 def new_id() -> str:
