@@ -5,24 +5,25 @@
 The command judges once in peace. Then it is started anew with a cache of its own, killed (SIGKILL) after a random
 number of further calls, and started again, so many times; at last it is left alone. At each call the stand-in looks
 into the file of answers: what is there must not be asked for. A kill may lose at most the calls in flight, and the
-table must be the one of the run in peace, byte for byte.
+table must be the one of the run in peace, byte for byte. Runs are forks of one process, which has the libraries.
 """
 
 import argparse
 import csv
+import importlib
 import json
 import os
 import random
 import signal
 import sqlite3
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
+from kills import finish, start
 from machine import circumstances, command_as_given
 from strict_chat import StrictChat
 
@@ -42,12 +43,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "judge_kills.json")
     options = parser.parse_args()
+    importlib.import_module("zhichun.judgements.judge")
     chance = random.Random(options.seed)
     with tempfile.TemporaryDirectory(prefix="judge-kills-") as work:
         folder = Path(work)
         write_pairs(folder / "pairs.csv", options.pairs)
         with StrictChat(seconds=SECONDS_OF_A_CALL) as chat:
-            finish(start(folder, "peace", chat.url, options.concurrency))
+            finish(folder, command("peace", chat.url, options.concurrency))
             in_peace = chat.paid.total()
         with Watching(folder / "killed.sqlite") as chat:
             lost = killed(folder, chat, options, chance)
@@ -97,19 +99,19 @@ class Watching(StrictChat):
 
 def killed(folder: Path, chat: StrictChat, options: argparse.Namespace, chance: random.Random) -> list[int]:
     """Kill the command at random moments, then let it finish; gives the answers that each kill lost."""
-    lost = []
+    lost, arguments = list[int](), command("killed", chat.url, options.concurrency)
     for _ in range(options.kills):
-        until = chat.calls.total() + chance.randrange(1, 2 * options.pairs // (options.kills + 1))
-        child = start(folder, "killed", chat.url, options.concurrency)
-        while child.poll() is None and chat.calls.total() < until:
+        until = chat.calls.total() + chance.randrange(1, 3 * options.pairs // (2 * options.kills))
+        child = start(folder, arguments)
+        while chat.calls.total() < until:
             time.sleep(0.001)
-        if child.poll() is not None:
-            break  # it is done, and there is nothing left to kill
-        os.kill(child.pid, signal.SIGKILL)
-        child.wait()
+            if os.waitpid(child, os.WNOHANG)[0]:
+                return lost  # it is done, and there is nothing left to kill
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
         time.sleep(SECONDS_OF_A_CALL * 5)  # what was in flight is answered, and nobody is there
         lost.append(chat.calls.total() - stored(folder / "killed.sqlite") - sum(lost))
-    finish(start(folder, "killed", chat.url, options.concurrency))
+    finish(folder, arguments)
     return lost
 
 
@@ -124,20 +126,10 @@ def stored(file: Path, where: str = "", *values: bytes) -> int:
             return 0
 
 
-def start(folder: Path, name: str, url: str, concurrency: int) -> subprocess.Popen[bytes]:
-    """Start the command."""
-    arguments: Sequence[str] = (
-        *("judge", "pairs.csv", f"{name}.csv", "--url", url, "--model", MODEL, "--yes"),
-        *("--cache", f"{name}.sqlite", "--concurrency", str(concurrency)),
-    )
-    quiet = subprocess.DEVNULL
-    return subprocess.Popen([sys.executable, "-m", "zhichun", *arguments], cwd=folder, stdout=quiet, stderr=quiet)
-
-
-def finish(child: subprocess.Popen[bytes]) -> None:
-    """Wait for a command that must end well."""
-    if child.wait():
-        raise SystemExit(f"zhichun judge ended with {child.returncode}")
+def command(name: str, url: str, concurrency: int) -> list[str]:
+    """Give the command, with a table and a file of answers by this name."""
+    where = ["judge", "pairs.csv", f"{name}.csv", "--url", url, "--model", MODEL, "--yes"]
+    return [*where, "--cache", f"{name}.sqlite", "--concurrency", str(concurrency)]
 
 
 def write_pairs(path: Path, count: int) -> None:

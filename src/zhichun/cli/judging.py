@@ -209,7 +209,7 @@ def judge(
     pairs
         Pairs to judge, with query and product_id: CSV, TSV, JSON Lines or Parquet.
     out
-        File to write, a row for each distinct pair: .parquet, .csv or .tsv.
+        File to write, a row for each distinct pair: .parquet, .csv, .tsv or .jsonl.
     url
         Base of the API, such as http://localhost:8000/v1.
     model

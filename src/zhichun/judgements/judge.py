@@ -121,7 +121,7 @@ class JudgingJob:
     pairs
         CSV, TSV, JSON Lines or Parquet with query and product_id, and the product's texts or ``catalogue``.
     out
-        CSV, TSV or Parquet to write.
+        CSV, TSV, JSON Lines or Parquet to write.
     cache
         SQLite file of answers.
     catalogue
@@ -274,7 +274,7 @@ class JudgingJob:
         columns = match_pairs(own, self._table, catalogue=True)
         if self.catalogue is None:
             columns |= match_pairs(own, self._table, catalogue=False)
-        for line in describe_columns(PAIRS, columns, self._table):
+        for line in describe_columns(PAIRS, columns, self._table, kept=False):
             self.say(line)
         return columns
 

@@ -22,7 +22,6 @@ from zhichun.cli import main
 from zhichun.core.errors import UserError
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.prepare.prepare import prepare
-from zhichun.data.readers.ratings import read_ratings
 from zhichun.judgements.chat import Chat, read_answer
 from zhichun.judgements.judge import MOST_IN_A_ROW, NO_TEXT, Answers
 from zhichun.judgements.prompt import LANGUAGES, PACKAGED, Prompt, about_tokens
@@ -77,15 +76,23 @@ def test_every_pair_gets_a_label_and_a_reason_and_the_table_is_read_by_the_other
     assert "30 pairs; 30 calls of judge-1" in said
     assert "30 of 30 pairs judged" in said
     assert "failed" not in said
-    people = [{**row, "judge": "anna"} for row in table]
-    with (tmp_path / "both.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, table[0].keys())
+    with (tmp_path / "people.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, ("query", "product_id", "judge", "label"), extrasaction="ignore")
         writer.writeheader()
-        writer.writerows([*table, *people])
-    assert read_ratings(tmp_path / "both.csv").raters == ("anna", "judge-1")
+        writer.writerows({**row, "judge": name, "label": label} for row in table for name, label in said_by(row))
+    files = [str(tmp_path / name) for name in ("people.csv", "out.csv")]
+    with pytest.raises(SystemExit) as ended:
+        main(["agreement", *files, "--draws", "20", "--out", str(tmp_path / "agreement")])
+    assert not ended.value.code
+    assert "judge-1" in (tmp_path / "agreement" / "agreement.json").read_text("utf-8")
     products = tmp_path / "pairs.csv"
     prepare(None, tmp_path / "data", examples=tmp_path / "out.csv", products=products, labels={})
     assert len(Dataset.open(tmp_path / "data").examples) == 30
+
+
+def said_by(row):
+    """Two people, of whom one says what the model does."""
+    return (("anna", row["label"]), ("bob", "E"))
 
 
 @pytest.mark.parametrize("mark", ["429", "500", "503", "slow"])
@@ -533,6 +540,17 @@ def test_an_unusable_out_is_found_before_the_first_call(judge, tmp_path):
             assert status == 1
             assert expected in said
         assert chat.calls.total() == 0
+
+
+def test_labels_of_the_pairs_are_shown_to_nobody(judge):
+    rows, names = [("shoe", "1", "shoe", "Exact", "anna")], ("query", "sku", "title", "esci_label", "judge")
+    with StrictChat() as chat:
+        _, table, said = judge(rows, chat, names=names)
+        assert "anna" not in chat.requests[0]["messages"][1]["content"]
+        assert "Exact" not in chat.requests[0]["messages"][1]["content"]
+    assert "leaves unused: esci_label, judge" in said
+    assert table[0]["judge"] == "judge-1"
+    assert table[0]["product_id"] == "1"
 
 
 def test_there_is_no_way_to_give_a_key_but_the_environment(tmp_path):

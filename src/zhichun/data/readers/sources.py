@@ -242,8 +242,8 @@ def match_pairs(given: Mapping[str, str], table: Table, *, catalogue: bool) -> d
     return {name: column for name, column in columns.items() if name in (schema.QUERY, schema.LOCALE, *wanted)}
 
 
-def describe_columns(kind: str, columns: Mapping[str, str], table: Table) -> list[str]:
-    """Describe which columns of a table are used for what, and which are not."""
+def describe_columns(kind: str, columns: Mapping[str, str], table: Table, *, kept: bool | None = None) -> list[str]:
+    """Describe which columns of a table are used for what, and which are not; of pairs these are kept by default."""
     lines = [f"{table.path.name} {note}" for note in table.notes]
     used = []
     for field in _FIELDS[kind]:
@@ -253,7 +253,7 @@ def describe_columns(kind: str, columns: Mapping[str, str], table: Table) -> lis
     line = f"{table.path.name}: uses {', '.join(used)}"
     unused = [name for name in table.names if name and name not in columns.values()]
     if unused:
-        line += f"; {'keeps' if kind == PAIRS else 'leaves unused'}: {_some(unused)}"
+        line += f"; {'keeps' if (kind == PAIRS if kept is None else kept) else 'leaves unused'}: {_some(unused)}"
     meant = [f"{ALIASES[near][0]}={name}" for name in unused if (near := _meant(name, kind, columns))]
     if meant:
         line += f". Did you mean --columns {','.join(meant)}?"
