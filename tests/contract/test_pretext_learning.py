@@ -39,7 +39,6 @@ TASKS = {
     "Product2Query": Product2Query(draws=2),
     "Product2Query as released": Product2Query(draws=2, mean=8.0, delete=None),
     "Product2Brand": Product2Brand(size=32),
-    "Product2Brand sampled": Product2Brand(size=32, sampled=5),
     "Product2Color": Product2Color(size=32),
     "Contrastive": Contrastive(repetition=0.32, queue=80),
     "Contrastive without a queue": Contrastive(repetition=0.32, queue=None),

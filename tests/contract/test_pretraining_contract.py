@@ -37,15 +37,11 @@ ROWS = {
     "Product2Brand": (f"objective.product2brand={SMALL % 'Product2Brand'}", *ALONE),
     "Product2Color": (f"objective.product2color={SMALL % 'Product2Color'}", *ALONE),
 }
-# Blocks are packed, negatives found and samples drawn within a micro-batch.
+# Blocks are packed and negatives found within a micro-batch.
 OF_A_MICRO_BATCH = {
     "MLM": (),
     "MLM of words": ("objective.mlm.unit=word",),
     "MLM, activations computed again": ("train.activation_checkpointing=layers",),
-    "Product2Brand, sampled": (
-        'objective.product2brand={"kind": "Product2Brand", "size": 8, "sampled": 5}',
-        *ALONE,
-    ),
     "Contrastive": ('objective.contrastive={"kind": "Contrastive", "repetition": 0.32, "queue": 20}', *ALONE),
     "Contrastive without a queue": (
         'objective.contrastive={"kind": "Contrastive", "repetition": 0.32, "queue": null}',
@@ -179,7 +175,7 @@ def test_the_recipe_goes_through_json_unchanged(recipe):
 def test_the_gradient_on_two_processes_is_that_of_one_that_computes_the_same_micro_batches(
     base, tiny_dataset, tmp_path
 ):
-    recipes = {name: base.with_settings(settings) for name, settings in TASKS.items() if "sampled" not in name}
+    recipes = {name: base.with_settings(settings) for name, settings in TASKS.items()}
     file = tmp_path / "recipes.json"
     file.write_text(json.dumps({name: recipe.to_json() for name, recipe in recipes.items()}))
     run_in_two(pretraining_worker.__file__, tiny_dataset, file, tmp_path)

@@ -43,8 +43,8 @@ REPLACED = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
-class MLM(task.Pretext):
-    """Masked language model on documents that start with their locale and are packed into full blocks.
+class Masked(task.Pretext):
+    """Base of the masked language models.
 
     Parameters
     ----------
@@ -56,15 +56,25 @@ class MLM(task.Pretext):
         Unit of masking: a `piece`, or a whole `word`.
     """
 
-    name: ClassVar[str] = "mlm"
-    is_on: ClassVar[bool] = True
     weight: float = 1.0
     share: float = 0.15
     unit: Literal["piece", "word"] = "piece"
 
     def __post_init__(self) -> None:
-        require_range(self, "weight", above=0, remedy="Switch the task off with objective.mlm=null.")
+        require_range(self, "weight", above=0, remedy=f"Switch the task off with objective.{self.name}=null.")
         require_range(self, "share", above=0, below=1, remedy="The usual one is 0.15.")
+
+    def head(self, encoder: Encoder, sizes: task.Sizes) -> task.PretextHead:
+        """Make the head."""
+        return MLMHead(encoder, sizes.lm_head)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MLM(Masked):
+    """Masked language model on documents that start with their locale and are packed into full blocks."""
+
+    name: ClassVar[str] = "mlm"
+    is_on: ClassVar[bool] = True
 
     def examples(self, texts: ProductTexts, catalogue: CatalogueTexts, reader: TextReader, draw: task.Draw) -> Arrays:
         """Pack the products into blocks; ``masked`` and ``target`` ``[N]`` are places in ``[B · T]`` and pieces."""
@@ -90,10 +100,6 @@ class MLM(task.Pretext):
             "target": original[chosen].astype(np.int64),
             task.ITEMS: np.asarray(chosen.sum(), np.int64),
         }
-
-    def head(self, encoder: Encoder, sizes: task.Sizes) -> task.PretextHead:
-        """Build the transform and the bias of each piece: the checkpoint's own, if it has them."""
-        return MLMHead(encoder, sizes.lm_head)
 
 
 class MLMHead(task.PretextHead):

@@ -15,41 +15,22 @@ Legend: ``B`` pairs, ``T`` tokens, ``N`` hidden places.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 
-from zhichun.core.settings import require_range
 from zhichun.data.dataset.catalogue_store import CatalogueTexts
-from zhichun.model.encoder import Encoder
 from zhichun.objective.pretext import task
-from zhichun.objective.pretext.mlm import MLMHead, hide
+from zhichun.objective.pretext.mlm import Masked, hide
 from zhichun.text.document import ProductTexts
 from zhichun.text.pairs import SECOND_START, Arrays, TextReader
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairMLM(task.Pretext):
-    """Masked language model on judged training queries with their products.
-
-    Parameters
-    ----------
-    weight
-        Weight in the objective.
-    share
-        Share of the tokens that are masked, in query and product; in the query alone where the two are read apart.
-    unit
-        Unit of masking: a `piece`, or a whole `word`.
-    """
+class PairMLM(Masked):
+    """Masked language model on judged training queries with their products."""
 
     name: ClassVar[str] = "pair_mlm"
-    weight: float = 1.0
-    share: float = 0.15
-    unit: Literal["piece", "word"] = "piece"
-
-    def __post_init__(self) -> None:
-        require_range(self, "weight", above=0, remedy="Switch the task off with objective.pair_mlm=null.")
-        require_range(self, "share", above=0, below=1, remedy="The usual one is 0.15.")
 
     def examples(self, texts: ProductTexts, catalogue: CatalogueTexts, reader: TextReader, draw: task.Draw) -> Arrays:
         """Make a row of each product that has a query; ``masked`` and ``target`` ``[N]`` as `MLM.examples` has them."""
@@ -78,7 +59,3 @@ class PairMLM(task.Pretext):
             "target": target_BT.ravel()[masked_N].astype(np.int64),
             task.ITEMS: np.asarray(len(masked_N), np.int64),
         }
-
-    def head(self, encoder: Encoder, sizes: task.Sizes) -> task.PretextHead:
-        """Build the transform and the bias of each piece: the checkpoint's own, if it has them."""
-        return MLMHead(encoder, sizes.lm_head)
