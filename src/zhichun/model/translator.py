@@ -8,7 +8,6 @@ Legend: ``B`` texts of a batch, ``T`` pieces.
 """
 
 import hashlib
-import json
 import re
 import sqlite3
 import warnings
@@ -22,6 +21,7 @@ from safetensors import SafetensorError
 from transformers import GenerationConfig, MarianMTModel, MarianTokenizer
 
 from zhichun.core.errors import UserError
+from zhichun.core.files import read_json
 
 # Texts that are translated at once, and kept before the next ones.
 BATCH: Final = 64
@@ -47,13 +47,11 @@ class Translator:
         A MarianMT checkpoint of one pair of languages: its name on the Hugging Face hub, or a folder.
     cache
         Cache folder of translations; several processes may share it.
-    beams
-        Width of the beam search; 1 is greedy.
 
     Attributes
     ----------
     name : str
-        Key of the cache: model, hash of its files, beams.
+        Key of the cache: model and hash of its files.
     licence : str
         The licence of the model and where it is stated.
 
@@ -63,17 +61,14 @@ class Translator:
         When there is no such model, it is damaged, or it translates into several languages.
     """
 
-    def __init__(self, model: str, cache: Path, *, beams: int = 1) -> None:
-        if beams < 1:
-            raise UserError(f"beams={beams} is not possible.", remedy="Give a whole number from 1; 1 is greedy.")
+    def __init__(self, model: str, cache: Path) -> None:
         folder = Path(model).expanduser()
         known_as = folder.resolve().name if folder.is_dir() else model
         self._folder = folder if folder.is_dir() else _fetch(model)
         _check(self._folder)
-        self.name = f"{known_as} {_fingerprint(self._folder)} marian beams={beams}"
+        self.name = f"{known_as} {_fingerprint(self._folder)} greedy"
         self.licence = _licence(self._folder, known_as)
         self._cache = cache / "translations.sqlite"
-        self._beams = beams
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._tokenizer, self._model = self._open()
 
@@ -140,7 +135,6 @@ class Translator:
             ) from error
         # The model's own generation settings are replaced as a whole: generate() would mix them in.
         model.generation_config = GenerationConfig(
-            num_beams=self._beams,
             do_sample=False,
             max_new_tokens=MOST_PIECES,
             decoder_start_token_id=model.config.decoder_start_token_id,
@@ -173,10 +167,7 @@ def _check(folder: Path) -> None:
                 file=folder,
                 remedy="Give a MarianMT checkpoint, such as Helsinki-NLP/opus-mt-es-en.",
             )
-    try:
-        pieces = json.loads((folder / "vocab.json").read_text("utf-8"))
-    except ValueError as error:
-        raise UserError(f"vocab.json cannot be read ({error}).", file=folder, remedy="Download it again.") from error
+    pieces = read_json(folder / "vocab.json", dict, "Download it again.")
     languages = sorted(piece for piece in pieces if re.fullmatch(">>.+<<", piece))
     if len(languages) > 1:
         raise UserError(
