@@ -13,21 +13,8 @@ from typing import Any, ClassVar, Final
 import polars as pl
 import pyarrow.parquet as pq
 
+from zhichun.core import schema
 from zhichun.core.errors import UserError
-from zhichun.core.schema import (
-    BULLETS,
-    DESCRIPTION,
-    EXAMPLE_ID,
-    LABEL,
-    LABELS,
-    LOCALE,
-    PRODUCT_COLUMNS,
-    PRODUCT_ID,
-    QUERY,
-    TEXT_COLUMNS,
-    TITLE,
-    WEIGHT,
-)
 from zhichun.core.settings import require_range
 from zhichun.data.prepare.steps import Made
 from zhichun.text.clean import clean_column
@@ -67,8 +54,8 @@ class Rebalance:
     weight: float = 0.3
 
     def __post_init__(self) -> None:
-        if not self.labels or not set(self.labels) <= set(LABELS):
-            raise UserError(f"labels={self.labels!r} are not labels", remedy=f"Possible: {', '.join(LABELS)}.")
+        if not self.labels or not set(self.labels) <= set(schema.LABELS):
+            raise UserError(f"labels={self.labels!r} are not labels", remedy=f"Possible: {', '.join(schema.LABELS)}.")
         require_range(self, "characters", "characters_jp", least=2, remedy="800 and 300 are the paper's.")
         require_range(self, "weight", least=0, remedy="0.3 is the paper's.")
 
@@ -78,25 +65,26 @@ class Rebalance:
 
     def make(self, judged: pl.DataFrame, products: Path, marker: str, progress: Callable[[int, int], None]) -> Made:
         """Make the pairs; see `zhichun.data.prepare.steps.MakingStep.make`."""
-        keys = [PRODUCT_ID, LOCALE]
-        rare = judged.filter(pl.col(LABEL).is_in(self.labels)).select(EXAMPLE_ID, QUERY, *keys)
+        keys = [schema.PRODUCT_ID, schema.LOCALE]
+        rare = judged.filter(pl.col(schema.LABEL).is_in(self.labels)).select(schema.EXAMPLE_ID, schema.QUERY, *keys)
         pieces = self._cut_products(products, rare.select(keys).unique(), marker, progress)
-        names = pieces.select(pl.col(_SOURCE).alias(PRODUCT_ID), LOCALE, pl.col(PRODUCT_ID).alias("piece"))
+        names = pieces.select(pl.col(_SOURCE).alias(schema.PRODUCT_ID), schema.LOCALE, piece=schema.PRODUCT_ID)
         pairs = rare.join(names, on=keys, how="inner", maintain_order="left_right")
-        pairs = pairs.with_columns(pl.col("piece").alias(PRODUCT_ID), pl.lit(self.weight).alias(WEIGHT)).drop("piece")
-        return Made(pairs=pairs, products=pieces.select(PRODUCT_COLUMNS))
+        own = pl.col("piece").alias(schema.PRODUCT_ID), pl.lit(self.weight).alias(schema.WEIGHT)
+        pairs = pairs.with_columns(own).drop("piece")
+        return Made(pairs=pairs, products=pieces.select(schema.PRODUCT_COLUMNS))
 
     def _cut_products(
         self, products: Path, wanted: pl.DataFrame, marker: str, progress: Callable[[int, int], None]
     ) -> pl.DataFrame:
         """Read the catalogue and cut the texts of those that are wanted."""
-        columns = [PRODUCT_ID, LOCALE, TITLE, BULLETS, DESCRIPTION]
+        columns = [schema.PRODUCT_ID, schema.LOCALE, schema.TITLE, schema.BULLETS, schema.DESCRIPTION]
         parts = [self._cut(pl.DataFrame(schema=dict.fromkeys(columns, pl.String)), marker)]
         done = 0
         with pq.ParquetFile(products) as file:
             for batch in file.iter_batches(_BATCH_ROWS, columns=columns):
                 rows = pl.DataFrame(pl.from_arrow(batch))
-                rows = rows.join(wanted, on=[PRODUCT_ID, LOCALE], how="semi", maintain_order="left")
+                rows = rows.join(wanted, on=[schema.PRODUCT_ID, schema.LOCALE], how="semi", maintain_order="left")
                 parts.append(self._cut(rows, marker))
                 done += batch.num_rows
                 progress(done, file.metadata.num_rows)
@@ -104,8 +92,9 @@ class Rebalance:
 
     def _cut(self, rows: pl.DataFrame, marker: str) -> pl.DataFrame:
         """Make a product of each piece, with the id of its product as ``source``."""
-        threshold = pl.when(pl.col(LOCALE) == "jp").then(self.characters_jp).otherwise(self.characters)
-        rows = rows.with_columns(pl.concat_str(BULLETS, DESCRIPTION, separator=" ", ignore_nulls=True).alias("text"))
+        threshold = pl.when(pl.col(schema.LOCALE) == "jp").then(self.characters_jp).otherwise(self.characters)
+        text = pl.concat_str(schema.BULLETS, schema.DESCRIPTION, separator=" ", ignore_nulls=True)
+        rows = rows.with_columns(text.alias("text"))
         rows = rows.with_columns(pl.col("text").str.len_chars().cast(pl.Int64).alias("length"))
         rows = rows.filter(pl.col("length") >= threshold)
         rows = rows.with_columns((pl.col("length") // threshold + 1).alias("pieces"))
@@ -115,11 +104,11 @@ class Rebalance:
         rows = rows.filter(pl.col("text") != "")
         number = pl.format(f"{self.origin}-{{}}", pl.col("piece") + 1)
         rows = rows.select(
-            pl.col(PRODUCT_ID).alias(_SOURCE),
-            pl.concat_str(PRODUCT_ID, pl.lit(marker), number).alias(PRODUCT_ID),
-            LOCALE,
-            pl.concat_str(TITLE, "text", separator=" ", ignore_nulls=True).alias(TITLE),
-            *(pl.lit(None, pl.String).alias(name) for name in TEXT_COLUMNS if name != TITLE),
+            pl.col(schema.PRODUCT_ID).alias(_SOURCE),
+            pl.concat_str(schema.PRODUCT_ID, pl.lit(marker), number).alias(schema.PRODUCT_ID),
+            schema.LOCALE,
+            pl.concat_str(schema.TITLE, "text", separator=" ", ignore_nulls=True).alias(schema.TITLE),
+            *(pl.lit(None, pl.String).alias(name) for name in schema.TEXT_COLUMNS if name != schema.TITLE),
         )
         # Pieces are cut from clean text, and are clean but where markup comes about at a seam.
-        return rows.with_columns(pl.Series(TITLE, pl.from_arrow(clean_column(rows[TITLE].to_arrow()))))
+        return rows.with_columns(pl.Series(schema.TITLE, pl.from_arrow(clean_column(rows[schema.TITLE].to_arrow()))))
