@@ -14,20 +14,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import NoneType
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from zhichun.core import schema
 from zhichun.core.console import Bar, Stages
 from zhichun.core.errors import UserError
 from zhichun.core.files import new_file, read_json, sha256
-from zhichun.data.dataset.dataset import Dataset, query_bucket, query_fold, read_parquet
-from zhichun.data.dataset.predictions import POOL_METADATA, PROBABILITIES, fold_count
+from zhichun.data.dataset.dataset import Dataset, of_catalogue, query_bucket, query_fold, read_parquet
+from zhichun.data.dataset.predictions import POOL_METADATA, PROBABILITIES, fold_count, held_out_by, require_trained_on
 from zhichun.data.readers.rejected import FirstRefusal
 from zhichun.data.readers.sources import PAIRS, match_columns, open_table
 from zhichun.fit.leaks import Folds, folds_of, refuse_readers
@@ -100,7 +98,7 @@ def make_pool(
     if out.suffix.lower() != ".parquet" or per_query < 1 or not 0 <= at_random <= 1 or not weight > 0:
         problem = "needs a file .parquet, one candidate or more, a share at random from 0 to 1 and a weight above 0."
         raise UserError(f"a pool {problem}", file=out)
-    dataset, held_out = Dataset.open(data), held_out_by(run, data)
+    dataset, held_out = Dataset.open(data), held_out_by_teacher(run, data)
     taken, left_out = _chosen(dataset, queries, columns or {}, locale, held_out)
     if not taken:
         reasons = ", ".join(f"{count:,} are {reason}" for reason, count in left_out.items())
@@ -129,7 +127,7 @@ def make_pool(
     return {"queries": len(taken), "pairs": len(table), "left_out": dict(left_out)}
 
 
-def held_out_by(folder: Path, data: Path) -> Folds:
+def held_out_by_teacher(folder: Path, data: Path) -> Folds:
     """Return the folds that a teacher held out, ``None`` for one twentieth; of an ensemble those that all members did.
 
     Raises
@@ -139,21 +137,16 @@ def held_out_by(folder: Path, data: Path) -> Folds:
         has read what it held out.
     """
     if is_ensemble(folder):
-        of_members = [held_out_by(path, data) for path in EnsembleConfig.load(folder).locate(folder)]
+        of_members = [held_out_by_teacher(path, data) for path in EnsembleConfig.load(folder).locate(folder)]
         return [fold for fold in of_members[0] if all(fold in other for other in of_members)]
-    recipe = next((path for path in (folder / "recipe.json", folder.parent / "recipe.json") if path.is_file()), None)
-    if recipe is None:
+    run = next((place for place in (folder, folder.parent) if (place / "recipe.json").is_file()), None)
+    if run is None:
         remedy = "Give the run folder itself: a pool must not have the queries that it held out."
         raise UserError("does not say which queries it held out.", file=folder, remedy=remedy)
-    shape = {"model": dict, "train": {"validation_fold": int | list | NoneType}}
-    recorded = recipe.with_name("environment.json")
-    trained_on = read_json(recorded, {"dataset": {"folder": str, "manifest": str}})["dataset"]
-    if trained_on["manifest"] != sha256(data / schema.MANIFEST_FILE):
-        remedy = f"It was trained on {trained_on['folder']}: give that as --data."
-        raise UserError(f"was trained on another dataset than {data}.", file=folder, remedy=remedy)
-    trained = read_json(recipe, shape)
-    refuse_readers(trained, recipe.parent, "Give a teacher whose encoder and teachers held out the same queries.")
-    return folds_of(trained["train"]["validation_fold"])
+    require_trained_on(run, data)
+    recipe = read_json(run / "recipe.json", {"model": dict, "train": dict})
+    refuse_readers(recipe, run, "Give a teacher whose encoder and teachers held out the same queries.")
+    return folds_of(held_out_by(run))
 
 
 def _chosen(
@@ -198,8 +191,7 @@ def _candidates(
     dataset: Dataset, queries: list[Query], per_query: int, drawn: int, seed: int, stages: Stages
 ) -> pa.Table:
     """Choose the candidates of each query: the first by BM25, then so many at random."""
-    products = read_parquet(dataset.folder / schema.PRODUCTS_FILE)
-    products = products.filter(pc.equal(products.column(schema.ORIGIN), schema.CATALOGUE))
+    products = of_catalogue(read_parquet(dataset.folder / schema.PRODUCTS_FILE))
     rows_of, documents = read_documents(products, stages)
     stage_of = {where: FirstStage(found) for where, found in documents.items()}
     ids = products.column(schema.PRODUCT_ID).combine_chunks()

@@ -10,19 +10,16 @@ Legend: ``R`` rows that are trained on, ``E`` examples of the dataset, ``C`` cla
 
 from dataclasses import dataclass
 from pathlib import Path
-from types import NoneType
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from zhichun.core import schema
 from zhichun.core.errors import UserError
-from zhichun.core.files import read_json
 from zhichun.core.settings import require_range
 from zhichun.core.tasks import Floats, Task
 from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.predictions import find_tables, named_in, read_predictions
+from zhichun.data.dataset.predictions import find_tables, held_out_by, named_in, read_predictions
 
 Targets = npt.NDArray[np.int64] | Floats
 Rows = npt.NDArray[np.int64]
@@ -101,11 +98,9 @@ class SoftLabels:
 
 
 def _seen(path: Path, dataset: Dataset) -> int:
-    recipe = path.parent / "recipe.json"
-    if not recipe.is_file():
+    if not (path.parent / "recipe.json").is_file():
         return 0
-    settings: dict[str, Any] = read_json(recipe, {"train": {"validation_fold": int | list | NoneType}})["train"]
-    trained_E = (dataset.column(schema.SPLIT) == schema.TRAIN) & ~dataset.held_out(settings["validation_fold"])
+    trained_E = (dataset.column(schema.SPLIT) == schema.TRAIN) & ~dataset.held_out(held_out_by(path.parent))
     return int((trained_E & named_in(path, dataset)).sum())
 
 

@@ -13,10 +13,11 @@ from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.data.dataset.dataset import Dataset, query_bucket
 from zhichun.fit import pool
-from zhichun.fit.pool import held_out_by, make_pool, with_pool
+from zhichun.fit.pool import held_out_by_teacher, make_pool, with_pool
 from zhichun.fit.recipe import PretrainingRecipe
 from zhichun.fit.train import train
 from zhichun.score.scorer import Scorer
+from zhichun.text.document import PairTexts
 from zhichun.text.fold import fold_query
 
 
@@ -81,7 +82,7 @@ def test_candidates_are_unjudged_products_of_the_locale_some_by_bm25_and_some_at
     row = text_of[where, product]
     columns = {name: [row[name]] for name in schema.TEXT_COLUMNS}
     scorer = Scorer.load(tiny_run)
-    said = scorer.predict(scorer.read([query], columns, [where])).probabilities[0]
+    said = scorer.predict(scorer.read(PairTexts([query], columns, [where]))).probabilities[0]
     np.testing.assert_allclose([table[f"p_{label}"][0].as_py() for label in schema.LABELS], said, atol=1e-5)
 
 
@@ -147,11 +148,11 @@ def test_a_planted_query_of_the_test_split_is_caught(made, dataset, tmp_path):
 
 
 def test_what_a_teacher_held_out_is_read_from_its_run_and_an_export_does_not_say(tiny_run, tiny_dataset, tmp_path):
-    assert held_out_by(tiny_run, tiny_dataset) == [None]
-    assert held_out_by(tiny_run / "model", tiny_dataset) == [None]
+    assert held_out_by_teacher(tiny_run, tiny_dataset) == [None]
+    assert held_out_by_teacher(tiny_run / "model", tiny_dataset) == [None]
     shutil.copytree(tiny_run / "model", tmp_path / "export" / "model")
     with pytest.raises(UserError, match="does not say which queries it held out"):
-        held_out_by(tmp_path / "export", tiny_dataset)
+        held_out_by_teacher(tmp_path / "export", tiny_dataset)
 
 
 def test_a_teacher_whose_encoder_has_read_what_it_held_out_makes_no_pool(tiny_run, tiny_dataset, tmp_path):
@@ -164,17 +165,17 @@ def test_a_teacher_whose_encoder_has_read_what_it_held_out_makes_no_pool(tiny_ru
     (run / "recipe.json").write_text(json.dumps(recipe))
     read = PretrainingRecipe().with_settings(["objective.pair_mlm=PairMLM"])
     (encoder / "recipe.json").write_text(json.dumps(read.to_json()))
-    assert held_out_by(run, tiny_dataset) == [None], "both leave out the same twentieth"
+    assert held_out_by_teacher(run, tiny_dataset) == [None], "both leave out the same twentieth"
     (encoder / "recipe.json").write_text(json.dumps(read.with_settings(["train.validation_fold=1"]).to_json()))
     with pytest.raises(UserError, match=r"the encoder .* has read queries of one twentieth of the queries") as error:
-        held_out_by(run, tiny_dataset)
+        held_out_by_teacher(run, tiny_dataset)
     assert error.value.file == run
 
 
 def test_a_teacher_of_another_dataset_is_refused_as_its_folds_are_of_other_queries(tiny_run, tiny_dataset, tmp_path):
     (tmp_path / schema.MANIFEST_FILE).write_text((tiny_dataset / schema.MANIFEST_FILE).read_text() + "\n")
     with pytest.raises(UserError, match="was trained on another dataset than") as error:
-        held_out_by(tiny_run, tmp_path)
+        held_out_by_teacher(tiny_run, tmp_path)
     assert str(tiny_dataset) in error.value.remedy
 
 

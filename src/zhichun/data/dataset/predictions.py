@@ -21,8 +21,8 @@ from zhichun.core import schema
 from zhichun.core.arrays import Int64
 from zhichun.core.errors import UserError
 from zhichun.core.files import read_json, sha256
-from zhichun.core.tasks import Task
-from zhichun.data.dataset.dataset import Dataset, read_parquet
+from zhichun.core.tasks import TASKS, Task
+from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.readers.pair_tables import read_chunks
 
 CHUNK_ROWS: Final = 1_000_000
@@ -273,52 +273,46 @@ def _read_run(run: Path, fold: int | list[int], dataset: Dataset, rows_P: Rows, 
     """Put what a run says of what it held out into its places."""
     _check_run(run, fold, dataset)
     own = np.flatnonzero(dataset.held_out(fold)[rows_P])
-    ids_F = dataset.column(schema.EXAMPLE_ID)[rows_P][own]
-    probabilities_PC[own] = _of_fold(read_parquet(run / PREDICTIONS_FILE), ids_F, run / PREDICTIONS_FILE)
+    said, wanted_E = read_predictions([run / PREDICTIONS_FILE], dataset, TASKS["esci"]), np.zeros(len(dataset.examples))
+    wanted_E[rows_P[own]] = 1
+    for row in np.flatnonzero(said.times_E != wanted_E)[:1]:
+        what = "is not a training pair of this fold" if not wanted_E[row] else "is predicted twice"
+        raise UserError(
+            f"the pair with {schema.EXAMPLE_ID} {dataset.column(schema.EXAMPLE_ID)[row]} "
+            f"{what if said.times_E[row] else 'is not predicted'}.",
+            file=run / PREDICTIONS_FILE,
+            remedy="The run is damaged: delete it and train it again.",
+        )
+    probabilities_PC[own] = said.mean_EC[rows_P[own]]
 
 
 def _check_run(run: Path, fold: int | list[int], dataset: Dataset) -> None:
     remedy = "Train or resume it: zhichun train RECIPE --folds K --resume; or zhichun audit RECIPE."
     if not (run / "model").is_dir():  # the last that training writes
         raise UserError(f"there is no finished run of fold {fold}.", file=run, remedy=remedy)
-    recipe = read_json(run / "recipe.json", {"task": str, "train": {"validation_fold": int | list | NoneType}})
-    environment = read_json(run / "environment.json", {"dataset": {"folder": str, "manifest": str}})
-    if recipe["task"] != "esci":
+    task = read_json(run / "recipe.json", {"task": str})["task"]
+    if task != "esci":
         raise UserError(
-            f"the run's task is {recipe['task']!r}, which does not tell the four labels apart.",
+            f"the run's task is {task!r}, which does not tell the four labels apart.",
             file=run,
             remedy="Train runs of the task 'esci', such as kdd2022:task2 or tiny.",
         )
-    if recipe["train"]["validation_fold"] != fold:
-        raise UserError(
-            f"the run held out fold {recipe['train']['validation_fold']}, not {fold}.",
-            file=run,
-            remedy="Name a folder made with: zhichun train RECIPE --folds K",
-        )
-    if environment["dataset"]["manifest"] != sha256(dataset.folder / schema.MANIFEST_FILE):
-        raise UserError(
-            f"the run was trained on another dataset than {dataset.folder}.",
-            file=run,
-            remedy=f"It was trained on {environment['dataset']['folder']}.",
-        )
+    if (held_out := held_out_by(run)) != fold:
+        remedy = "Name a folder made with: zhichun train RECIPE --folds K"
+        raise UserError(f"the run held out fold {held_out}, not {fold}.", file=run, remedy=remedy)
+    require_trained_on(run, dataset.folder)
 
 
-def _of_fold(predicted: pa.Table, ids_F: Int64, file: Path) -> Doubles:
-    """Sort the predictions of a fold by its pairs' ids."""
-    remedy = "The run is damaged: delete it and train it again."
-    if lacking := {schema.EXAMPLE_ID, *PROBABILITIES} - set(predicted.column_names):
-        raise UserError(f"lacks the columns {sorted(lacking)}.", file=file, remedy=remedy)
-    column = predicted.column(schema.EXAMPLE_ID)
-    found, times = np.unique(column.to_numpy(), return_counts=True)
-    for ids, what in (
-        (found[times > 1], "is predicted twice"),
-        (np.setdiff1d(found, ids_F), "is not a training pair of this fold"),
-        (np.setdiff1d(ids_F, found), "is not predicted"),
-    ):
-        if len(ids):
-            raise UserError(f"the pair with {schema.EXAMPLE_ID} {ids[0]} {what}.", file=file, remedy=remedy)
-    order = pc.index_in(pa.array(ids_F), value_set=column.combine_chunks()).to_numpy()
-    probabilities = np.stack([predicted.column(name).to_numpy() for name in PROBABILITIES], axis=1)[order]
-    if not np.isfinite(probabilities).all():
-        raise UserError("holds probabilities that are no numbers.", file=file, remedy="Train it again in fp32.")
-    return probabilities.astype(np.float64)
+def held_out_by(run: Path) -> int | list[int] | None:
+    """Return the fold or folds that a run held out, as its recipe says."""
+    recipe = read_json(run / "recipe.json", {"train": {"validation_fold": int | list | NoneType}})
+    fold: int | list[int] | None = recipe["train"]["validation_fold"]
+    return fold
+
+
+def require_trained_on(run: Path, data: Path) -> None:
+    """Refuse a run of another dataset, whose folds are of other queries."""
+    dataset = read_json(run / "environment.json", {"dataset": {"folder": str, "manifest": str}})["dataset"]
+    if dataset["manifest"] != sha256(data / schema.MANIFEST_FILE):
+        remedy = f"It was trained on {dataset['folder']}."
+        raise UserError(f"the run was trained on another dataset than {data}.", file=run, remedy=remedy)
