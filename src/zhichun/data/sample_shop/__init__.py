@@ -7,7 +7,7 @@ locales and empty fields are those of ESCI (Reddy et al., 2022, "Shopping Querie
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from zhichun.core import schema
 from zhichun.core.errors import UserError
-from zhichun.core.files import new_file
+from zhichun.core.files import new_folder
 from zhichun.data.sample_shop.catalogue import Catalogue, make_catalogue
 from zhichun.data.sample_shop.judged_pairs import JudgedPairs, judge
 from zhichun.data.sample_shop.query_texts import write_queries
@@ -90,17 +90,20 @@ def write_sample_shop(
     Raises
     ------
     UserError
-        If a number makes no sense, or the folder has such files already.
+        If a number makes no sense, or the folder is not empty, unless it holds a shop that is to be replaced.
     """
     _check_numbers(products, queries, seed, candidates, wrong_labels)
-    _check_folder(folder, overwrite)
     rng = np.random.Generator(np.random.PCG64(seed))
     catalogue = make_catalogue(products, rng)
     pairs = judge(catalogue, queries, candidates, wrong_labels, rng)
     query_texts = pa.array(write_queries(pairs, rng), _TEXT)
 
     done, total = 0, products + len(pairs.labels)
-    with _new_files(folder) as (products_file, examples_file, truth_file):
+    with new_folder(folder, overwrite=overwrite, replaceable=_is_shop) as partial, ExitStack() as files:
+        products_file, examples_file, truth_file = (
+            files.enter_context(pq.ParquetWriter(partial / name, columns, compression="zstd"))
+            for name, columns in _FILES.items()
+        )
         for table in _product_tables(catalogue, text, rng):
             products_file.write_table(table)
             done += len(table)
@@ -126,24 +129,8 @@ def _check_numbers(products: int, queries: int, seed: int, candidates: float, wr
             raise UserError(f"A sample shop with {name} = {given} cannot be made.", remedy=f"Give {least} to {most}.")
 
 
-def _check_folder(folder: Path, overwrite: bool) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise UserError("This is a file, not a folder.", remedy="Name a folder to write into.", file=folder)
-    for name in _FILES:
-        if (folder / name).exists() and not overwrite:
-            remedy = "Choose another folder, or ask for it to be overwritten."
-            raise UserError("There is such a file already.", remedy=remedy, file=folder / name)
-
-
-@contextmanager
-def _new_files(folder: Path) -> Iterator[list[Any]]:
-    """Open all files; they get their names when all of them are whole, and go if anything fails."""
-    with ExitStack() as moves, ExitStack() as writers:
-        partial = {name: moves.enter_context(new_file(folder / name)) for name in _FILES}
-        yield [
-            writers.enter_context(pq.ParquetWriter(partial[name], columns, compression="zstd"))
-            for name, columns in _FILES.items()
-        ]
+def _is_shop(folder: Path) -> bool:
+    return {path.name for path in folder.iterdir()} <= _FILES.keys()
 
 
 def _named(names: tuple[str, ...], places: npt.NDArray[np.integer]) -> Any:
