@@ -58,8 +58,8 @@ def stacked(
     rows = np.concatenate([rows for rows, _ in learnt])
     folds_P = np.repeat(np.arange(len(learnt)), [len(rows) for rows, _ in learnt])
     probabilities_PM = np.concatenate([probabilities for _, probabilities in learnt])
-    candidates = read_candidates(corpus, similarity, *dataset.texts(rows))
+    candidates = read_candidates(corpus, similarity, dataset.texts(rows))
     weights_P = dataset.column(schema.WEIGHT)[rows]
     judged = JudgedCandidates(candidates, probabilities_PM, dataset.labels[rows], folds_P, weights_P)
     stage = fit_second_stage(corpus, judged, similarity=similarity)
-    return stage.predict(read_candidates(corpus, similarity, *dataset.texts(asked)), said)
+    return stage.predict(read_candidates(corpus, similarity, dataset.texts(asked)), said)

@@ -39,7 +39,7 @@ from zhichun.score.export.export_run import export
 from zhichun.score.index.build import build_index
 from zhichun.score.index.scorer import IndexScorer
 from zhichun.score.index.store import IndexConfig, States
-from zhichun.text.document import COLUMN_OF
+from zhichun.text.document import COLUMN_OF, PairTexts
 
 PRECISIONS = ("fp32", "fp16", "int8")
 FULL = ("torch", "openvino", "openvino-int8")
@@ -90,7 +90,7 @@ def from_index(run: Path, index: Path) -> Score:
     scorer = IndexScorer.load(run, index, "cpu")
 
     def score(texts: Texts) -> Any:
-        return scorer.predict(scorer.read(*texts.ours)).probabilities
+        return scorer.predict(scorer.read(PairTexts(*texts.ours))).probabilities
 
     return score
 

@@ -48,6 +48,7 @@ from zhichun.score.export.export_folder import FORMATS, ExportConfig
 from zhichun.score.export.export_run import export
 from zhichun.score.export.exported import choose
 from zhichun.score.scorer import Scorer
+from zhichun.text.document import PairTexts
 
 THEIRS = "sentence-transformers"
 LIBRARIES = ("zhichun", "torch", "transformers", "tokenizers", THEIRS, "onnxruntime", "openvino", "nncf", "numpy")
@@ -141,7 +142,7 @@ def by_ours(folder: Path, engine: str, device: str) -> Score:
     scorer = Scorer.load(folder, device=device, engine=engine)
 
     def score(texts: Texts) -> Floats:
-        pairs = scorer.read(*texts.ours)
+        pairs = scorer.read(PairTexts(*texts.ours))
         return predict_with(scorer.engine, pairs, np.arange(len(pairs)))
 
     return score

@@ -34,6 +34,7 @@ from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.core.files import write_json
 from zhichun.score.scorer import Scorer
+from zhichun.text.document import PairTexts
 
 HERE = Path(__file__).parent
 THEIRS = "sentence-transformers"
@@ -132,7 +133,7 @@ def mean_tokens(model: Model, texts: Texts, arguments: argparse.Namespace) -> fl
     queries = [query for query, documents in asked for _ in documents]
     titles: list[str | None] = [text for _, documents in asked for text in documents]
     columns: dict[str, list[str | None]] = {name: [None] * len(titles) for name in schema.TEXT_COLUMNS}
-    pairs = scorer.read(queries, {**columns, schema.TITLE: titles}, ["us"] * len(titles))
+    pairs = scorer.read(PairTexts(queries, {**columns, schema.TITLE: titles}, ["us"] * len(titles)))
     return float(pairs.lengths.mean())
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from zhichun.core import schema
 from zhichun.fit.second_stage import JudgedCandidates, StackSettings, fit_second_stage
 from zhichun.score.list_features import Candidates, Corpus
+from zhichun.text.document import PairTexts
 
 QUERIES, EACH, PRODUCTS, FOLDS, CANDIDATES, ASKED = 300, 20, 2000, 5, 100, 200
 WORDS = [f"word{number}" for number in range(3000)]
@@ -34,18 +35,18 @@ def main() -> None:
     corpus = Corpus.of([[" ".join(product) for product in products]])
     chosen = random.integers(0, PRODUCTS, QUERIES * EACH)
     queries = [query for query in (text(3) for _ in range(QUERIES)) for _ in range(EACH)]
-    candidates = Candidates.read(corpus, queries, of(chosen), ["us"] * len(chosen))
+    candidates = Candidates.read(corpus, PairTexts(queries, of(chosen), ["us"] * len(chosen)))
     said, ones = random.dirichlet(np.ones(4), len(chosen)), np.ones(len(chosen))
     labels = np.array([random.choice(4, p=each) for each in said])
     folds = np.repeat(np.arange(QUERIES) % FOLDS, EACH)
     stage = fit_second_stage(corpus, JudgedCandidates(candidates, said, labels, folds, ones), StackSettings())
-    stage.read(["warm"] * PRODUCTS, of(np.arange(PRODUCTS)), ["us"] * PRODUCTS)  # each product is met once
+    stage.read(PairTexts(["warm"] * PRODUCTS, of(np.arange(PRODUCTS)), ["us"] * PRODUCTS))  # each product is met once
     taken = []
     for _ in range(ASKED):
         query, columns = text(4), of(random.integers(0, PRODUCTS, CANDIDATES))
         given = [random.dirichlet(np.ones(4), CANDIDATES) for _ in range(FOLDS)]
         began = time.process_time()
-        read = stage.read([query] * CANDIDATES, columns, ["us"] * CANDIDATES)
+        read = stage.read(PairTexts([query] * CANDIDATES, columns, ["us"] * CANDIDATES))
         between = time.process_time()
         stage.predict(read, given)
         taken.append((time.process_time() - began, between - began, time.process_time() - between))

@@ -95,7 +95,7 @@ def test_wrong_usage_ends_with_2_and_says_what_is_wrong(arguments, tmp_path, mon
             r"encoder 'bare' cannot be",
         ),
         (["recipe", "my.py:small"], r"my\.py: there is no such file"),
-        (["recipe", "cut.json"], r"cut\.json: cannot be read as a recipe"),
+        (["recipe", "cut.json"], r"cut\.json: cannot be read"),
         (["prepare", "missing", "new"], r"missing"),
         (["prepare", "shop", "data"], r"data: the folder exists\.\n.*--overwrite"),
         (["prepare", "cut", "new"], r"products\.parquet: is not a complete Parquet file"),

@@ -13,6 +13,7 @@ from zhichun.core import schema
 from zhichun.metrics import Judged, nDCG
 from zhichun.score.scorer import load_scorer
 from zhichun.serve.queue.batcher import PairColumns, score
+from zhichun.text.document import PairTexts
 
 
 @pytest.fixture(scope="module")
@@ -147,8 +148,8 @@ def test_lists_that_are_cut_or_filled_rank_no_worse_than_the_models_alone(stack,
         rows = [texts[locale, pair["product_id"]] for pair in kept]
         rows += [others[place] for place in random.permutation(len(others))[: size - len(kept)]]
         columns = {name: [row[name] for row in rows] for name in schema.TEXT_COLUMNS}
-        read = scorer.read([query] * len(rows), columns, [locale] * len(rows))
-        models = scorer.models.ask(read.pairs, None, None)
+        read = scorer.read(PairTexts([query] * len(rows), columns, [locale] * len(rows)))
+        models = scorer.ask(read.pairs, None, None)
         labels = np.array([schema.LABELS.index(pair["esci_label"]) for pair in kept])
         stacked, alone = (
             scorer.stage.combine(read.candidates, models, 2).score,

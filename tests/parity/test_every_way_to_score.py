@@ -10,6 +10,7 @@ import pytest
 
 from zhichun.core import schema
 from zhichun.score.scorer import Scorer
+from zhichun.text.document import PairTexts
 
 FP32, BF16, INT8 = 1e-5, 2e-3, 5e-3
 
@@ -25,12 +26,12 @@ class Texts(NamedTuple):
 def by_torch(attention: str, request: pytest.FixtureRequest, texts: Texts) -> Sequence[float]:
     scorer = Scorer.load(request.getfixturevalue("tiny_run"), device="cpu")
     scorer.engine.model.encoder.use_attention(attention)
-    return scorer.predict(scorer.read(*texts)).score
+    return scorer.predict(scorer.read(PairTexts(*texts))).score
 
 
 def by_export(engine: str, request: pytest.FixtureRequest, texts: Texts) -> Sequence[float]:
     scorer = Scorer.load(request.getfixturevalue("tiny_export"), engine=engine)
-    return scorer.predict(scorer.read(*texts)).score
+    return scorer.predict(scorer.read(PairTexts(*texts))).score
 
 
 def by_server(request: pytest.FixtureRequest, texts: Texts) -> Sequence[float]:

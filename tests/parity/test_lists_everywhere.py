@@ -18,6 +18,7 @@ from zhichun.score.engines.torch_engine import to_tensors
 from zhichun.score.job import ScoringJob
 from zhichun.score.rank import rank
 from zhichun.score.scorer import Scorer, load_scorer
+from zhichun.text.document import PairTexts
 
 QUERIES, NEAR = 5, 1e-5
 DOCUMENTS = ["Blue hat", "Red running shoes", "Laces for shoes", "Green trail running shoes, size 9"]
@@ -42,7 +43,7 @@ def texts(tiny_dataset):
 def expected(list_run, texts):
     """Scores of the network itself, all lists in one batch."""
     scorer = Scorer.load(list_run, device="cpu")
-    pairs = scorer.read(*texts)
+    pairs = scorer.read(PairTexts(*texts))
     batch = {**pairs.collate(np.arange(len(pairs))), "list": np.unique(pairs.lists, return_inverse=True)[1]}
     with torch.inference_mode():
         logits_PC = scorer.engine.model(to_tensors(batch, torch.device("cpu"))).numpy()
@@ -71,12 +72,12 @@ def server_of_lists(list_run, serving):
 
 def by_torch(request, texts):
     scorer = Scorer.load(request.getfixturevalue("list_run"), device="cpu")
-    return scorer.predict(scorer.read(*texts)).score
+    return scorer.predict(scorer.read(PairTexts(*texts))).score
 
 
 def by_export(engine, request, texts):
     scorer = Scorer.load(request.getfixturevalue("export_of_lists"), engine=engine)
-    return scorer.predict(scorer.read(*texts)).score
+    return scorer.predict(scorer.read(PairTexts(*texts))).score
 
 
 def by_file(rows, request, texts):
@@ -137,7 +138,7 @@ def test_an_evaluation_reads_the_rows_of_each_query(list_run, tiny_dataset, tmp_
     columns = {name: products[name].to_pylist() for name in schema.TEXT_COLUMNS}
     locales, queries = products[schema.LOCALE].to_pylist(), mine[schema.QUERY].to_pylist()
     assert len(rows) > 1
-    found = scorer.predict(scorer.read(queries, columns, locales)).score
+    found = scorer.predict(scorer.read(PairTexts(queries, columns, locales))).score
     assert found == pytest.approx(mine["gain"].to_numpy(), abs=NEAR)
 
 

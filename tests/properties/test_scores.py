@@ -23,6 +23,7 @@ from zhichun.score.job import ScoringJob
 from zhichun.score.rank import rank
 from zhichun.score.scorer import Scorer
 from zhichun.text.clean import clean_text
+from zhichun.text.document import PairTexts
 
 TOLERANCE = 1e-5
 COLUMNS = ["p_E", "p_S", "p_C", "p_I"]
@@ -100,7 +101,7 @@ def test_a_product_scores_the_same_by_every_way_in(scorer, dataset, pairs, logit
     texts = {name: products[name].to_pylist() for name in schema.TEXT_COLUMNS}
     queries, locales = examples[schema.QUERY].to_pylist(), [locale for locale, _ in ids]
 
-    together = scorer.predict(scorer.read(queries, texts, locales))
+    together = scorer.predict(scorer.read(PairTexts(queries, texts, locales)))
     assert np.abs(together.probabilities - expected.probabilities).max() < TOLERANCE
 
     place = next(place for place, locale in enumerate(locales) if locale == "jp")

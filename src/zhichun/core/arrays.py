@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from zhichun.core.errors import UserError
+from zhichun.core.errors import readable
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
@@ -120,10 +120,6 @@ def map_batches(path: Path) -> list[pa.RecordBatch]:
     UserError
         When the file is missing or damaged.
     """
-    try:
+    with readable(path, f"Delete {path.parent}; it is made again from the dataset."):
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
         return [reader.get_batch(i) for i in range(reader.num_record_batches)]
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(
-            f"cannot be read ({error}).", file=path, remedy=f"Delete {path.parent}; it is made again from the dataset."
-        ) from error

@@ -1,7 +1,8 @@
 """The error for users."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -24,6 +25,25 @@ class UserError(Exception):
         self.problem, self.remedy, self.file, self.row = problem, remedy, file, row
         where = "" if file is None else f"{file}: " if row is None else f"{file}, row {row}: "
         super().__init__(f"{where}{problem}" + (f"\n{remedy}" if remedy else ""))
+
+
+@contextmanager
+def readable(path: Path, remedy: str = "", *more: type[Exception]) -> Iterator[None]:
+    """Name the file that cannot be read: what the libraries raise at a missing or damaged one becomes a `UserError`.
+
+    Parameters
+    ----------
+    path
+        The file.
+    remedy
+        What to do about it.
+    *more
+        What its reader raises besides ``OSError`` and ``ValueError``.
+    """
+    try:
+        yield
+    except (OSError, ValueError, *more) as error:
+        raise UserError(f"cannot be read ({error}).", file=path, remedy=remedy) from error
 
 
 def suggest(given: str, known: Iterable[str]) -> str:

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from zhichun.core.errors import UserError
+from zhichun.core.errors import UserError, readable
 
 LOCK_FILE: Final = ".lock"
 HASHES_FILE: Final = "hashes.json"
@@ -366,13 +366,18 @@ def read_json(path: Path, shape: Any = dict, remedy: str = "The folder is damage
     UserError
         When it is missing or damaged, or something needed is not there or of another type.
     """
-    try:
+    with readable(path, remedy, RecursionError):
         value = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"cannot be read ({error}).", file=path, remedy=remedy) from error
     if fault := _unlike(value, shape, "the whole"):
         raise UserError(f"is not as it was written: {fault}.", file=path, remedy=remedy)
     return value
+
+
+def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Read a file of JSON objects, one a line; a last line that a kill cut off is left out, and no file is empty."""
+    for line in path.read_text("utf-8").splitlines() if path.is_file() else []:
+        with suppress(json.JSONDecodeError):
+            yield json.loads(line)
 
 
 def _unlike(value: Any, shape: Any, name: str) -> str:

@@ -16,6 +16,7 @@ from typing import Any, Literal, Self, TypeVar, get_type_hints, overload
 
 from zhichun.core import settings as codec
 from zhichun.core.errors import UserError, suggest
+from zhichun.core.files import read_json
 from zhichun.core.tasks import TASKS
 from zhichun.fit.train_settings import PretrainSettings, TrainSettings
 from zhichun.model.encoder_settings import EncoderSettings
@@ -43,9 +44,9 @@ class AnyRecipe:
         UserError
             For another format, an unknown setting or a wrong value.
         """
-        found = value.get("format") if isinstance(value, dict) else None
-        if found != FORMAT:
-            raise UserError(f"is of recipe format {found}; this version reads {FORMAT}.", file=source)
+        if value.get("format") != FORMAT:
+            problem = f"is of recipe format {value.get('format')}; this version reads {FORMAT}."
+            raise UserError(problem, file=source)
         try:
             return codec.decode(cls, {name: item for name, item in value.items() if name != "format"})
         except UserError as error:
@@ -203,12 +204,9 @@ def load_recipe(name: str, kind: type[AnyRecipe] = Recipe) -> AnyRecipe:
 
 
 def _recorded(path: Path) -> AnyRecipe:
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"cannot be read as a recipe ({error}).", file=path) from error
-    kind = value.get("kind") if isinstance(value, dict) else None
-    return (PretrainingRecipe if kind == PretrainingRecipe.__name__ else Recipe).from_json(value, str(path))
+    value = read_json(path, dict, "Name the recipe.json of a run, or a recipe by its name.")
+    kind = PretrainingRecipe if value.get("kind") == PretrainingRecipe.__name__ else Recipe
+    return kind.from_json(value, str(path))
 
 
 def _made(name: str) -> AnyRecipe:

@@ -29,6 +29,7 @@ from zhichun.core.files import (
     new_file,
     new_folder,
     read_json,
+    read_json_lines,
     sha256,
     write_json,
     write_text,
@@ -140,13 +141,8 @@ class RunFolder:
         append_text(self.path / "metrics.jsonl", json.dumps(record) + "\n")
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Read ``metrics.jsonl``; a last line that a kill cut off is left out."""
-        path = self.path / "metrics.jsonl"
-        for line in path.read_text("utf-8").splitlines() if path.is_file() else []:
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError:
-                return
+        """Read ``metrics.jsonl``."""
+        return read_json_lines(self.path / "metrics.jsonl")
 
     def forget_after(self, step: int) -> None:
         """Drop the lines of steps that a resume is going to do again."""

@@ -41,6 +41,7 @@ from zhichun.score.make_ensemble import relative
 from zhichun.score.similarity import NAME as SIMILARITY
 from zhichun.score.similarity import Similarity
 from zhichun.score.stacked import SecondStage, read_candidates, save_stack
+from zhichun.text.document import PairTexts
 
 FEWEST_QUERIES: Final = 10
 # What LightGBM takes: rows of a list, and characters of a feature's name, which it writes with "_" for a space.
@@ -127,9 +128,9 @@ def read_judged(
     """Read the judged training pairs with their out-of-fold predictions, if any, and the catalogue's terms."""
     found = [_checked(dataset, run) for run in runs]
     rows_P = found[0].rows_P if found else rows_of(dataset, schema.TRAIN)
-    queries, products, locales = dataset.texts(rows_P, *own)
+    texts = dataset.texts(rows_P, *own)
     corpus = Corpus.of(_documents(dataset, stages))
-    candidates = read_candidates(corpus, similarity, queries, products, locales, own)
+    candidates = read_candidates(corpus, similarity, texts, own)
     none_P0 = np.zeros((len(rows_P), 0))
     probabilities_PM = np.concatenate([none_P0, *(predicted.probabilities_PC for predicted in found)], axis=1)
     columns = (dataset.column(name)[rows_P] for name in (schema.FOLD, schema.WEIGHT))
@@ -143,7 +144,7 @@ def read_judged(
         )
     sizes_L = np.bincount(candidates.list_P[learnt])
     if sizes_L.max() > LONGEST_LIST:
-        query = queries[int(np.flatnonzero(candidates.list_P == sizes_L.argmax())[0])]
+        query = texts.queries[int(np.flatnonzero(candidates.list_P == sizes_L.argmax())[0])]
         raise UserError(
             f"the query {query!r} has {sizes_L.max():,} judged pairs; trees rank {LONGEST_LIST:,} at most.",
             file=dataset.folder,
@@ -154,7 +155,7 @@ def read_judged(
 
 def _check_own(own: Sequence[str], models: int) -> None:
     """Refuse columns that tell products apart instead of describing them, and names that LightGBM does not take."""
-    groups = Candidates.read(Corpus.of([]), [], {}, [], own).groups(models)  # of no pair: the names alone
+    groups = Candidates.read(Corpus.of([]), PairTexts([], {}, []), own).groups(models)  # of no pair: the names alone
     names = [name.replace(" ", "_") for group in groups.values() for name in group]
     for name in own:
         if name in (*schema.PRODUCT_COLUMNS, schema.ORIGIN):

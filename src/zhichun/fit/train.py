@@ -45,8 +45,7 @@ from zhichun.score.engines.torch_engine import predict
 from zhichun.text.features import Featurizer
 from zhichun.text.pairs import Pairs
 from zhichun.text.tokenizer import PairTokenizer
-from zhichun.text.trigrams import TrigramVectors, TrigramVocabulary, vectors_path
-from zhichun.text.vocabulary import Vocabulary
+from zhichun.text.trigrams import TrigramVectors, vectors_path
 
 
 def train(recipe: Recipe, data: Path, out: Path, *, resume: bool = False, title: str = "train") -> RunFolder:
@@ -213,14 +212,8 @@ def open_tokenizer(settings: EncoderSettings, dataset: Dataset) -> PairTokenizer
 
 def make_featurizer(settings: ModelSettings, dataset: Dataset) -> Featurizer:
     """Put the tokenizer and the vocabularies that a model asks for together."""
-    vocabulary = dataset.folder / "vocabulary"
-    return Featurizer(
-        tokenizer=open_tokenizer(settings, dataset),
-        fields=settings.fields,
-        trigrams=None if settings.trigrams is None else TrigramVocabulary.load(vocabulary / "trigrams.parquet"),
-        brands=None if settings.brand is None else Vocabulary.load(vocabulary / "brands.parquet"),
-        colors=None if settings.color is None else Vocabulary.load(vocabulary / "colors.parquet"),
-    )
+    tokenizer = open_tokenizer(settings, dataset)
+    return Featurizer.load(dataset.folder, settings.fields, settings.side_features, tokenizer)
 
 
 def trigram_vectors(

@@ -22,7 +22,7 @@ from zhichun.core.errors import UserError
 from zhichun.core.files import in_use
 from zhichun.core.schema import CATALOGUE, ORIGIN, PRODUCTS_FILE, TEXT_COLUMNS
 from zhichun.core.settings import require_range
-from zhichun.data.dataset.dataset import REMEDY, Dataset, read_parquet
+from zhichun.data.dataset.dataset import REMEDY, Dataset, of_catalogue, read_parquet
 from zhichun.text.clean import clean_text
 from zhichun.text.trigrams import TrigramVectors, TrigramVocabulary, vectors_path
 
@@ -96,7 +96,7 @@ def train_trigram_vectors(
     Raises
     ------
     UserError
-        When gensim is not installed, or the folder is no dataset or has no trigrams.
+        When the folder is no dataset or has no trigrams.
     """
     if workers < 1:
         raise UserError(f"workers={workers} cannot be.", remedy="Give a whole number from 1.")
@@ -124,12 +124,8 @@ def train_trigram_vectors(
 
 def _new_model(settings: Word2VecSettings, vocabulary: TrigramVocabulary, workers: int) -> Any:
     """Make gensim's model, whose words are the trigrams' ids in their order."""
-    try:
-        from gensim.models import Word2Vec
-    except ImportError as error:
-        raise UserError(
-            "Word2vec needs gensim, which is not installed.", remedy="Install it with: pip install 'zhichun[word2vec]'"
-        ) from error
+    from gensim.models import Word2Vec  # of the extra `word2vec`
+
     model = Word2Vec(
         sg=1,
         vector_size=settings.size,
@@ -184,7 +180,7 @@ class TrigramSentences:
         first = 0
         with pq.ParquetFile(self._path) as file:
             for batch in file.iter_batches(BATCH_ROWS, columns=[*TEXT_COLUMNS, ORIGIN]):
-                part = batch.filter(pc.equal(batch.column(ORIGIN), CATALOGUE))
+                part = of_catalogue(batch)
                 rows = np.arange(first, first + part.num_rows + 1)
                 yield part.take(np.flatnonzero(np.diff(rows * self.products // max(1, self._catalogue))))
                 first += part.num_rows

@@ -156,7 +156,8 @@ class Findings:
         """
         places_I = self.found.places_I
         pairs = self.judged.take(pa.array(places_I))
-        products = self._products(self.dataset.product_row[self.predicted.rows_P[places_I]])
+        found, place_I = self.dataset.products_at(self.dataset.product_row[self.predicted.rows_P[places_I]])
+        products = found.take(pa.array(place_I))
         likely_I = self.predicted.probabilities_PC[places_I].argmax(axis=1)
         columns = {name: pairs.column(name) for name in _OF_PAIR}
         columns |= {name: _shortened(products.column(name)) for name in schema.TEXT_COLUMNS}
@@ -198,16 +199,6 @@ class Findings:
         for name, values in zip(PROBABILITIES, self.predicted.probabilities_PC[places].T, strict=True):
             table = table.append_column(name, pa.array(values.astype(np.float32)))
         return table.append_column(QUALITY, pa.array(self.found.quality_P[places]))
-
-    def _products(self, rows_I: npt.NDArray[np.int32]) -> pa.Table:
-        """Read some rows of the catalogue in one pass, in any order."""
-        wanted, place_I = np.unique(rows_I, return_inverse=True)
-        parts, before = [], 0
-        for batch in self.dataset.product_batches():
-            first, last = np.searchsorted(wanted, (before, before + batch.num_rows))
-            parts.append(batch.take(pa.array(wanted[first:last] - before)))
-            before += batch.num_rows
-        return pa.Table.from_batches(parts).take(pa.array(place_I))
 
 
 def _shortened(column: Any) -> Any:

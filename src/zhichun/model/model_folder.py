@@ -4,7 +4,7 @@
 ``vocabulary/``.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
@@ -13,12 +13,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from zhichun.core import settings as codec
-from zhichun.core.errors import UserError
+from zhichun.core.errors import UserError, readable
 from zhichun.core.files import check_hashes, write_hashes, write_json
 from zhichun.core.tasks import TASKS, Task, TaskName
 from zhichun.model.encoder import load_encoder_config, new_encoder
 from zhichun.model.relevance_model import ModelSettings, RelevanceModel, VocabularySizes
 from zhichun.text.features import Featurizer
+from zhichun.text.tokenizer import PairTokenizer
 
 FORMAT: Final = 1
 CONFIG: Final = "config.json"
@@ -70,23 +71,13 @@ class TrainedModel:
             An empty folder; the caller moves it under its final name.
         weights
             Weights to write instead of the network's own.
-
-        Raises
-        ------
-        UserError
-            When the weights cannot be written.
         """
         config = {"format": FORMAT, "task": self.task.name, "model": codec.encode(self.settings)}
         write_json(folder / CONFIG, {**config, "sizes": asdict(self.sizes)})
         self.model.encoder.model.config.save_pretrained(folder / "encoder")
         self.featurizer.save(folder)
         state = {name: tensor.contiguous() for name, tensor in (weights or self.model.state_dict()).items()}
-        try:
-            save_file(state, folder / WEIGHTS)
-        except SafetensorError as error:
-            raise UserError(
-                f"the weights cannot be written ({error}).", file=folder, remedy="Free some disk space and try again."
-            ) from error
+        save_file(state, folder / WEIGHTS)
         write_hashes(folder)
 
     @classmethod
@@ -107,14 +98,8 @@ class TrainedModel:
         config = codec.read_settings(ModelConfig, path, format=FORMAT, remedy=REMEDY)
         check_hashes(folder, REMEDY)
         settings, task = config.model, TASKS[config.task].calibrated_in(folder)
-        featurizer = Featurizer.load(
-            folder,
-            settings.fields,
-            trigrams=settings.trigrams is not None,
-            brands=settings.brand is not None,
-            colors=settings.color is not None,
-        )
-        featurizer = replace(featurizer, tokenizer=featurizer.tokenizer.apart(settings.query_tokens))
+        tokenizer = PairTokenizer.load(folder).apart(settings.query_tokens)
+        featurizer = Featurizer.load(folder, settings.fields, settings.side_features, tokenizer)
         if config.sizes != vocabulary_sizes(featurizer):
             raise UserError("the sizes are not those of the vocabularies.", file=path, remedy=REMEDY)
         try:
@@ -139,10 +124,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     UserError
         When it is missing or cut off.
     """
-    try:
+    with readable(path, REMEDY, SafetensorError):
         return load_file(path)
-    except (FileNotFoundError, SafetensorError) as error:
-        raise UserError(f"the weights cannot be read ({error}).", file=path, remedy=REMEDY) from error
 
 
 def vocabulary_sizes(featurizer: Featurizer) -> VocabularySizes:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Final
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -130,20 +129,10 @@ class PretrainedEncoder:
         ----------
         folder
             An empty folder; the caller moves it under its final name.
-
-        Raises
-        ------
-        UserError
-            When the weights cannot be written.
         """
-        try:
-            save_encoder(self.encoder, folder)
-            if self.tables.vectors:
-                self.tables.save(folder)
-        except SafetensorError as error:
-            raise UserError(
-                f"the weights cannot be written ({error}).", file=folder, remedy="Free some disk space and try again."
-            ) from error
+        save_encoder(self.encoder, folder)
+        if self.tables.vectors:
+            self.tables.save(folder)
         self.tokenizer.save(folder)
         config = tokenizer_config(self.tokenizer, self.encoder.room or self.max_length)
         write_json(folder / "tokenizer_config.json", config)

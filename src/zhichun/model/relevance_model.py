@@ -79,6 +79,11 @@ class ModelSettings(EncoderSettings):
                 remedy="Use --set model.pooling=first, or --set model.interaction=Full.",
             )
 
+    @property
+    def side_features(self) -> tuple[str, ...]:
+        """The settings of the side features that are on."""
+        return tuple(name for name in ("trigrams", "country", "brand", "color") if getattr(self, name) is not None)
+
 
 @dataclass(frozen=True, kw_only=True)
 class VocabularySizes:

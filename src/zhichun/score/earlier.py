@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 from zhichun.core.arrays import Int64
 from zhichun.core.errors import UserError
 from zhichun.core.storage import Folder
-from zhichun.score.given import Columns
 from zhichun.score.job_folder import MANIFEST, SUCCESS
+from zhichun.text.document import PairTexts
 
 KEY: Final = "pair_key"
 KEY_BYTES: Final = 16
@@ -27,24 +27,22 @@ _PARTS_HELD: Final = 8
 Keys = npt.NDArray[np.uint64]
 
 
-def pair_keys(
-    model: str, queries: Sequence[str], products: Columns, locales: Sequence[str], lists: Sequence[Any] | None
-) -> Keys:
+def pair_keys(model: str, texts: PairTexts, lists: Sequence[Any] | None) -> Keys:
     """Hash what each pair's score depends on, ``[P, 2]``.
 
     Parameters
     ----------
     model
         The model with its engine.
-    queries, products, locales
-        Of each pair, as they are scored.
+    texts
+        Of the pairs, as they are scored.
     lists
         List of each pair, for models that read lists.
     """
-    names = sorted(products)
-    texts = zip(queries, locales, *(products[name] for name in names), strict=True)
+    names = sorted(texts.products)
+    columns = zip(texts.queries, texts.locales, *(texts.products[name] for name in names), strict=True)
     start = hashlib.blake2b(repr((model, names)).encode(), digest_size=KEY_BYTES)
-    keys = [_hashed(start, "".join(f"{len(text or '')}:{text or ''}" for text in each)) for each in texts]
+    keys = [_hashed(start, "".join(f"{len(text or '')}:{text or ''}" for text in each)) for each in columns]
     if lists is not None:
         of_list: dict[Any, set[bytes]] = {}
         for name, key in zip(lists, keys, strict=True):

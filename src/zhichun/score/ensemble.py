@@ -9,7 +9,7 @@ Legend: ``P`` pairs, ``C`` classes, ``M`` members.
 """
 
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -22,15 +22,15 @@ from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.feature_store import open_pairs
 from zhichun.score.engines.engine import AUTO, Progress, Stage, counted
 from zhichun.score.folders import EnsembleConfig, MemberEntry
-from zhichun.score.given import Columns
 from zhichun.score.scorer import Scorer, ScoresProducts
+from zhichun.text.document import PairTexts
 from zhichun.text.pairs import Pairs
 from zhichun.text.tokenizer import PairLayout, PairTokenizer
 
 
 @dataclass(frozen=True)
-class Ensemble(ScoresProducts):
-    """Scores pairs by the members' mean; has what a `Scorer` has.
+class Members(ScoresProducts):
+    """Models that score together; the base of an ensemble and of a stack.
 
     Parameters
     ----------
@@ -42,6 +42,59 @@ class Ensemble(ScoresProducts):
 
     members: tuple[Scorer, ...]
     weights: tuple[float, ...]
+
+    @property
+    def task(self) -> Task:
+        """That of the classifiers, where there are any, as an average is not calibrated; the gain otherwise."""
+        return TASKS[next((each.task for each in self.members if each.task.classes), self.members[0].task).name]
+
+    @property
+    def engine_name(self) -> str:
+        """Names of the members' engines."""
+        return ", ".join(dict.fromkeys(member.engine_name for member in self.members))
+
+    @property
+    def max_length(self) -> int:
+        """Of the member that reads most."""
+        return max(member.max_length for member in self.members)
+
+    @property
+    def lookahead(self) -> int:
+        """Of the member that gains most by it."""
+        return max((member.lookahead for member in self.members), default=0)
+
+    @property
+    def tokenizer(self) -> PairTokenizer:
+        """That of the first member."""
+        return self.members[0].tokenizer
+
+    @property
+    def reads_lists(self) -> bool:
+        """Whether any member's scores depend on the other products of a query."""
+        return any(member.reads_lists for member in self.members)
+
+    def remembering(self) -> Self:
+        """Return the same, each of whose members reads a product once."""
+        return replace(self, members=tuple(member.remembering() for member in self.members))
+
+    def read_each(self, texts: PairTexts) -> tuple[Pairs, ...]:
+        """Read the texts of P pairs for each member, once for all that read alike; see `Scorer.read`."""
+        read: dict[tuple[str, PairLayout, int], Pairs] = {}
+        keys = [(one.featurizer.fingerprint, one.tokenizer.layout, one.max_length) for one in self.members]
+        for member, key in zip(self.members, keys, strict=True):
+            if key not in read:
+                read[key] = member.read(texts)
+        return tuple(read[key] for key in keys)
+
+    def ask(self, pairs: tuple[Pairs, ...], rows: Int64 | None, progress: Progress | None) -> list[Prediction]:
+        """Let each member predict the pairs that it read."""
+        shown = progress and whole_pairs(progress, len(self.members))
+        return [member.predict(of, rows, progress=shown) for member, of in zip(self.members, pairs, strict=True)]
+
+
+@dataclass(frozen=True)
+class Ensemble(Members):
+    """Scores pairs by the members' mean; has what a `Scorer` has."""
 
     @classmethod
     def load(cls, folder: Path, device: str | None = None, engine: str = AUTO) -> Self:
@@ -63,65 +116,13 @@ class Ensemble(ScoresProducts):
         members = tuple(Scorer.load(path, device, engine) for path in config.locate(folder))
         return cls(members, tuple(entry.weight for entry in config.members))
 
-    @property
-    def task(self) -> Task:
-        """That of the classifiers, where there are any, as an average is not calibrated; the gain otherwise."""
-        return TASKS[next((each.task for each in self.members if each.task.classes), self.members[0].task).name]
-
-    @property
-    def engine_name(self) -> str:
-        """Names of the members' engines."""
-        return ", ".join(dict.fromkeys(member.engine_name for member in self.members))
-
-    @property
-    def max_length(self) -> int:
-        """Of the member that reads most."""
-        return max(member.max_length for member in self.members)
-
-    @property
-    def lookahead(self) -> int:
-        """Of the member that gains most by it."""
-        return max(member.lookahead for member in self.members)
-
-    @property
-    def tokenizer(self) -> PairTokenizer:
-        """That of the first member."""
-        return self.members[0].tokenizer
-
-    @property
-    def reads_lists(self) -> bool:
-        """Whether any member's scores depend on the other products of a query."""
-        return any(member.reads_lists for member in self.members)
-
-    def remembering(self) -> Self:
-        """Return an ensemble each of whose members reads a product once."""
-        return replace(self, members=tuple(member.remembering() for member in self.members))
-
-    def read(
-        self,
-        queries: Sequence[str],
-        products: Columns,
-        locales: Sequence[str],
-        lists: Sequence[Hashable] | None = None,
-    ) -> tuple[Pairs, ...]:
-        """Read the texts of P pairs for each member, once for all that read alike; see `Scorer.read`."""
-        read: dict[tuple[str, PairLayout, int], Pairs] = {}
-        keys = [(one.featurizer.fingerprint, one.tokenizer.layout, one.max_length) for one in self.members]
-        for member, key in zip(self.members, keys, strict=True):
-            if key not in read:
-                read[key] = member.read(queries, products, locales, lists)
-        return tuple(read[key] for key in keys)
+    read = Members.read_each
 
     def predict(
         self, pairs: tuple[Pairs, ...], rows: Int64 | None = None, *, progress: Progress | None = None
     ) -> Prediction:
         """Predict pairs that were read by all members; see `Scorer.predict`."""
         return average(self.ask(pairs, rows, progress), self.weights)
-
-    def ask(self, pairs: tuple[Pairs, ...], rows: Int64 | None, progress: Progress | None) -> list[Prediction]:
-        """Let each member predict the pairs that it read."""
-        shown = progress and whole_pairs(progress, len(self.members))
-        return [member.predict(of, rows, progress=shown) for member, of in zip(self.members, pairs, strict=True)]
 
 
 def whole_pairs(progress: Progress, members: int) -> Progress:

@@ -17,7 +17,6 @@ from zhichun.text.fold import fold_locale, fold_name, is_missing, value_text
 
 Product = str | Mapping[str, Any]
 Products = Product | Iterable[Product | None]
-Columns = Mapping[str, Sequence[str | None]]
 DEFAULT_LOCALE: Final = "us"
 
 # The columns that the names of a product's fields mean, and the same by their folded names.

@@ -23,6 +23,7 @@ import pyarrow as pa
 
 import zhichun
 from zhichun.core import schema
+from zhichun.core.arrays import Int64
 from zhichun.core.device import ahead
 from zhichun.core.errors import UserError
 from zhichun.core.files import NotWritten, in_use
@@ -46,9 +47,10 @@ from zhichun.score.earlier import KEY, Earlier, Keys, key_column, pair_keys
 from zhichun.score.engines.engine import AUTO, Progress
 from zhichun.score.folders import fingerprint_of
 from zhichun.score.job_folder import JobFolder, Totals
-from zhichun.score.pair_reader import PairReader, Texts
+from zhichun.score.pair_reader import PairReader
 from zhichun.score.parts import FILES_A_SHARD, Cut, Part, Shard
 from zhichun.score.scorer import PairScorer, load_scorer
+from zhichun.text.document import PairTexts
 
 CHUNK_ROWS: Final = 20_000
 PARTS: Final = "part-*.parquet"
@@ -64,7 +66,7 @@ class _Piece:
     name: str
     part: Part
     scored: int | None = None
-    texts: Texts | None = None
+    places_P: Int64 | None = None
     read: Any = None
     keys_P2: Keys | None = None
     known: tuple[Any, pa.Table] | None = None
@@ -299,23 +301,25 @@ class ScoringJob:
         empty = append_columns(part.pairs.slice(0, 0), self._nothing, self.prefix, part.file)
         if not self._in_parts:
             require_writable(empty, Path(self.out))
-        for texts in reader.read(part, part.refused if self._in_parts else FirstRefusal(part.file)):
+        for places_P, texts in reader.read(part, part.refused if self._in_parts else FirstRefusal(part.file)):
             keys_P2 = known = None
-            given: tuple[Any, Any, Any] = texts[1:]
+            unknown = texts
             if self._in_parts:
                 lists = list(zip(texts.queries, texts.locales, strict=True)) if reader.whole_lists else None
-                keys_P2 = pair_keys(self.model_fingerprint, *given, lists)
+                keys_P2 = pair_keys(self.model_fingerprint, texts, lists)
                 if self._earlier is not None:
                     known = self._earlier.find(keys_P2, self._nothing)
                     new = np.flatnonzero(~known[0]).tolist()
                     products = {field: [of[place] for place in new] for field, of in texts.products.items()}
-                    given = [texts.queries[at] for at in new], products, [texts.locales[at] for at in new]
-            yield _Piece(name, part, None, texts, self.scorer.read(*given) if given[0] else None, keys_P2, known)
+                    queries, locales = ([of[place] for place in new] for of in (texts.queries, texts.locales))
+                    unknown = PairTexts(queries, products, locales)
+            read = self.scorer.read(unknown) if unknown.queries else None
+            yield _Piece(name, part, None, places_P, read, keys_P2, known)
 
     def _scored(self, piece: _Piece, progress: Progress | None) -> pa.Table:
         """Score a piece of a part; pairs without a score are left out."""
-        assert piece.texts is not None
-        part, places_P, found = piece.part, piece.texts.places_P, self._nothing
+        assert piece.places_P is not None
+        part, places_P, found = piece.part, piece.places_P, self._nothing
         if piece.read is not None:
             found = prediction_table(self.scorer.predict(piece.read, progress=progress))
         if piece.known is not None:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from zhichun.core import schema
 from zhichun.core.arrays import Int64
-from zhichun.text.document import country_index
+from zhichun.text.document import PairTexts, country_index
 from zhichun.text.features import readable
 from zhichun.text.fold import MAY_BE_MISSING, fold_query, says_missing
 from zhichun.text.trigrams import trigram_keys
@@ -215,30 +215,19 @@ class Candidates:
     place_P: Int64
 
     @classmethod
-    def read(
-        cls,
-        corpus: Corpus,
-        queries: Sequence[str],
-        products: Mapping[str, Sequence[str | None]],
-        locales: Sequence[str],
-        own: Sequence[str] = (),
-        lists: Sequence[Hashable] | None = None,
-    ) -> "Candidates":
-        """Read P pairs.
+    def read(cls, corpus: Corpus, texts: PairTexts, own: Sequence[str] = ()) -> "Candidates":
+        """Read P pairs; spellings of a query are one query.
 
         Parameters
         ----------
         corpus
             Of the catalogue.
-        queries, locales
-            Of each pair.
-        products
-            Texts of each pair's product by column of the catalogue, and the user's own numbers; one missing is empty.
+        texts
+            Of the pairs.
         own
-            Names of these numbers.
-        lists
-            List of each pair; one for each query and locale if not given. Spellings of a query are one query.
+            The columns of the products that are the user's own numbers.
         """
+        queries, products, locales, lists = texts
         columns = [products.get(name) or [None] * len(queries) for name in (*schema.TEXT_COLUMNS, *own)]
         folded = {query: fold_query(query) for query in set(queries)}
         given = [None] * len(queries) if lists is None else lists
@@ -246,9 +235,9 @@ class Candidates:
         places: dict[tuple[str, str, Hashable], dict[tuple[str | None, ...], int]] = {}
         spelled: dict[tuple[str, str, Hashable], str] = {}
         place_P, count = np.empty(len(queries), np.int64), 0
-        for pair, (key, *texts) in enumerate(zip(of_list, *columns, strict=True)):
+        for pair, (key, *fields) in enumerate(zip(of_list, *columns, strict=True)):
             spelled[key] = min(queries[pair], spelled.get(key, queries[pair]))  # in any order of the rows
-            place_P[pair] = places.setdefault(key, {}).setdefault(tuple(texts), count)
+            place_P[pair] = places.setdefault(key, {}).setdefault(tuple(fields), count)
             count += place_P[pair] == count
         found = tuple(np.fromiter(there.values(), np.int64, len(there)) for there in places.values())
         names = tuple(name for group in TEXT_FEATURES.values() for name in group)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,22 +30,13 @@ from zhichun.data.readers.rejected import (
 from zhichun.data.readers.sources import PAIRS, describe_columns, kept_columns, match_pairs
 from zhichun.data.readers.table import Table
 from zhichun.score.engines.engine import LONGEST_LIST
-from zhichun.score.given import Columns
 from zhichun.score.parts import Part
 from zhichun.score.rank import ProductLookup
 from zhichun.text.clean import clean_text
+from zhichun.text.document import PairTexts
 from zhichun.text.fold import fold_locales, trim_ids
 
 OF_CATALOGUE = "products."
-
-
-class Texts(NamedTuple):
-    """What is scored of some pairs of a part: where they are in it, and their texts."""
-
-    places_P: Int64
-    queries: list[str]
-    products: Columns
-    locales: list[str]
 
 
 @dataclass(frozen=True)
@@ -91,8 +82,14 @@ class PairReader:
         names = (schema.QUERY, schema.LOCALE) if self.whole_lists else ()
         return [self.found[name] for name in names if name in self.found]
 
-    def read(self, part: Part, rejected: Refusals) -> Iterator[Texts]:
-        """Read the texts of a part, no more at once than are to be held; rows that cannot be scored are refused."""
+    def read(self, part: Part, rejected: Refusals) -> Iterator[tuple[Int64, PairTexts]]:
+        """Read the texts of a part, no more at once than are to be held; rows that cannot be scored are refused.
+
+        Returns
+        -------
+        iterator
+            Places in the part, ``[P]``, and their texts.
+        """
         bad = _Bad(part, rejected)
         given = {field: texts(part.pairs, of, part.file, part.rows_N, bad) for field, of in self.found.items()}
         queries = [query or "" for query in given.pop(schema.QUERY)]
@@ -114,9 +111,8 @@ class PairReader:
                 if rows_P is None
                 else self._products.texts(rows_P[places_P])
             )
-            yield Texts(
-                places_P, [queries[place] for place in at], products, locales.take(pa.array(places_P)).to_pylist()
-            )
+            found = locales.take(pa.array(places_P)).to_pylist()
+            yield places_P, PairTexts([queries[place] for place in at], products, found)
 
     def _rows(self, given: list[str | None], locales: pa.Array, bad: "_Bad") -> Int64:
         """Find the catalogue's row of each product."""

@@ -4,7 +4,6 @@ A run or an export is timed from texts to scores, in every engine that can score
 is timed by torch, on pairs of tokens: with its own weights, or with random ones where it is one of `SHAPES`.
 """
 
-import importlib.util
 import math
 import os
 import platform
@@ -20,13 +19,13 @@ from zhichun.core import schema
 from zhichun.core.arrays import Ragged
 from zhichun.core.console import Bar
 from zhichun.core.device import flags, has_bf16, has_int8
-from zhichun.core.errors import UserError
 from zhichun.core.settings import require_range
 from zhichun.score.engines.engine import RUN_ENGINES, Engine, predict_with, threads
 from zhichun.score.export.export_folder import TABLES, ExportConfig, format_of, is_export
 from zhichun.score.export.exported import usable
 from zhichun.score.folders import model_folder
 from zhichun.score.scorer import Scorer
+from zhichun.text.document import PairTexts
 from zhichun.text.features import ProductFeatures, QueryFeatures
 from zhichun.text.pairs import Pairs
 from zhichun.text.tokenizer import PairLayout
@@ -105,7 +104,7 @@ def plan(question: Question, models: Sequence[str] = DEFAULT, *, shown: bool = T
     Raises
     ------
     UserError
-        When a folder holds nothing that scores, an encoder cannot be loaded, or torch is needed and not installed.
+        When a folder holds nothing that scores, or an encoder cannot be loaded.
     """
     works = [(name, engine) for name in models for engine in _engines(name)]
     rows: list[dict[str, Any]] = []
@@ -138,11 +137,6 @@ def _engines(name: str) -> list[str]:
     folder = Path(name)
     if is_export(folder):
         return usable(ExportConfig.load(folder), folder)
-    if not all(map(importlib.util.find_spec, ("torch", "transformers"))):
-        raise UserError(
-            "torch or transformers is not installed, and only an export is scored without.",
-            remedy="Install them with: pip install 'zhichun[train]', or name the folder of an export.",
-        )
     from zhichun.model.layers import has_bf16 as multiplies_bf16
     from zhichun.score.engines.torch_engine import place_of
 
@@ -213,7 +207,8 @@ def made_up_texts(scorer: Scorer, tokens: int) -> Callable[[], Pairs]:
     product = scorer.featurizer.products({schema.TITLE: texts(PAIRS, words)})  # whole, where a pair is cut
     rest = tokens - scorer.featurizer.queries([query]).tokens.lengths[0] - scorer.tokenizer.layout.specials
     words = max(1, round(rest / (product.tokens.lengths.mean() / words)))
-    return lambda: scorer.read([query] * pairs, {schema.TITLE: texts(pairs, words)}, [schema.LOCALES[0]] * pairs)
+    locales = [schema.LOCALES[0]] * pairs
+    return lambda: scorer.read(PairTexts([query] * pairs, {schema.TITLE: texts(pairs, words)}, locales))
 
 
 def _pairs_per_round(engine: Engine, tokens: int) -> int:

@@ -15,12 +15,13 @@ import pyarrow.compute as pc
 from zhichun.core import schema
 from zhichun.core.arrays import Int64
 from zhichun.core.errors import UserError
-from zhichun.data.dataset.dataset import product_keys
+from zhichun.data.dataset.dataset import of_catalogue, product_keys
 from zhichun.data.readers.pair_tables import write_tables
 from zhichun.score.given import Products, catalogue_of, locale_of, query_of
 from zhichun.score.index.nearest import Nearest
 from zhichun.score.index.scorer import IndexScorer
 from zhichun.score.scorer import PairScorer
+from zhichun.text.document import PairTexts
 
 _HASHED_AT_ONCE = 1 << 16
 
@@ -143,9 +144,7 @@ def rank(
         For an empty query, a locale without products, or a first stage without an index.
     """
     query, locale = query_of(query), locale_of(locale)
-    products = catalogue_of(products, locale)
-    if schema.ORIGIN in products.column_names:  # products that a step made for training are in no shop
-        products = products.filter(pc.equal(products.column(schema.ORIGIN), schema.CATALOGUE))
+    products = of_catalogue(catalogue_of(products, locale))
     chosen = products.filter(pc.equal(products.column(schema.LOCALE), locale))
     if not chosen.num_rows:
         there = ", ".join(sorted(set(products.column(schema.LOCALE).to_pylist())))
@@ -158,7 +157,7 @@ def rank(
         texts = {name: chosen.column(name).to_pylist() for name in schema.TEXT_COLUMNS}
         chosen = chosen.take(pa.array(np.sort(Nearest.of(scorer, texts).search(query, first))))
     texts = {name: chosen.column(name).to_pylist() for name in (*schema.TEXT_COLUMNS, *own)}
-    prediction = scorer.predict(scorer.read([query] * chosen.num_rows, texts, [locale] * chosen.num_rows))
+    prediction = scorer.predict(scorer.read(PairTexts([query] * chosen.num_rows, texts, [locale] * chosen.num_rows)))
     labels: Sequence[str | None] = prediction.labels or [None] * chosen.num_rows
     ids = chosen.column(schema.PRODUCT_ID).to_pylist()
     probabilities = np.zeros((chosen.num_rows, 0)) if prediction.probabilities is None else prediction.probabilities

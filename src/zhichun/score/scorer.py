@@ -23,9 +23,9 @@ from zhichun.score.engines.engine import AUTO, Engine, Progress, predict_with
 from zhichun.score.export.export_folder import is_export
 from zhichun.score.feature_cache import MOST_BYTES, CachingFeaturizer
 from zhichun.score.folders import is_ensemble, is_stack, model_folder
-from zhichun.score.given import Columns, Products, columns_of, query_of
+from zhichun.score.given import Products, columns_of, query_of
 from zhichun.score.index.store import is_index
-from zhichun.text.document import country_index
+from zhichun.text.document import Columns, PairTexts, country_index
 from zhichun.text.features import Featurizer
 from zhichun.text.pairs import Pairs
 from zhichun.text.tokenizer import PairTokenizer
@@ -75,13 +75,7 @@ class Scores(Protocol[R]):
     def remembering(self) -> Self:
         """Return a scorer that reads a product once and remembers it, in bounded memory."""
 
-    def read(
-        self,
-        queries: Sequence[str],
-        products: Columns,
-        locales: Sequence[str],
-        lists: Sequence[Hashable] | None = None,
-    ) -> R:
+    def read(self, texts: PairTexts) -> R:
         """Read the texts of P pairs; see `Scorer.read`."""
 
     def predict(self, pairs: R, rows: Int64 | None = None, *, progress: Progress | None = None) -> Prediction:
@@ -129,7 +123,7 @@ class ScoresProducts:
             For an empty query, and for a product with a field that is unknown or holds no text.
         """
         columns, locales = columns_of(products, locale, self.own)
-        return self.predict(self.read([query_of(query)] * len(locales), columns, locales))
+        return self.predict(self.read(PairTexts([query_of(query)] * len(locales), columns, locales)))
 
 
 @dataclass(frozen=True)
@@ -211,32 +205,14 @@ class Scorer(ScoresProducts):
         """Return a scorer that reads a product once, as long as the features of all fit into so many bytes."""
         return replace(self, featurizer=CachingFeaturizer.of(self.featurizer, most_bytes))
 
-    def read(
-        self,
-        queries: Sequence[str],
-        products: Columns,
-        locales: Sequence[str],
-        lists: Sequence[Hashable] | None = None,
-    ) -> Pairs:
-        """Read the texts of P pairs; a query or product that comes more than once is read once.
-
-        Parameters
-        ----------
-        queries
-            Query of each pair.
-        products
-            Texts of each pair's product by the catalogue's column names; a missing column counts as empty.
-        locales
-            Locale of each pair.
-        lists
-            List of each pair, for models that read lists; the pairs of a query and locale if not given.
-        """
-        featurizer = self.featurizer
+    def read(self, texts: PairTexts) -> Pairs:
+        """Read the texts of P pairs; a query or product that comes more than once is read once."""
+        featurizer, (queries, products, locales, lists) = self.featurizer, texts
         distinct_queries, query_row_P = distinct(queries)
-        texts, product_row_P = distinct_products(products, len(queries))
+        columns, product_row_P = distinct_products(products, len(queries))
         return Pairs(
             queries=featurizer.queries(distinct_queries, self.max_length),
-            products=featurizer.products(texts, self.max_length),
+            products=featurizer.products(columns, self.max_length),
             query_row_P=query_row_P,
             product_row_P=product_row_P,
             country_P=np.fromiter(map(country_index, locales), np.int32, len(locales)),

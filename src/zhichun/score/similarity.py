@@ -23,7 +23,7 @@ import numpy.typing as npt
 from zhichun.core import schema
 from zhichun.core.tasks import Floats
 from zhichun.score.engines.engine import required
-from zhichun.score.given import Columns
+from zhichun.text.document import Columns
 from zhichun.text.features import readable
 from zhichun.text.fold import fold_query
 from zhichun.text.pairs import Arrays, TextReader

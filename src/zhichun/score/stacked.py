@@ -10,7 +10,7 @@ Reference  Ke et al., 2017, *LightGBM*; Burges, 2010, for LambdaMART; the contes
 Legend: ``P`` pairs, ``K`` folds, ``M`` probabilities of all models of a fold, ``F`` features, ``C`` classes.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,13 +27,13 @@ from zhichun.core.files import check_hashes, write_hashes, write_text
 from zhichun.core.tasks import TASKS, Prediction, Task, gain_vector
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.score.engines.engine import AUTO, Progress
-from zhichun.score.ensemble import Ensemble
+from zhichun.score.ensemble import Members
 from zhichun.score.folders import STACK_FILE, MemberEntry, locate
-from zhichun.score.given import Columns
 from zhichun.score.list_features import Candidates, Corpus
-from zhichun.score.scorer import Scorer, ScoresProducts
+from zhichun.score.scorer import Scorer
 from zhichun.score.similarity import NAME as SIMILARITY
 from zhichun.score.similarity import Similarity
+from zhichun.text.document import PairTexts
 from zhichun.text.pairs import Pairs, TextReader
 from zhichun.text.tokenizer import PairTokenizer
 from zhichun.text.vocabulary import read_counted, write_counted
@@ -81,15 +81,9 @@ class SecondStage:
 
         return Booster(model_str=self.classes), Booster(model_str=self.ranking)
 
-    def read(
-        self,
-        queries: Sequence[str],
-        products: Columns,
-        locales: Sequence[str],
-        lists: Sequence[Hashable] | None = None,
-    ) -> Candidates:
+    def read(self, texts: PairTexts) -> Candidates:
         """Read the texts of P pairs; see `Candidates.read`."""
-        return read_candidates(self.corpus, self.similarity, queries, products, locales, self.own, lists)
+        return read_candidates(self.corpus, self.similarity, texts, self.own)
 
     def predict(self, candidates: Candidates, probabilities: Sequence[npt.NDArray[np.floating]]) -> Prediction:
         """Predict pairs with their lists.
@@ -123,23 +117,18 @@ class SecondStage:
 
     def of_dataset(self, dataset: Dataset, rows: Int64, predictions: Sequence[Prediction], folds: int) -> Prediction:
         """Predict pairs of a dataset from what the models said of them."""
-        return self.combine(self.read(*dataset.texts(rows, *self.own)), predictions, folds)
+        return self.combine(self.read(dataset.texts(rows, *self.own)), predictions, folds)
 
 
 def read_candidates(
-    corpus: Corpus,
-    similarity: Similarity | None,
-    queries: Sequence[str],
-    products: Columns,
-    locales: Sequence[str],
-    own: Sequence[str] = (),
-    lists: Sequence[Hashable] | None = None,
+    corpus: Corpus, similarity: Similarity | None, texts: PairTexts, own: Sequence[str] = ()
 ) -> Candidates:
     """Read P pairs; see `Candidates.read`, for which the similarity is a number like the user's own."""
     if similarity is None:
-        return Candidates.read(corpus, queries, products, locales, own, lists)
-    numbers = [repr(cosine) for cosine in similarity.of(queries, products).tolist()]
-    return Candidates.read(corpus, queries, {**products, SIMILARITY: numbers}, locales, (*own, SIMILARITY), lists)
+        return Candidates.read(corpus, texts, own)
+    numbers = [repr(cosine) for cosine in similarity.of(texts.queries, texts.products).tolist()]
+    with_cosines = texts._replace(products={**texts.products, SIMILARITY: numbers})
+    return Candidates.read(corpus, with_cosines, (*own, SIMILARITY))
 
 
 def as_gain(output_P: npt.NDArray[np.float64], slope: float, offset: float) -> npt.NDArray[np.float64]:
@@ -246,20 +235,19 @@ class ListedPairs:
 
 
 @dataclass(frozen=True)
-class Stack(ScoresProducts):
+class Stack(Members):
     """Scores pairs by a second stage over models; has what a `Scorer` has, and reads lists.
 
     Parameters
     ----------
-    models
-        Fold by fold.
+    members, weights
+        The models, fold by fold.
     stage
         The trees.
     folds
         How many there are.
     """
 
-    models: Ensemble
     stage: SecondStage
     folds: int
 
@@ -267,9 +255,9 @@ class Stack(ScoresProducts):
     def load(cls, folder: Path, device: str | None = None, engine: str = AUTO) -> "Stack":
         """Load the models and the trees of a folder of `zhichun stack`; see `Ensemble.load`."""
         config = StackConfig.load(folder)
-        models = tuple(Scorer.load(path, device, engine) for path in config.locate(folder))
+        members = tuple(Scorer.load(path, device, engine) for path in config.locate(folder))
         weights = tuple(entry.weight for entry in config.members)
-        return cls(Ensemble(models, weights), load_stage(folder, config), config.folds)
+        return cls(members, weights, load_stage(folder, config), config.folds)
 
     @property
     def task(self) -> Task:
@@ -277,32 +265,25 @@ class Stack(ScoresProducts):
         return TASKS["esci"]
 
     @property
-    def _reads(self) -> Ensemble | TextReader:
-        """The models or, without any, what the similarity reads by."""
-        if self.models.members:
-            return self.models
+    def _reader(self) -> TextReader:
+        """What the similarity reads by, in a stack without models."""
         assert self.stage.similarity is not None
         return self.stage.similarity.reader
 
     @property
     def engine_name(self) -> str:
         """As the models'."""
-        return self.models.engine_name or TREES
+        return super().engine_name or TREES
 
     @property
     def max_length(self) -> int:
         """As the models'."""
-        return self._reads.max_length
-
-    @property
-    def lookahead(self) -> int:
-        """As the models'."""
-        return self.models.lookahead if self.models.members else 0
+        return super().max_length if self.members else self._reader.max_length
 
     @property
     def tokenizer(self) -> PairTokenizer:
         """As the models'."""
-        return self._reads.tokenizer
+        return super().tokenizer if self.members else self._reader.tokenizer
 
     @property
     def own(self) -> Sequence[str]:
@@ -314,24 +295,13 @@ class Stack(ScoresProducts):
         """It does."""
         return True
 
-    def remembering(self) -> "Stack":
-        """Return a stack each of whose models reads a product once; the trees remember products anyway."""
-        return replace(self, models=self.models.remembering())
-
-    def read(
-        self,
-        queries: Sequence[str],
-        products: Columns,
-        locales: Sequence[str],
-        lists: Sequence[Hashable] | None = None,
-    ) -> ListedPairs:
+    def read(self, texts: PairTexts) -> ListedPairs:
         """Read the texts of P pairs; see `Scorer.read`."""
-        read = self.models.read(queries, products, locales, lists)
-        return ListedPairs(read, self.stage.read(queries, products, locales, lists))
+        return ListedPairs(self.read_each(texts), self.stage.read(texts))
 
     def predict(self, pairs: ListedPairs, rows: Int64 | None = None, *, progress: Progress | None = None) -> Prediction:
         """Predict pairs that were read, each beside all of its list; see `Scorer.predict`."""
-        made = self.stage.combine(pairs.candidates, self.models.ask(pairs.pairs, None, progress), self.folds)
+        made = self.stage.combine(pairs.candidates, self.ask(pairs.pairs, None, progress), self.folds)
         if rows is None:
             return made
         assert made.probabilities is not None

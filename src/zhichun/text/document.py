@@ -4,9 +4,9 @@ In the paper a document is title, brand, color, bullets, description with the en
 two of its ensemble's members use other orders.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,29 @@ FIELDS: Final = tuple(COLUMN_OF)
 COUNTRIES: Final = (*schema.LOCALES, "other")
 
 Rows = npt.NDArray[np.int64]
+Columns = Mapping[str, Sequence[str | None]]
+
+
+class PairTexts(NamedTuple):
+    """The texts of P pairs, the one shape in which they are scored.
+
+    Parameters
+    ----------
+    queries
+        Query of each pair.
+    products
+        Texts of each pair's product by the catalogue's column names, and what else a model reads of it; a missing
+        column counts as empty.
+    locales
+        Locale of each pair.
+    lists
+        List of each pair, for models that read lists; the pairs of a query and locale if not given.
+    """
+
+    queries: Sequence[str]
+    products: Columns
+    locales: Sequence[str]
+    lists: Sequence[Hashable] | None = None
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ Training, scoring and serving all go through :class:`Featurizer`, so that the sa
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -137,15 +137,17 @@ class Featurizer:
                 part.save(vocabulary / f"{name}.parquet")
 
     @classmethod
-    def load(cls, folder: Path, fields: tuple[str, ...], *, trigrams: bool, brands: bool, colors: bool) -> "Featurizer":
-        """Load what :meth:`save` wrote; the flags select the model's vocabularies."""
+    def load(
+        cls, folder: Path, fields: tuple[str, ...], features: Collection[str], tokenizer: PairTokenizer | None = None
+    ) -> "Featurizer":
+        """Load the vocabularies of a model's side features, from its folder or, with a tokenizer, from a dataset."""
         vocabulary = folder / "vocabulary"
         return cls(
-            tokenizer=PairTokenizer.load(folder),
+            tokenizer=tokenizer or PairTokenizer.load(folder),
             fields=fields,
-            trigrams=TrigramVocabulary.load(vocabulary / "trigrams.parquet") if trigrams else None,
-            brands=Vocabulary.load(vocabulary / "brands.parquet") if brands else None,
-            colors=Vocabulary.load(vocabulary / "colors.parquet") if colors else None,
+            trigrams=TrigramVocabulary.load(vocabulary / "trigrams.parquet") if "trigrams" in features else None,
+            brands=Vocabulary.load(vocabulary / "brands.parquet") if "brand" in features else None,
+            colors=Vocabulary.load(vocabulary / "colors.parquet") if "color" in features else None,
         )
 
 

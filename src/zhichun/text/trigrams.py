@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zhichun.core.arrays import Int32, Int64, Ragged
-from zhichun.core.errors import UserError
+from zhichun.core.errors import UserError, readable
 from zhichun.core.files import new_file
 from zhichun.text.vocabulary import REMEDY, read_counted, write_counted
 from zhichun.text.words import CODE_POINTS, SPACE, blank_code_points
@@ -292,13 +292,11 @@ class TrigramVectors:
         remedy = f"Make them with: zhichun word2vec {folder.parent} --size {size}"
         if not path.is_file():
             raise UserError(f"there are no trigram vectors of size {size}.", file=path, remedy=remedy)
-        try:
+        with readable(path, remedy, KeyError, TypeError, AttributeError, pa.ArrowException):
             table = pq.ParquetFile(path).read()
             described = json.loads(table.schema.metadata[METADATA])
             vectors = table.column(VECTOR).combine_chunks()
             flat = vectors.values.to_numpy()
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
-            raise UserError(f"cannot be read as trigram vectors ({error}).", file=path, remedy=remedy) from error
         if described.get("vocabulary") != vocabulary.fingerprint or table.num_rows != len(vocabulary.keys_V):
             raise UserError("the vectors belong to another vocabulary of trigrams.", file=path, remedy=remedy)
         if flat.dtype != np.float32 or len(flat) != table.num_rows * size:

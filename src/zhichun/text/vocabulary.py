@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from zhichun.core.errors import UserError
+from zhichun.core.errors import UserError, readable
 from zhichun.core.files import new_file
 from zhichun.text.words import blank_code_points
 
@@ -135,13 +135,9 @@ def write_counted(path: Path, column: str, values: Sequence[str], counts_V: npt.
 
 def read_counted(path: Path, column: str) -> tuple[list[str], npt.NDArray[np.int64]]:
     """Read what :func:`write_counted` wrote."""
-    try:
+    with readable(path, REMEDY, pa.ArrowException):
         table = pq.ParquetFile(path).read()
         table.validate(full=True)
-    except FileNotFoundError as error:
-        raise UserError("the vocabulary is missing.", file=path, remedy=REMEDY) from error
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"not a readable vocabulary ({error}).", file=path, remedy=REMEDY) from error
     types = dict(zip(table.schema.names, table.schema.types, strict=True))
     if types.get(column) != pa.string() or types.get(COUNT) != pa.int64():
         problem = f"a vocabulary has the columns {column!r} (string) and {COUNT!r} (int64), not {table.schema.names}."

@@ -141,7 +141,7 @@ def test_texts_of_pairs_are_those_of_their_products_in_any_order(tiny_dataset, m
     monkeypatch.setattr("zhichun.data.dataset.dataset.BATCH_ROWS", 7)
     dataset = Dataset.open(tiny_dataset)
     rows = np.array([30, 2, 2, len(dataset.examples) - 1])
-    queries, products, locales = dataset.texts(rows, schema.ORIGIN)
+    queries, products, locales, _ = dataset.texts(rows, schema.ORIGIN)
     catalogue = {
         (row[schema.LOCALE], row[schema.PRODUCT_ID]): row
         for row in pq.read_table(tiny_dataset / schema.PRODUCTS_FILE).to_pylist()

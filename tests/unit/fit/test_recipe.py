@@ -165,7 +165,7 @@ def test_what_cannot_be_set_is_answered_with_what_can(assignments, message):
         ("kdd2022", "has no recipe 'kdd2022'.\nPossible: baseline, "),
         ("kdd2022:tsak2", "has no recipe 'tsak2'.\nDid you mean 'task2'?"),
         ("nowhere.py:mine", "nowhere.py: there is no such file"),
-        ("nowhere.json", "nowhere.json: cannot be read as a recipe"),
+        ("nowhere.json", "nowhere.json: cannot be read"),
     ],
 )
 def test_a_recipe_that_does_not_exist_is_answered_with_one_that_does(name, message):
@@ -199,7 +199,7 @@ def test_a_recorded_recipe_is_read_back(tmp_path):
     [
         ('{"format": 2}', "is of recipe format 2; this version reads 1"),
         ('{"format": 1, "tsak": "esci"}', "no setting 'tsak'.\nDid you mean 'task'?"),
-        ('{"format": 1', "cannot be read as a recipe"),
+        ('{"format": 1', "cannot be read"),
     ],
 )
 def test_a_recorded_recipe_that_cannot_be_read_is_named(tmp_path, content, message):

@@ -10,6 +10,7 @@ from zhichun.fit.second_stage import JudgedCandidates, StackSettings, fit_gain, 
 from zhichun.metrics import Judged, nDCG
 from zhichun.score.list_features import Candidates, Corpus
 from zhichun.score.stacked import as_gain
+from zhichun.text.document import PairTexts
 
 CORPUS = Corpus.of([["red shoes", "lamp"]])
 SETTINGS = StackSettings(rounds=20, least_pairs=5)
@@ -18,7 +19,7 @@ SETTINGS = StackSettings(rounds=20, least_pairs=5)
 def candidates(queries, each):
     names = [f"query {query}" for query in range(queries) for _ in range(each)]
     titles = [f"product {place}" for _ in range(queries) for place in range(each)]
-    return Candidates.read(CORPUS, names, {schema.TITLE: titles}, ["us"] * len(names))
+    return Candidates.read(CORPUS, PairTexts(names, {schema.TITLE: titles}, ["us"] * len(names)))
 
 
 def judged(queries=60, each=5, seed=0):
@@ -72,7 +73,7 @@ def test_outputs_of_the_folds_models_are_averaged_not_their_features(stage):
 
 
 def test_no_pair_is_no_prediction(stage):
-    empty = stage.read([], {}, [])
+    empty = stage.read(PairTexts([], {}, []))
     assert stage.predict(empty, [np.zeros((0, 4))]).columns()["label"] == []
 
 

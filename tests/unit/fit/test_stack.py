@@ -50,7 +50,7 @@ def test_it_is_written_as_text_and_read_again(make, audited_data, fold_runs, tmp
     for shares in made["importance"].values():
         assert sum(shares.values()) == pytest.approx(1)
     stage, rows = load_stage(folder, config), read_out_of_fold(audited_data, fold_runs)
-    candidates = stage.read(*audited_data.texts(rows.rows_P))
+    candidates = stage.read(audited_data.texts(rows.rows_P))
     predicted = stage.predict(candidates, [rows.probabilities_PC])
     assert (predicted.probabilities.argmax(axis=1) == audited_data.labels[rows.rows_P]).mean() > 0.8
 

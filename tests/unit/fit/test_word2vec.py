@@ -2,7 +2,6 @@
 
 import itertools
 import shutil
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -175,7 +174,7 @@ def test_vectors_that_are_missing_or_of_another_vocabulary_are_refused(dataset, 
     with pytest.raises(UserError, match="not 4 float32 each"):
         TrigramVectors.load(tmp_path, vocabulary, 4)
     renamed.write_bytes(renamed.read_bytes()[:-30])
-    with pytest.raises(UserError, match="cannot be read as trigram vectors"):
+    with pytest.raises(UserError, match="cannot be read"):
         TrigramVectors.load(tmp_path, vocabulary, 4)
 
 
@@ -209,11 +208,8 @@ def test_a_failure_while_reading_is_raised_and_does_not_hang(dataset, monkeypatc
         train_trigram_vectors(dataset, QUICK)
 
 
-def test_impossible_settings_and_a_missing_gensim_are_answered(dataset, monkeypatch):
+def test_impossible_settings_are_answered():
     with pytest.raises(UserError, match="epochs=0"):
         Word2VecSettings(epochs=0)
     with pytest.raises(UserError, match="seed=-1"):
         Word2VecSettings(seed=-1)
-    monkeypatch.setitem(sys.modules, "gensim.models", None)
-    with pytest.raises(UserError, match=r"gensim.*\n.*pip install 'zhichun\[word2vec\]'"):
-        train_trigram_vectors(dataset, QUICK)

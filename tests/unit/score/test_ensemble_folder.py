@@ -25,6 +25,7 @@ from zhichun.score.folders import fingerprint_of
 from zhichun.score.make_ensemble import make_ensemble
 from zhichun.score.rank import rank
 from zhichun.score.scorer import Scorer, load_scorer
+from zhichun.text.document import PairTexts
 
 QUERIES = ["red shoes", "black cast iron pan", "lamp", "mesa"] * 6
 TITLES = [f"{color} {thing}" for color in ("red", "black") for thing in ("shoes", "iron pan", "desk lamp")] * 4
@@ -67,7 +68,7 @@ def pairs():
 
 
 def of_texts(scorer):
-    return scorer.predict(scorer.read(*pairs()))
+    return scorer.predict(scorer.read(PairTexts(*pairs())))
 
 
 def of_examples(scorer, dataset, rows):

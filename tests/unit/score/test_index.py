@@ -26,6 +26,7 @@ from zhichun.score.index.scorer import IndexScorer
 from zhichun.score.index.store import Encoded, Shard, States, block_of, content_hashes, is_index, shard_folders
 from zhichun.score.rank import rank
 from zhichun.score.scorer import Scorer, load_scorer
+from zhichun.text.document import PairTexts
 
 FORM = '{"kind": "Split", "product_layers": 1, "query_tokens": 12%s}'
 WITHIN = {"fp32": 1e-5, "fp16": 1e-3, "int8": 0.05}
@@ -67,7 +68,7 @@ def columns_of(products, rows):
 def scores(scorer, products, rows, queries):
     pairs = list(itertools.product(queries, rows))
     columns = columns_of(products, [row for _, row in pairs])
-    return scorer.predict(scorer.read([query for query, _ in pairs], columns, ["us"] * len(pairs)))
+    return scorer.predict(scorer.read(PairTexts([query for query, _ in pairs], columns, ["us"] * len(pairs))))
 
 
 QUERIES = ["red shoes", "usb cable for a phone with a very long query that is cut somewhere here", "x"]
@@ -151,16 +152,17 @@ def test_texts_are_found_as_the_catalogue_has_them_cleaned(run, index, products,
     scorer, counts = IndexScorer.load(run, index), computed_products(monkeypatch)
     columns = columns_of(products, range(3))
     untidy = {name: [f" {text} \u200b" if text else None for text in of] for name, of in columns.items()}
-    scorer.read(["red shoes"] * 3, untidy, ["us"] * 3)
+    scorer.read(PairTexts(["red shoes"] * 3, untidy, ["us"] * 3))
     assert counts == []
-    scorer.read(["red shoes"], {schema.TITLE: ["a product that is not in it"]}, ["us"])
+    scorer.read(PairTexts(["red shoes"], {schema.TITLE: ["a product that is not in it"]}, ["us"]))
     assert counts == [1]
 
 
 def test_half_a_character_in_a_text_is_read_as_without_an_index(run, index):
     texts = {schema.TITLE: ["half of a smiley \ud83d shoe"]}
     found, expected = (
-        each.predict(each.read(["shoe"], texts, ["us"])) for each in (IndexScorer.load(run, index), Scorer.load(run))
+        each.predict(each.read(PairTexts(["shoe"], texts, ["us"])))
+        for each in (IndexScorer.load(run, index), Scorer.load(run))
     )
     assert found.score == pytest.approx(expected.score, abs=1e-5)
 
@@ -377,4 +379,4 @@ def test_a_damaged_shard_is_named(run, products, tmp_path):
 
 def test_an_empty_call_scores_nothing(run, index):
     scorer = IndexScorer.load(run, index)
-    assert len(scorer.predict(scorer.read([], {}, [])).score) == 0
+    assert len(scorer.predict(scorer.read(PairTexts([], {}, []))).score) == 0

@@ -7,13 +7,14 @@ import pytest
 
 from zhichun.core import schema
 from zhichun.score.list_features import K1, TEXT_FEATURES, B, Candidates, Corpus, beside_list, compared, measures
+from zhichun.text.document import PairTexts
 
 CORPUS = Corpus.of([["red shoes nike", "blue shoes"], ["red lamp", "desk lamp lamp"]])
 
 
 def read(queries, titles, own=(), locales=None, **columns):
     products = {schema.TITLE: titles, **columns}
-    return Candidates.read(CORPUS, queries, products, locales or ["us"] * len(queries), own)
+    return Candidates.read(CORPUS, PairTexts(queries, products, locales or ["us"] * len(queries)), own)
 
 
 def feature(candidates, name):

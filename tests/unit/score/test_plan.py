@@ -101,12 +101,6 @@ def test_what_is_no_model_is_refused(tmp_path):
         plan(Question(**QUICK), [str(tmp_path)], shown=False)
 
 
-def test_where_torch_is_not_installed_it_says_what_to_install(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(UserError, match=r"pip install 'zhichun\[train\]'"):
-        plan(Question(**QUICK), shown=False)
-
-
 def test_an_export_needs_no_torch(tiny_export):
     code = (
         "import sys; from zhichun.score.plan import Question, plan;"

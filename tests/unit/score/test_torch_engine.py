@@ -7,6 +7,7 @@ import torch
 from zhichun.score.engines import torch_engine
 from zhichun.score.engines.torch_engine import MOST_TOKENS_PER_BATCH, TOKENS_PER_BATCH, tokens_at_once
 from zhichun.score.scorer import Scorer, tokens_read
+from zhichun.text.document import PairTexts
 
 GPU, CPU = torch.device("cuda"), torch.device("cpu")
 GIB = 2**30
@@ -57,12 +58,13 @@ def test_on_a_processor_nothing_is_read_ahead(tiny_run):
 
 
 def scored(scorer, texts):
-    return scorer.predict(scorer.read(*texts))
+    return scorer.predict(scorer.read(PairTexts(*texts)))
 
 
 def test_progress_counts_the_pairs_that_are_chosen(tiny_run):
     scorer = Scorer.load(tiny_run, device="cpu")
-    pairs = scorer.read(["red shoes"] * 3, {"product_title": ["red shoes", "blue hat", ""]}, ["us", "es", "jp"])
+    titles = {"product_title": ["red shoes", "blue hat", ""]}
+    pairs = scorer.read(PairTexts(["red shoes"] * 3, titles, ["us", "es", "jp"]))
     progress = []
     chosen = scorer.predict(pairs, np.array([2, 0]), progress=progress.append)
     assert sum(progress) == 2

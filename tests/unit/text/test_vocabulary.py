@@ -58,7 +58,7 @@ def test_a_saved_vocabulary_is_the_same_again(tmp_path):
 
 
 def test_a_missing_vocabulary_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"brands\.parquet: the vocabulary is missing"):
+    with pytest.raises(UserError, match=r"brands\.parquet: cannot be read"):
         Vocabulary.load(tmp_path / "brands.parquet")
 
 
@@ -67,7 +67,7 @@ def test_a_damaged_vocabulary_is_refused(tmp_path, damage):
     path = tmp_path / "brands.parquet"
     Vocabulary(("nike", "puma"), (9, 2)).save(path)
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(UserError, match=r"brands\.parquet: not a readable vocabulary") as caught:
+    with pytest.raises(UserError, match=r"brands\.parquet: cannot be read") as caught:
         Vocabulary.load(path)
     assert caught.value.remedy
 

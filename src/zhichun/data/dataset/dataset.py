@@ -25,9 +25,9 @@ import pyarrow.parquet as pq
 
 from zhichun.core import schema
 from zhichun.core.arrays import Int32, Int64
-from zhichun.core.errors import UserError, suggest
+from zhichun.core.errors import UserError, readable, suggest
 from zhichun.core.files import read_json
-from zhichun.text.document import COUNTRIES
+from zhichun.text.document import COUNTRIES, PairTexts
 from zhichun.text.fold import fold_query
 
 # Called with what is done, how much of it, and the whole.
@@ -244,7 +244,7 @@ class Dataset:
             When it is missing, damaged or lacks a column.
         """
         path = self.folder / schema.PRODUCTS_FILE
-        try:
+        with readable(path, REMEDY):
             file = pq.ParquetFile(path)
             columns = [*schema.PRODUCT_COLUMNS, *more]
             missing = [name for name in columns if name not in file.schema_arrow.names]
@@ -253,30 +253,38 @@ class Dataset:
                 remedy = f"{REMEDY} --keep {','.join(own)}" if own else REMEDY
                 raise UserError(f"lacks the columns {missing}.", file=path, remedy=remedy)
             yield from file.iter_batches(BATCH_ROWS, columns=columns)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise UserError(f"cannot be read as Parquet ({error}).", file=path, remedy=REMEDY) from error
 
-    def texts(self, rows: Int64, *own: str) -> tuple[list[str], dict[str, list[str | None]], list[str]]:
-        """Return the queries, the products' columns (the texts, and ``own``) and the locales of pairs.
+    def products_at(self, rows: npt.NDArray[np.integer], *more: str) -> tuple[pa.Table, Int64]:
+        """Read some rows of the catalogue in one pass: each of them once, and where it stands there for every row."""
+        wanted, place_R = np.unique(rows, return_inverse=True)
+        parts, before = [], 0
+        for batch in self.product_batches(*more):
+            first, last = np.searchsorted(wanted, (before, before + batch.num_rows))
+            parts.append(batch.take(pa.array(wanted[first:last] - before)))
+            before += batch.num_rows
+        return pa.Table.from_batches(parts), place_R
+
+    def texts(self, rows: Int64, *own: str) -> PairTexts:
+        """Return the texts of pairs, of products with columns of ``own``.
 
         Of the catalogue, which is read once, only their products are kept.
         """
-        wanted, place_P = np.unique(self.product_row[rows], return_inverse=True)
-        found: dict[str, list[str | None]] = {name: [] for name in (*schema.TEXT_COLUMNS, *own)}
-        before = 0
-        for batch in self.product_batches(*own):
-            first, last = np.searchsorted(wanted, (before, before + batch.num_rows))
-            taken = batch.take(pa.array(wanted[first:last] - before))
-            for name, column in found.items():
-                column += taken.column(name).to_pylist()
-            before += batch.num_rows
-        products = {name: [column[place] for place in place_P.tolist()] for name, column in found.items()}
+        found, place_P = self.products_at(self.product_row[rows], *own)
+        columns = {name: found.column(name).to_pylist() for name in (*schema.TEXT_COLUMNS, *own)}
+        products = {name: [column[place] for place in place_P.tolist()] for name, column in columns.items()}
         queries = self.queries.take(pa.array(self.query_row[rows])).to_pylist()
-        return queries, products, self.column(schema.LOCALE)[rows].tolist()
+        return PairTexts(queries, products, self.column(schema.LOCALE)[rows].tolist())
 
 
 def _codes(column: pa.ChunkedArray, values: tuple[str, ...]) -> pa.ChunkedArray:
     return pc.index_in(pc.cast(column, pa.large_string()), value_set=pa.array(values, pa.large_string()))
+
+
+def of_catalogue(products: Any) -> Any:
+    """Leave out the products that a step made for training: they are in no shop."""
+    if schema.ORIGIN not in products.schema.names:
+        return products
+    return products.filter(pc.equal(products.column(schema.ORIGIN), schema.CATALOGUE))
 
 
 def product_keys(table: pa.Table | pa.RecordBatch) -> Any:
@@ -295,12 +303,8 @@ def read_parquet(path: Path, remedy: str = "", columns: list[str] | None = None)
     """
     if not path.is_file():
         raise UserError("there is no such file.", file=path, remedy=remedy)
-    try:
+    with readable(path, "It may be cut off; get or make it again."):
         return pq.read_table(path, columns=columns)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(
-            f"cannot be read as Parquet ({error}).", file=path, remedy="It may be cut off; get or make it again."
-        ) from error
 
 
 def query_bucket(query: str, buckets: int = BUCKETS) -> int:

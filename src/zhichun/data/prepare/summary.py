@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from zhichun.core import schema
 from zhichun.core.arrays import Int64, Ragged
 from zhichun.core.errors import UserError
-from zhichun.data.dataset.dataset import REMEDY, Dataset, Progress, no_progress, read_parquet
+from zhichun.data.dataset.dataset import REMEDY, Dataset, Progress, no_progress, of_catalogue, read_parquet
 from zhichun.text.document import COLUMN_OF
 from zhichun.text.tokenizer import PairTokenizer
 from zhichun.text.words import word_counts
@@ -134,7 +134,7 @@ def survey(dataset: Dataset, sample: int, progress: Progress) -> tuple[pl.DataFr
     products = [pl.DataFrame(schema={**strings, **numbers})]
     read = 0
     for batch in dataset.product_batches(schema.ORIGIN):
-        catalogue = batch.filter(pc.equal(batch.column(schema.ORIGIN), schema.CATALOGUE))
+        catalogue = of_catalogue(batch)
         first, last = np.searchsorted(chosen, (read, read + len(catalogue)))
         here = catalogue.select(list(schema.PRODUCT_COLUMNS)).take(pa.array(chosen[first:last] - read))
         drawn.append(pl.DataFrame(pl.from_arrow(here)))

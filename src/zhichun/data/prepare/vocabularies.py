@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from zhichun.core import schema
 from zhichun.core.arrays import Int64
-from zhichun.data.dataset.dataset import Progress
+from zhichun.data.dataset.dataset import Progress, of_catalogue
 from zhichun.text.trigrams import Keys, TrigramVocabulary, strip_keys, trigram_windows
 from zhichun.text.vocabulary import Vocabulary
 
@@ -46,7 +46,7 @@ def write_vocabularies(folder: Path, min_count_trigram: int, progress: Progress)
     with pq.ParquetFile(folder / schema.PRODUCTS_FILE) as file:
         done, total = 0, file.metadata.num_rows
         for batch in file.iter_batches(BATCH_ROWS, columns=[*schema.TEXT_COLUMNS, schema.ORIGIN]):
-            products = batch.filter(pc.equal(batch.column(schema.ORIGIN), schema.CATALOGUE))
+            products = of_catalogue(batch)
             for name in schema.TEXT_COLUMNS:
                 trigrams.update(products.column(name).to_pylist())
             for name, chunks in values.items():

@@ -1,6 +1,5 @@
 """Training curves: loss and validation figures, from ``metrics.jsonl``."""
 
-import json
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from zhichun.core.files import read_json_lines
 from zhichun.measure.report.page import Figure, Plot, extent, figure_name, pretext_tasks
 
 Floats = npt.NDArray[np.float64]
@@ -36,13 +36,8 @@ class History:
 
     @classmethod
     def read(cls, path: Path) -> "History":
-        """Read ``metrics.jsonl``; a line that a kill cut off is left out, and a missing file is empty."""
-        records = []
-        for line in path.read_text("utf-8").splitlines() if path.is_file() else []:
-            try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
+        """Read ``metrics.jsonl``; a missing file is empty."""
+        records = list(read_json_lines(path))
         return cls([r for r in records if "loss" in r], [r for r in records if "validation" in r])
 
     def series(self, name: str) -> tuple[Floats, Floats]:

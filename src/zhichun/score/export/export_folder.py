@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from zhichun.core import settings as codec
 from zhichun.core.arrays import Int64
-from zhichun.core.errors import UserError
+from zhichun.core.errors import readable
 from zhichun.core.files import check_hashes, write_hashes
 from zhichun.core.tasks import Floats, TaskName
 from zhichun.text.document import check_fields
@@ -168,10 +168,8 @@ class ExportConfig:
         tables = {}
         for part in self.side_features:
             path = folder / TABLES / f"{part}.npy"
-            try:
+            with readable(path, REMEDY):
                 tables[part] = np.load(path, mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError) as error:
-                raise UserError(f"cannot be read ({error}).", file=path, remedy=REMEDY) from error
         return GraphInputs(self.inputs, tables)
 
     def save(self, folder: Path) -> None:
@@ -194,13 +192,7 @@ class ExportConfig:
 
     def featurizer(self, folder: Path) -> Featurizer:
         """Load what reads texts."""
-        featurizer = Featurizer.load(
-            folder,
-            self.fields,
-            trigrams="trigrams" in self.side_features,
-            brands="brand" in self.side_features,
-            colors="color" in self.side_features,
-        )
+        featurizer = Featurizer.load(folder, self.fields, self.side_features)
         query_tokens = None if self.apart is None else self.apart.query_tokens
         return replace(featurizer, tokenizer=featurizer.tokenizer.apart(query_tokens))
 

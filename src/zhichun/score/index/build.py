@@ -13,7 +13,6 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from zhichun.core import schema
@@ -22,6 +21,7 @@ from zhichun.core.console import Bar
 from zhichun.core.errors import UserError
 from zhichun.core.files import LOCK_FILE, in_use, new_file, new_folder, read_json
 from zhichun.core.settings import write_settings
+from zhichun.data.dataset.dataset import of_catalogue
 from zhichun.score.engines.engine import AUTO
 from zhichun.score.index.network import SplitNetwork, load_network
 from zhichun.score.index.store import (
@@ -120,8 +120,7 @@ class _Build:
     bar: Bar
 
     def update(self, products: pa.Table) -> Changes:
-        if schema.ORIGIN in products.column_names:  # products that a step made for training are in no shop
-            products = products.filter(pc.equal(products.column(schema.ORIGIN), schema.CATALOGUE))
+        products = of_catalogue(products)
         starts = range(0, products.num_rows, SHARD_PRODUCTS)
         parts = [content_hashes(_texts(products.slice(start, SHARD_PRODUCTS))) for start in starts]
         hashes_R2 = np.concatenate([np.zeros((0, 2), np.uint64), *parts])

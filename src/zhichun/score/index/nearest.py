@@ -20,8 +20,8 @@ import numpy as np
 from zhichun.core import schema
 from zhichun.core.arrays import Int64
 from zhichun.core.tasks import Floats
-from zhichun.score.given import Columns
 from zhichun.score.index.store import content_hashes
+from zhichun.text.document import Columns
 
 if TYPE_CHECKING:
     from zhichun.score.index.scorer import IndexScorer

@@ -4,7 +4,7 @@ Legend: ``P`` pairs, ``B`` products of a block, ``C`` outputs.
 """
 
 from collections import deque
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,12 +17,11 @@ from zhichun.core.errors import UserError
 from zhichun.core.tasks import Floats, Prediction, Task
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.score.engines.engine import AUTO, Progress, length_sorted
-from zhichun.score.given import Columns
 from zhichun.score.index.network import Asked, SplitNetwork, load_network
 from zhichun.score.index.store import Block, IndexConfig, Shard, States, block_of, content_hashes
 from zhichun.score.scorer import ScoresProducts, distinct, distinct_products
 from zhichun.text.clean import clean_text
-from zhichun.text.document import country_index
+from zhichun.text.document import Columns, PairTexts, country_index
 from zhichun.text.features import Featurizer, QueryFeatures
 from zhichun.text.tokenizer import PairTokenizer
 
@@ -148,17 +147,12 @@ class IndexScorer(ScoresProducts):
         """Return itself: the index remembers."""
         return self
 
-    def read(
-        self,
-        queries: Sequence[str],
-        products: Columns,
-        locales: Sequence[str],
-        lists: Sequence[Hashable] | None = None,
-    ) -> KeptPairs:
+    def read(self, texts: PairTexts) -> KeptPairs:
         """Read the texts of P pairs, and find their products; see `Scorer.read`."""
+        queries, products, locales, _ = texts
         distinct_queries, query_row_P = distinct(queries)
-        texts, product_row_P = distinct_products(products, len(queries))
-        columns = {name: [text or "" for text in of] for name, of in texts.items()}
+        found, product_row_P = distinct_products(products, len(queries))
+        columns = {name: [text or "" for text in of] for name, of in found.items()}
         shard_R, row_R = self.kept.find(content_hashes(columns))
         shards, new = self.kept.shards, np.flatnonzero(shard_R < 0)
         if len(new):  # a catalogue's texts are cleaned
@@ -172,7 +166,7 @@ class IndexScorer(ScoresProducts):
             queries=self.featurizer.queries(distinct_queries, self.max_length),
             query_row_P=query_row_P,
             country_P=np.fromiter(map(country_index, locales), np.int32, len(locales)),
-            texts=texts,
+            texts=found,
             product_row_P=product_row_P,
             shards=shards,
             shard_P=shard_R[product_row_P],
@@ -185,11 +179,12 @@ class IndexScorer(ScoresProducts):
 
     def predict_judged(self, dataset: Dataset, rows: Int64, *, progress: Progress | None = None) -> Prediction:
         """Predict judged pairs of a dataset folder, read piece by piece."""
-        queries, products, locales = dataset.texts(rows)
+        queries, products, locales, _ = dataset.texts(rows)
         logits: list[Floats] = [np.zeros((0, self.task.outputs), np.float32)]
         for start in range(0, len(rows), JUDGED_AT_ONCE):
             some = slice(start, start + JUDGED_AT_ONCE)
-            pairs = self.read(queries[some], {name: of[some] for name, of in products.items()}, locales[some])
+            columns = {name: of[some] for name, of in products.items()}
+            pairs = self.read(PairTexts(queries[some], columns, locales[some]))
             logits.append(self._logits(pairs, np.arange(len(pairs)), progress))
         return self.task.predict(np.concatenate(logits))
 

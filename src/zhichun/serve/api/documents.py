@@ -9,12 +9,12 @@ import yaml
 
 from zhichun.core import schema
 from zhichun.core.errors import suggest
-from zhichun.score.given import COLUMN_OF_FIELD, COLUMN_OF_FOLD, Columns
+from zhichun.score.given import COLUMN_OF_FIELD, COLUMN_OF_FOLD
 from zhichun.serve.http.body import cut
 from zhichun.serve.http.limits import Refusal, invalid
 from zhichun.serve.page.catalogue_search import Catalogue
 from zhichun.serve.queue.batcher import PairColumns
-from zhichun.text.document import COLUMN_OF
+from zhichun.text.document import COLUMN_OF, Columns
 from zhichun.text.features import readable
 from zhichun.text.fold import fold_locale, fold_name, value_text
 from zhichun.text.tokenizer import PairTokenizer

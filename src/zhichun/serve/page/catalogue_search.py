@@ -17,7 +17,7 @@ from zhichun.core import schema
 from zhichun.core.arrays import Int64
 from zhichun.core.console import Stages, say_aside
 from zhichun.core.schema import MANIFEST_FILE
-from zhichun.data.dataset.dataset import read_parquet
+from zhichun.data.dataset.dataset import of_catalogue, read_parquet
 from zhichun.data.prepare.clean_catalogue import read_catalogue
 from zhichun.data.readers.rejected import OnBadRows, silent
 from zhichun.score.rank import ProductLookup
@@ -67,9 +67,7 @@ class Catalogue:
     def __init__(self, table: pa.Table, judged: "JudgedQueries | None" = None, report: Report | None = None) -> None:
         self._judged = judged
         report = report or (lambda stage, done, total: None)
-        if schema.ORIGIN in table.column_names:
-            table = table.filter(pc.equal(table.column(schema.ORIGIN), schema.CATALOGUE))
-        self._table = table
+        self._table = table = of_catalogue(table)
         self._rows, documents = read_documents(table, report)
         self._stages = {
             locale: FirstStage(found, partial(report, f"indexing {locale}")) for locale, found in documents.items()

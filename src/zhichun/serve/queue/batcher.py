@@ -27,10 +27,10 @@ import numpy as np
 
 from zhichun.core import schema
 from zhichun.core.tasks import Floats
-from zhichun.score.given import Columns
 from zhichun.score.scorer import PairScorer, tokens_read
 from zhichun.serve.http.counters import Metrics
 from zhichun.serve.http.limits import Limits, Refusal, failed, overloaded, timed_out, unavailable
+from zhichun.text.document import Columns, PairTexts
 
 ROUND_SECONDS: Final = 0.1
 # A round holds at least so many pairs, since batches are worth something, and at most so many characters.
@@ -117,7 +117,7 @@ def _hash(texts: Iterable[str | None]) -> bytes:
 
 def score(scorer: PairScorer, pairs: PairColumns) -> Floats:
     """Score pairs; gives their figures, ``[P, F]``."""
-    read = scorer.read(pairs.queries, pairs.products, pairs.locales, pairs.lists)
+    read = scorer.read(PairTexts(pairs.queries, pairs.products, pairs.locales, pairs.lists))
     prediction = scorer.predict(read)
     parts = [prediction.score[:, None], tokens_read(read)[:, None].astype(np.float32)]
     if prediction.probabilities is not None:
