@@ -24,7 +24,7 @@ from zhichun.core.files import write_json
 from zhichun.core.tasks import TASKS
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.feature_store import open_pairs
-from zhichun.fit.optim import make_optimizer
+from zhichun.fit.loop import make_optimizer
 from zhichun.fit.recipe import Recipe
 from zhichun.fit.recipes.kdd2022 import baseline
 from zhichun.fit.train import build_model, judged_batches, make_featurizer

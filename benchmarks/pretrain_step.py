@@ -30,10 +30,9 @@ from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.prepare.prepare import prepare
 from zhichun.data.sample_shop import write_sample_shop
 from zhichun.fit.batches import Examples, ProductBatches
-from zhichun.fit.checkpoint import CheckpointFolder
 from zhichun.fit.loop import Loop
 from zhichun.fit.recipe import PretrainingRecipe, load_recipe
-from zhichun.fit.run_folder import RunFolder
+from zhichun.fit.run_folder import CheckpointFolder, RunFolder
 from zhichun.fit.train import open_tokenizer
 from zhichun.model.encoder import new_encoder
 from zhichun.model.encoder_settings import EncoderSettings, TinyEncoder, tiny_config

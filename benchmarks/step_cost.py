@@ -24,7 +24,7 @@ from torch.nn import functional
 from transformers import BertConfig
 
 from zhichun.core.files import write_json
-from zhichun.fit.optim import make_optimizer
+from zhichun.fit.loop import make_optimizer
 from zhichun.fit.train_settings import TrainSettings
 from zhichun.model.encoder import new_encoder
 from zhichun.model.relevance_model import ModelSettings, RelevanceModel, VocabularySizes

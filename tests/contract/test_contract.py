@@ -22,7 +22,7 @@ import zhichun.objective.methods
 import zhichun.objective.pretext
 import zhichun.objective.ranking
 from zhichun.core import settings as codec
-from zhichun.fit.optim import make_optimizer
+from zhichun.fit.loop import make_optimizer
 from zhichun.fit.recipe import Recipe
 from zhichun.fit.recipes import kdd2022
 from zhichun.fit.run_folder import RunFolder

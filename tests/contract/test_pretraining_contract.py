@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from two_processes import run_in_two
 from worker import Interrupted, as_tensors, fit, gradients
 
-from zhichun.fit.optim import make_optimizer
+from zhichun.fit.loop import make_optimizer
 from zhichun.fit.recipe import PretrainingRecipe
 from zhichun.fit.run_folder import RunFolder
 from zhichun.fit.train_settings import PretrainSettings

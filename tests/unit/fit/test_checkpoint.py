@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from zhichun.core.errors import UserError
-from zhichun.fit import checkpoint
-from zhichun.fit.checkpoint import CheckpointFolder, Progress
+from zhichun.fit import run_folder
+from zhichun.fit.run_folder import CheckpointFolder, Progress
 
 WEIGHTS = {"w": torch.arange(20_000, dtype=torch.float32)}
 MOMENTS = {"state": {0: {"exp_avg": torch.ones(40_000), "step": torch.tensor(3.0)}}, "param_groups": [{"lr": 0.5}]}
@@ -111,7 +111,7 @@ def test_a_disk_that_fills_up_at_the_last_file_leaves_the_checkpoint_before(fold
     def full(value):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint.json, "dumps", full)
+    monkeypatch.setattr(run_folder.json, "dumps", full)
     with pytest.raises(UserError, match="the disk is full"):
         folder.save(WEIGHTS, MOMENTS, Progress(step=4))
     assert names(folder) == ["best-00000002.safetensors", "step-00000002"]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from zhichun.fit.optim import learning_rate, make_optimizer
+from zhichun.fit.loop import learning_rate, make_optimizer
 from zhichun.fit.train_settings import TrainSettings
 
 

@@ -8,7 +8,7 @@ from torch import nn
 from transformers import AlbertConfig, BertConfig, DebertaV2Config, ModernBertConfig, XLMRobertaConfig
 
 from zhichun.core.errors import UserError
-from zhichun.fit.optim import make_optimizer
+from zhichun.fit.loop import make_optimizer
 from zhichun.fit.train import train
 from zhichun.fit.train_settings import TrainSettings
 from zhichun.model.encoder import Encoder, new_encoder
