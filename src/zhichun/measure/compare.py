@@ -9,18 +9,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
-from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zhichun.core import schema
 from zhichun.core.errors import UserError, suggest
-from zhichun.core.files import new_file, new_folder, write_json
+from zhichun.core.files import new_folder, write_json
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.readers.pair_tables import write_qrels, write_run
 from zhichun.measure.evaluate import rows_of
-from zhichun.measure.report.compare_page import moved_most, write_compare_page
+from zhichun.measure.report.compare_page import moved_most
+from zhichun.measure.report.page import write_page
 from zhichun.measure.segments import segments_of
 from zhichun.measure.systems import System, common_rows, read_system
 from zhichun.metrics import Judged, Metric, RankingMetric, nDCG
@@ -221,8 +221,9 @@ def compare(
         ids = dataset.column(schema.QUERY_ID)[rows], dataset.column(schema.PRODUCT_ID)[rows]
         with new_folder(out, overwrite=overwrite, replaceable=_is_ours) as folder:
             write_json(folder / "compare.json", found)
-            write_compare_page(folder / "index.html", found, ranking, moved)
-            write_junit(folder / "junit.xml", found)
+            values = {"found": found, "metric": ranking, "moved": moved}
+            write_page(folder / "index.html", "compare.html", title="A against B", **values)
+            write_page(folder / "junit.xml", "junit.xml", gates=found["gates"])
             write_qrels(folder / "judged.qrels", *ids, of_a.labels)
             for name, judged in (("a", of_a), ("b", of_b)):
                 write_run(folder / f"{name}.run", *ids, judged.scores, tag=name)
@@ -280,20 +281,3 @@ def judge_gates(parts: Sequence[Part], gates: Sequence[Gate]) -> list[dict[str, 
 
 def _is_ours(folder: Path) -> bool:
     return (folder / "compare.json").is_file()
-
-
-def write_junit(path: Path, found: dict[str, Any]) -> None:
-    """Write the gates as test cases for a CI."""
-    failed = sum(gate["verdict"] == "fails" for gate in found["gates"])
-    suite = ElementTree.Element(
-        "testsuite", name="zhichun compare", tests=str(len(found["gates"])), failures=str(failed)
-    )
-    for gate in found["gates"]:
-        case = ElementTree.SubElement(suite, "testcase", classname=gate["gate"], name=gate["part"])
-        text = f"A - B is {gate['difference']:+.4f}; p = {gate['p']:.4f} after correction"
-        if gate["verdict"] == "fails":
-            ElementTree.SubElement(case, "failure", message=text)
-        else:
-            ElementTree.SubElement(case, "system-out").text = f"{gate['verdict']}: {text}"
-    with new_file(path) as partial:
-        ElementTree.ElementTree(suite).write(partial, encoding="utf-8", xml_declaration=True)

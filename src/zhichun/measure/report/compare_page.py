@@ -1,9 +1,7 @@
-"""The page of a comparison: figures with intervals, segments, gates, and the queries that moved most, side by side."""
+"""What the page of a comparison shows of queries: those that moved most, with the first products of both."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -12,12 +10,10 @@ import pyarrow.parquet as pq
 from zhichun.core import schema
 from zhichun.core.arrays import Int64
 from zhichun.data.dataset.dataset import Dataset
-from zhichun.measure.report.page import figure_name, write_page
 from zhichun.metrics import Judged, RankingMetric
 
 MOST_QUERIES: Final = 10
 MOST_PRODUCTS: Final = 10
-VERDICTS: Final = {"holds": "holds", "fails": "FAILS", "open": "not shown either way"}
 
 
 @dataclass(frozen=True)
@@ -29,6 +25,11 @@ class Moved:
     a: float
     b: float
     lists: tuple[list[tuple[str, str]], list[tuple[str, str]]]
+
+    @property
+    def won(self) -> bool:
+        """Whether A ranks better."""
+        return self.a > self.b
 
 
 def moved_most(dataset: Dataset, rows: Int64, metric: RankingMetric, a: Judged, b: Judged) -> list[Moved]:
@@ -61,39 +62,3 @@ def _first(score_R: np.ndarray) -> list[int]:
         : min(MOST_PRODUCTS, int((~np.isnan(score_R)).sum()))
     ].tolist()
     return best
-
-
-def write_compare_page(path: Path, found: dict[str, Any], metric: RankingMetric, moved: Sequence[Moved]) -> None:
-    """Write the page."""
-    parts = dict(found["parts"])
-    overall = parts.pop("all")["figures"]
-    write_page(
-        path,
-        "compare.html",
-        title="A against B",
-        found=found,
-        metric=metric.title,
-        figures=[
-            [figure_name(name), *_cells(figure), f"{figure['least_shown']:.4f}"] for name, figure in overall.items()
-        ],
-        segments=[
-            [name, f"{part['queries']:,}", *_cells(part["figures"][metric.name], "p_holm")]
-            for name, part in parts.items()
-        ],
-        gates=[
-            [
-                f"{gate['gate']}, {gate['part']}",
-                f"{gate['difference']:+.4f}",
-                f"{gate['p']:.4f}",
-                VERDICTS[gate["verdict"]],
-            ]
-            for gate in found["gates"]
-        ],
-        won=[each for each in moved if each.a > each.b],
-        lost=[each for each in moved if each.a < each.b],
-    )
-
-
-def _cells(figure: dict[str, float], p: str = "p") -> list[str]:
-    interval = f"{figure['low']:+.4f} to {figure['high']:+.4f}"
-    return [f"{figure['a']:.4f}", f"{figure['b']:.4f}", f"{figure['difference']:+.4f}", interval, f"{figure[p]:.4f}"]
