@@ -40,9 +40,10 @@ def readable(path: Path, remedy: str = "", *more: type[Exception]) -> Iterator[N
     *more
         What its reader raises besides ``OSError`` and ``ValueError``.
     """
+    faults = (OSError, ValueError, *more)
     try:
         yield
-    except (OSError, ValueError, *more) as error:
+    except faults as error:
         raise UserError(f"cannot be read ({error}).", file=path, remedy=remedy) from error
 
 

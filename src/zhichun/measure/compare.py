@@ -221,7 +221,7 @@ def compare(
         ids = dataset.column(schema.QUERY_ID)[rows], dataset.column(schema.PRODUCT_ID)[rows]
         with new_folder(out, overwrite=overwrite, replaceable=_is_ours) as folder:
             write_json(folder / "compare.json", found)
-            values = {"found": found, "metric": ranking, "moved": moved}
+            values: dict[str, Any] = {"found": found, "metric": ranking, "moved": moved}
             write_page(folder / "index.html", "compare.html", title="A against B", **values)
             write_page(folder / "junit.xml", "junit.xml", gates=found["gates"])
             write_qrels(folder / "judged.qrels", *ids, of_a.labels)

@@ -60,10 +60,10 @@ class ReadsAhead(Stub):
         self.was_read = [threading.Event() for _ in range(pieces)]
         self.readings = 0
 
-    def read(self, queries, products, locales):
+    def read(self, texts):
         self.was_read[self.readings].set()
         self.readings += 1
-        return queries, products, locales
+        return texts
 
     def predict(self, pairs, *, progress=None):
         assert self.was_read[min(len(self.calls) + 1, len(self.was_read) - 1)].wait(10)

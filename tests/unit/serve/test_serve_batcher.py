@@ -24,7 +24,8 @@ class Model:
         self.open.set()
         self.fault = None
 
-    def read(self, queries, columns, locales, lists=None):
+    def read(self, texts):
+        queries = texts.queries
         self.rounds.append(list(queries))
         return (SimpleNamespace(lengths=np.ones(len(queries), np.int64), queries=queries),)
 
