@@ -40,7 +40,7 @@ def readable(path: Path, remedy: str = "", *more: type[Exception]) -> Iterator[N
     *more
         What its reader raises besides ``OSError`` and ``ValueError``.
     """
-    faults = (OSError, ValueError, *more)
+    faults: tuple[type[Exception], ...] = (OSError, ValueError, *more)
     try:
         yield
     except faults as error:

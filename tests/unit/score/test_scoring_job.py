@@ -217,9 +217,7 @@ def test_the_fingerprint_of_a_model_covers_all_of_its_files(tmp_path):
 def test_columns_of_the_user_s_own_go_to_a_scorer_that_reads_them(scorer, tmp_path):
     scorer.own, given = ("price",), []
     of_stub = scorer.read
-    scorer.read = lambda texts: (
-        given.append(texts.products.pop("price")) or of_stub(texts)
-    )
+    scorer.read = lambda texts: given.append(texts.products.pop("price")) or of_stub(texts)
     score(scorer, write(table_of(6), tmp_path / "pairs.csv"), tmp_path / "out.csv")
     assert given == [["", "0.25", "0.5", "0.75", "1", ""]]
     catalogue = tmp_path / "products.csv"
