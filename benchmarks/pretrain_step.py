@@ -156,7 +156,7 @@ def measure(shape: Shape, data: Path) -> dict[str, Any]:
     config.vocab_size = shape.pieces or config.vocab_size
     torch.manual_seed(0)
     rows = shape.sizes or (len(brands), len(colors))
-    sizes = Sizes(brands=rows[0], colors=rows[1], pieces=config.vocab_size)
+    sizes = Sizes(brands=rows[0], colors=rows[1])
     objective = Pretraining(new_encoder(config), recipe.objective.tasks, sizes, recipe.objective.ema)
     counted, clock = Counted(batches, shape.steps + 1), Clock()
     accelerator = Accelerator(cpu=not torch.accelerator.is_available())

@@ -86,7 +86,7 @@ def shop(tmp_path_factory, reader):
     )
     reader = replace(reader, max_length=64)
     return Shop(
-        catalogue, reader, Sizes(len(vocabularies[0]), len(vocabularies[1]), len(reader.tokenizer.word_starts_V))
+        catalogue, reader, Sizes(len(vocabularies[0]), len(vocabularies[1]))
     )
 
 

@@ -50,14 +50,8 @@ def pretrain(
     ----------
     recipe
         What to learn and how.
-    data
-        Dataset folder of `zhichun prepare`.
-    out
-        Run folder to make.
-    resume
-        Go on with the run that is there; where there is none yet, start it.
-    title
-        What the progress is called.
+    data, out, resume, title
+        As those of `zhichun.train`.
 
     Returns
     -------
@@ -168,7 +162,7 @@ def build_objective(
 ) -> Pretraining:
     """Make encoder and heads with their starting weights; the caller seeds torch."""
     encoder = start_encoder(recipe.model, reader.tokenizer)
-    sizes = Sizes(brands=len(brands), colors=len(colors), pieces=len(reader.tokenizer.word_starts_V), lm_head=lm_head)
+    sizes = Sizes(brands=len(brands), colors=len(colors), lm_head=lm_head)
     return Pretraining(encoder, recipe.objective.tasks, sizes, recipe.objective.ema)
 
 

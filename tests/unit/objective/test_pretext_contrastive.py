@@ -17,7 +17,7 @@ from zhichun.objective.pretext.task import Draw, Sizes
 from zhichun.text.document import ProductTexts
 
 DRAW = Draw(seed=0, epoch=0)
-SIZES = Sizes(brands=10, colors=10, pieces=500)
+SIZES = Sizes(brands=10, colors=10)
 
 
 class Looked(nn.Module):

@@ -68,7 +68,7 @@ def test_brands_and_colors_of_each_locale_are_asked_for(locale, catalogue, reade
 
 def head_of(task, rows=50):
     torch.manual_seed(0)
-    head = task.head(Constant(), Sizes(brands=rows, colors=rows, pieces=10))
+    head = task.head(Constant(), Sizes(brands=rows, colors=rows))
     assert isinstance(head, FacetHead)
     return head
 

@@ -16,7 +16,7 @@ from zhichun.objective.pretext.mlm import MLMHead, hide
 from zhichun.objective.pretext.task import Draw, Sizes
 
 DRAW = Draw(seed=0, epoch=0)
-SIZES = Sizes(brands=10, colors=10, pieces=500)
+SIZES = Sizes(brands=10, colors=10)
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +187,7 @@ def test_a_checkpoint_s_own_head_is_taken_over_and_says_what_it_said(name, tmp_p
         expected_NV = whole(input_ids=ids_BT, attention_mask=mask_BT).logits.flatten(0, 1)
     encoder, start = load_encoder(str(tmp_path / "whole")).eval(), load_lm_head(str(tmp_path / "whole"))
     for task in (MLM(), PairMLM()):
-        head = task.head(encoder, Sizes(brands=1, colors=1, pieces=60, lm_head=start)).eval()
+        head = task.head(encoder, Sizes(brands=1, colors=1, lm_head=start)).eval()
         masked, target = torch.arange(18), torch.randint(3, 60, (18,))
         batch = {"input_ids": ids_BT, "attention_mask": mask_BT, "masked": masked, "target": target}
         loss_N = nn.functional.cross_entropy(expected_NV, target, reduction="none")

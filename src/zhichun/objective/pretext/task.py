@@ -78,7 +78,6 @@ class Sizes:
 
     brands: int
     colors: int
-    pieces: int
     lm_head: LMHead | None = None
 
 
