@@ -85,9 +85,7 @@ def shop(tmp_path_factory, reader):
         dataset, *vocabularies, np.flatnonzero(dataset.column(schema.SPLIT) == schema.TRAIN)
     )
     reader = replace(reader, max_length=64)
-    return Shop(
-        catalogue, reader, Sizes(len(vocabularies[0]), len(vocabularies[1]))
-    )
+    return Shop(catalogue, reader, Sizes(len(vocabularies[0]), len(vocabularies[1])))
 
 
 def start(task: Pretext, shop: Shop) -> tuple[Encoder, PretextHead, torch.optim.Optimizer]:

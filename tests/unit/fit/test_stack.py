@@ -272,9 +272,9 @@ def test_a_similarity_is_read_and_kept_with_the_trees(make, audited_data, fold_r
     assert made["features"]["similarity"] == ["similarity", "similarity_share"]
     stage, rows = load_stage(folder, StackConfig.load(folder)), read_out_of_fold(audited_data, fold_runs)
     assert list(stage.boosters[0].feature_name()) == [name for group in made["features"].values() for name in group]
-    queries, products, locales = audited_data.texts(rows.rows_P)
-    candidates = stage.read(queries, products, locales)
-    expected = Similarity.load(sentence_encoder).of(queries, products)
+    texts = audited_data.texts(rows.rows_P)
+    candidates = stage.read(texts)
+    expected = Similarity.load(sentence_encoder).of(texts.queries, texts.products)
     place = candidates.names.index("similarity")
     assert candidates.known_UF[candidates.place_P, place] == pytest.approx(expected, abs=1e-6)
     with pytest.raises(UserError, match="two features named 'similarity'"):
