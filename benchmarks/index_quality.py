@@ -32,6 +32,7 @@ from zhichun.score.index.scorer import IndexScorer
 from zhichun.score.index.store import IndexConfig, States
 from zhichun.score.scorer import Scorer
 from zhichun.text.bm25 import FirstStage, read_documents
+from zhichun.text.document import PairTexts
 
 HERE = Path(__file__).parent
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -113,7 +114,7 @@ def timed_scores(
 ) -> tuple[Any, float]:
     """Score one query against some products; gives the scores and the seconds, without finding the products."""
     columns = {name: [column[row] for row in rows.tolist()] for name, column in texts.items()}
-    pairs = scorer.read([asked[0]] * len(rows), columns, [asked[1]] * len(rows))
+    pairs = scorer.read(PairTexts([asked[0]] * len(rows), columns, [asked[1]] * len(rows)))
     began = time.perf_counter()
     return scorer.predict(pairs).score, time.perf_counter() - began
 

@@ -14,6 +14,7 @@ from zhichun.score.export.export_run import export
 from zhichun.score.index.build import build_index
 from zhichun.score.index.scorer import IndexScorer
 from zhichun.score.scorer import Scorer, load_scorer
+from zhichun.text.document import PairTexts
 
 FORMS = {
     "whole states": "",
@@ -54,7 +55,7 @@ def texts(tiny_dataset):
 
 
 def probabilities(scorer, texts):
-    return scorer.predict(scorer.read(*texts)).probabilities
+    return scorer.predict(scorer.read(PairTexts(*texts))).probabilities
 
 
 WAYS = [("run", None, "torch"), *(("export", None, engine) for engine in ENGINES)] + [
