@@ -16,6 +16,7 @@ from zhichun.core.errors import UserError
 from zhichun.data.readers.sources import open_table
 from zhichun.score.folders import fingerprint
 from zhichun.score.job import ScoringJob
+from zhichun.text.document import PairTexts
 
 NEW = ["p_E", "p_S", "p_C", "p_I", "label", "gain"]
 
@@ -44,7 +45,7 @@ def test_json_lines_go_out_as_they_came_in_with_the_digits_that_scores_have(scor
     assert [row["title"] for row in found] == ["a “b”\nc", "d"]
     assert [row["note"] for row in found] == [None, "x"]
     assert list(found[0])[-len(NEW) :] == NEW
-    expected = scorer.predict(scorer.read(["q", "靴"], {"title": ["a “b”\nc", "d"]}, ["us", "us"])).score
+    expected = scorer.predict(scorer.read(PairTexts(["q", "靴"], {"title": ["a “b”\nc", "d"]}, ["us", "us"]))).score
     assert [str(row["gain"]) for row in found] == [str(one) for one in expected]
     assert open_table(tmp_path / "out.jsonl").total > 0  # and can come in again
 
