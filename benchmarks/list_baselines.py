@@ -76,7 +76,8 @@ def cosines(bench: Bench) -> Doubles:
     texts, _, product_P = titles_and_brands(bench)
     queries, query_P = np.unique(bench.judged.column(schema.QUERY).to_pylist(), return_inverse=True)
     judged, judged_P = np.unique(product_P, return_inverse=True)
-    query_QD = encoder.encode(queries.tolist(), normalize_embeddings=True)
-    product_ND = encoder.encode([texts[row] for row in judged], normalize_embeddings=True)
+    prompts = (encoder.prompts.get(name) for name in ("query", "document"))  # E5 wants some
+    sides = zip((queries.tolist(), [texts[row] for row in judged]), prompts, strict=True)
+    query_QD, product_ND = (encoder.encode(side, prompt=of, normalize_embeddings=True) for side, of in sides)
     cosine_P: Doubles = np.einsum("pd,pd->p", query_QD[query_P], product_ND[judged_P]).astype(np.float64)
     return cosine_P

@@ -5,8 +5,8 @@ Reference  Reimers and Gurevych, 2019, *Sentence-BERT*
 Our number see experiments/LOG.md, 2026-11-26
 Cost       a pass over the query, and over each product that is new; a vector of each is remembered
 Traps      the encoder is one whose means of tokens were trained to be compared (sentence-transformers', E5), without
-           prompts and further layers; it is never trained here. A query is read in its folded form, so that its
-           spellings are one
+           further layers; it is never trained here. E5 ranks much worse without its prompts, "query: " and "passage: ".
+           A query is read in its folded form, so that its spellings are one
 
 Legend: ``P`` pairs, ``B`` texts, ``T`` tokens, ``D`` size of a vector.
 """
@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zhichun.core import schema
+from zhichun.core.files import read_json, write_json
 from zhichun.core.tasks import Floats
 from zhichun.score.engines.engine import required
 from zhichun.text.document import Columns
@@ -34,6 +35,7 @@ GRAPH: Final = "encoder.onnx"
 LONGEST: Final = 64
 BATCH: Final = 64
 MOST_KNOWN: Final = 1 << 16  # a hundred megabytes of vectors of 384
+PROMPTS: Final = "config_sentence_transformers.json"
 READ: Final = ("input_ids", "attention_mask")
 
 
@@ -49,11 +51,14 @@ class Similarity:
         Reads ``input_ids`` and ``attention_mask`` ``[B, T]``; returns vectors of length 1, ``[B, D]``.
     encoder
         What `save` writes; ``None`` where a graph was loaded.
+    prompts
+        What stands before a query, and before a product.
     """
 
     reader: TextReader
     vectors_of: Callable[[Arrays], Floats]
     encoder: Any = None
+    prompts: tuple[str, str] = ("", "")
     known: dict[str, Floats] = field(default_factory=dict)
 
     @classmethod
@@ -65,27 +70,34 @@ class Similarity:
         UserError
             When there is none.
         """
+        prompts = _prompts(Path(place))
         if (graph := Path(place) / GRAPH).is_file():
-            return cls(_reader(PairTokenizer.load(graph.parent)), _run(graph))
+            return cls(_reader(PairTokenizer.load(graph.parent)), _run(graph), None, prompts)
         from zhichun.model.encoder import load_encoder, load_tokenizer
         from zhichun.score.engines.torch_engine import Sentences
 
         encoder = Sentences(load_encoder(str(place)))
-        return cls(_reader(load_tokenizer(str(place))), encoder.of_arrays, encoder)
+        return cls(_reader(load_tokenizer(str(place))), encoder.of_arrays, encoder, prompts)
 
     def save(self, folder: Path) -> None:
-        """Write tokenizer and encoder, as an encoder's folder has them."""
+        """Write tokenizer, prompts and encoder, as an encoder's folder has them."""
         from zhichun.model.encoder import save_encoder
 
+        self.save_reader(folder)
+        save_encoder(self.encoder.encoder, folder)
+
+    def save_reader(self, folder: Path) -> None:
+        """Write all but the encoder."""
         folder.mkdir()
         self.reader.tokenizer.save(folder)
-        save_encoder(self.encoder.encoder, folder)
+        write_json(folder / PROMPTS, {"prompts": dict(zip(("query", "passage"), self.prompts, strict=True))})
 
     def of(self, queries: Sequence[str], products: Columns) -> npt.NDArray[np.float64]:
         """Return the cosine of each pair, ``[P]``."""
         columns = (products.get(name) or [None] * len(queries) for name in (schema.TITLE, schema.BRAND))
-        texts = [" ".join(readable(text) for text in both if text) for both in zip(*columns, strict=True)]
-        folded = {query: fold_query(query) for query in set(queries)}
+        before, above = self.prompts
+        texts = [above + " ".join(readable(text) for text in both if text) for both in zip(*columns, strict=True)]
+        folded = {query: before + fold_query(query) for query in set(queries)}
         asked, sold = self._vectors({*folded.values()}), self._vectors({*texts})
         pairs = zip((folded[query] for query in queries), texts, strict=True)
         return np.asarray([asked[query] @ sold[text] for query, text in pairs], np.float64)
@@ -102,6 +114,14 @@ class Similarity:
         while len(self.known) > MOST_KNOWN:
             self.known.pop(next(iter(self.known)), None)
         return found
+
+
+def _prompts(folder: Path) -> tuple[str, str]:
+    """Read the prompts of a sentence-transformers folder; none where it names none."""
+    path = folder / PROMPTS
+    known = read_json(path, dict).get("prompts") or {} if path.is_file() else {}
+    products = (known[name] for name in ("passage", "document", "corpus") if name in known)
+    return known.get("query", ""), next(products, "")
 
 
 def _reader(tokenizer: PairTokenizer) -> TextReader:

@@ -1,5 +1,7 @@
 """The similarity of a sentence encoder: what it reads, what it remembers, and that a graph gives the same."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -61,6 +63,19 @@ def test_saved_or_as_a_graph_it_gives_the_same(sentence_encoder, tmp_path, monke
     served = Similarity.load(tmp_path / "graph")
     assert served.encoder is None
     assert served.of(QUERIES, PRODUCTS) == pytest.approx(expected, abs=1e-5)
+
+
+def test_an_encoder_s_prompts_stand_before_queries_and_products_and_are_kept(sentence_encoder, tmp_path):
+    shutil.copytree(sentence_encoder, tmp_path / "prompted")
+    (tmp_path / "prompted" / module.PROMPTS).write_text('{"prompts": {"query": "red ", "passage": "blue "}}')
+    plain, found = Similarity.load(sentence_encoder), Similarity.load(tmp_path / "prompted")
+    expected = plain.of(["red shoes"], {"product_title": ["blue cup"]})
+    assert found.of(["shoes"], {"product_title": ["cup"]}) == pytest.approx(expected, abs=1e-6)
+    found.save(tmp_path / "saved")
+    write_sentences(found, tmp_path / "graph")
+    for folder in ("saved", "graph"):
+        assert Similarity.load(tmp_path / folder).prompts == ("red ", "blue ")
+    assert plain.prompts == ("", "")
 
 
 def test_an_encoder_that_is_not_there_is_named(tmp_path):

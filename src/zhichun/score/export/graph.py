@@ -208,8 +208,7 @@ def write_onnx(trained: TrainedModel, inputs: GraphInputs, path: Path) -> None:
 
 def write_sentences(similarity: Similarity, folder: Path) -> None:
     """Export a sentence encoder with its tokenizer, as `Similarity.load` reads it."""
-    folder.mkdir()
-    similarity.reader.tokenizer.save(folder)
+    similarity.save_reader(folder)
     made = copy.deepcopy(similarity.encoder)
     made.encoder.model.set_attn_implementation("eager")
     rows, tokens = torch.export.Dim("texts", min=1), torch.export.Dim("tokens", min=2)
