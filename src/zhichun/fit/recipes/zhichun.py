@@ -13,14 +13,14 @@ the encoder alone             +0.025 (-0.015 to +0.066), +0.029 (-0.014 to +0.08
 rate and epochs               1e-5, the paper's, undertrains a small encoder: `zhichun.fit.pace`
 
 With few queries put it under `zhichun stack --similarity ENCODER`: trees over texts and the encoder's own cosine had
-nDCG@10 0.852 and micro-F1 0.737 on halves of Chorus (135 queries, one seed), where sentence-transformers at its best has
-0.749 and 0.640, and this model, on one half, 0.767 and 0.676; a model below them added nothing there.
+nDCG@10 0.852 and micro-F1 0.737 on halves of Chorus (135 queries, one seed), sentence-transformers at its best 0.749
+and 0.640, and this model, on one half, 0.767 and 0.676. A model below the trees added nothing there.
 
 Left out of the paper's parts: FGM, R-Drop and mixup (no gain measured, 2.3 times the cost:
 `benchmarks/results/quality_esci_whole_recipe.md`), and lists with LambdaLoss, whose steps of one list were 0.08 worse.
 
-Provisional: these are screenings; the comparison of five folds and three seeds by `benchmarks/quality_lists.py` is still
-to be made.
+Provisional: these are screenings; the comparison of five folds and three seeds by `benchmarks/quality_lists.py` is
+still to be made.
 """
 
 from dataclasses import replace
