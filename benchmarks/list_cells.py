@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from list_rows import RATERS, STACKED, Row
+from list_rows import RATERS, STACKED, WARM, Row
 from torch import nn
 
 from zhichun.core import schema
@@ -34,7 +34,9 @@ from zhichun.data.dataset.dataset import Dataset, buckets_of
 from zhichun.data.dataset.predictions import PROBABILITIES
 from zhichun.data.prepare.prepare import prepare
 from zhichun.data.readers.ratings import RatedPairs, read_ratings
+from zhichun.fit.pretrain import pretrain
 from zhichun.fit.recipe import Recipe
+from zhichun.fit.recipes.zhichun import fast_pretrain
 from zhichun.fit.run_folder import RunFolder
 from zhichun.fit.train import FineTune
 from zhichun.fit.training_run import run_training
@@ -235,7 +237,7 @@ class Bench:
         pace: dict[str, float] = {}  # seconds a pair of each side, as the last cell of it took
         for done, cell in enumerate(missing):
             data, side = self.data(cell.fold), cell.row.side
-            recipe = self.recipe_of(cell).with_settings(self._with_raters(cell.row, data))
+            recipe = self.recipe_of(cell).with_settings(self._with_places(cell.row, data))
             pairs = len(Held.of(data).split(cell.inner)[0]) * recipe.train.epochs
             cost = f"about {pairs * pace[side] / 60:.1f} min" if side in pace else "their pace is not known yet"
             print(f"{cell.row.name}, {cell}: {pairs:,} pairs, {cost}; then {len(missing) - done - 1} more", flush=True)
@@ -284,10 +286,22 @@ class Bench:
         """Give how long a cell was trained."""
         return float(json.loads(pq.read_schema(self.path(cell)).metadata[b"cell"])["seconds"])
 
-    def _with_raters(self, row: Row, data: Path) -> list[str]:
+    def _with_places(self, row: Row, data: Path) -> list[str]:
         """Give the settings that name the raters' table, with its place."""
-        settings = [setting for setting in row.settings if RATERS in setting]
-        return [setting.replace(RATERS, str(self._raters_table(data))) for setting in settings]
+        settings = [
+            setting.replace(RATERS, str(self._raters_table(data))) for setting in row.settings if RATERS in setting
+        ]
+        return [*settings, *(f"model.encoder={self._warm(row, data)}" for setting in row.settings if WARM in setting)]
+
+    def _warm(self, row: Row, data: Path) -> Path:
+        """Pre-train on Product2Query in the split form of a row, unless it is there; all folds have one catalogue."""
+        form = next(setting for setting in row.settings if setting.startswith("model.interaction="))
+        settings = [f"model.encoder={self.recipe.model.encoder}", f"model.max_length={self.recipe.model.max_length}"]
+        recipe = fast_pretrain().with_settings([*settings, form, "train.epochs=1"])
+        out = self.work / self.name / f"warm-{hashlib.sha256(form.encode()).hexdigest()[:8]}"
+        if not (out / "encoder").is_dir():
+            pretrain(recipe, data, out, resume=True)
+        return out
 
     def _raters_table(self, data: Path) -> Path:
         """Write the shares of the raters that chose each label, for all pairs; without ratings the label itself."""

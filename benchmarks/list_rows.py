@@ -12,6 +12,8 @@ from typing import Final, Literal
 Side = Literal["random", "bm25", "cosine", "trees", "theirs", "ours"]
 # In a setting, the table of the shares of raters that chose each label; the labels where nobody's ratings are given.
 RATERS: Final = "RATERS"
+# In a setting, the encoder pre-trained on the catalogue's Product2Query in the split form of the row.
+WARM: Final = "WARM"
 SIDE_FEATURES: Final = ("trigrams", "country", "brand", "color")
 STACKED: Final = ", stacked"
 # What all have in common, but for what a row says itself.
@@ -94,7 +96,17 @@ THEIRS_TRIES: Final = (
     Row("theirs, LambdaLoss", "theirs", loss="LambdaLoss", lists=True),
     Row("theirs, ListNet", "theirs", loss="ListNet", lists=True),
 )
-_TRAINED: Final = (PLAIN, *THEIRS_TRIES, *OURS_TRIES)
+
+
+def _split(layers: int, name: str, *settings: str) -> Row:
+    form = f'model.interaction={{"kind":"Split","product_layers":{layers},"query_tokens":16}}'
+    return Row(f"ours, split {layers}{name}", "ours", (*_ALONE.settings, form, *settings))
+
+
+# A known catalogue: only for screenings, with `ours, encoder alone` as the reference.
+SPLIT: Final = tuple(_split(layers, "") for layers in (2, 3, 4, 5))
+SPLIT_WARM: Final = tuple(_split(layers, " warmed up", f"model.encoder={WARM}") for layers in (2, 3, 4, 5))
+_TRAINED: Final = (PLAIN, *THEIRS_TRIES, *OURS_TRIES, *SPLIT, *SPLIT_WARM)
 _STACKED: Final = tuple(with_stack(row) for row in _TRAINED if row.trained and row.classifies and not row.stack)
 ROWS: Final = {row.name: row for row in (RANDOM, BM25, COSINE, *_TRAINED, *_STACKED)}
 
