@@ -43,6 +43,7 @@ from zhichun.text.document import COLUMN_OF, PairTexts
 
 PRECISIONS = ("fp32", "fp16", "int8")
 FULL = ("torch", "openvino", "openvino-int8")
+WITHOUT_TORCH = ("onnx", "openvino")
 GOALS = {"sentence-transformers": 40, "our best full engine in fp32": 20}
 
 
@@ -85,9 +86,9 @@ def untrained(recipe: Recipe, dataset: Dataset, run: Path) -> TrainedModel:
     return trained
 
 
-def from_index(run: Path, index: Path) -> Score:
+def from_index(run: Path, index: Path, engine: str) -> Score:
     """Score from an index, finding the texts in it."""
-    scorer = IndexScorer.load(run, index, "cpu")
+    scorer = IndexScorer.load(run, index, "cpu", engine)
 
     def score(texts: Texts) -> Any:
         return scorer.predict(scorer.read(PairTexts(*texts.ours))).probabilities
@@ -163,7 +164,12 @@ def main() -> None:
     scores = {THEIRS: by_theirs(as_cross_encoder(trained, recipe, work / "cross_encoder"))}
     for engine in arguments.engines:
         scores[engine] = by_ours(work / ("full" if engine == "torch" else "export"), engine, "cpu")
-    scores |= {f"index, {precision}": from_index(work / "split", folder) for precision, folder in folders.items()}
+    for precision, folder in folders.items():
+        scores[f"index, {precision}"] = from_index(work / "split", folder, "torch")
+    if not (work / "split_export").is_dir():
+        export(work / "split", WITHOUT_TORCH, out=work / "split_export", data=data)
+    for engine in WITHOUT_TORCH:
+        scores[f"index, fp16, {engine}"] = from_index(work / "split_export", folders["fp16"], engine)
     requests = Requests.draw(dataset, catalogue, arguments, recipe)
     measured = timed(scores, requests)
     in_fp32 = [measured[engine] for engine in arguments.engines if not engine.endswith("int8")]

@@ -25,6 +25,7 @@ from zhichun.text.document import COLUMN_OF
 HERE = Path(__file__).parent
 THEIRS = "sentence-transformers"
 SPLIT = '{"kind": "Split"}'
+INDEXED = ("torch", "onnx", "openvino")
 MAX_LENGTH = 256
 GOAL = {"clients": 8, "times": 20.0}
 
@@ -43,9 +44,8 @@ def made(arguments: argparse.Namespace) -> tuple[Path, list[tuple[dict[str, str]
     untrained(recipe.with_settings([f"model.interaction={SPLIT}"]), dataset, work / "split")
     table = read_parquet(work / "data" / schema.PRODUCTS_FILE)
     build_index(work / "split", table, work / "index")
-    formats = [engine for engine in arguments.engines if engine in ("onnx", "openvino")]
-    if formats and not (work / "export").is_dir():
-        export(work / "split", ["onnx", "openvino"], out=work / "export", data=work / "data")
+    if not (work / "export").is_dir():
+        export(work / "split", INDEXED[1:], out=work / "export", data=work / "data")
     fields = [COLUMN_OF[field] for field in recipe.model.fields]
     rows = table.to_pylist()
     texts = [" ".join(filter(None, (row[name] for name in fields))) for row in rows]
@@ -65,7 +65,7 @@ def commands_of(work: Path, engines: Sequence[str]) -> dict[str, list[str]]:
 
 def compare_catalogue(arguments: argparse.Namespace) -> dict[str, Any]:
     """Serve by every system in turn; gives the result."""
-    engines = [engine for engine in arguments.engines if engine in ("torch", "onnx", "openvino")]
+    engines = [engine for engine in arguments.engines if engine in INDEXED]
     work, products, queries = made(arguments)
     chance = np.random.default_rng(0)
     drawn = chance.integers(len(products), size=(4096, arguments.pairs))

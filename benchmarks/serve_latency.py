@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 from machine import circumstances
-from serve_catalogue import compare_catalogue
+from serve_catalogue import INDEXED, compare_catalogue
 from serve_load import Texts, environment_folder, fresh, ids_body, measured
 from serve_models import SHAPES, Model, made, shop
 from served import Served, serving
@@ -141,7 +141,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoder", help="for minilm, name or folder of an encoder; random weights if not given")
     parser.add_argument("--shapes", nargs="+", default=list(SHAPES), choices=SHAPES)
-    parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=("torch", *ENGINES))
+    parser.add_argument("--engines", nargs="+", choices=("torch", "openvino", *ENGINES))
     parser.add_argument("--clients", nargs="+", type=int, default=CLIENTS)
     parser.add_argument("--pairs", type=int, default=PAIRS, help="texts of a request")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="in which clients begin requests, each time")
@@ -152,6 +152,7 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     name = "serve_catalogue.json" if arguments.products else "serve_latency.json"
     arguments.out = arguments.out or HERE / "results" / name
+    arguments.engines = arguments.engines or list(INDEXED if arguments.products else ENGINES)
     return arguments
 
 
