@@ -1,19 +1,19 @@
 """Keeping an index up to date: what a small change of the catalogue costs, and whether kills change a byte.
 
-    python benchmarks/index_updates.py [--products 100000] [--kills 20] [--encoder NAME]
+    python benchmarks/index_updates.py --products 5000 --kills 0 --encoder sentence-transformers/all-MiniLM-L6-v2
+    python benchmarks/index_updates.py --products 100000 --kills 20
 
-A catalogue of made-up products is indexed in peace; then one hundredth of it is changed and it is brought up to date.
-What both take is measured without reading tables, loading the model and starting a process. Then the first catalogue
-is indexed again, in processes that are killed (SIGKILL) at random moments, until one is left alone; its files must be
-those of the run in peace, byte for byte. The model is the tiny one, untrained, unless an encoder is named. Writes
-``benchmarks/results/index_updates.json``.
+Without kills, a catalogue of made-up products is indexed, one hundredth of it is changed, and the index is brought up
+to date. What both take is measured in seconds of the CPU, without reading tables, loading the model and starting a
+process. With kills, the catalogue is indexed in peace and again in processes that are killed (SIGKILL) at random
+moments, until one is left alone; its files must be those of the run in peace, byte for byte. The model is the tiny one,
+untrained, unless an encoder is named. Writes ``index_updates.json`` or ``index_kills.json`` into the results.
 """
 
 import argparse
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -64,12 +64,12 @@ def changed(table: pa.Table, share: float) -> pa.Table:
 
 
 def updated(run: Path, table: pa.Table, index: Path) -> tuple[float, int]:
-    """Bring an index up to date; gives the seconds without loading the model, and the products computed."""
-    began = time.perf_counter()
+    """Bring an index up to date; gives the CPU's seconds without loading the model, and the products computed."""
+    began = time.process_time()
     load_network(run, "cpu", "torch")
-    loaded = time.perf_counter()
+    loaded = time.process_time()
     made = build_index(run, table, index)
-    return time.perf_counter() - loaded - (loaded - began), made.computed
+    return time.process_time() - loaded - (loaded - began), made.computed
 
 
 def survive(command: list[str], kills: int, seconds: float) -> int:
@@ -80,7 +80,7 @@ def survive(command: list[str], kills: int, seconds: float) -> int:
         try:
             status = process.wait(chance.uniform(0.5, 1.5) * seconds / kills)
         except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
+            process.kill()
             process.wait()
             done += 1
         else:
@@ -99,7 +99,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--split", default=SPLIT, help="model.interaction, as JSON")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipe")
     parser.add_argument("--work", type=Path, default=HERE / "work" / "index_updates")
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "index_updates.json")
+    parser.add_argument("--out", type=Path, help="default: in results")
     return parser.parse_args()
 
 
@@ -113,34 +113,42 @@ def main() -> None:
     run = work / "run"
     untrained(load_recipe("tiny").with_settings(settings), Dataset.open(data), run)
     table = catalogue_of(data, arguments.products)
+    measure = killed if arguments.kills else changes
+    result: dict[str, Any] = {
+        "what": "an index is brought up to date, or made by runs that are killed",
+        "command": f"python benchmarks/index_updates.py --products {arguments.products} --kills {arguments.kills}",
+        **circumstances("zhichun", "torch", "numpy", "pyarrow"),
+        "encoder": arguments.encoder or "tiny",
+        "products": arguments.products,
+        **measure(run, table, work, arguments.kills),
+    }
+    write_json(arguments.out or HERE / "results" / f"index_{'kills' if arguments.kills else 'updates'}.json", result)
+    sys.exit(1 if result.get("differ") or result.get("left_over") else 0)
+
+
+def changes(run: Path, table: pa.Table, work: Path, _: int) -> dict[str, Any]:
+    """Index a catalogue, change a part of it and bring the index up to date."""
+    load_network(run, "cpu", "torch")  # what is imported once is imported here
     whole, computed = updated(run, table, work / "index")
     print(f"{computed:,} products in {whole:.1f} s", flush=True)
-    shutil.copytree(work / "index", work / "changed")
-    part, again = updated(run, changed(table, CHANGED), work / "changed")
+    part, again = updated(run, changed(table, CHANGED), work / "index")
     print(f"{again:,} changed: {part:.2f} s, {100 * part / whole:.2f} % of the whole", flush=True)
+    return {"cpu_seconds": {"whole": whole, "changed": part}, "changed": again, "share": part / whole, "goal": GOAL}
+
+
+def killed(run: Path, table: pa.Table, work: Path, count: int) -> dict[str, Any]:
+    """Index a catalogue in peace, and in processes that are killed."""
     pq.write_table(table, work / "catalogue.parquet")
     command = [sys.executable, "-m", "zhichun", "index", str(run), "--products", str(work / "catalogue.parquet")]
     out = work / "killed"
     began = time.perf_counter()
     subprocess.run([*command, "--out", str(work / "peace")], check=True, stdout=subprocess.DEVNULL)
     alone = time.perf_counter() - began
-    kills = survive([*command, "--out", str(out)], arguments.kills, 2 * alone)
+    kills = survive([*command, "--out", str(out)], count, 2 * alone)
     faults = differing(work / "peace", out)
     left = [path.name for path in out.iterdir() if "partial" in path.name]
     print(f"{kills} kills; {len(faults)} files differ; left over: {left}", flush=True)
-    result: dict[str, Any] = {
-        "what": "an index is brought up to date, and made by runs that are killed",
-        "command": " ".join(["python benchmarks/index_updates.py", f"--products {arguments.products}"]),
-        **circumstances("zhichun", "torch", "numpy", "pyarrow"),
-        "encoder": arguments.encoder or "tiny",
-        "products": arguments.products,
-        "shards": len(shard_folders(out)),
-        "seconds": {"whole": whole, "changed": part},
-        "changed": {"products": again, "share_of_the_time": part / whole, "goal": GOAL},
-        "kills": {"kills": kills, "differ": faults, "left_over": left},
-    }
-    write_json(arguments.out, result)
-    sys.exit(1 if faults or left else 0)
+    return {"kills": kills, "shards": len(shard_folders(out)), "differ": faults, "left_over": left}
 
 
 if __name__ == "__main__":

@@ -18,8 +18,7 @@ from zhichun.text.document import PairTexts
 
 FORMS = {
     "whole states": "",
-    "small states": ', "state": 16',
-    "both updated": ', "state": 16, "updates": "both"',
+    "small states, both updated": ', "state": 16, "updates": "both"',
 }
 ENGINES = ("onnx", "openvino")
 ONE = pytest.mark.parametrize("made", ["whole states"], indirect=True)
@@ -75,7 +74,7 @@ def test_every_way_gives_the_scores_of_the_run(made, texts):
         assert np.abs(probabilities(scorer, texts) - expected).max() < 1e-5, (folder, index, engine)
 
 
-@pytest.mark.parametrize("made", ["whole states", "small states"], indirect=True)
+@ONE
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_rounded_states_give_one_score_by_every_engine(precision, made, texts, tiny_dataset, tmp_path):
     build_index(made / "run", read_catalogue(tiny_dataset).slice(0, 20), tmp_path / "index", precision=precision)

@@ -35,6 +35,7 @@ from zhichun.score.index.store import (
     States,
     check_precision,
     content_hashes,
+    places_of,
     shard_folders,
 )
 
@@ -143,12 +144,12 @@ class _Build:
 
     def _remove_others(self, wanted_W2: npt.NDArray[np.uint64]) -> int:
         """Remove the states of what is not in the catalogue; a shard that has lost much goes as a whole."""
-        known, removed, whole = {row.tobytes() for row in wanted_W2}, 0, shard_folders(self.out)
+        known_W2, removed, whole = wanted_W2[np.argsort(wanted_W2[:, 0])], 0, shard_folders(self.out)
         for folder in {*self.out.glob(SHARDS)} - {*whole}:
             shutil.rmtree(folder)
         for folder in whole:
             shard = Shard.open(folder)
-            dead_R = np.asarray([row.tobytes() not in known for row in shard.hashes_R2])
+            dead_R = places_of(shard.hashes_R2, known_W2) < 0
             gone_R = dead_R & shard.hashes_R2.any(axis=1)
             removed += int(gone_R.sum())
             if dead_R.mean() > MOST_REMOVED:

@@ -75,13 +75,20 @@ def whose_states(model: Path) -> str:
 def content_hashes(columns: Mapping[str, Texts]) -> npt.NDArray[np.uint64]:
     """Hash the texts of each product, ``[P, 2]``; a missing text is an empty one, and no hash is zero."""
     given = (columns[name] for name in schema.TEXT_COLUMNS)
-    hashed = (
-        hashlib.blake2b(
-            "\x1f".join([text or "" for text in texts]).encode("utf-8", "surrogatepass"), digest_size=_HASH_BYTES
-        )
+    contents = (
+        "\x1f".join([text or "" for text in texts]).encode("utf-8", "surrogatepass")
         for texts in zip(*given, strict=True)
     )
-    return np.asarray([np.frombuffer(each.digest(), np.uint64) for each in hashed], np.uint64).reshape(-1, 2)
+    hashed = b"".join([hashlib.blake2b(each, digest_size=_HASH_BYTES).digest() for each in contents])
+    return np.frombuffer(hashed, np.uint64).reshape(-1, 2).copy()
+
+
+def places_of(wanted_P2: npt.NDArray[np.uint64], sorted_R2: npt.NDArray[np.uint64]) -> Int64:
+    """Find hashes among others, sorted by their first half: the place of each, ``[P]``, -1 where there is none."""
+    if not len(sorted_R2):
+        return np.full(len(wanted_P2), -1)
+    place_P = np.searchsorted(sorted_R2[:, 0], wanted_P2[:, 0]).clip(max=len(sorted_R2) - 1)
+    return np.where((sorted_R2[place_P] == wanted_P2).all(axis=1), place_P, -1)
 
 
 class Encoded(NamedTuple):
@@ -216,11 +223,11 @@ class States:
 
     def find(self, hashes_P2: npt.NDArray[np.uint64]) -> tuple[Int64, Int64]:
         """Find products: the shard of each, ``[P]``, -1 where there is none, and its row there."""
-        if not len(self._order_R):
-            return np.full(len(hashes_P2), -1), np.zeros(len(hashes_P2), np.int64)
-        place_P = np.searchsorted(self._hashes_R2[:, 0], hashes_P2[:, 0]).clip(max=len(self._order_R) - 1)
-        known_P = (self._hashes_R2[place_P] == hashes_P2).all(axis=1)
-        return np.where(known_P, self._shard_R[place_P], -1), self._row_R[place_P]
+        place_P = places_of(hashes_P2, self._hashes_R2)
+        known_P = place_P >= 0
+        shard_P, row_P = np.full(len(place_P), -1), np.zeros(len(place_P), np.int64)
+        shard_P[known_P], row_P[known_P] = self._shard_R[place_P[known_P]], self._row_R[place_P[known_P]]
+        return shard_P, row_P
 
     def means(self, hashes_P2: npt.NDArray[np.uint64]) -> Floats:
         """Copy the mean states of products, ``[P, S]``; zeros where there is none."""
