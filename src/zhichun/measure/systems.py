@@ -136,7 +136,8 @@ def _read_table(place: Path, dataset: Dataset, rows: Int64, columns: Mapping[str
         RunTable(TextFile(place), None if topics is None else read_topics(topics)) if is_run else open_table(place)
     )
     by_id = is_run and topics is None
-    own = {} if is_run else match_columns(columns, {PAIRS: table})[PAIRS]
+    mapped = {name: named for name, named in columns.items() if find_column(named, table.names)}  # or of the other side
+    own = {} if is_run else match_columns(mapped, {PAIRS: table})[PAIRS]
     own = {name: own.get(name, name) for name in (schema.QUERY_ID if by_id else schema.QUERY, schema.PRODUCT_ID)} | {
         name: own[name] for name in (schema.LOCALE,) if name in own
     }

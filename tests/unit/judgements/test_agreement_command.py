@@ -124,7 +124,7 @@ def test_the_level_of_a_judge_is_that_of_the_best_rater_whom_it_is_not_worse_tha
             lines.append(f'"{query}",{product},{locale},{said}')
         (tmp_path / f"{name}.csv").write_text("\n".join(lines) + "\n")
         found = measure_agreement(read_ratings(ratings, tmp_path / f"{name}.csv"), draws=200)
-        levels[name] = found["beside"][str(tmp_path / f"{name}.csv").lower()]["verdict"][0]
+        levels[name] = found["beside"][f"{name}.csv"]["verdict"][0]
     assert levels["truth"].startswith(("better than your best rater ([a])", "at the level of your best rater ([a])"))
     assert levels["as-b"].startswith("at the level of your ")
     assert "[a]" not in levels["as-b"]
@@ -139,7 +139,7 @@ def test_a_run_s_scored_file_is_held_against_people_by_the_labels_that_it_gives(
     table = append_columns(dataset.examples, shown)
     pq.write_table(table, tmp_path / "scored.parquet")
     rated = read_ratings(ratings, tmp_path / "scored.parquet")
-    assert rated.judged == (str(tmp_path / "scored.parquet").lower(),)
+    assert rated.judged == ("scored.parquet",)
     found = measure_agreement(rated, draws=20)["beside"][rated.judged[0]]
     assert np.trace(np.asarray(found["confusion"])) < 0.3 * found["pairs"]
     assert measure_agreement(read_ratings(ratings).judging(["B"]), draws=20)["beside"]["b"]["in_place_of"]

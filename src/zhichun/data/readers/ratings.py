@@ -108,7 +108,9 @@ def read_ratings(
     found: dict[tuple[int, str], int] = {}
     passed_over, added, reasons = 0, set[str](), dict[tuple[Pair, str], str]()
     for table in (path, *more):
-        for row, pair, judge, label, reason in _rows(table, columns or {}, grade_labels(labels), locale, bool(more)):
+        called = table.name if [each.name for each in (path, *more)].count(table.name) == 1 else str(table)
+        read = _rows(table, columns or {}, grade_labels(labels), locale, called if more else None)
+        for row, pair, judge, label, reason in read:
             if label == NOT_JUDGED:
                 passed_over += 1
                 continue
@@ -134,17 +136,17 @@ def read_ratings(
 
 
 def _rows(
-    path: Path, columns: Mapping[str, str], meaning: Mapping[str, str], locale: str, several: bool
+    path: Path, columns: Mapping[str, str], meaning: Mapping[str, str], locale: str, called: str | None
 ) -> Iterator[tuple[int, Pair, str, str, str | None]]:
-    """Read each row: its number, the pair, the judge, the label, and what the judge wrote."""
+    """Read each row: number, pair, judge, label, and what the judge wrote; ``called`` judged where no column says."""
     table = open_judgements(path)
-    if several:  # names that another of the tables has
+    if called:  # the names may be those of another table
         columns = {name: own for name, own in columns.items() if find_column(own, table.names)}
     label = find_column("label", table.names)
     if label is not None and find_column("p_E", table.names):  # a scored file may have the judgements beside
         columns = {**columns, "label": label}
     own = match_columns(columns, {EXAMPLES: table})[EXAMPLES]
-    if schema.JUDGE not in own and not several:
+    if schema.JUDGE not in own and not called:
         raise UserError("no column says who judged.", file=path, remedy="Name it: --columns judge=NAME.")
     wanted = (schema.QUERY, schema.PRODUCT_ID, schema.LOCALE, schema.LABEL, schema.JUDGE)
     used = {name: own[name] for name in wanted if name in own}
@@ -155,7 +157,7 @@ def _rows(
         locales = fold_locales(batch.columns.get(schema.LOCALE), locale, len(rows)).to_pylist()
         ids = trim_ids(batch.columns[schema.PRODUCT_ID]).to_pylist()
         given = {name: batch.columns[name].to_pylist() for name in used}
-        judges, reasons = given.get(schema.JUDGE, [str(path)] * len(rows)), given.get("reason", [None] * len(rows))
+        judges, reasons = given.get(schema.JUDGE, [called] * len(rows)), given.get("reason", [None] * len(rows))
         texts = given[schema.QUERY], judges, given[schema.LABEL], reasons
         for row, where, product, query, who, grade, why in zip(rows, locales, ids, *texts, strict=True):
             key, judge, label = fold_query(query or ""), fold_judge(who), label_of(grade, meaning)
