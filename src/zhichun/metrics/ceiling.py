@@ -37,7 +37,7 @@ from zhichun.metrics.significance import Floats, Interval
 # Simulations of all pairs: of the value, and of each draw of its interval, to which their own noise adds little.
 _REPEATS: Final = 20
 _REPEATS_OF_A_DRAW: Final = 2
-# Ratings that each true grade borrows; with 4 fewer intervals of macro-F1 hold the truth, with 8 fewer of micro-F1.
+# With 4, fewer intervals of macro-F1 hold the truth, and with 8 fewer of micro-F1 (experiments/LOG.md).
 _BORROWED: Final = 6.0
 # Of the mixes of queries: steps to where sampling starts, and rounds of sampling (Gibbs).
 _STEPS, _ROUNDS = 8, 2
