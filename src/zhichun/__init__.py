@@ -31,39 +31,27 @@ _HOMES = {
 }
 
 if TYPE_CHECKING:
-    from zhichun.core.errors import UserError
-    from zhichun.data.prepare.prepare import prepare
-    from zhichun.data.sample_shop import write_sample_shop
-    from zhichun.fit.pretrain import pretrain
-    from zhichun.fit.recipe import Recipe, load_recipe
-    from zhichun.fit.train import train
-    from zhichun.measure.evaluate import evaluate
-    from zhichun.metrics import MRR, Judged, MacroF1, MicroF1, Precision, nDCG, paired_bootstrap
-    from zhichun.score.export.export_run import export
-    from zhichun.score.rank import rank
-    from zhichun.score.scorer import Scorer, load_scorer
+    from zhichun.core.errors import UserError as UserError
+    from zhichun.data.prepare.prepare import prepare as prepare
+    from zhichun.data.sample_shop import write_sample_shop as write_sample_shop
+    from zhichun.fit.pretrain import pretrain as pretrain
+    from zhichun.fit.recipe import Recipe as Recipe
+    from zhichun.fit.recipe import load_recipe as load_recipe
+    from zhichun.fit.train import train as train
+    from zhichun.measure.evaluate import evaluate as evaluate
+    from zhichun.metrics import MRR as MRR
+    from zhichun.metrics import Judged as Judged
+    from zhichun.metrics import MacroF1 as MacroF1
+    from zhichun.metrics import MicroF1 as MicroF1
+    from zhichun.metrics import Precision as Precision
+    from zhichun.metrics import nDCG as nDCG
+    from zhichun.metrics import paired_bootstrap as paired_bootstrap
+    from zhichun.score.export.export_run import export as export
+    from zhichun.score.rank import rank as rank
+    from zhichun.score.scorer import Scorer as Scorer
+    from zhichun.score.scorer import load_scorer as load_scorer
 
-__all__ = [
-    "MRR",
-    "Judged",
-    "MacroF1",
-    "MicroF1",
-    "Precision",
-    "Recipe",
-    "Scorer",
-    "UserError",
-    "evaluate",
-    "export",
-    "load_recipe",
-    "load_scorer",
-    "nDCG",
-    "paired_bootstrap",
-    "prepare",
-    "pretrain",
-    "rank",
-    "train",
-    "write_sample_shop",
-]
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -276,16 +276,9 @@ def _is_full(error: Exception, partial: Path) -> bool:
 
 @contextmanager
 def in_use(folder: Path) -> Iterator[None]:
-    """Have a folder, which is made if need be, for this process alone while the block runs.
+    """Have a folder, which is made if need be, for this process alone while the block runs; names who has it otherwise.
 
     What killed processes left half-written anywhere in it is removed.
-
-    Raises
-    ------
-    UserError
-        When another process has it: names that one.
-    NotWritten
-        When it cannot be made or written.
     """
     made, file = not os.path.lexists(folder), folder / LOCK_FILE
     try:
@@ -350,21 +343,9 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path, shape: Any = dict, remedy: str = "The folder is damaged; make it again.") -> Any:
-    """Read a JSON file that holds what its reader needs.
+    """Read a JSON file; a `UserError` with the remedy where it does not hold what its reader needs.
 
-    Parameters
-    ----------
-    path
-        The file.
-    shape
-        What is needed: a type, or a dictionary of the keys that have to be there with the shapes of their values.
-    remedy
-        What to do where it does not.
-
-    Raises
-    ------
-    UserError
-        When it is missing or damaged, or something needed is not there or of another type.
+    That is a shape: a type, or a dictionary of the keys that have to be there with the shapes of their values.
     """
     with readable(path, remedy, RecursionError):
         value = json.loads(path.read_text("utf-8"))

@@ -58,7 +58,6 @@ def moved_most(dataset: Dataset, rows: Int64, metric: RankingMetric, a: Judged, 
 
 def _first(score_R: np.ndarray) -> list[int]:
     """Return the places of the best, without what was not returned."""
-    best: list[int] = np.argsort(-score_R, kind="stable")[
-        : min(MOST_PRODUCTS, int((~np.isnan(score_R)).sum()))
-    ].tolist()
+    returned = int(np.count_nonzero(~np.isnan(score_R)))
+    best: list[int] = np.argsort(-score_R, kind="stable")[: min(MOST_PRODUCTS, returned)].tolist()
     return best
