@@ -200,7 +200,7 @@ def prepare(
     for name, count in manifest["products"]["missing_words"].items():
         say(f"  {name}: {count:,} values such as NULL or N/A were taken for empty")
     for reason, count in manifest["refused_issues"].items():
-        say(f"  passed over in the lists of corrections: {count:,} × {reason} (see rejected.parquet)")
+        say(f"  skipped in the lists of corrections: {count:,} × {reason} (see rejected.parquet)")
     for step in manifest["steps"]:
         if step.get("untrained"):
             say(f"  {step['step']}: {step['untrained']:,} pairs have weight 0: never trained on, still validated on")

@@ -49,7 +49,7 @@ def agreement(
     ratings
         Table of ratings: query, product_id, judge, label; a row for each rating.
     more
-        Tables of others who judged these pairs, each held against the raters: of `zhichun judge`, or a scored file.
+        Tables of others who judged these pairs, each compared with the raters: of `zhichun judge`, or a scored file.
     of
         Rater of the table of ratings to hold against the others, such as an LLM; may be repeated.
     columns
@@ -89,7 +89,7 @@ def agreement(
     if found["ceiling"]:
         say("The ceiling assumes that raters err independently given the truth, and alike for all queries.")
     if rated.passed_over:
-        say(f"{rated.passed_over:,} rows say nothing of their pair, and were passed over.")
+        say(f"{rated.passed_over:,} rows have no judgement and were skipped.")
     if out is not None:
         write_agreement(out, found, rated, products=products, locale=locale, overwrite=overwrite)
         say(f"{out / 'index.html'}: all figures, and the disagreements to read")
@@ -120,12 +120,12 @@ def compare(
     Parameters
     ----------
     a
-        What is proposed: a folder of `zhichun train`, `export` or `ensemble`, a file of `zhichun score`, or a ranking
-        of any other system: a TREC run file, or a table with query, product_id and score or rank.
+        The proposed system: a folder of `zhichun train`, `export` or `ensemble`, a file of `zhichun score`, or another
+        system's ranking: a TREC run file, or a table with query, product_id and score or rank.
     b
-        What it is held against, any of these.
+        The baseline: any of these.
     gate
-        What A - B has to keep, such as 'ndcg@10>=-0.002'; names of ir_measures are understood (nDCG@10, P@5).
+        Condition that A - B has to meet, such as 'ndcg@10>=-0.002'; names of ir_measures are understood (nDCG@10, P@5).
     strict
         Fail where a gate is not shown to hold overall.
     out

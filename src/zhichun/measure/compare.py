@@ -162,7 +162,7 @@ def compare(
     Parameters
     ----------
     a, b
-        What is proposed, and what it is held against: folders of models, scored files, run files or rankings; see
+        The proposed system and the baseline: folders of models, scored files, run files or rankings; see
         `zhichun.measure.systems.read_system`.
     data
         Dataset folder.

@@ -146,7 +146,7 @@ def _size_alone(task: Task, dataset: Dataset, rows: Int64, version: str) -> dict
 def score_rows(
     scorer: "Scorer | IndexScorer | None", run: Path, dataset: Dataset, rows: Int64, engine: str, stages: Stages
 ) -> tuple[Prediction, str, dict[str, Any]]:
-    """Score pairs, by which engine; an ensemble or stack is also held against its members, under ``ensemble``."""
+    """Score pairs, by which engine; an ensemble or stack is also compared with its members, under ``ensemble``."""
     if scorer is not None:
         progress = counted(stages, "score", len(rows))
         if not isinstance(scorer, Scorer):

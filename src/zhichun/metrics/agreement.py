@@ -141,7 +141,7 @@ def agreement(ratings: Ratings, *, draws: int = 2000, seed: int = 0) -> dict[str
     Parameters
     ----------
     ratings
-        Of at least two raters; pairs with fewer than two ratings are passed over.
+        Of at least two raters; pairs with fewer than two ratings are skipped.
     draws, seed
         Of the bootstrap.
 

@@ -118,7 +118,7 @@ def ceiling(
     Parameters
     ----------
     ratings
-        Of the four labels. Pairs without a rating are passed over.
+        Of the four labels. Pairs without a rating are skipped.
     metrics
         Of rankings or classes, such as ``nDCG()`` and ``MacroF1()``; gains are those of ``esci``.
     draws

@@ -110,7 +110,7 @@ class Interval:
 
     @classmethod
     def of(cls, values_F: Floats, drawn_SF: Floats) -> list["Interval"]:
-        """Take the middle 95 % of the draws of each figure; draws in which it is not defined are passed over."""
+        """Take the middle 95 % of the draws of each figure; draws in which it is not defined are skipped."""
         undefined_F = np.isnan(drawn_SF).all(axis=0)
         bounds_2F = np.nanquantile(np.where(undefined_F, 0, drawn_SF), [0.025, 0.975], axis=0)
         bounds_2F[:, undefined_F] = np.nan

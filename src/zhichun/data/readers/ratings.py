@@ -33,7 +33,7 @@ class RatedPairs:
     passed_over
         Rows of the files without a grade, or with one that means 'not judged'.
     judged
-        The raters that are held against the others: an LLM, a model.
+        The raters that are compared with the others: an LLM, a model.
     reasons
         What a rater wrote of a pair, where its file has a column for it.
     """
