@@ -5,7 +5,7 @@ r"""What `zhichun export --for` writes, scored by the engines' own code: the sam
 
 Trains the recipe `distil:one_score` for an epoch on the sample shop from each encoder, exports it for all six engines
 and lets their code score the pairs of each parity file (`tests/clients/engine_clients.py`), in a process of the Python
-that is named for it: the engines' pins disagree. Two classes (`substitute`) of the first encoder are exported too. A
+that is named for it: the engines' pins disagree. Two classes (`substitute`) of the last encoder are exported too. A
 way whose libraries are not there is named as not started. Writes ``benchmarks/results/engines_parity.json``; the exit
 status is 1 if one is more than 0.001 away or changes the order.
 """
@@ -59,11 +59,11 @@ def main() -> None:
     pythons = dict(each.split("=", 1) for each in given.python)
     data = given.work / "data"
     if not data.is_dir():
-        write_sample_shop(given.work / "shop", products=600, queries=150, overwrite=True)
+        write_sample_shop(given.work / "shop", products=300, queries=40, overwrite=True)
         prepare(given.work / "shop", data)
     runs = {kind: run_of(given.work / kind, data, encoder) for kind, encoder in encoders.items()}
-    first, encoder = next(iter(encoders.items()))
-    runs[f"{first}, two classes"] = run_of(given.work / f"{first}-two", data, encoder, TWO_CLASSES)
+    kind, encoder = list(encoders.items())[-1]
+    runs[f"{kind}, two classes"] = run_of(given.work / f"{kind}-two", data, encoder, TWO_CLASSES)
     rows = [row for kind, run in runs.items() for row in measured(kind, run, given.work, pythons)]
     for row in rows:
         said = row.get("not_started") or f"{row['greatest_difference']:.1e}, order {row['places_of_order_changed']}"

@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, BertConfig, DebertaV2Config, ModernBertConfig, MPNetConfig
 
+from zhichun.cli import main
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import TASKS, Calibration
 from zhichun.data.dataset.dataset import Dataset
@@ -152,3 +153,18 @@ def test_the_recipe_is_a_regressor_of_the_text_alone():
     assert TASKS[recipe.task].outputs == 1
     assert {getattr(recipe.model, name) for name in ("trigrams", "country", "brand", "color", "lists")} == {None}
     assert recipe.train.pool == load_recipe("distil:pooled").train.pool
+
+
+def test_the_command_names_the_two_ways_and_takes_one(one_score_run, tmp_path, capsys):
+    out = str(tmp_path / "out")
+    for more in ([], ["--to", "onnx", "--for", "tei"], ["--for", "tei"]):
+        with pytest.raises(SystemExit) as ending:
+            main(["export", str(one_score_run), *more])
+        assert ending.value.code == 2
+    with pytest.raises(SystemExit) as ending:
+        main(["export", str(one_score_run), "--for", "tei", "--out", out])
+    assert ending.value.code == 0
+    said = capsys.readouterr().out
+    assert "pairs for tei, at most" in said
+    assert "parity.jsonl" in said
+    assert "student" not in said
