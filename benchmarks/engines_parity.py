@@ -15,6 +15,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,17 +65,18 @@ def main() -> None:
     runs = {kind: run_of(given.work / kind, data, encoder) for kind, encoder in encoders.items()}
     kind, encoder = list(encoders.items())[-1]
     runs[f"{kind}, two classes"] = run_of(given.work / f"{kind}-two", data, encoder, TWO_CLASSES)
-    rows = [row for kind, run in runs.items() for row in measured(kind, run, given.work, pythons)]
-    for row in rows:
-        said = row.get("not_started") or f"{row['greatest_difference']:.1e}, order {row['places_of_order_changed']}"
-        print(f"{row['model']:24} {row['engine']:22} {row['by']:22} {said}")
-    result = {
+    about = {
         "command": command_as_given("engines_parity.py"),
         **circumstances("zhichun", "torch", "transformers", "tokenizers", "onnxruntime"),
-        "rows": rows,
         "not_started": NOT_HERE,
     }
-    write_json(given.out, result)
+    rows = []
+    for kind, run in runs.items():
+        for row in measured(kind, run, given.work, pythons):
+            said = row.get("not_started") or f"{row['greatest_difference']:.1e}, order {row['places_of_order_changed']}"
+            print(f"{row['model']:24} {row['engine']:22} {row['by']:22} {said}", flush=True)
+            rows.append(row)
+            write_json(given.out, about | {"rows": rows})
     sys.exit(any(row.get("greatest_difference", 0) > MOST or row.get("places_of_order_changed", 0) for row in rows))
 
 
@@ -84,16 +86,14 @@ def run_of(folder: Path, data: Path, encoder: str, more: tuple[str, ...] = ()) -
     return train(recipe, data, folder, resume=True).path
 
 
-def measured(kind: str, run: Path, work: Path, pythons: dict[str, str]) -> list[dict[str, Any]]:
+def measured(kind: str, run: Path, work: Path, pythons: dict[str, str]) -> Iterator[dict[str, Any]]:
     """Export a run for each engine and let each way score it."""
-    rows = []
     for engine, ways in WAYS.items():
         folder = work / "exports" / run.name / engine
         about = export_for(run, engine, folder, overwrite=True, shown=False)
         for way in ways:
             row = {"model": kind, "engine": engine, "by": way, "when_exported": about["greatest_difference"]}
-            rows.append(row | scored(pythons.get(way, sys.executable), engine, way, folder))
-    return rows
+            yield row | scored(pythons.get(way, sys.executable), engine, way, folder)
 
 
 def scored(python: str, engine: str, way: str, folder: Path) -> dict[str, Any]:

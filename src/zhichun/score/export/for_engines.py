@@ -70,12 +70,14 @@ class Parity:
             When it reads none so.
         """
         rows = np.concatenate([sample.check, sample.calibration])
-        scores = trained.task.predict(predict_with(TorchEngine.of(trained.model), sample.pairs, rows)).score
         queries = [trained.featurizer.tokenizer.plain(text) for text in dataset.column(schema.QUERY)[rows]]
         products = read_parquet(dataset.folder / schema.PRODUCTS_FILE, columns=list(schema.TEXT_COLUMNS))
         texts = products.take(pa.array(sample.pairs.product_row_P[rows])).to_pydict()
         documents = trained.featurizer.documents(texts)
-        alike = np.flatnonzero(_read_alike(trained, sample.pairs, rows, queries, documents))
+        alike = np.flatnonzero(_read_alike(trained, sample.pairs, rows, queries, documents))[: 2 * PAIRS]
+        scores = np.zeros(len(rows), np.float32)
+        logits_PC = predict_with(TorchEngine.of(trained.model), sample.pairs, rows[alike])
+        scores[alike] = trained.task.predict(logits_PC).score
         kept: list[int] = []
         for place in alike.tolist():
             if (abs(scores[kept] - scores[place]) > APART).all() and len(kept) < PAIRS:
