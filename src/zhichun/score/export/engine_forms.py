@@ -108,6 +108,10 @@ def _write_elasticsearch(trained: TrainedModel, name: str, folder: Path) -> Pred
     settings = {"max_sequence_length": trained.settings.max_length, "truncate": "second", "with_special_tokens": True}
     kind, own, vocabulary = _elasticsearch_tokenizer(trained)
     _write_classifier(trained, name, folder)
+    if kind == "bert":  # so that eland, which wants a tokenizer of a class that it knows, reads the folder itself too
+        names = tokenizer_config(trained.featurizer.tokenizer, trained.settings.max_length) | own
+        write_json(folder / "tokenizer_config.json", names | {"tokenizer_class": "BertTokenizer"})
+        write_text(folder / "vocab.txt", "".join(f"{piece}\n" for piece in vocabulary["vocabulary"]))
     example = torch.ones(1, trained.settings.max_length, dtype=torch.long)
     inputs = (example, example, 0 * example, torch.arange(example.shape[1])[None]) if kind == "bert" else (example,) * 2
     path = folder / "traced_pytorch_model.pt"

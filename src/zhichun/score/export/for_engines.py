@@ -74,7 +74,7 @@ class Parity:
         products = read_parquet(dataset.folder / schema.PRODUCTS_FILE, columns=list(schema.TEXT_COLUMNS))
         texts = products.take(pa.array(sample.pairs.product_row_P[rows])).to_pydict()
         documents = trained.featurizer.documents(texts)
-        alike = np.flatnonzero(_read_alike(trained, sample.pairs, rows, queries, documents))[: 2 * PAIRS]
+        alike = np.flatnonzero(_read_alike(trained, sample.pairs, rows, queries, documents))
         scores = np.zeros(len(rows), np.float32)
         logits_PC = predict_with(TorchEngine.of(trained.model), sample.pairs, rows[alike])
         scores[alike] = trained.task.predict(logits_PC).score
