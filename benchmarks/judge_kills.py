@@ -18,6 +18,7 @@ import signal
 import sqlite3
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -32,6 +33,8 @@ from zhichun.judgements.chat import Chat
 
 MODEL = "judge-1"
 SECONDS_OF_A_CALL = 0.02
+# So long without a call, on a busy machine, and there comes none.
+SETTLED = 0.3
 
 
 def main() -> None:
@@ -89,29 +92,36 @@ class Watching(StrictChat):
     def __init__(self, file: Path) -> None:
         super().__init__(seconds=SECONDS_OF_A_CALL)
         self.file, self.stored_asked = file, 0
+        # A fork while another thread is in SQLite would wait for that thread for ever.
+        self.looking = threading.Lock()
 
     def answer(self, path: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes, dict[str, str]]:
         """Give status, body and headers."""
         key = Chat("http://stand.in/v1", MODEL).key(json.loads(body)["messages"])
-        self.stored_asked += bool(stored(self.file, "WHERE key = ?", key))
+        with self.looking:
+            self.stored_asked += bool(stored(self.file, "WHERE key = ?", key))
         return super().answer(path, headers, body)
 
 
-def killed(folder: Path, chat: StrictChat, options: argparse.Namespace, chance: random.Random) -> list[int]:
+def killed(folder: Path, chat: Watching, options: argparse.Namespace, chance: random.Random) -> list[int]:
     """Kill the command at random moments, then let it finish; gives the answers that each kill lost."""
     lost, arguments = list[int](), command("killed", chat.url, options.concurrency)
     for _ in range(options.kills):
         until = chat.calls.total() + chance.randrange(1, 3 * options.pairs // (2 * options.kills))
-        child = start(folder, arguments)
+        with chat.looking:
+            child = start(folder, arguments)
         while chat.calls.total() < until:
             time.sleep(0.001)
             if os.waitpid(child, os.WNOHANG)[0]:
                 return lost  # it is done, and there is nothing left to kill
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        time.sleep(SECONDS_OF_A_CALL * 5)  # what was in flight is answered, and nobody is there
+        seen = -1  # what was in flight, and perhaps is not read yet, is answered, and nobody is there
+        while chat.running or chat.calls.total() > seen:
+            seen = chat.calls.total()
+            time.sleep(SETTLED)
         lost.append(chat.calls.total() - stored(folder / "killed.sqlite") - sum(lost))
-    finish(folder, arguments)
+    finish(folder, arguments)  # nobody calls now, so that no thread is in SQLite
     return lost
 
 
