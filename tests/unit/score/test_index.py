@@ -129,7 +129,11 @@ def test_commands_take_it_in_place_of_products(run, index, products, tiny_datase
     assert [one.score for one in found] == pytest.approx([one.score for one in expected], abs=1e-5)
     assert {one.product_id for one in found} == {one.product_id for one in expected}
     measured = evaluate(run, tiny_dataset, out=tmp_path / "a", products=index, shown=False)
-    plain = evaluate(run, tiny_dataset, out=tmp_path / "b", shown=False)
+    plain = evaluate(run, tiny_dataset, out=tmp_path / "b", trec=True, shown=False)
+    lines = [(tmp_path / "b" / name).read_text().splitlines() for name in ("scored.run", "judged.qrels")]
+    pairs = [{(line.split()[0], line.split()[2]) for line in of} for of in lines]
+    assert pairs[0] == pairs[1]
+    assert len(pairs[0]) == plain["pairs"]
     assert measured["engine"] == "torch, from an index"
     assert measured["ndcg"] == pytest.approx(plain["ndcg"], abs=1e-6)
 
