@@ -72,7 +72,9 @@ def command(function: F) -> F:
     return function
 
 
-def _local(value: Path | list[Path]) -> Path | list[Path]:
+def _local(value: Path | list[Path] | None) -> Path | list[Path] | None:
+    if value is None:
+        return None
     return [local(each) for each in value] if isinstance(value, list) else local(value)
 
 
