@@ -51,8 +51,12 @@ class Calibration:
         for curve in self.curves:
             if len(curve) != 2 or len(curve[0]) != len(curve[1]) or not curve[0]:
                 raise UserError("a curve is not of two rows that are equally long.", remedy=CALIBRATE_AGAIN)
-            if np.diff(curve).min(initial=0) < 0 or not 0 < curve[1][0] <= curve[1][-1] <= 1:
+            # Asked for what is right, since no comparison holds for NaN.
+            if not (np.diff(curve).min(initial=0) >= 0 and 0 < curve[1][0] <= curve[1][-1] <= 1):
                 raise UserError("a curve falls, or leaves 0 to 1.", remedy=CALIBRATE_AGAIN)
+        for name, least in self.least.items():
+            if not (least is None or 0 <= least <= 1):
+                raise UserError(f"the least probability of {name} is {least}, not 0 to 1.", remedy=CALIBRATE_AGAIN)
 
     @classmethod
     def load(cls, folder: Path) -> Self:

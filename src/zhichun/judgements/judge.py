@@ -21,6 +21,7 @@ import pyarrow as pa
 from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.core.files import NotWritten
+from zhichun.core.settings import require_range
 from zhichun.data.readers.pair_tables import kind_of, write_tables
 from zhichun.data.readers.rejected import FirstRefusal, OnBadRows, Say, silent
 from zhichun.data.readers.sources import PAIRS, describe_columns, match_pairs, open_table
@@ -155,6 +156,9 @@ class JudgingJob:
     retry_failed: bool = False
     on_bad_rows: OnBadRows = "fail"
     say: Say = silent
+
+    def __post_init__(self) -> None:
+        require_range(self, "limit", "concurrency", least=1)
 
     def plan(self) -> Plan:
         """Read all pairs, and find what is to be asked; nothing is asked yet.

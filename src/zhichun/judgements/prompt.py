@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from zhichun.core.errors import UserError
+from zhichun.core.settings import require_range
 from zhichun.text.clean import clean_text
 from zhichun.text.document import COLUMN_OF
 
@@ -40,6 +41,9 @@ class Prompt:
     guideline: str | None = None
     letter: bool = False
     longest: int = 2000
+
+    def __post_init__(self) -> None:
+        require_range(self, "longest", least=1)
 
     def messages(self, query: str, texts: Mapping[str, str | None], locale: str) -> list[Message]:
         """Ask for the label of a product, given by column name, for a query; nothing where it has no text."""

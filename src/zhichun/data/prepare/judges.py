@@ -10,6 +10,7 @@ mean          the label of the named grade that is nearest to the mean grade, of
 distribution  as majority; the share of each label is kept as ``label_shares``, a soft target
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
@@ -63,6 +64,10 @@ class SettleJudges:
     labels: Mapping[str, str]
     named: Mapping[str, str]
     votes: Sequence[float] = (1.0,)
+
+    def __post_init__(self) -> None:
+        if not all(0 < vote < math.inf for vote in self.votes):
+            raise UserError(f"weights of judgements are {[*self.votes]}; each must be a finite number above 0.")
 
     @classmethod
     def of(cls, mode: Mode, given: Mapping[str, Any] | None, votes: Sequence[float] = (1.0,)) -> "SettleJudges":
