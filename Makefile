@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed-
-TESTED := train,serve,dev,clients,audit,judge,stack,onnx,word2vec,translate,docs
+TESTED := train,serve,dev,clients,audit,judge,stack,onnx,word2vec,translate,trackers,docs
 
 help:  ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -27,7 +27,7 @@ def train(
     Parameters
     ----------
     recipe
-        `tiny`, `kdd2022:task2`, `my_file.py:function` or a recorded `recipe.json`.
+        `tiny`, `kdd2022:task2`, `my_file.py:function`, `my_file.yaml` or a recorded `recipe.json`.
     folds
         Number of folds of the dataset: train one run without each of them, OUT/fold-0 …
     nested

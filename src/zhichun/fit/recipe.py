@@ -1,21 +1,24 @@
 """A recipe: everything that determines a training run, as one frozen value that round-trips through JSON.
 
-A recipe is made by a Python function, `zhichun.fit.recipes.tiny.tiny`, or `my_file.py:function`, or read back from the
-`recipe.json` of a run.
+A recipe is made by a Python function, `zhichun.fit.recipes.tiny.tiny`, or `my_file.py:function`, written as YAML, or
+read back from the `recipe.json` of a run.
 """
 
 import importlib
 import importlib.util
 import inspect
 import json
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, Self, TypeVar, get_type_hints, overload
 
+import yaml
+
 from zhichun.core import settings as codec
-from zhichun.core.errors import UserError, suggest
+from zhichun.core.errors import UserError, readable, suggest
 from zhichun.core.files import read_json
 from zhichun.core.tasks import TASKS
 from zhichun.fit.train_settings import PretrainSettings, TrainSettings
@@ -185,7 +188,7 @@ def load_recipe(name: str, kind: type[AnyRecipe] = Recipe) -> AnyRecipe:
     ----------
     name
         ``tiny``, ``kdd2022:task2``, ``zhichun:fast:pretrain``, ``my_file.py:function``, or the path of a
-        ``recipe.json``.
+        ``recipe.json`` or of a ``.yaml`` file.
     kind
         Which kind is wanted: `Recipe`, `PretrainingRecipe`, or `AnyRecipe`, which is both.
 
@@ -194,7 +197,8 @@ def load_recipe(name: str, kind: type[AnyRecipe] = Recipe) -> AnyRecipe:
     UserError
         When there is none of that name, or it is of the other kind.
     """
-    found = _recorded(Path(name)) if name.endswith(".json") else _made(name)
+    read = {".json": _recorded, ".yaml": _written, ".yml": _written}.get(Path(name).suffix)
+    found = _made(name) if read is None else read(Path(name))
     if not isinstance(found, kind):
         right = COMMANDS[type(found)]
         raise UserError(
@@ -207,6 +211,47 @@ def _recorded(path: Path) -> AnyRecipe:
     value = read_json(path, dict, "Name the recipe.json of a run, or a recipe by its name.")
     kind = PretrainingRecipe if value.get("kind") == PretrainingRecipe.__name__ else Recipe
     return kind.from_json(value, str(path))
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which 2e-5 is a number, as in YAML 1.2, and no key is there twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Refuse the second of two equal keys, which PyYAML would take in silence."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if str(key.value) in seen:
+                raise yaml.MarkedYAMLError(problem=f"{key.value!r} is there twice", problem_mark=key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), [*"-+0123456789"]
+)
+
+
+def _written(path: Path) -> AnyRecipe:
+    """Read a recipe in YAML: the settings in which it differs from the recipe under ``base``."""
+    try:
+        with readable(path, "It is YAML of settings, such as `train: {epochs: 3}`.", yaml.YAMLError, RecursionError):
+            value = yaml.load(path.read_text("utf-8"), _Loader) or {}
+            if not isinstance(value, dict):
+                raise yaml.YAMLError("no settings")
+            base = value.pop("base", None)
+            start = Recipe() if base is None else load_recipe(str(base), AnyRecipe)
+            return start.with_settings([*_assignments(value)])
+    except UserError as error:
+        raise error if error.file else UserError(error.problem, remedy=error.remedy, file=path) from error
+
+
+def _assignments(value: Mapping[Any, Any], prefix: str = "") -> Iterator[str]:
+    """Write nested settings as `--set` takes them; one that names its kind is set as a whole."""
+    for name, item in value.items():
+        if isinstance(item, dict) and "kind" not in item:
+            yield from _assignments(item, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}={json.dumps(item, default=str)}"
 
 
 def _made(name: str) -> AnyRecipe:

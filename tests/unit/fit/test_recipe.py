@@ -5,7 +5,7 @@ import json
 import pytest
 
 from zhichun.core.errors import UserError
-from zhichun.fit.recipe import Recipe, describe, load_recipe
+from zhichun.fit.recipe import PretrainingRecipe, Recipe, describe, load_recipe
 from zhichun.objective.losses import CrossEntropy, Focal, Poly1, SquaredError
 from zhichun.objective.methods import FGM
 
@@ -166,6 +166,7 @@ def test_what_cannot_be_set_is_answered_with_what_can(assignments, message):
         ("kdd2022:tsak2", "has no recipe 'tsak2'.\nDid you mean 'task2'?"),
         ("nowhere.py:mine", "nowhere.py: there is no such file"),
         ("nowhere.json", "nowhere.json: cannot be read"),
+        ("nowhere.yaml", "nowhere.yaml: cannot be read"),
     ],
 )
 def test_a_recipe_that_does_not_exist_is_answered_with_one_that_does(name, message):
@@ -226,3 +227,56 @@ def test_a_kind_that_was_just_named_can_be_set_further(tiny_recipe):
 def test_a_misspelt_setting_of_a_kind_that_was_just_named_is_answered(tiny_recipe):
     with pytest.raises(UserError, match=r"Did you mean 'objective\.second_view\.epsilon'"):
         tiny_recipe.with_settings(["objective.second_view=FGM", "objective.second_view.epsilo=0.5"])
+
+
+def test_a_recipe_in_yaml_is_another_one_and_what_differs(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "base: kdd2022:task2  # a comment\n"
+        "model: {brand: null, fields: [title, color], encoder: a/path}\n"
+        "objective:\n  loss: {kind: Poly1, epsilon: 2}\n  second_view: {epsilon: 1e-1}\n"
+        "train:\n  learning_rate: 2e-5\n  epochs: 3\n  seed: 1\ntrain.warmup: 1.5e-1\n"
+    )
+    settings = ["model.brand=null", 'model.fields=["title","color"]', "model.encoder=a/path"]
+    settings += ['objective.loss={"kind":"Poly1","epsilon":2}', "objective.second_view.epsilon=0.1"]
+    settings += ["train.learning_rate=2e-5", "train.epochs=3", "train.seed=1", "train.warmup=0.15"]
+    assert load_recipe(str(file)) == load_recipe("kdd2022:task2").with_settings(settings)
+    file.write_text("")
+    assert load_recipe(str(file)) == Recipe()
+
+
+def test_a_recipe_in_yaml_may_be_of_pretraining_and_build_on_another_file(tmp_path):
+    (tmp_path / "a.yml").write_text("base: tiny:pretrain\ntrain: {epochs: 2}\n")
+    (tmp_path / "b.yaml").write_text(f"base: {tmp_path / 'a.yml'}\ntrain: {{seed: 3}}\n")
+    found = load_recipe(str(tmp_path / "b.yaml"), PretrainingRecipe)
+    assert found == load_recipe("tiny:pretrain", PretrainingRecipe).with_settings(["train.epochs=2", "train.seed=3"])
+    with pytest.raises(UserError, match="is a recipe for `zhichun pretrain`"):
+        load_recipe(str(tmp_path / "b.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("train: {epohcs: 3}", "no setting 'train.epohcs'.\nDid you mean 'train.epochs'?"),
+        ("train: {epochs: many}", "train.epochs='many' is not of type int"),
+        ("train: {epochs: 3, epochs: 4}", "'epochs' is there twice"),
+        ("train: 3", "train=3 should name one of"),
+        ("train: {validation_fold: 2026-11-26}", "train.validation_fold='2026-11-26' is not of type int"),
+        ("train: {learning_rate: .nan}", "train.learning_rate=nan is not a finite number"),
+        ("train: {warmup: &a [*a]}", "cannot be read"),
+        ("train: &a {warmup: *a}", "cannot be read"),
+        ("? [1]\n: 2", "cannot be read"),
+        ("- tiny", "cannot be read (no settings)"),
+        ("train: [", "cannot be read"),
+        ("train: !!python/object:os.system {}", "cannot be read"),
+        ("base: tinny", "no recipe 'tinny'.\nDid you mean 'tiny'?"),
+        ("base: mine.yaml", "mine.yaml: cannot be read"),
+    ],
+)
+def test_a_recipe_in_yaml_that_cannot_be_used_names_file_and_key(tmp_path, monkeypatch, content, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(content)
+    with pytest.raises(UserError) as error:
+        load_recipe("mine.yaml")
+    assert str(error.value).startswith("mine.yaml: ")
+    assert message in str(error.value)
