@@ -200,6 +200,11 @@ class Loop:
     def _log(self, record: dict[str, Any]) -> None:
         if self.accelerator.is_main_process:
             self.run.log(record)
+            flat = {name: value for name, value in record.items() if isinstance(value, float)}
+            for group, values in record.items():
+                if isinstance(values, dict):
+                    flat |= {f"{group}/{name}": value for name, value in values.items() if value is not None}
+            self.accelerator.log(flat, step=record["step"])
 
     def _save(self, objective: Objective[Any], optimizer: Any, progress: Progress) -> None:
         # Nothing here may wait for the other processes: each asks its own clock whether to come.

@@ -98,6 +98,11 @@ class CheckpointFolder:
 
     path: Path
 
+    @property
+    def step(self) -> int:
+        """Steps done at the newest checkpoint; 0 where there is none yet."""
+        return max((int(path.name[5:]) for path in self.path.glob("step-*") if path.suffix == ""), default=0)
+
     def save(self, weights: Weights, optimizer: dict[str, Any], progress: Progress) -> None:
         """Write the checkpoint of a moment; the one before goes when it is complete."""
         final = self.path / f"step-{progress.step:08d}"
@@ -114,10 +119,9 @@ class CheckpointFolder:
 
     def latest(self) -> tuple[Weights, dict[str, Any], Progress] | None:
         """Load the newest checkpoint, or ``None`` where there is none yet."""
-        whole = sorted(path for path in self.path.glob("step-*") if path.suffix == "")
-        if not whole:
+        if not self.step:
             return None
-        folder = whole[-1]
+        folder = self.path / f"step-{self.step:08d}"
         try:
             progress = Progress(**json.loads((folder / "progress.json").read_text("utf-8")))
             optimizer = torch.load(folder / "optimizer.pt", weights_only=True, map_location="cpu")

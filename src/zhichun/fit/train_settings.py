@@ -51,6 +51,8 @@ class LoopSettings:
     compile
         Whether to compile the encoder with `torch.compile` at the first step, which takes a minute or more:
         for long training on a GPU; no gain on a CPU.
+    trackers
+        What is told the figures of `metrics.jsonl` too: a list of `tensorboard`, `wandb` and `mlflow`; null is none.
     """
 
     epochs: Literal["auto"] | int = 5
@@ -68,6 +70,7 @@ class LoopSettings:
     layer_decay: float | None = None
     activation_checkpointing: Literal["layers"] | None = None
     compile: bool = False
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] | None = None
 
     def __post_init__(self) -> None:
         given = [name for name in ("epochs", "learning_rate") if getattr(self, name) != "auto"]

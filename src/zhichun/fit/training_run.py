@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 from accelerate import Accelerator
+from accelerate.tracking import MLflowTracker, TensorBoardTracker, WandBTracker, get_available_trackers
 from torch import nn
 from torch.distributed import DistError
 
@@ -15,7 +16,7 @@ from zhichun.core.errors import UserError
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.fit.batches import Steps
 from zhichun.fit.loop import Loop
-from zhichun.fit.recipe import PretrainingRecipe, Recipe
+from zhichun.fit.recipe import PretrainingRecipe, Recipe, describe
 from zhichun.fit.run_folder import RunFolder, one_run
 from zhichun.objective.fine_tuning import Objective
 
@@ -62,7 +63,7 @@ def run_training(
         Finds the files beside the dataset that decide the training.
     """
     # Without cpu=True, processes that a launcher started on a machine without GPU would not know of each other.
-    accelerator = Accelerator(cpu=not torch.accelerator.is_available())
+    accelerator = Accelerator(cpu=not torch.accelerator.is_available(), log_with=_trackers(recipe, out) or None)
     is_first = accelerator.is_main_process
     with one_run(out, writes=is_first):
         dataset, run = Dataset.open(data), RunFolder(out)
@@ -83,12 +84,51 @@ def run_training(
                 f"a step of {smallest} {training.unit} is too small for {processes} processes.",
                 remedy="Raise train.batch_size, or start fewer processes.",
             )
-        with Bar(title, training.unit, shown=is_first) as bar, _naming_lost_processes(accelerator):
+        shown = Bar(title, training.unit, shown=is_first)
+        with shown as bar, _naming_lost_processes(accelerator), _tracked(accelerator, recipe, run):
             progress = Loop(accelerator, batches, training.figures, recipe.train, run, bar).fit(objective)
         objective.shipped.load_state_dict(run.checkpoints.best(progress.best_step))
         training.finish(run, objective)
         accelerator.wait_for_everyone()
         return run
+
+
+def _trackers(recipe: R, out: Path) -> list[Any]:
+    """Make the trackers that are asked for; nothing of theirs is imported before they start.
+
+    Raises
+    ------
+    UserError
+        For one that is not installed, which accelerate would leave out in silence.
+    """
+    made: dict[str, Callable[[], Any]] = {
+        "tensorboard": lambda: TensorBoardTracker("tensorboard", out),
+        "wandb": lambda: WandBTracker("zhichun", name=out.name),
+        "mlflow": lambda: MLflowTracker("zhichun", run_name=out.name),
+    }
+    wanted = dict.fromkeys(recipe.train.trackers or ())
+    for name in wanted:
+        if name not in map(str, get_available_trackers()):
+            raise UserError(
+                f"train.trackers has {name}, which is not installed.",
+                remedy=f"Install it with: pip install {name}\nOr leave it out: --set train.trackers=null",
+            )
+    return [made[name]() for name in wanted]
+
+
+@contextmanager
+def _tracked(accelerator: Accelerator, recipe: R, run: RunFolder) -> Iterator[None]:
+    """Start the trackers of the first process with the recipe's settings, and end them however training ends."""
+    for tracker in accelerator.log_with:
+        if isinstance(tracker, TensorBoardTracker):  # of the steps that a resume does again it shows the new ones
+            tracker.init_kwargs["purge_step"] = run.checkpoints.step + 1
+    if accelerator.is_main_process and accelerator.log_with:
+        accelerator.init_trackers("zhichun", {name: value for name, value, _ in describe(recipe)})
+    try:
+        yield
+    finally:
+        for tracker in accelerator.trackers:
+            tracker.finish()
 
 
 @contextmanager
