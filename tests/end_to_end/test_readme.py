@@ -30,7 +30,8 @@ ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "experiments" / "LOG.md"]
 PAGES += sorted(page for page in (ROOT / "docs").rglob("*.md") if page.parent.name != "reference")  # generated
-COMMANDS = typer.main.get_command(app).commands
+GROUP = typer.main.get_command(app)
+COMMANDS = GROUP.commands
 OTHER_TOOLS_OPTIONS = {"--num_processes", "--node-rank", "--machine_rank", "--http1-header-read-timeout"}
 FOLDERS = "src|tests|docs|benchmarks|experiments|examples"
 
@@ -88,12 +89,12 @@ def test_every_command_line_is_understood(words, monkeypatch):
         if name and not name.endswith(".json"):
             load_recipe(name, AnyRecipe).with_settings(context.params["settings"] or [])
     else:
-        assert tool in ("pip", "pytest", "curl")
+        assert tool in ("pip", "pytest", "curl", "podman", "git", "python")
 
 
 @on_every_page
 def test_commands_and_options_in_the_text_exist(page):
-    options = {option for command in COMMANDS.values() for param in command.params for option in param.opts}
+    options = {option for command in (GROUP, *COMMANDS.values()) for param in command.params for option in param.opts}
     for code in inline_code(page):
         if command := re.match(r"zhichun ([a-z]+)\b", code):
             assert command[1] in COMMANDS, code

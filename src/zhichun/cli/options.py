@@ -11,12 +11,12 @@ import typer
 from rich.console import Console
 from typer.models import ParameterInfo
 
+import zhichun
 from zhichun.core.hub import local
 from zhichun.core.settings import parameter_docs
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="From a product catalogue and judged pairs to a trained, measured and served relevance model.",
@@ -49,6 +49,22 @@ COMMON: Final = {
 MODELS: Final = ("run", "runs", "a", "b")
 SetOption = Annotated[list[str] | None, typer.Option("--set")]
 AtLeast1 = Annotated[int, typer.Option(min=1)]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        say(f"zhichun {zhichun.__version__}")
+        raise typer.Exit
+
+
+VersionOption = Annotated[
+    bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+]
+
+
+@app.callback()
+def _of_no_command(*, version: VersionOption = False) -> None:
+    """Take the options that belong to no command."""
 
 
 def command(function: F) -> F:

@@ -2,7 +2,10 @@
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
+import zhichun
+from zhichun.cli import app
 from zhichun.cli.options import mapping
 
 
@@ -12,3 +15,18 @@ def test_a_mapping_names_each_thing_once():
         mapping("3=E,2=S,3=I", "--labels")
     with pytest.raises(typer.BadParameter, match="is not of the form name=value"):
         mapping("3", "--labels")
+
+
+def test_the_version_is_printed():
+    told = CliRunner().invoke(app, ["--version"])
+    assert (told.exit_code, told.output) == (0, f"zhichun {zhichun.__version__}\n")
+
+
+def test_a_shell_completes_commands_and_options():
+    asked = {"_ZHICHUN_COMPLETE": "complete_bash"}
+    told = CliRunner().invoke(
+        app, [], prog_name="zhichun", env={**asked, "COMP_WORDS": "zhichun tra", "COMP_CWORD": "1"}
+    )
+    assert told.output.split() == ["train"]
+    words = {"COMP_WORDS": "zhichun train --fo", "COMP_CWORD": "2"}
+    assert CliRunner().invoke(app, [], prog_name="zhichun", env={**asked, **words}).output.split() == ["--folds"]
