@@ -4,6 +4,9 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -43,11 +46,34 @@ def test_the_whole_way_from_python_ends_in_figures_and_a_report(
         assert part in page
 
 
-@pytest.mark.parametrize("recipe", ["small", "titles_only"])
+def test_two_csv_files_become_a_model_that_is_compared_with_production(
+    tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop = tiny_dataset.parent / "shop"
+    judged = pq.read_table(shop / "shopping_queries_dataset_examples.parquet")
+    grades = pa.array([{"E": 3, "S": 2, "C": 1, "I": 0}[label] for label in judged["esci_label"].to_pylist()])
+    pairs = judged.select(["query", "product_id", "product_locale"])
+    pa_csv.write_csv(pairs.append_column("grade", grades), tmp_path / "judgements.csv")
+    columns = {"product_id": "product_id", "product_locale": "locale", "product_title": "title"}
+    products = pq.read_table(shop / "shopping_queries_dataset_products.parquet", columns=[*columns])
+    pa_csv.write_csv(products.rename_columns([*columns.values()]), tmp_path / "catalogue.csv")
+    run = load("own_csv").trained(tmp_path / "judgements.csv", tmp_path / "catalogue.csv", tmp_path, SHRUNK)
+    assert (run / "model").is_dir()
+    assert "in random order" in capsys.readouterr().out
+
+    ranks = pa.array(range(1, len(pairs) + 1))  # production's order is that of the file
+    pa_csv.write_csv(pairs.append_column("rank", ranks), tmp_path / "production.csv")
+    said = load("compare_with_production").verdict(run, tmp_path / "production.csv", tmp_path / "data")
+    assert "all: nDCG@10 " in said
+    assert "ndcg@10>=-0.01 in all: " in said
+    assert (run / "against-production" / "index.html").is_file()
+
+
+@pytest.mark.parametrize("recipe", ["own_recipe.py:small", "own_recipe.py:titles_only", "own_recipe.yaml"])
 def test_a_recipe_of_ones_own_is_trained_from_the_command_line(recipe: str, tiny_dataset: Path, tmp_path: Path) -> None:
     settings = [part for setting in (*SHRUNK[:5], SHRUNK[-1]) for part in ("--set", setting)]
     run = tmp_path / "run"
-    name = f"{EXAMPLES / 'own_recipe.py'}:{recipe}"
+    name = str(EXAMPLES / recipe)
     result = CliRunner().invoke(app, ["train", name, "--data", str(tiny_dataset), "--out", str(run), *settings])
     assert result.exit_code == 0, result.output
     assert (run / "model").is_dir()
