@@ -35,7 +35,6 @@ _LONGEST: Final = 20_000
 # What the SDK waits at most where a server says when to come again.
 _MOST_TOLD: Final = 120
 _LABELS: Final = grade_labels()
-_THOUGHT: Final = re.compile(r"<think>.*?</think>", re.DOTALL)
 # What tokenizers and models put around a letter.
 _AROUND: Final = " \t\r\n▁Ġ\"'`*.:()"
 _SCHEMA: Final = {
@@ -102,7 +101,7 @@ class Chat:
     Raises
     ------
     UserError
-        For a URL that is none, or that holds a password or query.
+        For a URL that is none, or that holds a password or query, and for a key that cannot be sent.
     """
 
     def __init__(
@@ -117,7 +116,10 @@ class Chat:
         retries: int = 5,
     ) -> None:
         self.url, self.model, self._timeout, self._retries = _checked(url), model, timeout, retries
-        self._letter, self._variable, self._key = letter, key_variable, os.environ.get(key_variable, "")
+        self._letter, self._variable, self._key = letter, key_variable, os.environ.get(key_variable, "").strip()
+        if not re.fullmatch("[!-~]*", self._key):
+            problem = f"the environment variable {key_variable} holds characters that no key has."
+            raise UserError(problem, remedy="Set it to the key alone.")
         fields = {"temperature": 0, **(_LETTER_FORMAT if letter else _JSON_FORMAT), **(request or {})}
         self.request = {name: value for name, value in fields.items() if value is not None}
         self._client = openai.AsyncOpenAI(base_url=url, api_key=self._key or "none", timeout=timeout)
@@ -154,19 +156,21 @@ class Chat:
         except (openai.APITimeoutError, TimeoutError):
             return Answer(failure=NO_REPLY, is_final=False)
         except openai.APIConnectionError as error:
-            problem = f"{self.url} cannot be reached ({error.__cause__ or error})."
+            problem = f"{self.url} cannot be reached ({self._hidden(str(error.__cause__ or error))})."
             remedy = "Check the URL and that the server runs. What was answered is kept: the same command goes on."
             raise UserError(problem, remedy=remedy) from error
         except openai.APIStatusError as error:
-            said = self._hidden(f"status {error.status_code}: {_said(error)}")
-            if error.status_code in (401, 403):
+            # Hidden before it is cut, so that no part of the key is left.
+            said = f"status {error.status_code}: {_short(self._hidden(_said(error)))}"
+            if error.status_code == 401:
                 remedy = f"Set the environment variable {self._variable} to your key."
                 raise UserError(f"{self.url} refuses the key ({said}).", remedy=remedy) from None
             if error.status_code == 404:
                 remedy = "Check --model, and that --url is the base of the API; it mostly ends with /v1."
                 problem = f"{self.url} has no model {self.model!r}, or is no chat API ({said})."
                 raise UserError(problem, remedy=remedy) from None
-            return Answer(failure=said, is_final=error.status_code < 500 and error.status_code not in (408, 409, 429))
+            # Others are of the server or the account, as with 402 (no credit); 403 may be of a pair alone (moderation).
+            return Answer(failure=said, is_final=error.status_code in (400, 413, 422))
 
     async def close(self) -> None:
         """Close the connections."""
@@ -184,7 +188,8 @@ def read_answer(body: str, *, letter: bool) -> Answer:
         choice = reply["choices"][0]
         message, ended = choice["message"], choice.get("finish_reason")
         said, refused = message.get("content") or "", message.get("refusal")
-        said = _THOUGHT.sub("", said[:_LONGEST])
+        # A reasoning model's thoughts: some templates open them in the prompt, and some answers end in them.
+        said = said.rpartition("</think>")[2].partition("<think>")[0][:_LONGEST]
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return Answer(failure=f"{NOT_READ}: {_short(body)!r}", is_final=False)
     usage = reply["usage"] if isinstance(reply.get("usage"), dict) else {}
@@ -195,7 +200,7 @@ def read_answer(body: str, *, letter: bool) -> Answer:
         label = max(LABELS, key=lambda each: (probabilities[LABELS.index(each)], each == label))
     failure = ""
     if refused or ended == "content_filter":
-        failure, label = f"{REFUSED}: {_short(str(refused or ended))}", None
+        failure, label = f"{REFUSED}: {_short(clean_text(str(refused or ended)))}", None
     elif not label:
         failure = CUT_OFF if ended == "length" else f"{NO_LABEL}: {_short(said)!r}"
     return Answer(
@@ -220,9 +225,9 @@ def _judgement(said: str) -> tuple[str | None, str]:
 
 
 def _probabilities(choice: Mapping[str, Any]) -> list[float] | None:
-    """Share out what the first token that is a label, and those that could have stood there, have of the four."""
+    """Share out what the last token that is a label, and those that could have stood there, have of the four."""
     try:
-        for token in choice["logprobs"]["content"]:
+        for token in reversed(choice["logprobs"]["content"]):  # thoughts may name labels before
             if not label_of(token["token"].strip(_AROUND), _LABELS):
                 continue
             weights = dict.fromkeys(LABELS, 0.0)
@@ -239,9 +244,14 @@ def _probabilities(choice: Mapping[str, Any]) -> list[float] | None:
 
 
 def _checked(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UserError(f"{url!r} is no URL of an API.", remedy="Give its base, such as http://localhost:8000/v1.")
+    try:
+        parts = urlsplit(url)
+        is_one = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        is_one = False
+    if not is_one:
+        problem = f"{url.rpartition('@')[2]!r} is no URL of an API."  # what stands before may be a password
+        raise UserError(problem, remedy="Give its base, such as http://localhost:8000/v1.")
     if parts.username or parts.password or parts.query:
         problem = f"the URL of {parts.hostname} holds a password or a query."
         raise UserError(problem, remedy="Give the URL alone; a key is read from the environment (--key-variable).")
@@ -250,7 +260,7 @@ def _checked(url: str) -> str:
 
 def _said(error: openai.APIStatusError) -> str:
     body = error.body if isinstance(error.body, dict) else {}
-    return _short(clean_text(str(body.get("message") or error.response.text or error.message)))
+    return clean_text(str(body.get("message") or error.response.text or error.message))
 
 
 def _short(text: str) -> str:

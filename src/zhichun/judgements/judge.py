@@ -192,24 +192,28 @@ class JudgingJob:
         """
         asking = _Asking(self.chat, self._answers, plan.counts["judged"], progress)
         asyncio.run(asking.all(self._open_pairs(), self.concurrency))
+        # By key: pairs of one content have one answer, which was paid for once.
+        answers = {pair.key: self._answers.get(pair.key) for pair in plan.pairs}
         outcome = Outcome()
-        rows = [self._row(pair, asking.unanswered, outcome) for pair in plan.pairs]
+        for answer in filter(None, answers.values()):
+            outcome.tokens_in += answer.tokens_in
+            outcome.tokens_out += answer.tokens_out
+        rows = [self._row(pair, answers[pair.key], asking.unanswered, outcome) for pair in plan.pairs]
         kinds = [(name, pa.string()) for name in _TEXTS]
         kinds += [(name, pa.float64()) for name in _PROBABILITIES if self.prompt.letter]
         table = pa.Table.from_pylist(rows, pa.schema(kinds))
         write_tables([table], table.schema, self.out)
         return outcome
 
-    def _row(self, pair: Asked, unanswered: Mapping[bytes, str], outcome: Outcome) -> dict[str, Any]:
-        answer = self._answers.get(pair.key)
+    def _row(
+        self, pair: Asked, answer: Answer | None, unanswered: Mapping[bytes, str], outcome: Outcome
+    ) -> dict[str, Any]:
         if answer is None:
             reason = NO_TEXT if pair.key is None else unanswered.get(pair.key, NOT_ASKED)
             answer = Answer(failure=reason)
         outcome.labels[answer.label or ""] += 1
         if answer.failure:
             outcome.failures[answer.failure.partition(":")[0]] += 1
-        outcome.tokens_in += answer.tokens_in
-        outcome.tokens_out += answer.tokens_out
         said = (self.chat.model, answer.label, answer.reason, answer.failure)
         shares = zip(_PROBABILITIES, answer.probabilities or (), strict=False)
         return {**dict(zip(_TEXTS, (*pair[:3], *said), strict=True)), **dict(shares)}

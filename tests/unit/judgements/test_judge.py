@@ -181,6 +181,36 @@ def test_a_refused_key_stops_at_once_and_is_shown_nowhere(judge, tmp_path, monke
     assert b"judge-1" in written
 
 
+def test_white_space_around_a_key_is_left_out_and_no_part_of_it_is_shown(judge, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", f" {KEY}\r\n")
+    with StrictChat(key=KEY) as chat:
+        assert judge(titles(""), chat)[0] == 0
+    with StrictChat(key="x") as chat:
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-" + "7" * 300)  # longer than what is shown of a server's words
+        status, _, said = judge(titles("", ""), chat, "--overwrite")
+    assert (status, "777" in said) == (1, False)
+    assert "Incorrect API key provided: …" in said
+
+
+@pytest.mark.parametrize("key", ["sk-\x07a", "sk-a b", "sk-é", "sk-\nb"])
+def test_a_key_that_cannot_be_sent_is_refused_and_not_shown(monkeypatch, key):
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(UserError, match="OPENAI_API_KEY holds characters that no key has") as caught:
+        Chat("http://x/v1", "m")
+    assert "sk-" not in str(caught.value)
+
+
+def test_no_credit_is_no_answer_and_one_pair_that_is_forbidden_stops_nothing(judge, tmp_path):
+    with StrictChat() as chat:
+        status, table, _ = judge(titles("", "403 always", ""), chat)
+        assert (status, [bool(row["label"]) for row in table]) == (0, [True, False, True])
+        assert table[1]["failure"].startswith("status 403")
+        status, _, said = judge(titles("", "403 always", "", *["402 always"] * 20), chat, "--overwrite")
+    assert status == 1
+    assert "calls in a row failed, the last one so: status 402" in said
+    assert _count(tmp_path / "cache" / "zhichun" / "judgements.sqlite") == 2
+
+
 @pytest.mark.parametrize(
     ("url", "model", "expected"),
     [
@@ -189,6 +219,9 @@ def test_a_refused_key_stops_at_once_and_is_shown_nowhere(judge, tmp_path, monke
         ("", "other", "has no model 'other'"),
         ("ftp://127.0.0.1/v1", "judge-1", "is no URL of an API"),
         ("nonsense", "judge-1", "is no URL of an API"),
+        ("http://me:secret@127.0.0.1:800O/v1", "judge-1", "'127.0.0.1:800O/v1' is no URL of an API"),
+        ("http://127.0.0.1:99999/v1", "judge-1", "is no URL of an API"),
+        ("http://[::1", "judge-1", "is no URL of an API"),
         ("http://me:secret@127.0.0.1/v1", "judge-1", "holds a password or a query"),
         ("http://127.0.0.1/v1?key=secret", "judge-1", "holds a password or a query"),
     ],
@@ -276,6 +309,8 @@ def test_one_pair_is_judged_once_however_it_is_spelt_and_equal_contents_are_paid
         assert [row["product_id"] for row in table] == ["1", "2", "3"]
         assert chat.calls.total() == 2
         assert "2 repeated rows" in said
+        assert "answers took" in said
+        assert " 20 out" in said.partition("answers took")[2]
         assert table[0]["label"] == table[1]["label"]
 
 
@@ -449,6 +484,9 @@ def test_the_packaged_prompts_speak_the_language_of_the_locale():
         ("-1", None),
         ("", None),
         ("<think>E? no</think>\n\nI", "I"),
+        ('{"label": "E"}? no</think>\n\nI', "I"),  # where a template opens the thoughts
+        (f'<think>{"E? " * 10_000} {{"label": "E"}}</think> I', "I"),
+        ('<think>{"label": "E"}? no', None),
     ],
 )
 def test_a_letter_is_the_whole_answer(content, label):
@@ -473,6 +511,18 @@ def test_broken_log_probabilities_leave_the_label(logprobs):
     body = json.dumps({"choices": [{"message": {"content": "E"}, "logprobs": logprobs}]})
     answer = read_answer(body, letter=True)
     assert (answer.label, answer.probabilities, answer.failure) == ("E", None, "")
+
+
+def test_probabilities_are_of_the_answer_and_not_of_the_thoughts_before_it():
+    tokens = [{"token": token, "logprob": -0.1, "top_logprobs": []} for token in ("<think>", "E", "</think>", "I")]
+    choice = {"message": {"content": "<think>E</think>I"}, "logprobs": {"content": tokens}}
+    answer = read_answer(json.dumps({"choices": [choice]}), letter=True)
+    assert (answer.label, answer.probabilities) == ("I", [0, 0, 0, 1])
+
+
+def test_a_refusal_can_be_written_whatever_it_holds():
+    body = r'{"choices": [{"message": {"content": null, "refusal": "no \ud83d"}}]}'
+    read_answer(body, letter=False).failure.encode()
 
 
 NO_CHOICES = [f'{{"choices": {each}}}' for each in ("{}", "[[]]", "1", "null")]
