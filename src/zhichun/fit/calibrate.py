@@ -33,7 +33,7 @@ from zhichun.core.errors import UserError
 from zhichun.core.files import new_file
 from zhichun.core.tasks import TASKS, Calibration, softmax
 from zhichun.data.dataset.dataset import read_parquet
-from zhichun.data.dataset.predictions import PREDICTIONS_FILE
+from zhichun.data.dataset.predictions import AS_TRAINED, PREDICTIONS_FILE
 from zhichun.data.readers.pair_tables import append_columns
 from zhichun.metrics import ExpectedCalibrationError, Judged, LogLoss, label_codes
 from zhichun.metrics.calibration import wilson
@@ -51,8 +51,6 @@ PAIRS_OF_A_BIN: Final = 50
 STARTS: Final = (0.1, 0.25, 0.5, 0.75)
 STEPS: Final = 40
 CONFIDENCE: Final = 0.95
-# Columns of the predictions as they were trained, in a table whose others are calibrated.
-AS_TRAINED: Final = "as_trained_"
 Bools = npt.NDArray[np.bool_]
 
 

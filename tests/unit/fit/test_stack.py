@@ -12,6 +12,7 @@ from zhichun.core.errors import UserError
 from zhichun.core.files import read_json
 from zhichun.data.dataset.predictions import read_nested, read_out_of_fold
 from zhichun.fit import stack as module
+from zhichun.fit.calibrate import calibrate
 from zhichun.fit.folds import runs_without, train_folds
 from zhichun.fit.leaks import refuse_leaks
 from zhichun.fit.recipe import PretrainingRecipe, Recipe
@@ -194,6 +195,23 @@ def test_a_fold_s_calibration_on_itself_is_refused(make, fold_runs):
     with pytest.raises(UserError, match=r"calibrated on the fold .*\nDelete .*fold-3/model/calibration\.json") as error:
         make()
     assert error.value.file == fold_runs / "fold-3"
+
+
+def test_what_is_read_of_a_calibrated_run_is_what_it_said_as_it_was_trained(
+    make, audited_data, nested_runs, tiny_run, monkeypatch
+):
+    monkeypatch.setattr("zhichun.fit.calibrate.LEAST_QUERIES", 1)
+    runs = [nested_runs / "fold-3", nested_runs / "nested-1-3"]
+    for run in runs:
+        shutil.copytree(tiny_run / "model", run / "model", dirs_exist_ok=True)
+    plain, before = make(), [pq.read_table(run / "predictions.parquet")["p_E"] for run in runs]
+    for run, said in zip(runs, before, strict=True):
+        calibrate(run)
+        assert pq.read_table(run / "predictions.parquet")["p_E"] != said
+    with pytest.raises(UserError, match="calibrated on the fold"):
+        make(overwrite=True)
+    (runs[0] / "model" / "calibration.json").unlink()  # as the message says
+    assert make(overwrite=True) == plain
 
 
 def test_a_planted_leak_of_a_nested_run_is_refused(make, nested_runs):

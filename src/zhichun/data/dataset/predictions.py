@@ -77,8 +77,10 @@ def find_tables(places: Iterable[str]) -> list[Path]:
     return found
 
 
-def read_predictions(tables: Iterable[Path], dataset: Dataset, task: Task) -> Predictions:
+def read_predictions(tables: Iterable[Path], dataset: Dataset, task: Task, *, as_trained: bool = False) -> Predictions:
     """Read tables and average the predictions of each example; pairs of other data are ignored.
+
+    Those ``as_trained`` know nothing of a calibration, which was fitted to the labels of the same pairs.
 
     Raises
     ------
@@ -89,7 +91,7 @@ def read_predictions(tables: Iterable[Path], dataset: Dataset, task: Task) -> Pr
     times_E = np.zeros(len(total_EC), np.int64)
     for path in tables:
         for chunk, place_P, before in _chunks(path, dataset):
-            said_PC = _said(chunk, task, path, before)
+            said_PC = _said(chunk, task, path, before, AS_TRAINED if as_trained else "")
             known_P = place_P >= 0
             np.add.at(total_EC, place_P[known_P], said_PC[known_P])
             np.add.at(times_E, place_P[known_P], 1)
@@ -147,9 +149,10 @@ def _joined(table: pa.Table, keys: tuple[str, ...]) -> Any:
     return pc.binary_join_element_wise(*columns, pa.scalar("\t", pa.large_string()))
 
 
-def _said(chunk: pa.Table, task: Task, path: Path, before: int) -> Doubles:
+def _said(chunk: pa.Table, task: Task, path: Path, before: int, prefix: str) -> Doubles:
     """Read the task's probabilities or gains, ``[P, C]``; for `substitute` also from a four-class model."""
     names = {"gain": ["gain"], "substitute": ["p_S"]}.get(task.name) or [f"p_{name}" for name in task.classes]
+    names = [prefix + name if prefix + name in chunk.column_names else name for name in names]
     missing = [name for name in names if name not in chunk.column_names]
     if missing:
         raise UserError(f"has no column {missing[0]!r}, which the task {task.name!r} needs.", file=path, remedy=REMEDY)
@@ -173,6 +176,8 @@ def _said(chunk: pa.Table, task: Task, path: Path, before: int) -> Doubles:
 
 
 PREDICTIONS_FILE: Final = "predictions.parquet"
+# Columns of the predictions as they were trained, in a table whose others are calibrated.
+AS_TRAINED: Final = "as_trained_"
 POOL_METADATA: Final = b"zhichun pool"  # key under which a table of `zhichun pool` names its teacher
 PROBABILITIES: Final = tuple(f"p_{label}" for label in schema.LABELS)
 
@@ -209,7 +214,7 @@ def fold_count(dataset: Dataset) -> int:
 
 
 def read_out_of_fold(dataset: Dataset, runs: Path) -> OutOfFold:
-    """Collect the out-of-fold probabilities of the four labels.
+    """Collect the out-of-fold probabilities of the four labels, as they were before any calibration.
 
     Parameters
     ----------
@@ -273,7 +278,8 @@ def _read_run(run: Path, fold: int | list[int], dataset: Dataset, rows_P: Rows, 
     """Put what a run says of what it held out into its places."""
     _check_run(run, fold, dataset)
     own = np.flatnonzero(dataset.held_out(fold)[rows_P])
-    said, wanted_E = read_predictions([run / PREDICTIONS_FILE], dataset, TASKS["esci"]), np.zeros(len(dataset.examples))
+    said = read_predictions([run / PREDICTIONS_FILE], dataset, TASKS["esci"], as_trained=True)
+    wanted_E = np.zeros(len(dataset.examples))
     wanted_E[rows_P[own]] = 1
     for row in np.flatnonzero(said.times_E != wanted_E)[:1]:
         what = "is not a training pair of this fold" if not wanted_E[row] else "is predicted twice"
