@@ -38,7 +38,7 @@ def measure_agreement(rated: RatedPairs, *, draws: int = 2000, seed: int = 0) ->
     ----------
     rated
         From `zhichun.data.readers.ratings.read_ratings`. Figures of people leave out the raters that are held against
-        them, if two people are left.
+        them, if two people share a pair; otherwise there is no ceiling.
     draws, seed
         Of the bootstraps over queries; the ceiling, which is fitted anew in each, has a tenth of the draws.
 
@@ -60,7 +60,8 @@ def measure_agreement(rated: RatedPairs, *, draws: int = 2000, seed: int = 0) ->
     """
     every, drawing = rated.shared(), {"draws": draws, "seed": seed}
     people = [place for place, name in enumerate(rated.raters) if name not in rated.judged]
-    shared = rated.by(people).shared() if len(people) > 1 else every
+    of_people = rated.by(people).shared()  # none where they split the work
+    shared = of_people if of_people.pairs else every
     ratings, locales_P = shared.ratings, np.array([locale for _, locale, _ in shared.pairs])
     majority_P = majority(ratings.counts_PK)
     between = agreement(every.ratings, **drawing)
@@ -85,7 +86,7 @@ def measure_agreement(rated: RatedPairs, *, draws: int = 2000, seed: int = 0) ->
             if (ratings.codes_PJ == grade).any()
         },
         "raters": {name: _figures(of_rater) for name, of_rater in zip(rated.raters, levels, strict=True)},
-        "ceiling": _figures(ceiling(ratings, draws=max(1, draws // 10), seed=seed)) if len(people) > 1 else {},
+        "ceiling": _figures(ceiling(ratings, draws=max(1, draws // 10), seed=seed)) if of_people.pairs else {},
         "beside": _beside(every, people, drawing),
     }
 

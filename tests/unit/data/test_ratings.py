@@ -72,3 +72,13 @@ def test_a_column_of_another_name_is_named(tmp_path):
     rated = read(tmp_path, "shoe,1,a,3\nshoe,1,b,3\n", "query,sku,who,grade\n", columns={"judge": "who"}, locale="es")
     assert np.all(rated.ratings.codes_PJ == 0)
     assert rated.pairs[0][1] == "es"
+
+
+def test_a_column_that_no_table_has_is_refused_however_many_there_are(tmp_path):
+    (tmp_path / "llm.csv").write_text("query,sku,by,label\nshoe,1,c,E\n")
+    rows, header = "shoe,1,a,E\nshoe,1,b,E\n", "query,sku,who,grade\n"
+    (tmp_path / "ratings.csv").write_text(header + rows)
+    files = tmp_path / "ratings.csv", tmp_path / "llm.csv"
+    assert read_ratings(*files, columns={"judge": "who"}).raters == ("a", "b", "llm.csv")
+    with pytest.raises(UserError, match=r"no table has a column 'wo'.*\n.*'who'"):
+        read_ratings(*files, columns={"judge": "wo"})

@@ -208,3 +208,12 @@ def test_chorus_agrees_as_its_description_says():
     assert (min(kappas), max(kappas)) == pytest.approx((0.60, 0.68), abs=0.005)
     assert (min(squared), max(squared)) == pytest.approx((0.74, 0.80), abs=0.005)
     assert found["raters"]["judge1"]["ndcg"]["value"] < found["ceiling"]["ndcg"]["value"] < 1
+
+
+def test_people_who_split_the_work_are_what_a_judge_of_all_is_held_against(tmp_path):
+    rows = [f"shoe {query},1,{'ab'[query % 2]},{LABELS[query % 4]}" for query in range(12)]
+    (tmp_path / "people.csv").write_text("\n".join(["query,product_id,judge,label", *rows]))
+    (tmp_path / "llm.csv").write_text("\n".join(["query,product_id,label", *(row[:-3] + row[-1] for row in rows)]))
+    found = measure_agreement(read_ratings(tmp_path / "people.csv", tmp_path / "llm.csv"), draws=20)
+    assert found["ceiling"] == {}
+    assert (found["pairs"], found["beside"]["llm.csv"]["kappa"]["value"]) == (12, 1)

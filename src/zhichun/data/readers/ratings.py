@@ -107,6 +107,10 @@ def read_ratings(
     places: dict[Pair, int] = {}
     found: dict[tuple[int, str], int] = {}
     passed_over, added, reasons = 0, set[str](), dict[tuple[Pair, str], str]()
+    known = [name for table in (path, *more) for name in open_judgements(table).names]
+    unknown = [own for own in (columns or {}).values() if find_column(own, known) is None]
+    if more and unknown:  # of one table alone, its reader says more
+        raise UserError(f"no table has a column {unknown[0]!r}.", file=path, remedy=suggest(unknown[0], known))
     for table in (path, *more):
         called = table.name if [each.name for each in (path, *more)].count(table.name) == 1 else str(table)
         read = _rows(table, columns or {}, grade_labels(labels), locale, called if more else None)
