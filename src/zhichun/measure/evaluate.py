@@ -205,10 +205,11 @@ def _ranks(scorer: "Scorer | IndexScorer | None", run: Path) -> bool:
 
 
 def rows_of(dataset: Dataset, split: str) -> Int64:
-    """Find the judged pairs of a split, or of all."""
+    """Find the judged pairs of a split, or of all; of further judgements, those that were let into test."""
     splits = dataset.column(schema.SPLIT)
     known = sorted({*splits.tolist(), "all"})
     if split not in known:
         raise UserError(f"there is no split {split!r}.", file=dataset.folder, remedy=suggest(split, known))
-    judged = dataset.column(schema.ORIGIN) == schema.JUDGED
+    origins = dataset.column(schema.ORIGIN)
+    judged = (origins == schema.JUDGED) | ((origins == schema.ADDED) & (splits == schema.TEST))
     return np.flatnonzero(judged if split == "all" else judged & (splits == split))

@@ -11,6 +11,7 @@ from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.data.dataset.dataset import Dataset, in_test
 from zhichun.data.prepare.prepare import prepare
+from zhichun.measure.evaluate import rows_of
 
 QUERIES = [f"shoe {number}" for number in range(40)]
 TESTED = [query for query in QUERIES if in_test(query, 0.1)]
@@ -72,6 +73,16 @@ def test_they_judge_test_queries_where_that_is_wanted(shop):
     tested = shop.read("examples").filter(pl.col("split") == "test")
     assert len(tested) == 2 * len(TESTED)
     assert set(tested["origin"]) == {schema.JUDGED, schema.ADDED}
+    dataset = Dataset.open(shop.write("any", []).with_name("out"))
+    assert len(rows_of(dataset, "test")) == len(tested)
+    assert len(rows_of(dataset, "all")) == len(QUERIES) + len(TESTED), "and of those of training only people's"
+
+
+def test_a_test_split_of_theirs_alone_is_one(shop):
+    trained = [(query, "1", "E") for query in TRAINED]
+    llm = [(query, "2", "S", "llm") for query in TESTED]
+    warned = [shop(trained, (llm, 0.5), judgements_in_test=wanted)["warnings"] for wanted in (False, True)]
+    assert ["no test query" in " ".join(lines) for lines in warned] == [True, False]
 
 
 def test_their_weight_counts_where_several_judges_become_one(shop):

@@ -228,7 +228,7 @@ def prepare(
             "examples": _examples(pairs, ids),
             "refused_issues": dict(sorted(refused_corrections.items())),
             "read": described,
-            "warnings": too_few(pairs.frame.filter(pl.col(schema.ORIGIN) == schema.JUDGED), folds),
+            "warnings": too_few(pairs.frame, folds),
             "vocabulary": write_vocabularies(folder, min_count_trigram, progress),
         }
         write_json(folder / schema.MANIFEST_FILE, manifest)

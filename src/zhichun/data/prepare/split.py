@@ -106,7 +106,9 @@ def _number(frame: pl.DataFrame, name: str, counted: pl.DataFrame) -> tuple[pl.D
 
 def too_few(frame: pl.DataFrame, folds: int) -> list[str]:
     """Return warnings about splits that are too small for later commands, with remedies."""
-    queries = frame.select(schema.QUERY, KEY, schema.SPLIT, schema.FOLD).unique(KEY, maintain_order=True)
+    own, let_in = pl.col(schema.ORIGIN) == schema.JUDGED, pl.col(schema.ORIGIN) == schema.ADDED
+    measured = frame.filter(own | (let_in & (pl.col(schema.SPLIT) == schema.TEST)))
+    queries = measured.select(schema.QUERY, KEY, schema.SPLIT, schema.FOLD).unique(KEY, maintain_order=True)
     training, tested = (queries.filter(pl.col(schema.SPLIT) == split) for split in (schema.TRAIN, schema.TEST))
     said = []
     if tested.is_empty():
