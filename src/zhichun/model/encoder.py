@@ -23,7 +23,7 @@ from transformers import (
     AutoTokenizer,
     PretrainedConfig,
 )
-from transformers.utils import logging
+from transformers.utils import cached_file, logging
 
 from zhichun.core.errors import UserError
 from zhichun.core.files import check_hashes
@@ -271,6 +271,17 @@ def place_of(name: str) -> str:
         file=folder,
         remedy="Name a finished run of `zhichun pretrain`; resume an interrupted one with --resume.",
     )
+
+
+def file_of(name: str, file: str) -> Path:
+    """Find a file beside an encoder that was loaded by hub name or path; there is none at the path otherwise."""
+    found = cached_file(
+        place_of(name),
+        file,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    return Path(found or "")
 
 
 def save_encoder(encoder: Encoder, folder: Path) -> None:

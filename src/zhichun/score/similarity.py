@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zhichun.core import schema
+from zhichun.core.console import say_aside
 from zhichun.core.files import read_json, write_json
 from zhichun.core.tasks import Floats
 from zhichun.score.engines.engine import required
@@ -70,13 +71,17 @@ class Similarity:
         UserError
             When there is none.
         """
-        prompts = _prompts(Path(place))
         if (graph := Path(place) / GRAPH).is_file():
-            return cls(_reader(PairTokenizer.load(graph.parent)), _run(graph), None, prompts)
-        from zhichun.model.encoder import load_encoder, load_tokenizer
+            return cls(_reader(PairTokenizer.load(graph.parent)), _run(graph), None, _prompts(graph.with_name(PROMPTS)))
+        from zhichun.model.encoder import file_of, load_encoder, load_tokenizer
         from zhichun.score.engines.torch_engine import Sentences
 
-        encoder = Sentences(load_encoder(str(place)))
+        encoder, prompts = Sentences(load_encoder(str(place))), _prompts(file_of(str(place), PROMPTS))
+        if not any(prompts) and "e5-" in str(place).lower():
+            say_aside(
+                f"{place} ranks much worse without its prompts, and has none in {PROMPTS}: write "
+                '{"prompts": {"query": "query: ", "passage": "passage: "}} to that file in a folder of it.'
+            )
         return cls(_reader(load_tokenizer(str(place))), encoder.of_arrays, encoder, prompts)
 
     def save(self, folder: Path) -> None:
@@ -116,9 +121,8 @@ class Similarity:
         return found
 
 
-def _prompts(folder: Path) -> tuple[str, str]:
-    """Read the prompts of a sentence-transformers folder; none where it names none."""
-    path = folder / PROMPTS
+def _prompts(path: Path) -> tuple[str, str]:
+    """Read the prompts of sentence-transformers; none where it names none."""
     known = read_json(path, dict).get("prompts") or {} if path.is_file() else {}
     products = (known[name] for name in ("passage", "document", "corpus") if name in known)
     return known.get("query", ""), next(products, "")

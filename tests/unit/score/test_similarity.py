@@ -78,6 +78,24 @@ def test_an_encoder_s_prompts_stand_before_queries_and_products_and_are_kept(sen
     assert plain.prompts == ("", "")
 
 
+def test_prompts_are_found_by_an_encoder_s_name_on_the_hub_and_missed_of_an_e5(
+    sentence_encoder, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    for name, prompts in (("prompted", '{"prompts": {"query": "red ", "passage": "blue "}}'), ("e5-tiny", "{}")):
+        cached = tmp_path / f"models--someone--{name}"
+        shutil.copytree(sentence_encoder, cached / "snapshots" / "1")
+        (cached / "snapshots" / "1" / module.PROMPTS).write_text(prompts)
+        (cached / "refs").mkdir()
+        (cached / "refs" / "main").write_text("1")
+    assert Similarity.load("someone/prompted").prompts == ("red ", "blue ")
+    assert not capsys.readouterr().err
+    assert Similarity.load("someone/e5-tiny").prompts == ("", "")
+    assert "someone/e5-tiny ranks much worse without its prompts" in capsys.readouterr().err
+    (cached / "snapshots" / "1" / module.PROMPTS).unlink()
+    assert Similarity.load("someone/e5-tiny").prompts == ("", "")
+
+
 def test_an_encoder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(UserError, match="nowhere"):
         Similarity.load(str(tmp_path / "nowhere"))
