@@ -70,7 +70,7 @@ def test_every_way_gives_the_scores_of_the_run(made, texts):
     for folder, index, engine in WAYS:
         products = None if index is None else made / f"index-{index}"
         scorer = load_scorer(made / folder, engine=engine, products=products)
-        assert scorer.engine_name == (engine if index is None else f"{engine}, from an index")
+        assert scorer.engine_name == (engine if index is None else f"{engine}, from an index in fp32")
         assert np.abs(probabilities(scorer, texts) - expected).max() < 1e-5, (folder, index, engine)
 
 

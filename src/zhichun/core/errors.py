@@ -28,7 +28,7 @@ class UserError(Exception):
 
 
 @contextmanager
-def readable(path: Path, remedy: str = "", *more: type[Exception]) -> Iterator[None]:
+def readable(path: Path | str, remedy: str = "", *more: type[Exception]) -> Iterator[None]:
     """Name the file that cannot be read: what the libraries raise at a missing or damaged one becomes a `UserError`.
 
     Parameters

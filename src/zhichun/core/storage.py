@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -27,6 +27,10 @@ _REMEDY: Final = "Check the address and your access to it."
 def is_url(place: str | Path) -> bool:
     """Tell an address that fsspec opens from a local path."""
     return _URL.match(str(place)) is not None
+
+
+class NotReached(UserError):
+    """A store did not answer, or refused: what was asked of it may be there, and the next call may get it."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +55,10 @@ class Source:
     local: Callable[[], Any]
 
 
-def find_sources(place: str | Path, endings: tuple[str, ...]) -> list[Source]:
+def find_sources(place: str | Path, endings: tuple[str, ...], *, but: Sequence[str | Path] = ()) -> list[Source]:
     """Find the input files that a file, a folder or a pattern means, by name; those of ours (``_``) are left out.
+
+    So is what a folder or a pattern has at or below the places ``but``.
 
     Raises
     ------
@@ -60,9 +66,12 @@ def find_sources(place: str | Path, endings: tuple[str, ...]) -> list[Source]:
         When there is none, or the place cannot be reached.
     """
     is_file, found = _in_store(str(place)) if is_url(place) else _on_disk(str(place))
-    sources = found if is_file else [each for each in found if _is_input(PurePosixPath(each.name), endings)]
+    inputs = found if is_file else [each for each in found if _is_input(PurePosixPath(each.name), endings)]
+    left_out = tuple(f"{_address(each)}/" for each in but)
+    sources = inputs if is_file else [each for each in inputs if not f"{_address(each)}/".startswith(left_out)]
     if not sources:
-        problem = f"there is no file that ends with {', '.join(endings)}."
+        outside = f" outside of {but[0]}" if inputs else ""
+        problem = f"there is no file that ends with {', '.join(endings)}{outside}."
         raise UserError(problem, file=place, remedy="Name a file, a folder of files, or a pattern such as 'in/*.csv'.")
     return sources
 
@@ -89,6 +98,18 @@ def _in_store(url: str) -> tuple[bool, list[Source]]:
         else:
             return True, [_of_store(store, root, str(PurePosixPath(root).parent))]
         return False, [_of_store(store, each, base) for each in sorted(files)]
+
+
+def _address(place: str | Path | Source) -> str:
+    """Return the one way to write where something is."""
+    path = place.path if isinstance(place, Source) else str(place)
+    if not is_url(path):
+        return f"file://{Path(path).resolve()}"
+    if isinstance(place, Source):
+        return path
+    with _reaching(path):
+        store, root = _opened(path)
+        return str(store.unstrip_protocol(root))
 
 
 def _before(pattern: str, wild: re.Match[str]) -> str:
@@ -289,4 +310,5 @@ def _reaching(place: str) -> Iterator[None]:
         raise UserError(f"cannot be opened ({error}).", file=place, remedy=remedy) from error
     except Exception as error:
         said = str(error) or type(error).__name__
-        raise UserError(f"cannot be reached ({said}).", file=place, remedy=_REMEDY) from error
+        kind = UserError if isinstance(error, FileNotFoundError) else NotReached
+        raise kind(f"cannot be reached ({said}).", file=place, remedy=_REMEDY) from error

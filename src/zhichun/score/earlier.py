@@ -6,7 +6,8 @@ Legend: ``P`` pairs, ``K`` pairs of the earlier job.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zhichun.core.arrays import Int64
-from zhichun.core.errors import UserError
+from zhichun.core.errors import UserError, readable
 from zhichun.core.storage import Folder
 from zhichun.score.job_folder import MANIFEST, SUCCESS
 from zhichun.text.document import PairTexts
@@ -24,6 +25,7 @@ from zhichun.text.document import PairTexts
 KEY: Final = "pair_key"
 KEY_BYTES: Final = 16
 _PARTS_HELD: Final = 8
+REMEDY: Final = "Run the earlier job again, which makes the part anew, or leave --since out."
 Keys = npt.NDArray[np.uint64]
 
 
@@ -125,16 +127,23 @@ class Earlier:
         order: Int64 = np.argsort(np.concatenate(places))
         return known_P, pa.concat_tables(found).take(pa.array(order))
 
+    @contextmanager
+    def _opened(self, part: int) -> Iterator[pq.ParquetFile]:
+        name = self._parts[part]
+        with (
+            readable(f"{self._folder}/{name}", REMEDY, pa.ArrowException, StopIteration),
+            self._folder.open(name) as file,
+        ):
+            yield pq.ParquetFile(file)
+
     def _keys(self, part: int) -> Keys:
-        with self._folder.open(self._parts[part]) as file:
-            found = pq.ParquetFile(file)
+        with self._opened(part) as found:
             name = next(name for name in reversed(found.schema_arrow.names) if name.endswith(KEY))
             column = found.read([name]).column(0).combine_chunks()
-        return np.frombuffer(b"".join(column.to_pylist()), np.uint64).reshape(-1, 2)
+            return np.frombuffer(b"".join(column.to_pylist()), np.uint64).reshape(-1, 2)
 
     def _read(self, part: int, columns: tuple[str, ...]) -> tuple[pa.Table, Keys]:
-        with self._folder.open(self._parts[part]) as file:
-            found = pq.ParquetFile(file)
+        with self._opened(part) as found:
             prefix = found.schema_arrow.names[-1].removesuffix(KEY)
             scores = found.read([prefix + name for name in columns])
         return scores.rename_columns(list(columns)), self._keys(part)

@@ -27,7 +27,7 @@ from zhichun.core.arrays import Int64
 from zhichun.core.device import ahead
 from zhichun.core.errors import UserError
 from zhichun.core.files import NotWritten, in_use
-from zhichun.core.storage import Source, find_sources, is_url, open_folder
+from zhichun.core.storage import NotReached, Source, find_sources, is_url, open_folder
 from zhichun.core.tasks import Prediction
 from zhichun.data.prepare.clean_catalogue import products_file
 from zhichun.data.readers.pair_tables import (
@@ -164,6 +164,8 @@ class ScoringJob:
                     file=error.file,
                     remedy="Free some disk space and run the command again: it goes on after them.",
                 ) from error
+            except NotReached:  # which the next call may not meet
+                raise
             except UserError:  # what was given must change first, and the parts would then be of something else
                 shutil.rmtree(parts)
                 raise
@@ -207,7 +209,7 @@ class ScoringJob:
 
     @cached_property
     def _sources(self) -> list[Source]:
-        return find_sources(self.pairs, ENDINGS)
+        return sources_of(self.pairs, self.out)
 
     def _require_inputs(self) -> None:
         for source in self._sources:
@@ -262,11 +264,11 @@ class ScoringJob:
         for place, source in enumerate(self._sources):
             if by_file and not shard.has(place):
                 continue
-            stamp = source.stamp()
             with source.local() as path:
+                _require_unchanged(source, folder)
                 table = open_table(path)
                 _require_same(table, reader.table)
-                cut = Cut(self.chunk_rows, self.chunk_bytes, reader.list_columns, self._in_parts)
+                cut = Cut(self.chunk_rows, self.chunk_bytes, reader.list_columns, self.locale, self._in_parts)
                 for part in cut.parts(table, source.name, seen):
                     number += 1
                     if not by_file and not shard.has(number - 1):
@@ -277,9 +279,7 @@ class ScoringJob:
                         yield _Piece(name, part, scored)
                         continue
                     yield from self._read(name, part, reader)
-                    if source.stamp() != stamp:
-                        problem = "was changed while it was read."
-                        raise UserError(problem, file=source.path, remedy="Score it again, into another folder.")
+                    _require_unchanged(source, folder)
 
     @cached_property
     def _reader(self) -> PairReader:
@@ -353,9 +353,21 @@ def is_folder(out: Path | str) -> bool:
     return is_url(out) or (Path(out).is_dir() and Path(out).suffix not in KINDS) or not Path(out).suffix
 
 
+def sources_of(pairs: Path | str, out: Path | str) -> list[Source]:
+    """Find the files to score; the result and its parts may lie among them."""
+    return find_sources(pairs, ENDINGS, but=(out, f"{out}.parts"))
+
+
 def finish_job(out: Path | str) -> Totals:
     """Write ``_SUCCESS`` into the folder of a job of which every shard is done; see `JobFolder.finish`."""
     return JobFolder(open_folder(out), {}, {}).finish()
+
+
+def _require_unchanged(source: Source, folder: JobFolder) -> None:
+    """Refuse a file that is no longer the one that the job was claimed with."""
+    if source.stamp() != folder.stamps[source.name]:
+        problem = "was changed while it was read."
+        raise UserError(problem, file=source.path, remedy="Score it again, into another folder.")
 
 
 def _require_same(table: Table, first: Table) -> None:

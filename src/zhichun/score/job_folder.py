@@ -5,7 +5,7 @@
 | ``_manifest.json`` | which job it is: another one is refused |
 | ``part-FILE-ROW-FINGERPRINT.parquet`` | scored pairs; number of the file, first row, fingerprint of the job |
 | ``_failed/`` | of each part with such rows: those that could not be scored, with their reasons |
-| ``_shards/`` | of each shard that is done: its parts, with pairs scored and rows failed |
+| ``_shards/`` | of each shard that is done: a hash of the stamps, its parts with pairs scored and rows failed |
 | ``_SUCCESS`` | written last: how many there are in all |
 """
 
@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zhichun.core.errors import UserError
-from zhichun.core.storage import Folder
+from zhichun.core.storage import Folder, NotReached
 from zhichun.data.readers.rejected import Record, Refusal, RejectedRows
 from zhichun.score.parts import Shard
 
@@ -27,7 +27,7 @@ SUCCESS: Final = "_SUCCESS"
 FAILED: Final = "_failed"
 SHARDS: Final = "_shards"
 KIND: Final = "zhichun scores"
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 
 class Totals(NamedTuple):
@@ -56,10 +56,9 @@ class JobFolder:
     """
 
     def __init__(self, folder: Folder, job: Mapping[str, Any], stamps: Mapping[str, Any]) -> None:
-        self._folder = folder
-        self._identity: dict[str, Any] = {"kind": KIND, "format": FORMAT, "job": dict(job), "stamps": dict(stamps)}
-        text = json.dumps(self._identity["job"], sort_keys=True)
-        self._fingerprint = hashlib.sha256(text.encode()).hexdigest()[:8]
+        self._folder, self.stamps = folder, dict(stamps)
+        self._identity: dict[str, Any] = {"kind": KIND, "format": FORMAT, "job": dict(job), "stamps": self.stamps}
+        self._fingerprint = _hashed(self._identity["job"])
         self._names, self._failed = set[str](), set[str]()
 
     def claim(self, *, anew: bool = False, changed: str | None = None) -> None:
@@ -151,7 +150,7 @@ class JobFolder:
 
     def record(self, shard: Shard, parts: Mapping[str, Totals]) -> None:
         """Write that a shard is done."""
-        self._write(f"{SHARDS}/{_record(shard)}", parts)
+        self._write(f"{SHARDS}/{_record(shard)}", {"stamps": _hashed(self.stamps), "parts": parts})
 
     def finished(self) -> Totals | None:
         """Return the totals of a job that is done and whole; what is damaged is to be made again."""
@@ -176,10 +175,9 @@ class JobFolder:
             When one is not: says which.
         """
         parts, totals, lacking = self._all_parts()
-        there = set(self._folder.names())
-        missing = sorted(name for name in parts if name not in there)
-        if lacking or missing:
-            said = f"the job is not done: {lacking}" if lacking else f"{len(missing)} parts are missing: {missing[0]} …"
+        lost = [] if lacking else sorted(name for name, rows in parts.items() if self._rows(name) != rows)
+        if lacking or lost:
+            said = f"the job is not done: {lacking}" if lacking else f"{len(lost)} parts are missing or cut: {lost[0]}"
             raise UserError(said, file=str(self._folder), remedy="Run what is missing again: it goes on.")
         self._folder.tidy()
         self._write(SUCCESS, {"rows": totals.rows, "failed": totals.failed, "parts": len(parts)})
@@ -187,16 +185,17 @@ class JobFolder:
 
     def _all_parts(self) -> tuple[dict[str, int], Totals, str]:
         """Return the parts of the shards that are done, with their rows, the totals, and which shards are not."""
-        by_count: dict[int, set[int]] = {}
+        now = _hashed((self._json(MANIFEST) or {}).get("stamps"))
+        by_count: dict[int, dict[int, dict[str, list[int]]]] = {}
         for name in self._folder.names(SHARDS):
-            of_name = name.removesuffix(".json").split("-of-")
-            by_count.setdefault(int(of_name[1]), set()).add(int(of_name[0]))
+            index, count = map(int, name.removesuffix(".json").split("-of-"))
+            record = self._load(f"{SHARDS}/{name}")
+            if record.get("stamps") == now:  # and not of what the files or the catalogue were before
+                by_count.setdefault(count, {})[index] = record["parts"]
         if not by_count:
             return {}, Totals(0, 0), "no shard is done."
         count = max(by_count, key=lambda each: (len(by_count[each]) / each, each))
-        found: dict[str, list[int]] = {}
-        for index in sorted(by_count[count]):
-            found |= self._load(f"{SHARDS}/{_record(Shard(index, count))}")
+        found = {name: rows for parts in by_count[count].values() for name, rows in parts.items()}
         lacking = ", ".join(f"{index}/{count}" for index in range(count) if index not in by_count[count])
         said = f"these shards are not: {lacking}." if lacking else ""
         return {name: rows for name, (rows, _) in found.items()}, Totals.of(found.values()), said
@@ -206,6 +205,8 @@ class JobFolder:
         try:
             with self._folder.open(name) as file:
                 return int(pq.read_metadata(file).num_rows)
+        except NotReached:  # which says nothing of the part
+            raise
         except (pa.ArrowException, OSError, UserError):
             return None
 
@@ -222,6 +223,10 @@ class JobFolder:
     def _write(self, name: str, value: Any) -> None:
         with self._folder.new(name) as path:
             path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def _hashed(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _record(shard: Shard) -> str:

@@ -13,15 +13,15 @@ Traps  blocks of Ray Data differ between runs and have no order, so that a block
 import importlib
 import logging
 import os
+from pathlib import Path
 from typing import Any, Final
 
 from zhichun.core.console import Bar
 from zhichun.core.errors import UserError
-from zhichun.core.storage import find_sources
-from zhichun.data.readers.sources import ENDINGS
+from zhichun.core.storage import is_url
 from zhichun.score.engines.engine import threads
 from zhichun.score.export.export_folder import is_export
-from zhichun.score.job import ScoringJob, finish_job
+from zhichun.score.job import ScoringJob, finish_job, sources_of
 from zhichun.score.job_folder import Totals
 from zhichun.score.parts import FILES_A_SHARD, Shard
 
@@ -66,6 +66,7 @@ def score_on_ray(address: str, options: dict[str, Any]) -> Totals:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ray, data = importlib.import_module("ray"), importlib.import_module("ray.data")
+    options = absolute(options)
     _connect(ray, address)
     try:
         gpus = 0 if is_export(options["run"]) else int(ray.cluster_resources().get("GPU", 0))
@@ -75,7 +76,7 @@ def score_on_ray(address: str, options: dict[str, Any]) -> Totals:
         if not actors:
             problem = f"no node of the cluster has {cores} cores, the threads of a process here."
             raise UserError(problem, remedy="Set OMP_NUM_THREADS to fewer.")
-        files = len(find_sources(options["pairs"], ENDINGS)) // FILES_A_SHARD
+        files = len(sources_of(options["pairs"], options["out"])) // FILES_A_SHARD
         count = max(files, actors) if files >= actors else SHARDS_AN_ACTOR * actors
         data.DataContext.get_current().enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -100,6 +101,17 @@ def score_on_ray(address: str, options: dict[str, Any]) -> Totals:
     finally:
         ray.shutdown()
     return finish_job(options["out"])
+
+
+def absolute(options: dict[str, Any]) -> dict[str, Any]:
+    """Name places as actors find them, which work in another folder; names on the hub stay as they are."""
+    given = {name: options.get(name) for name in ("run", "pairs", "out", "catalogue", "since")}
+    here = {
+        name: type(place)(Path(place).absolute())
+        for name, place in given.items()
+        if place is not None and not is_url(place) and (name not in ("run", "catalogue") or Path(place).exists())
+    }
+    return options | here
 
 
 def _connect(ray: Any, address: str) -> None:

@@ -17,6 +17,7 @@ from zhichun.core.errors import UserError
 from zhichun.data.readers.pair_tables import ROW, numbered_chunks, texts
 from zhichun.data.readers.rejected import FirstRefusal, Reason, Record, Refusal, Refusals
 from zhichun.data.readers.table import Table
+from zhichun.text.fold import fold_locales
 
 # With as many files for each shard, a shard reads whole files, and none of the others'.
 FILES_A_SHARD: Final = 4
@@ -50,6 +51,12 @@ class Shard:
         """
         index, _, count = text.strip().partition("/")
         if index == "auto":
+            span = [environment.get(f"SLURM_ARRAY_TASK_{name}", "") for name in ("MIN", "MAX", "COUNT")]
+            if not count and all(map(str.isdigit, span)) and int(span[1]) - int(span[0]) + 1 != int(span[2]):
+                raise UserError(
+                    f"--shard {text!r}: the Slurm array has {span[2]} tasks between {span[0]} and {span[1]}.",
+                    remedy="Say how many shards the job has in all: --shard auto/16",
+                )
             index = next((environment[name] for name in _INDEX if name in environment), "")
             count = count or next((environment[name] for name in _COUNT if name in environment), "")
             if not index or not count:
@@ -142,8 +149,9 @@ class Cut:
     ----------
     rows, bytes
         Of a part at most.
-    lists
-        The columns that say which list a row belongs to, for models that read lists.
+    lists, locale
+        The columns that say which list a row belongs to, for models that read lists: the query's, and the locale's
+        where there is one; and the locale of rows without one.
     listing
         Whether rows that cannot be read are listed; the first one is an error otherwise.
     """
@@ -151,6 +159,7 @@ class Cut:
     rows: int
     bytes: int
     lists: Sequence[str]
+    locale: str
     listing: bool
 
     def parts(self, table: Table, name: str, seen: set[int]) -> Iterator[Part]:
@@ -179,7 +188,7 @@ class Cut:
         held: list[pa.Table] = []
         for chunk in itertools.chain(chunks, [None]):  # the last query's rows come at the end
             table = pa.concat_tables(held if chunk is None else [*held, chunk])
-            keys = list_keys(table, self.lists, file)
+            keys = list_keys(table, self.lists, self.locale, file)
             starts = [row for row in range(len(keys)) if not row or keys[row] != keys[row - 1]]
             for row in starts if chunk is None else starts[:-1]:
                 if hash(keys[row]) in seen:
@@ -196,7 +205,9 @@ class Cut:
                 yield table.slice(0, cut)
 
 
-def list_keys(table: pa.Table, columns: Sequence[str], file: Path) -> list[tuple[str | None, ...]]:
-    """Return what tells the list of each row; what is not UTF-8 is refused elsewhere."""
+def list_keys(table: pa.Table, columns: Sequence[str], locale: str, file: Path) -> list[tuple[str | None, str]]:
+    """Return what tells the list of each row, as it is scored; what is not UTF-8 is refused elsewhere."""
     aside = Collected(file.name)
-    return list(zip(*(texts(table, column, file, 0, aside) for column in columns), strict=True))
+    queries, *locales = (texts(table, column, file, 0, aside) for column in columns)
+    given = pa.array(locales[0], pa.large_string()) if locales else None
+    return list(zip(queries, fold_locales(given, locale, len(queries)).to_pylist(), strict=True))

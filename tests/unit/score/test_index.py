@@ -134,7 +134,7 @@ def test_commands_take_it_in_place_of_products(run, index, products, tiny_datase
     pairs = [{(line.split()[0], line.split()[2]) for line in of} for of in lines]
     assert pairs[0] == pairs[1]
     assert len(pairs[0]) == plain["pairs"]
-    assert measured["engine"] == "torch, from an index"
+    assert measured["engine"] == "torch, from an index in fp32"
     assert measured["ndcg"] == pytest.approx(plain["ndcg"], abs=1e-6)
 
 

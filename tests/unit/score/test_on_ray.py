@@ -1,10 +1,12 @@
 """What an actor of a Ray cluster does, without the cluster; `benchmarks/ray_faults.py` has one."""
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from zhichun.score.on_ray import _Actor
+from zhichun.score.on_ray import _Actor, absolute
 
 
 @pytest.fixture(scope="module")
@@ -21,3 +23,12 @@ def test_an_actor_gives_a_refusal_back_as_it_is(options, tmp_path):
     other = _Actor({**options, "out": tmp_path / "out", "prefix": "x_"}, 2)
     (refused,) = other({"id": np.asarray([0])})["refused"]
     assert 'another job: prefix was "" and is "x_"' in refused
+
+
+def test_places_are_named_as_an_actor_in_another_folder_finds_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("run").mkdir()
+    given = {"run": Path("run"), "pairs": "in/*.csv", "out": "out", "catalogue": None, "since": "s3://shop/before"}
+    found = {"run": tmp_path / "run", "pairs": f"{tmp_path}/in/*.csv", "out": f"{tmp_path}/out"}
+    assert absolute(given) == given | found
+    assert absolute({"run": "me/shop", "pairs": "/in", "out": "/out"})["run"] == "me/shop"

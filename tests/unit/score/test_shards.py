@@ -163,13 +163,14 @@ def test_a_changed_or_further_file_between_two_calls_is_refused(given, tmp_path)
         job(given, tmp_path / "out").run_shard(Shard(1, 2))
 
 
-def test_a_file_that_is_changed_while_it_is_read_is_refused(given, tmp_path):
+@pytest.mark.parametrize("number", [0, 2])
+def test_a_file_that_is_changed_while_it_is_read_or_before_its_turn_is_refused(given, tmp_path, number):
     class Changes(Stub):
         def predict(self, *arguments, **options):
-            os.utime(given / "0.parquet", ns=(0, 0))
+            os.utime(given / f"{number}.parquet", ns=(0, 0))
             return super().predict(*arguments, **options)
 
-    with pytest.raises(UserError, match=r"0\.parquet: was changed while it was read"):
+    with pytest.raises(UserError, match=rf"{number}\.parquet: was changed while it was read"):
         job(given, tmp_path / "out", Changes()).run_shard()
 
 
@@ -184,6 +185,44 @@ def test_a_shard_that_begins_while_another_writes_its_first_part_is_of_the_same_
 
     monkeypatch.setattr(LocalFolder, "names", names)
     assert run(given, tmp_path / "out", 2, [0]) == (70, 0)
+
+
+def test_a_result_among_the_files_is_none_of_them(given, tmp_path):
+    assert run(given, given / "scores", 2) == (70, 0)
+    assert job(given, given / "scores").run_shard()[1] == (70, 0)
+    shutil.rmtree(given / "scores")
+    for _ in range(2):
+        assert job(given, given / "scored.parquet").run() == 70
+        (given / "scored.parquet.parts").mkdir()
+        write(table_of(3), given / "scored.parquet.parts" / "part-1.parquet")  # as a killed one leaves it
+    with pytest.raises(UserError, match=r"there is no file that ends with .* outside of"):
+        run(given, given)
+    fsspec = pytest.importorskip("fsspec")
+    store = fsspec.filesystem("memory")
+    for name in ("0.parquet", "2.parquet"):
+        store.pipe_file(f"/among/{name}", (given / name).read_bytes())
+    assert run("memory://among", "memory://among/scores", 2) == (47, 0)
+    store.rm("/among", recursive=True)
+
+
+def test_parts_outlive_a_store_that_does_not_answer(given, tmp_path, monkeypatch):
+    store = pytest.importorskip("fsspec").filesystem("memory")
+    store.put(str(given), "/away/in", recursive=True)
+    get = type(store).get_file
+
+    def fails(self, file, *arguments, **options):
+        if file.endswith("2.parquet"):
+            raise TimeoutError
+        return get(self, file, *arguments, **options)
+
+    monkeypatch.setattr(type(store), "get_file", fails)
+    with pytest.raises(UserError, match="TimeoutError"):
+        job("memory://away/in", tmp_path / "out.parquet").run()
+    monkeypatch.undo()
+    scorer = Stub()
+    assert job("memory://away/in", tmp_path / "out.parquet", scorer).run() == 70
+    assert sum(scorer.calls) == 70 - 35
+    store.rm("/away", recursive=True)
 
 
 def test_somebody_s_own_folder_is_left_alone(given, tmp_path):
@@ -217,6 +256,15 @@ def test_rows_that_fail_are_listed_and_tried_again(tmp_path):
     assert run(tmp_path / "pairs.csv", out, 1, retry_failed=True, **options) == (28, 3)
     assert run(tmp_path / "pairs.csv", tmp_path / "new", 1, **options) == (28, 3)
     assert files(out) == files(tmp_path / "new")
+
+
+def test_shards_that_were_done_before_the_catalogue_changed_are_not_done_now(tmp_path):
+    catalogue = write(pa.table({"product_id": ["1", "2"], "title": ["one", "two"]}), tmp_path / "catalogue.csv")
+    (tmp_path / "pairs.csv").write_text("query,product_id\n" + "".join(f"q{row},{row % 3}\n" for row in range(30)))
+    options, out = {"catalogue": catalogue, "retry_failed": True}, tmp_path / "out"
+    assert run(tmp_path / "pairs.csv", out, 2, catalogue=catalogue) == (20, 10)
+    write(pa.table({"product_id": ["0", "1", "2"], "title": ["zero", "one", "two"]}), catalogue)
+    assert run(tmp_path / "pairs.csv", out, 2, **options) == (30, 0)  # known only after the second
 
 
 def test_a_score_that_is_no_number_is_no_score(given, tmp_path):
@@ -260,6 +308,13 @@ def test_no_list_is_in_two_parts(tmp_path):
     assert len(of_parts) > 2
 
 
+def test_locales_that_are_the_same_make_no_second_list(tmp_path):
+    locales = ["us"] * 8 + ["us", "US", "en-US", "", "us", "US"]
+    pairs = pa.table({"query": ["one"] * 8 + ["two"] * 6, "title": locales, "locale": locales})
+    run(write(pairs, tmp_path / "pairs.parquet"), tmp_path / "out", scorer=ReadsLists())
+    assert sorted(pq.read_table(path).num_rows for path in (tmp_path / "out").glob("part-*")) == [6, 8]
+
+
 @pytest.mark.parametrize("lists", [False, True])
 def test_only_what_changed_is_scored_again(tmp_path, lists):
     kind = ReadsLists if lists else Stub
@@ -283,6 +338,10 @@ def test_only_what_changed_is_scored_again(tmp_path, lists):
     another = kind()
     run(new, tmp_path / "other", scorer=another, model_fingerprint="b", since=tmp_path / "before")
     assert sum(another.calls) == 36
+    part = next((tmp_path / "before").glob("part-*"))
+    part.write_bytes(part.read_bytes()[:50])
+    with pytest.raises(UserError, match=rf"{part.name}: cannot be read(.|\n)*leave --since out"):
+        run(new, tmp_path / "cut", scorer=kind(), since=tmp_path / "before")
     shutil.rmtree(tmp_path / "before" / "_shards")
     (tmp_path / "before" / "_SUCCESS").unlink()
     with pytest.raises(UserError, match="is not finished"):
@@ -300,8 +359,12 @@ def test_finish_says_which_shards_are_missing(given, tmp_path):
     run(given, out, 3, [0, 2])
     (out / "_SUCCESS").unlink()  # as if the last one died before it
     assert finish_job(out) == (70, 0)
-    next(out.glob("part-*")).unlink()
-    with pytest.raises(UserError, match="1 parts are missing"):
+    part = next(out.glob("part-*"))
+    part.write_bytes(part.read_bytes()[:50])
+    with pytest.raises(UserError, match="1 parts are missing or cut"):
+        finish_job(out)
+    part.unlink()
+    with pytest.raises(UserError, match="1 parts are missing or cut"):
         finish_job(out)
 
 
@@ -340,6 +403,8 @@ def test_an_address_that_nothing_opens_is_said(given):
         run(given, "nowhere://x")
 
 
+# Of `sbatch --array=3,7`.
+GAPS = {f"SLURM_ARRAY_TASK_{name}": number for name, number in zip(("ID", "MIN", "MAX", "COUNT"), "7372", strict=True)}
 WORK = """
 import sys
 from scoring_stub import Stub
@@ -386,6 +451,8 @@ def test_shards_that_run_at_once_and_are_killed(given, tmp_path):
         ("auto", {"SLURM_ARRAY_TASK_ID": "4", "SLURM_ARRAY_TASK_COUNT": "4"}, 0, 4),
         ("auto", {"JOB_COMPLETION_INDEX": "3", "JOB_COMPLETIONS": "4"}, 3, 4),
         ("auto/8", {"JOB_COMPLETION_INDEX": "3"}, 3, 8),
+        ("auto", GAPS | {"SLURM_ARRAY_TASK_COUNT": "5"}, 2, 5),
+        ("auto/16", GAPS, 7, 16),
     ],
 )
 def test_a_shard_is_read_from_an_option_or_a_scheduler(text, environment, index, count):
@@ -400,6 +467,7 @@ def test_a_shard_is_read_from_an_option_or_a_scheduler(text, environment, index,
         ("one/2", {}, "not of the form i/n"),
         ("auto", {}, "neither SLURM_ARRAY_TASK_ID nor JOB_COMPLETION_INDEX"),
         ("auto", {"JOB_COMPLETION_INDEX": "3"}, "an index, but not of how many"),
+        ("auto", GAPS, "2 tasks between 3 and 7(.|\n)*--shard auto/16"),
     ],
 )
 def test_other_shards_are_refused(text, environment, said):

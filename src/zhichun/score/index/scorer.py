@@ -120,8 +120,8 @@ class IndexScorer(ScoresProducts):
 
     @property
     def engine_name(self) -> str:
-        """Name of the engine."""
-        return f"{self.network.name}, from an index"
+        """Name of the engine; rounded states give other scores."""
+        return f"{self.network.name}, from an index in {self.config.precision}"
 
     @property
     def max_length(self) -> int:
