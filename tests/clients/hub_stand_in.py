@@ -80,6 +80,8 @@ def handler_of(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 for line in map(json.loads, body.splitlines()):
                     if line["key"] == "file":
                         repository.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+                    elif line["key"] == "deletedFile":
+                        del repository.files[line["value"]["path"]]
                 commit = f"{hub.url}/{route[2]}/commit/{repository.sha}"
                 self.answer(200, {"success": True, "commitOid": repository.sha, "commitUrl": commit})
             else:

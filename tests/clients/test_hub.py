@@ -64,6 +64,10 @@ def test_a_run_goes_to_the_hub_and_is_used_by_its_name(hub, zhichun, measured, t
     assert {"README.md", "recipe.json", "metrics.json", "model/config.json"} <= set(repository.files)
     texts = {"predictions.parquet", "report.html", "environment.json", "scored.parquet"}
     assert not texts & set(repository.files)
+    pushed = dict(repository.files)
+    repository.files |= {"model/calibration.json": b"of the model before", "notes.md": b"mine"}
+    zhichun("push", measured, "me/shop", "--yes")
+    assert repository.files == pushed | {"notes.md": b"mine"}
 
     (tmp_path / "pairs.csv").write_text(PAIRS)
     zhichun("score", "me/shop", "pairs.csv", "out.parquet")
@@ -88,6 +92,8 @@ def test_what_the_hub_has_not_or_refuses_is_said_with_a_remedy(hub, zhichun, mea
     zhichun("card", measured)
     assert "could not be uploaded" in zhichun("push", measured, "me/shop", "--yes", token="wrong", status=1)
     assert hub.repositories == {}
+    hub.url = "http://127.0.0.1:9"  # where nobody listens
+    assert "could not be uploaded" in zhichun("push", measured, "me/shop", "--yes", status=1)
 
 
 def test_a_card_has_the_figures_the_data_and_the_limits(measured, tiny_run):

@@ -5,7 +5,8 @@ before.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -19,12 +20,23 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
 def hub() -> Any:
     """Import huggingface_hub, which carries no types that help here."""
     try:
-        import huggingface_hub
+        import huggingface_hub.errors
     except ModuleNotFoundError as error:
         raise UserError(
             "this needs huggingface_hub, which is not installed.", remedy="Install it with: pip install 'zhichun[hub]'"
         ) from error
     return huggingface_hub
+
+
+@contextmanager
+def reaching_hub(problem: str, remedy: str) -> Iterator[Any]:
+    """Give huggingface_hub; what it raises, and the client that it asks by, becomes a `UserError`."""
+    library = hub()
+    try:
+        yield library
+    except (OSError, ValueError, library.errors.HTTPError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(f"{problem} ({reason}).", remedy=remedy) from error
 
 
 def local(place: Path | str) -> Path:
@@ -52,18 +64,13 @@ def fetched(name: str, kind: Literal["model", "dataset"], patterns: Sequence[str
         When there is none of that name, or it cannot be reached.
     """
     repository, _, revision = name.partition("@")
-    try:
-        found = hub().snapshot_download(
+    problem = f"there is no such folder here, and the {kind} {name!r} could not be had from the hub"
+    with reaching_hub(problem, "Check the name; HF_TOKEN is needed for what is private.") as library:
+        found = library.snapshot_download(
             repository,
             repo_type=kind,
             revision=revision or None,
             allow_patterns=None if patterns is None else [*patterns],
         )
-    except (OSError, ValueError) as error:  # what the library raises derives from these
-        reason = str(error).strip().partition("\n")[0]
-        raise UserError(
-            f"there is no such folder here, and the {kind} {name!r} could not be had from the hub ({reason}).",
-            remedy="Check the name; HF_TOKEN is needed for what is private.",
-        ) from error
     say_aside(f"{name}: from the hub, {found}")
     return Path(found)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from zhichun.core.errors import UserError
 from zhichun.core.files import read_json, write_text
-from zhichun.core.hub import hub
+from zhichun.core.hub import reaching_hub
 from zhichun.metrics.figures import baselines, flat, title_of
 from zhichun.score.export.export_folder import rendered
 from zhichun.score.folders import model_folder
@@ -115,9 +115,10 @@ def push(folder: Path, name: str, *, public: bool = False) -> str:
     UserError
         When the hub refuses, or cannot be reached.
     """
-    files, library = list(files_to_push(folder)), hub()
-    api: Any = library.HfApi()
-    try:
+    files, stale = list(files_to_push(folder)), None if (folder / ENGINE).is_file() else "model/*"
+    remedy = "Name it USER/NAME, and give a token that may write: HF_TOKEN=…, or hf auth login."
+    with reaching_hub(f"{name!r} could not be uploaded", remedy) as library:
+        api: Any = library.HfApi()
         address = api.create_repo(name, private=not public, exist_ok=True)
         if not public and not api.model_info(name).private:
             remedy = "Name another, or upload to it with --public."
@@ -126,9 +127,7 @@ def push(folder: Path, name: str, *, public: bool = False) -> str:
         warnings.filterwarnings(
             "ignore", "It seems that you are about to commit a data file"
         )  # vocabularies are Parquet
-        api.upload_folder(repo_id=name, folder_path=folder, allow_patterns=files, commit_message=said)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        remedy = "Name it USER/NAME, and give a token that may write: HF_TOKEN=…, or hf auth login."
-        raise UserError(f"{name!r} could not be uploaded ({reason}).", remedy=remedy) from error
+        api.upload_folder(
+            repo_id=name, folder_path=folder, allow_patterns=files, delete_patterns=stale, commit_message=said
+        )
     return str(address)

@@ -13,6 +13,7 @@ import pytest
 from zhichun.core.errors import UserError
 from zhichun.data.readers import delimited, lines, rejected, text_file
 from zhichun.data.readers import table as tables
+from zhichun.data.readers.hub import _split_of
 from zhichun.data.readers.lines import read_topics
 from zhichun.data.readers.rejected import RejectedRows
 from zhichun.data.readers.sources import ALIASES, open_judgements, open_sources, open_table
@@ -501,3 +502,19 @@ def test_every_reason_and_every_other_name_is_documented():
     assert reasons - {rejected.REJECTED_FILE} <= documented
     names = {fold_name(word) for line in rows for word in re.findall(r"`([^`]+)`", line)}
     assert {fold_name(name) for others in ALIASES.values() for name in others} <= names
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("data/train-00000-of-00001.parquet", "train"),
+        ("latest/train-0.parquet", "train"),
+        ("contest/pairs.parquet", None),
+        ("test/part-0.parquet", "test"),
+        ("test/esci_train.parquet", "train"),
+        ("Test0.parquet", "test"),
+        ("train_test.parquet", None),
+    ],
+)
+def test_the_split_of_a_dataset_s_file_is_a_whole_word_of_its_name_or_of_a_folder_s(name, split):
+    assert _split_of(Path(name)) == split

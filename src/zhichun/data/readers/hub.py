@@ -5,6 +5,7 @@ their split, and write labels in full (``Exact``).
 """
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -48,7 +49,9 @@ def hub_folder(name: str, columns: Mapping[str, str], cache: Path | None = None)
     if not files:
         remedy = "Name one that has Parquet files, or give your own tables with --examples and --products."
         raise UserError(f"the dataset {name!r} has no Parquet files.", remedy=remedy)
-    said = [*sorted(columns.items()), *(f"{file.relative_to(source)} {file.stat().st_size}" for file in files)]
+    names = [file.relative_to(source) for file in files]
+    about = [f"{name} {file.stat().st_size} {_split_of(name)}" for name, file in zip(names, files, strict=True)]
+    said = [*sorted(columns.items()), *about]
     folder = (
         cache or CACHE.expanduser()
     ) / f"{source.name[:12]}-{hashlib.sha256(repr(said).encode()).hexdigest()[:12]}"
@@ -58,13 +61,21 @@ def hub_folder(name: str, columns: Mapping[str, str], cache: Path | None = None)
     return folder
 
 
+def _split_of(name: Path) -> str | None:
+    """Find the one split that is a word of a file's name, or else of the name of a folder that it is in."""
+    for part in (name.stem, *reversed(name.parent.parts)):
+        words = {schema.TEST, schema.TRAIN}.intersection(re.findall(r"[a-z]+", part.casefold()))
+        if len(words) == 1:
+            return words.pop()
+    return None
+
+
 def _take_apart(source: Path, files: Sequence[Path], columns: Mapping[str, str], folder: Path) -> None:
     """Write the pairs, with the split that a file is named for, and each product once, the first time it comes."""
     parts, fields = [], {kind: dict[str, None]() for kind in OFFICIAL}
     for file in files:
-        table, name = open_table(file), file.relative_to(source).as_posix().casefold()
+        table, split = open_table(file), _split_of(file.relative_to(source))
         found = match_columns(columns, {EXAMPLES: table, PRODUCTS: table})
-        split = next((each for each in (schema.TEST, schema.TRAIN) if each in name), None)
         parts.append((table, found[EXAMPLES] | found[PRODUCTS], split))
         fields[EXAMPLES] |= dict.fromkeys([*found[EXAMPLES], *([schema.SPLIT] if split else [])])
         fields[PRODUCTS] |= dict.fromkeys(found[PRODUCTS])
