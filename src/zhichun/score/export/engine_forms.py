@@ -77,7 +77,7 @@ def _write_classifier(trained: TrainedModel, name: str, folder: Path) -> Predict
     write_json(folder / "tokenizer_config.json", tokenizer_config(tokenizer, most))
     write_json(folder / "sentence_bert_config.json", {"max_seq_length": most})
     with quietly():
-        loaded = type(model).from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
+        loaded = type(model).from_pretrained(folder, dtype=torch.float32)
     return partial(_torch_scores, lambda given: loaded(**given).logits, READ)
 
 
@@ -143,8 +143,12 @@ def _elasticsearch_tokenizer(trained: TrainedModel) -> tuple[str, dict[str, Any]
     read = json.loads(tokenizer.json)
     normalizer, splitter = json.dumps(read["normalizer"]), json.dumps(read["pre_tokenizer"])
     pieces = [piece for piece, _ in sorted(tokenizer.tokenizer.get_vocab().items(), key=lambda item: item[1])]
-    if isinstance(tokenizer.tokenizer.model, WordPiece) and '"BertNormalizer"' in normalizer and "[CLS]" in pieces:
-        return "bert", {"do_lower_case": read["normalizer"]["lowercase"]}, {"vocabulary": pieces}
+    bert = read["normalizer"] or {}
+    lower = bert.get("lowercase")
+    alike = bert.get("type") == "BertNormalizer" and bert["strip_accents"] in (None, lower)
+    alike = alike and bert["handle_chinese_chars"]
+    if isinstance(tokenizer.tokenizer.model, WordPiece) and alike and "[CLS]" in pieces:
+        return "bert", {"do_lower_case": lower}, {"vocabulary": pieces}
     plain = '"Digits"' not in splitter and '"Metaspace"' in splitter
     if isinstance(tokenizer.tokenizer.model, Unigram) and '"Precompiled"' in normalizer and plain:
         scores = [score for _, score in read["model"]["vocab"]]

@@ -247,12 +247,12 @@ def cost_of_student(run: Path, dataset: Dataset) -> dict[str, Any] | None:
     teacher = None if about is None else about["teacher"]
     tables = [folder / PREDICTIONS_FILE for folder in (run, Path(teacher or ""))]
     if teacher is None or not all(table.is_file() for table in tables):
-        return {"teacher": teacher}
+        return {"teacher": teacher and Path(teacher).name}
     said = [read_predictions([table], dataset, TASKS["gain"]) for table in tables]
     rows = np.flatnonzero((said[0].times_E > 0) & (said[1].times_E > 0))
     query_ids, labels = dataset.column(schema.QUERY_ID)[rows], dataset.labels[rows]
     per_query = [nDCG().per_query(Judged(query_ids, labels, scores=each.mean_EC[rows, 0]))[1] for each in said]
-    figures = {"teacher": teacher, "pairs": len(rows), "queries": len(per_query[0])}
+    figures = {"teacher": Path(teacher).name, "pairs": len(rows), "queries": len(per_query[0])}
     if len(per_query[0]) < 2:
         return figures
     found = asdict(paired_bootstrap(*per_query))
