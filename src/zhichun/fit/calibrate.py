@@ -16,8 +16,9 @@ count as fewer (the design effect of the correlation within queries).
 Legend: ``P`` pairs, ``C`` classes, ``B`` bins.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any, Final
@@ -230,19 +231,9 @@ def _threshold(sure_P: Floats, right_P: Bools, query_P: Int64, precision: float)
     def at(share: float) -> float:
         return float(sure_P[max(0, round(share * len(sure_P)) - 1)])
 
-    found = [_last(start, keeps) for start in STARTS]
-    reached = [share for share in found if share is not None]
-    return at(max(reached)) if reached else None
-
-
-def _last(start: float, keeps: Callable[[float], bool]) -> float | None:
-    """Go down from a share of the pairs as long as the promise is kept; return the last share that kept it."""
-    last = None
-    for share in np.arange(round(start * STEPS), STEPS + 1) / STEPS:
-        if not keeps(share):
-            break
-        last = float(share)
-    return last
+    descents = (np.arange(round(start * STEPS), STEPS + 1) / STEPS for start in STARTS)
+    kept = [float(share) for descent in descents for share in takewhile(keeps, descent)]
+    return at(max(kept)) if kept else None
 
 
 def _correlation(error_P: Floats, query_P: Int64) -> float:
