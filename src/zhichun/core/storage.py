@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, Final, Protocol
+from typing import Any, BinaryIO, Final
 
 from zhichun.core.errors import UserError
 from zhichun.core.files import clear_left_over, new_file
@@ -153,29 +153,7 @@ def _of_store(store: Any, file: str, base: str) -> Source:
     return Source(name, store.unstrip_protocol(file), stamp, local)
 
 
-class Folder(Protocol):
-    """A folder to write to, of several processes at once."""
-
-    def names(self, under: str = "") -> list[str]:
-        """Names of the files in it or in a folder in it, but those that are being written."""
-
-    def open(self, name: str) -> BinaryIO:
-        """Open a file to read."""
-
-    def new(self, name: str) -> Any:
-        """Give a local path while a block runs; what is written there gets the name when it ends well."""
-
-    def create(self, name: str, text: str) -> None:
-        """Write a file unless there is one."""
-
-    def remove(self, name: str) -> None:
-        """Remove a file that may be there."""
-
-    def tidy(self) -> None:
-        """Remove what processes that were killed left half-written."""
-
-
-def open_folder(place: str | Path) -> Folder:
+def open_folder(place: str | Path) -> "Folder":
     """Open a folder, which need not be there yet.
 
     Raises
@@ -193,7 +171,7 @@ def open_folder(place: str | Path) -> Folder:
 
 @dataclass(frozen=True)
 class LocalFolder:
-    """A `Folder` on a file system."""
+    """A folder on a file system, to which several processes write at once."""
 
     path: Path
 
@@ -201,36 +179,36 @@ class LocalFolder:
         return str(self.path)
 
     def names(self, under: str = "") -> list[str]:
-        """See `Folder`."""
+        """Names of the files in it or in a folder in it, but those that are being written."""
         folder = self.path / under
         found = [path.name for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
         return sorted(name for name in found if PARTIAL not in name)
 
     def open(self, name: str) -> BinaryIO:
-        """See `Folder`."""
+        """Open a file to read."""
         return (self.path / name).open("rb")
 
     def new(self, name: str) -> Any:
-        """See `Folder`."""
+        """Give a local path while a block runs; what is written there gets the name when it ends well."""
         return new_file(self.path / name)
 
     def create(self, name: str, text: str) -> None:
-        """See `Folder`."""
+        """Write a file unless there is one."""
         with suppress(FileExistsError), new_file(self.path / name, first_wins=True) as partial:
             partial.write_text(text, "utf-8")
 
     def remove(self, name: str) -> None:
-        """See `Folder`."""
+        """Remove a file that may be there."""
         (self.path / name).unlink(missing_ok=True)
 
     def tidy(self) -> None:
-        """See `Folder`."""
+        """Remove what processes that were killed left half-written."""
         clear_left_over(self.path, "*")
 
 
 @dataclass(frozen=True)
 class RemoteFolder:
-    """A `Folder` in a store that fsspec opens."""
+    """What `LocalFolder` is, in a store that fsspec opens."""
 
     url: str
     store: Any
@@ -240,7 +218,7 @@ class RemoteFolder:
         return self.url
 
     def names(self, under: str = "") -> list[str]:
-        """See `Folder`."""
+        """See `LocalFolder`."""
         return [name for name in self._all_names(under) if PARTIAL not in name]
 
     def _all_names(self, under: str = "") -> list[str]:
@@ -251,14 +229,14 @@ class RemoteFolder:
             return sorted(PurePosixPath(each["name"]).name for each in listed if each["type"] == "file")
 
     def open(self, name: str) -> BinaryIO:
-        """See `Folder`."""
+        """See `LocalFolder`."""
         with _reaching(self.url):
             opened: BinaryIO = self.store.open(f"{self.root}/{name}", "rb")
             return opened
 
     @contextmanager
     def new(self, name: str) -> Iterator[Path]:
-        """See `Folder`."""
+        """See `LocalFolder`."""
         with tempfile.TemporaryDirectory() as folder:
             made = Path(folder, PurePosixPath(name).name)
             yield made
@@ -274,21 +252,24 @@ class RemoteFolder:
                 self.store.mv(beside, path)
 
     def create(self, name: str, text: str) -> None:
-        """See `Folder`."""
+        """See `LocalFolder`."""
         with _reaching(self.url), suppress(FileExistsError):
             self.store.makedirs(self.root, exist_ok=True)
             self.store.pipe_file(f"{self.root}/{name}", text.encode(), mode="create")
 
     def remove(self, name: str) -> None:
-        """See `Folder`."""
+        """See `LocalFolder`."""
         with _reaching(self.url), suppress(FileNotFoundError):
             self.store.rm_file(f"{self.root}/{name}")
 
     def tidy(self) -> None:
-        """See `Folder`."""
+        """See `LocalFolder`."""
         for name in self._all_names():
             if PARTIAL in name:
                 self.remove(name)
+
+
+Folder = LocalFolder | RemoteFolder
 
 
 def _opened(url: str) -> tuple[Any, str]:
