@@ -3,7 +3,7 @@
 Where it is narrow, titles and names give way: numbers stay whole.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from rich.markup import escape
@@ -13,6 +13,7 @@ from rich.text import Text
 from zhichun.cli.options import stdout
 from zhichun.core import schema
 from zhichun.metrics.agreement import HUMAN_METRICS
+from zhichun.metrics.figures import flat
 from zhichun.score.export.export_folder import Check
 from zhichun.score.rank import Ranked
 
@@ -50,26 +51,17 @@ def figures_table(measured: dict[str, Any]) -> Table:
     by_locale = measured.get("by_locale", {})
     largest = sorted(by_locale, key=lambda name: -by_locale[name]["pairs"])[:LOCALES_SHOWN]
     parts = {name: by_locale[name] for name in by_locale if name in largest} | measured.get("by_list", {})
-    columns = {"all": _flat(measured), **{name: _flat(part) for name, part in parts.items()}}
+    columns = {"all": flat(measured), **{name: flat(part) for name, part in parts.items()}}
     columns |= {heading: measured[key] for key, heading in BASELINES.items() if key in measured}
     table = laid_out(
         f"{measured['split']}{of}: {measured['pairs']:,} pairs of {measured['queries']:,} queries",
         ["", *columns],
-        (
-            (name, *(_figure(figures.get(name)) for figures in columns.values()))
-            for name, figure in columns["all"].items()
-            if isinstance(figure, float)
-        ),
+        ((name, *(_figure(figures.get(name)) for figures in columns.values())) for name in columns["all"]),
     )
     if "ndcg" in measured:
         gains = " ".join(f"{label} {gain:g}" for label, gain in schema.GAINS["esci"].items())
         table.caption = f"ndcg: gains {gains}; ndcg.official-script: S and C swapped; ties are averaged"
     return table
-
-
-def _flat(figures: dict[str, Any]) -> dict[str, Any]:
-    """Put the figures of task 3 from four classes beside the others."""
-    return {**figures, **{f"substitute.{name}": value for name, value in figures.get("substitute", {}).items()}}
 
 
 def _figure(value: float | None) -> str:
@@ -152,32 +144,22 @@ def gain_table(gain: dict[str, Any]) -> Table:
     rows = {**gain["members"], "together, equal weights": gain["equal"]}
     if "fitted" in gain:
         rows["together, fitted to the other half"] = gain["fitted"]
-    metrics = [name for name in METRICS if any(name in figures for figures in rows.values())]
-    return laid_out(
-        f"{gain['pairs']:,} pairs of {gain['queries']:,} queries that all held out",
-        ["member", *(METRICS[name] for name in metrics)],
-        ((name, *(_figure(figures.get(metric)) for metric in metrics)) for name, figures in rows.items()),
-    )
+    return _by_member(f"{gain['pairs']:,} pairs of {gain['queries']:,} queries that all held out", rows.items())
 
 
 def members_table(measured: dict[str, Any]) -> Table:
     """Lay out how an ensemble stands beside its members, as `zhichun.measure.evaluate.evaluate` gives it."""
     members = measured["ensemble"]["members"]
     together = {**measured, "name": "together", "weight": 1.0, "seconds": sum(each["seconds"] for each in members)}
-    metrics = [name for name in METRICS if any(name in member for member in members)]
-    return laid_out(
-        f"members on {measured['split']}",
-        ["member", "weight", *(METRICS[name] for name in metrics), "seconds"],
-        (
-            (
-                each["name"],
-                f"{each['weight']:.3f}",
-                *(_figure(each.get(metric)) for metric in metrics),
-                f"{each['seconds']:.1f}",
-            )
-            for each in (*members, together)
-        ),
-    )
+    return _by_member(f"members on {measured['split']}", [(each["name"], each) for each in (*members, together)])
+
+
+def _by_member(title: str, rows: Collection[tuple[str, Mapping[str, Any]]]) -> Table:
+    """Lay out the weight, figures and seconds of members, as far as they are known."""
+    forms = {"weight": ".3f", **dict.fromkeys(METRICS, ".4f"), "seconds": ".1f"}
+    shown = [name for name in forms if any(name in of for _, of in rows)]
+    cells = ((member, *(format(of[name], forms[name]) if name in of else "" for name in shown)) for member, of in rows)
+    return laid_out(title, ["member", *(METRICS.get(name, name) for name in shown)], cells)
 
 
 def differences(found: dict[str, Any]) -> list[str]:
