@@ -82,10 +82,7 @@ def write_agreement(
         titles = {key: titles[key] for key in wanted & titles.keys()}
     count, rows = disagreements(rated, titles)
 
-    def is_ours(folder: Path) -> bool:
-        return (folder / FIGURES_FILE).is_file()
-
-    with new_folder(out, overwrite=overwrite, replaceable=is_ours) as folder:
+    with new_folder(out, overwrite=overwrite, replaceable=lambda folder: (folder / FIGURES_FILE).is_file()) as folder:
         write_json(folder / FIGURES_FILE, found)
         write_page(
             folder / "index.html",

@@ -219,7 +219,9 @@ def compare(
     moved = moved_most(dataset, rows, ranking, of_a, of_b)
     if out is not None:
         ids = dataset.column(schema.QUERY_ID)[rows], dataset.column(schema.PRODUCT_ID)[rows]
-        with new_folder(out, overwrite=overwrite, replaceable=_is_ours) as folder:
+        with new_folder(
+            out, overwrite=overwrite, replaceable=lambda folder: (folder / "compare.json").is_file()
+        ) as folder:
             write_json(folder / "compare.json", found)
             values: dict[str, Any] = {"found": found, "metric": ranking, "moved": moved}
             write_page(folder / "index.html", "compare.html", title="A against B", **values)
@@ -277,7 +279,3 @@ def judge_gates(parts: Sequence[Part], gates: Sequence[Gate]) -> list[dict[str, 
         }
         for (gate, part, gap, drawn_S), p in zip(tests, p_N, strict=True)
     ]
-
-
-def _is_ours(folder: Path) -> bool:
-    return (folder / "compare.json").is_file()

@@ -11,7 +11,7 @@ Legend: ``P`` pairs, ``U`` distinct candidates, ``F`` features, ``N`` candidates
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Final
@@ -293,7 +293,8 @@ class Candidates:
 
     def groups(self, models: int) -> dict[str, list[str]]:
         """Name the features in their order, by group; ``models`` give four probabilities each."""
-        given = [f"{prefix}{name}" for prefix in _prefixes(models) for name in NAMES]
+        prefixes = [""] if models == 1 else [f"model{number}_" for number in range(1, models + 1)]
+        given = [f"{prefix}{name}" for prefix in prefixes for name in NAMES]
         numbers = self.names[sum(map(len, TEXT_FEATURES.values())) :]
         own, similar = ([name for name in numbers if (name in SIMILARITY_FEATURES) == so] for so in (False, True))
         return {
@@ -358,10 +359,6 @@ def _number(text: str | None) -> float:
     except ValueError:
         return np.nan
     return value if np.isfinite(value) else np.nan
-
-
-def _prefixes(models: int) -> Iterator[str]:
-    yield from ([""] if models == 1 else [f"model{number}_" for number in range(1, models + 1)])
 
 
 def _means(found_NQ: npt.NDArray[np.bool_]) -> Doubles:

@@ -3,7 +3,6 @@
 Legend: ``C`` classes.
 """
 
-import hashlib
 import json
 import shlex
 import traceback
@@ -17,7 +16,7 @@ from jinja2 import TemplateError
 
 from zhichun.core import schema
 from zhichun.core.errors import UserError
-from zhichun.core.files import read_json
+from zhichun.core.files import read_json, sha256
 from zhichun.core.tasks import TASKS
 from zhichun.measure.report.curves import History, training_curves
 from zhichun.measure.report.page import figure_name, pretext_tasks, write_page
@@ -144,7 +143,7 @@ def _titles(product_ids: set[str], dataset: dict[str, str]) -> dict[tuple[str, s
 def _manifest(dataset: dict[str, str]) -> dict[str, Any] | None:
     """Read the manifest of the dataset that a run was trained on, where it is still there and still the same."""
     path = Path(dataset.get("folder", "")) / "manifest.json"
-    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != dataset.get("manifest"):
+    if not path.is_file() or sha256(path) != dataset.get("manifest"):
         return None
     manifest: dict[str, Any] = read_json(path)
     return manifest
