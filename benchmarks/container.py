@@ -78,7 +78,9 @@ def serve(folder: Path, model: Path, products: Path | None) -> dict[str, object]
     become = ["setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups"] if os.geteuid() == 0 else []
     start = [*become, *command(said["ENTRYPOINT"])]
     began = time.monotonic()
-    process = subprocess.Popen([*start, *([] if products is None else ["--products", str(products)])], env=environment)
+    process = subprocess.Popen(
+        [*start, *([] if products is None else ["--products", str(products)])], env=environment, stdout=sys.stderr
+    )
     try:
         while subprocess.run(command(said["HEALTHCHECK"]), env=environment, stderr=subprocess.DEVNULL).returncode:
             if process.poll() is not None or time.monotonic() - began > 120:
