@@ -28,8 +28,8 @@ MOVED = (
     # A scorer reads pairs and predicts what it read, in two calls.
     (
         r"def reading\(self,q,p,l\):\n.*\n",
-        "reads_lists, own = False, ()\n    def read(self,q,p,l): return len(q)\n    def predict(self,n,progress=None): "
-        "return self.task.predict(np.zeros((n,4),np.float32))\n",
+        "reads_lists, own = False, ()\n    def read(self,texts): return len(texts.queries)\n"
+        "    def predict(self,n,progress=None): return self.task.predict(np.zeros((n,4),np.float32))\n",
     ),
     (r"zhichun\.data\.prepare import prepare", "zhichun.data.prepare.prepare import prepare"),
     (r"zhichun\.data\.read_catalogue", "zhichun.data.prepare.clean_catalogue"),
