@@ -77,7 +77,7 @@ def _write_classifier(trained: TrainedModel, name: str, folder: Path) -> Predict
     write_json(folder / "tokenizer_config.json", tokenizer_config(tokenizer, most))
     write_json(folder / "sentence_bert_config.json", {"max_seq_length": most})
     with quietly():
-        loaded = type(model).from_pretrained(folder, dtype=torch.float32)
+        loaded = type(model).from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
     return partial(_torch_scores, lambda given: loaded(**given).logits, READ)
 
 
