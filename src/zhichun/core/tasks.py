@@ -3,6 +3,7 @@
 Legend: ``P`` pairs, ``C`` outputs of the model, ``L`` labels.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal, Self
@@ -184,9 +185,7 @@ class Prediction:
         if self.probabilities is None:
             return None
         least = [self.task.calibration.least.get(name, 0.0) for name in self.task.classes]
-        least_C = np.array([np.inf if each is None else each for each in least], np.float32)
-        best_P, sure_P = self.probabilities.argmax(axis=1), self.probabilities.max(axis=1, initial=0)
-        given_P = sure_P >= least_C[best_P]
+        best_P, given_P = self.probabilities.argmax(axis=1), are_given(self.probabilities, least)
         pairs = zip(best_P.tolist(), given_P.tolist(), strict=True)
         return [self.task.classes[place] if given else None for place, given in pairs]
 
@@ -197,6 +196,13 @@ class Prediction:
             columns |= {f"p_{name}": self.probabilities[:, place] for place, name in enumerate(self.task.classes)}
             columns["label"] = self.labels
         return columns if self.task.name == "substitute" else {**columns, "gain": self.score}
+
+
+def are_given(probabilities_PC: npt.NDArray[Any], least: Sequence[float | None]) -> npt.NDArray[np.bool_]:
+    """Return which pairs have their likeliest label, by the lowest probability at which each is given, ``[P]``."""
+    # In the precision of the probabilities, of which the thresholds are some.
+    least_C = np.array([np.inf if each is None else each for each in least], probabilities_PC.dtype)
+    return np.asarray(probabilities_PC.max(axis=1, initial=0) >= least_C[probabilities_PC.argmax(axis=1)])
 
 
 def softmax(logits_PC: npt.NDArray[Any], temperature: "float | npt.NDArray[Any]" = 1.0) -> npt.NDArray[np.float64]:

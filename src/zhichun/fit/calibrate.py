@@ -32,9 +32,9 @@ from zhichun.core import schema
 from zhichun.core.arrays import Int64
 from zhichun.core.errors import UserError
 from zhichun.core.files import new_file
-from zhichun.core.tasks import TASKS, Calibration, softmax
+from zhichun.core.tasks import TASKS, Calibration, are_given, softmax
 from zhichun.data.dataset.dataset import read_parquet
-from zhichun.data.dataset.predictions import AS_TRAINED, PREDICTIONS_FILE
+from zhichun.data.dataset.predictions import AS_TRAINED, PREDICTIONS_FILE, names_as_trained
 from zhichun.data.readers.pair_tables import append_columns
 from zhichun.metrics import ExpectedCalibrationError, Judged, LogLoss, label_codes
 from zhichun.metrics.calibration import wilson
@@ -121,7 +121,7 @@ def calibrate(run: Path, *, precision: float | None = None) -> dict[str, Any]:
 def _as_trained(table: pa.Table, classes: Sequence[str]) -> tuple[pa.Table, Floats]:
     """Keep what was predicted before any calibration under names of its own; give the rest of the table, and logits."""
     names = [f"p_{name}" for name in classes]
-    kept = [AS_TRAINED + name if AS_TRAINED + name in table.column_names else name for name in names]
+    kept = names_as_trained(names, table.column_names)
     columns = [table.column(name) for name in kept]
     table = table.drop_columns([name for name in table.column_names if name in (*names, *kept, "label", "gain")])
     for name, column in zip(names, columns, strict=True):
@@ -160,7 +160,8 @@ def cross_fitted(
     if precision is not None:
         for half in (first_P, ~first_P):
             fitted_PC = fit(best, logits_PC[~half], targets_P[~half]).probabilities(logits_PC[~half])
-            given_P[half] = gives(found[best][half], thresholds(fitted_PC, targets_P[~half], query_P[~half], precision))
+            least = thresholds(fitted_PC, targets_P[~half], query_P[~half], precision)
+            given_P[half] = are_given(found[best][half], least)
     return best, found[best], given_P
 
 
@@ -200,12 +201,6 @@ def rising_curve(said_P: Floats, true_P: Bools) -> tuple[tuple[float, ...], tupl
     xs = [mean for _, _, mean in pools]
     ys = [min(true / n, 1.0) for n, true, _ in pools]
     return (0.0, *xs, 1.0), (ys[0] / 2, *ys, (1 + ys[-1]) / 2)
-
-
-def gives(probabilities_PC: Floats, least: list[float | None]) -> Bools:
-    """Return which pairs have their likeliest label, ``[P]``."""
-    least_C = np.array([np.inf if each is None else each for each in least])
-    return np.asarray(probabilities_PC.max(axis=1) >= least_C[probabilities_PC.argmax(axis=1)])
 
 
 def thresholds(probabilities_PC: Floats, targets_P: Int64, query_P: Int64, precision: float) -> list[float | None]:

@@ -28,7 +28,7 @@ from zhichun.data.readers.sources import PAIRS, describe_columns, match_pairs, o
 from zhichun.data.readers.table import Batch, Table
 from zhichun.judgements.chat import Answer, Chat
 from zhichun.judgements.prompt import Message, Prompt, about_tokens
-from zhichun.score.pair_reader import OF_CATALOGUE, look_up
+from zhichun.score.pair_reader import look_up, of_pairs
 from zhichun.score.rank import ProductLookup
 from zhichun.text.clean import clean_text
 from zhichun.text.fold import fold_locales, fold_query, trim_ids
@@ -278,7 +278,7 @@ class JudgingJob:
 
     @cached_property
     def _columns(self) -> dict[str, str]:
-        own = {name: column for name, column in self.columns.items() if not name.startswith(OF_CATALOGUE)}
+        own = of_pairs(self.columns)
         columns = match_pairs(own, self._table, catalogue=True)
         if self.catalogue is None:
             columns |= match_pairs(own, self._table, catalogue=False)

@@ -124,9 +124,8 @@ def push(folder: Path, name: str, *, public: bool = False) -> str:
             remedy = "Name another, or upload to it with --public."
             raise UserError(f"{name!r} is there already, and is public.", remedy=remedy)
         said = f"Upload {folder.resolve().name} with zhichun"
-        warnings.filterwarnings(
-            "ignore", "It seems that you are about to commit a data file"
-        )  # vocabularies are Parquet
+        # Vocabularies are Parquet.
+        warnings.filterwarnings("ignore", "It seems that you are about to commit a data file")
         api.upload_folder(
             repo_id=name, folder_path=folder, allow_patterns=files, delete_patterns=stale, commit_message=said
         )

@@ -68,8 +68,7 @@ class PairReader:
     @cached_property
     def found(self) -> dict[str, str]:
         """Which column of the pairs holds what is needed of them."""
-        own = {name: column for name, column in self.columns.items() if not name.startswith(OF_CATALOGUE)}
-        columns = match_pairs(own, self.table, catalogue=self.catalogue is not None)
+        columns = match_pairs(of_pairs(self.columns), self.table, catalogue=self.catalogue is not None)
         if self.catalogue is None:
             columns |= kept_columns(self.own, self.table)
         for line in describe_columns(PAIRS, columns, self.table):
@@ -141,6 +140,11 @@ class PairReader:
     def _products(self) -> ProductLookup:
         assert self.catalogue is not None
         return look_up(self.catalogue, self.columns, self.locale, self.on_bad_rows, self.own, self.say)
+
+
+def of_pairs(columns: Mapping[str, str]) -> dict[str, str]:
+    """Leave out the own column names that are of the catalogue."""
+    return {name: column for name, column in columns.items() if not name.startswith(OF_CATALOGUE)}
 
 
 def look_up(

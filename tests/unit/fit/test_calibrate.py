@@ -11,8 +11,8 @@ import pytest
 from zhichun.cli import main
 from zhichun.core import schema
 from zhichun.core.errors import UserError
-from zhichun.core.tasks import CALIBRATION_FILE, TASKS, Calibration
-from zhichun.fit.calibrate import best_temperature, calibrate, cross_fitted, gives, rising_curve, thresholds
+from zhichun.core.tasks import CALIBRATION_FILE, TASKS, Calibration, are_given
+from zhichun.fit.calibrate import best_temperature, calibrate, cross_fitted, rising_curve, thresholds
 from zhichun.score.ensemble import average
 from zhichun.score.export.export_run import export
 from zhichun.score.scorer import Scorer
@@ -144,7 +144,7 @@ def test_labels_keep_their_promise_on_other_queries_whose_pairs_err_together():
         right = (chance < sure) == (sure > 0.5)
         labels = np.where(right, sure < 0.5, sure > 0.5).astype(int)
         least = thresholds(shown[0], labels[0], np.repeat(np.arange(300), 10), 0.9)
-        given = gives(shown[1], least) & (sure[1] > 0.5)
+        given = are_given(shown[1], least) & (sure[1] > 0.5)
         if given.any():
             kept.append(right[1][given].mean())
     assert len(kept) > 10

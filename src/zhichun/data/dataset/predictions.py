@@ -5,7 +5,7 @@ The join key is ``example_id`` if a table has that column, otherwise query, prod
 Legend: ``E`` examples of the dataset, ``C`` classes, 1 for the regressor; ``P`` rows of a table.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -91,7 +91,7 @@ def read_predictions(tables: Iterable[Path], dataset: Dataset, task: Task, *, as
     times_E = np.zeros(len(total_EC), np.int64)
     for path in tables:
         for chunk, place_P, before in _chunks(path, dataset):
-            said_PC = _said(chunk, task, path, before, AS_TRAINED if as_trained else "")
+            said_PC = _said(chunk, task, path, before, as_trained)
             known_P = place_P >= 0
             np.add.at(total_EC, place_P[known_P], said_PC[known_P])
             np.add.at(times_E, place_P[known_P], 1)
@@ -149,10 +149,10 @@ def _joined(table: pa.Table, keys: tuple[str, ...]) -> Any:
     return pc.binary_join_element_wise(*columns, pa.scalar("\t", pa.large_string()))
 
 
-def _said(chunk: pa.Table, task: Task, path: Path, before: int, prefix: str) -> Doubles:
+def _said(chunk: pa.Table, task: Task, path: Path, before: int, uncalibrated: bool) -> Doubles:
     """Read the task's probabilities or gains, ``[P, C]``; for `substitute` also from a four-class model."""
     names = {"gain": ["gain"], "substitute": ["p_S"]}.get(task.name) or [f"p_{name}" for name in task.classes]
-    names = [prefix + name if prefix + name in chunk.column_names else name for name in names]
+    names = names_as_trained(names, chunk.column_names) if uncalibrated else names
     missing = [name for name in names if name not in chunk.column_names]
     if missing:
         raise UserError(f"has no column {missing[0]!r}, which the task {task.name!r} needs.", file=path, remedy=REMEDY)
@@ -173,6 +173,11 @@ def _said(chunk: pa.Table, task: Task, path: Path, before: int, prefix: str) -> 
             remedy="Probabilities lie between 0 and 1 and add up to 1; a gain lies between 0 and 1.",
         )
     return said_PC
+
+
+def names_as_trained(names: Sequence[str], there: Sequence[str]) -> list[str]:
+    """Name the columns of what was predicted before any calibration; without one they are the only ones."""
+    return [AS_TRAINED + name if AS_TRAINED + name in there else name for name in names]
 
 
 PREDICTIONS_FILE: Final = "predictions.parquet"

@@ -51,10 +51,8 @@ def hub_folder(name: str, columns: Mapping[str, str], cache: Path | None = None)
         raise UserError(f"the dataset {name!r} has no Parquet files.", remedy=remedy)
     names = [file.relative_to(source) for file in files]
     about = [f"{name} {file.stat().st_size} {_split_of(name)}" for name, file in zip(names, files, strict=True)]
-    said = [*sorted(columns.items()), *about]
-    folder = (
-        cache or CACHE.expanduser()
-    ) / f"{source.name[:12]}-{hashlib.sha256(repr(said).encode()).hexdigest()[:12]}"
+    taken = hashlib.sha256(repr([*sorted(columns.items()), *about]).encode()).hexdigest()
+    folder = (cache or CACHE.expanduser()) / f"{source.name[:12]}-{taken[:12]}"
     if not folder.is_dir():
         with new_folder(folder, first_wins=True) as partial:
             _take_apart(source, files, columns, partial)
