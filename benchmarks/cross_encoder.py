@@ -39,7 +39,6 @@ from zhichun.model.encoder import load_tokenizer
 from zhichun.model.layers import has_bf16
 from zhichun.score.engines.torch_engine import place_of
 from zhichun.text.clean import clean_text
-from zhichun.text.document import COLUMN_OF
 from zhichun.text.pairs import Pairs
 
 # Their losses: which outputs each needs, and how. Those of lists see all pairs of a query at once.
@@ -98,7 +97,7 @@ def text_pairs(dataset: Dataset, rows: npt.NDArray[np.int64], recipe: Recipe) ->
     # What stands between two texts of a pair: "[SEP]" for BERT, "</s></s>" for XLM-R.
     separator = "".join(map(ours.tokenizer.id_to_token, ours.layout.middle))
     products = pq.read_table(dataset.folder / schema.PRODUCTS_FILE).take(dataset.product_row[rows])
-    fields = [pc.fill_null(products.column(COLUMN_OF[name]), "").to_pylist() for name in recipe.model.fields]
+    fields = [pc.fill_null(products.column(schema.COLUMN_OF[name]), "").to_pylist() for name in recipe.model.fields]
     queries = dataset.queries.take(dataset.query_row[rows]).to_pylist()
     return TextPairs(
         queries=[clean_text(query) for query in queries],

@@ -5,7 +5,7 @@
 Each RUN is a finished training with `model.interaction=Split`, DATASET a dataset folder (`zhichun prepare`) with judged
 pairs of a test split. The run itself is the reference: an index in each precision is held against its scores, labels,
 nDCG and micro-F1. Then test queries are put against all products of their locale, by the model over the whole catalogue
-and by the first stage (`score.index.nearest`), beside BM25: the share of the model's best ten that is among the first
+and by the first stage (`score.index.scorer`), beside BM25: the share of the model's best ten that is among the first
 500, and what both take. Writes ``benchmarks/results/index_quality.json``.
 """
 
@@ -27,12 +27,11 @@ from zhichun.data.dataset.feature_store import open_pairs
 from zhichun.measure.evaluate import rows_of
 from zhichun.metrics.figures import measure
 from zhichun.score.index.build import build_index
-from zhichun.score.index.nearest import Nearest
-from zhichun.score.index.scorer import IndexScorer
+from zhichun.score.index.scorer import IndexScorer, Nearest
 from zhichun.score.index.store import IndexConfig, States
 from zhichun.score.scorer import Scorer
 from zhichun.text.bm25 import FirstStage, read_documents
-from zhichun.text.document import PairTexts
+from zhichun.text.pairs import PairTexts
 
 HERE = Path(__file__).parent
 PRECISIONS = ("fp32", "fp16", "int8")

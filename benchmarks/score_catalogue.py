@@ -39,7 +39,7 @@ from zhichun.score.export.export_run import export
 from zhichun.score.index.build import build_index
 from zhichun.score.index.scorer import IndexScorer
 from zhichun.score.index.store import IndexConfig, States
-from zhichun.text.document import COLUMN_OF, PairTexts
+from zhichun.text.pairs import PairTexts
 
 PRECISIONS = ("fp32", "fp16", "int8")
 FULL = ("torch", "openvino", "openvino-int8")
@@ -66,7 +66,7 @@ class Requests:
             some = products.take(chance.choice(there, candidates, replace=len(there) < candidates))
             columns = {name: some.column(name).to_pylist() for name in schema.TEXT_COLUMNS}
             query = dataset.queries[dataset.query_row[pair]].as_py()
-            fields = [columns[COLUMN_OF[field]] for field in recipe.model.fields]
+            fields = [columns[schema.COLUMN_OF[field]] for field in recipe.model.fields]
             documents = [" ".join(filter(None, texts)) for texts in zip(*fields, strict=True)]
             theirs = [[query, document] for document in documents]
             asked.append(Texts(([query] * candidates, columns, [locale] * candidates), theirs))

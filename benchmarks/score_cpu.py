@@ -48,7 +48,7 @@ from zhichun.score.export.export_folder import FORMATS, ExportConfig
 from zhichun.score.export.export_run import export
 from zhichun.score.export.exported import choose
 from zhichun.score.scorer import Scorer
-from zhichun.text.document import PairTexts
+from zhichun.text.pairs import PairTexts
 
 THEIRS = "sentence-transformers"
 LIBRARIES = ("zhichun", "torch", "transformers", "tokenizers", THEIRS, "onnxruntime", "openvino", "nncf", "numpy")

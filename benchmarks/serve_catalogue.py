@@ -20,7 +20,6 @@ from zhichun.data.prepare.prepare import prepare
 from zhichun.fit.recipes.kdd2022 import task2
 from zhichun.score.export.export_run import export
 from zhichun.score.index.build import build_index
-from zhichun.text.document import COLUMN_OF
 
 HERE = Path(__file__).parent
 THEIRS = "sentence-transformers"
@@ -46,7 +45,7 @@ def made(arguments: argparse.Namespace) -> tuple[Path, list[tuple[dict[str, str]
     build_index(work / "split", table, work / "index")
     if not (work / "export").is_dir():
         export(work / "split", INDEXED[1:], out=work / "export", data=work / "data")
-    fields = [COLUMN_OF[field] for field in recipe.model.fields]
+    fields = [schema.COLUMN_OF[field] for field in recipe.model.fields]
     rows = table.to_pylist()
     texts = [" ".join(filter(None, (row[name] for name in fields))) for row in rows]
     named = [{"id": row[schema.PRODUCT_ID], "locale": row[schema.LOCALE]} for row in rows]

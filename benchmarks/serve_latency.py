@@ -34,7 +34,7 @@ from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.core.files import write_json
 from zhichun.score.scorer import Scorer
-from zhichun.text.document import PairTexts
+from zhichun.text.pairs import PairTexts
 
 HERE = Path(__file__).parent
 THEIRS = "sentence-transformers"

@@ -14,7 +14,7 @@ import numpy as np
 from zhichun.core import schema
 from zhichun.fit.second_stage import JudgedCandidates, StackSettings, fit_second_stage
 from zhichun.score.list_features import Candidates, Corpus
-from zhichun.text.document import PairTexts
+from zhichun.text.pairs import PairTexts
 
 QUERIES, EACH, PRODUCTS, FOLDS, CANDIDATES, ASKED = 300, 20, 2000, 5, 100, 200
 WORDS = [f"word{number}" for number in range(3000)]

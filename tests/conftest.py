@@ -22,9 +22,9 @@ os.environ["ACCELERATE_USE_CPU"] = "true"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 if TYPE_CHECKING:
-    from zhichun.data.dataset.catalogue_store import CatalogueTexts
+    from zhichun.data.dataset.feature_store import CatalogueTexts
     from zhichun.fit.recipe import Recipe
-    from zhichun.serve.http.serve_settings import ServeSettings
+    from zhichun.serve.http.app import ServeSettings
     from zhichun.text.pairs import TextReader
 
 TOKENIZER = Path(__file__).parent / "golden" / "tokenizer.json"
@@ -54,8 +54,8 @@ def catalogue(tiny_dataset: Path) -> CatalogueTexts:
     import numpy as np
 
     from zhichun.core import schema
-    from zhichun.data.dataset.catalogue_store import CatalogueTexts
     from zhichun.data.dataset.dataset import Dataset
+    from zhichun.data.dataset.feature_store import CatalogueTexts
     from zhichun.text.vocabulary import Vocabulary
 
     dataset = Dataset.open(tiny_dataset)
@@ -67,8 +67,7 @@ def catalogue(tiny_dataset: Path) -> CatalogueTexts:
 @pytest.fixture(scope="session")
 def reader() -> TextReader:
     """What turns texts into arrays, with the golden tokenizer of 500 pieces; it reads 48 tokens at once."""
-    from zhichun.text.document import FIELDS
-    from zhichun.text.pairs import TextReader
+    from zhichun.text.pairs import FIELDS, TextReader
     from zhichun.text.tokenizer import PairTokenizer
 
     return TextReader(PairTokenizer.load(TOKENIZER.parent), FIELDS, max_length=48)
@@ -190,7 +189,7 @@ def serving() -> Callable[[ServeSettings], AbstractContextManager[str]]:
 @pytest.fixture(scope="session")
 def server(tiny_run: Path, serving: Callable[[ServeSettings], AbstractContextManager[str]]) -> Iterator[str]:
     """The address of a server of the finished run; it ends with the session."""
-    from zhichun.serve.http.serve_settings import ServeSettings
+    from zhichun.serve.http.app import ServeSettings
 
     with serving(ServeSettings(run=tiny_run)) as url:
         yield url

@@ -12,13 +12,12 @@ from scipy import stats
 from two_processes import run_in_two
 
 from zhichun.core import schema
-from zhichun.data.dataset.catalogue_store import CatalogueTexts
 from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset.feature_store import CatalogueTexts
 from zhichun.data.prepare.prepare import prepare
 from zhichun.data.sample_shop import write_sample_shop
 from zhichun.model.encoder import Encoder, new_encoder
-from zhichun.model.encoder_settings import TinyEncoder, tiny_config
-from zhichun.model.matching_start import start_matching
+from zhichun.model.encoder_settings import TinyEncoder, start_matching, tiny_config
 from zhichun.objective.pretext import (
     MLM,
     Contrastive,

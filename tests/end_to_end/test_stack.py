@@ -13,7 +13,7 @@ from zhichun.core import schema
 from zhichun.metrics import Judged, nDCG
 from zhichun.score.scorer import load_scorer
 from zhichun.serve.queue.batcher import PairColumns, score
-from zhichun.text.document import PairTexts
+from zhichun.text.pairs import PairTexts
 
 
 @pytest.fixture(scope="module")

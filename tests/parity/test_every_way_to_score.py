@@ -10,7 +10,7 @@ import pytest
 
 from zhichun.core import schema
 from zhichun.score.scorer import Scorer
-from zhichun.text.document import PairTexts
+from zhichun.text.pairs import PairTexts
 
 FP32, BF16, INT8 = 1e-5, 2e-3, 5e-3
 

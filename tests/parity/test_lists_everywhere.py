@@ -18,7 +18,7 @@ from zhichun.score.engines.torch_engine import to_tensors
 from zhichun.score.job import ScoringJob
 from zhichun.score.rank import rank
 from zhichun.score.scorer import Scorer, load_scorer
-from zhichun.text.document import PairTexts
+from zhichun.text.pairs import PairTexts
 
 QUERIES, NEAR = 5, 1e-5
 DOCUMENTS = ["Blue hat", "Red running shoes", "Laces for shoes", "Green trail running shoes, size 9"]
@@ -64,7 +64,7 @@ def export_of_lists(list_run, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server_of_lists(list_run, serving):
-    from zhichun.serve.http.serve_settings import ServeSettings
+    from zhichun.serve.http.app import ServeSettings
 
     with serving(ServeSettings(run=list_run)) as url:
         yield url

@@ -14,7 +14,7 @@ from zhichun.score.export.export_run import export
 from zhichun.score.index.build import build_index
 from zhichun.score.index.scorer import IndexScorer
 from zhichun.score.scorer import Scorer, load_scorer
-from zhichun.text.document import PairTexts
+from zhichun.text.pairs import PairTexts
 
 FORMS = {
     "whole states": "",

@@ -23,7 +23,7 @@ from zhichun.score.job import ScoringJob
 from zhichun.score.rank import rank
 from zhichun.score.scorer import Scorer
 from zhichun.text.clean import clean_text
-from zhichun.text.document import PairTexts
+from zhichun.text.pairs import PairTexts
 
 TOLERANCE = 1e-5
 COLUMNS = ["p_E", "p_S", "p_C", "p_I"]

@@ -67,8 +67,7 @@ def agreement(
     """
     from zhichun.cli.tables import intervals_table, raters_table
     from zhichun.data.readers.ratings import read_ratings
-    from zhichun.judgements.agreement import measure_agreement
-    from zhichun.judgements.agreement_page import write_agreement
+    from zhichun.judgements.agreement import measure_agreement, write_agreement
 
     own_columns, grades = mapping(columns, "--columns"), mapping(labels, "--labels")
     rated = read_ratings(ratings, *(more or ()), columns=own_columns, labels=grades, locale=locale)
@@ -246,9 +245,8 @@ def judge(
         Do not ask before the first call.
     """
     from zhichun.core.files import cache_folder
-    from zhichun.judgements.chat import Chat
+    from zhichun.judgements.chat import Chat, Prompt
     from zhichun.judgements.judge import JudgingJob
-    from zhichun.judgements.prompt import Prompt
 
     if out.is_file() and not (overwrite or retry_failed):
         raise UserError("the file is there already.", file=out, remedy="Choose another name, or give --overwrite.")

@@ -12,8 +12,8 @@ from rich.console import Console
 from typer.models import ParameterInfo
 
 import zhichun
-from zhichun.core.hub import local
 from zhichun.core.settings import parameter_docs
+from zhichun.core.storage import local
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -277,9 +277,9 @@ def serve(
     log_texts
         Write the texts of requests to the log.
     """
-    from zhichun.serve.http.admission import Keys
+    from zhichun.serve.http.app import ServeSettings
+    from zhichun.serve.http.guard import Keys
     from zhichun.serve.http.limits import Limits
-    from zhichun.serve.http.serve_settings import ServeSettings
     from zhichun.serve.http.server import serve as serve_model
 
     limits = Limits(

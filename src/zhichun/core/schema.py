@@ -45,6 +45,14 @@ EXAMPLE_COLUMNS: Final[tuple[str, ...]] = (EXAMPLE_ID, QUERY, QUERY_ID, PRODUCT_
 PREPARED_COLUMNS: Final[tuple[str, ...]] = (FOLD, WEIGHT, ORIGIN)
 TEXT_COLUMNS: Final[tuple[str, ...]] = (TITLE, DESCRIPTION, BULLETS, BRAND, COLOR)
 PRODUCT_COLUMNS: Final[tuple[str, ...]] = (PRODUCT_ID, *TEXT_COLUMNS, LOCALE)
+# Their columns by the short names of fields, in the order of a document.
+COLUMN_OF: Final[dict[str, str]] = {
+    "title": TITLE,
+    "brand": BRAND,
+    "color": COLOR,
+    "bullets": BULLETS,
+    "description": DESCRIPTION,
+}
 
 MANIFEST_FILE: Final = "manifest.json"
 EXAMPLES_FILE: Final = "examples.parquet"

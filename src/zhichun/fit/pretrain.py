@@ -16,8 +16,8 @@ from torch import nn
 from zhichun.core import schema
 from zhichun.core.console import Stages, say_aside
 from zhichun.core.errors import UserError
-from zhichun.data.dataset.catalogue_store import CatalogueTexts
 from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset.feature_store import CatalogueTexts
 from zhichun.fit.batches import Examples, ProductBatches
 from zhichun.fit.recipe import PretrainingRecipe
 from zhichun.fit.run_folder import RunFolder
@@ -26,13 +26,12 @@ from zhichun.fit.training_run import run_training
 from zhichun.measure.report import write_report
 from zhichun.model.encoder import ENCODER_FOLDER, LMHead, load_lm_head
 from zhichun.model.encoder_settings import TINY, start_encoder
-from zhichun.model.pretrained_folder import PretrainedEncoder, PretrainedTables
+from zhichun.model.model_folder import PretrainedEncoder, PretrainedTables
 from zhichun.objective import Pretraining
 from zhichun.objective.pretext.task import Draw, Sizes
 from zhichun.objective.pretraining import PretextModel
 from zhichun.score.engines.torch_engine import to_tensors
-from zhichun.text.document import Rows
-from zhichun.text.pairs import TextReader
+from zhichun.text.pairs import Rows, TextReader
 from zhichun.text.vocabulary import Vocabulary
 
 # Examples to validate on are the same in every run: of an epoch that no training comes to.

@@ -28,16 +28,18 @@ from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.predictions import PROBABILITIES, fold_count
 from zhichun.data.prepare.corrections import DECISION, NEW_LABEL
 from zhichun.data.readers.text_file import require_file
-from zhichun.judgements.decisions import (
+from zhichun.judgements.findings import (
     DROP,
     KEEP,
+    LIKELY,
+    QUALITY,
     QUEPID,
     RATINGS,
     Decisions,
+    Findings,
     read_decisions,
     require_nothing_filled_in,
 )
-from zhichun.judgements.findings import LIKELY, QUALITY, Findings
 from zhichun.measure.report.page import Figure, Plot, class_name, language, write_page
 
 if TYPE_CHECKING:
@@ -77,7 +79,7 @@ def audit(
     runs
         Finished runs of all folds; default ``out/folds``.
     accept
-        A reviewer's decisions; see `zhichun.judgements.decisions`.
+        A reviewer's decisions; see `zhichun.judgements.findings`.
     drop
         Share of the judged training pairs to drop, lowest quality first.
     page_pairs

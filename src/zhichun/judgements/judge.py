@@ -26,9 +26,8 @@ from zhichun.data.readers.pair_tables import kind_of, write_tables
 from zhichun.data.readers.rejected import FirstRefusal, OnBadRows, Say, silent
 from zhichun.data.readers.sources import PAIRS, describe_columns, match_pairs, open_table
 from zhichun.data.readers.table import Batch, Table
-from zhichun.judgements.chat import Answer, Chat
-from zhichun.judgements.prompt import Message, Prompt, about_tokens
-from zhichun.score.pair_reader import look_up, of_pairs
+from zhichun.judgements.chat import Answer, Chat, Message, Prompt, about_tokens
+from zhichun.score.parts import look_up, of_pairs
 from zhichun.score.rank import ProductLookup
 from zhichun.text.clean import clean_text
 from zhichun.text.fold import fold_locales, fold_query, trim_ids

@@ -20,7 +20,7 @@ from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.readers.rejected import FirstRefusal
 from zhichun.data.readers.sources import ALIASES, find_column, open_table
 from zhichun.text.fold import fold_query
-from zhichun.text.words import terms, word_counts
+from zhichun.text.vocabulary import terms, word_counts
 
 # Queries of a segment that is tested, at least; a bootstrap over fewer says little.
 LEAST_QUERIES: Final = 20

@@ -50,7 +50,7 @@ class FirstView:
     model
         The network.
     batch
-        Its batch, with ``target``, ``weight`` and ``normaliser``; of lists also as `fit.lists.ListBatches` makes it.
+        Its batch, with ``target``, ``weight`` and ``normaliser``; of lists also as `fit.batches.ListBatches` makes it.
     loss, ranking
         The loss of each pair, and of each list.
     vectors_BTD

@@ -23,8 +23,7 @@ from zhichun.data.dataset.feature_store import open_pairs
 from zhichun.score.engines.engine import AUTO, Progress, Stage, counted
 from zhichun.score.folders import EnsembleConfig, MemberEntry
 from zhichun.score.scorer import Scorer, ScoresProducts
-from zhichun.text.document import PairTexts
-from zhichun.text.pairs import Pairs
+from zhichun.text.pairs import Pairs, PairTexts
 from zhichun.text.tokenizer import PairLayout, PairTokenizer
 
 

@@ -12,7 +12,6 @@ import pyarrow as pa
 from zhichun.core import schema
 from zhichun.core.errors import UserError, suggest
 from zhichun.text.clean import clean_text
-from zhichun.text.document import COLUMN_OF
 from zhichun.text.fold import fold_locale, fold_name, is_missing, value_text
 
 Product = str | Mapping[str, Any]
@@ -21,7 +20,7 @@ DEFAULT_LOCALE: Final = "us"
 
 # The columns that the names of a product's fields mean, and the same by their folded names.
 COLUMN_OF_FIELD: Final = {
-    **COLUMN_OF,
+    **schema.COLUMN_OF,
     **{name: name for name in schema.PRODUCT_COLUMNS},
     "id": schema.PRODUCT_ID,
     "locale": schema.LOCALE,

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from zhichun.core.errors import UserError
 from zhichun.core.files import read_json, write_text
-from zhichun.core.hub import reaching_hub
+from zhichun.core.storage import reaching_hub
 from zhichun.metrics.figures import baselines, flat, title_of
 from zhichun.score.export.export_folder import rendered
 from zhichun.score.folders import model_folder

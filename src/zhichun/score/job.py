@@ -43,14 +43,12 @@ from zhichun.data.readers.rejected import NO_SCORE, FirstRefusal, OnBadRows, Say
 from zhichun.data.readers.sources import ENDINGS, open_table
 from zhichun.data.readers.table import ParquetTable, Table
 from zhichun.data.readers.text_file import require_file
-from zhichun.score.earlier import KEY, Earlier, Keys, key_column, pair_keys
 from zhichun.score.engines.engine import AUTO, Progress
 from zhichun.score.folders import fingerprint_of
-from zhichun.score.job_folder import JobFolder, Totals
-from zhichun.score.pair_reader import PairReader
-from zhichun.score.parts import FILES_A_SHARD, Cut, Part, Shard
+from zhichun.score.job_folder import KEY, Earlier, JobFolder, Keys, Totals, key_column, pair_keys
+from zhichun.score.parts import FILES_A_SHARD, Cut, PairReader, Part, Shard
 from zhichun.score.scorer import PairScorer, load_scorer
-from zhichun.text.document import PairTexts
+from zhichun.text.pairs import PairTexts
 
 CHUNK_ROWS: Final = 20_000
 PARTS: Final = "part-*.parquet"

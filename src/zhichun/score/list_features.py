@@ -21,12 +21,11 @@ import numpy.typing as npt
 
 from zhichun.core import schema
 from zhichun.core.arrays import Int64
-from zhichun.text.document import PairTexts, country_index
 from zhichun.text.features import readable
 from zhichun.text.fold import MAY_BE_MISSING, fold_query, says_missing
+from zhichun.text.pairs import PairTexts, country_index
 from zhichun.text.trigrams import trigram_keys
-from zhichun.text.vocabulary import normalise
-from zhichun.text.words import terms, terms_of_all
+from zhichun.text.vocabulary import normalise, terms, terms_of_all
 
 Doubles = npt.NDArray[np.float64]
 Measure = tuple[float, str]

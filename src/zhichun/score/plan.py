@@ -25,9 +25,8 @@ from zhichun.score.export.export_folder import TABLES, ExportConfig, format_of, 
 from zhichun.score.export.exported import usable
 from zhichun.score.folders import model_folder
 from zhichun.score.scorer import Scorer
-from zhichun.text.document import PairTexts
 from zhichun.text.features import ProductFeatures, QueryFeatures
-from zhichun.text.pairs import Pairs
+from zhichun.text.pairs import Pairs, PairTexts
 from zhichun.text.tokenizer import PairLayout
 
 if TYPE_CHECKING:

@@ -18,10 +18,9 @@ from zhichun.core.errors import UserError
 from zhichun.data.dataset.dataset import of_catalogue, product_keys
 from zhichun.data.readers.pair_tables import write_tables
 from zhichun.score.given import Products, catalogue_of, locale_of, query_of
-from zhichun.score.index.nearest import Nearest
-from zhichun.score.index.scorer import IndexScorer
+from zhichun.score.index.scorer import IndexScorer, Nearest
 from zhichun.score.scorer import PairScorer
-from zhichun.text.document import PairTexts
+from zhichun.text.pairs import PairTexts
 
 _HASHED_AT_ONCE = 1 << 16
 
@@ -135,7 +134,7 @@ def rank(
     locale
         Which products, as in `Scorer.score`.
     first
-        Of an index: only so many products are scored, those that its first stage finds nearest (`score.index.nearest`);
+        Of an index: only so many products are scored, those that its first stage finds nearest (`score.index.scorer`);
         all if not given.
 
     Raises

@@ -17,17 +17,15 @@ import numpy as np
 
 from zhichun.core import schema
 from zhichun.core.arrays import Int32, Int64
-from zhichun.core.hub import local
+from zhichun.core.storage import local
 from zhichun.core.tasks import TASKS, Prediction, Task
 from zhichun.score.engines.engine import AUTO, Engine, Progress, predict_with
 from zhichun.score.export.export_folder import is_export
-from zhichun.score.feature_cache import MOST_BYTES, CachingFeaturizer
 from zhichun.score.folders import is_ensemble, is_stack, model_folder
 from zhichun.score.given import Products, columns_of, query_of
 from zhichun.score.index.store import is_index
-from zhichun.text.document import Columns, PairTexts, country_index
-from zhichun.text.features import Featurizer
-from zhichun.text.pairs import Pairs
+from zhichun.text.features import MOST_BYTES, CachingFeaturizer, Featurizer
+from zhichun.text.pairs import Columns, Pairs, PairTexts, country_index
 from zhichun.text.tokenizer import PairTokenizer
 
 if TYPE_CHECKING:

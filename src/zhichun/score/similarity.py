@@ -25,10 +25,9 @@ from zhichun.core.console import say_aside
 from zhichun.core.files import read_json, write_json
 from zhichun.core.tasks import Floats
 from zhichun.score.engines.engine import required
-from zhichun.text.document import Columns
 from zhichun.text.features import readable
 from zhichun.text.fold import fold_query
-from zhichun.text.pairs import Arrays, TextReader
+from zhichun.text.pairs import Arrays, Columns, TextReader
 from zhichun.text.tokenizer import PairTokenizer
 
 NAME: Final = "similarity"

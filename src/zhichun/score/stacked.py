@@ -33,8 +33,7 @@ from zhichun.score.list_features import Candidates, Corpus
 from zhichun.score.scorer import Scorer
 from zhichun.score.similarity import NAME as SIMILARITY
 from zhichun.score.similarity import Similarity
-from zhichun.text.document import PairTexts
-from zhichun.text.pairs import Pairs, TextReader
+from zhichun.text.pairs import Pairs, PairTexts, TextReader
 from zhichun.text.tokenizer import PairTokenizer
 from zhichun.text.vocabulary import read_counted, write_counted
 

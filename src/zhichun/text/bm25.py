@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from zhichun.core import schema
-from zhichun.text.words import terms, terms_of_all
+from zhichun.text.vocabulary import terms, terms_of_all
 
 Progress = Callable[[int, int], None]
 Report = Callable[[str, int, int], None]

@@ -1,11 +1,17 @@
 """All features of a query or a product, computed once and in one place.
 
 Training, scoring and serving all go through :class:`Featurizer`, so that the same text gives the same score everywhere.
+
+A scoring job reads each distinct product of a chunk once. A server, which scores the same products again and again,
+keeps what it read of them by a hash of their texts; the least recently used go first.
 """
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+import threading
+from array import array
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +22,6 @@ import numpy.typing as npt
 from zhichun.core import schema
 from zhichun.core.arrays import Int32, Ragged
 from zhichun.text.clean import clean_text
-from zhichun.text.document import COLUMN_OF
 from zhichun.text.fold import MAY_BE_MISSING, says_missing
 from zhichun.text.tokenizer import PairTokenizer
 from zhichun.text.trigrams import TrigramVocabulary
@@ -107,7 +112,7 @@ class Featurizer:
         if self.trigrams is not None:
             bags = [self.trigrams.bags([cleaned[name] for name in bag]) for bag in (MAIN_BAG, DESCRIPTION_BAG)]
         return ProductFeatures(
-            tokens=self.tokenizer.encode_documents([cleaned[COLUMN_OF[field]] for field in self.fields], most),
+            tokens=self.tokenizer.encode_documents([cleaned[schema.COLUMN_OF[field]] for field in self.fields], most),
             trigrams=bags[0],
             description_trigrams=bags[1],
             brand=None if self.brands is None else self.brands.index(cleaned[schema.BRAND]),
@@ -117,7 +122,7 @@ class Featurizer:
     def documents(self, columns: Mapping[str, Texts]) -> list[str]:
         """Write each product as the one text that other software has to give the encoder's tokenizer."""
         cleaned, plain = _cleaned(columns), self.tokenizer.plain
-        rows = zip(*(cleaned[COLUMN_OF[field]] for field in self.fields), strict=True)
+        rows = zip(*(cleaned[schema.COLUMN_OF[field]] for field in self.fields), strict=True)
         return [self.tokenizer.separator.join(map(plain, row)) for row in rows]
 
     @cached_property
@@ -178,3 +183,112 @@ def _cleaned(columns: Mapping[str, Texts]) -> dict[str, list[str]]:
 
 def _clean(texts: Texts) -> list[str]:
     return [readable(text) if text else "" for text in texts]
+
+
+MOST_BYTES: Final = 256 << 20
+HASH_BYTES: Final = 16
+_OVERHEAD: Final = 600  # of an entry beside its numbers: the key, the objects, the places in the dictionary
+
+
+# Features of one product: its parts of `ProductFeatures`, in their order.
+Known = tuple[Any, ...]
+
+
+class FeatureCache:
+    """Features of products by content, in bounded memory; may be used by several threads.
+
+    Parameters
+    ----------
+    most_bytes
+        Memory that it may take.
+    """
+
+    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
+        self.most_bytes = most_bytes
+        self.bytes = 0
+        self._known: OrderedDict[bytes, Known] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def get(self, keys: Sequence[bytes]) -> dict[bytes, Known]:
+        """Return those that are known."""
+        found = {}
+        with self._lock:
+            for key in keys:
+                if (known := self._known.get(key)) is not None:
+                    self._known.move_to_end(key)
+                    found[key] = known
+        return found
+
+    def put(self, products: Mapping[bytes, Known]) -> None:
+        """Keep products, and drop the least recently used until all fit."""
+        with self._lock:
+            for key, product in products.items():
+                if key not in self._known:
+                    self._known[key] = product
+                    self.bytes += _bytes(product)
+            while self.bytes > self.most_bytes:
+                self.bytes -= _bytes(self._known.popitem(last=False)[1])
+
+
+@dataclass(frozen=True)
+class CachingFeaturizer(Featurizer):
+    """A featurizer that reads a product it has seen from a cache.
+
+    Parameters
+    ----------
+    cache
+        Where what was read is kept.
+    """
+
+    cache: FeatureCache = field(default_factory=FeatureCache)
+
+    @classmethod
+    def of(cls, featurizer: Featurizer, most_bytes: int = MOST_BYTES) -> "CachingFeaturizer":
+        """Return a featurizer a cache."""
+        parts = (featurizer.trigrams, featurizer.brands, featurizer.colors)
+        return cls(featurizer.tokenizer, featurizer.fields, *parts, cache=FeatureCache(most_bytes))
+
+    def products(self, columns: Mapping[str, Texts], most: int | None = None) -> ProductFeatures:
+        """Return the features of products; the same as without a cache."""
+        rows = len(next(iter(columns.values())))
+        texts = list(zip(*(columns.get(name) or [None] * rows for name in schema.TEXT_COLUMNS), strict=True))
+        keys = [hash_texts((str(most), *product)) for product in texts]
+        known = self.cache.get(list(dict.fromkeys(keys)))
+        unknown = {key: product for key, product in zip(keys, texts, strict=True) if key not in known}
+        if unknown:
+            given = dict(zip(schema.TEXT_COLUMNS, zip(*unknown.values(), strict=True), strict=True))
+            made = dict(zip(unknown, _split(super().products(given, most)), strict=True))
+            self.cache.put(made)
+            known |= made
+        return _batch_of([known[key] for key in keys]) if keys else super().products(columns, most)
+
+
+def hash_texts(texts: Iterable[str | None]) -> bytes:
+    """Hash texts with their lengths, so that none can flow into the next."""
+    contents = [(text or "").encode("utf-8", "surrogatepass") for text in texts]
+    lengths = array("q", map(len, contents)).tobytes()
+    return hashlib.blake2b(b"".join([lengths, *contents]), digest_size=HASH_BYTES).digest()
+
+
+def _split(features: ProductFeatures) -> list[Known]:
+    """Copy each product's parts of a batch, which is then free to go."""
+    parts = vars(features).values()
+    return [tuple(None if part is None else part[row].copy() for part in parts) for row in range(len(features.tokens))]
+
+
+def _batch_of(products: Sequence[Known]) -> ProductFeatures:
+    """Put products' parts together, as a batch of them would have these."""
+    parts: list[Any] = []
+    for values in zip(*products, strict=True):
+        if values[0] is None:
+            parts.append(None)
+        else:
+            parts.append(np.asarray(values, np.int32) if np.isscalar(values[0]) else Ragged.from_rows(values))
+    return ProductFeatures(*parts)
+
+
+def _bytes(product: Known) -> int:
+    return _OVERHEAD + sum(part.nbytes for part in product if part is not None)

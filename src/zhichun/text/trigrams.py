@@ -28,8 +28,7 @@ import pyarrow.parquet as pq
 from zhichun.core.arrays import Int32, Int64, Ragged
 from zhichun.core.errors import UserError, readable
 from zhichun.core.files import new_file
-from zhichun.text.vocabulary import REMEDY, read_counted, write_counted
-from zhichun.text.words import CODE_POINTS, SPACE, blank_code_points
+from zhichun.text.vocabulary import CODE_POINTS, REMEDY, SPACE, blank_code_points, read_counted, write_counted
 
 Texts = Sequence[str | None]
 Keys = npt.NDArray[np.uint64]

@@ -18,14 +18,14 @@ from zhichun.core import settings as codec
 from zhichun.core.errors import UserError
 from zhichun.data.prepare.judges import SettleJudges
 from zhichun.data.prepare.translate import Translation
-from zhichun.fit.soft_labels import SoftLabels
+from zhichun.fit.train_settings import SoftLabels
 from zhichun.judgements.chat import Answer
 from zhichun.judgements.judge import JudgingJob
 from zhichun.metrics.metric import Metric
 from zhichun.model.relevance_model import VocabularySizes
 from zhichun.score.engines.engine import Engine
 from zhichun.score.export.export_folder import ExportConfig
-from zhichun.serve.http.serve_settings import ServeSettings
+from zhichun.serve.http.app import ServeSettings
 
 
 @dataclass(frozen=True, kw_only=True)

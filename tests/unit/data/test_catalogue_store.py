@@ -10,9 +10,9 @@ import pytest
 
 from zhichun.core import schema
 from zhichun.core.errors import UserError
-from zhichun.data.dataset import catalogue_store
-from zhichun.data.dataset.catalogue_store import CatalogueTexts
+from zhichun.data.dataset import feature_store
 from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset.feature_store import CatalogueTexts
 from zhichun.text.vocabulary import Vocabulary
 
 NO_PAIRS = np.zeros(0, np.int64)
@@ -98,7 +98,7 @@ def test_a_second_opening_copies_nothing(dataset, monkeypatch):
     told = []
     open_catalogue(dataset, progress=lambda *progress: told.append(progress))
     assert told[-1] == ("catalogue", 300, 300)
-    monkeypatch.setattr(catalogue_store, "write_batches", lambda *_: pytest.fail("copied again"))
+    monkeypatch.setattr(feature_store, "write_batches", lambda *_: pytest.fail("copied again"))
     open_catalogue(Dataset.open(dataset.folder))
 
 
@@ -111,14 +111,14 @@ def test_another_dataset_in_the_same_folder_is_copied_anew(dataset):
 
 
 def test_a_copy_that_ends_early_leaves_nothing_and_the_next_one_is_whole(dataset, monkeypatch):
-    write = catalogue_store.write_batches
+    write = feature_store.write_batches
 
     def interrupted(path, batches):
         write(path, batches)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(catalogue_store, "write_batches", interrupted)
+        patch.setattr(feature_store, "write_batches", interrupted)
         with pytest.raises(KeyboardInterrupt):
             open_catalogue(dataset)
     assert not (dataset.folder / "catalogue").exists()

@@ -11,7 +11,7 @@ import pytest
 from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.data.dataset.dataset import Dataset
-from zhichun.text.document import COUNTRIES
+from zhichun.text.pairs import COUNTRIES
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from zhichun.data.prepare.prepare import prepare
 from zhichun.data.prepare.rebalance import Rebalance
 from zhichun.data.prepare.summary import MAX_LENGTHS, SUMMARY_FILE, describe, summarise, survey
 from zhichun.data.sample_shop import write_sample_shop
-from zhichun.text.document import FIELDS
 from zhichun.text.features import Featurizer
+from zhichun.text.pairs import FIELDS
 from zhichun.text.tokenizer import PairTokenizer
 
 PRODUCTS = [

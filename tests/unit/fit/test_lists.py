@@ -9,7 +9,7 @@ import pytest
 from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.data.dataset.dataset import Dataset
-from zhichun.fit.lists import ListBatches, Lists, packed_steps
+from zhichun.fit.batches import ListBatches, Lists, packed_steps
 
 RANDOM = np.random.default_rng(0)
 SIZES = RANDOM.integers(1, 9, size=60)

@@ -17,8 +17,8 @@ from zhichun.fit.pool import held_out_by_teacher, make_pool, with_pool
 from zhichun.fit.recipe import PretrainingRecipe
 from zhichun.fit.train import train
 from zhichun.score.scorer import Scorer
-from zhichun.text.document import PairTexts
 from zhichun.text.fold import fold_query
+from zhichun.text.pairs import PairTexts
 
 
 @pytest.fixture(scope="module")

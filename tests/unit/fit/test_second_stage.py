@@ -10,7 +10,7 @@ from zhichun.fit.second_stage import JudgedCandidates, StackSettings, fit_gain, 
 from zhichun.metrics import Judged, nDCG
 from zhichun.score.list_features import Candidates, Corpus
 from zhichun.score.stacked import as_gain
-from zhichun.text.document import PairTexts
+from zhichun.text.pairs import PairTexts
 
 CORPUS = Corpus.of([["red shoes", "lamp"]])
 SETTINGS = StackSettings(rounds=20, least_pairs=5)

@@ -15,8 +15,8 @@ from zhichun.core.errors import UserError
 from zhichun.core.tasks import TASKS, gain_vector
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.fit.recipe import load_recipe
-from zhichun.fit.soft_labels import SoftLabels, judged_targets
 from zhichun.fit.train import train
+from zhichun.fit.train_settings import SoftLabels, judged_targets
 from zhichun.objective.losses import GHMC, CrossEntropy, Focal, Poly1
 
 ESCI = [f"p_{name}" for name in schema.LABELS]

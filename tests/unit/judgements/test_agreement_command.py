@@ -16,8 +16,7 @@ from zhichun.core.schema import LABELS
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.readers.pair_tables import append_columns
 from zhichun.data.readers.ratings import read_ratings
-from zhichun.judgements.agreement import measure_agreement
-from zhichun.judgements.agreement_page import disagreements
+from zhichun.judgements.agreement import disagreements, measure_agreement
 from zhichun.measure.evaluate import beside_raters
 from zhichun.metrics.significance import Interval
 

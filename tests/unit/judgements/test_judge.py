@@ -22,9 +22,8 @@ from zhichun.cli import main
 from zhichun.core.errors import UserError
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.prepare.prepare import prepare
-from zhichun.judgements.chat import Chat, read_answer
+from zhichun.judgements.chat import LANGUAGES, PACKAGED, Chat, Prompt, about_tokens, read_answer
 from zhichun.judgements.judge import MOST_IN_A_ROW, NO_TEXT, Answers
-from zhichun.judgements.prompt import LANGUAGES, PACKAGED, Prompt, about_tokens
 
 KEY = "sk-a-key-of-tests-12345"
 

@@ -16,9 +16,8 @@ from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.prepare.prepare import prepare
 from zhichun.data.readers.pair_tables import append_columns
 from zhichun.data.sample_shop import write_sample_shop
-from zhichun.measure.compare import Gate, compare, judge_gates, measure_parts, metric_of
+from zhichun.measure.compare import Gate, compare, judge_gates, measure_parts, metric_of, moved_most
 from zhichun.measure.evaluate import evaluate
-from zhichun.measure.report.compare_page import moved_most
 from zhichun.measure.segments import segments_of
 from zhichun.measure.systems import common_rows, read_system
 from zhichun.metrics import MRR, Judged, MicroF1, Precision, nDCG

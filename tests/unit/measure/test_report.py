@@ -21,7 +21,7 @@ from zhichun.measure.evaluate import evaluate
 from zhichun.measure.report import write_report
 from zhichun.measure.report.curves import History, smoothed, thinned
 from zhichun.measure.report.page import Plot, Scale
-from zhichun.measure.report.scored import Scored, mistakes
+from zhichun.measure.report.run_page import Scored, mistakes
 from zhichun.metrics import ExpectedCalibrationError, Judged, label_codes
 from zhichun.metrics.calibration import Reliability
 from zhichun.metrics.figures import measure

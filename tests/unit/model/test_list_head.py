@@ -9,7 +9,7 @@ from zhichun.core.tasks import TASKS
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.feature_store import open_pairs
 from zhichun.fit.train import build_model, make_featurizer
-from zhichun.model.list_head import ListAttention, ListHead
+from zhichun.model.relevance_model import ListAttention, ListHead
 from zhichun.score.engines import engine as engines
 from zhichun.score.engines.torch_engine import TorchEngine, predict, to_tensors
 

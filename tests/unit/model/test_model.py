@@ -11,8 +11,7 @@ from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.feature_store import open_pairs
 from zhichun.fit.train import build_model, make_featurizer
 from zhichun.model.encoder import new_encoder
-from zhichun.model.encoder_settings import TinyEncoder, tiny_config
-from zhichun.model.matching_start import start_matching
+from zhichun.model.encoder_settings import TinyEncoder, start_matching, tiny_config
 from zhichun.model.parts import Head, IdEmbeddings, NgramUnit
 from zhichun.score.engines.torch_engine import to_tensors
 

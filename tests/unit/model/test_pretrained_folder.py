@@ -19,7 +19,7 @@ from zhichun.fit.recipe import PretrainingRecipe
 from zhichun.fit.train import build_model, make_featurizer, train
 from zhichun.model.encoder import load_encoder, load_tokenizer
 from zhichun.model.encoder_settings import TinyEncoder
-from zhichun.model.pretrained_folder import TABLES, PretrainedTables
+from zhichun.model.model_folder import TABLES, PretrainedTables
 from zhichun.text.vocabulary import Vocabulary
 
 SETTINGS = (

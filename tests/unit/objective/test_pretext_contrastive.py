@@ -14,7 +14,7 @@ from zhichun.model.encoder_settings import TinyEncoder, tiny_config
 from zhichun.objective.pretext import Contrastive
 from zhichun.objective.pretext.contrastive import EMPTY, ContrastiveHead, KeyQueue, pooled
 from zhichun.objective.pretext.task import Draw, Sizes
-from zhichun.text.document import ProductTexts
+from zhichun.text.pairs import ProductTexts
 
 DRAW = Draw(seed=0, epoch=0)
 SIZES = Sizes(brands=10, colors=10)

@@ -11,7 +11,7 @@ from zhichun.core.errors import UserError
 from zhichun.objective.pretext import Product2Brand, Product2Color
 from zhichun.objective.pretext.facet import FacetHead
 from zhichun.objective.pretext.task import Draw, Sizes
-from zhichun.text.document import ProductTexts
+from zhichun.text.pairs import ProductTexts
 
 DRAW = Draw(seed=0, epoch=0)
 

@@ -12,7 +12,7 @@ from zhichun.core.errors import UserError
 from zhichun.objective.losses import CrossEntropy, Poly1
 from zhichun.objective.pretext import Product2Query
 from zhichun.objective.pretext.task import Draw
-from zhichun.text.document import ProductTexts
+from zhichun.text.pairs import ProductTexts
 
 DRAW = Draw(seed=0, epoch=0)
 

@@ -25,7 +25,7 @@ from zhichun.score.folders import fingerprint_of
 from zhichun.score.make_ensemble import make_ensemble
 from zhichun.score.rank import rank
 from zhichun.score.scorer import Scorer, load_scorer
-from zhichun.text.document import PairTexts
+from zhichun.text.pairs import PairTexts
 
 QUERIES = ["red shoes", "black cast iron pan", "lamp", "mesa"] * 6
 TITLES = [f"{color} {thing}" for color in ("red", "black") for thing in ("shoes", "iron pan", "desk lamp")] * 4

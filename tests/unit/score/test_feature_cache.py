@@ -6,9 +6,8 @@ import pytest
 from zhichun.core import schema
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.model.model_folder import TrainedModel
-from zhichun.score.feature_cache import CachingFeaturizer, FeatureCache
 from zhichun.score.scorer import Scorer
-from zhichun.text.features import Featurizer
+from zhichun.text.features import CachingFeaturizer, FeatureCache, Featurizer
 
 
 @pytest.fixture

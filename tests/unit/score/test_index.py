@@ -20,13 +20,12 @@ from zhichun.fit.train import train
 from zhichun.measure.evaluate import evaluate
 from zhichun.score.index import build
 from zhichun.score.index.build import build_index
-from zhichun.score.index.nearest import Nearest
 from zhichun.score.index.network import SplitNetwork
-from zhichun.score.index.scorer import IndexScorer
+from zhichun.score.index.scorer import IndexScorer, Nearest
 from zhichun.score.index.store import Encoded, Shard, States, block_of, content_hashes, is_index, shard_folders
 from zhichun.score.rank import rank
 from zhichun.score.scorer import Scorer, load_scorer
-from zhichun.text.document import PairTexts
+from zhichun.text.pairs import PairTexts
 
 FORM = '{"kind": "Split", "product_layers": 1, "query_tokens": 12%s}'
 WITHIN = {"fp32": 1e-5, "fp16": 1e-3, "int8": 0.05}
@@ -193,7 +192,7 @@ def test_the_commands_make_it_and_score_a_file_from_it(run, tiny_dataset, produc
 
 def test_a_server_scores_from_it(run, index, products):
     pytest.importorskip("bm25s")
-    from zhichun.serve.http.serve_settings import ServeSettings
+    from zhichun.serve.http.app import ServeSettings
 
     scorer, catalogue = ServeSettings(run=run, products=index).load()
     assert isinstance(scorer, IndexScorer)

@@ -7,7 +7,7 @@ import pytest
 
 from zhichun.core import schema
 from zhichun.score.list_features import K1, TEXT_FEATURES, B, Candidates, Corpus, beside_list, compared, measures
-from zhichun.text.document import PairTexts
+from zhichun.text.pairs import PairTexts
 
 CORPUS = Corpus.of([["red shoes nike", "blue shoes"], ["red lamp", "desk lamp lamp"]])
 

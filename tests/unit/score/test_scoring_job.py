@@ -16,7 +16,7 @@ from zhichun.core.errors import UserError
 from zhichun.data.readers.sources import open_table
 from zhichun.score.folders import fingerprint
 from zhichun.score.job import ScoringJob
-from zhichun.text.document import PairTexts
+from zhichun.text.pairs import PairTexts
 
 NEW = ["p_E", "p_S", "p_C", "p_I", "label", "gain"]
 

@@ -17,8 +17,7 @@ from starlette.testclient import TestClient
 
 from zhichun.score.scorer import load_scorer
 from zhichun.serve.api.dialects import ENDPOINTS, api_router, dialect_of, unknown_path
-from zhichun.serve.api.endpoint import SMALL_BYTES, Dialect, ScoringEndpoint
-from zhichun.serve.api.fields import Body, Documents, Text, decimals
+from zhichun.serve.api.endpoint import SMALL_BYTES, Body, Dialect, Documents, ScoringEndpoint, Text, decimals
 from zhichun.serve.http.app import answer_errors
 from zhichun.serve.http.limits import Limits
 from zhichun.serve.queue import service as service_module
@@ -219,7 +218,7 @@ def test_a_large_body_is_parsed_beside_the_event_loop_and_a_small_one_at_once(sc
         threads[len(text) > SMALL_BYTES] = threading.current_thread().name
         return loads(text, **options)
 
-    monkeypatch.setattr("zhichun.serve.http.body.json.loads", watched)
+    monkeypatch.setattr("zhichun.serve.http.limits.json.loads", watched)
     with serving(scorer) as client:
         for size in (10, SMALL_BYTES):
             assert client.post("/v1/rerank", json={"query": "red", "documents": ["a" * size]}).status_code == 200

@@ -15,8 +15,8 @@ pytest.importorskip("fastapi")
 from starlette.testclient import TestClient
 
 from zhichun.score.scorer import load_scorer
-from zhichun.serve.http.admission import LOOPBACK, Keys
 from zhichun.serve.http.app import create_app
+from zhichun.serve.http.guard import LOOPBACK, Keys
 from zhichun.serve.http.limits import Limits
 from zhichun.serve.queue import batcher, service
 from zhichun.serve.queue.service import Service

@@ -7,8 +7,7 @@ import pytest
 
 pytest.importorskip("fastapi")
 
-from zhichun.serve.api.endpoint import reply
-from zhichun.serve.api.fields import decimals
+from zhichun.serve.api.endpoint import decimals, reply
 
 
 @pytest.mark.parametrize("shape", [(1000,), (250, 4), (0,)])

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 
 from zhichun.core.errors import UserError
-from zhichun.text import words
+from zhichun.text import vocabulary as words
 from zhichun.text.trigrams import TrigramVocabulary, key_to_text, text_to_key, trigram_keys
-from zhichun.text.vocabulary import write_counted
-from zhichun.text.words import blank_code_points
+from zhichun.text.vocabulary import blank_code_points, write_counted
 
 
 def trigrams(text):

@@ -1,6 +1,6 @@
 import pytest
 
-from zhichun.text.words import terms, terms_of_all, word_counts
+from zhichun.text.vocabulary import terms, terms_of_all, word_counts
 
 
 @pytest.mark.parametrize(

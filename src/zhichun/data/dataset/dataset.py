@@ -27,8 +27,8 @@ from zhichun.core import schema
 from zhichun.core.arrays import Int32, Int64
 from zhichun.core.errors import UserError, readable, suggest
 from zhichun.core.files import read_json
-from zhichun.text.document import COUNTRIES, PairTexts
 from zhichun.text.fold import fold_query
+from zhichun.text.pairs import COUNTRIES, PairTexts
 
 # Called with what is done, how much of it, and the whole.
 Progress = Callable[[str, int, int], None]

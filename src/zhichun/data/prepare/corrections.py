@@ -29,7 +29,7 @@ from zhichun.text.fold import label_of
 
 NEW_LABEL: Final = "new_label"
 RELABELLED_FILE: Final = "relabelled.parquet"
-# What a person writes into a list on which nothing is settled yet (`zhichun.judgements.decisions`).
+# What a person writes into a list on which nothing is settled yet (`zhichun.judgements.findings`).
 DECISION: Final = "decision"
 _SAID: Final = pl.col("said")
 

@@ -24,8 +24,7 @@ from zhichun.data.dataset.dataset import Progress, check_folds, no_progress
 from zhichun.data.prepare.clean_catalogue import CleanCatalogue
 from zhichun.data.prepare.clean_pairs import clean, match_products
 from zhichun.data.prepare.corrections import NEW_LABEL, RELABELLED_FILE, drop_listed, open_list, relabel_listed
-from zhichun.data.prepare.further import Further
-from zhichun.data.prepare.judges import Mode, SettleJudges, choose_mode
+from zhichun.data.prepare.judges import Further, Mode, SettleJudges, choose_mode
 from zhichun.data.prepare.split import drop_leaks, make_pairs, number, split_by_query, too_few
 from zhichun.data.prepare.steps import MakingStep, Pairs, read_rows
 from zhichun.data.prepare.summary import SUMMARY_FILE, summarise

@@ -18,9 +18,8 @@ from zhichun.core import schema
 from zhichun.core.arrays import Int64, Ragged
 from zhichun.core.errors import UserError
 from zhichun.data.dataset.dataset import REMEDY, Dataset, Progress, no_progress, of_catalogue, read_parquet
-from zhichun.text.document import COLUMN_OF
 from zhichun.text.tokenizer import PairTokenizer
-from zhichun.text.words import word_counts
+from zhichun.text.vocabulary import word_counts
 
 FORMAT: Final = 1
 SUMMARY_FILE: Final = "summary.json"
@@ -77,13 +76,15 @@ def summarise(
     judged = examples.filter(pl.col(schema.ORIGIN) == schema.JUDGED)
     queries = _queries(judged)
     products, drawn, made = survey(dataset, sample, progress)
-    of_locale = products.group_by(schema.LOCALE).agg(pl.len(), pl.col(*COLUMN_OF).null_count()).sort(schema.LOCALE)
+    of_locale = (
+        products.group_by(schema.LOCALE).agg(pl.len(), pl.col(*schema.COLUMN_OF).null_count()).sort(schema.LOCALE)
+    )
     words = _words(drawn)
     lengths = {
         "query": {unit: describe(queries, unit) for unit in ("characters", "bytes", "words")},
         **{
             part: {"characters": describe(products, part), "words": describe(words, part)}
-            for part in (*COLUMN_OF, PRODUCT)
+            for part in (*schema.COLUMN_OF, PRODUCT)
         },
     }
     tokens = None
@@ -100,7 +101,7 @@ def summarise(
         "judged_products": describe(queries, "products"),
         "products": {
             "by_locale": dict(of_locale.select(schema.LOCALE, "len").iter_rows()),
-            "without": {field: dict(of_locale.select(schema.LOCALE, field).iter_rows()) for field in COLUMN_OF},
+            "without": {field: dict(of_locale.select(schema.LOCALE, field).iter_rows()) for field in schema.COLUMN_OF},
             "made": made,
         },
         "brands": top_values(products, schema.BRAND),
@@ -130,7 +131,7 @@ def survey(dataset: Dataset, sample: int, progress: Progress) -> tuple[pl.DataFr
     total = made.pop(schema.CATALOGUE, 0)
     chosen = np.arange(min(sample, total)) * total // max(1, min(sample, total))
     drawn = [pl.DataFrame(schema=dict.fromkeys(schema.PRODUCT_COLUMNS, pl.String))]
-    strings, numbers = dict.fromkeys(_GROUPED, pl.String), dict.fromkeys(COLUMN_OF, pl.Int32)
+    strings, numbers = dict.fromkeys(_GROUPED, pl.String), dict.fromkeys(schema.COLUMN_OF, pl.Int32)
     products = [pl.DataFrame(schema={**strings, **numbers})]
     read = 0
     for batch in dataset.product_batches(schema.ORIGIN):
@@ -139,7 +140,7 @@ def survey(dataset: Dataset, sample: int, progress: Progress) -> tuple[pl.DataFr
         here = catalogue.select(list(schema.PRODUCT_COLUMNS)).take(pa.array(chosen[first:last] - read))
         drawn.append(pl.DataFrame(pl.from_arrow(here)))
         known = {name: catalogue.column(name) for name in _GROUPED}
-        lengths = {field: pc.utf8_length(catalogue.column(column)) for field, column in COLUMN_OF.items()}
+        lengths = {field: pc.utf8_length(catalogue.column(column)) for field, column in schema.COLUMN_OF.items()}
         products.append(pl.DataFrame(pl.from_arrow(pa.table({**known, **lengths}))))
         read += len(catalogue)
         progress("summary", read, total)
@@ -227,14 +228,14 @@ def _queries(judged: pl.DataFrame) -> pl.DataFrame:
 def _words(drawn: pl.DataFrame) -> pl.DataFrame:
     """Count the words of each product by field, and of all together."""
     counts = []
-    for field, column in COLUMN_OF.items():
+    for field, column in schema.COLUMN_OF.items():
         words = pl.Series(word_counts(drawn[column].to_list()))
         counts.append(pl.when(pl.col(column).is_not_null()).then(words).alias(field))
     return _with_sum(drawn.select(schema.LOCALE, *counts))
 
 
 def _with_sum(lengths: pl.DataFrame) -> pl.DataFrame:
-    return lengths.with_columns(pl.sum_horizontal(*COLUMN_OF).alias(PRODUCT))
+    return lengths.with_columns(pl.sum_horizontal(*schema.COLUMN_OF).alias(PRODUCT))
 
 
 def _tokens(
@@ -242,7 +243,7 @@ def _tokens(
 ) -> dict[str, pl.DataFrame]:
     """Count the tokens of queries, of the drawn products and of the pairs of both."""
     of_queries = _encoded("queries", queries, [schema.QUERY], lambda columns: tokenizer.encode(columns[0]), progress)
-    of_products = _encoded("products", drawn, COLUMN_OF.values(), tokenizer.encode_documents, progress)
+    of_products = _encoded("products", drawn, schema.COLUMN_OF.values(), tokenizer.encode_documents, progress)
     # Spellings of one query count as its first one does.
     product = [schema.PRODUCT_ID, schema.LOCALE]
     pairs = judged.select(schema.QUERY_ID, *product)

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.core.files import new_folder
-from zhichun.core.hub import fetched
+from zhichun.core.storage import fetched
 from zhichun.data.readers.rejected import FirstRefusal
 from zhichun.data.readers.sources import EXAMPLES, PRODUCTS, match_columns, open_table
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from zhichun.core import schema
 from zhichun.core.errors import UserError, suggest
-from zhichun.core.hub import DATASET
+from zhichun.core.storage import DATASET
 from zhichun.data.readers.delimited import DelimitedTable
 from zhichun.data.readers.lines import JsonTable, QrelsTable, read_topics
 from zhichun.data.readers.table import ParquetTable, Table

@@ -16,8 +16,18 @@ import numpy as np
 import numpy.typing as npt
 
 from zhichun.core.schema import LABELS, LOCALES
-from zhichun.data.sample_shop.catalogue import ABSENT, ATTRIBUTES, BRAND, TYPE, Attributes, Catalogue, deal
-from zhichun.data.sample_shop.words import SHARES, TYPES_PER_DEPARTMENT, TYPES_PER_FAMILY
+from zhichun.data.sample_shop.catalogue import (
+    ABSENT,
+    ATTRIBUTES,
+    BRAND,
+    SHARES,
+    TYPE,
+    TYPES_PER_DEPARTMENT,
+    TYPES_PER_FAMILY,
+    Attributes,
+    Catalogue,
+    deal,
+)
 
 Counts = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.int32]

@@ -8,9 +8,23 @@ from typing import Final
 import numpy as np
 
 from zhichun.core.schema import LOCALES
-from zhichun.data.sample_shop.catalogue import ABSENT, ATTRIBUTES, BRAND, COLOR, TYPE
+from zhichun.data.sample_shop.catalogue import (
+    ABSENT,
+    ATTRIBUTES,
+    BRAND,
+    BRANDS,
+    COLOR,
+    COLORS,
+    FACETS,
+    SHARES,
+    SPOKEN,
+    TEXTS,
+    TYPE,
+    TYPES,
+    WORDS,
+    mains_of,
+)
 from zhichun.data.sample_shop.judged_pairs import JudgedPairs
-from zhichun.data.sample_shop.words import BRANDS, COLORS, FACETS, SHARES, SPOKEN, TEXTS, TYPES, WORDS, mains_of
 from zhichun.text.fold import fold_query
 
 _SHARES: Final = SHARES["in_queries"]

@@ -13,8 +13,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from zhichun.core import schema
-from zhichun.data.sample_shop.catalogue import ABSENT, ATTRIBUTES, BRAND, COLOR, TYPE, Attributes
-from zhichun.data.sample_shop.words import BRANDS, COLORS, FACETS, SHARES, TEXTS, TYPES, WORDS
+from zhichun.data.sample_shop.catalogue import (
+    ABSENT,
+    ATTRIBUTES,
+    BRAND,
+    BRANDS,
+    COLOR,
+    COLORS,
+    FACETS,
+    SHARES,
+    TEXTS,
+    TYPE,
+    TYPES,
+    WORDS,
+    Attributes,
+)
 
 TextLength = Literal["short", "esci"]
 Rows = npt.NDArray[np.bool_]

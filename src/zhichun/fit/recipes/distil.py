@@ -9,8 +9,7 @@ from dataclasses import replace
 
 from zhichun.fit.recipe import Recipe
 from zhichun.fit.recipes import kdd2022
-from zhichun.fit.soft_labels import SoftLabels
-from zhichun.fit.train_settings import TrainSettings
+from zhichun.fit.train_settings import SoftLabels, TrainSettings
 from zhichun.objective import FineTuningSettings
 from zhichun.objective.losses import SquaredError
 from zhichun.objective.methods import EMA

@@ -10,7 +10,7 @@ What its parts gain, screened with one seed on half of Chorus (all-MiniLM-L6-v2,
 
 Poly-1, EMA, raters' shares   +0.014 (-0.030 to +0.063), +0.039 (-0.005 to +0.090)
 the encoder alone             +0.025 (-0.015 to +0.066), +0.029 (-0.014 to +0.081): trigrams and ids are left out
-rate and epochs               1e-5, the paper's, undertrains a small encoder: `zhichun.fit.pace`
+rate and epochs               1e-5, the paper's, undertrains a small encoder: `zhichun.fit.train`
 
 With few queries put it under `zhichun stack --similarity ENCODER`: trees over texts and the encoder's own cosine had
 nDCG@10 0.852 and micro-F1 0.737 on halves of Chorus (135 queries, one seed), sentence-transformers at its best 0.749
@@ -27,8 +27,7 @@ from dataclasses import replace
 
 from zhichun.fit.recipe import PretrainingRecipe, Recipe
 from zhichun.fit.recipes import distil
-from zhichun.fit.soft_labels import SoftLabels
-from zhichun.fit.train_settings import PretrainSettings, TrainSettings
+from zhichun.fit.train_settings import PretrainSettings, SoftLabels, TrainSettings
 from zhichun.model.encoder_settings import EncoderSettings
 from zhichun.model.interaction import Split
 from zhichun.model.relevance_model import ModelSettings

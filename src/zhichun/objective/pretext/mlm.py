@@ -31,11 +31,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from zhichun.core.settings import require_range
-from zhichun.data.dataset.catalogue_store import CatalogueTexts
+from zhichun.data.dataset.feature_store import CatalogueTexts
 from zhichun.model.encoder import Encoder, LMHead
 from zhichun.objective.pretext import task
-from zhichun.text.document import ProductTexts
-from zhichun.text.pairs import Arrays, TextReader
+from zhichun.text.pairs import Arrays, ProductTexts, TextReader
 from zhichun.text.spans import word_of_token
 
 MASKED = 0.8

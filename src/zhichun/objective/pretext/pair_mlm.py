@@ -19,11 +19,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from zhichun.data.dataset.catalogue_store import CatalogueTexts
+from zhichun.data.dataset.feature_store import CatalogueTexts
 from zhichun.objective.pretext import task
 from zhichun.objective.pretext.mlm import Masked, hide
-from zhichun.text.document import ProductTexts
-from zhichun.text.pairs import SECOND_START, Arrays, TextReader
+from zhichun.text.pairs import SECOND_START, Arrays, ProductTexts, TextReader
 
 
 @dataclass(frozen=True, kw_only=True)

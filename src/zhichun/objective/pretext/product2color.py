@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from zhichun.objective.pretext.facet import Facet
-from zhichun.text.document import ProductTexts, Rows
+from zhichun.text.pairs import ProductTexts, Rows
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,13 +27,12 @@ from torch import Tensor
 
 from zhichun.core import schema
 from zhichun.core.settings import require_range
-from zhichun.data.dataset.catalogue_store import CatalogueTexts
+from zhichun.data.dataset.feature_store import CatalogueTexts
 from zhichun.model.encoder import Encoder
 from zhichun.model.parts import Head
 from zhichun.objective.losses import CrossEntropy, Poly1
 from zhichun.objective.pretext import task
-from zhichun.text.document import ProductTexts, Rows
-from zhichun.text.pairs import Arrays, TextReader
+from zhichun.text.pairs import Arrays, ProductTexts, Rows, TextReader
 from zhichun.text.spans import Span, SpanLengths, cut, draw_spans, without
 
 JAPANESE = "jp"

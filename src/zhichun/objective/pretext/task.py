@@ -14,10 +14,9 @@ from zlib import crc32
 import numpy as np
 from torch import Tensor, nn
 
-from zhichun.data.dataset.catalogue_store import CatalogueTexts
+from zhichun.data.dataset.feature_store import CatalogueTexts
 from zhichun.model.encoder import Encoder, LMHead
-from zhichun.text.document import ProductTexts
-from zhichun.text.pairs import Arrays, TextReader
+from zhichun.text.pairs import Arrays, ProductTexts, TextReader
 
 ITEMS = "items"
 

@@ -26,8 +26,7 @@ from zhichun.core.errors import UserError
 from zhichun.core.files import sha256, write_json, write_text
 from zhichun.core.tasks import Floats
 from zhichun.model.encoder import quietly, sequence_classifier
-from zhichun.model.model_folder import TrainedModel
-from zhichun.model.pretrained_folder import tokenizer_config
+from zhichun.model.model_folder import TrainedModel, tokenizer_config
 from zhichun.score.engines.engine import required
 from zhichun.score.export.export_folder import rendered
 from zhichun.score.export.graph import quiet, write_one_score

@@ -27,9 +27,8 @@ from zhichun.core.arrays import Int64
 from zhichun.core.errors import readable
 from zhichun.core.files import check_hashes, write_hashes
 from zhichun.core.tasks import Floats, TaskName
-from zhichun.text.document import check_fields
 from zhichun.text.features import Featurizer
-from zhichun.text.pairs import Arrays
+from zhichun.text.pairs import Arrays, check_fields
 
 FORMAT: Final = 3
 KIND: Final = "zhichun export"

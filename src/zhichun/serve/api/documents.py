@@ -10,13 +10,12 @@ import yaml
 from zhichun.core import schema
 from zhichun.core.errors import suggest
 from zhichun.score.given import COLUMN_OF_FIELD, COLUMN_OF_FOLD
-from zhichun.serve.http.body import cut
-from zhichun.serve.http.limits import Refusal, invalid
+from zhichun.serve.http.limits import Refusal, cut, invalid
 from zhichun.serve.page.catalogue_search import Catalogue
 from zhichun.serve.queue.batcher import PairColumns
-from zhichun.text.document import COLUMN_OF, Columns
 from zhichun.text.features import readable
 from zhichun.text.fold import fold_locale, fold_name, value_text
+from zhichun.text.pairs import Columns
 from zhichun.text.tokenizer import PairTokenizer
 
 # The title, or where there is one already, a part of the description.
@@ -122,7 +121,9 @@ def _read(document: Any, most_characters: int, fields: Sequence[str] | None) -> 
     if more:
         row[schema.DESCRIPTION] = " ".join([*filter(None, [row.get(schema.DESCRIPTION)]), *more])
     if row.keys() <= {schema.LOCALE}:
-        raise invalid(f"has no text: give {', '.join(map(cut, fields[:_NAMED] if fields else (TEXT, *COLUMN_OF)))}.")
+        raise invalid(
+            f"has no text: give {', '.join(map(cut, fields[:_NAMED] if fields else (TEXT, *schema.COLUMN_OF)))}."
+        )
     return row, passed_over if fields is None else []
 
 
@@ -190,7 +191,7 @@ def cut_to_tokens(products: Columns, most: int, tokenizer: PairTokenizer) -> dic
     """Clean products and truncate each to a number of tokens, field by field from title to description."""
     columns: dict[str, list[str | None]] = {}
     left = [most] * len(products[schema.TITLE])
-    for name in COLUMN_OF.values():
+    for name in schema.COLUMN_OF.values():
         column = [readable(text) if text else "" for text in products[name]]
         for place, ends in enumerate(tokenizer.token_ends(column, most + 1)):
             room = left[place]

@@ -5,8 +5,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from zhichun.serve.api.endpoint import Dialect, ScoringEndpoint
-from zhichun.serve.api.fields import Body, Documents, Judged, Text, Usage, best_first, results
+from zhichun.serve.api.endpoint import (
+    Body,
+    Dialect,
+    Documents,
+    Judged,
+    ScoringEndpoint,
+    Text,
+    Usage,
+    best_first,
+    results,
+)
 from zhichun.serve.queue.batcher import PairColumns
 from zhichun.serve.queue.service import Answer, Service, new_id
 

@@ -9,8 +9,18 @@ from pydantic import BaseModel, Discriminator, Field, Tag
 
 import zhichun
 from zhichun.serve.api import jina
-from zhichun.serve.api.endpoint import Dialect, Endpoint, ScoringEndpoint
-from zhichun.serve.api.fields import Body, Judged, Text, Texts, best_first, decimals, results
+from zhichun.serve.api.endpoint import (
+    Body,
+    Dialect,
+    Endpoint,
+    Judged,
+    ScoringEndpoint,
+    Text,
+    Texts,
+    best_first,
+    decimals,
+    results,
+)
 from zhichun.serve.http.limits import Kind
 from zhichun.serve.queue.batcher import PairColumns
 from zhichun.serve.queue.service import Answer, Service

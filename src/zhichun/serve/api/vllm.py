@@ -6,8 +6,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BaseModel, Field
 
-from zhichun.serve.api.endpoint import Dialect, Endpoint, ScoringEndpoint
-from zhichun.serve.api.fields import Body, Judged, OneOrMoreDocuments, OneOrMoreTexts, Usage, results
+from zhichun.serve.api.endpoint import (
+    Body,
+    Dialect,
+    Endpoint,
+    Judged,
+    OneOrMoreDocuments,
+    OneOrMoreTexts,
+    ScoringEndpoint,
+    Usage,
+    results,
+)
 from zhichun.serve.http.limits import Kind
 from zhichun.serve.queue.service import Answer, Service, new_id
 

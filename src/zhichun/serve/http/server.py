@@ -1,34 +1,110 @@
 """Runs the application with uvicorn: one process that uses all cores, or several.
 
 On top of uvicorn's are limits of connections: of their number, and of their patience with slow clients.
+
+Of several processes that serve one socket each is started again when it dies, and none outlives its parent.
 """
 
 import asyncio
 import heapq
 import logging
+import multiprocessing
 import os
 import resource
+import signal
 import socket
 import struct
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from multiprocessing.context import SpawnProcess
+from multiprocessing.synchronize import Event
 from operator import attrgetter
 from types import FrameType
 from typing import Any, Final
 
 import uvicorn
 from fastapi import FastAPI
+from prometheus_client.multiprocess import mark_process_dead
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from zhichun.core.errors import UserError
+from zhichun.score.engines.engine import threads
 from zhichun.score.folders import fingerprint_of
-from zhichun.serve.http.app import Loads, create_app
+from zhichun.serve.http.app import Loads, ServeSettings, create_app
+from zhichun.serve.http.counters import FOLDER_VARIABLE
 from zhichun.serve.http.limits import Limits
-from zhichun.serve.http.serve_settings import ServeSettings
-from zhichun.serve.http.workers import serve_by_workers
 from zhichun.serve.queue.service import Service
+
+POLL_SECONDS, RESTART_SECONDS, END_SECONDS = 0.2, 1.0, 10.0
+Worker = Callable[[Callable[[], None]], None]
+log = logging.getLogger("zhichun.serve")
+
+
+def serve_by_workers(worker: Worker, count: int, drain_seconds: float) -> None:
+    """Let processes work until a signal comes; a second one does not let them end what they have begun."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, threads() // count)))
+    spawn, ending = multiprocessing.get_context("spawn"), threading.Event()
+    begun = spawn.Event()
+    workers: list[SpawnProcess] = []
+
+    def start() -> SpawnProcess:
+        process = spawn.Process(target=_work, args=(worker, begun))
+        process.start()
+        return process
+
+    def end(*_: Any) -> None:
+        if ending.is_set():
+            _terminate(workers)
+        ending.set()
+
+    for sig in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(sig, end)
+    with tempfile.TemporaryDirectory(prefix="zhichun-counts-") as folder:
+        os.environ[FOLDER_VARIABLE] = folder
+        try:
+            workers += [start() for _ in range(count)]
+            while not ending.wait(POLL_SECONDS):
+                for place, process in enumerate(workers):
+                    if process.is_alive():
+                        continue
+                    mark_process_dead(process.pid, folder)  # type: ignore[no-untyped-call]
+                    if not begun.is_set():
+                        sys.exit(1)  # none has served yet, and this one said why
+                    log.error("worker %d died (exit status %s); another is started", process.pid, process.exitcode)
+                    if not ending.wait(RESTART_SECONDS):
+                        workers[place] = start()
+        finally:
+            _terminate(workers)
+            for process in workers:
+                process.join(drain_seconds + END_SECONDS)
+                process.kill()
+                process.join()
+
+
+def _terminate(workers: list[SpawnProcess]) -> None:
+    for process in workers:
+        process.terminate()
+
+
+def _work(worker: Worker, begun: Event) -> None:
+    os.setpgrp()  # Ctrl-C is for the parent, which passes it on
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        worker(begun.set)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+
 
 # So many clients wait in the system's queue, and so few are taken from it at a time, lest open files run out at once.
 BACKLOG, TAKEN = 2048, 64

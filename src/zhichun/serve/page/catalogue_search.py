@@ -23,12 +23,11 @@ from zhichun.data.readers.rejected import OnBadRows, silent
 from zhichun.score.rank import ProductLookup
 from zhichun.text.bm25 import FirstStage, read_documents
 from zhichun.text.clean import clean_column
-from zhichun.text.document import COLUMN_OF
 from zhichun.text.fold import fold_column, fold_query
 
 Fields = dict[str, str | None]
 Report = Callable[[str, int, int], None]
-_COLUMNS: Final = {**COLUMN_OF, "product_id": schema.PRODUCT_ID, "locale": schema.LOCALE}
+_COLUMNS: Final = {**schema.COLUMN_OF, "product_id": schema.PRODUCT_ID, "locale": schema.LOCALE}
 _JUDGED_COLUMNS: Final = [schema.QUERY, schema.PRODUCT_ID, schema.LOCALE, schema.LABEL, schema.SPLIT]
 _BATCH: Final = 8192
 _EXAMPLE_WORDS: Final = 3

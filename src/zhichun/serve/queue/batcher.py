@@ -15,7 +15,6 @@ import hashlib
 import logging
 import time
 import traceback
-from array import array
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +29,8 @@ from zhichun.core.tasks import Floats
 from zhichun.score.scorer import PairScorer, tokens_read
 from zhichun.serve.http.counters import Metrics
 from zhichun.serve.http.limits import Limits, Refusal, failed, overloaded, timed_out, unavailable
-from zhichun.text.document import Columns, PairTexts
+from zhichun.text.features import HASH_BYTES, hash_texts
+from zhichun.text.pairs import Columns, PairTexts
 
 ROUND_SECONDS: Final = 0.1
 # A round holds at least so many pairs, since batches are worth something, and at most so many characters.
@@ -43,7 +43,6 @@ SLICE: Final = 8
 ENDING: Final = "the server is ending."
 OF_A_LIST: Final = "a score of this model depends on the other documents of the request, which it reads as a list."
 SCORE, TOKENS, PROBABILITIES = 0, 1, 2
-_HASH_BYTES: Final = 16
 log = logging.getLogger("zhichun.serve")
 
 
@@ -77,7 +76,7 @@ class PairColumns:
     def keys(self) -> list[bytes]:
         """A hash of all that decides each pair's score; the cache and the queue know it by this."""
         texts = (self.products[name] for name in schema.TEXT_COLUMNS)
-        pairs = [_hash(each) for each in zip(self.queries, self.locales, *texts, strict=True)]
+        pairs = [hash_texts(each) for each in zip(self.queries, self.locales, *texts, strict=True)]
         return pairs if self.lists is None else [one + pair for one, pair in zip(self.lists, pairs, strict=True)]
 
     def in_lists(self) -> "PairColumns":
@@ -85,7 +84,7 @@ class PairColumns:
         members: dict[tuple[str, str], set[bytes]] = {}
         for query, locale, key in zip(self.queries, self.locales, self.keys, strict=True):
             members.setdefault((query, locale), set()).add(key)
-        named = {one: hashlib.blake2b(b"".join(sorted(keys)), digest_size=_HASH_BYTES) for one, keys in members.items()}
+        named = {one: hashlib.blake2b(b"".join(sorted(keys)), digest_size=HASH_BYTES) for one, keys in members.items()}
         lists = [named[one].digest() for one in zip(self.queries, self.locales, strict=True)]
         return replace(self, lists=lists, warnings=[*self.warnings, OF_A_LIST])
 
@@ -106,13 +105,6 @@ class PairColumns:
             [pairs.locales[place] for pairs, place in chosen],
             lists=lists or None,
         )
-
-
-def _hash(texts: Iterable[str | None]) -> bytes:
-    """Hash texts with their lengths, so that none can flow into the next."""
-    contents = [(text or "").encode("utf-8", "surrogatepass") for text in texts]
-    lengths = array("q", map(len, contents)).tobytes()
-    return hashlib.blake2b(b"".join([lengths, *contents]), digest_size=_HASH_BYTES).digest()
 
 
 def score(scorer: PairScorer, pairs: PairColumns) -> Floats:
