@@ -127,11 +127,13 @@ def index(
     columns: str = "",
     locale: str = "us",
     on_bad_rows: Literal["fail", "drop"] = "fail",
+    shard: str | None = None,
+    finish: bool = False,
 ) -> None:
     """Compute what depends on products alone, once, for a model that reads query and product apart.
 
     `zhichun score`, `rank` and `evaluate` take the folder as `--products`. Called again, it computes only what changed
-    and deletes what was removed; after a kill it resumes.
+    and deletes what was removed; after a kill it resumes. Several processes can share it, each a shard of it.
 
     Parameters
     ----------
@@ -143,14 +145,23 @@ def index(
         Folder to make, or an index to bring up to date.
     precision
         How states are kept: 4, 2 or 1 bytes a number.
+    shard
+        Which part of the work is this process's, as for `zhichun score`; the one that ends last completes the index.
+    finish
+        Only complete the index, if every shard is done.
     """
     from zhichun.data.prepare.clean_catalogue import read_catalogue
     from zhichun.score.index.build import build_index
+    from zhichun.score.parts import Shard
 
+    of_index = None if finish else Shard.parse(shard or "0/1")
     own_columns = mapping(columns, "--columns")
     catalogue = read_catalogue(products, locale=locale, columns=own_columns, on_bad_rows=on_bad_rows, say=say_aside)
-    made = build_index(run, catalogue, out, precision=precision, say=say_aside, shown=True)
-    say(f"{out}: {made.products:,} products; {made.computed:,} computed, {made.removed:,} removed")
+    made = build_index(run, catalogue, out, precision=precision, shard=of_index, say=say_aside, shown=True)
+    if made.missing:
+        say(f"{out}: shard {of_index} is done, {made.computed:,} products computed; others are not done yet")
+    else:
+        say(f"{out}: {made.products:,} products; {made.computed:,} computed, {made.removed:,} removed")
 
 
 @command

@@ -46,7 +46,7 @@ from zhichun.data.readers.text_file import require_file
 from zhichun.score.engines.engine import AUTO, Progress
 from zhichun.score.folders import fingerprint_of
 from zhichun.score.job_folder import KEY, Earlier, JobFolder, Keys, Totals, key_column, pair_keys
-from zhichun.score.parts import FILES_A_SHARD, Cut, PairReader, Part, Shard
+from zhichun.score.parts import ALL, FILES_A_SHARD, Cut, PairReader, Part, Shard
 from zhichun.score.scorer import PairScorer, load_scorer
 from zhichun.text.pairs import PairTexts
 
@@ -54,7 +54,6 @@ CHUNK_ROWS: Final = 20_000
 PARTS: Final = "part-*.parquet"
 CHUNK_BYTES: Final = 1 << 26
 ROW_ID: Final = "row_id"
-ALL: Final = Shard()
 
 
 @dataclass(frozen=True, eq=False)

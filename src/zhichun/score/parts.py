@@ -104,6 +104,9 @@ class Shard:
         return number % self.count == self.index
 
 
+ALL: Final = Shard()
+
+
 @dataclass
 class Collected(Refusals):
     """Rows that are left out, with their reasons."""

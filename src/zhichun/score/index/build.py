@@ -1,14 +1,21 @@
-"""Makes an index of a catalogue, or brings one up to date: only what is new is computed.
+"""Makes an index of a catalogue, or brings one up to date: only what is new is computed, by one process or by many.
 
-Legend: ``R`` products.
+Until that is done, ``plan.json`` says of which catalogue, and which blocks of states (``shard-00000`` and so on) stay:
+all that share the work, and who goes on after a kill, make the same new blocks under the same names. When all are
+there, states of what was removed go.
+
+Legend: ``R`` products, ``W`` those of different texts.
 """
 
+import hashlib
+import json
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +26,11 @@ from zhichun.core import schema
 from zhichun.core.arrays import Int64
 from zhichun.core.console import Bar
 from zhichun.core.errors import UserError
-from zhichun.core.files import LOCK_FILE, in_use, new_file, new_folder, read_json
+from zhichun.core.files import LOCK_FILE, clear_left_over, in_use, new_file, new_folder, read_json
 from zhichun.core.settings import write_settings
+from zhichun.core.storage import PARTIAL, LocalFolder
 from zhichun.data.dataset.dataset import of_catalogue
+from zhichun.score import parts
 from zhichun.score.engines.engine import AUTO
 from zhichun.score.index.network import SplitNetwork, load_network
 from zhichun.score.index.store import (
@@ -39,21 +48,25 @@ from zhichun.score.index.store import (
     shard_folders,
 )
 
+PLAN: Final = "plan.json"
 SHARD_PRODUCTS: Final = 2048
-# A shard of which as much was removed is computed again without it.
+# A block of which as much was removed is computed again without it.
 MOST_REMOVED: Final = 0.25
 # Products that are computed first, to say how long it will take; of few products a share.
 TIMED: Final = 64
 SHARE_TIMED: Final = 1 / 32
 
 
-@dataclass(frozen=True)
-class Changes:
-    """What was done: products of the catalogue, how many of them were computed, states that were removed."""
+Hashes = npt.NDArray[np.uint64]
+
+
+class Changes(NamedTuple):
+    """Products of the catalogue, how many of them were computed, states removed, blocks that others have to make."""
 
     products: int
     computed: int
     removed: int
+    missing: int
 
 
 def build_index(
@@ -64,6 +77,7 @@ def build_index(
     precision: Precision = "fp16",
     device: str | None = None,
     engine: str = AUTO,
+    shard: parts.Shard | None = parts.ALL,
     say: Callable[[str], None] = lambda line: None,
     shown: bool = False,
 ) -> Changes:
@@ -81,6 +95,8 @@ def build_index(
         How states are kept: ``fp32``, ``fp16`` or ``int8``.
     device, engine
         As for `Scorer.load`; of a run always torch in fp32.
+    shard
+        What this process computes beside others; ``None`` is nothing: it only ends what all others have done.
     say
         Called with a line on size and time before it starts.
     shown
@@ -89,20 +105,24 @@ def build_index(
     Raises
     ------
     UserError
-        For a model that does not read query and product apart, and for an index of another one or other precision.
+        For a model that does not read query and product apart; for an index of another one or other precision, or
+        one that others bring up to date with another catalogue; and when what is to be ended is not done.
     """
     check_precision(precision)
     network = load_network(run, device, engine)
     config = IndexConfig(model=network.states, precision=precision, size=network.size)
-    with in_use(out):
+    build = _Build(network, config, out, say, Bar("index", "products", shown=shown))
+    with in_use(out) if shard == parts.ALL else nullcontext():
         _claim(out, config)
-        return _Build(network, config, out, say, Bar("index", "products", shown=shown)).update(products)
+        return build.update(of_catalogue(products), shard)
 
 
 def _claim(out: Path, config: IndexConfig) -> None:
     """Write whose index it is, or refuse one of another model."""
     manifest = out / schema.MANIFEST_FILE
-    ours = read_json(manifest).get("kind") == KIND if manifest.is_file() else {*out.iterdir()} <= {out / LOCK_FILE}
+    # Names first: another process may write the manifest, and then states, meanwhile.
+    names = {path.name for path in out.iterdir() if PARTIAL not in path.name} if out.is_dir() else set()
+    ours = read_json(manifest).get("kind") == KIND if manifest.is_file() else names <= {LOCK_FILE}
     if not ours:
         raise UserError("the folder holds something else.", file=out, remedy="Name another folder.")
     if not manifest.is_file():
@@ -120,53 +140,85 @@ class _Build:
     say: Callable[[str], None]
     bar: Bar
 
-    def update(self, products: pa.Table) -> Changes:
-        products = of_catalogue(products)
+    def update(self, products: pa.Table, shard: parts.Shard | None) -> Changes:
         starts = range(0, products.num_rows, SHARD_PRODUCTS)
-        parts = [content_hashes(_texts(products.slice(start, SHARD_PRODUCTS))) for start in starts]
-        hashes_R2 = np.concatenate([np.zeros((0, 2), np.uint64), *parts])
+        hashes = [content_hashes(_texts(products.slice(start, SHARD_PRODUCTS))) for start in starts]
+        hashes_R2 = np.concatenate([np.zeros((0, 2), np.uint64), *hashes])
         _, first_R = np.unique(hashes_R2, axis=0, return_index=True)
-        wanted_R = np.sort(first_R)
-        removed = self._remove_others(hashes_R2[wanted_R])
-        missing_R = wanted_R[States.open(self.out).find(hashes_R2[wanted_R])[0] < 0]
-        if len(missing_R):
-            self._announce(products, missing_R, len(wanted_R))
+        row_W = np.sort(first_R)
+        planned = self._planned(hashes_R2, row_W, alone=shard == parts.ALL)
+        own = {
+            folder: rows
+            for number, (folder, rows) in enumerate(planned.items())
+            if shard is not None and shard.has(number) and not _holds(folder, hashes_R2[rows])
+        }
+        own_R = np.concatenate([np.zeros(0, np.int64), *own.values()])
+        if len(own_R):
+            self._announce(products, own_R, len(row_W))
         with self.bar:
-            self.bar.start(len(wanted_R) - len(missing_R), len(wanted_R))
-            for start in range(0, len(missing_R), SHARD_PRODUCTS):
-                rows = missing_R[start : start + SHARD_PRODUCTS]
-                shard = self._computed(products, rows, lambda done: self.bar.advance(done, steps=done))
-                with new_folder(self._next_folder()) as partial:
-                    shard.save(partial)
+            self.bar.start(0, len(own_R))
+            for folder, rows in own.items():
+                made = self._computed(products, rows, lambda done: self.bar.advance(done, steps=done))
+                if not _holds(folder, hashes_R2[rows]):  # a second process with this shard may have been faster
+                    _remove(folder)
+                    with new_folder(folder, first_wins=True) as partial:
+                        made.save(partial)
+        missing = [folder.name for folder, rows in planned.items() if not _holds(folder, hashes_R2[rows])]
+        if shard is None and missing:
+            said = f"is not done: {len(missing)} of {len(planned)} new blocks of states are missing: {missing[0]} …"
+            raise UserError(said, file=self.out, remedy="Run what is missing again: it goes on.")
+        removed = 0 if missing else self._finish(products, hashes_R2[row_W])
+        return Changes(products.num_rows, len(own_R), removed, len(missing))
+
+    def _planned(self, hashes_R2: Hashes, row_W: Int64, *, alone: bool) -> dict[Path, Int64]:
+        """Name the blocks that are to be there, with their products, as the first process of this update found them."""
+        file, catalogue = self.out / PLAN, hashlib.sha256(hashes_R2.tobytes()).hexdigest()
+        if alone and file.is_file() and read_json(file).get("catalogue") != catalogue:
+            file.unlink()
+        if not file.is_file():
+            whole, dead = shard_folders(self.out), _dead_in(hashes_R2[row_W])
+            kept = [folder.name for folder in whole if dead(Shard.open(folder)).mean() <= MOST_REMOVED]
+            following = 1 + max((int(folder.name.rpartition("-")[2]) for folder in whole), default=-1)
+            LocalFolder(self.out).create(PLAN, json.dumps({"catalogue": catalogue, "kept": kept, "next": following}))
+        plan = read_json(file, {"catalogue": str, "kept": list, "next": int})
+        if plan["catalogue"] != catalogue:
+            remedy = "Let the others finish; or run it once without --shard, which begins with this one."
+            raise UserError("is being brought up to date with another catalogue.", file=self.out, remedy=remedy)
+        old = States([Shard.open(folder) for folder in shard_folders(self.out) if folder.name in plan["kept"]])
+        missing_R = row_W[old.find(hashes_R2[row_W])[0] < 0]
+        starts = range(0, len(missing_R), SHARD_PRODUCTS)
+        return {
+            self.out / f"shard-{number:05d}": missing_R[start : start + SHARD_PRODUCTS]
+            for number, start in enumerate(starts, plan["next"])
+        }
+
+    def _finish(self, products: pa.Table, wanted_W2: Hashes) -> int:
+        """Write the catalogue, and remove states of what is not in it; a block that has lost much goes as a whole."""
         with new_file(self.out / schema.PRODUCTS_FILE) as partial:
             pq.write_table(products, partial)
-        return Changes(products.num_rows, len(missing_R), removed)
-
-    def _remove_others(self, wanted_W2: npt.NDArray[np.uint64]) -> int:
-        """Remove the states of what is not in the catalogue; a shard that has lost much goes as a whole."""
-        known_W2, removed, whole = wanted_W2[np.argsort(wanted_W2[:, 0])], 0, shard_folders(self.out)
-        for folder in {*self.out.glob(SHARDS)} - {*whole}:
-            shutil.rmtree(folder)
+        try:
+            (self.out / PLAN).unlink()
+        except FileNotFoundError:  # another process, which is as far, does the rest
+            return 0
+        dead, removed, whole = _dead_in(wanted_W2), 0, shard_folders(self.out)
         for folder in whole:
             shard = Shard.open(folder)
-            dead_R = places_of(shard.hashes_R2, known_W2) < 0
-            gone_R = dead_R & shard.hashes_R2.any(axis=1)
-            removed += int(gone_R.sum())
+            dead_R = dead(shard)
+            removed += int((dead_R & shard.hashes_R2.any(axis=1)).sum())
             if dead_R.mean() > MOST_REMOVED:
-                (folder / KEPT).unlink()  # first, so that a kill leaves no part of a shard
-                shutil.rmtree(folder)
+                _remove(folder)
             elif dead_R.any():  # those of an earlier call too: it may have been killed
                 shard.remove(np.flatnonzero(dead_R), folder)
+        for folder in {*self.out.glob(SHARDS)} - {*whole}:
+            if "." not in folder.name:
+                _remove(folder)
+        clear_left_over(self.out, "**/*")
         return removed
 
     def _computed(self, products: pa.Table, rows: Int64, progress: Callable[[int], None] | None = None) -> Shard:
         columns = _texts(products.take(pa.array(rows)))
         features = self.network.featurizer.products(columns, self.network.max_length)
         return self.network.shard(features, content_hashes(columns), self.config.precision, progress)
-
-    def _next_folder(self) -> Path:
-        numbers = [int(path.name.rpartition("-")[2]) for path in shard_folders(self.out)]
-        return self.out / f"shard-{max(numbers, default=-1) + 1:05d}"
 
     def _announce(self, products: pa.Table, missing_R: Int64, wanted: int) -> None:
         """Say how large the states will be, and how long they take by some that are tried."""
@@ -180,6 +232,22 @@ class _Build:
             f"{len(missing_R):,} of {wanted:,} products are to be computed: {size * len(missing_R) / 1e9:.2f} GB more, "
             f"{size / 1e3:.0f} kB a product in {self.config.precision}; about {seconds / 60:.0f} minutes."
         )
+
+
+def _holds(folder: Path, hashes_R2: Hashes) -> bool:
+    """Tell whether a block is there, whole, and of these products."""
+    return (folder / KEPT).is_file() and np.array_equal(Shard.open(folder).hashes_R2, hashes_R2)
+
+
+def _dead_in(wanted_W2: Hashes) -> Callable[[Shard], npt.NDArray[np.bool_]]:
+    """Return what tells which products of a block are not in a catalogue."""
+    sorted_W2 = wanted_W2[np.argsort(wanted_W2[:, 0])]
+    return lambda shard: places_of(shard.hashes_R2, sorted_W2) < 0
+
+
+def _remove(folder: Path) -> None:
+    (folder / KEPT).unlink(missing_ok=True)  # first, so that a kill leaves no part of a block
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _texts(products: pa.Table) -> dict[str, list[str | None]]:
