@@ -297,8 +297,9 @@ class PairReader:
         bad = _Bad(part, rejected)
         given = {field: texts(part.pairs, of, part.file, part.rows_N, bad) for field, of in self.found.items()}
         queries = [query or "" for query in given.pop(schema.QUERY)]
+        empty = {query for query in {*queries} if not clean_text(query)}
         for place, query in enumerate(queries):
-            if not clean_text(query):
+            if query in empty:
                 bad.refuse(place, EMPTY_QUERY, repr(query))
         locales = fold_locales(_column(given.pop(schema.LOCALE, None)), self.locale, len(queries))
         rows_P: Int64 | None = None
