@@ -118,6 +118,9 @@ def _connect(ray: Any, address: str) -> None:
     quiet = {"logging_level": "error", "log_to_driver": False}
     try:
         ray.init(address=address, **quiet)
+    except ray.exceptions.AuthenticationError as error:
+        remedy = "Give it as RAY_AUTH_TOKEN, with RAY_AUTH_MODE=token; ray get-auth-token prints it on the head."
+        raise UserError("the Ray cluster takes only who has its token.", remedy=remedy) from error
     except ConnectionError as error:
         if address != AUTO:
             problem = f"there is no Ray cluster at {address!r} ({error})."
