@@ -28,6 +28,9 @@ format: $(INSTALLED)test  ## Put imports and layout in order
 results: $(INSTALLED)test  ## Write docs/results.md anew from benchmarks/results
 	$(BIN)/python benchmarks/render_results.py
 
+extras: $(INSTALLED)test  ## Build the wheel and try it with each extra in an empty environment; downloads torch anew
+	$(BIN)/python benchmarks/extras.py
+
 clean:  ## Remove the virtual environment, the demo, the site and all caches
 	rm -rf .venv demo site .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
@@ -44,4 +47,4 @@ $(INSTALLED)%: pyproject.toml constraints.txt
 	touch $@
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test docs format results clean
+.PHONY: help demo test docs format results extras clean

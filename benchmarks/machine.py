@@ -5,6 +5,7 @@ import importlib.metadata
 import os
 import platform
 import sys
+from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -44,8 +45,16 @@ def command_as_given(script: str) -> str:
         if name == "--data":
             kept.append("--data DATA_FOLDER")
         elif name not in PLACES:
-            kept.append(argument)
+            kept.append(_without_place(argument))
     return " ".join([f"python benchmarks/{script}", *kept])
+
+
+def _without_place(argument: str) -> str:
+    """Write ``bert=/some/folder`` as ``bert=FOLDER``, and an absolute path of a file as its name."""
+    before, joined, value = argument.rpartition("=")
+    if not Path(value).is_absolute():
+        return argument
+    return f"{before}{joined}{'FOLDER' if Path(value).is_dir() else Path(value).name.upper()}"
 
 
 def versions(*libraries: str) -> dict[str, str]:
