@@ -1,6 +1,7 @@
 """The examples do what they say, on shops and models shrunk to seconds."""
 
 import importlib.util
+import json
 from pathlib import Path
 from types import ModuleType
 
@@ -83,3 +84,28 @@ def test_a_recipe_of_ones_own_is_trained_from_the_command_line(recipe: str, tiny
 def test_a_hugging_face_trainer_trains_the_objective(tiny_dataset: Path, tmp_path: Path) -> None:
     before, after = load("with_hf_trainer").main(tiny_dataset, tmp_path, *SHRUNK)
     assert after < before - 0.05
+
+
+def test_the_notebook_runs_from_top_to_bottom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    pyplot.switch_backend("agg")
+    titles: list[str] = []
+
+    def show() -> None:
+        titles.append(pyplot.gca().get_title())
+        pyplot.close()
+
+    monkeypatch.setattr(pyplot, "show", show)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for cell in json.loads((EXAMPLES / "first_look.ipynb").read_text("utf-8"))["cells"]:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), names)
+            if "parameters" in cell["metadata"].get("tags", ()):
+                names |= {"PRODUCTS": 300, "QUERIES": 60, "SETTINGS": SHRUNK}
+    assert titles == ["Judgements by locale", "Loss", "Pairs", "Queries by how well they are ordered", "Calibration"]
+    said = capsys.readouterr().out
+    assert "to a random order, 95 % from" in said
+    assert said.rstrip().endswith(("Desk lamp", "shoes", "women"))
