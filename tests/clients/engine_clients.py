@@ -62,6 +62,7 @@ def by_elasticsearch(folder: Path, pairs: Pairs) -> Scores:
     config = json.loads((folder / "elasticsearch.json").read_text("utf-8"))
     (kind, options), *_ = config["inference_config"]["text_similarity"]["tokenization"].items()
     vocabulary = json.loads((folder / "vocabulary.json").read_text("utf-8"))["vocabulary"]
+    places = {piece: place for place, piece in enumerate(vocabulary)}
     model, tokenizer = torch.jit.load(folder / "traced_pytorch_model.pt"), AutoTokenizer.from_pretrained(folder)
     scores = []
     for query, document in pairs:
@@ -69,7 +70,7 @@ def by_elasticsearch(folder: Path, pairs: Pairs) -> Scores:
             query, document, truncation="only_second", max_length=options["max_sequence_length"], return_tensors="pt"
         )
         pieces = tokenizer.convert_ids_to_tokens(given["input_ids"][0].tolist())
-        ids = torch.tensor([[vocabulary.index(piece) for piece in pieces]])
+        ids = torch.tensor([[places[piece] for piece in pieces]])
         inputs = [ids, given["attention_mask"]]
         if kind == "bert":
             inputs += [given["token_type_ids"], torch.arange(ids.shape[1])[None]]
