@@ -84,7 +84,7 @@ ROWS: Final = (
     Row("judge", False, [["judge", "pairs.csv", "judged.csv", "--url", "CHAT_URL", "--model", "judge-1", "--yes"]]),
     Row("audit", False, [["audit", "--data", "data", "--runs", "folds", "--out", "audited"]]),
     Row("word2vec", False, [["word2vec", "data", "--epochs", "1"]]),
-    Row("stack", False, [["stack", "folds", "--data", "data", "--out", "stacked"]]),
+    Row("train,stack", True, [["stack", "folds", "--data", "data", "--out", "stacked"]]),
     Row(
         "train,trackers",
         True,

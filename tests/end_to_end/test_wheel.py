@@ -28,7 +28,7 @@ NEEDS = {
     "judge": ["zhichun.judgements.chat", "zhichun.judgements.judge"],
     "audit": ["zhichun.judgements.audit", "zhichun.judgements.findings", "cleanlab"],
     "word2vec": ["zhichun.fit.word2vec", "gensim"],
-    "stack": ["zhichun.fit.stack"],
+    "stack": ["zhichun.score.stacked", "lightgbm"],
     "train": ["zhichun.fit.train", "zhichun.fit.pretrain", "zhichun.measure.evaluate", "zhichun.score.hub"],
 }
 WITH_TORCH = {"train"}
