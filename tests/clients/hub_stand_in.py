@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -40,6 +40,12 @@ class Hub:
     url: str = ""
     repositories: dict[str, Repository] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    close: Callable[[], None] = lambda: None  # from then on nobody listens at its address
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self.url.rpartition(":")[2])
 
     def environment(self, home: str, token: str = TOKEN) -> dict[str, str]:
         """Give the variables by which huggingface_hub finds it, with a cache of its own."""
@@ -51,7 +57,7 @@ def handler_of(hub: Hub) -> type[BaseHTTPRequestHandler]:
     """Make the class that answers for a hub."""
 
     class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+        # HTTP/1.0 ends each connection with its answer, so that no client goes on with a hub that has closed.
 
         def do_POST(self) -> None:
             body, path = self.rfile.read(int(self.headers.get("Content-Length", 0))), urlsplit(self.path).path
@@ -135,16 +141,21 @@ def handler_of(hub: Hub) -> type[BaseHTTPRequestHandler]:
 
 
 @contextmanager
-def hub_stand_in() -> Iterator[Hub]:
-    """Run a hub while a `with` lasts."""
+def hub_stand_in(port: int = 0) -> Iterator[Hub]:
+    """Run an empty hub while a `with` lasts, on a free port or on that of one that has closed."""
     hub = Hub()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler_of(hub))
+    server = ThreadingHTTPServer(("127.0.0.1", port), handler_of(hub))
     hub.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
+
+    def close() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join(10)
+
+    hub.close = close
     thread.start()
     try:
         yield hub
     finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(10)
+        close()

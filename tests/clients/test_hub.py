@@ -19,12 +19,21 @@ from zhichun.score.scorer import Scorer
 
 pytest.importorskip("huggingface_hub")
 PAIRS = "query,title\nred shoes,Red running shoes\n"
-
-
-@pytest.fixture
-def hub():
-    with hub_stand_in() as running:
-        yield running
+# Commands, a line each, with the folder and the token that they are given in; says how each ended, and what it printed.
+COMMANDS = """
+import contextlib, io, json, os, sys
+from zhichun.cli import main
+for line in sys.stdin:
+    folder, os.environ["HF_TOKEN"], arguments = json.loads(line)
+    os.chdir(folder)
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        try:
+            main(arguments)
+        except SystemExit as ending:
+            status = ending.code
+    print(json.dumps([status, said.getvalue()]), flush=True)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -35,18 +44,36 @@ def measured(tiny_run, tiny_dataset, tmp_path_factory):
     return run
 
 
+@pytest.fixture(scope="module")
+def command_line(tmp_path_factory):
+    """The command line in a process of its own: huggingface_hub reads at its import where the hub is."""
+    home = str(tmp_path_factory.mktemp("home"))
+    with hub_stand_in() as hub:  # all others of this file have its address
+        environment = {**os.environ, **hub.environment(home), "HOME": home}
+    command = [sys.executable, "-c", COMMANDS]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=environment, **pipes) as process:
+        yield hub.port, process
+        process.stdin.close()
+
+
 @pytest.fixture
-def zhichun(hub, tmp_path):
-    """Call the command line in a process of its own, which finds the stand-in."""
+def hub(command_line):
+    with hub_stand_in(command_line[0]) as running:
+        yield running
+
+
+@pytest.fixture
+def zhichun(command_line, tmp_path):
+    """Call the command line in the folder of the test."""
 
     def call(*arguments, token=TOKEN, status=0):
-        environment = {**os.environ, **hub.environment(str(tmp_path / "home"), token), "HOME": str(tmp_path)}
-        command = [sys.executable, "-m", "zhichun", *map(str, arguments)]
-        done = subprocess.run(
-            command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
-        )
-        assert done.returncode == status, done.stderr
-        return done.stdout + done.stderr
+        process = command_line[1]
+        process.stdin.write(json.dumps([str(tmp_path), token, [*map(str, arguments)]]) + "\n")
+        process.stdin.flush()
+        ended, said = json.loads(process.stdout.readline())
+        assert ended == status, said
+        return said
 
     return call
 
@@ -92,7 +119,7 @@ def test_what_the_hub_has_not_or_refuses_is_said_with_a_remedy(hub, zhichun, mea
     zhichun("card", measured)
     assert "could not be uploaded" in zhichun("push", measured, "me/shop", "--yes", token="wrong", status=1)
     assert hub.repositories == {}
-    hub.url = "http://127.0.0.1:9"  # where nobody listens
+    hub.close()
     assert "could not be uploaded" in zhichun("push", measured, "me/shop", "--yes", status=1)
 
 

@@ -1,21 +1,15 @@
 """Training on several nodes, which are processes on the loopback here: one voice, one message, any number of them."""
 
 import json
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
 import pytest
+from two_processes import SECONDS, free_port, started, workers_of
 
 from zhichun.fit.run_folder import RunFolder
 from zhichun.fit.train import train
-
-SECONDS = 180
 
 
 @pytest.fixture(scope="module")
@@ -30,45 +24,21 @@ def recipe_file(recipe, tmp_path_factory):
     return path
 
 
-def torchrun(node: int, port: int, processes: int) -> list[str]:
-    options = ["--nnodes", "2", "--node-rank", node, "--nproc-per-node", processes, "--master-addr", "127.0.0.1"]
-    return [sys.executable, "-m", "torch.distributed.run", *map(str, options), "--master-port", str(port)]
+def torchrun(node: int, port: int, processes: int) -> list[object]:
+    options = ["--nnodes", 2, "--node-rank", node, "--nproc-per-node", processes, "--master-addr", "127.0.0.1"]
+    return ["-m", "torch.distributed.run", *options, "--master-port", port]
 
 
-def accelerate(node: int, port: int, processes: int) -> list[str]:
-    options = ["--num_machines", "2", "--machine_rank", node, "--num_processes", 2 * processes]
+def accelerate(node: int, port: int, processes: int) -> list[object]:
+    options = ["--num_machines", 2, "--machine_rank", node, "--num_processes", 2 * processes]
     options += ["--main_process_ip", "127.0.0.1", "--main_process_port", port, "--mixed_precision", "no"]
-    return [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", *map(str, options)]
+    return ["-m", "accelerate.commands.launch", "--multi_gpu", *options]
 
 
-@contextmanager
-def two_nodes(launcher: Callable[[int, int, int], list[str]], processes: int, *arguments: str | Path):
+def two_nodes(launcher: Callable[[int, int, int], list[object]], processes: int, *arguments: str | Path):
     """Start both nodes of `LAUNCHER -m zhichun train …`, and leave none of their processes."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    nodes = [
-        subprocess.Popen(
-            [*launcher(node, port, processes), "-m", "zhichun", "train", *map(str, arguments)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for node in (0, 1)
-    ]
-    try:
-        yield nodes
-    finally:
-        workers = [each for node in nodes if node.poll() is None for each in workers_of(node)]
-        for process in (*nodes, *workers):
-            process.kill()
-        psutil.wait_procs(workers, SECONDS)
-        for node in nodes:
-            node.communicate()
-
-
-def workers_of(node: subprocess.Popen[str]) -> list[psutil.Process]:
-    return psutil.Process(node.pid).children(recursive=True)
+    port = free_port()
+    return started([[*launcher(node, port, processes), "-m", "zhichun", "train", *arguments] for node in (0, 1)])
 
 
 def wait_for_records(run: RunFolder, count: int) -> None:
