@@ -14,9 +14,14 @@ demo: $(INSTALLED)demo  ## Make a sample shop, train on it, evaluate and rank; l
 test: $(INSTALLED)test  ## Lint, check types, run every test and build the documentation (ESCI_DATA, CHORUS_DATA: real data)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(MAKE) --no-print-directory --jobs 2 types pages
+	$(BIN)/pytest -n 2 --dist worksteal
+
+types: $(INSTALLED)test
 	$(BIN)/mypy
+
+pages: $(INSTALLED)test
 	$(BIN)/sphinx-build -qW --keep-going docs .venv/docs
-	$(BIN)/pytest -n 2
 
 docs: $(INSTALLED)test  ## Build the documentation as a site: site/index.html
 	$(BIN)/sphinx-build -qW --keep-going docs site
@@ -47,4 +52,4 @@ $(INSTALLED)%: pyproject.toml constraints.txt
 	touch $@
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test docs format results extras clean
+.PHONY: help demo test types pages docs format results extras clean

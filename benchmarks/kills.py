@@ -29,17 +29,14 @@ from zhichun.cli import main as zhichun
 from zhichun.core.files import LOCK_FILE, write_json
 
 KILLS_OF_A_RUN: Final = 8
-IMPORTED_ONCE: Final = (
-    "zhichun.fit.train",
-    "zhichun.fit.pretrain",
-    "zhichun.score.export.export_run",
-    "torch._dynamo",
-    "torch.onnx",
-    "onnxscript",
-    "onnxruntime",
-    "polars",
-    "transformers.models.xlm_roberta.modeling_xlm_roberta",
-)
+# What the commands import late, which their forks then need not.
+IMPORTED_ONCE: Final[Mapping[str, Sequence[str]]] = {
+    "prepare": ("polars",),
+    "pretrain": ("zhichun.fit.pretrain",),
+    "train": ("zhichun.fit.train", "torch._dynamo", "transformers.models.xlm_roberta.modeling_xlm_roberta"),
+    "score": (),
+    "export": ("zhichun.score.export.export_run", "torch.onnx", "onnxscript", "onnxruntime"),
+}
 # Files that say when or how fast something was done; everything else is the same each time.
 TIMES: Final = ("environment.json",)
 SMALL: Final = ("model.tiny.layers=2", "model.max_length=32")
@@ -77,9 +74,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=COMMANDS, default=list(COMMANDS))
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "kills.json")
     options = parser.parse_args()
-    for module in IMPORTED_ONCE:
-        with contextlib.suppress(ImportError):
-            importlib.import_module(module)
+    import_once("prepare", "train", *options.only)
     chance, faults, reruns = random.Random(options.seed), list[str](), Counter[str]()
     kills: Counter[str] = Counter()
     with tempfile.TemporaryDirectory(prefix="kills-") as work:
@@ -103,6 +98,13 @@ def main() -> None:
             write_json(options.out, found)
     sys.stdout.write(f"{sum(kills.values())} kills, {len(faults)} faults\n" + "".join(f"{each}\n" for each in faults))
     sys.exit(1 if faults else 0)
+
+
+def import_once(*commands: str) -> None:
+    """Import what some commands import late."""
+    for module in (module for name in commands for module in IMPORTED_ONCE[name]):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(module)
 
 
 def in_peace(folder: Path, names: Sequence[str]) -> dict[str, float]:

@@ -11,7 +11,6 @@ of all pairs. Processes are forks of one, so that the libraries are imported onc
 
 import argparse
 import contextlib
-import importlib
 import os
 import random
 import shutil
@@ -25,7 +24,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from kills import IMPORTED_ONCE, differing, start
+from kills import differing, import_once, start
 from machine import circumstances, command_as_given
 from scaling import SETTINGS, write_pairs
 
@@ -166,9 +165,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="where all is kept; a folder that is removed, if not given")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "shards.json")
     given = parser.parse_args()
-    for module in IMPORTED_ONCE:
-        with contextlib.suppress(ImportError):
-            importlib.import_module(module)
+    import_once("prepare", "train")
     with tempfile.TemporaryDirectory(prefix="shards-") as temporary:
         work = (given.work or Path(temporary)).resolve()
         work.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -21,6 +22,11 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["ACCELERATE_USE_CPU"] = "true"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+# The tests import `forks`.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from forks import Forks
+
 if TYPE_CHECKING:
     from zhichun.data.dataset.feature_store import CatalogueTexts
     from zhichun.fit.recipe import Recipe
@@ -28,6 +34,14 @@ if TYPE_CHECKING:
     from zhichun.text.pairs import TextReader
 
 TOKENIZER = Path(__file__).parent / "golden" / "tokenizer.json"
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """What runs programs in processes of their own, without the seconds that importing torch takes."""
+    running = Forks()
+    yield running
+    running.close()
 
 
 @pytest.fixture(scope="session")

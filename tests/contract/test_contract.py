@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import torch
 import worker
-from two_processes import run_in_two
-from worker import Interrupted, begin, fit, gradients
+from worker import InOneEpoch, Interrupted, begin, fit, gradients
 
 import zhichun.objective.losses
 import zhichun.objective.methods
 import zhichun.objective.pretext
 import zhichun.objective.ranking
+from forks import Forks
 from zhichun.core import settings as codec
 from zhichun.fit.loop import make_optimizer
 from zhichun.fit.recipe import Recipe
@@ -184,15 +184,18 @@ def losses_of(run: RunFolder) -> list[float]:
 
 @pytest.mark.parametrize("recipe", WHOLE, indirect=True)
 def test_it_learns_a_batch_by_heart(recipe, tiny_dataset, tmp_path):
-    recipe = recipe.with_settings(["train.epochs=20", "train.learning_rate=0.01"])
-    losses = losses_of(fit(recipe, *begin(recipe, tiny_dataset), tmp_path))
+    recipe = recipe.with_settings(["train.learning_rate=0.01"])
+    objective, batches = begin(recipe, tiny_dataset)
+    losses = losses_of(fit(recipe, objective, InOneEpoch(batches, 20), tmp_path))
     assert losses[-1] < 0.5 * losses[0]
 
 
 @pytest.mark.parametrize("recipe", RESUMED, indirect=True)
 def test_stopped_and_resumed_it_ends_with_the_same_bits(recipe, tiny_dataset, tmp_path):
-    recipe = recipe.with_settings(["train.epochs=3", CUT])  # a checkpoint after each epoch of two steps
+    # A checkpoint after each epoch of two steps; each step is two micro-batches or more.
+    recipe = recipe.with_settings(["train.epochs=3", "train.micro_batch_tokens=500"])
     whole, batches = begin(recipe, tiny_dataset, steps=2)
+    assert len(list(batches.micro_batches(0, 0, 1))) > 1
     expected = losses_of(fit(recipe, whole, batches, tmp_path / "whole"))
     for stop in (1, 3, 5):
         resumed = begin(recipe, tiny_dataset)[0]
@@ -206,11 +209,11 @@ def test_stopped_and_resumed_it_ends_with_the_same_bits(recipe, tiny_dataset, tm
 
 @pytest.mark.parametrize("recipe", [row for row in WHOLE if row not in VARIANTS], indirect=True)
 def test_bf16_is_finite_and_near_fp32(recipe, tiny_dataset, tmp_path):
-    runs = [
-        losses_of(fit(made, *begin(made, tiny_dataset), tmp_path / precision))
-        for precision in ("fp32", "bf16")
-        for made in [recipe.with_settings(["train.epochs=3", f"train.precision={precision}"])]
-    ]
+    runs = []
+    for precision in ("fp32", "bf16"):
+        made = recipe.with_settings([f"train.precision={precision}"])
+        objective, batches = begin(made, tiny_dataset)
+        runs.append(losses_of(fit(made, objective, InOneEpoch(batches, 3), tmp_path / precision)))
     assert runs[0] != runs[1]
     # GHM-C weighs by counts: a pair that rounding moves to the next bin changes the weights of both bins.
     assert runs[1] == pytest.approx(runs[0], rel=0.06 if isinstance(recipe.objective.loss, GHMC) else 0.02)
@@ -253,33 +256,35 @@ def test_the_recipe_goes_through_json_unchanged(recipe):
     assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
 
 
-def in_two_processes(recipes: dict[str, Recipe], data: Path, out: Path) -> dict[str, dict[str, torch.Tensor]]:
+def in_two_processes(
+    forks: Forks, recipes: dict[str, Recipe], data: Path, out: Path
+) -> dict[str, dict[str, torch.Tensor]]:
     """Take one step of each recipe on two processes; gives the gradients."""
     file = out / "recipes.json"
     file.write_text(json.dumps({name: recipe.to_json() for name, recipe in recipes.items()}))
-    run_in_two(worker.__file__, data, file, out)
+    assert forks.in_two(worker.__file__, data, file, out) == [0, 0]
     assert all((out / name / "process-1.safetensors").is_file() for name in recipes)  # there were two
     return {
         name: gradients_of(RunFolder(out / name), begin(recipe, data)[0], recipe) for name, recipe in recipes.items()
     }
 
 
-def test_the_gradient_on_two_processes_is_that_of_one(tiny_recipe, tiny_dataset, tmp_path):
+def test_the_gradient_on_two_processes_is_that_of_one(forks, tiny_recipe, tiny_dataset, tmp_path):
     kept = {name: settings for name, settings in ROWS.items() if name not in OF_A_MICRO_BATCH}
     recipes = {name: tiny_recipe.with_settings([*settings, *STILL, CUT]) for name, settings in kept.items()}
     differences = {}
-    for name, found in in_two_processes(recipes, tiny_dataset, tmp_path).items():
+    for name, found in in_two_processes(forks, recipes, tiny_dataset, tmp_path).items():
         objective, batches = begin(recipes[name], tiny_dataset)
         differences[name] = largest_difference(found, gradients(objective, batches.micro_batches(0, 0, 1)))
     assert {name: found for name, found in differences.items() if found > 1e-6} == {}
 
 
-def test_the_gradient_on_two_processes_is_the_mean_of_the_single_ones(tiny_recipe, tiny_dataset, tmp_path):
+def test_the_gradient_on_two_processes_is_the_mean_of_the_single_ones(forks, tiny_recipe, tiny_dataset, tmp_path):
     """With dropout, and with what is drawn or taken over the pairs of each micro-batch."""
     settings = {name: [*ROWS[name], "train.clip=null", CUT] for name in ("CrossEntropy", *OF_A_MICRO_BATCH)}
     recipes = {name: tiny_recipe.with_settings(assigned) for name, assigned in settings.items()}
     differences = {}
-    for name, found in in_two_processes(recipes, tiny_dataset, tmp_path).items():
+    for name, found in in_two_processes(forks, recipes, tiny_dataset, tmp_path).items():
         objective, batches = begin(recipes[name], tiny_dataset)
         one, two = (gradients(objective, batches.micro_batches(0, rank, 2), rank) for rank in (0, 1))
         differences[name] = largest_difference(found, {name: (one[name] + two[name]) / 2 for name in one})

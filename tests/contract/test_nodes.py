@@ -1,13 +1,17 @@
 """Training on several nodes, which are processes on the loopback here: one voice, one message, any number of them."""
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import pytest
-from two_processes import SECONDS, free_port, started, workers_of
 
+from forks import SECONDS, Job, free_port, ranks
 from zhichun.fit.run_folder import RunFolder
 from zhichun.fit.train import train
 
@@ -35,10 +39,28 @@ def accelerate(node: int, port: int, processes: int) -> list[object]:
     return ["-m", "accelerate.commands.launch", "--multi_gpu", *options]
 
 
+@contextmanager
 def two_nodes(launcher: Callable[[int, int, int], list[object]], processes: int, *arguments: str | Path):
     """Start both nodes of `LAUNCHER -m zhichun train …`, and leave none of their processes."""
     port = free_port()
-    return started([[*launcher(node, port, processes), "-m", "zhichun", "train", *arguments] for node in (0, 1)])
+    commands = [[sys.executable, *launcher(node, port, processes), "-m", "zhichun", "train"] for node in (0, 1)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    nodes = [subprocess.Popen([*map(str, command), *map(str, arguments)], **pipes) for command in commands]
+    try:
+        yield nodes
+    finally:
+        # Each worker is the leader of its own session and would outlive its launcher.
+        workers = [each for node in nodes if node.poll() is None for each in workers_of(node)]
+        for process in (*nodes, *workers):
+            with suppress(psutil.NoSuchProcess):  # it has ended since: its fellow was killed before it
+                process.kill()
+        psutil.wait_procs(workers, SECONDS)
+        for node in nodes:
+            node.communicate()
+
+
+def workers_of(node: subprocess.Popen[str]) -> list[psutil.Process]:
+    return psutil.Process(node.pid).children(recursive=True)
 
 
 def wait_for_records(run: RunFolder, count: int) -> None:
@@ -74,11 +96,14 @@ def test_a_process_that_dies_ends_all_and_the_run_goes_on_on_four_and_on_one(
     assert losses(run) == pytest.approx(losses(whole), abs=1e-5)
 
 
-def test_the_first_process_alone_writes_and_prints(recipe_file, tiny_dataset, tmp_path):
+def test_the_first_process_alone_writes_and_prints(forks, recipe_file, tiny_dataset, tmp_path):
     run = tmp_path / "run"
-    with two_nodes(torchrun, 1, recipe_file, "--data", tiny_dataset, "--out", run) as nodes:
-        said = [node.communicate(timeout=SECONDS) for node in nodes]
-    assert [node.returncode for node in nodes] == [0, 0], said
+    arguments = ("-m", "zhichun", "train", recipe_file, "--data", tiny_dataset, "--out", run)
+    outputs = [tmp_path / f"node-{node}" for node in (0, 1)]
+    nodes = [{**rank, "LOCAL_RANK": "0"} for rank in ranks(2)]
+    jobs = [Job(arguments, node, output=output) for node, output in zip(nodes, outputs, strict=True)]
+    assert forks.run(*jobs) == [0, 0]
+    said = [(output.read_text(), Path(f"{output}.err").read_text()) for output in outputs]
     assert said[0][0] == f"{run}: trained. Next: zhichun evaluate {run} --data {tiny_dataset}\n"
     assert said[1][0] == ""
     assert "validation" not in said[1][1]

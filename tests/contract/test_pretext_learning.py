@@ -9,7 +9,6 @@ import torch
 from queue_worker import PLACES, STEPS, texts_of
 from safetensors.torch import load_file
 from scipy import stats
-from two_processes import run_in_two
 
 from zhichun.core import schema
 from zhichun.data.dataset.dataset import Dataset
@@ -153,8 +152,8 @@ def test_examples_are_the_same_for_the_same_seed_and_others_for_another_epoch(na
     assert changes != all(key in other and torch.equal(one[key], other[key]) for key in one)
 
 
-def test_the_queue_is_the_same_on_two_processes_and_holds_the_keys_of_both(tmp_path):
-    run_in_two(queue_worker.__file__, tmp_path)
+def test_the_queue_is_the_same_on_two_processes_and_holds_the_keys_of_both(forks, tmp_path):
+    assert forks.in_two(queue_worker.__file__, tmp_path) == [0, 0]
     first, second = (load_file(tmp_path / f"process-{rank}.safetensors") for rank in (0, 1))
     assert all(torch.equal(tensor, second[key]) for key, tensor in first.items())
     rows = [row for step in range(STEPS) for rank in (0, 1) for row in texts_of(step, rank)]

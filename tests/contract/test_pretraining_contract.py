@@ -10,8 +10,7 @@ import pytest
 import torch
 from pretraining_worker import begin
 from safetensors.torch import load_file
-from two_processes import run_in_two
-from worker import Interrupted, as_tensors, fit, gradients
+from worker import InOneEpoch, Interrupted, as_tensors, fit, gradients
 
 from zhichun.fit.loop import make_optimizer
 from zhichun.fit.recipe import PretrainingRecipe
@@ -87,7 +86,7 @@ def largest_difference(one, other):
 class TheSameStep:
     """Batches that are those of the first step each time; by themselves no two steps have the same examples."""
 
-    steps_per_epoch = 1
+    steps_per_epoch = 30
 
     def __init__(self, batches):
         self.micro_batch = next(batches.micro_batches(0, 0, 1))
@@ -100,7 +99,7 @@ class TheSameStep:
 
 
 def test_it_learns_a_batch_by_heart(recipe, tiny_dataset, tmp_path):
-    recipe = recipe.with_settings(["train.epochs=30", "train.learning_rate=0.01"])
+    recipe = recipe.with_settings(["train.learning_rate=0.01"])
     objective, batches = begin(recipe, tiny_dataset)
     losses = losses_of(fit(recipe, objective, TheSameStep(batches), tmp_path))
     assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])  # a sample differs at each step
@@ -122,11 +121,11 @@ def test_stopped_and_resumed_it_ends_with_the_same_bits(recipe, tiny_dataset, tm
 
 
 def test_bf16_is_finite_and_near_fp32(recipe, tiny_dataset, tmp_path):
-    runs = [
-        losses_of(fit(made, *begin(made, tiny_dataset), tmp_path / precision))
-        for precision in ("fp32", "bf16")
-        for made in [recipe.with_settings(["train.epochs=3", f"train.precision={precision}"])]
-    ]
+    runs = []
+    for precision in ("fp32", "bf16"):
+        made = recipe.with_settings([f"train.precision={precision}"])
+        objective, batches = begin(made, tiny_dataset)
+        runs.append(losses_of(fit(made, objective, InOneEpoch(batches, 3), tmp_path / precision)))
     assert runs[0] != runs[1]
     assert runs[1] == pytest.approx(runs[0], rel=0.05)
 
@@ -173,12 +172,12 @@ def test_the_recipe_goes_through_json_unchanged(recipe):
 
 
 def test_the_gradient_on_two_processes_is_that_of_one_that_computes_the_same_micro_batches(
-    base, tiny_dataset, tmp_path
+    forks, base, tiny_dataset, tmp_path
 ):
     recipes = {name: base.with_settings(settings) for name, settings in TASKS.items()}
     file = tmp_path / "recipes.json"
     file.write_text(json.dumps({name: recipe.to_json() for name, recipe in recipes.items()}))
-    run_in_two(pretraining_worker.__file__, tiny_dataset, file, tmp_path)
+    assert forks.in_two(pretraining_worker.__file__, tiny_dataset, file, tmp_path) == [0, 0]
     differences = {}
     for name, recipe in recipes.items():
         one, other = (load_file(tmp_path / name / f"process-{rank}.safetensors") for rank in (0, 1))

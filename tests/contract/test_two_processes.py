@@ -1,6 +1,7 @@
-"""Two processes under `accelerate launch`: the same training as one, and resumed to the bit after a kill."""
+"""Two processes as `accelerate launch` starts them: the same training as one, and resumed to the bit after a kill."""
 
 import json
+import signal
 import time
 from pathlib import Path
 
@@ -9,9 +10,9 @@ import pytest
 import torch
 import worker
 from safetensors.torch import load_file
-from two_processes import SECONDS, kill_in_two, run_in_two
 from worker import begin, fit, gradients
 
+from forks import SECONDS
 from zhichun.fit.run_folder import RunFolder
 from zhichun.fit.train import train
 
@@ -40,9 +41,9 @@ def recipe_file(recipe, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def two_process_run(recipe_file, tiny_dataset, tmp_path_factory):
+def two_process_run(forks, recipe_file, tiny_dataset, tmp_path_factory):
     out = tmp_path_factory.mktemp("two") / "run"
-    run_in_two(*train_arguments(recipe_file, tiny_dataset, out))
+    assert forks.in_two(*train_arguments(recipe_file, tiny_dataset, out)) == [0, 0]
     return RunFolder(out)
 
 
@@ -54,11 +55,11 @@ def last_validation(run: RunFolder) -> dict[str, float]:
     return [record["validation"] for record in run.records() if "validation" in record][-1]
 
 
-def test_both_processes_hold_the_same_weights_and_those_of_one(recipe, tiny_dataset, tmp_path):
+def test_both_processes_hold_the_same_weights_and_those_of_one(forks, recipe, tiny_dataset, tmp_path):
     recipe = recipe.with_settings(["train.epochs=3", "train.learning_rate=1e-4"])
     file = tmp_path / "recipes.json"
     file.write_text(json.dumps({"run": recipe.to_json()}))
-    run_in_two(worker.__file__, tiny_dataset, file, tmp_path)
+    assert forks.in_two(worker.__file__, tiny_dataset, file, tmp_path) == [0, 0]
     first, second = (load_file(tmp_path / "run" / f"process-{rank}.safetensors") for rank in (0, 1))
     assert all(torch.equal(weight, second[name]) for name, weight in first.items())
     objective, batches = begin(recipe, tiny_dataset)
@@ -88,7 +89,9 @@ def test_a_whole_training_on_two_processes_measures_as_on_one(recipe, tiny_datas
     assert last_validation(two_process_run) == pytest.approx(last_validation(single), abs=1e-3)
 
 
-def test_killed_on_two_processes_it_resumes_to_the_same_bits(recipe_file, tiny_dataset, two_process_run, tmp_path):
+def test_killed_on_two_processes_it_resumes_to_the_same_bits(
+    forks, recipe_file, tiny_dataset, two_process_run, tmp_path
+):
     run = RunFolder(tmp_path / "run")
     arguments = train_arguments(recipe_file, tiny_dataset, run.path)
 
@@ -97,9 +100,9 @@ def test_killed_on_two_processes_it_resumes_to_the_same_bits(recipe_file, tiny_d
         while sum(1 for _ in run.records()) < 5 and time.monotonic() < until:
             time.sleep(0.002)
 
-    kill_in_two(some_steps, *arguments)
+    assert forks.in_two(*arguments, wait=some_steps) == [-signal.SIGKILL] * 2
     assert not run.model.is_dir()
-    run_in_two(*arguments, "--resume")
+    assert forks.in_two(*arguments, "--resume") == [0, 0]
     written = [(folder.model / "model.safetensors").read_bytes() for folder in (run, two_process_run)]
     assert written[0] == written[1]
     assert list(run.records()) == list(two_process_run.records())

@@ -48,6 +48,20 @@ class Interrupted:
         return self.batches.micro_batches(step, rank, processes)
 
 
+@dataclass(frozen=True)
+class InOneEpoch:
+    """Batches of which so many steps are an epoch: no checkpoint is written between them."""
+
+    batches: Steps
+    steps_per_epoch: int
+
+    def size(self, step: int) -> int:
+        return self.batches.size(step)
+
+    def micro_batches(self, step: int, rank: int, processes: int) -> Iterator[Any]:
+        return self.batches.micro_batches(step, rank, processes)
+
+
 def begin(recipe: Recipe, data: Path, steps: int = 1) -> tuple[FineTuning, JudgedBatches]:
     """Make the objective and an epoch of so many steps; the pairs' sample weights are far from equal."""
     dataset = Dataset.open(data)

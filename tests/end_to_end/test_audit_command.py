@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,7 +11,8 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
-SECONDS = 120
+from forks import Job
+
 KILLED = ("os.rename", "fold-2.*predictions.*partial", 1)
 
 
@@ -21,14 +21,11 @@ def times(folder: Path) -> dict[Path, int]:
 
 
 @pytest.fixture(scope="module")
-def killed(home, shrunk, tmp_path_factory):
+def killed(forks, home, shrunk, tmp_path_factory):
     """An audit folder whose third fold was killed at its very end."""
     folder = tmp_path_factory.mktemp("killed") / "audit"
-    arguments = ["audit", "tiny", "--data", str(home / "data"), "--out", str(folder), *shrunk]
-    script = str(Path(__file__).with_name("killed_at.py"))
-    command = [sys.executable, script, json.dumps([KILLED]), *arguments]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True, timeout=SECONDS)
-    assert json.loads(done.stdout.splitlines()[-1]) == [-signal.SIGKILL]
+    arguments = ["-m", "zhichun", "audit", "tiny", "--data", home / "data", "--out", folder, *shrunk]
+    assert forks.run(Job(arguments, killed_at=KILLED)) == [-signal.SIGKILL]
     assert sorted(path.name for path in folder.iterdir()) == ["folds"]
     assert sorted(path.name for path in (folder / "folds").iterdir()) == ["fold-0", "fold-1", "fold-2"]
     return folder

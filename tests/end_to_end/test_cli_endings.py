@@ -199,8 +199,8 @@ def test_a_bug_is_not_dressed_up_as_a_mistake_of_the_user(monkeypatch, tmp_path)
 
 
 def test_the_installed_program_ends_with_the_same_status(tmp_path):
-    program = Path(sys.executable).with_name("zhichun")
-    for arguments, status in ((["recipe", "tiny"], 0), (["recipe", "tinny"], 1), (["recipe"], 2)):
+    program, too_few = Path(sys.executable).with_name("zhichun"), ["sample", tmp_path / "shop", "--products", "1"]
+    for arguments, status in ((["--version"], 0), (too_few, 1), (["recipe"], 2)):
         done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
         assert done.returncode == status
         assert "Traceback" not in done.stderr

@@ -4,19 +4,16 @@ import json
 import re
 import shutil
 import signal
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
+from forks import Job
 from zhichun.fit.pretrain import pretrain
 from zhichun.fit.recipe import PretrainingRecipe, load_recipe
 from zhichun.fit.run_folder import RunFolder
 from zhichun.model.encoder_settings import EncoderSettings
 
-SECONDS = 180
 PRODUCED = ("model.safetensors", "config.json", "tokenizer.json", "tables.safetensors")
 MOMENTS = {  # audit event, pattern of its path, at which of them
     "the catalogue is half copied": ("os.rename", "/catalogue/.*partial", 1),
@@ -61,14 +58,12 @@ def data(tiny_dataset, tmp_path):
     return shutil.copytree(tiny_dataset, tmp_path / "data", ignore=shutil.ignore_patterns("catalogue", "features"))
 
 
-def test_killed_at_the_worst_moments_it_resumes_to_the_same_bytes(recipe, data, in_peace, tmp_path):
+def test_killed_at_the_worst_moments_it_resumes_to_the_same_bytes(forks, recipe, data, in_peace, tmp_path):
     (tmp_path / "recipe.json").write_text(json.dumps(recipe.to_json()))
-    arguments = ["pretrain", tmp_path / "recipe.json", "--data", data, "--out", tmp_path / "run", "--resume"]
-    script = Path(__file__).with_name("killed_at.py")
-    command = [sys.executable, script, json.dumps(list(MOMENTS.values())), *arguments]
-    done = subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, check=True, text=True, timeout=SECONDS)
-    endings = dict(zip(MOMENTS, json.loads(done.stdout.splitlines()[-1]), strict=True))
-    assert [moment for moment, ending in endings.items() if ending != -signal.SIGKILL] == []
+    arguments = ["-m", "zhichun", "pretrain", tmp_path / "recipe.json", "--resume"]
+    arguments += ["--data", data, "--out", tmp_path / "run"]
+    endings = {name: forks.run(Job(arguments, killed_at=moment)) for name, moment in MOMENTS.items()}
+    assert {name: ending for name, ending in endings.items() if ending != [-signal.SIGKILL]} == {}
     run = pretrain(recipe, data, tmp_path / "run", resume=True)
     for name in (*(f"encoder/{name}" for name in PRODUCED), "metrics.jsonl"):
         assert (run.path / name).read_bytes() == (in_peace.path / name).read_bytes(), name

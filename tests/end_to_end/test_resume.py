@@ -2,16 +2,14 @@
 
 import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from forks import Job
 from zhichun.fit.run_folder import RunFolder
 from zhichun.fit.train import train
 
-SECONDS = 120
 MOMENTS = {  # audit event, pattern of its path, at which of them
     "the folder has just been made": ("os.rename", "environment.*partial", 1),
     "the recipe is not written yet": ("os.rename", "recipe.*partial", 1),
@@ -42,9 +40,11 @@ def in_peace(recipe, tiny_dataset, tmp_path_factory):
 
 @pytest.fixture
 def arguments(recipe, tiny_dataset, tmp_path):
-    """What follows `zhichun`; the run folder is `tmp_path/run`."""
+    """What follows `python`; the run folder is `tmp_path/run`."""
     (tmp_path / "recipe.json").write_text(json.dumps(recipe.to_json()))
     return [
+        "-m",
+        "zhichun",
         "train",
         str(tmp_path / "recipe.json"),
         "--data",
@@ -63,12 +63,11 @@ def assert_same(run: RunFolder, expected: RunFolder) -> None:
     assert {path.name for path in run.path.iterdir()} == {path.name for path in expected.path.iterdir()}
 
 
-def test_killed_at_the_worst_moments_it_resumes_to_the_same_bytes(arguments, recipe, tiny_dataset, in_peace, tmp_path):
-    script = str(Path(__file__).with_name("killed_at.py"))
-    command = [sys.executable, script, json.dumps(list(MOMENTS.values())), *arguments]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True, timeout=SECONDS)
-    endings = dict(zip(MOMENTS, json.loads(done.stdout.splitlines()[-1]), strict=True))
-    assert [moment for moment, ending in endings.items() if ending != -signal.SIGKILL] == []
+def test_killed_at_the_worst_moments_it_resumes_to_the_same_bytes(
+    forks, arguments, recipe, tiny_dataset, in_peace, tmp_path
+):
+    endings = {name: forks.run(Job(arguments, killed_at=moment)) for name, moment in MOMENTS.items()}
+    assert {name: ending for name, ending in endings.items() if ending != [-signal.SIGKILL]} == {}
     train(recipe, tiny_dataset, tmp_path / "run", resume=True)
     assert_same(RunFolder(tmp_path / "run"), in_peace)
 

@@ -89,7 +89,7 @@ def test_it_answers_as_score_does_and_ends_when_it_is_told_to(home, tiny_export,
         assert process.wait(SECONDS) == 0
 
 
-def test_no_accepted_request_is_lost_at_the_end(tiny_run, tmp_path):
+def test_no_accepted_request_is_lost_at_the_end(tiny_export, tmp_path):
     statuses: list[int] = []
 
     def keep_asking(url: str, number: int) -> None:
@@ -100,7 +100,7 @@ def test_no_accepted_request_is_lost_at_the_end(tiny_run, tmp_path):
             except (urllib.error.URLError, ConnectionError):
                 return  # nobody listens any more
 
-    with served(tiny_run, "--cache", 0, log=tmp_path / "log") as (url, process):
+    with served(tiny_export, "--cache", 0, log=tmp_path / "log") as (url, process):
         threads = [threading.Thread(target=keep_asking, args=(url, number)) for number in range(6)]
         for thread in threads:
             thread.start()
@@ -175,11 +175,11 @@ def counted(url: str) -> float:
     return float(found[0])
 
 
-def test_several_processes_are_one_server(tiny_run, tmp_path):
+def test_several_processes_are_one_server(tiny_export, tmp_path):
     """A dead worker is replaced and its counts stay; none serves another model; none outlives its parent."""
-    run = shutil.copytree(tiny_run, tmp_path / "run")
+    export = shutil.copytree(tiny_export, tmp_path / "export")
     log = tmp_path / "log"
-    with served(run, "--workers", 2, log=log) as (url, process):
+    with served(export, "--workers", 2, log=log) as (url, process):
         status, first = ask(f"{url}/rerank", BODY)
         assert status == 200
         second = next_worker(process)
@@ -192,9 +192,9 @@ def test_several_processes_are_one_server(tiny_run, tmp_path):
         assert f"worker {second} died (exit status -9)" in log.read_text()
         assert ask(f"{url}/rerank", BODY) == (200, first)
         until(lambda: counted(url) == 9)
-        config = run / "model" / "config.json"
+        config = export / "config.json"
         config.write_text(config.read_text() + "\n")
-        write_hashes(run / "model")  # another model, and a complete one
+        write_hashes(export)  # another model, and a complete one
         os.kill(third, signal.SIGKILL)
         until(lambda: "holds another model" in log.read_text())
         assert [ask(f"{url}/rerank", BODY) for _ in range(5)] == [(200, first)] * 5
@@ -205,8 +205,8 @@ def test_several_processes_are_one_server(tiny_run, tmp_path):
             ask(f"{url}/rerank", BODY)
 
 
-def test_several_processes_answer_with_one_key_and_end_together(tiny_run):
-    with served(tiny_run, "--workers", 2, environment={"ZHICHUN_API_KEYS": "k1,k2"}) as (url, process):
+def test_several_processes_answer_with_one_key_and_end_together(tiny_export):
+    with served(tiny_export, "--workers", 2, environment={"ZHICHUN_API_KEYS": "k1,k2"}) as (url, process):
         assert ask(f"{url}/rerank", BODY)[0] == 401
         assert {ask(f"{url}/rerank", BODY, Authorization="Bearer k2")[0] for _ in range(6)} == {200}
         assert ask(f"{url}/rerank", BODY, **{"X-API-Key": "k1"})[0] == 200
