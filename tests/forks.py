@@ -78,9 +78,8 @@ class Forks:
         return self.run(*(Job(arguments, rank) for rank in ranks(2)), wait=wait)
 
     def close(self) -> None:
-        self.process.stdin.close()
-        self.process.wait(SECONDS)
-        self.process.stdout.close()
+        self.process.kill()
+        self.process.communicate()
 
     def _ask(self, jobs: list[dict[str, Any]]) -> list[int]:
         self.process.stdin.write(json.dumps(jobs, default=str) + "\n")
