@@ -26,7 +26,6 @@ from zhichun.core.errors import UserError
 from zhichun.core.files import new_file, read_json, sha256
 from zhichun.data.dataset.dataset import Dataset, of_catalogue, query_bucket, query_fold, read_parquet
 from zhichun.data.dataset.predictions import POOL_METADATA, PROBABILITIES, fold_count, held_out_by, require_trained_on
-from zhichun.data.readers.rejected import FirstRefusal
 from zhichun.data.readers.sources import PAIRS, match_columns, open_table
 from zhichun.fit.leaks import Folds, folds_of, refuse_readers
 from zhichun.score.engines.engine import AUTO
@@ -35,7 +34,7 @@ from zhichun.score.job import ScoringJob
 from zhichun.score.scorer import load_scorer
 from zhichun.text.bm25 import FirstStage, read_documents
 from zhichun.text.clean import clean_text
-from zhichun.text.fold import fold_locales, fold_query
+from zhichun.text.fold import fold_query
 
 AT_RANDOM: Final = 0.25
 IN_TEST, HELD_OUT, EMPTY = "in the test split", "in what the teacher held out", "empty"
@@ -161,23 +160,21 @@ def _chosen(
     read = {name: column for name, column in own.items() if name in (schema.QUERY, schema.LOCALE)}
     taken: dict[Query, Query] = {}
     left_out: Counter[str] = Counter()
-    for batch in table.batches(read, FirstRefusal(path)):
-        texts = batch.columns[schema.QUERY].to_pylist()
-        locales = fold_locales(batch.columns.get(schema.LOCALE), locale, len(texts)).to_pylist()
-        for text, where in zip(texts, locales, strict=True):
-            key = fold_query(text or "")
-            if not key:
-                left_out[EMPTY] += 1
-            elif key in tested:
-                left_out[IN_TEST] += 1
-            elif (query_fold(key, folds) in hidden) or (None in hidden and query_bucket(key) == 0):
-                left_out[HELD_OUT] += 1
-            elif where not in sold:
-                left_out[NO_PRODUCT] += 1
-            elif (key, where) in taken:
-                left_out[TWICE] += 1
-            else:
-                taken[key, where] = (clean_text(text), where)
+    for _, texts in table.rows(read, locale):
+        text, where = texts[schema.QUERY] or "", texts[schema.LOCALE] or ""
+        key = fold_query(text)
+        if not key:
+            left_out[EMPTY] += 1
+        elif key in tested:
+            left_out[IN_TEST] += 1
+        elif (query_fold(key, folds) in hidden) or (None in hidden and query_bucket(key) == 0):
+            left_out[HELD_OUT] += 1
+        elif where not in sold:
+            left_out[NO_PRODUCT] += 1
+        elif (key, where) in taken:
+            left_out[TWICE] += 1
+        else:
+            taken[key, where] = (clean_text(text), where)
     return list(taken.values()), left_out
 
 

@@ -33,7 +33,7 @@ from zhichun.core.errors import UserError, suggest
 from zhichun.data.dataset.dataset import BUCKETS, VALIDATION_BUCKET, Dataset
 from zhichun.data.dataset.predictions import PROBABILITIES, OutOfFold, fold_count, read_out_of_fold
 from zhichun.data.prepare.corrections import DECISION
-from zhichun.data.readers.pair_tables import read_chunks, texts
+from zhichun.data.readers.sources import find_column, open_table
 from zhichun.metrics import Judged, MacroF1, MicroF1, label_codes
 from zhichun.text.fold import fold_grade, grade_labels
 
@@ -231,7 +231,6 @@ DROP: Final = "drop"
 RATINGS: Final = {"E": "3", "S": "2", "C": "1", "I": "0"}
 QUEPID: Final = ("query", "docid", "rating")
 _KNOWN: Final = (schema.EXAMPLE_ID, DECISION, schema.LABEL, *QUEPID)
-_ROWS: Final = 20_000
 Decisions = dict[int, str]
 # From the values of a row to a pair's id and what is decided; a ValueError says what is wrong with it.
 Reader = Callable[[Mapping[str, str]], tuple[int, str] | None]
@@ -239,7 +238,7 @@ Reader = Callable[[Mapping[str, str]], tuple[int, str] | None]
 
 def read_decisions(path: Path, findings: Findings) -> Decisions:
     """Read a file of decisions, of the page or of Quepid."""
-    names = set(next(read_chunks(path, 1, known=_KNOWN)).column_names)
+    names = {name for name in _KNOWN if find_column(name, open_table(path).names)}
     if {schema.EXAMPLE_ID, DECISION} <= names:
         read = _of_page(findings.judged)
     elif set(QUEPID) <= names:
@@ -279,14 +278,8 @@ def require_nothing_filled_in(path: Path, accept: Path | None) -> None:
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str | None]]]:
     """Read the known columns of a table row by row."""
-    before = 0
-    for chunk in read_chunks(path, _ROWS, known=_KNOWN):
-        # Lists and numbers that no column here should hold would stop the reading of those that matter.
-        wanted = [name for name in chunk.column_names if name in _KNOWN]
-        columns = [texts(chunk, name, path, before) for name in wanted]
-        for place, values in enumerate(zip(*columns, strict=True), start=1):
-            yield before + place, dict(zip(wanted, values, strict=True))
-        before += len(chunk)
+    table = open_table(path)
+    return table.rows({name: own for name in _KNOWN if (own := find_column(name, table.names))})
 
 
 def _of_page(judged: pa.Table) -> Reader:

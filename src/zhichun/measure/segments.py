@@ -17,7 +17,6 @@ from zhichun.core import schema
 from zhichun.core.arrays import Int64
 from zhichun.core.errors import UserError
 from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.readers.rejected import FirstRefusal
 from zhichun.data.readers.sources import ALIASES, find_column, open_table
 from zhichun.text.fold import fold_query
 from zhichun.text.vocabulary import terms, word_counts
@@ -100,14 +99,10 @@ def _own(path: Path, queries: list[str], products: list[str]) -> dict[str, list[
     wanted = list(zip(map(fold_query, queries), products, strict=True))
     parts = [place for place, field in enumerate((schema.QUERY, schema.PRODUCT_ID)) if field in keys]
     value_of: dict[str, dict[tuple[str, ...], str | None]] = {name: {} for name in own}
-    for batch in table.batches({**keys, **{name: name for name in own}}, FirstRefusal(path)):
-        texts = {name: column.to_pylist() for name, column in batch.columns.items()}
-        found = [
-            [fold_query(text or "") if field == schema.QUERY else (text or "").strip() for text in texts[field]]
-            for field in keys
-        ]
+    for _, texts in table.rows({**keys, **{name: name for name in own}}):
+        key = tuple(fold_query(texts[field] or "") if field == schema.QUERY else texts[field] or "" for field in keys)
         for name in own:
-            value_of[name].update(zip(zip(*found, strict=True), texts[name], strict=True))
+            value_of[name][key] = texts[name]
     return {
         name: [values.get(tuple(key[part] for part in parts)) for key in wanted] for name, values in value_of.items()
     }

@@ -20,7 +20,6 @@ from zhichun.core.errors import UserError
 from zhichun.core.tasks import TASKS
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.readers.lines import RunTable, read_topics
-from zhichun.data.readers.rejected import FirstRefusal
 from zhichun.data.readers.sources import PAIRS, find_column, match_columns, open_table
 from zhichun.data.readers.table import Table
 from zhichun.data.readers.text_file import TextFile
@@ -30,11 +29,12 @@ from zhichun.metrics.significance import Floats
 from zhichun.score.engines.engine import AUTO
 from zhichun.score.folders import has_members
 from zhichun.score.scorer import Scorer
-from zhichun.text.fold import fold_locale, fold_query
+from zhichun.text.fold import fold_query
 
 PROBABILITIES: Final = tuple(f"p_{label}" for label in schema.LABELS)
 # What a table may rank by, the first that it has; of a rank, less is better.
 RANKED_BY: Final = {"gain": 1, "score": 1, "rank": -1, "position": -1}
+_OF_PRODUCT: Final = (schema.PRODUCT_ID, schema.LOCALE)
 # In place of an example, where a table does not say which of several it means.
 AMBIGUOUS: Final = -1
 
@@ -196,29 +196,23 @@ def _rows(
     table: Table, columns: Mapping[str, str], wanted: tuple[str, ...]
 ) -> Iterator[tuple[int, tuple[str, ...], list[float]]]:
     """Read each row: its number, its key as in `_places`, and its values."""
-    for batch in table.batches(columns, FirstRefusal(table.path)):
-        texts = {name: column.to_pylist() for name, column in batch.columns.items()}
-        query = texts.get(schema.QUERY, texts.get(schema.QUERY_ID, []))
-        fold = fold_query if schema.QUERY in texts else str.strip
-        keys = [[fold(text or "") for text in query], [(text or "").strip() for text in texts[schema.PRODUCT_ID]]]
-        keys += [[fold_locale(text or "") for text in texts[schema.LOCALE]]] if schema.LOCALE in texts else []
-        numbers = zip(*(texts[name] for name in wanted), strict=True)
-        for row, key, given in zip(batch.rows_N.tolist(), zip(*keys, strict=True), numbers, strict=True):
-            try:
-                values = [float(text or "nan") for text in given]
-            except ValueError:
-                values = [np.nan]
-            if not np.isfinite(values).all():
-                shown = ", ".join(f"{name} = {text!r}" for name, text in zip(wanted, given, strict=True))
-                raise UserError(
-                    f"{shown} is no number.", file=table.path, row=row, remedy="Correct it, or drop the row."
-                )
-            said = values[: len(schema.LABELS)] if wanted[0] == PROBABILITIES[0] else [1.0]
-            if min(said) < 0 or abs(sum(said) - 1) > 1e-3:
-                shown = ", ".join(f"{name} = {value:g}" for name, value in zip(PROBABILITIES, said, strict=True))
-                remedy = "Probabilities lie between 0 and 1 and add up to 1."
-                raise UserError(f"{shown} cannot be.", file=table.path, row=row, remedy=remedy)
-            yield row, key, values
+    by_query, names = schema.QUERY in columns, [name for name in _OF_PRODUCT if name in columns]
+    for row, texts in table.rows(columns):
+        query = fold_query(texts[schema.QUERY] or "") if by_query else (texts[schema.QUERY_ID] or "").strip()
+        try:
+            values = [float(texts[name] or "nan") for name in wanted]
+        except ValueError:
+            values = [np.nan]
+        if not np.isfinite(values).all():
+            shown = ", ".join(f"{name} = {texts[name]!r}" for name in wanted)
+            remedy = "Correct it, or drop the row."
+            raise UserError(f"{shown} is no number.", file=table.path, row=row, remedy=remedy)
+        said = values[: len(schema.LABELS)] if wanted[0] == PROBABILITIES[0] else [1.0]
+        if min(said) < 0 or abs(sum(said) - 1) > 1e-3:
+            shown = ", ".join(f"{name} = {value:g}" for name, value in zip(PROBABILITIES, said, strict=True))
+            remedy = "Probabilities lie between 0 and 1 and add up to 1."
+            raise UserError(f"{shown} cannot be.", file=table.path, row=row, remedy=remedy)
+        yield row, (query, *(texts[name] or "" for name in names)), values
 
 
 def common_rows(one: System, other: System, dataset: Dataset, rows: Int64) -> Int64:

@@ -9,10 +9,9 @@ import numpy as np
 from zhichun.core import schema
 from zhichun.core.arrays import Int64
 from zhichun.core.errors import UserError, suggest
-from zhichun.data.readers.rejected import FirstRefusal
 from zhichun.data.readers.sources import EXAMPLES, find_column, match_columns, open_judgements
 from zhichun.metrics.agreement import NO_RATING, Ratings
-from zhichun.text.fold import NOT_JUDGED, fold_judge, fold_locales, fold_query, grade_labels, label_of, trim_ids
+from zhichun.text.fold import NOT_JUDGED, fold_judge, fold_query, grade_labels, label_of
 
 # Folded query, locale, product id.
 Pair = tuple[str, str, str]
@@ -156,19 +155,13 @@ def _rows(
     used = {name: own[name] for name in wanted if name in own}
     if reason := find_column("reason", table.names):
         used["reason"] = reason
-    for batch in table.batches(used, FirstRefusal(path)):
-        rows = batch.rows_N.tolist()
-        locales = fold_locales(batch.columns.get(schema.LOCALE), locale, len(rows)).to_pylist()
-        ids = trim_ids(batch.columns[schema.PRODUCT_ID]).to_pylist()
-        given = {name: batch.columns[name].to_pylist() for name in used}
-        judges, reasons = given.get(schema.JUDGE, [called] * len(rows)), given.get("reason", [None] * len(rows))
-        texts = given[schema.QUERY], judges, given[schema.LABEL], reasons
-        for row, where, product, query, who, grade, why in zip(rows, locales, ids, *texts, strict=True):
-            key, judge, label = fold_query(query or ""), fold_judge(who), label_of(grade, meaning)
-            if label is None:
-                remedy = "Map your grades with --labels, such as --labels 3=E,2=S,1=C,0=I."
-                raise UserError(f"unknown label {grade!r}.", file=path, row=row, remedy=remedy)
-            if not (key and product and judge):
-                remedy = "Fill it in, or drop the row."
-                raise UserError("the query, the product or the judge is missing.", file=path, row=row, remedy=remedy)
-            yield row, (key, where, product), judge, label, why
+    for row, texts in table.rows(used, locale):
+        label, judge = label_of(texts[schema.LABEL], meaning), fold_judge(texts.get(schema.JUDGE, called))
+        query, where, product = fold_query(texts[schema.QUERY] or ""), texts[schema.LOCALE], texts[schema.PRODUCT_ID]
+        if label is None:
+            remedy = "Map your grades with --labels, such as --labels 3=E,2=S,1=C,0=I."
+            raise UserError(f"unknown label {texts[schema.LABEL]!r}.", file=path, row=row, remedy=remedy)
+        if not (query and product and judge):
+            remedy = "Fill it in, or drop the row."
+            raise UserError("the query, the product or the judge is missing.", file=path, row=row, remedy=remedy)
+        yield row, (query, where or "", product), judge, label, texts.get("reason")

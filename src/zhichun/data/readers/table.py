@@ -22,9 +22,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from zhichun.core.errors import UserError
-from zhichun.data.readers.rejected import BROKEN_UTF8, Refusal, Refusals
+from zhichun.core.schema import LOCALE, PRODUCT_ID
+from zhichun.data.readers.rejected import BROKEN_UTF8, FirstRefusal, Refusal, Refusals
 from zhichun.data.readers.text_file import TextFile, require_bounded, require_file
-from zhichun.text.fold import fold_name, number_text
+from zhichun.text.fold import fold_locales, fold_name, number_text, trim_ids
 
 BATCH_ROWS: Final = 16_384
 # A row that is longer is refused, so that what is held stays bounded.
@@ -98,6 +99,29 @@ class Table(ABC):
         UserError
             If the file is damaged.
         """
+
+    def rows(self, columns: Mapping[str, str], locale: str = "") -> Iterator[tuple[int, dict[str, str | None]]]:
+        """Read some columns row by row, with trimmed ids and folded locales; the first row that is bad is an error.
+
+        Parameters
+        ----------
+        columns
+            As for `batches`.
+        locale
+            Of rows without one.
+
+        Yields
+        ------
+        tuple
+            The number of the row in the file, and its texts by the names of ``columns``, and the locale.
+        """
+        for batch in self.batches(columns, FirstRefusal(self.path)):
+            read = {**batch.columns, LOCALE: fold_locales(batch.columns.get(LOCALE), locale, len(batch.rows_N))}
+            if PRODUCT_ID in read:
+                read[PRODUCT_ID] = trim_ids(read[PRODUCT_ID])
+            texts = zip(*(column.to_pylist() for column in read.values()), strict=True)
+            for row, values in zip(batch.rows_N.tolist(), texts, strict=True):
+                yield row, dict(zip(read, values, strict=True))
 
     def require_unique_names(self) -> None:
         """Refuse repeated column names; columns without a name are ignored."""
