@@ -1,4 +1,4 @@
-"""Rows of different lengths in flat arrays, and Arrow files that are memory-mapped rather than read.
+"""Rows of different lengths in flat arrays, Parquet files, and Arrow files that are memory-mapped rather than read.
 
 Legend: ``N`` values of all rows together, ``R`` rows.
 """
@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from zhichun.core.errors import readable
+from zhichun.core.files import new_file
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
@@ -110,6 +112,12 @@ def write_batches(path: Path, batches: Iterable[dict[str, pa.Array]]) -> None:
             writer.write_batch(batch)
         if writer is not None:
             writer.close()
+
+
+def write_parquet(path: Path, table: pa.Table) -> None:
+    """Write a Parquet file, which is whole or not there."""
+    with new_file(path) as partial:
+        pq.write_table(table, partial, compression="zstd")
 
 
 def map_batches(path: Path) -> list[pa.RecordBatch]:

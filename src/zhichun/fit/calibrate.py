@@ -26,12 +26,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from zhichun.core import schema
-from zhichun.core.arrays import Int64
+from zhichun.core.arrays import Int64, write_parquet
 from zhichun.core.errors import UserError
-from zhichun.core.files import new_file
 from zhichun.core.tasks import TASKS, Calibration, are_given, softmax
 from zhichun.data.dataset.dataset import read_parquet
 from zhichun.data.dataset.predictions import AS_TRAINED, PREDICTIONS_FILE, names_as_trained
@@ -113,8 +111,8 @@ def calibrate(run: Path, *, precision: float | None = None) -> dict[str, Any]:
         about |= {"promised": precision, "labels": {name: {"least": at, **of} for (name, at), of in measured}}
     fitted = replace(fitted, about=about)
     fitted.save(folder)
-    with new_file(run / PREDICTIONS_FILE) as partial:
-        pq.write_table(append_columns(table, replace(task, calibration=fitted).predict(logits_PC)), partial)
+    after_all = replace(task, calibration=fitted).predict(logits_PC)
+    write_parquet(run / PREDICTIONS_FILE, append_columns(table, after_all))
     return {**about, "temperature": fitted.temperature}
 
 

@@ -18,12 +18,12 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from zhichun.core import schema
+from zhichun.core.arrays import write_parquet
 from zhichun.core.console import Bar, Stages
 from zhichun.core.errors import UserError
-from zhichun.core.files import new_file, read_json, sha256
+from zhichun.core.files import read_json, sha256
 from zhichun.data.dataset.dataset import Dataset, of_catalogue, query_bucket, query_fold, read_parquet
 from zhichun.data.dataset.predictions import POOL_METADATA, PROBABILITIES, fold_count, held_out_by, require_trained_on
 from zhichun.data.readers.sources import PAIRS, match_columns, open_table
@@ -107,8 +107,9 @@ def make_pool(
     work = out.with_name(f"{out.name}.{key}")
     candidates, scored = work / "candidates.parquet", work / "scored.parquet"
     if not candidates.is_file():
-        with Stages("products", shown=shown) as stages, new_file(candidates) as partial:
-            pq.write_table(_candidates(dataset, taken, per_query, round(per_query * at_random), seed, stages), partial)
+        with Stages("products", shown=shown) as stages:
+            drawn = round(per_query * at_random)
+            write_parquet(candidates, _candidates(dataset, taken, per_query, drawn, seed, stages))
     if not scored.is_file():
         scorer = load_scorer(run, engine=engine)
         if scorer.task.name != "esci":
@@ -120,8 +121,7 @@ def make_pool(
     table = read_parquet(scored)
     table = table.append_column(schema.WEIGHT, pa.array(np.full(len(table), weight, np.float32)))
     about = {"held_out": held_out, "teacher": str(run), "folds": fold_count(dataset)}
-    with new_file(out) as partial:
-        pq.write_table(table.replace_schema_metadata({POOL_METADATA: json.dumps(about)}), partial, compression="zstd")
+    write_parquet(out, table.replace_schema_metadata({POOL_METADATA: json.dumps(about)}))
     shutil.rmtree(work)
     return {"queries": len(taken), "pairs": len(table), "left_out": dict(left_out)}
 

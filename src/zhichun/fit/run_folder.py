@@ -22,21 +22,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from zhichun.core import files
 from zhichun.core.device import processor_name
 from zhichun.core.errors import UserError
-from zhichun.core.files import (
-    LOCK_FILE,
-    NotWritten,
-    append_text,
-    in_use,
-    new_file,
-    new_folder,
-    read_json,
-    read_json_lines,
-    sha256,
-    write_json,
-    write_text,
-)
 from zhichun.model.encoder import ENCODER_FOLDER
 from zhichun.model.model_folder import read_weights
 
@@ -53,17 +41,17 @@ def one_run(path: Path, *, writes: bool) -> Iterator[None]:
     What is refused before its first step leaves no records of a run.
     """
     try:
-        with in_use(path) if writes else nullcontext():
+        with files.in_use(path) if writes else nullcontext():
             try:
                 yield
             except UserError:
-                if writes and {entry.name for entry in path.iterdir()} <= {*RECORDS, LOCK_FILE}:
+                if writes and {entry.name for entry in path.iterdir()} <= {*RECORDS, files.LOCK_FILE}:
                     for name in RECORDS:
                         (path / name).unlink(missing_ok=True)
                 raise
-    except NotWritten as error:
+    except files.NotWritten as error:
         remedy = "Free some disk space, or make the folder writable, and go on with --resume."
-        raise NotWritten(error.problem, file=error.file, remedy=remedy) from error
+        raise files.NotWritten(error.problem, file=error.file, remedy=remedy) from error
 
 
 @dataclass
@@ -106,7 +94,7 @@ class CheckpointFolder:
     def save(self, weights: Weights, optimizer: dict[str, Any], progress: Progress) -> None:
         """Write the checkpoint of a moment; the one before goes when it is complete."""
         final = self.path / f"step-{progress.step:08d}"
-        with new_folder(final, overwrite=True) as partial:
+        with files.new_folder(final, overwrite=True) as partial:
             save_file(weights, partial / "objective.safetensors")
             torch.save(optimizer, partial / "optimizer.pt")
             (partial / "progress.json").write_text(json.dumps(asdict(progress)), "utf-8")
@@ -133,7 +121,7 @@ class CheckpointFolder:
 
     def save_best(self, weights: Weights, step: int) -> None:
         """Keep these weights as the best so far."""
-        with new_file(self._best(step)) as partial:
+        with files.new_file(self._best(step)) as partial:
             save_file(weights, partial)
 
     def best(self, step: int) -> Weights:
@@ -166,9 +154,9 @@ class RunFolder:
         recorded = path / "recipe.json"
         command = "pretrain" if recipe.get("kind") == "PretrainingRecipe" else "train"
         found = {entry.name.partition(".partial-")[0] for entry in path.iterdir()} if path.is_dir() else set()
-        if found <= {*RECORDS, LOCK_FILE}:
-            write_json(path / "environment.json", environment)
-            write_json(recorded, recipe)
+        if found <= {*RECORDS, files.LOCK_FILE}:
+            files.write_json(path / "environment.json", environment)
+            files.write_json(recorded, recipe)
             return run
         elsewhere = "Choose another --out."
         if not recorded.is_file():
@@ -176,10 +164,10 @@ class RunFolder:
         if not resume:
             remedy = "Go on with --resume, or choose another --out."
             raise UserError("there is a run already.", file=path, remedy=remedy)
-        if read_json(recorded) != recipe:
+        if files.read_json(recorded) != recipe:
             remedy = f"Go on with it: zhichun {command} {recorded} --data {data} --out {path} --resume"
             raise UserError("the run there is of another recipe.", file=recorded, remedy=remedy)
-        before = read_json(path / "environment.json", {"dataset": {"manifest": str}, "inputs": list})
+        before = files.read_json(path / "environment.json", {"dataset": {"manifest": str}, "inputs": list})
         if before["dataset"]["manifest"] != environment["dataset"]["manifest"]:
             raise UserError("the run there was trained on another dataset.", file=path, remedy=elsewhere)
         known = [item.get("sha256") for item in before["inputs"] if isinstance(item, dict)]
@@ -201,13 +189,13 @@ class RunFolder:
 
     def write_result(self, folder: str, save: Callable[[Path], None]) -> None:
         """Write a folder that says that the run is done at once, and drop the checkpoints that it makes needless."""
-        with new_folder(self.path / folder) as partial:
+        with files.new_folder(self.path / folder) as partial:
             save(partial)
         self.drop_checkpoints()
 
     def write_raw(self, weights: dict[str, Tensor]) -> None:
         """Keep the weights of the last step beside the averaged ones of ``model/``."""
-        with new_file(self.path / "raw.safetensors") as partial:
+        with files.new_file(self.path / "raw.safetensors") as partial:
             save_file(weights, partial)
 
     @property
@@ -221,16 +209,16 @@ class RunFolder:
 
     def log(self, record: dict[str, Any]) -> None:
         """Append one line to ``metrics.jsonl``."""
-        append_text(self.path / "metrics.jsonl", json.dumps(record) + "\n")
+        files.append_text(self.path / "metrics.jsonl", json.dumps(record) + "\n")
 
     def records(self) -> Iterator[dict[str, Any]]:
         """Read ``metrics.jsonl``."""
-        return read_json_lines(self.path / "metrics.jsonl")
+        return files.read_json_lines(self.path / "metrics.jsonl")
 
     def forget_after(self, step: int) -> None:
         """Drop the lines of steps that a resume is going to do again."""
         kept = [json.dumps(record) + "\n" for record in self.records() if record["step"] <= step]
-        write_text(self.path / "metrics.jsonl", "".join(kept))
+        files.write_text(self.path / "metrics.jsonl", "".join(kept))
 
 
 def _environment(data: Path, inputs: Sequence[Path]) -> dict[str, Any]:
@@ -238,9 +226,9 @@ def _environment(data: Path, inputs: Sequence[Path]) -> dict[str, Any]:
     return {
         "dataset": {
             "folder": str(data),
-            "manifest": sha256(data / "manifest.json"),
+            "manifest": files.sha256(data / "manifest.json"),
         },
-        "inputs": [{"file": str(path), "sha256": sha256(path)} for path in inputs],
+        "inputs": [{"file": str(path), "sha256": files.sha256(path)} for path in inputs],
         "command": sys.argv,
         "python": platform.python_version(),
         "platform": platform.platform(),

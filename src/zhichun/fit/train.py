@@ -17,20 +17,19 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import nn
 
 from zhichun.core import schema
-from zhichun.core.arrays import Int64
+from zhichun.core.arrays import Int64, write_parquet
 from zhichun.core.console import Stages, say_aside
 from zhichun.core.errors import UserError
-from zhichun.core.files import new_file
 from zhichun.core.tasks import TASKS, Floats, Task
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.feature_store import catalogue_tokenizer, open_pairs
+from zhichun.data.dataset.predictions import PREDICTIONS_FILE
 from zhichun.data.readers.pair_tables import append_columns
 from zhichun.fit.batches import JudgedBatches, ListBatches
 from zhichun.fit.pool import with_pool
@@ -201,8 +200,7 @@ class FineTune:
         if shipped is not self.objective.model:
             run.write_raw(self.objective.model.state_dict())
         judged = self.dataset.examples.take(pa.array(self.validation))
-        with new_file(run.path / "predictions.parquet") as file:
-            pq.write_table(append_columns(judged, self.task.predict(logits_PC)), file)
+        write_parquet(run.path / PREDICTIONS_FILE, append_columns(judged, self.task.predict(logits_PC)))
         write_report(run.path)
         trained = TrainedModel(shipped, self.featurizer, self.recipe.model, self.task)
         run.write_result(self.result, trained.save)  # last: it says "done"

@@ -18,9 +18,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
-import pyarrow.parquet as pq
 
 from zhichun.core import schema
+from zhichun.core.arrays import write_parquet
 from zhichun.core.console import stderr
 from zhichun.core.errors import UserError
 from zhichun.core.files import new_file, write_json
@@ -109,8 +109,7 @@ def audit(
         f"audit: writing {len(findings.issues):,} likely label errors to {out}", highlight=False, soft_wrap=True
     )
     for name, table in (("issues", findings.issues), ("out_of_fold", findings.out_of_fold)):
-        with new_file(out / f"{name}.parquet") as partial:
-            pq.write_table(table, partial, compression="zstd")
+        write_parquet(out / f"{name}.parquet", table)
     _write_csv(out / "issues.csv", findings.issues)
     _write_to_judge(out, findings, decisions)
     summary = findings.summary() | _write_corrections(out, findings, decisions, drop, accepted=accept is not None)

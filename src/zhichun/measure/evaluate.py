@@ -5,13 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from zhichun.core import schema
-from zhichun.core.arrays import Int64
+from zhichun.core.arrays import Int64, write_parquet
 from zhichun.core.console import Stages
 from zhichun.core.errors import UserError, suggest
-from zhichun.core.files import new_file, read_json, write_json
+from zhichun.core.files import read_json, write_json
 from zhichun.core.tasks import Prediction, Task
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.feature_store import open_pairs
@@ -112,8 +111,7 @@ def evaluate(
         measured["raters"] = beside_raters(prediction, dataset, rows, ratings)
     folder = run if out is None else out
     write_json(folder / "metrics.json", measured)
-    with new_file(folder / "scored.parquet") as partial:
-        pq.write_table(append_columns(dataset.examples.take(pa.array(rows)), prediction), partial)
+    write_parquet(folder / "scored.parquet", append_columns(dataset.examples.take(pa.array(rows)), prediction))
     if trec:
         ids = query_ids, dataset.column(schema.PRODUCT_ID)[rows]
         write_run(folder / "scored.run", *ids, prediction.score)

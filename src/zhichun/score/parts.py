@@ -23,19 +23,9 @@ from zhichun.core import schema
 from zhichun.core.arrays import Int64
 from zhichun.core.errors import UserError
 from zhichun.data.prepare.clean_catalogue import read_catalogue
+from zhichun.data.readers import rejected as reasons
 from zhichun.data.readers.pair_tables import ROW, numbered_chunks, texts
-from zhichun.data.readers.rejected import (
-    EMPTY_QUERY,
-    LONG_LIST,
-    NO_PRODUCT,
-    FirstRefusal,
-    OnBadRows,
-    Reason,
-    Record,
-    Refusal,
-    Refusals,
-    Say,
-)
+from zhichun.data.readers.rejected import FirstRefusal, OnBadRows, Reason, Record, Refusal, Refusals, Say
 from zhichun.data.readers.sources import PAIRS, describe_columns, kept_columns, match_pairs
 from zhichun.data.readers.table import Table
 from zhichun.score.engines.engine import LONGEST_LIST
@@ -300,7 +290,7 @@ class PairReader:
         empty = {query for query in {*queries} if not clean_text(query)}
         for place, query in enumerate(queries):
             if query in empty:
-                bad.refuse(place, EMPTY_QUERY, repr(query))
+                bad.refuse(place, reasons.EMPTY_QUERY, repr(query))
         locales = fold_locales(_column(given.pop(schema.LOCALE, None)), self.locale, len(queries))
         rows_P: Int64 | None = None
         if self.catalogue is not None:
@@ -324,7 +314,7 @@ class PairReader:
         ids = trim_ids(_column(given))
         rows_P = self._products.rows(locales, ids) if len(ids) else np.zeros(0, np.int64)
         for place in np.flatnonzero(rows_P < 0).tolist():
-            bad.refuse(place, NO_PRODUCT, f"{ids[place].as_py()!r} in the locale {locales[place].as_py()!r}")
+            bad.refuse(place, reasons.NO_PRODUCT, f"{ids[place].as_py()!r} in the locale {locales[place].as_py()!r}")
         return rows_P
 
     def _refuse_long_lists(self, lists: Sequence[Any], bad: "_Bad") -> None:
@@ -334,7 +324,9 @@ class PairReader:
             sizes[name] = sizes.get(name, 0) + 1
         for place, name in enumerate(lists):
             if sizes.get(name, 0) > LONGEST_LIST:
-                bad.refuse(place, LONG_LIST, f"{sizes[name]:,} candidates, and {LONGEST_LIST:,} are read at most")
+                bad.refuse(
+                    place, reasons.LONG_LIST, f"{sizes[name]:,} candidates, and {LONGEST_LIST:,} are read at most"
+                )
 
     def _pieces(self, rows_P: Int64 | None, kept_P: Int64) -> Iterator[slice]:
         if rows_P is None or self.whole_lists or not len(kept_P):

@@ -25,9 +25,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from zhichun.core.arrays import Int32, Int64, Ragged
+from zhichun.core.arrays import Int32, Int64, Ragged, write_parquet
 from zhichun.core.errors import UserError, readable
-from zhichun.core.files import new_file
 from zhichun.text.vocabulary import CODE_POINTS, REMEDY, SPACE, blank_code_points, read_counted, write_counted
 
 Texts = Sequence[str | None]
@@ -266,8 +265,7 @@ class TrigramVectors:
         }
         described = {"vocabulary": self.vocabulary.fingerprint, "made_by": dict(self.made_by)}
         table = pa.table(columns).replace_schema_metadata({METADATA: json.dumps(described, sort_keys=True)})
-        with new_file(path) as partial:
-            pq.write_table(table, partial)
+        write_parquet(path, table)
 
     @classmethod
     def load(cls, folder: Path, vocabulary: TrigramVocabulary, size: int) -> "TrigramVectors":

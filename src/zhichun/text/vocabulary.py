@@ -33,8 +33,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from zhichun.core.arrays import write_parquet
 from zhichun.core.errors import UserError, readable
-from zhichun.core.files import new_file
 
 CODE_POINTS: Final = 0x110000
 SPACE: Final = 0x20
@@ -266,8 +266,7 @@ class Vocabulary:
 def write_counted(path: Path, column: str, values: Sequence[str], counts_V: npt.NDArray[np.int64]) -> None:
     """Write a vocabulary; the file appears under its name only when it is complete."""
     table = pa.table({column: pa.array(values, pa.string()), COUNT: pa.array(counts_V, pa.int64())})
-    with new_file(path) as partial:
-        pq.write_table(table, partial, compression="zstd")
+    write_parquet(path, table)
 
 
 def read_counted(path: Path, column: str) -> tuple[list[str], npt.NDArray[np.int64]]:

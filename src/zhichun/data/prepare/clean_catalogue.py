@@ -12,16 +12,8 @@ import pyarrow.compute as pc
 from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.data.dataset.dataset import read_parquet
-from zhichun.data.readers.rejected import (
-    DUPLICATE_PRODUCT,
-    MISSING_ID,
-    OnBadRows,
-    Refusal,
-    RejectedRows,
-    Say,
-    check_on_bad_rows,
-    silent,
-)
+from zhichun.data.readers import rejected as reasons
+from zhichun.data.readers.rejected import OnBadRows, Refusal, RejectedRows, Say, check_on_bad_rows, silent
 from zhichun.data.readers.sources import PRODUCTS, describe_columns, kept_columns, match_columns, open_table
 from zhichun.data.readers.table import Batch, Table
 from zhichun.text.clean import clean_column
@@ -205,10 +197,10 @@ class CleanCatalogue:
                 self._seen.add(key)
                 kept.append(index)
                 continue
-            reason, detail = MISSING_ID, "every product needs one"
+            reason, detail = reasons.MISSING_ID, "every product needs one"
             if key is not None:
                 place, _, product_id = key.partition("\t")
-                reason, detail = DUPLICATE_PRODUCT, f"{product_id!r} in {place!r} came before"
+                reason, detail = reasons.DUPLICATE_PRODUCT, f"{product_id!r} in {place!r} came before"
             record = {name: column[index].as_py() for name, column in batch.columns.items()}
             self._rejected.add(Refusal(self._table.path.name, int(batch.rows_N[index]), reason, detail), record)
         return kept

@@ -16,18 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zhichun.core.schema import LABELS, LOCALES
-from zhichun.data.sample_shop.catalogue import (
-    ABSENT,
-    ATTRIBUTES,
-    BRAND,
-    SHARES,
-    TYPE,
-    TYPES_PER_DEPARTMENT,
-    TYPES_PER_FAMILY,
-    Attributes,
-    Catalogue,
-    deal,
-)
+from zhichun.data.sample_shop import catalogue as shop
 
 Counts = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.int32]
@@ -56,7 +45,7 @@ class JudgedPairs:
     """
 
     locales: npt.NDArray[np.int8]
-    asked: Attributes
+    asked: shop.Attributes
     hard: npt.NDArray[np.bool_]
     in_test: npt.NDArray[np.bool_]
     query_ids: npt.NDArray[np.int64]
@@ -66,7 +55,7 @@ class JudgedPairs:
 
 
 def judge(
-    catalogue: Catalogue, queries: int, candidates: float, wrong_labels: float, rng: np.random.Generator
+    catalogue: shop.Catalogue, queries: int, candidates: float, wrong_labels: float, rng: np.random.Generator
 ) -> JudgedPairs:
     """Draw the queries, choose their candidates and judge them.
 
@@ -83,19 +72,19 @@ def judge(
     rng
         Source of all chance.
     """
-    locales = deal(queries, SHARES["locales_of_queries"], rng).astype(np.int8)
-    departments = catalogue.types // TYPES_PER_DEPARTMENT
-    kinds = deal(queries, np.tile(SHARES["types_of_a_department"], departments), rng)
+    locales = shop.deal(queries, shop.SHARES["locales_of_queries"], rng).astype(np.int8)
+    departments = catalogue.types // shop.TYPES_PER_DEPARTMENT
+    kinds = shop.deal(queries, np.tile(shop.SHARES["types_of_a_department"], departments), rng)
     hard = np.zeros(queries, dtype=np.bool_)
     for locale in range(len(LOCALES)):
         rows = rng.permutation(np.flatnonzero(locales == locale))
-        hard[rows[: round(SHARES["hard_queries"] * len(rows))]] = True
+        hard[rows[: round(shop.SHARES["hard_queries"] * len(rows))]] = True
     wanted = _wanted_labels(hard, candidates, rng)
-    of_hard, of_easy = (rng.choice(4, size=queries, p=shares) for shares in SHARES["attributes_asked"].values())
+    of_hard, of_easy = (rng.choice(4, size=queries, p=shares) for shares in shop.SHARES["attributes_asked"].values())
     counts = np.where(hard, of_hard, of_easy)
 
     chooser = _Chooser(catalogue, rng)
-    asked = np.empty((queries, len(ATTRIBUTES)), dtype=np.int16)
+    asked = np.empty((queries, len(shop.ATTRIBUTES)), dtype=np.int16)
     chosen: list[Rows] = []
     for query, (locale, kind, count, labels) in enumerate(
         zip(locales.tolist(), kinds.tolist(), counts.tolist(), wanted.tolist(), strict=True)
@@ -114,9 +103,9 @@ def _wanted_labels(hard: npt.NDArray[np.bool_], candidates: float, rng: np.rando
     sizes = np.rint(candidates * rng.gamma(4.0, 0.25, size=len(hard))).astype(np.int64)
     sizes = sizes.clip(max(2, round(candidates / 3)), round(candidates * 3))
     wanted = np.zeros((len(hard), len(LABELS)), dtype=np.int64)
-    for group, shares in zip((hard, ~hard), SHARES["labels_of_queries"].values(), strict=True):
+    for group, shares in zip((hard, ~hard), shop.SHARES["labels_of_queries"].values(), strict=True):
         owners = np.repeat(np.flatnonzero(group), sizes[group])
-        labels = deal(len(owners), shares, rng)
+        labels = shop.deal(len(owners), shares, rng)
         np.add.at(wanted, (owners, labels), 1)
     return wanted
 
@@ -124,23 +113,23 @@ def _wanted_labels(hard: npt.NDArray[np.bool_], candidates: float, rng: np.rando
 class _Chooser:
     """Chooses what one query asks for and its candidates; looks only at the products of the types concerned."""
 
-    def __init__(self, catalogue: Catalogue, rng: np.random.Generator) -> None:
+    def __init__(self, catalogue: shop.Catalogue, rng: np.random.Generator) -> None:
         self._catalogue, self._rng = catalogue, rng
         self._offered = np.asfortranarray(catalogue.attributes[catalogue.by_type])
 
-    def ask(self, locale: int, kind: int, count: int, exact: int) -> tuple[Attributes, npt.NDArray[np.bool_]]:
+    def ask(self, locale: int, kind: int, count: int, exact: int) -> tuple[shop.Attributes, npt.NDArray[np.bool_]]:
         """Ask for up to ``count`` attributes of a random product, as long as ``exact`` products have them all."""
         offered = self._offered[self._catalogue.section(locale, kind)]
-        asked = np.full(len(ATTRIBUTES), ABSENT, dtype=np.int16)
-        asked[TYPE] = kind
+        asked = np.full(len(shop.ATTRIBUTES), shop.ABSENT, dtype=np.int16)
+        asked[shop.TYPE] = kind
         matches = np.ones(len(offered), dtype=np.bool_)
         if not len(offered):
             return asked, matches
         model = offered[self._rng.integers(len(offered))]
         # Exponential races: each comes first as often as its weight says.
-        weights = np.array([*SHARES["weights_of_asked"].values()])
-        order = np.argsort(self._rng.exponential(size=len(weights)) / weights) + BRAND
-        for column in order[model[order] != ABSENT]:
+        weights = np.array([*shop.SHARES["weights_of_asked"].values()])
+        order = np.argsort(self._rng.exponential(size=len(weights)) / weights) + shop.BRAND
+        for column in order[model[order] != shop.ABSENT]:
             fewer = matches & (offered[:, column] == model[column])
             if count and np.count_nonzero(fewer) >= exact:
                 asked[column], matches = model[column], fewer
@@ -155,23 +144,23 @@ class _Chooser:
         if len(chosen[0]) < exact:  # a shorter list of the same mixture
             share = len(chosen[0]) / exact
             substitutes, complements, irrelevant = (int(n * share + self._rng.random()) for n in wanted[1:])
-        same_type = int(self._rng.binomial(substitutes, SHARES["substitutes_of_the_asked_type"]))
+        same_type = int(self._rng.binomial(substitutes, shop.SHARES["substitutes_of_the_asked_type"]))
         lacking = self._some(rows[~matches], same_type)
         chosen += [lacking, self._any_of(locale, kind ^ 1, substitutes - len(lacking))]
-        other_family = (kind // TYPES_PER_FAMILY ^ 1) * TYPES_PER_FAMILY
+        other_family = (kind // shop.TYPES_PER_FAMILY ^ 1) * shop.TYPES_PER_FAMILY
         for _ in range(complements):
-            chosen.append(self._any_of(locale, other_family + int(self._rng.integers(TYPES_PER_FAMILY)), 1))
+            chosen.append(self._any_of(locale, other_family + int(self._rng.integers(shop.TYPES_PER_FAMILY)), 1))
         for _ in range(irrelevant):
             chosen.append(self._any_of(locale, self._elsewhere(kind), 1))
         return self._rng.permutation(np.unique(np.concatenate(chosen)))
 
     def _elsewhere(self, kind: int) -> int:
         """Draw a type of another department, often of the next one."""
-        departments = self._catalogue.types // TYPES_PER_DEPARTMENT
-        is_next = self._rng.random() < SHARES["irrelevant_of_the_next_department"]
+        departments = self._catalogue.types // shop.TYPES_PER_DEPARTMENT
+        is_next = self._rng.random() < shop.SHARES["irrelevant_of_the_next_department"]
         step = 1 if is_next else int(self._rng.integers(1, departments))
-        department = (kind // TYPES_PER_DEPARTMENT + step) % departments
-        return department * TYPES_PER_DEPARTMENT + int(self._rng.integers(TYPES_PER_DEPARTMENT))
+        department = (kind // shop.TYPES_PER_DEPARTMENT + step) % departments
+        return department * shop.TYPES_PER_DEPARTMENT + int(self._rng.integers(shop.TYPES_PER_DEPARTMENT))
 
     def _any_of(self, locale: int, kind: int, count: int) -> Rows:
         return self._some(self._catalogue.by_type[self._catalogue.section(locale, kind)], count)
@@ -180,7 +169,7 @@ class _Chooser:
         return rows[self._rng.choice(len(rows), size=min(count, len(rows)), replace=False)]
 
 
-def true_labels(asked: Attributes, offered: Attributes) -> npt.NDArray[np.int8]:
+def true_labels(asked: shop.Attributes, offered: shop.Attributes) -> npt.NDArray[np.int8]:
     """Judge pairs by their attributes.
 
     Parameters
@@ -196,11 +185,11 @@ def true_labels(asked: Attributes, offered: Attributes) -> npt.NDArray[np.int8]:
     numpy.ndarray
         Shape ``(n,)``: places in `zhichun.core.schema.LABELS`, that is 0 for E, 1 for S, 2 for C and 3 for I.
     """
-    asked_type, offered_type = asked[:, TYPE], offered[:, TYPE]
-    has_all = ((asked == ABSENT) | (asked == offered))[:, BRAND:].all(axis=1)
+    asked_type, offered_type = asked[:, shop.TYPE], offered[:, shop.TYPE]
+    has_all = ((asked == shop.ABSENT) | (asked == offered))[:, shop.BRAND :].all(axis=1)
     exact = (asked_type == offered_type) & has_all
-    same_family = asked_type // TYPES_PER_FAMILY == offered_type // TYPES_PER_FAMILY
-    same_department = asked_type // TYPES_PER_DEPARTMENT == offered_type // TYPES_PER_DEPARTMENT
+    same_family = asked_type // shop.TYPES_PER_FAMILY == offered_type // shop.TYPES_PER_FAMILY
+    same_department = asked_type // shop.TYPES_PER_DEPARTMENT == offered_type // shop.TYPES_PER_DEPARTMENT
     return np.select([exact, same_family, same_department], [0, 1, 2], default=3).astype(np.int8)
 
 
@@ -221,6 +210,6 @@ def _choose_test(
 def _mistake(truth: Labels, train: npt.NDArray[np.int64], share: float, rng: np.random.Generator) -> Labels:
     labels = truth.copy()
     wrong = rng.choice(train, size=round(share * len(train)), replace=False)
-    reached = np.cumsum(SHARES["mistakes"], axis=1)[truth[wrong]]
+    reached = np.cumsum(shop.SHARES["mistakes"], axis=1)[truth[wrong]]
     labels[wrong] = (rng.random((len(wrong), 1)) * reached[:, -1:] >= reached).sum(axis=1)
     return labels

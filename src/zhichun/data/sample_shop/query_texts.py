@@ -8,26 +8,11 @@ from typing import Final
 import numpy as np
 
 from zhichun.core.schema import LOCALES
-from zhichun.data.sample_shop.catalogue import (
-    ABSENT,
-    ATTRIBUTES,
-    BRAND,
-    BRANDS,
-    COLOR,
-    COLORS,
-    FACETS,
-    SHARES,
-    SPOKEN,
-    TEXTS,
-    TYPE,
-    TYPES,
-    WORDS,
-    mains_of,
-)
+from zhichun.data.sample_shop import catalogue as shop
 from zhichun.data.sample_shop.judged_pairs import JudgedPairs
 from zhichun.text.fold import fold_query
 
-_SHARES: Final = SHARES["in_queries"]
+_SHARES: Final = shop.SHARES["in_queries"]
 _FOR: Final = {"us": "for {}", "es": "para {}", "jp": "{}用"}
 _ODD_STARTS: Final = ("!", "#1 ", "* ", '"', "+ ", "- ")
 _UNACCENTED: Final = str.maketrans("áéíóú", "aeiou")
@@ -82,7 +67,7 @@ def to_hiragana(text: str) -> str:
 
 def _main_product(kind: int, locale: str, name: str, chance: Chance) -> str:
     """Return what an accessory is for, unless its name says it."""
-    mains = mains_of(kind)
+    mains = shop.mains_of(kind)
     if not mains or chance() >= _SHARES["for_a_main_product"]:
         return ""
     main: str = mains[int(chance() * len(mains))][locale][0]
@@ -91,28 +76,28 @@ def _main_product(kind: int, locale: str, name: str, chance: Chance) -> str:
 
 def _parts(locale: str, asked: list[int], extras: int, chance: Chance) -> dict[str, str]:
     """Put each thing that is asked for into words."""
-    kind = TYPES[asked[TYPE]]
+    kind = shop.TYPES[asked[shop.TYPE]]
     names = kind[locale]
     synonym = len(names) > 1 and chance() < _SHARES["synonym"]
     name = names[1 + int(chance() * (len(names) - 1))] if synonym else names[0]
-    parts = {"main": _main_product(asked[TYPE], locale, name, chance)}
+    parts = {"main": _main_product(asked[shop.TYPE], locale, name, chance)}
     if locale != "jp" and chance() < _SHARES["plural"]:
         name = plural_us(name) if locale == "us" else plural_es(name, kind["gender"])
     parts["type"] = name
-    if asked[BRAND] != ABSENT:
-        parts["brand"] = BRANDS[asked[BRAND]][locale]
-    if asked[COLOR] != ABSENT:
-        parts["color"] = COLORS[asked[COLOR]][locale]
+    if asked[shop.BRAND] != shop.ABSENT:
+        parts["brand"] = shop.BRANDS[asked[shop.BRAND]][locale]
+    if asked[shop.COLOR] != shop.ABSENT:
+        parts["color"] = shop.COLORS[asked[shop.COLOR]][locale]
         if locale == "es" and chance() < _SHARES["agreeing_color"]:
             parts["color"] = agree(parts["color"], kind["gender"])
         elif locale == "jp" and chance() < _SHARES["spoken_color"]:
-            parts["color"] = COLORS[asked[COLOR]][SPOKEN]
-    for facet in FACETS:
-        value = asked[ATTRIBUTES.index(facet)]
-        if value != ABSENT:
-            parts[facet] = WORDS[facet][value][locale]
+            parts["color"] = shop.COLORS[asked[shop.COLOR]][shop.SPOKEN]
+    for facet in shop.FACETS:
+        value = asked[shop.ATTRIBUTES.index(facet)]
+        if value != shop.ABSENT:
+            parts[facet] = shop.WORDS[facet][value][locale]
     if extras or chance() < _SHARES["extra"]:
-        words = TEXTS["query_extras"][locale]
+        words = shop.TEXTS["query_extras"][locale]
         some = [words[int(chance() * len(words))] for _ in range(max(1, extras))]
         parts["extra"] = " ".join(dict.fromkeys(some))
     return parts
@@ -122,7 +107,7 @@ def write_query(locale: str, asked: list[int], chance: Chance, extras: int = 0) 
     """Put what a query asks for into words."""
     parts = _parts(locale, asked, extras, chance)
     order = bisect_right(_SHARES["orders_reached"], chance())
-    names = [name for name in TEXTS["query_orders"][locale][order].split() if parts.get(name)]
+    names = [name for name in shop.TEXTS["query_orders"][locale][order].split() if parts.get(name)]
     if parts.get("feature", "").startswith("with "):  # a lamp with remote, not a with remote lamp
         names.remove("feature")
         names.insert(names.index("type") + 1, "feature")

@@ -13,21 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from zhichun.core import schema
-from zhichun.data.sample_shop.catalogue import (
-    ABSENT,
-    ATTRIBUTES,
-    BRAND,
-    BRANDS,
-    COLOR,
-    COLORS,
-    FACETS,
-    SHARES,
-    TEXTS,
-    TYPE,
-    TYPES,
-    WORDS,
-    Attributes,
-)
+from zhichun.data.sample_shop import catalogue as shop
 
 TextLength = Literal["short", "esci"]
 Rows = npt.NDArray[np.bool_]
@@ -79,9 +65,9 @@ def _one_of(table: Any, values: npt.NDArray[np.int16], kinds: int, rng: np.rando
 def _remarks(locale: str, length: TextLength) -> list[str]:
     """List what can be said of anything; long ones so that neighbours share neither their beginning nor their end."""
     if length == "short":
-        said: list[str] = TEXTS["remarks"][locale]
+        said: list[str] = shop.TEXTS["remarks"][locale]
         return said
-    beginnings, ends = TEXTS["beginnings"][locale], TEXTS["ends"][locale]
+    beginnings, ends = shop.TEXTS["beginnings"][locale], shop.TEXTS["ends"][locale]
     space = "" if locale == "jp" else " "
     return [
         f"{beginnings[place]}{space}{ends[(place + turn) % len(ends)]}"
@@ -104,30 +90,30 @@ class LocaleTexts:
 
     def __init__(self, locale: str, length: TextLength) -> None:
         self._locale, self._length = locale, length
-        about = TEXTS["about"][locale]
+        about = shop.TEXTS["about"][locale]
         ways = slice(0, _WAYS) if length == "short" else slice(_WAYS, None)
-        kinds = [[headline(name) for name in kind[locale]] for kind in TYPES]
-        words = {facet: [word[locale] for word in WORDS[facet]] for facet in FACETS}
-        shades = [shade.format(color[locale]) for color in COLORS for shade in TEXTS["shades"][locale]]
-        introductions = TEXTS["introductions"][locale]
+        kinds = [[headline(name) for name in kind[locale]] for kind in shop.TYPES]
+        words = {facet: [word[locale] for word in shop.WORDS[facet]] for facet in shop.FACETS}
+        shades = [shade.format(color[locale]) for color in shop.COLORS for shade in shop.TEXTS["shades"][locale]]
+        introductions = shop.TEXTS["introductions"][locale]
 
         def table(texts: Iterable[str]) -> Any:
             return pa.array(list(texts), _TEXT)
 
-        self._brands = table(brand[locale] for brand in BRANDS)
+        self._brands = table(brand[locale] for brand in shop.BRANDS)
         # Two names of each type: the usual one, and a synonym where there is one.
         self._types = table(names[place % len(names)] for names in kinds for place in range(2))
         self._colors = table(headline(shade) for shade in shades)
-        self._words = {facet: table(headline(word) for word in words[facet]) for facet in FACETS}
-        self._about = {facet: table(t.format(w) for w in words[facet] for t in about[facet][ways]) for facet in FACETS}
+        self._words = {facet: table(map(headline, of)) for facet, of in words.items()}
+        self._about = {facet: table(t.format(w) for w in of for t in about[facet][ways]) for facet, of in words.items()}
         self._introductions = table(text.format(names[0]) for names in kinds for text in introductions)
         self._remarks = table(_remarks(locale, length))
-        self._occasions = table(TEXTS["occasions"][locale])
-        self._promises = table(TEXTS["promises"][locale])
+        self._occasions = table(shop.TEXTS["occasions"][locale])
+        self._promises = table(shop.TEXTS["promises"][locale])
         self._models = table(_MODELS)
-        self._markup = [table(markup[place] for markup in TEXTS["markup"]) for place in range(4)]
+        self._markup = [table(markup[place] for markup in shop.TEXTS["markup"]) for place in range(4)]
 
-    def write(self, attributes: Attributes, layout: int, rng: np.random.Generator) -> dict[str, Any]:
+    def write(self, attributes: shop.Attributes, layout: int, rng: np.random.Generator) -> dict[str, Any]:
         """Write the five text columns.
 
         Parameters
@@ -145,9 +131,9 @@ class LocaleTexts:
             Column name to a ``large_string`` array of length ``n``; nulls are empty fields.
         """
         n = len(attributes)
-        has = {field: rng.random(n) >= share for field, share in SHARES["empty_fields"].items()}
-        brand = self._brands.take(pa.array(attributes[:, BRAND]))
-        color = self._colors.take(pa.array(_one_of(self._colors, attributes[:, COLOR], len(COLORS), rng)))
+        has = {field: rng.random(n) >= share for field, share in shop.SHARES["empty_fields"].items()}
+        brand = self._brands.take(pa.array(attributes[:, shop.BRAND]))
+        color = self._colors.take(pa.array(_one_of(self._colors, attributes[:, shop.COLOR], len(shop.COLORS), rng)))
         return {
             schema.TITLE: self._titles(attributes, layout, brand, color, has, rng),
             schema.DESCRIPTION: self._descriptions(attributes, brand, has[schema.DESCRIPTION], rng),
@@ -158,7 +144,7 @@ class LocaleTexts:
 
     def _titles(
         self,
-        attributes: Attributes,
+        attributes: shop.Attributes,
         layout: int,
         brand: Any,
         color: Any,
@@ -166,43 +152,43 @@ class LocaleTexts:
         rng: np.random.Generator,
     ) -> Any:
         n, long = len(attributes), self._length == "esci"
-        told_share = SHARES["told_in_titles"]
+        told_share = shop.SHARES["told_in_titles"]
         told = {
-            field: rng.random(n) < np.where(has[field], told_share, SHARES["told_in_titles_if_the_field_is_empty"])
+            field: rng.random(n) < np.where(has[field], told_share, shop.SHARES["told_in_titles_if_the_field_is_empty"])
             for field in (schema.BRAND, schema.COLOR)
         }
-        ends = np.full(n, True) if long else rng.random(n) < SHARES["occasions_in_short_titles"]
-        synonym = rng.random(n) < SHARES["synonyms_in_titles"]
+        ends = np.full(n, True) if long else rng.random(n) < shop.SHARES["occasions_in_short_titles"]
+        synonym = rng.random(n) < shop.SHARES["synonyms_in_titles"]
         parts = {
             "brand": _keep(brand, told[schema.BRAND]),
             "color": _keep(color, told[schema.COLOR]),
-            "type": self._types.take(pa.array(attributes[:, TYPE] * 2 + synonym)),
+            "type": self._types.take(pa.array(attributes[:, shop.TYPE] * 2 + synonym)),
             "promise": _any(self._promises, np.full(n, long), rng),
             "model": _any(self._models, np.full(n, long), rng),
             "occasion": _any(self._occasions, ends, rng),
         }
-        for facet in FACETS:
-            values = attributes[:, ATTRIBUTES.index(facet)]
-            parts[facet] = _take(self._words[facet], values, (values != ABSENT) & (rng.random(n) < told_share))
-        first, *others = TEXTS["titles"][self._locale][layout].split()
+        for facet in shop.FACETS:
+            values = attributes[:, shop.ATTRIBUTES.index(facet)]
+            parts[facet] = _take(self._words[facet], values, (values != shop.ABSENT) & (rng.random(n) < told_share))
+        first, *others = shop.TEXTS["titles"][self._locale][layout].split()
         rest = _join([parts[name] for name in others], _SEPARATORS[self._locale][layout], nulls="skip")
         return _join([parts[first], rest], " ", nulls="skip")
 
-    def _bullets(self, attributes: Attributes, rng: np.random.Generator) -> Any:
+    def _bullets(self, attributes: shop.Attributes, rng: np.random.Generator) -> Any:
         lines = []
-        for facet in FACETS:
-            values = attributes[:, ATTRIBUTES.index(facet)]
-            has_it = values != ABSENT
-            line = _take(self._about[facet], _one_of(self._about[facet], values, len(WORDS[facet]), rng), has_it)
+        for facet in shop.FACETS:
+            values = attributes[:, shop.ATTRIBUTES.index(facet)]
+            has_it = values != shop.ABSENT
+            line = _take(self._about[facet], _one_of(self._about[facet], values, len(shop.WORDS[facet]), rng), has_it)
             if self._length == "esci":
                 line = _join([line, _any(self._remarks, has_it, rng)], " ", nulls="emit_null")
             lines.append(line)
         lines += self._some_remarks(np.full(len(attributes), True), _REMARKS_IN_BULLETS[self._length], rng)
         return _join(lines, "\n", nulls="skip")
 
-    def _descriptions(self, attributes: Attributes, brand: Any, has_one: Rows, rng: np.random.Generator) -> Any:
-        places = _one_of(self._introductions, attributes[:, TYPE], len(TYPES), rng)
-        style = rng.choice(len(TEXTS["markup"]), size=len(attributes), p=SHARES["markup"])
+    def _descriptions(self, attributes: shop.Attributes, brand: Any, has_one: Rows, rng: np.random.Generator) -> Any:
+        places = _one_of(self._introductions, attributes[:, shop.TYPE], len(shop.TYPES), rng)
+        style = rng.choice(len(shop.TEXTS["markup"]), size=len(attributes), p=shop.SHARES["markup"])
         before, after_first, between, after = (_take(part, style, has_one) for part in self._markup)
         space = pa.scalar(" ", _TEXT)
         pieces = [before, brand, space, _take(self._introductions, places, has_one), after_first]

@@ -5,17 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from zhichun.serve.api.endpoint import (
-    Body,
-    Dialect,
-    Documents,
-    Judged,
-    ScoringEndpoint,
-    Text,
-    Usage,
-    best_first,
-    results,
-)
+from zhichun.serve.api import endpoint as api
 from zhichun.serve.queue.batcher import PairColumns
 from zhichun.serve.queue.service import Answer, Service, new_id
 
@@ -26,19 +16,19 @@ class JinaError(BaseModel):
     detail: str
 
 
-JINA = Dialect("Jina", JinaError, lambda kind, message, status: {"detail": message}, empty_status=422)
+JINA = api.Dialect("Jina", JinaError, lambda kind, message, status: {"detail": message}, empty_status=422)
 
 
-class RerankRequest(Body):
+class RerankRequest(api.Body):
     """A rerank request of Jina, Cohere or vLLM."""
 
-    query: Annotated[Text, Field(examples=["red running shoes"])]
-    documents: Documents
+    query: Annotated[api.Text, Field(examples=["red running shoes"])]
+    documents: api.Documents
     top_n: Annotated[int | None, Field(ge=0, description="Number of results; all by default or if 0.")] = None
     return_documents: bool | None = None
     max_tokens_per_doc: Annotated[int | None, Field(ge=1, description="Maximum tokens of a document.")] = None
     rank_fields: Annotated[
-        list[Text] | None,
+        list[api.Text] | None,
         Field(min_length=1, description="Fields of document objects to read; all by default."),
     ] = None
 
@@ -64,7 +54,7 @@ class Meta(BaseModel):
     warnings: Annotated[list[str] | None, Field(description="What was truncated or ignored.")] = None
 
 
-class RerankResult(Judged):
+class RerankResult(api.Judged):
     """One document."""
 
     relevance_score: Annotated[float, Field(description="Expected gain.")]
@@ -77,7 +67,7 @@ class RerankResponse(BaseModel):
     id: str
     model: str
     results: list[RerankResult]
-    usage: Usage
+    usage: api.Usage
     meta: Meta
 
 
@@ -93,8 +83,8 @@ def write(
 ) -> RerankResponse:
     """Return the documents, best first; ``with_documents`` is the default of the request."""
     with_documents = with_documents if body.return_documents is None else body.return_documents
-    found = results(RerankResult, answer, "relevance_score")
-    best = [found[place] for place in best_first(answer.prediction.score)[: body.top_n or None]]
+    found = api.results(RerankResult, answer, "relevance_score")
+    best = [found[place] for place in api.best_first(answer.prediction.score)[: body.top_n or None]]
     for each in best if with_documents else ():
         each.document = _shown(body.documents[each.index])
     meta = Meta(
@@ -102,7 +92,7 @@ def write(
         order="score" if answer.scored else "incoming",
         warnings=list(warnings) or None,
     )
-    return RerankResponse(id=new_id(), model=service.model, results=best, usage=Usage.of(answer), meta=meta)
+    return RerankResponse(id=new_id(), model=service.model, results=best, usage=api.Usage.of(answer), meta=meta)
 
 
 def _shown(document: Any) -> dict[str, Any]:
@@ -111,7 +101,7 @@ def _shown(document: Any) -> dict[str, Any]:
     return {name: value for name, value in document.items() if value is not None}
 
 
-RERANK = ScoringEndpoint(
+RERANK = api.ScoringEndpoint(
     paths=("/v1/rerank",),
     summary="Rerank documents (Jina, vLLM, Cohere v1)",
     dialect=JINA,

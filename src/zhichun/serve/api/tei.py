@@ -8,19 +8,8 @@ import numpy as np
 from pydantic import BaseModel, Discriminator, Field, Tag
 
 import zhichun
+from zhichun.serve.api import endpoint as api
 from zhichun.serve.api import jina
-from zhichun.serve.api.endpoint import (
-    Body,
-    Dialect,
-    Endpoint,
-    Judged,
-    ScoringEndpoint,
-    Text,
-    Texts,
-    best_first,
-    decimals,
-    results,
-)
 from zhichun.serve.http.limits import Kind
 from zhichun.serve.queue.batcher import PairColumns
 from zhichun.serve.queue.service import Answer, Service
@@ -33,10 +22,10 @@ class TeiError(BaseModel):
     error_type: Kind
 
 
-TEI = Dialect("TEI", TeiError, lambda kind, message, status: {"error": message, "error_type": kind})
+TEI = api.Dialect("TEI", TeiError, lambda kind, message, status: {"error": message, "error_type": kind})
 
 
-class TeiBody(Body):
+class TeiBody(api.Body):
     """Fields of all its requests."""
 
     raw_scores: Annotated[bool, Field(description="No effect: scores are gains or probabilities.")] = False
@@ -44,7 +33,7 @@ class TeiBody(Body):
     truncation_direction: Literal["right", "Right"] | None = None
 
 
-QueryAndText = Annotated[list[Text], Field(min_length=2, max_length=2, description="A query and a text.")]
+QueryAndText = Annotated[list[api.Text], Field(min_length=2, max_length=2, description="A query and a text.")]
 Batch = Annotated[list[QueryAndText], Field(min_length=1, fail_fast=True)]
 
 
@@ -85,9 +74,9 @@ def _classes(service: Service, body: PredictRequest, answer: Answer, warnings: S
     """Return each pair's classes, most likely first; for a regressor the gain."""
     prediction = answer.prediction
     if prediction.probabilities is None:
-        found = [[ClassScore(label="gain", score=value)] for value in decimals(prediction.score)]
+        found = [[ClassScore(label="gain", score=value)] for value in api.decimals(prediction.score)]
     else:
-        names, rows = prediction.task.classes, decimals(prediction.probabilities)
+        names, rows = prediction.task.classes, api.decimals(prediction.probabilities)
         orders_PC = np.argsort(-prediction.probabilities, axis=1, kind="stable").tolist()
         found = [
             [ClassScore(label=names[place], score=row_C[place]) for place in order]
@@ -96,7 +85,7 @@ def _classes(service: Service, body: PredictRequest, answer: Answer, warnings: S
     return found[0] if body.is_one else found
 
 
-PREDICT = ScoringEndpoint(
+PREDICT = api.ScoringEndpoint(
     paths=("/predict",),
     summary="Probabilities of the classes, highest first (TEI)",
     dialect=TEI,
@@ -111,12 +100,12 @@ PREDICT = ScoringEndpoint(
 class TeiRerankRequest(TeiBody):
     """A rerank request of TEI."""
 
-    query: Text
-    texts: Texts
+    query: api.Text
+    texts: api.Texts
     return_text: bool = False
 
 
-class TeiRank(Judged):
+class TeiRank(api.Judged):
     """One text."""
 
     score: float
@@ -124,13 +113,13 @@ class TeiRank(Judged):
 
 
 def _ranks(service: Service, body: TeiRerankRequest, answer: Answer, warnings: Sequence[str]) -> Sequence[TeiRank]:
-    found = results(TeiRank, answer)
+    found = api.results(TeiRank, answer)
     for each, text in zip(found, body.texts if body.return_text else (), strict=False):
         each.text = text
-    return [found[place] for place in best_first(answer.prediction.score)]
+    return [found[place] for place in api.best_first(answer.prediction.score)]
 
 
-OF_TEXTS = ScoringEndpoint(
+OF_TEXTS = api.ScoringEndpoint(
     paths=("/rerank",),
     summary="Rerank texts (TEI)",
     dialect=TEI,
@@ -140,7 +129,7 @@ OF_TEXTS = ScoringEndpoint(
     write=_ranks,
 )
 # What is refused before its body tells which of the two is spoken has the keys of both.
-EITHER = Dialect(
+EITHER = api.Dialect(
     "TEI or Jina",
     TeiError | jina.JinaError,
     lambda kind, message, status: {"detail": message, **TEI.write(kind, message, status)},
@@ -149,7 +138,7 @@ EITHER = Dialect(
 UNDECIDED = replace(jina.RERANK, dialect=EITHER)
 
 
-def _by_body(body: Any) -> ScoringEndpoint:
+def _by_body(body: Any) -> api.ScoringEndpoint:
     given = body if isinstance(body, dict) else {}
     return OF_TEXTS if "texts" in given else jina.RERANK if "documents" in given else UNDECIDED
 
@@ -204,4 +193,4 @@ def _info(service: Service) -> Info:
     )
 
 
-INFO = Endpoint(paths=("/info",), summary="Model, limits and version (TEI)", dialect=TEI, reply=Info, say=_info)
+INFO = api.Endpoint(paths=("/info",), summary="Model, limits and version (TEI)", dialect=TEI, reply=Info, say=_info)

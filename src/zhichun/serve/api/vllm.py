@@ -6,17 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BaseModel, Field
 
-from zhichun.serve.api.endpoint import (
-    Body,
-    Dialect,
-    Endpoint,
-    Judged,
-    OneOrMoreDocuments,
-    OneOrMoreTexts,
-    ScoringEndpoint,
-    Usage,
-    results,
-)
+from zhichun.serve.api import endpoint as api
 from zhichun.serve.http.limits import Kind
 from zhichun.serve.queue.service import Answer, Service, new_id
 
@@ -35,21 +25,21 @@ class VllmError(BaseModel):
     error: VllmProblem
 
 
-VLLM = Dialect(
+VLLM = api.Dialect(
     "vLLM",
     VllmError,
     lambda kind, message, status: {"error": {"message": message, "type": kind, "code": status}},
 )
 
 
-class ScoreRequest(Body):
+class ScoreRequest(api.Body):
     """One query and N documents, or N of both; the older names are ``text_1`` and ``text_2``."""
 
-    queries: Annotated[OneOrMoreTexts, Field(validation_alias=AliasChoices("queries", "text_1"))]
-    documents: Annotated[OneOrMoreDocuments, Field(validation_alias=AliasChoices("documents", "text_2"))]
+    queries: Annotated[api.OneOrMoreTexts, Field(validation_alias=AliasChoices("queries", "text_1"))]
+    documents: Annotated[api.OneOrMoreDocuments, Field(validation_alias=AliasChoices("documents", "text_2"))]
 
 
-class Score(Judged):
+class Score(api.Judged):
     """One pair."""
 
     object: Literal["score"] = "score"
@@ -64,7 +54,7 @@ class ScoreResponse(BaseModel):
     created: int
     model: str
     data: list[Score]
-    usage: Usage
+    usage: api.Usage
     warnings: Annotated[list[str] | None, Field(description="What was truncated or ignored; an extension.")] = None
 
 
@@ -73,13 +63,13 @@ def _write(service: Service, body: Any, answer: Answer, warnings: Sequence[str])
         id=new_id(),
         created=int(time.time()),
         model=service.model,
-        data=results(Score, answer),
-        usage=Usage.of(answer),
+        data=api.results(Score, answer),
+        usage=api.Usage.of(answer),
         warnings=list(warnings) or None,
     )
 
 
-SCORE = ScoringEndpoint(
+SCORE = api.ScoringEndpoint(
     paths=("/score", "/v1/score"),
     summary="Score pairs: one query and N documents, or N of both (vLLM)",
     dialect=VLLM,
@@ -112,4 +102,4 @@ def _models(service: Service) -> ModelList:
     return ModelList(data=[card])
 
 
-MODELS = Endpoint(paths=("/v1/models",), summary="The model", dialect=VLLM, reply=ModelList, say=_models)
+MODELS = api.Endpoint(paths=("/v1/models",), summary="The model", dialect=VLLM, reply=ModelList, say=_models)
