@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar, cast
 
 T = TypeVar("T")
 
-BF16: Final = frozenset({"avx512_bf16", "amx_bf16"})
+BF16: Final = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 INT8: Final = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "i8mm", "asimddp"})
 BYTES: Final = frozenset({"avx2", *INT8})
 _END: Final = object()

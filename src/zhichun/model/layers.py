@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface
 
+from zhichun.core import device as cpu
 from zhichun.core.errors import UserError
 from zhichun.model.attention.dropout import attend_by_products
 from zhichun.model.attention.packing import Packed
@@ -163,8 +164,4 @@ def has_bf16(device: torch.device) -> bool:
     """Return whether a device multiplies bf16 matrices in hardware; emulated, it is slower than fp32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type == "cpu":
-        capabilities: Callable[[], dict[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)  # not in torch 2.11
-        found = capabilities()
-        return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-    return False
+    return device.type == "cpu" and cpu.has_bf16()

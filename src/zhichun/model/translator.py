@@ -21,7 +21,8 @@ from safetensors import SafetensorError
 from transformers import GenerationConfig, MarianMTModel, MarianTokenizer
 
 from zhichun.core.errors import UserError
-from zhichun.core.files import read_json
+from zhichun.core.files import read_json, sha256
+from zhichun.core.storage import fetched
 
 # Texts that are translated at once, and kept before the next ones.
 BATCH: Final = 64
@@ -64,7 +65,7 @@ class Translator:
     def __init__(self, model: str, cache: Path) -> None:
         folder = Path(model).expanduser()
         known_as = folder.resolve().name if folder.is_dir() else model
-        self._folder = folder if folder.is_dir() else _fetch(model)
+        self._folder = folder if folder.is_dir() else fetched(model, "model", _FETCHED)
         _check(self._folder)
         self.name = f"{known_as} {_fingerprint(self._folder)} greedy"
         self.licence = _licence(self._folder, known_as)
@@ -145,19 +146,6 @@ class Translator:
         return tokenizer, model
 
 
-def _fetch(name: str) -> Path:
-    """Find a checkpoint in the hub's cache or on the hub."""
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=list(_FETCHED)))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"the translation model {name!r} cannot be fetched ({str(error).strip().splitlines()[0]}).",
-            remedy="Give a folder that holds one, or a name that is cached or can be fetched from the hub.",
-        ) from error
-
-
 def _check(folder: Path) -> None:
     """Refuse a folder that is not a MarianMT checkpoint, or one with several target languages, ``>>spa<<``."""
     for file in NEEDED:
@@ -179,11 +167,9 @@ def _check(folder: Path) -> None:
 
 def _fingerprint(folder: Path) -> str:
     """Hash the files that determine the translations."""
-    digest = hashlib.sha256()
-    for path in sorted({path for pattern in _DECISIVE for path in folder.glob(pattern)}):
-        with path.open("rb") as file:
-            digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:16]
+    paths = sorted({path for pattern in _DECISIVE for path in folder.glob(pattern)})
+    hashes = [path.name.encode() + bytes.fromhex(sha256(path)) for path in paths]
+    return hashlib.sha256(b"".join(hashes)).hexdigest()[:16]
 
 
 def _licence(folder: Path, name: str) -> str:

@@ -60,11 +60,8 @@ def model_folder(run: Path) -> Path:
 
 def fingerprint(model: Path, *, but: str | None = None) -> str:
     """Hash all files of a model or export folder, but the one of a name that makes no difference."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in model.rglob("*") if path.is_file() and path.name != but):
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:16]
+    paths = sorted(path for path in model.rglob("*") if path.is_file() and path.name != but)
+    return hashlib.sha256(b"".join(bytes.fromhex(sha256(path)) for path in paths)).hexdigest()[:16]
 
 
 def fingerprint_of(folder: Path) -> str:
