@@ -243,7 +243,7 @@ class PairTokenizer:
         plain = [self.plain(text) for text in texts]
         if most is None:
             return self._ids(plain)
-        return _joined([row[:most] for row in self._first(plain, most, self._ids)])
+        return Ragged.from_rows([row[:most] for row in self._first(plain, most, self._ids)])
 
     def token_ends(self, texts: Sequence[str], most: int) -> list[list[int]]:
         """Return the end of the first ``most`` tokens of each cleaned text, in characters."""
@@ -310,7 +310,7 @@ class PairTokenizer:
         for row in range(len(parts[0])):
             pieces[::2] = [part[row] for part in parts]
             rows.append(np.concatenate(pieces)[:most])
-        return _joined(rows)
+        return Ragged.from_rows(rows)
 
     @cached_property
     def separator(self) -> str:
@@ -324,8 +324,3 @@ class PairTokenizer:
             if special in text:
                 text = text.replace(special, " ")
         return text
-
-
-def _joined(rows: Sequence[Int32]) -> Ragged:
-    offsets_R1 = np.cumsum([0, *map(len, rows)], dtype=np.int64)
-    return Ragged.from_flat(np.concatenate([np.zeros(0, np.int32), *rows]), offsets_R1)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 import polars as pl
 import pyarrow as pa
@@ -113,13 +113,10 @@ class MakingStep(Protocol):
     What is made is never validated or tested on. It keeps the label, fold and versions of its judged pair.
     """
 
-    @property
-    def name(self) -> str:
-        """The step's name in the manifest."""
-
-    @property
-    def origin(self) -> str:
-        """The value of ``origin`` in everything that it makes."""
+    name: ClassVar[str]
+    """The step's name in the manifest."""
+    origin: ClassVar[str]
+    """The value of ``origin`` in everything that it makes."""
 
     def options(self) -> dict[str, Any]:
         """Return the step's parameters, for the manifest: JSON, without paths and times."""

@@ -114,7 +114,7 @@ class MLMHead(task.PretextHead):
 
     def __init__(self, encoder: Encoder, start: LMHead | None = None) -> None:
         super().__init__()
-        table_VE = _table(encoder).detach()
+        table_VE = encoder.table.detach()
         pieces, size = table_VE.shape
         norm = nn.LayerNorm(size)
         nn.init.constant_(norm.weight, 1 / (size**0.5 * float(table_VE.std())))
@@ -133,7 +133,7 @@ class MLMHead(task.PretextHead):
         """Score the masked positions of `MLM.examples`."""
         hidden_BTD = encoder.read(batch)
         hidden_ND = hidden_BTD.flatten(0, 1)[batch["masked"]]
-        logits_NV = functional.linear(self.transform(hidden_ND), _table(encoder), self.bias).float()
+        logits_NV = functional.linear(self.transform(hidden_ND), encoder.table, self.bias).float()
         loss_N = functional.cross_entropy(logits_NV, batch["target"], reduction="none")
         return task.Outcome(loss_N, logits_NV.detach().argmax(dim=1) == batch["target"])
 
@@ -166,8 +166,3 @@ def frame(reader: TextReader) -> tuple[int, int]:
     """Count the special tokens that a single text has before it, and in all."""
     ids_T = reader.singles([np.asarray([reader.tokenizer.mask_id], np.int32)])["input_ids"][0]
     return int(np.flatnonzero(ids_T == reader.tokenizer.mask_id)[0]), len(ids_T) - 1
-
-
-def _table(encoder: Encoder) -> Tensor:
-    table_VE: Tensor = encoder.model.get_input_embeddings().weight
-    return table_VE
