@@ -17,6 +17,9 @@ import pyarrow.parquet as pq
 from zhichun.core.errors import readable
 from zhichun.core.files import new_file
 
+# The kinds of arrays that have a name; `zhichun.core.tasks.Floats` are those of a model.
+Bools = npt.NDArray[np.bool_]
+Doubles = npt.NDArray[np.float64]
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zhichun.core import schema
+from zhichun.core.arrays import Bools, Doubles, Int64
 from zhichun.core.errors import UserError
 from zhichun.core.settings import read_settings, require_range, write_settings
 
@@ -78,7 +79,7 @@ class Calibration:
         else:
             write_settings(self, folder / CALIBRATION_FILE, format=1, kind="zhichun calibrate")
 
-    def probabilities(self, logits_PC: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    def probabilities(self, logits_PC: npt.NDArray[Any]) -> Doubles:
         """Turn logits into probabilities."""
         found_PC = softmax(logits_PC, self.temperature)
         if self.curves:
@@ -120,7 +121,7 @@ class Task:
         """Outputs of the model's last layer."""
         return len(self.classes) or 1
 
-    def targets(self, labels_P: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | Floats:
+    def targets(self, labels_P: Int64) -> Int64 | Floats:
         """Turn E/S/C/I indices into the task's targets: class indices, or gains 1, 0.1, 0.01, 0 for the regressor."""
         if self.name == "esci":
             return labels_P
@@ -154,7 +155,7 @@ class Task:
             return Prediction(self, None, gain_P)
         return self.of_probabilities(self.calibration.probabilities(logits_PC))
 
-    def of_probabilities(self, probabilities_PC: npt.NDArray[np.float64]) -> "Prediction":
+    def of_probabilities(self, probabilities_PC: Doubles) -> "Prediction":
         """Return the prediction that probabilities of the classes make, ``[P, C]``."""
         score_P = probabilities_PC @ gain_vector() if self.name == "esci" else probabilities_PC[:, 1]
         return Prediction(self, probabilities_PC.astype(np.float32), score_P.astype(np.float32))
@@ -198,14 +199,14 @@ class Prediction:
         return columns if self.task.name == "substitute" else {**columns, "gain": self.score}
 
 
-def are_given(probabilities_PC: npt.NDArray[Any], least: Sequence[float | None]) -> npt.NDArray[np.bool_]:
+def are_given(probabilities_PC: npt.NDArray[Any], least: Sequence[float | None]) -> Bools:
     """Return which pairs have their likeliest label, by the lowest probability at which each is given, ``[P]``."""
     # In the precision of the probabilities, of which the thresholds are some.
     least_C = np.array([np.inf if each is None else each for each in least], probabilities_PC.dtype)
     return np.asarray(probabilities_PC.max(axis=1, initial=0) >= least_C[probabilities_PC.argmax(axis=1)])
 
 
-def softmax(logits_PC: npt.NDArray[Any], temperature: "float | npt.NDArray[Any]" = 1.0) -> npt.NDArray[np.float64]:
+def softmax(logits_PC: npt.NDArray[Any], temperature: "float | npt.NDArray[Any]" = 1.0) -> Doubles:
     """Turn logits into probabilities in float64, divided by one temperature or by that of each pair, ``[P, 1]``."""
     shifted_PC = (logits_PC.astype(np.float64) - logits_PC.max(axis=1, keepdims=True)) / temperature
     exponents_PC = np.exp(shifted_PC)

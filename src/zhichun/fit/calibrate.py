@@ -24,11 +24,10 @@ from statistics import NormalDist
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from zhichun.core import schema
-from zhichun.core.arrays import Int64, write_parquet
+from zhichun.core.arrays import Bools, Int64, write_parquet
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import TASKS, Calibration, are_given, softmax
 from zhichun.data.dataset.dataset import read_parquet
@@ -50,7 +49,6 @@ PAIRS_OF_A_BIN: Final = 50
 STARTS: Final = (0.1, 0.25, 0.5, 0.75)
 STEPS: Final = 40
 CONFIDENCE: Final = 0.95
-Bools = npt.NDArray[np.bool_]
 
 
 def calibrate(run: Path, *, precision: float | None = None) -> dict[str, Any]:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from accelerate import Accelerator
 from torch import nn
 
 from zhichun.core import schema
+from zhichun.core.arrays import Doubles
 from zhichun.core.console import Stages, say_aside
 from zhichun.core.errors import UserError
 from zhichun.data.dataset.dataset import Dataset
@@ -122,7 +122,7 @@ class LearnCatalogue:
         return figures
 
     @torch.inference_mode()
-    def _sums(self, model: PretextModel) -> npt.NDArray[np.float64]:
+    def _sums(self, model: PretextModel) -> Doubles:
         """Add up loss, correct predictions and items of each task, ``[K, 3]``, over this process's micro-batches."""
         device, was_training = next(model.parameters()).device, model.training
         model.eval()

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zhichun.core import schema
-from zhichun.core.arrays import Int64
+from zhichun.core.arrays import Bools, Doubles, Int64
 from zhichun.core.errors import UserError, suggest
 from zhichun.core.settings import require_range
 from zhichun.core.tasks import gain_vector
@@ -28,8 +28,6 @@ from zhichun.score.list_features import Candidates, Corpus
 from zhichun.score.similarity import Similarity
 from zhichun.score.stacked import SecondStage, as_gain
 
-Doubles = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
 # Threads, by the number of pairs alone, so that every machine adds in one order; few pairs gain nothing by several.
 THREADS, MANY_PAIRS = 4, 50_000
 NEWTON_STEPS: Final = 50
@@ -175,11 +173,11 @@ class _Trees:
     judged: JudgedCandidates
     settings: StackSettings
 
-    def classes(self, chosen_P: Mask) -> lightgbm.Booster:
+    def classes(self, chosen_P: Bools) -> lightgbm.Booster:
         """Train the classes on some of the pairs."""
         return self._train(chosen_P, self.judged.labels_P, objective="multiclass", num_class=len(schema.LABELS))
 
-    def ranking(self, chosen_P: Mask) -> lightgbm.Booster:
+    def ranking(self, chosen_P: Bools) -> lightgbm.Booster:
         """Train the ranker on some of the lists, whole."""
         gains_L = [schema.GAINS[self.settings.gains][label] for label in schema.LABELS]
         grade_L = np.argsort(np.argsort(gains_L, kind="stable"), kind="stable")
@@ -205,7 +203,7 @@ class _Trees:
         gain_P = gain_vector(self.settings.gains)[self.judged.labels_P].astype(np.float64)
         return fit_gain(output_P[known_P], gain_P[known_P])
 
-    def _train(self, chosen_P: Mask, targets_P: Int64, **objective: Any) -> lightgbm.Booster:
+    def _train(self, chosen_P: Bools, targets_P: Int64, **objective: Any) -> lightgbm.Booster:
         lists_P, weights_P = self.judged.candidates.list_P, self.judged.weights_P
         rows = np.flatnonzero(chosen_P & (weights_P > 0))
         # Lists and the pairs in them in an order of the seed, so that none of either is read off the table.

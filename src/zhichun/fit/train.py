@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import torch
 from accelerate import Accelerator
@@ -23,7 +22,7 @@ from accelerate.utils import gather_object
 from torch import nn
 
 from zhichun.core import schema
-from zhichun.core.arrays import Int64, write_parquet
+from zhichun.core.arrays import Bools, Int64, write_parquet
 from zhichun.core.console import Stages, say_aside
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import TASKS, Floats, Task
@@ -157,7 +156,7 @@ class FineTune:
         packs = model.encoder.packs
         return self.objective, judged_batches(self.recipe, self.dataset, self.pairs, training, pack=packs)
 
-    def _ranked(self) -> npt.NDArray[np.bool_]:
+    def _ranked(self) -> Bools:
         """Mark the held-out pairs that nDCG is measured on: of the small version, where it chooses the checkpoint."""
         rows, ranking = self.validation, self.recipe.train.metric == "ndcg"
         version, ranked = self.dataset.of_version(rows, None, ranking=ranking)

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from zhichun.core import schema
+from zhichun.core.arrays import Int64
 from zhichun.core.errors import UserError
 from zhichun.core.settings import require_range
 from zhichun.core.tasks import Floats, Task
@@ -25,11 +25,10 @@ from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.predictions import find_tables, held_out_by, named_in, read_predictions
 from zhichun.fit.batches import Lists
 
-Targets = npt.NDArray[np.int64] | Floats
-Rows = npt.NDArray[np.int64]
+Targets = Int64 | Floats
 
 
-def judged_targets(dataset: Dataset, rows: Rows, task: Task) -> Targets:
+def judged_targets(dataset: Dataset, rows: Int64, task: Task) -> Targets:
     """Return what pairs are trained towards, as they were judged."""
     columns = dataset.examples.column_names
     if schema.LABEL_SHARES in columns:
@@ -74,7 +73,7 @@ class SoftLabels:
         """Find the tables of predictions."""
         return find_tables(self.predictions)
 
-    def mix(self, dataset: Dataset, rows: Rows, task: Task, targets: Targets) -> Floats:
+    def mix(self, dataset: Dataset, rows: Int64, task: Task, targets: Targets) -> Floats:
         """Mix predictions into targets."""
         tables = self.tables()
         said = read_predictions(tables, dataset, task)
@@ -108,7 +107,7 @@ def _seen(path: Path, dataset: Dataset) -> int:
     return int((trained_E & named_in(path, dataset)).sum())
 
 
-def _not_told(rows: Rows, tables: list[Path], dataset: Dataset) -> UserError:
+def _not_told(rows: Int64, tables: list[Path], dataset: Dataset) -> UserError:
     row = int(rows[0])
     example = dataset.column(schema.EXAMPLE_ID)[row]
     names = str(tables[0]) if len(tables) == 1 else f"{tables[0]} and {len(tables) - 1} more"

@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from zhichun.core import schema
-from zhichun.core.arrays import write_parquet
+from zhichun.core.arrays import Doubles, write_parquet
 from zhichun.core.console import stderr
 from zhichun.core.errors import UserError
 from zhichun.core.files import new_file, write_json
@@ -217,7 +216,7 @@ def write_audit_page(
     path: Path,
     summary: Mapping[str, Any],
     issues: pa.Table,
-    quality_P: npt.NDArray[np.float64],
+    quality_P: Doubles,
     decisions: Mapping[int, str],
     key: str,
 ) -> None:
@@ -255,7 +254,7 @@ def _records(issues: pa.Table, decisions: Mapping[int, str], key: str) -> dict[s
     }
 
 
-def _quality_figure(quality_P: npt.NDArray[np.float64]) -> Figure:
+def _quality_figure(quality_P: Doubles) -> Figure:
     counts, edges = np.histogram(quality_P, BINS, (0, 1))
     share = counts / max(1, len(quality_P))
     plot = Plot((0, 1), (0, float(share.max())), "quality of the judgement", "share of the pairs", 190)

@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from zhichun.core import schema
+from zhichun.core.arrays import Bools, Doubles, Int64
 from zhichun.core.errors import UserError, suggest
 from zhichun.data.dataset.dataset import BUCKETS, VALIDATION_BUCKET, Dataset
 from zhichun.data.dataset.predictions import PROBABILITIES, OutOfFold, fold_count, read_out_of_fold
@@ -60,12 +60,12 @@ class LabelIssues:
         row adds up to the pairs given that label.
     """
 
-    places_I: npt.NDArray[np.int64]
-    quality_P: npt.NDArray[np.float64]
-    joint_CC: npt.NDArray[np.int64]
+    places_I: Int64
+    quality_P: Doubles
+    joint_CC: Int64
 
 
-def find_label_issues(labels_P: npt.NDArray[np.int64], probabilities_PC: npt.NDArray[np.float64]) -> LabelIssues:
+def find_label_issues(labels_P: Int64, probabilities_PC: Doubles) -> LabelIssues:
     """Find likely label errors.
 
     Parameters
@@ -143,17 +143,17 @@ class Findings:
         return self.dataset.examples.select(names).take(pa.array(self.predicted.rows_P))
 
     @cached_property
-    def is_issue(self) -> npt.NDArray[np.bool_]:
+    def is_issue(self) -> Bools:
         """Whether each judged training pair is an issue, ``[P]``."""
         is_issue_P = np.zeros(len(self.predicted.rows_P), np.bool_)
         is_issue_P[self.found.places_I] = True
         return is_issue_P
 
     @cached_property
-    def is_validated(self) -> npt.NDArray[np.bool_]:
+    def is_validated(self) -> Bools:
         """Whether each pair has a validation query, which `zhichun prepare` never corrects, ``[P]``."""
         in_validation = self.dataset.buckets(BUCKETS) == VALIDATION_BUCKET
-        of_pair: npt.NDArray[np.bool_] = in_validation[self.predicted.rows_P]
+        of_pair: Bools = in_validation[self.predicted.rows_P]
         return of_pair
 
     @cached_property
@@ -204,7 +204,7 @@ class Findings:
             "by_locale": {str(name): _counts(locales_P == name, is_issue_P) for name in np.unique(locales_P)},
         }
 
-    def _with_predictions(self, table: pa.Table, places: npt.NDArray[np.int64]) -> pa.Table:
+    def _with_predictions(self, table: pa.Table, places: Int64) -> pa.Table:
         for name, values in zip(PROBABILITIES, self.predicted.probabilities_PC[places].T, strict=True):
             table = table.append_column(name, pa.array(values.astype(np.float32)))
         return table.append_column(QUALITY, pa.array(self.found.quality_P[places]))
@@ -220,7 +220,7 @@ def _shortened(column: Any) -> Any:
     return pc.if_else(pc.greater(pc.utf8_length(whole), CHARACTERS), cut, whole)
 
 
-def _counts(selected_P: npt.NDArray[np.bool_], is_issue_P: npt.NDArray[np.bool_]) -> dict[str, Any]:
+def _counts(selected_P: Bools, is_issue_P: Bools) -> dict[str, Any]:
     pairs, issues = int(selected_P.sum()), int((selected_P & is_issue_P).sum())
     return {"pairs": pairs, "issues": issues, "share": issues / max(1, pairs)}
 

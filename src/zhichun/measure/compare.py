@@ -15,10 +15,9 @@ from typing import Any, Final, Self
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from zhichun.core import schema
-from zhichun.core.arrays import Int64
+from zhichun.core.arrays import Bools, Int64
 from zhichun.core.errors import UserError, suggest
 from zhichun.core.files import new_folder, write_json
 from zhichun.data.dataset.dataset import Dataset
@@ -301,7 +300,7 @@ def _metrics(systems: Sequence[System], gates: Sequence[Gate]) -> list[Metric]:
 
 
 def measure_parts(
-    metrics: Sequence[Metric], a: Judged, b: Judged, masks: Mapping[str, NDArray[np.bool_]], *, draws: int, seed: int
+    metrics: Sequence[Metric], a: Judged, b: Judged, masks: Mapping[str, Bools], *, draws: int, seed: int
 ) -> list[Part]:
     """Measure all pairs, then each segment."""
     found = [Part.of(ALL, metrics, a, b, draws, seed)]

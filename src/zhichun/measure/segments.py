@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from zhichun.core import schema
-from zhichun.core.arrays import Int64
+from zhichun.core.arrays import Bools, Int64
 from zhichun.core.errors import UserError
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.readers.sources import ALIASES, find_column, open_table
@@ -28,7 +28,7 @@ MOST_VALUES: Final = 20
 LENGTHS: Final = {1: "1 word", 2: "2 words", 3: "3 to 4 words", 5: "5 words or more"}
 
 
-def segments_of(dataset: Dataset, rows: Int64, table: Path | None = None) -> dict[str, NDArray[np.bool_]]:
+def segments_of(dataset: Dataset, rows: Int64, table: Path | None = None) -> dict[str, Bools]:
     """Find the segments with enough queries.
 
     Parameters
@@ -70,7 +70,7 @@ def segments_of(dataset: Dataset, rows: Int64, table: Path | None = None) -> dic
     return found
 
 
-def _names_brand(dataset: Dataset, rows: Int64, queries: NDArray[Any]) -> NDArray[np.bool_]:
+def _names_brand(dataset: Dataset, rows: Int64, queries: NDArray[Any]) -> Bools:
     """Return which queries name the brand of a product in their list."""
     brands = pq.read_table(dataset.folder / schema.PRODUCTS_FILE, columns=[schema.BRAND]).column(0)
     of_rows = brands.take(pa.array(dataset.product_row[rows])).to_pylist()

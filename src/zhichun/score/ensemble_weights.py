@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zhichun.core import schema
-from zhichun.core.arrays import Int64
+from zhichun.core.arrays import Bools, Doubles, Int64
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import Prediction, Task, gain_vector
 from zhichun.data.dataset.dataset import Dataset
@@ -21,7 +21,6 @@ from zhichun.metrics import MicroF1, nDCG, paired_bootstrap
 from zhichun.metrics.figures import classified, ranked
 from zhichun.score.ensemble import Answer, average
 
-Doubles = npt.NDArray[np.float64]
 STEPS: Final = 10_000
 NEAR: Final = 1e-9
 LEAST: Final = 1e-3  # a member that would weigh less is left out: it costs as much as the others
@@ -49,9 +48,9 @@ class Judgements:
         """How many there are."""
         return len(np.unique(self.query_ids))
 
-    def halves(self) -> npt.NDArray[np.bool_]:
+    def halves(self) -> Bools:
         """Return which pairs are of the first half of the queries, every other one."""
-        in_first_P: npt.NDArray[np.bool_] = np.unique(self.query_ids, return_inverse=True)[1] % 2 == 0
+        in_first_P: Bools = np.unique(self.query_ids, return_inverse=True)[1] % 2 == 0
         return in_first_P
 
 
@@ -96,7 +95,7 @@ class HeldOutByAll:
             )
         return cls(tuple(_prediction(task, predicted.mean_EC[rows]) for _, task, predicted in found), judgements)
 
-    def fit(self, rows: npt.NDArray[np.bool_] | slice = slice(None)) -> Doubles:
+    def fit(self, rows: Bools | slice = slice(None)) -> Doubles:
         """Fit weights to some pairs, ``[M]``: by the likelihood of classifiers, by squared error where a gain is."""
         task, labels_P = self.predictions[0].task, self.judgements.labels_P[rows]
         if any(one.task != task for one in self.predictions) or not task.classes:

@@ -20,14 +20,13 @@ import numpy as np
 import numpy.typing as npt
 
 from zhichun.core import schema
-from zhichun.core.arrays import Int64
+from zhichun.core.arrays import Bools, Doubles, Int64
 from zhichun.text.features import readable
 from zhichun.text.fold import MAY_BE_MISSING, fold_query, says_missing
 from zhichun.text.pairs import PairTexts, country_index
 from zhichun.text.trigrams import trigram_keys
 from zhichun.text.vocabulary import normalise, terms, terms_of_all
 
-Doubles = npt.NDArray[np.float64]
 Measure = tuple[float, str]
 
 # BM25 as the first stage of serving has it: Lucene's, with the usual constants.
@@ -360,5 +359,5 @@ def _number(text: str | None) -> float:
     return value if np.isfinite(value) else np.nan
 
 
-def _means(found_NQ: npt.NDArray[np.bool_]) -> Doubles:
+def _means(found_NQ: Bools) -> Doubles:
     return found_NQ.mean(axis=1) if found_NQ.shape[1] else np.zeros(len(found_NQ))

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from zhichun.core import schema
+from zhichun.core.arrays import Doubles
 from zhichun.core.console import say_aside
 from zhichun.core.files import read_json, write_json
 from zhichun.core.tasks import Floats
@@ -96,7 +96,7 @@ class Similarity:
         self.reader.tokenizer.save(folder)
         write_json(folder / PROMPTS, {"prompts": dict(zip(("query", "passage"), self.prompts, strict=True))})
 
-    def of(self, queries: Sequence[str], products: Columns) -> npt.NDArray[np.float64]:
+    def of(self, queries: Sequence[str], products: Columns) -> Doubles:
         """Return the cosine of each pair, ``[P]``."""
         columns = (products.get(name) or [None] * len(queries) for name in (schema.TITLE, schema.BRAND))
         before, above = self.prompts

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from zhichun.core import schema
 from zhichun.core import settings as codec
-from zhichun.core.arrays import Int64
+from zhichun.core.arrays import Doubles, Int64
 from zhichun.core.errors import UserError
 from zhichun.core.files import check_hashes, write_hashes, write_text
 from zhichun.core.tasks import TASKS, Prediction, Task, gain_vector
@@ -130,9 +130,9 @@ def read_candidates(
     return Candidates.read(corpus, with_cosines, (*own, SIMILARITY))
 
 
-def as_gain(output_P: npt.NDArray[np.float64], slope: float, offset: float) -> npt.NDArray[np.float64]:
+def as_gain(output_P: Doubles, slope: float, offset: float) -> Doubles:
     """Bring a ranker's output to the scale of gains."""
-    gain_P: npt.NDArray[np.float64] = 1 / (1 + np.exp(-np.clip(slope * output_P + offset, -500, 500)))
+    gain_P: Doubles = 1 / (1 + np.exp(-np.clip(slope * output_P + offset, -500, 500)))
     return gain_P
 
 

@@ -29,7 +29,7 @@ FIELDS: Final = tuple(schema.COLUMN_OF)
 
 COUNTRIES: Final = (*schema.LOCALES, "other")
 
-Rows = npt.NDArray[np.int64]
+Rows = Int64
 Columns = Mapping[str, Sequence[str | None]]
 
 
@@ -146,7 +146,7 @@ def assemble(query: Int32, product: Int32, layout: PairLayout, max_length: int) 
     return ids_T, len(prefix) + keep_query + len(middle)
 
 
-def padded(rows: Sequence[tuple[Int32, int]], layout: PairLayout, pad_id: int) -> dict[str, npt.NDArray[np.int64]]:
+def padded(rows: Sequence[tuple[Int32, int]], layout: PairLayout, pad_id: int) -> dict[str, Int64]:
     """Build the encoder's input arrays, padded.
 
     Parameters
@@ -207,7 +207,7 @@ def packed(rows: Sequence[tuple[Int32, int]], layout: PairLayout) -> dict[str, n
     return batch | _second_starts(rows, layout)
 
 
-def _second_starts(rows: Sequence[tuple[Int32, int]], layout: PairLayout) -> dict[str, npt.NDArray[np.int64]]:
+def _second_starts(rows: Sequence[tuple[Int32, int]], layout: PairLayout) -> dict[str, Int64]:
     """Say where each row's second segment begins, for models that read the two apart."""
     return {} if layout.query_tokens is None else {SECOND_START: np.asarray([start for _, start in rows], np.int64)}
 

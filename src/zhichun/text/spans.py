@@ -15,6 +15,8 @@ from itertools import accumulate
 import numpy as np
 import numpy.typing as npt
 
+from zhichun.core.arrays import Bools, Int32, Int64
+
 Span = tuple[int, int]
 
 
@@ -105,8 +107,8 @@ def without(text: str, spans: Sequence[Span]) -> str:
 
 
 def word_of_token(
-    tokens_T: npt.NDArray[np.integer], word_starts_V: npt.NDArray[np.bool_], special_ids: npt.NDArray[np.integer]
-) -> npt.NDArray[np.int64]:
+    tokens_T: npt.NDArray[np.integer], word_starts_V: Bools, special_ids: npt.NDArray[np.integer]
+) -> Int64:
     """Count, for each token, the words before the one that it belongs to.
 
     Parameters
@@ -126,12 +128,12 @@ def word_of_token(
 
 
 def repeat_words(
-    tokens_T: npt.NDArray[np.int32],
+    tokens_T: Int32,
     random: np.random.Generator,
     share: float,
-    word_starts_V: npt.NDArray[np.bool_],
+    word_starts_V: Bools,
     special_ids: npt.NDArray[np.integer],
-) -> npt.NDArray[np.int32]:
+) -> Int32:
     """Write some words of a text twice in a row, as ESimCSE does (Wu et al., 2021).
 
     Parameters

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
 
-from zhichun.core.arrays import Int32, Int64, Ragged
+from zhichun.core.arrays import Bools, Int32, Int64, Ragged
 from zhichun.core.errors import UserError
 
 # The names that XLM-R's and BERT's families give these tokens.
@@ -196,7 +195,7 @@ class PairTokenizer:
         return found
 
     @cached_property
-    def word_starts_V(self) -> npt.NDArray[np.bool_]:
+    def word_starts_V(self) -> Bools:
         """For each piece of the vocabulary whether a word begins with it, ``[V]``.
 
         SentencePiece marks the first piece of a word with ``▁``, byte-level BPE with ``Ġ``, WordPiece all others with

@@ -25,7 +25,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from zhichun.core.arrays import Int32, Int64, Ragged, write_parquet
+from zhichun.core.arrays import Bools, Int32, Int64, Ragged, write_parquet
 from zhichun.core.errors import UserError, readable
 from zhichun.text.vocabulary import CODE_POINTS, REMEDY, SPACE, blank_code_points, read_counted, write_counted
 
@@ -72,7 +72,7 @@ def trigram_windows(texts: Texts) -> Keys:
     return windows_L[whole_L]
 
 
-def _windows(codes_L: Codes) -> tuple[Keys, npt.NDArray[np.bool_]]:
+def _windows(codes_L: Codes) -> tuple[Keys, Bools]:
     """Return all windows of three, and which do not reach out of their text but for that of a text of one or two."""
     wide_L = codes_L.astype(np.uint64)
     windows_L = wide_L[1:-2] << (BITS + BITS)

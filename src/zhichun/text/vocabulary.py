@@ -33,7 +33,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from zhichun.core.arrays import write_parquet
+from zhichun.core.arrays import Bools, Int32, Int64, write_parquet
 from zhichun.core.errors import UserError, readable
 
 CODE_POINTS: Final = 0x110000
@@ -57,7 +57,7 @@ _ACCENTS: Final = re.compile("[\u0300-\u036f]")
 
 
 @functools.cache
-def blank_code_points() -> npt.NDArray[np.bool_]:
+def blank_code_points() -> Bools:
     """Return whether each code point is only a separator.
 
     Returns
@@ -74,7 +74,7 @@ def blank_code_points() -> npt.NDArray[np.bool_]:
     return blank
 
 
-def word_counts(texts: Sequence[str | None]) -> npt.NDArray[np.int64]:
+def word_counts(texts: Sequence[str | None]) -> Int64:
     """Count the words of each text.
 
     Parameters
@@ -224,7 +224,7 @@ class Vocabulary:
     def _index_of(self) -> dict[str, int]:
         return {value: index for index, value in enumerate(self.values, start=1)}
 
-    def index(self, texts: Sequence[str | None]) -> npt.NDArray[np.int32]:
+    def index(self, texts: Sequence[str | None]) -> Int32:
         """Look up texts in catalogue spelling.
 
         Returns
@@ -263,13 +263,13 @@ class Vocabulary:
         return cls(tuple(values), tuple(counts.tolist()))
 
 
-def write_counted(path: Path, column: str, values: Sequence[str], counts_V: npt.NDArray[np.int64]) -> None:
+def write_counted(path: Path, column: str, values: Sequence[str], counts_V: Int64) -> None:
     """Write a vocabulary; the file appears under its name only when it is complete."""
     table = pa.table({column: pa.array(values, pa.string()), COUNT: pa.array(counts_V, pa.int64())})
     write_parquet(path, table)
 
 
-def read_counted(path: Path, column: str) -> tuple[list[str], npt.NDArray[np.int64]]:
+def read_counted(path: Path, column: str) -> tuple[list[str], Int64]:
     """Read what :func:`write_counted` wrote."""
     with readable(path, REMEDY, pa.ArrowException):
         table = pq.ParquetFile(path).read()

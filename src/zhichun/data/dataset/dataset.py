@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from zhichun.core import schema
-from zhichun.core.arrays import Int32, Int64
+from zhichun.core.arrays import Bools, Int32, Int64
 from zhichun.core.errors import UserError, readable, suggest
 from zhichun.core.files import read_json
 from zhichun.text.fold import fold_query
@@ -163,7 +163,7 @@ class Dataset:
         of_query = buckets_of(self.queries.to_pylist(), count)
         return of_query[self.query_row]
 
-    def held_out(self, fold: Fold) -> npt.NDArray[np.bool_]:
+    def held_out(self, fold: Fold) -> Bools:
         """Return which pairs belong to the queries of a fold, or several, or (``None``) to one twentieth of all."""
         if fold is None:
             return self.buckets(BUCKETS) == VALIDATION_BUCKET

@@ -13,12 +13,11 @@ from types import NoneType
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from zhichun.core import schema
-from zhichun.core.arrays import Int64
+from zhichun.core.arrays import Bools, Doubles, Int64
 from zhichun.core.errors import UserError
 from zhichun.core.files import read_json, sha256
 from zhichun.core.tasks import TASKS, Task
@@ -30,8 +29,6 @@ OF_PRODUCT: Final = (schema.PRODUCT_ID, schema.LOCALE)
 KEYS: Final = ((schema.EXAMPLE_ID,), (schema.QUERY_ID, *OF_PRODUCT), (schema.QUERY, *OF_PRODUCT))
 KNOWN: Final = sorted({name for keys in KEYS for name in keys})
 REMEDY: Final = "Make it again with `zhichun train` or `zhichun score`, without --prefix."
-Doubles = npt.NDArray[np.float64]
-Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -98,7 +95,7 @@ def read_predictions(tables: Iterable[Path], dataset: Dataset, task: Task, *, as
     return Predictions(total_EC / np.maximum(times_E, 1)[:, None], times_E)
 
 
-def named_in(path: Path, dataset: Dataset) -> npt.NDArray[np.bool_]:
+def named_in(path: Path, dataset: Dataset) -> Bools:
     """Return which examples a table contains, ``[E]``."""
     named_E = np.zeros(dataset.examples.num_rows, bool)
     for _, place_P, _ in _chunks(path, dataset):
@@ -279,7 +276,7 @@ def read_nested(dataset: Dataset, runs: Path) -> dict[tuple[int, int], Doubles]:
     return found
 
 
-def _read_run(run: Path, fold: int | list[int], dataset: Dataset, rows_P: Rows, probabilities_PC: Doubles) -> None:
+def _read_run(run: Path, fold: int | list[int], dataset: Dataset, rows_P: Int64, probabilities_PC: Doubles) -> None:
     """Put what a run says of what it held out into its places."""
     _check_run(run, fold, dataset)
     own = np.flatnonzero(dataset.held_out(fold)[rows_P])

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from zhichun.core import schema
+from zhichun.core.arrays import Doubles
 from zhichun.core.errors import UserError, suggest
 from zhichun.core.schema import GAINS, JUDGE, JUDGED_GAIN, LABEL, LABEL_SHARES, LABELS, PRODUCT_ID, SPLIT, WEIGHT
 from zhichun.data.prepare.clean_pairs import GRADE
@@ -154,7 +154,7 @@ class SettleJudges:
         meant = pl.col(LABEL).replace_strict(of_label, return_dtype=pl.Float64)
         return frame.select(pl.coalesce(written, meant)).to_series()
 
-    def _nearest(self, means_N: npt.NDArray[np.float64]) -> list[str]:
+    def _nearest(self, means_N: Doubles) -> list[str]:
         scale = sorted(self._scale().items())
         away_NG = np.abs(means_N[:, None] - np.array([number for number, _ in scale]))
         nearest_NG = away_NG <= away_NG.min(axis=1, keepdims=True) + _ROUNDING
@@ -180,11 +180,11 @@ def renew_targets(frame: pl.DataFrame, changed: pl.Expr) -> pl.DataFrame:
     return frame
 
 
-def _shares(shares_NC: npt.NDArray[np.float64]) -> pl.Series:
+def _shares(shares_NC: Doubles) -> pl.Series:
     return pl.Series(LABEL_SHARES, shares_NC.astype(np.float32), pl.Array(pl.Float32, len(LABELS)))
 
 
-def _majority(votes_NC: npt.NDArray[np.float64]) -> list[str]:
+def _majority(votes_NC: Doubles) -> list[str]:
     """Return the label with most votes; of several, the least relevant."""
     last = len(LABELS) - 1 - votes_NC[:, ::-1].argmax(axis=1)
     return [LABELS[place] for place in last.tolist()]

@@ -13,8 +13,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
-from numpy.typing import NDArray
 
+from zhichun.core.arrays import Int64
 from zhichun.core.errors import UserError
 from zhichun.data.readers.rejected import MALFORMED, OPEN_QUOTE, TOO_LONG, Reason, Refusal, Refusals
 from zhichun.data.readers.table import BATCH_ROWS, MOST_OF_A_ROW, Batch, TextTable, text_batches
@@ -85,7 +85,7 @@ class _Good:
     """Strict records that pyarrow has not parsed yet."""
 
     parts: list[bytes] = field(default_factory=list)
-    rows: list[NDArray[np.int64]] = field(default_factory=list)
+    rows: list[Int64] = field(default_factory=list)
     count: int = 0
     size: int = 0
     has_breaks: bool = False

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
+from zhichun.core.arrays import Int64
 from zhichun.core.errors import UserError
 from zhichun.core.files import new_file
 from zhichun.core.schema import LABELS, PRODUCT_ID
@@ -102,7 +102,7 @@ def _counted(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
 
 
 def texts(
-    table: pa.Table, name: str, file: Path, rows: int | NDArray[np.int64], rejected: Refusals | None = None
+    table: pa.Table, name: str, file: Path, rows: int | Int64, rejected: Refusals | None = None
 ) -> list[str | None]:
     """Return a column as texts.
 

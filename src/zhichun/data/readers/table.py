@@ -19,8 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
+from zhichun.core.arrays import Int64
 from zhichun.core.errors import UserError
 from zhichun.core.schema import LOCALE, PRODUCT_ID
 from zhichun.data.readers.rejected import BROKEN_UTF8, FirstRefusal, Refusal, Refusals
@@ -51,7 +51,7 @@ class Batch:
         How much of `Table.total` has been read so far.
     """
 
-    rows_N: NDArray[np.int64]
+    rows_N: Int64
     columns: dict[str, Any]
     done: int
 
@@ -142,7 +142,7 @@ class TextTable(Table):
 
 
 def text_batches(
-    path: Path, rows_N: NDArray[np.int64], raw: Mapping[str, Any], done: int, rejected: Refusals, rows: int = BATCH_ROWS
+    path: Path, rows_N: Int64, raw: Mapping[str, Any], done: int, rejected: Refusals, rows: int = BATCH_ROWS
 ) -> Iterator[Batch]:
     """Yield rows of strings or bytes as batches of texts of similar size, without rows that are not UTF-8."""
     step = -(-len(rows_N) // -(-len(rows_N) // rows)) if len(rows_N) else 1
@@ -157,7 +157,7 @@ def text_batches(
 
 
 def decode_texts(
-    path: Path, rows_N: NDArray[np.int64], texts: Mapping[str, Sequence[str | None]], done: int, rejected: Refusals
+    path: Path, rows_N: Int64, texts: Mapping[str, Sequence[str | None]], done: int, rejected: Refusals
 ) -> Batch:
     """Build a batch of texts; rows with lone surrogates, which were not UTF-8, are refused."""
     try:

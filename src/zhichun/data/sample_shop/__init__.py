@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zhichun.core import schema
+from zhichun.core.arrays import Int64
 from zhichun.core.errors import UserError
 from zhichun.core.files import new_folder
 from zhichun.data.sample_shop.catalogue import Catalogue, make_catalogue
@@ -155,7 +156,7 @@ def _product_tables(catalogue: Catalogue, text: TextLength, rng: np.random.Gener
         yield pa.concat_tables(tables).take(pa.array(back))
 
 
-def _example_table(rows: npt.NDArray[np.int64], pairs: JudgedPairs, query_texts: Any, catalogue: Catalogue) -> Any:
+def _example_table(rows: Int64, pairs: JudgedPairs, query_texts: Any, catalogue: Catalogue) -> Any:
     query_ids = pairs.query_ids[rows]
     columns = {
         schema.EXAMPLE_ID: rows,

@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from zhichun.core.arrays import Int32, Int64
 from zhichun.core.schema import LOCALES
 
 Wording = dict[str, str]
@@ -127,8 +128,8 @@ class Catalogue:
     locales: npt.NDArray[np.int8]
     attributes: Attributes
     types: int
-    by_type: npt.NDArray[np.int32]
-    starts: npt.NDArray[np.int64]
+    by_type: Int32
+    starts: Int64
     first_id: int
 
     def section(self, locale: int, kind: int) -> slice:
@@ -145,25 +146,25 @@ class Catalogue:
         return pa.array(letters.view("S10").ravel()).cast(pa.large_binary()).cast(pa.large_string())
 
 
-def apportion(total: int, weights: npt.ArrayLike) -> npt.NDArray[np.int64]:
+def apportion(total: int, weights: npt.ArrayLike) -> Int64:
     """Split a number into whole parts as near to given weights as can be (largest remainder)."""
     exact = total * np.asarray(weights, dtype=np.float64) / np.sum(weights)
-    parts: npt.NDArray[np.int64] = np.floor(exact).astype(np.int64)
+    parts: Int64 = np.floor(exact).astype(np.int64)
     parts[np.argsort(parts - exact, kind="stable")[: total - int(parts.sum())]] += 1
     return parts
 
 
-def deal(total: int, weights: npt.ArrayLike, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+def deal(total: int, weights: npt.ArrayLike, rng: np.random.Generator) -> Int64:
     """Draw that many choices, each exactly as often as its weight says."""
     counts = apportion(total, weights)
-    dealt: npt.NDArray[np.int64] = rng.permutation(np.repeat(np.arange(len(counts)), counts))
+    dealt: Int64 = rng.permutation(np.repeat(np.arange(len(counts)), counts))
     return dealt
 
 
-def draw_skewed(rng: np.random.Generator, choices: int, count: int) -> npt.NDArray[np.int64]:
+def draw_skewed(rng: np.random.Generator, choices: int, count: int) -> Int64:
     """Draw from ``0 … choices - 1``, the k-th of them in proportion to ``1 / k`` (Zipf)."""
     reached = np.cumsum(1 / np.arange(1, choices + 1))
-    places: npt.NDArray[np.int64] = np.searchsorted(reached, rng.random(count) * reached[-1], side="right")
+    places: Int64 = np.searchsorted(reached, rng.random(count) * reached[-1], side="right")
     return places.clip(max=choices - 1)
 
 

@@ -15,11 +15,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from zhichun.core.arrays import Bools, Int32, Int64
 from zhichun.core.schema import LABELS, LOCALES
 from zhichun.data.sample_shop import catalogue as shop
 
-Counts = npt.NDArray[np.int64]
-Rows = npt.NDArray[np.int32]
 Labels = npt.NDArray[np.int8]
 
 TEST_SHARE: Final = 0.2
@@ -46,10 +45,10 @@ class JudgedPairs:
 
     locales: npt.NDArray[np.int8]
     asked: shop.Attributes
-    hard: npt.NDArray[np.bool_]
-    in_test: npt.NDArray[np.bool_]
-    query_ids: npt.NDArray[np.int64]
-    products: Rows
+    hard: Bools
+    in_test: Bools
+    query_ids: Int64
+    products: Int32
     truth: Labels
     labels: Labels
 
@@ -85,7 +84,7 @@ def judge(
 
     chooser = _Chooser(catalogue, rng)
     asked = np.empty((queries, len(shop.ATTRIBUTES)), dtype=np.int16)
-    chosen: list[Rows] = []
+    chosen: list[Int32] = []
     for query, (locale, kind, count, labels) in enumerate(
         zip(locales.tolist(), kinds.tolist(), counts.tolist(), wanted.tolist(), strict=True)
     ):
@@ -98,7 +97,7 @@ def judge(
     return JudgedPairs(locales, asked, hard, in_test, query_ids, products, truth, judged)
 
 
-def _wanted_labels(hard: npt.NDArray[np.bool_], candidates: float, rng: np.random.Generator) -> Counts:
+def _wanted_labels(hard: Bools, candidates: float, rng: np.random.Generator) -> Int64:
     """Draw how many E, S, C and I each query gets, shape ``(queries, 4)``; the totals keep the shares to a pair."""
     sizes = np.rint(candidates * rng.gamma(4.0, 0.25, size=len(hard))).astype(np.int64)
     sizes = sizes.clip(max(2, round(candidates / 3)), round(candidates * 3))
@@ -117,7 +116,7 @@ class _Chooser:
         self._catalogue, self._rng = catalogue, rng
         self._offered = np.asfortranarray(catalogue.attributes[catalogue.by_type])
 
-    def ask(self, locale: int, kind: int, count: int, exact: int) -> tuple[shop.Attributes, npt.NDArray[np.bool_]]:
+    def ask(self, locale: int, kind: int, count: int, exact: int) -> tuple[shop.Attributes, Bools]:
         """Ask for up to ``count`` attributes of a random product, as long as ``exact`` products have them all."""
         offered = self._offered[self._catalogue.section(locale, kind)]
         asked = np.full(len(shop.ATTRIBUTES), shop.ABSENT, dtype=np.int16)
@@ -136,7 +135,7 @@ class _Chooser:
                 count -= 1
         return asked, matches
 
-    def choose(self, locale: int, kind: int, matches: npt.NDArray[np.bool_], wanted: list[int]) -> Rows:
+    def choose(self, locale: int, kind: int, matches: Bools, wanted: list[int]) -> Int32:
         """Choose a query's candidates, rows of the catalogue; fewer where the shop has not enough of them."""
         exact, substitutes, complements, irrelevant = wanted
         rows = self._catalogue.by_type[self._catalogue.section(locale, kind)]
@@ -162,10 +161,10 @@ class _Chooser:
         department = (kind // shop.TYPES_PER_DEPARTMENT + step) % departments
         return department * shop.TYPES_PER_DEPARTMENT + int(self._rng.integers(shop.TYPES_PER_DEPARTMENT))
 
-    def _any_of(self, locale: int, kind: int, count: int) -> Rows:
+    def _any_of(self, locale: int, kind: int, count: int) -> Int32:
         return self._some(self._catalogue.by_type[self._catalogue.section(locale, kind)], count)
 
-    def _some(self, rows: Rows, count: int) -> Rows:
+    def _some(self, rows: Int32, count: int) -> Int32:
         return rows[self._rng.choice(len(rows), size=min(count, len(rows)), replace=False)]
 
 
@@ -193,9 +192,7 @@ def true_labels(asked: shop.Attributes, offered: shop.Attributes) -> npt.NDArray
     return np.select([exact, same_family, same_department], [0, 1, 2], default=3).astype(np.int8)
 
 
-def _choose_test(
-    locales: npt.NDArray[np.int8], hard: npt.NDArray[np.bool_], rng: np.random.Generator
-) -> npt.NDArray[np.bool_]:
+def _choose_test(locales: npt.NDArray[np.int8], hard: Bools, rng: np.random.Generator) -> Bools:
     """Put every fifth query of each locale, sorted by difficulty, into the test split."""
     every = round(1 / TEST_SHARE)
     in_test = np.zeros(len(locales), dtype=np.bool_)
@@ -207,7 +204,7 @@ def _choose_test(
     return in_test
 
 
-def _mistake(truth: Labels, train: npt.NDArray[np.int64], share: float, rng: np.random.Generator) -> Labels:
+def _mistake(truth: Labels, train: Int64, share: float, rng: np.random.Generator) -> Labels:
     labels = truth.copy()
     wrong = rng.choice(train, size=round(share * len(train)), replace=False)
     reached = np.cumsum(shop.SHARES["mistakes"], axis=1)[truth[wrong]]

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from zhichun.core import schema
+from zhichun.core.arrays import Bools, Int64
 from zhichun.data.sample_shop import catalogue as shop
 
 TextLength = Literal["short", "esci"]
-Rows = npt.NDArray[np.bool_]
 
 # Titles have their parts in two orders per locale; what stands between them.
 LAYOUTS: Final = 2
@@ -42,21 +42,21 @@ def _join(parts: Sequence[Any], separator: str, *, nulls: Literal["skip", "emit_
     return pc.binary_join_element_wise(*parts, pa.scalar(separator, _TEXT), null_handling=nulls)
 
 
-def _take(table: Any, places: npt.NDArray[Any], shown: Rows) -> Any:
+def _take(table: Any, places: npt.NDArray[Any], shown: Bools) -> Any:
     """Take texts by place; null where a row does not show one."""
     return table.take(pa.array(np.where(shown, places, 0), mask=~shown))
 
 
-def _any(table: Any, shown: Rows, rng: np.random.Generator) -> Any:
+def _any(table: Any, shown: Bools, rng: np.random.Generator) -> Any:
     """Draw a text for each row that shows one."""
     return _take(table, rng.integers(len(table), size=len(shown)), shown)
 
 
-def _keep(texts: Any, kept: Rows) -> Any:
+def _keep(texts: Any, kept: Bools) -> Any:
     return pc.if_else(pa.array(kept), texts, pa.scalar(None, _TEXT))
 
 
-def _one_of(table: Any, values: npt.NDArray[np.int16], kinds: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+def _one_of(table: Any, values: npt.NDArray[np.int16], kinds: int, rng: np.random.Generator) -> Int64:
     """Choose among a value's entries in a table that holds equally many of each value, value after value."""
     each = len(table) // kinds
     return values * each + rng.integers(each, size=len(values))
@@ -148,7 +148,7 @@ class LocaleTexts:
         layout: int,
         brand: Any,
         color: Any,
-        has: dict[str, Rows],
+        has: dict[str, Bools],
         rng: np.random.Generator,
     ) -> Any:
         n, long = len(attributes), self._length == "esci"
@@ -186,7 +186,7 @@ class LocaleTexts:
         lines += self._some_remarks(np.full(len(attributes), True), _REMARKS_IN_BULLETS[self._length], rng)
         return _join(lines, "\n", nulls="skip")
 
-    def _descriptions(self, attributes: shop.Attributes, brand: Any, has_one: Rows, rng: np.random.Generator) -> Any:
+    def _descriptions(self, attributes: shop.Attributes, brand: Any, has_one: Bools, rng: np.random.Generator) -> Any:
         places = _one_of(self._introductions, attributes[:, shop.TYPE], len(shop.TYPES), rng)
         style = rng.choice(len(shop.TEXTS["markup"]), size=len(attributes), p=shop.SHARES["markup"])
         before, after_first, between, after = (_take(part, style, has_one) for part in self._markup)
@@ -196,7 +196,7 @@ class LocaleTexts:
             pieces += [remark, between]
         return _join([*pieces[:-1], after], "", nulls="emit_null")
 
-    def _some_remarks(self, shown: Rows, count: int, rng: np.random.Generator) -> list[Any]:
+    def _some_remarks(self, shown: Bools, count: int, rng: np.random.Generator) -> list[Any]:
         """Draw ``count`` different remarks for each row: a start, and a stride that would visit them all."""
         total = len(self._remarks)
         start, stride = rng.integers(total, size=len(shown)), rng.choice(_STRIDES, size=len(shown))

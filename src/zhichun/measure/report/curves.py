@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
+from zhichun.core.arrays import Doubles
 from zhichun.core.files import read_json_lines
 from zhichun.measure.report.page import Figure, Plot, extent, figure_name, pretext_tasks
-
-Floats = npt.NDArray[np.float64]
 
 MOST_POINTS: Final = 300
 # Names of the series' colors and dashes in the style sheet.
@@ -40,12 +38,12 @@ class History:
         records = list(read_json_lines(path))
         return cls([r for r in records if "loss" in r], [r for r in records if "validation" in r])
 
-    def series(self, name: str) -> tuple[Floats, Floats]:
+    def series(self, name: str) -> tuple[Doubles, Doubles]:
         """Give steps and values of what each step wrote down; NaN where it wrote none."""
         values = [np.nan if record.get(name) is None else record[name] for record in self.steps]
         return _floats([record["step"] for record in self.steps]), _floats(values)
 
-    def validated(self, name: str) -> tuple[Floats, Floats]:
+    def validated(self, name: str) -> tuple[Doubles, Doubles]:
         """Give steps and values of a validation figure."""
         found = [record for record in self.validations if name in record["validation"]]
         return _floats([r["step"] for r in found]), _floats([r["validation"][name] for r in found])
@@ -85,7 +83,7 @@ def training_curves(history: History, recipe: dict[str, Any]) -> dict[str, Any] 
     }
 
 
-def smoothed(values: Floats) -> Floats:
+def smoothed(values: Doubles) -> Doubles:
     """Exponential moving average over about a twentieth of the steps, without the pull of its start (Adam's way)."""
     keep = 1 - 1 / max(2.0, len(values) / 20)
     made, total, weight = np.empty(len(values)), 0.0, 0.0
@@ -96,7 +94,7 @@ def smoothed(values: Floats) -> Floats:
     return made
 
 
-def thinned(steps: Floats, values: Floats) -> tuple[Floats, Floats]:
+def thinned(steps: Doubles, values: Doubles) -> tuple[Doubles, Doubles]:
     """Keep the lowest and the highest value of every stretch, so that a long run draws as few points as a short one."""
     stretch = -(-len(values) // MOST_POINTS)
     if stretch == 1:
@@ -127,7 +125,7 @@ def _loss(history: History) -> Figure | None:
     return Figure(plot, text, (*STEPS, ("b", "validation")) if len(at) else STEPS)
 
 
-def _plot_of_steps(steps: Floats, raw: Floats, smooth: Floats, ends: tuple[float, float], what: str) -> Plot:
+def _plot_of_steps(steps: Doubles, raw: Doubles, smooth: Doubles, ends: tuple[float, float], what: str) -> Plot:
     plot = Plot((1, steps[-1]), ends, "step", what)
     plot.line(*thinned(steps, raw), "raw")
     plot.line(*thinned(steps, smooth), "a")
@@ -165,5 +163,5 @@ def _gradient_norm(history: History, clip: float | None) -> Figure | None:
     return Figure(plot, text, (*STEPS, ("mark", "clipped to")))
 
 
-def _floats(values: list[Any]) -> Floats:
+def _floats(values: list[Any]) -> Doubles:
     return np.asarray(values, np.float64)

@@ -13,19 +13,18 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from zhichun.core import schema
+from zhichun.core.arrays import Doubles
 from zhichun.core.files import write_text
 from zhichun.metrics.figures import title_of
 
 PACKAGE: Final = "zhichun.measure.report"
 
 LANGUAGES: Final = {"us": "en", "es": "es", "jp": "ja"}
-Numbers = Sequence[float] | npt.NDArray[np.float64]
+Numbers = Sequence[float] | Doubles
 # An element's name, attributes and text.
 Mark = tuple[str, dict[str, Any], str]
 

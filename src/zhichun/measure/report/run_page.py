@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from jinja2 import TemplateError
 
 from zhichun.core import schema
+from zhichun.core.arrays import Doubles
 from zhichun.core.errors import UserError
 from zhichun.core.files import read_json, sha256
 from zhichun.core.tasks import TASKS, Task
@@ -29,8 +30,6 @@ from zhichun.measure.report.page import Figure, Plot, class_name, figure_name, p
 from zhichun.metrics import class_scores, label_codes
 from zhichun.metrics.calibration import Reliability
 from zhichun.metrics.figures import baselines, flat
-
-Floats = npt.NDArray[np.float64]
 
 BINS: Final = 15
 SCORE_BINS: Final = 20
@@ -61,7 +60,7 @@ class Scored:
         return cls(task, pairs) if set(needed) <= set(pairs.column_names) else None
 
     @property
-    def probabilities(self) -> Floats | None:
+    def probabilities(self) -> Doubles | None:
         """Probability of each class, ``[P, C]``; a regressor gives none."""
         if not self.task.classes:
             return None
@@ -69,10 +68,10 @@ class Scored:
         return np.stack(columns, axis=1).astype(np.float64)
 
     @property
-    def score(self) -> Floats:
+    def score(self) -> Doubles:
         """What pairs are ranked by, ``[P]``: the gain, or the probability of a substitute."""
         name = "p_S" if self.task.name == "substitute" else "gain"
-        score: Floats = self.pairs.column(name).to_numpy().astype(np.float64)
+        score: Doubles = self.pairs.column(name).to_numpy().astype(np.float64)
         return score
 
     @property
@@ -81,7 +80,7 @@ class Scored:
         return label_codes(self.pairs.column(schema.LABEL).to_pylist())
 
     @property
-    def truth(self) -> Floats:
+    def truth(self) -> Doubles:
         """Judgements as the task's targets, ``[P]``: places in its classes, or gains."""
         return np.asarray(self.task.targets(self.labels), np.float64)
 

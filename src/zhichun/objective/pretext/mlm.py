@@ -30,6 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from zhichun.core.arrays import Bools, Doubles, Int64
 from zhichun.core.settings import require_range
 from zhichun.data.dataset.feature_store import CatalogueTexts
 from zhichun.model.encoder import Encoder, LMHead
@@ -140,7 +141,7 @@ class MLMHead(task.PretextHead):
 
 def hide(
     tokens_T: npt.NDArray[Any], random: np.random.Generator, share: float, unit: str, reader: TextReader
-) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+) -> tuple[npt.NDArray[Any], Bools]:
     """Mask tokens of one text."""
     special_T = np.isin(tokens_T, reader.special_ids)
     chance_T = random.random(len(tokens_T))
@@ -155,7 +156,7 @@ def hide(
     return changed_T, chosen_T
 
 
-def _ordinary(chance_N: npt.NDArray[np.float64], reader: TextReader) -> npt.NDArray[np.int64]:
+def _ordinary(chance_N: Doubles, reader: TextReader) -> Int64:
     """Turn numbers from 0 to 1 into pieces that are not special."""
     special = np.unique(reader.special_ids)
     index_N = (chance_N * (len(reader.tokenizer.word_starts_V) - len(special))).astype(np.int64)
