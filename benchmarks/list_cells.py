@@ -31,7 +31,6 @@ from torch import nn
 from zhichun.core import schema
 from zhichun.core.files import new_file
 from zhichun.data.dataset.dataset import Dataset, buckets_of
-from zhichun.data.dataset.predictions import PROBABILITIES
 from zhichun.data.prepare.prepare import prepare
 from zhichun.data.readers.ratings import RatedPairs, read_ratings
 from zhichun.fit.pretrain import pretrain
@@ -310,7 +309,7 @@ class Bench:
         if (found := rated_pairs(self.source, self.judged)) is not None:
             votes_PC = found[1].ratings.counts_PK
             shares_PC[found[0]] = votes_PC / votes_PC.sum(axis=1, keepdims=True)
-        columns = dict(zip(PROBABILITIES, shares_PC.T, strict=True))
+        columns = dict(zip(schema.PROBABILITIES, shares_PC.T, strict=True))
         with new_file(path) as partial:
             pq.write_table(pa.table({schema.EXAMPLE_ID: self.judged.column(schema.EXAMPLE_ID), **columns}), partial)
         return path

@@ -13,19 +13,13 @@ from rich.text import Text
 from zhichun.cli.options import stdout
 from zhichun.core import schema
 from zhichun.metrics.agreement import HUMAN_METRICS
-from zhichun.metrics.figures import flat
+from zhichun.metrics.figures import baselines, flat
 from zhichun.score.export.export_folder import Check
 from zhichun.score.rank import Ranked
 
 LABEL_COLORS: Final = {"E": "green", "S": "yellow", "C": "cyan", "I": "red"}
 # The others are in metrics.json; more columns do not fit beside each other.
 LOCALES_SHOWN: Final = 4
-BASELINES: Final = {
-    "always_exact": "always\nExact",
-    "always_other": "always\nother",
-    "random_order": "random\norder",
-    "list_size_alone": "list\nsize",
-}
 METRICS: Final = {"ndcg": "nDCG", "micro_f1": "micro-F1"}
 # Where it is narrower, a ranking has no probabilities, which would leave no room for the products.
 WIDTH_OF_PROBABILITIES: Final = 72
@@ -52,7 +46,7 @@ def figures_table(measured: dict[str, Any]) -> Table:
     largest = sorted(by_locale, key=lambda name: -by_locale[name]["pairs"])[:LOCALES_SHOWN]
     parts = {name: by_locale[name] for name in by_locale if name in largest} | measured.get("by_list", {})
     columns = {"all": flat(measured), **{name: flat(part) for name, part in parts.items()}}
-    columns |= {heading: measured[key] for key, heading in BASELINES.items() if key in measured}
+    columns |= {name.replace(" ", "\n"): of for name, of in baselines(measured).items()}
     table = laid_out(
         f"{measured['split']}{of}: {measured['pairs']:,} pairs of {measured['queries']:,} queries",
         ["", *columns],

@@ -62,6 +62,7 @@ OFFICIAL_PRODUCTS_FILE: Final = "shopping_queries_dataset_products.parquet"
 
 # Exact, Substitute, Complement, Irrelevant: the order of every probability column.
 LABELS: Final[tuple[str, ...]] = ("E", "S", "C", "I")
+PROBABILITIES: Final[tuple[str, ...]] = ("p_E", "p_S", "p_C", "p_I")
 LABEL_NAMES: Final[dict[str, str]] = {"E": "Exact", "S": "Substitute", "C": "Complement", "I": "Irrelevant"}
 LOCALES: Final[tuple[str, ...]] = ("us", "es", "jp")
 

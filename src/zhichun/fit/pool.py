@@ -25,7 +25,7 @@ from zhichun.core.console import Bar, Stages
 from zhichun.core.errors import UserError
 from zhichun.core.files import read_json, sha256
 from zhichun.data.dataset.dataset import Dataset, of_catalogue, query_bucket, query_fold, read_parquet
-from zhichun.data.dataset.predictions import POOL_METADATA, PROBABILITIES, fold_count, held_out_by, require_trained_on
+from zhichun.data.dataset.predictions import POOL_METADATA, fold_count, held_out_by, require_trained_on
 from zhichun.data.readers.sources import PAIRS, match_columns, open_table
 from zhichun.fit.leaks import Folds, folds_of, refuse_readers
 from zhichun.score.engines.engine import AUTO
@@ -257,7 +257,7 @@ def with_pool(dataset: Dataset, path: Path | None, validation_fold: Sequence[int
 
 def _as_examples(dataset: Dataset, table: pa.Table, keys: list[str]) -> pa.Table:
     """Return the pairs of a pool with the columns of a dataset; a query that is judged too keeps its id."""
-    shares_PC = np.stack([table.column(name).to_numpy() for name in PROBABILITIES], axis=1).astype(np.float32)
+    shares_PC = np.stack([table.column(name).to_numpy() for name in schema.PROBABILITIES], axis=1).astype(np.float32)
     count, folds = len(table), fold_count(dataset)
     id_of: dict[Query, int] = {}
     pairs = (dataset.column(name).tolist() for name in (schema.QUERY, schema.LOCALE, schema.QUERY_ID))

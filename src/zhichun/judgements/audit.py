@@ -24,7 +24,7 @@ from zhichun.core.console import stderr
 from zhichun.core.errors import UserError
 from zhichun.core.files import new_file, write_json
 from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.predictions import PROBABILITIES, fold_count
+from zhichun.data.dataset.predictions import fold_count
 from zhichun.data.prepare.corrections import DECISION, NEW_LABEL
 from zhichun.data.readers.text_file import require_file
 from zhichun.judgements.findings import (
@@ -237,10 +237,10 @@ def write_audit_page(
 def _records(issues: pa.Table, decisions: Mapping[int, str], key: str) -> dict[str, Any]:
     """Return the script's data: one list per pair, in the order of ``columns``."""
     texts = [schema.QUERY, schema.PRODUCT_ID, schema.LOCALE, *schema.TEXT_COLUMNS]
-    columns = [schema.EXAMPLE_ID, *texts, schema.LABEL, LIKELY, *PROBABILITIES, QUALITY]
+    columns = [schema.EXAMPLE_ID, *texts, schema.LABEL, LIKELY, *schema.PROBABILITIES, QUALITY]
     values = [issues.column(name).to_pylist() for name in columns]
     rounded = [
-        [round(number, 3) for number in column] if name in (*PROBABILITIES, QUALITY) else column
+        [round(number, 3) for number in column] if name in (*schema.PROBABILITIES, QUALITY) else column
         for name, column in zip(columns, values, strict=True)
     ]
     locales = sorted(set(values[columns.index(schema.LOCALE)]))

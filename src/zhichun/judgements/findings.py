@@ -31,7 +31,7 @@ from zhichun.core import schema
 from zhichun.core.arrays import Bools, Doubles, Int64
 from zhichun.core.errors import UserError, suggest
 from zhichun.data.dataset.dataset import BUCKETS, VALIDATION_BUCKET, Dataset
-from zhichun.data.dataset.predictions import PROBABILITIES, OutOfFold, fold_count, read_out_of_fold
+from zhichun.data.dataset.predictions import OutOfFold, fold_count, read_out_of_fold
 from zhichun.data.prepare.corrections import DECISION
 from zhichun.data.readers.sources import find_column, open_table
 from zhichun.metrics import Judged, MacroF1, MicroF1, label_codes
@@ -205,7 +205,7 @@ class Findings:
         }
 
     def _with_predictions(self, table: pa.Table, places: Int64) -> pa.Table:
-        for name, values in zip(PROBABILITIES, self.predicted.probabilities_PC[places].T, strict=True):
+        for name, values in zip(schema.PROBABILITIES, self.predicted.probabilities_PC[places].T, strict=True):
             table = table.append_column(name, pa.array(values.astype(np.float32)))
         return table.append_column(QUALITY, pa.array(self.found.quality_P[places]))
 

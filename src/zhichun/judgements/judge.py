@@ -38,7 +38,6 @@ NOT_ASKED: Final = "not asked"
 MOST_IN_A_ROW: Final = 5
 # Rows whose texts are held at once.
 _ROWS: Final = 256
-_PROBABILITIES: Final = tuple(f"p_{label}" for label in schema.LABELS)
 _TEXTS: Final = (schema.QUERY, schema.PRODUCT_ID, schema.LOCALE, schema.JUDGE, "label", "reason", "failure")
 _GO_ON: Final = "What was answered is kept: the same command goes on."
 
@@ -199,7 +198,7 @@ class JudgingJob:
             outcome.tokens_out += answer.tokens_out
         rows = [self._row(pair, answers[pair.key], asking.unanswered, outcome) for pair in plan.pairs]
         kinds = [(name, pa.string()) for name in _TEXTS]
-        kinds += [(name, pa.float64()) for name in _PROBABILITIES if self.prompt.letter]
+        kinds += [(name, pa.float64()) for name in schema.PROBABILITIES if self.prompt.letter]
         table = pa.Table.from_pylist(rows, pa.schema(kinds))
         write_tables([table], table.schema, self.out)
         return outcome
@@ -214,7 +213,7 @@ class JudgingJob:
         if answer.failure:
             outcome.failures[answer.failure.partition(":")[0]] += 1
         said = (self.chat.model, answer.label, answer.reason, answer.failure)
-        shares = zip(_PROBABILITIES, answer.probabilities or (), strict=False)
+        shares = zip(schema.PROBABILITIES, answer.probabilities or (), strict=False)
         return {**dict(zip(_TEXTS, (*pair[:3], *said), strict=True)), **dict(shares)}
 
     def is_open(self, known: Answer | None) -> bool:

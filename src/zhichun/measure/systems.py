@@ -31,7 +31,6 @@ from zhichun.score.folders import has_members
 from zhichun.score.scorer import Scorer
 from zhichun.text.fold import fold_query
 
-PROBABILITIES: Final = tuple(f"p_{label}" for label in schema.LABELS)
 # What a table may rank by, the first that it has; of a rank, less is better.
 RANKED_BY: Final = {"gain": 1, "score": 1, "rank": -1, "position": -1}
 _OF_PRODUCT: Final = (schema.PRODUCT_ID, schema.LOCALE)
@@ -141,14 +140,12 @@ def _read_table(place: Path, dataset: Dataset, rows: Int64, columns: Mapping[str
     own = {name: own.get(name, name) for name in (schema.QUERY_ID if by_id else schema.QUERY, schema.PRODUCT_ID)} | {
         name: own[name] for name in (schema.LOCALE,) if name in own
     }
-    found = {name: find_column(name, table.names) for name in (*PROBABILITIES, *RANKED_BY)}
-    is_model = found["gain"] is not None or all(found[name] for name in PROBABILITIES)
-    values = PROBABILITIES if all(found[name] for name in PROBABILITIES) else ()
+    found = {name: find_column(name, table.names) for name in (*schema.PROBABILITIES, *RANKED_BY)}
+    is_model = found["gain"] is not None or all(found[name] for name in schema.PROBABILITIES)
+    values = schema.PROBABILITIES if all(found[name] for name in schema.PROBABILITIES) else ()
     ranked_by = next((name for name in RANKED_BY if found[name]), None)
     if ranked_by is None and not values:
-        remedy = (
-            f"It needs a column {', '.join(RANKED_BY)}, or {PROBABILITIES[0]} and so on, as `zhichun score` writes."
-        )
+        remedy = f"It needs a column {', '.join(RANKED_BY)}, or p_E and so on, as `zhichun score` writes."
         raise UserError("has nothing to rank by.", file=place, remedy=remedy)
     wanted = (*values, *((ranked_by,) if ranked_by else ()))
     columns = own | {name: str(found[name]) for name in wanted}
@@ -207,9 +204,9 @@ def _rows(
             shown = ", ".join(f"{name} = {texts[name]!r}" for name in wanted)
             remedy = "Correct it, or drop the row."
             raise UserError(f"{shown} is no number.", file=table.path, row=row, remedy=remedy)
-        said = values[: len(schema.LABELS)] if wanted[0] == PROBABILITIES[0] else [1.0]
+        said = values[: len(schema.LABELS)] if wanted[0] == schema.PROBABILITIES[0] else [1.0]
         if min(said) < 0 or abs(sum(said) - 1) > 1e-3:
-            shown = ", ".join(f"{name} = {value:g}" for name, value in zip(PROBABILITIES, said, strict=True))
+            shown = ", ".join(f"{name} = {value:g}" for name, value in zip(schema.PROBABILITIES, said, strict=True))
             remedy = "Probabilities lie between 0 and 1 and add up to 1."
             raise UserError(f"{shown} cannot be.", file=table.path, row=row, remedy=remedy)
         yield row, (query, *(texts[name] or "" for name in names)), values

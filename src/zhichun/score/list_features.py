@@ -39,7 +39,6 @@ TEXT_FEATURES: Final[dict[str, tuple[str, ...]]] = {
     "lengths and locale": ("query_words", "title_words", "document_words", "locale"),
 }
 OF_LIST: Final = ("min", "median", "max", "gap", "share")
-NAMES: Final = tuple(f"p_{label}" for label in schema.LABELS)
 SIMILARITY_FEATURES: Final = ("similarity", "similarity_share")
 _SIZES: Final = {"small": "s", "medium": "m", "large": "l", "xxl": "2xl", "xxxl": "3xl"}
 # A letter alone is a size where the word stands before it: "Levi's" has none.
@@ -292,7 +291,7 @@ class Candidates:
     def groups(self, models: int) -> dict[str, list[str]]:
         """Name the features in their order, by group; ``models`` give four probabilities each."""
         prefixes = [""] if models == 1 else [f"model{number}_" for number in range(1, models + 1)]
-        given = [f"{prefix}{name}" for prefix in prefixes for name in NAMES]
+        given = [f"{prefix}{name}" for prefix in prefixes for name in schema.PROBABILITIES]
         numbers = self.names[sum(map(len, TEXT_FEATURES.values())) :]
         own, similar = ([name for name in numbers if (name in SIMILARITY_FEATURES) == so] for so in (False, True))
         return {

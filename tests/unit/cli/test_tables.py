@@ -77,7 +77,7 @@ def test_every_figure_can_be_read(width, locales, task):
     numbers = [cell for row in cells(text) for cell in row[1:] if cell]
     assert all(re.fullmatch(r"\d+\.\d{4}", number) for number in numbers)
     columns = [line for line in text.splitlines() if line.startswith("┃")]
-    baselines = {"esci": ["Exact", "order"], "substitute": ["other"], "gain": ["order"]}[task]
+    baselines = {"esci": ["Exact", "order"], "substitute": ["Other"], "gain": ["order"]}[task]
     heading = " ".join(columns).split()
     assert all(name in heading for name in ["all", "us", *baselines])
     assert ("Exact" in heading) == (task == "esci")

@@ -181,7 +181,6 @@ PREDICTIONS_FILE: Final = "predictions.parquet"
 # Columns of the predictions as they were trained, in a table whose others are calibrated.
 AS_TRAINED: Final = "as_trained_"
 POOL_METADATA: Final = b"zhichun pool"  # key under which a table of `zhichun pool` names its teacher
-PROBABILITIES: Final = tuple(f"p_{label}" for label in schema.LABELS)
 
 
 @dataclass(frozen=True, eq=False)

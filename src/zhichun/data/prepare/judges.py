@@ -198,7 +198,6 @@ def _number(grade: Any) -> float | None:
 
 
 # What `zhichun score` and runs write beside a label.
-_PREDICTION: Final = tuple(f"p_{label}" for label in schema.LABELS)
 _READ: Final = (schema.QUERY, schema.PRODUCT_ID, schema.LOCALE, schema.LABEL, schema.JUDGE, schema.WEIGHT)
 Given = Sequence[tuple[Path, float]]
 
@@ -283,5 +282,5 @@ def _columns(table: Table) -> dict[str, str]:
 
 def _predicts(table: Table) -> bool:
     """Tell predictions of a run from judgements, which may have probabilities too but name the judge."""
-    has = {name: find_column(name, table.names) is not None for name in (*_PREDICTION, "gain", schema.JUDGE)}
-    return all(has[name] for name in _PREDICTION) and (has["gain"] or not has[schema.JUDGE])
+    has = {name: find_column(name, table.names) is not None for name in (*schema.PROBABILITIES, "gain", schema.JUDGE)}
+    return all(has[name] for name in schema.PROBABILITIES) and (has["gain"] or not has[schema.JUDGE])
