@@ -306,11 +306,8 @@ def _open_lock(file: Path) -> int:
             opened = _lock(file)
             if opened is None:
                 owner = file.read_text("utf-8", errors="replace") or "another process"
-                raise UserError(
-                    f"the folder is in use by {owner}.",
-                    file=file.parent,
-                    remedy="Wait until it is done, or name another.",
-                )
+                remedy = "Wait until it is done, or name another."
+                raise UserError(f"the folder is in use by {owner}.", file=file.parent, remedy=remedy)
             if file.exists() and os.path.samestat(os.fstat(opened), file.stat()):
                 file.write_text(f"process {os.getpid()} ({Path(sys.argv[0]).name} {' '.join(sys.argv[1:3])})", "utf-8")
                 return opened

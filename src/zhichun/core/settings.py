@@ -156,11 +156,8 @@ def read_settings(hint: type[T], path: Path, *, format: int, remedy: str) -> T:
     """
     content = read_json(path, {"format": int}, remedy)
     if content["format"] != format:
-        raise UserError(
-            f"is of format {content['format']}, of another version of zhichun; this version reads {format}.",
-            file=path,
-            remedy=remedy,
-        )
+        problem = f"is of format {content['format']}, of another version of zhichun; this version reads {format}."
+        raise UserError(problem, file=path, remedy=remedy)
     try:
         return decode(hint, {name: value for name, value in content.items() if name not in ("format", "kind")})
     except UserError as error:

@@ -99,11 +99,8 @@ def _check(recipe: Recipe, data: Path, out: Path, folds: int, resume: bool) -> N
         )
     there = fold_count(Dataset.open(data))
     if folds != there:
-        raise UserError(
-            f"the dataset has {there} folds, not {folds}.",
-            file=data,
-            remedy=f"Use --folds {there}, or prepare it with: zhichun prepare … --folds {folds}",
-        )
+        remedy = f"Use --folds {there}, or prepare it with: zhichun prepare … --folds {folds}"
+        raise UserError(f"the dataset has {there} folds, not {folds}.", file=data, remedy=remedy)
     if (out / "recipe.json").is_file():
         raise UserError("there is a single run, not a folder of runs.", file=out, remedy="Choose another --out.")
     # Fold 0 is left to `train`: under a launcher, the first process may have begun it before another comes here.

@@ -27,11 +27,8 @@ def refuse_leaks(recipe: Mapping[str, Any], run: Path) -> None:
     """
     if recipe["train"].get("keep") != "last":
         named = " and ".join(map(str, folds_of(recipe["train"].get("validation_fold"))))
-        raise UserError(
-            f"its checkpoint was chosen by fold {named}, which it predicts.",
-            file=run,
-            remedy="Train the folds anew, which keeps the last step's: zhichun train RECIPE --folds K --out NEW",
-        )
+        remedy = "Train the folds anew, which keeps the last step's: zhichun train RECIPE --folds K --out NEW"
+        raise UserError(f"its checkpoint was chosen by fold {named}, which it predicts.", file=run, remedy=remedy)
     refuse_readers(
         recipe, run, "Teach with runs of zhichun train RECIPE --folds K --nested; pre-train without pair_mlm."
     )
@@ -49,11 +46,8 @@ def refuse_readers(recipe: Mapping[str, Any], run: Path, remedy: str) -> None:
     for what, path, left_out in _read_by(recipe, run, set()):
         if read := [fold for fold in held_out if fold not in left_out]:
             named = "one twentieth of the queries" if read == [None] else f"fold {' and '.join(map(str, read))}"
-            raise UserError(
-                f"the {what} {path} has read queries of {named}, which this run held out.",
-                file=run,
-                remedy=remedy,
-            )
+            problem = f"the {what} {path} has read queries of {named}, which this run held out."
+            raise UserError(problem, file=run, remedy=remedy)
 
 
 def _read_by(recipe: Mapping[str, Any], run: Path, known: set[Path]) -> Iterator[tuple[str, Path, Folds]]:

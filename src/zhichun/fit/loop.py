@@ -153,10 +153,8 @@ class Loop:
         values = accelerator.reduce(torch.stack(list(sums.values())), "mean").tolist()
         loss, *parts = values
         if loss != loss:
-            raise UserError(
-                f"the loss is not a number at step {step + 1}.",
-                remedy="Lower train.learning_rate, or use --set train.precision=fp32.",
-            )
+            remedy = "Lower train.learning_rate, or use --set train.precision=fp32."
+            raise UserError(f"the loss is not a number at step {step + 1}.", remedy=remedy)
         figures = {"loss": loss, "gradient_norm": None if norm is None else float(norm)}
         names = list(sums)[1:]
         # What has no figure in this step is NaN, which JSON does not know.

@@ -97,35 +97,25 @@ class Recipe(AnyRecipe):
         regressor = self.objective.loss.regresses
         if regressor != (self.task == "gain"):
             right = "SquaredError" if self.task == "gain" else "CrossEntropy"
-            raise UserError(
-                f"the task {self.task!r} cannot be trained with the loss {type(self.objective.loss).__name__}.",
-                remedy=f"Use --set objective.loss={right}.",
-            )
+            problem = f"the task {self.task!r} cannot be trained with the loss {type(self.objective.loss).__name__}."
+            raise UserError(problem, remedy=f"Use --set objective.loss={right}.")
         weights = getattr(self.objective.loss, "class_weights", None)
         if weights is not None and len(weights) != TASKS[self.task].outputs:
             classes = ", ".join(TASKS[self.task].classes)
-            raise UserError(
-                f"objective.loss.class_weights={list(weights)} are {len(weights)} weights.",
-                remedy=f"Give one for each class of the task {self.task!r}: {classes}.",
-            )
+            remedy = f"Give one for each class of the task {self.task!r}: {classes}."
+            raise UserError(f"objective.loss.class_weights={list(weights)} are {len(weights)} weights.", remedy=remedy)
         if self.task == "gain" and self.train.soft_labels is not None and self.train.soft_labels.temperature != 1:
-            raise UserError(
-                "train.soft_labels.temperature has no effect on the task 'gain', which has no probabilities.",
-                remedy="Leave it at 1.",
-            )
+            problem = "train.soft_labels.temperature has no effect on the task 'gain', which has no probabilities."
+            raise UserError(problem, remedy="Leave it at 1.")
         for name, over_lists in (("objective.ranking", self.objective.ranking), ("model.lists", self.model.lists)):
             if over_lists is not None and self.train.lists is None:
-                raise UserError(
-                    f"{name}={type(over_lists).__name__} needs steps of whole lists.",
-                    remedy="Use --set train.lists=Lists.",
-                )
+                remedy = "Use --set train.lists=Lists."
+                raise UserError(f"{name}={type(over_lists).__name__} needs steps of whole lists.", remedy=remedy)
         ranking = self.objective.ranking
         if ranking is not None and ranking.gains != "esci" and self.task != "esci":
             why = "targets are gains of esci already" if regressor else "two classes have the gains 0 and 1"
-            raise UserError(
-                f"objective.ranking.gains={ranking.gains!r} has no effect on the task {self.task!r}, whose {why}.",
-                remedy="Use --set objective.ranking.gains=esci.",
-            )
+            problem = f"objective.ranking.gains={ranking.gains!r} has no effect on the task {self.task!r}, whose {why}."
+            raise UserError(problem, remedy="Use --set objective.ranking.gains=esci.")
         view = self.objective.second_view
         if view is not None and view.moves_weights and self.train.activation_checkpointing is not None:
             raise UserError(
@@ -135,10 +125,8 @@ class Recipe(AnyRecipe):
             )
         metrics = {"esci": ("micro_f1", "macro_f1", "ndcg"), "substitute": ("micro_f1", "macro_f1"), "gain": ("ndcg",)}
         if self.train.metric not in (*metrics[self.task], "loss"):
-            raise UserError(
-                f"the task {self.task!r} has no {self.train.metric}.",
-                remedy=f"Use --set train.metric={metrics[self.task][0]}, or train.metric=loss.",
-            )
+            remedy = f"Use --set train.metric={metrics[self.task][0]}, or train.metric=loss."
+            raise UserError(f"the task {self.task!r} has no {self.train.metric}.", remedy=remedy)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -171,19 +171,13 @@ def read_judged(
     judged = JudgedCandidates(candidates, probabilities_PM, dataset.labels[rows_P], *columns)
     learnt = judged.weights_P > 0
     if len(np.unique(candidates.list_P[learnt])) < FEWEST_QUERIES or len(np.unique(judged.labels_P[learnt])) < 2:
-        raise UserError(
-            f"there are fewer than {FEWEST_QUERIES} training queries, or all pairs have one label.",
-            file=dataset.folder,
-            remedy="Prepare more judgements.",
-        )
+        problem = f"there are fewer than {FEWEST_QUERIES} training queries, or all pairs have one label."
+        raise UserError(problem, file=dataset.folder, remedy="Prepare more judgements.")
     sizes_L = np.bincount(candidates.list_P[learnt])
     if sizes_L.max() > LONGEST_LIST:
         query = texts.queries[int(np.flatnonzero(candidates.list_P == sizes_L.argmax())[0])]
-        raise UserError(
-            f"the query {query!r} has {sizes_L.max():,} judged pairs; trees rank {LONGEST_LIST:,} at most.",
-            file=dataset.folder,
-            remedy="Prepare fewer judgements of it.",
-        )
+        problem = f"the query {query!r} has {sizes_L.max():,} judged pairs; trees rank {LONGEST_LIST:,} at most."
+        raise UserError(problem, file=dataset.folder, remedy="Prepare fewer judgements of it.")
     return judged, corpus
 
 
@@ -209,11 +203,8 @@ def _checked(dataset: Dataset, run: Path) -> OutOfFold:
     for place in (fold_path(run, fold) for fold in range(fold_count(dataset))):
         refuse_leaks(read_json(place / "recipe.json"), place)
         if (calibration := place / "model" / CALIBRATION_FILE).is_file():
-            raise UserError(
-                "its probabilities are calibrated on the fold that it predicts.",
-                file=place,
-                remedy=f"Delete {calibration}: the trees need no calibration.",
-            )
+            remedy = f"Delete {calibration}: the trees need no calibration."
+            raise UserError("its probabilities are calibrated on the fold that it predicts.", file=place, remedy=remedy)
     return found
 
 

@@ -191,10 +191,8 @@ class LoopSettings:
         require_range(self, "clip", above=0, prefix="train.", remedy="Switch it off with train.clip=null.")
         require_range(self, "patience", least=1, prefix="train.", remedy="Switch it off with train.patience=null.")
         if self.keep == "last" and self.patience is not None:
-            raise UserError(
-                f"train.patience={self.patience} has no effect with train.keep=last.",
-                remedy="Switch it off with train.patience=null.",
-            )
+            remedy = "Switch it off with train.patience=null."
+            raise UserError(f"train.patience={self.patience} has no effect with train.keep=last.", remedy=remedy)
         off = "Give one such as 0.9, or train.layer_decay=null, which is off."
         require_range(self, "layer_decay", above=0, below=1, prefix="train.", remedy=off)
 

@@ -80,10 +80,8 @@ def run_training(
         objective, batches = training.start()
         smallest, processes = batches.smallest_step, accelerator.num_processes
         if smallest < processes:
-            raise UserError(
-                f"a step of {smallest} {training.unit} is too small for {processes} processes.",
-                remedy="Raise train.batch_size, or start fewer processes.",
-            )
+            problem = f"a step of {smallest} {training.unit} is too small for {processes} processes."
+            raise UserError(problem, remedy="Raise train.batch_size, or start fewer processes.")
         shown = Bar(title, training.unit, shown=is_first)
         with shown as bar, _naming_lost_processes(accelerator), _tracked(accelerator, recipe, run):
             progress = Loop(accelerator, batches, training.figures, recipe.train, run, bar).fit(objective)
@@ -109,10 +107,8 @@ def _trackers(recipe: R, out: Path) -> list[Any]:
     wanted = dict.fromkeys(recipe.train.trackers or ())
     for name in wanted:
         if name not in map(str, get_available_trackers()):
-            raise UserError(
-                f"train.trackers has {name}, which is not installed.",
-                remedy=f"Install it with: pip install {name}\nOr leave it out: --set train.trackers=null",
-            )
+            remedy = f"Install it with: pip install {name}\nOr leave it out: --set train.trackers=null"
+            raise UserError(f"train.trackers has {name}, which is not installed.", remedy=remedy)
     return [made[name]() for name in wanted]
 
 
@@ -140,7 +136,5 @@ def _naming_lost_processes(accelerator: Accelerator) -> Iterator[None]:
         of_backend = isinstance(error, DistError) or any(name in str(error).lower() for name in ("gloo", "nccl"))
         if accelerator.num_processes == 1 or not of_backend:
             raise
-        raise UserError(
-            f"another of the {accelerator.num_processes} processes has ended.",
-            remedy="Its own message, if it had time for one, says why. Start all of them again with --resume.",
-        ) from error
+        remedy = "Its own message, if it had time for one, says why. Start all of them again with --resume."
+        raise UserError(f"another of the {accelerator.num_processes} processes has ended.", remedy=remedy) from error

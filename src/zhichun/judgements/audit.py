@@ -124,20 +124,14 @@ def _check_options(
 ) -> None:
     """Refuse invalid options before training."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # a launcher's number of processes
-        raise UserError(
-            "an audit runs in a single process.",
-            remedy="Train the folds on all devices first: accelerate launch -m zhichun train RECIPE --folds K",
-        )
+        remedy = "Train the folds on all devices first: accelerate launch -m zhichun train RECIPE --folds K"
+        raise UserError("an audit runs in a single process.", remedy=remedy)
     if recipe is not None and runs is not None:
-        raise UserError(
-            "a recipe to train and runs that are trained already: give only one of the two.",
-            remedy="Leave the recipe out, or --runs.",
-        )
+        remedy = "Leave the recipe out, or --runs."
+        raise UserError("a recipe to train and runs that are trained already: give only one of the two.", remedy=remedy)
     if recipe is not None and recipe.task != "esci":
-        raise UserError(
-            f"the recipe's task is {recipe.task!r}, which does not tell the four labels apart.",
-            remedy="Use a recipe of the task 'esci', such as kdd2022:task2 or tiny.",
-        )
+        problem = f"the recipe's task is {recipe.task!r}, which does not tell the four labels apart."
+        raise UserError(problem, remedy="Use a recipe of the task 'esci', such as kdd2022:task2 or tiny.")
     if drop is not None and not 0 < drop < 1:
         remedy = "Give a share of the training pairs above 0 and below 1, such as 0.04; or leave --drop out."
         raise UserError(f"drop={drop} is no share.", remedy=remedy)

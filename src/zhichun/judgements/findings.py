@@ -91,10 +91,8 @@ def find_label_issues(labels_P: Int64, probabilities_PC: Doubles) -> LabelIssues
     from cleanlab import filter as filters
 
     if len(np.unique(labels_P)) < 2:
-        raise UserError(
-            "all judgements have the same label, so no label error can be found.",
-            remedy="Audit judgements with at least two labels.",
-        )
+        remedy = "Audit judgements with at least two labels."
+        raise UserError("all judgements have the same label, so no label error can be found.", remedy=remedy)
     joint_CC = count.compute_confident_joint(labels_P, probabilities_PC)
     with warnings.catch_warnings():
         # It warns of classes with one pair, which cannot be doubted, and of those with none.
@@ -244,11 +242,9 @@ def read_decisions(path: Path, findings: Findings) -> Decisions:
     elif set(QUEPID) <= names:
         read = _of_quepid(findings.issues)
     else:
-        raise UserError(
-            f"is no file of decisions: its columns are not {schema.EXAMPLE_ID!r} and {DECISION!r}.",
-            file=path,
-            remedy="Give the file that the page of the audit downloads, or Quepid's with query, docid and rating.",
-        )
+        problem = f"is no file of decisions: its columns are not {schema.EXAMPLE_ID!r} and {DECISION!r}."
+        remedy = "Give the file that the page of the audit downloads, or Quepid's with query, docid and rating."
+        raise UserError(problem, file=path, remedy=remedy)
     decided: Decisions = {}
     for row, values in _rows(path):
         try:
@@ -269,11 +265,8 @@ def require_nothing_filled_in(path: Path, accept: Path | None) -> None:
     if not path.is_file() or (accept is not None and accept.exists() and path.samefile(accept)):
         return
     if any((values.get(DECISION) or "").strip() for _, values in _rows(path)):
-        raise UserError(
-            "holds decisions, which would be lost.",
-            file=path,
-            remedy=f"Apply them with --accept {path}, or move the file away.",
-        )
+        remedy = f"Apply them with --accept {path}, or move the file away."
+        raise UserError("holds decisions, which would be lost.", file=path, remedy=remedy)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str | None]]]:

@@ -258,12 +258,9 @@ class JudgingJob:
         rows = self._products.rows(locales, ids)
         if (rows < 0).any():
             place = int((rows < 0).argmax())
-            raise UserError(
-                f"there is no product {ids[place].as_py()!r} in the locale {locales[place].as_py()!r}.",
-                file=self.pairs,
-                row=int(batch.rows_N[place]),
-                remedy="Add it to the catalogue given with --products.",
-            )
+            problem = f"there is no product {ids[place].as_py()!r} in the locale {locales[place].as_py()!r}."
+            remedy = "Add it to the catalogue given with --products."
+            raise UserError(problem, file=self.pairs, row=int(batch.rows_N[place]), remedy=remedy)
         return self._products.texts(rows)
 
     @cached_property

@@ -291,10 +291,8 @@ def _metrics(systems: Sequence[System], gates: Sequence[Gate]) -> list[Metric]:
     has_classes = all(system.probabilities_EC is not None for system in systems)
     for gate in gates:
         if gate.metric.reads != "scores" and not has_classes:
-            raise UserError(
-                f"{gate} needs probabilities of the four labels, which one of the two does not have.",
-                remedy="Leave this gate out.",
-            )
+            problem = f"{gate} needs probabilities of the four labels, which one of the two does not have."
+            raise UserError(problem, remedy="Leave this gate out.")
     of_kinds = [metric for reads in (_READS if has_classes else _READS[:1]) for metric in reported(reads)]
     return list(dict.fromkeys([*(gate.metric for gate in gates), *of_kinds]))
 

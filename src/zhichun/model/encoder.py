@@ -106,10 +106,8 @@ class Encoder(nn.Module):
                 self.model.set_attn_implementation("sdpa")
             return
         if not can_pack:
-            raise UserError(
-                f"an encoder of type {architecture!r} does not support packed batches.",
-                remedy=f"Use --set train.attention=padded, or one of {', '.join(packed_attention.ARCHITECTURES)}.",
-            )
+            remedy = f"Use --set train.attention=padded, or one of {', '.join(packed_attention.ARCHITECTURES)}."
+            raise UserError(f"an encoder of type {architecture!r} does not support packed batches.", remedy=remedy)
         self.model.set_attn_implementation(packed_attention.NAME)
 
     @property
@@ -266,11 +264,8 @@ def place_of(name: str) -> str:
         return name
     if (folder / ENCODER_FOLDER / "config.json").is_file():
         return str(folder / ENCODER_FOLDER)
-    raise UserError(
-        "the run holds no encoder.",
-        file=folder,
-        remedy="Name a finished run of `zhichun pretrain`; resume an interrupted one with --resume.",
-    )
+    remedy = "Name a finished run of `zhichun pretrain`; resume an interrupted one with --resume."
+    raise UserError("the run holds no encoder.", file=folder, remedy=remedy)
 
 
 def file_of(name: str, file: str) -> Path:

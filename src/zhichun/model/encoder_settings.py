@@ -169,10 +169,8 @@ class EncoderSettings:
         few = "Fewer leave no room for a pair; no encoder reads more."
         require_range(self, "max_length", least=8, most=LONGEST, prefix="model.", remedy=few)
         if self.encoder != TINY and self.tiny != TinyEncoder():
-            raise UserError(
-                f"settings of model.tiny have no effect: the encoder {self.encoder!r} has a shape of its own.",
-                remedy="Leave them out, with --set model.tiny=TinyEncoder.",
-            )
+            problem = f"settings of model.tiny have no effect: the encoder {self.encoder!r} has a shape of its own."
+            raise UserError(problem, remedy="Leave them out, with --set model.tiny=TinyEncoder.")
         if self.query_tokens is not None and self.query_tokens > self.max_length - 4:
             raise UserError(
                 f"model.interaction.query_tokens={self.query_tokens} leave a product nothing of "
@@ -239,8 +237,6 @@ def start_encoder(settings: EncoderSettings, tokenizer: PairTokenizer) -> Encode
     if isinstance(encoder, SplitEncoder):
         start_projection(encoder, settings.encoder)
     if encoder.room is not None and settings.max_length > encoder.room:
-        raise UserError(
-            f"the encoder {settings.encoder!r} reads {encoder.room} tokens at most.",
-            remedy=f"Use --set model.max_length={encoder.room}.",
-        )
+        remedy = f"Use --set model.max_length={encoder.room}."
+        raise UserError(f"the encoder {settings.encoder!r} reads {encoder.room} tokens at most.", remedy=remedy)
     return encoder

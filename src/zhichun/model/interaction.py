@@ -284,11 +284,8 @@ def start_projection(encoder: SplitEncoder, name: str) -> None:
     weights = load_file(path)
     size = len(weights["shrink.weight"])
     if size != encoder.settings.state:
-        raise UserError(
-            f"the encoder was pre-trained with states of {size} numbers, not {encoder.settings.state}.",
-            file=path,
-            remedy=f"Use --set model.interaction.state={size}.",
-        )
+        problem = f"the encoder was pre-trained with states of {size} numbers, not {encoder.settings.state}."
+        raise UserError(problem, file=path, remedy=f"Use --set model.interaction.state={size}.")
     encoder.load_state_dict(weights, strict=False)
 
 
@@ -309,7 +306,5 @@ def _check(config: Any, settings: Split) -> None:
             remedy=f"{remedy}; the query needs at least one above." if not above else "Lower one of them.",
         )
     if settings.state is not None and settings.state >= config.hidden_size:
-        raise UserError(
-            f"model.interaction.state={settings.state} is no smaller than the encoder's {config.hidden_size}.",
-            remedy="Use --set model.interaction.state=null, which keeps them whole.",
-        )
+        problem = f"model.interaction.state={settings.state} is no smaller than the encoder's {config.hidden_size}."
+        raise UserError(problem, remedy="Use --set model.interaction.state=null, which keeps them whole.")

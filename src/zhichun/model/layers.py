@@ -48,10 +48,8 @@ def layers_of(encoder: "Encoder") -> nn.ModuleList:
     for part in encoder.modules():
         if isinstance(part, nn.ModuleList) and len(part) == config.num_hidden_layers:
             return part
-    raise UserError(
-        f"an encoder of the kind {config.model_type!r} has no layers to tell apart.",
-        remedy="Use train.layer_decay=null, train.activation_checkpointing=null and train.compile=false.",
-    )
+    remedy = "Use train.layer_decay=null, train.activation_checkpointing=null and train.compile=false."
+    raise UserError(f"an encoder of the kind {config.model_type!r} has no layers to tell apart.", remedy=remedy)
 
 
 def let_layers_update_some(encoder: "Encoder") -> bool:

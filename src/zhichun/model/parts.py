@@ -121,10 +121,8 @@ class FieldPooling(nn.Module):
     def __init__(self, layout: PairLayout, fields: int, hidden: int) -> None:
         super().__init__()
         if not layout.middle:
-            raise UserError(
-                "the encoder's tokenizer puts no separator between query and product, which field pooling needs.",
-                remedy="Use --set model.pooling=first.",
-            )
+            problem = "the encoder's tokenizer puts no separator between query and product, which field pooling needs."
+            raise UserError(problem, remedy="Use --set model.pooling=first.")
         self.parts = 1 + fields
         self.size = self.parts * hidden
         self.prefix, self.width = len(layout.prefix), len(layout.middle)

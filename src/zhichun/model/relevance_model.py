@@ -54,10 +54,8 @@ class ListHead:
         off = "Switch it off with model.lists=null."
         require_range(self, "size", "heads", least=1, prefix="model.lists.", remedy=off)
         if self.size % self.heads:
-            raise UserError(
-                f"model.lists.size={self.size} cannot be shared out to {self.heads} heads.",
-                remedy=f"Give a multiple of {self.heads}.",
-            )
+            remedy = f"Give a multiple of {self.heads}."
+            raise UserError(f"model.lists.size={self.size} cannot be shared out to {self.heads} heads.", remedy=remedy)
 
 
 class ListAttention(nn.Module):
@@ -143,10 +141,8 @@ class ModelSettings(EncoderSettings):
             require_range(self, name, least=least, prefix="model.", remedy=off)
         require_range(self, "dropout", least=0, below=1, prefix="model.")
         if self.trigrams is None and self.trigram_start != "random":
-            raise UserError(
-                f"model.trigram_start={self.trigram_start!r} has no effect while model.trigrams=null.",
-                remedy="Give model.trigrams a size, or use --set model.trigram_start=random.",
-            )
+            problem = f"model.trigram_start={self.trigram_start!r} has no effect while model.trigrams=null."
+            raise UserError(problem, remedy="Give model.trigrams a size, or use --set model.trigram_start=random.")
         if self.pooling == "fields" and self.query_tokens is not None:
             raise UserError(
                 "model.pooling='fields' averages the product's vectors, which model.interaction=Split does not update.",

@@ -87,11 +87,9 @@ class Translator:
                 connection.execute(_TABLE)
                 return self._translate_new(connection, texts)
         except (OSError, sqlite3.Error) as error:
-            raise UserError(
-                f"the cache of translations cannot be used ({error}).",
-                file=self._cache,
-                remedy="Name another folder with --translation-cache, or delete the file if it is damaged.",
-            ) from error
+            problem = f"the cache of translations cannot be used ({error})."
+            remedy = "Name another folder with --translation-cache, or delete the file if it is damaged."
+            raise UserError(problem, file=self._cache, remedy=remedy) from error
 
     def _translate_new(self, connection: sqlite3.Connection, texts: Sequence[str]) -> list[str]:
         known = {"": ""}
@@ -126,10 +124,8 @@ class Translator:
             model = MarianMTModel.from_pretrained(self._folder, dtype=torch.float32, trust_remote_code=False)
             model = model.to(self._device).eval()
         except ImportError as error:
-            raise UserError(
-                "translation needs sentencepiece, which is not installed.",
-                remedy="Install it with: pip install 'zhichun[translate]'",
-            ) from error
+            remedy = "Install it with: pip install 'zhichun[translate]'"
+            raise UserError("translation needs sentencepiece, which is not installed.", remedy=remedy) from error
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise UserError(
                 f"the MarianMT model cannot be read ({error}).", file=self._folder, remedy="Download it again."
@@ -150,19 +146,13 @@ def _check(folder: Path) -> None:
     """Refuse a folder that is not a MarianMT checkpoint, or one with several target languages, ``>>spa<<``."""
     for file in NEEDED:
         if not (folder / file).is_file():
-            raise UserError(
-                f"no translation model: there is no {file}.",
-                file=folder,
-                remedy="Give a MarianMT checkpoint, such as Helsinki-NLP/opus-mt-es-en.",
-            )
+            remedy = "Give a MarianMT checkpoint, such as Helsinki-NLP/opus-mt-es-en."
+            raise UserError(f"no translation model: there is no {file}.", file=folder, remedy=remedy)
     pieces = read_json(folder / "vocab.json", dict, "Download it again.")
     languages = sorted(piece for piece in pieces if re.fullmatch(">>.+<<", piece))
     if len(languages) > 1:
-        raise UserError(
-            f"the model translates into several languages ({', '.join(languages[:3])} …).",
-            file=folder,
-            remedy="Choose a model of one pair of languages.",
-        )
+        problem = f"the model translates into several languages ({', '.join(languages[:3])} …)."
+        raise UserError(problem, file=folder, remedy="Choose a model of one pair of languages.")
 
 
 def _fingerprint(folder: Path) -> str:

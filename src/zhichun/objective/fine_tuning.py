@@ -62,25 +62,19 @@ class FineTuningSettings:
 
     def __post_init__(self) -> None:
         if self.second_view is None and self.rdrop is not None:
-            raise UserError(
-                "R-Drop needs a second view, and objective.second_view is null.",
-                remedy="Use --set objective.second_view=FGM, or DropoutView for the classic one.",
-            )
+            remedy = "Use --set objective.second_view=FGM, or DropoutView for the classic one."
+            raise UserError("R-Drop needs a second view, and objective.second_view is null.", remedy=remedy)
         if self.second_view is None and self.total == "mean":
-            raise UserError(
-                "objective.total='mean' has no effect without a second view.",
-                remedy="Use --set objective.total=sum, or --set objective.second_view=FGM.",
-            )
+            remedy = "Use --set objective.total=sum, or --set objective.second_view=FGM."
+            raise UserError("objective.total='mean' has no effect without a second view.", remedy=remedy)
         if self.second_view is not None and self.second_view.is_divergence and self.rdrop is not None:
             raise UserError(
                 f"R-Drop beside {type(self.second_view).__name__} would add the same divergence twice.",
                 remedy="Use --set objective.rdrop=null, and objective.second_view.weight for more of it.",
             )
         if self.mixup is not None and self.loss.regresses:
-            raise UserError(
-                "mixup needs class labels, and a regressor has none.",
-                remedy="Use --set objective.mixup=null.",
-            )
+            remedy = "Use --set objective.mixup=null."
+            raise UserError("mixup needs class labels, and a regressor has none.", remedy=remedy)
 
 
 class Objective(nn.Module, Generic[M]):

@@ -184,10 +184,8 @@ class PlacedView(View):
     def check(self, model: RelevanceModel) -> None:
         """Refuse word embeddings that are frozen."""
         if self.at == "table" and not model.encoder.table.requires_grad:
-            raise UserError(
-                f"{type(self).__name__} perturbs the word embeddings, but they are frozen.",
-                remedy="Train them, or perturb their output: --set objective.second_view.at=output.",
-            )
+            remedy = "Train them, or perturb their output: --set objective.second_view.at=output."
+            raise UserError(f"{type(self).__name__} perturbs the word embeddings, but they are frozen.", remedy=remedy)
 
     def place(self, first: FirstView) -> "Place":
         """Return the space of the perturbation."""

@@ -285,10 +285,8 @@ def grade_labels(given: Mapping[str, str] | None = None) -> dict[str, str]:
     own: dict[str, str] = {}
     for grade, label in (given or {}).items():
         if fold_grade(label) not in _MEANINGS:
-            raise UserError(
-                f"grade {grade!r} is mapped to {label!r}, which is no label",
-                remedy=f"{suggest(str(label), LABEL_NAMES)} A grade that means 'not judged' is mapped to skip.",
-            )
+            remedy = f"{suggest(str(label), LABEL_NAMES)} A grade that means 'not judged' is mapped to skip."
+            raise UserError(f"grade {grade!r} is mapped to {label!r}, which is no label", remedy=remedy)
         key, meaning = fold_grade(grade), _MEANINGS[fold_grade(label)]
         if own.setdefault(key, meaning) != meaning:
             raise UserError(

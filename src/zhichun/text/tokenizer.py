@@ -66,10 +66,8 @@ class PairLayout:
         encoding = tokenizer.encode("a", "b")
         sides = encoding.sequence_ids
         if 0 not in sides or 1 not in sides or None not in sides:
-            raise UserError(
-                "the tokenizer does not separate two texts with special tokens.",
-                remedy="Use the tokenizer of an encoder trained on pairs of texts (XLM-R, BERT, DeBERTa, ModernBERT).",
-            )
+            remedy = "Use the tokenizer of an encoder trained on pairs of texts (XLM-R, BERT, DeBERTa, ModernBERT)."
+            raise UserError("the tokenizer does not separate two texts with special tokens.", remedy=remedy)
         first, second = sides.index(0), sides.index(1)
         first_end = len(sides) - 1 - sides[::-1].index(0)
         second_end = len(sides) - 1 - sides[::-1].index(1)
@@ -188,10 +186,8 @@ class PairTokenizer:
         """
         found = self._first_known(MASK)
         if found is None:
-            raise UserError(
-                "the encoder's tokenizer has no mask token.",
-                remedy="Use a masked language model (XLM-R, BERT), or leave objective.mlm out.",
-            )
+            remedy = "Use a masked language model (XLM-R, BERT), or leave objective.mlm out."
+            raise UserError("the encoder's tokenizer has no mask token.", remedy=remedy)
         return found
 
     @cached_property

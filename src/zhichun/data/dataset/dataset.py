@@ -136,12 +136,9 @@ class Dataset:
         rows = pc.index_in(product_keys(self.examples), value_set=catalogue)
         if rows.null_count:
             row = int(np.flatnonzero(rows.is_null().to_numpy(zero_copy_only=False))[0])
-            raise UserError(
-                "a pair names a product that products.parquet lacks.",
-                file=self.folder / schema.EXAMPLES_FILE,
-                row=row + 1,
-                remedy="Make the dataset folder again with: zhichun prepare",
-            )
+            problem = "a pair names a product that products.parquet lacks."
+            remedy = "Make the dataset folder again with: zhichun prepare"
+            raise UserError(problem, file=self.folder / schema.EXAMPLES_FILE, row=row + 1, remedy=remedy)
         return rows.to_numpy().astype(np.int32)
 
     @cached_property

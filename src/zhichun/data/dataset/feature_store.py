@@ -167,11 +167,8 @@ def catalogue_tokenizer(dataset: Dataset, pieces: int) -> PairTokenizer:
         try:
             tokenizer = train_unigram(_texts(dataset), pieces)
         except Exception as error:  # the library raises nothing narrower when the pieces cannot cover all characters
-            raise UserError(
-                f"no tokenizer of {pieces} pieces can be trained on this catalogue ({error}).",
-                file=dataset.folder,
-                remedy="Raise model.tiny.pieces.",
-            ) from error
+            problem = f"no tokenizer of {pieces} pieces can be trained on this catalogue ({error})."
+            raise UserError(problem, file=dataset.folder, remedy="Raise model.tiny.pieces.") from error
         with new_file(path) as partial:
             tokenizer.save(str(partial))
     return PairTokenizer.load(path.parent)

@@ -65,11 +65,9 @@ def find_tables(places: Iterable[str]) -> list[Path]:
         own = [place] if place.is_file() else [place / PREDICTIONS_FILE] if (place / PREDICTIONS_FILE).is_file() else []
         tables = own or sorted(place.glob(f"fold-*/{PREDICTIONS_FILE}"))
         if not tables:
-            raise UserError(
-                "holds no predictions." if place.is_dir() else "there is no such file or folder.",
-                file=place,
-                remedy=f"Name a finished run, a folder with fold-*/{PREDICTIONS_FILE}, or a table of `zhichun score`.",
-            )
+            problem = "holds no predictions." if place.is_dir() else "there is no such file or folder."
+            remedy = f"Name a finished run, a folder with fold-*/{PREDICTIONS_FILE}, or a table of `zhichun score`."
+            raise UserError(problem, file=place, remedy=remedy)
         found += tables
     return found
 
@@ -163,12 +161,9 @@ def _said(chunk: pa.Table, task: Task, path: Path, before: int, uncalibrated: bo
     right_P = inside_PC.all(axis=1) & ((task.outputs == 1) | (np.abs(said_PC.sum(axis=1) - 1) < 1e-3))
     if not right_P.all():
         row = int(np.flatnonzero(~right_P)[0])
-        raise UserError(
-            f"{', '.join(names)} = {', '.join(f'{value:g}' for value in said_PC[row])} cannot be.",
-            file=path,
-            row=before + row + 1,
-            remedy="Probabilities lie between 0 and 1 and add up to 1; a gain lies between 0 and 1.",
-        )
+        problem = f"{', '.join(names)} = {', '.join(f'{value:g}' for value in said_PC[row])} cannot be."
+        remedy = "Probabilities lie between 0 and 1 and add up to 1; a gain lies between 0 and 1."
+        raise UserError(problem, file=path, row=before + row + 1, remedy=remedy)
     return said_PC
 
 
@@ -299,11 +294,8 @@ def _check_run(run: Path, fold: int | list[int], dataset: Dataset) -> None:
         raise UserError(f"there is no finished run of fold {fold}.", file=run, remedy=remedy)
     task = read_json(run / "recipe.json", {"task": str})["task"]
     if task != "esci":
-        raise UserError(
-            f"the run's task is {task!r}, which does not tell the four labels apart.",
-            file=run,
-            remedy="Train runs of the task 'esci', such as kdd2022:task2 or tiny.",
-        )
+        problem = f"the run's task is {task!r}, which does not tell the four labels apart."
+        raise UserError(problem, file=run, remedy="Train runs of the task 'esci', such as kdd2022:task2 or tiny.")
     if (held_out := held_out_by(run)) != fold:
         remedy = "Name a folder made with: zhichun train RECIPE --folds K"
         raise UserError(f"the run held out fold {held_out}, not {fold}.", file=run, remedy=remedy)

@@ -152,11 +152,8 @@ class CleanCatalogue:
         if not self.by_locale:
             raise UserError("holds no product", remedy="Name a table with rows.", file=self._table.path)
         if not self.with_text["any"]:
-            raise UserError(
-                "no product has an id and a text",
-                remedy="Name the right columns with columns={'products.title': …} (--columns products.title=…).",
-                file=self._table.path,
-            )
+            remedy = "Name the right columns with columns={'products.title': …} (--columns products.title=…)."
+            raise UserError("no product has an id and a text", file=self._table.path, remedy=remedy)
 
     def described(self) -> list[str]:
         """Describe the values that became empty."""

@@ -108,11 +108,8 @@ def open_list(path: Path, *more: str) -> Table:
     """Open a list of training pairs, with their ids and more columns."""
     table = open_table(path)
     if find_column(DECISION, table.names) is not None:
-        raise UserError(
-            "holds decisions, kept pairs among them",
-            remedy="Make the lists of them first: zhichun audit --data DATA --out AUDIT --accept FILE",
-            file=path,
-        )
+        remedy = "Make the lists of them first: zhichun audit --data DATA --out AUDIT --accept FILE"
+        raise UserError("holds decisions, kept pairs among them", file=path, remedy=remedy)
     for column in (EXAMPLE_ID, *more):
         if find_column(column, table.names) is None:
             near = suggest(column, table.names)

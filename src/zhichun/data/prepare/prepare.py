@@ -246,11 +246,8 @@ def is_dataset(folder: Path) -> bool:
 def _require_pairs(pairs: Pairs, rejected: RejectedRows, file: Path) -> None:
     if pairs.frame.is_empty():
         reasons = ", ".join(f"{count:,} × {reason}" for reason, count in rejected.counts.most_common())
-        raise UserError(
-            f"no judged pair is left ({reasons or 'the file holds none'})",
-            remedy='on_bad_rows="fail" (--on-bad-rows fail) lists the refused rows.' if rejected.bad else "Judge some.",
-            file=file,
-        )
+        remedy = 'on_bad_rows="fail" (--on-bad-rows fail) lists the refused rows.' if rejected.bad else "Judge some."
+        raise UserError(f"no judged pair is left ({reasons or 'the file holds none'})", file=file, remedy=remedy)
 
 
 def _described(part: str, file: Path) -> dict[str, Any]:

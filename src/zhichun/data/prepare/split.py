@@ -247,8 +247,6 @@ def _next_ids(ids: pl.Series, count: int) -> pl.Series:
     """Count on after the highest id."""
     highest = int(ids.max() or 0)  # type: ignore[arg-type]
     if highest > np.iinfo(np.int64).max - count - 1:
-        raise UserError(
-            f"the {ids.name}s go up to {highest}, so that there are none left for pairs that are made",
-            remedy="Leave the column out: rows are then counted from 0.",
-        )
+        problem = f"the {ids.name}s go up to {highest}, so that there are none left for pairs that are made"
+        raise UserError(problem, remedy="Leave the column out: rows are then counted from 0.")
     return pl.int_range(highest + 1, highest + 1 + count, eager=True).alias(ids.name)

@@ -122,11 +122,8 @@ class DelimitedTable(TextTable):
         try:
             self.names = self._dialect.names(found[0])
         except UnicodeDecodeError as error:
-            raise UserError(
-                "the header is not UTF-8",
-                remedy="Save the file as UTF-8; in Excel that is 'CSV UTF-8'.",
-                file=self.path,
-            ) from error
+            remedy = "Save the file as UTF-8; in Excel that is 'CSV UTF-8'."
+            raise UserError("the header is not UTF-8", file=self.path, remedy=remedy) from error
         if not any(self.names):
             raise UserError("has no header", remedy="Name the columns in the first line.", file=self.path)
         self._start = min(found.end(), len(head))

@@ -106,11 +106,8 @@ def open_table(path: Path) -> Table:
             file.notes.append("holds JSON, and was read as that")
             return JsonTable(file)
         return DelimitedTable(file, tabs=suffix in _TABS, known=KNOWN_NAMES)
-    raise UserError(
-        f"the ending {suffix!r} names no known format",
-        remedy="Possible: .parquet, .csv, .tsv, .jsonl, .ndjson, .csv.gz and so on; .qrels for judgements.",
-        file=path,
-    )
+    remedy = "Possible: .parquet, .csv, .tsv, .jsonl, .ndjson, .csv.gz and so on; .qrels for judgements."
+    raise UserError(f"the ending {suffix!r} names no known format", file=path, remedy=remedy)
 
 
 def open_judgements(path: Path, topics: Path | None = None) -> Table:
@@ -118,11 +115,8 @@ def open_judgements(path: Path, topics: Path | None = None) -> Table:
     if topics is not None:
         return QrelsTable(TextFile(path), read_topics(topics))
     if _suffix(path) in _QRELS:
-        raise UserError(
-            "TREC qrels hold no query texts",
-            remedy="Give them with topics=FILE (--topics FILE): an id, a tab and the query on each line.",
-            file=path,
-        )
+        remedy = "Give them with topics=FILE (--topics FILE): an id, a tab and the query on each line."
+        raise UserError("TREC qrels hold no query texts", file=path, remedy=remedy)
     return open_table(path)
 
 
@@ -131,10 +125,8 @@ def _find_files(source: Path | None, given: Mapping[str, Path | None]) -> dict[s
     own = {kind: path for kind, path in given.items() if path is not None}
     if source is None:
         if lacking := [kind for kind in given if kind not in own]:
-            raise UserError(
-                f"{' and '.join(lacking)} missing",
-                remedy=f"Give a folder in the official layout, or both tables {_BOTH_TABLES}",
-            )
+            remedy = f"Give a folder in the official layout, or both tables {_BOTH_TABLES}"
+            raise UserError(f"{' and '.join(lacking)} missing", remedy=remedy)
         return own
     if not source.exists():
         raise UserError("there is no such folder", remedy="Name the folder of the dataset.", file=source)
@@ -143,11 +135,8 @@ def _find_files(source: Path | None, given: Mapping[str, Path | None]) -> dict[s
         raise UserError("is a file, not a folder in the official layout", remedy=remedy, file=source)
     official = {EXAMPLES: source / schema.OFFICIAL_EXAMPLES_FILE, PRODUCTS: source / schema.OFFICIAL_PRODUCTS_FILE}
     if missing := [path.name for kind, path in official.items() if kind not in own and not path.is_file()]:
-        raise UserError(
-            f"lacks {' and '.join(missing)}",
-            remedy=f"Name a folder that holds the Shopping Queries Dataset, or give your own tables {_BOTH_TABLES}",
-            file=source,
-        )
+        remedy = f"Name a folder that holds the Shopping Queries Dataset, or give your own tables {_BOTH_TABLES}"
+        raise UserError(f"lacks {' and '.join(missing)}", file=source, remedy=remedy)
     return {**official, **own}
 
 

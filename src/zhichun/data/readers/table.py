@@ -288,11 +288,9 @@ class ParquetTable(Table):
         try:
             yield
         except (pa.ArrowException, OSError, EOFError) as error:
-            raise UserError(
-                "is not a complete Parquet file: it was cut short, damaged, or is another format",
-                remedy="Copy or write it again, or give it the ending of its format.",
-                file=self.path,
-            ) from error
+            problem = "is not a complete Parquet file: it was cut short, damaged, or is another format"
+            remedy = "Copy or write it again, or give it the ending of its format."
+            raise UserError(problem, file=self.path, remedy=remedy) from error
 
 
 def _decoded(array: Any) -> Any:

@@ -70,11 +70,9 @@ def require_file(path: Path) -> None:
 def require_bounded(path: Path, size: int, became: int) -> None:
     """Refuse decompression bombs: 200 kB of gzip or of a dictionary can expand to many GB."""
     if became > max(ALWAYS_FREE, MOST_TIMES * size):
-        raise UserError(
-            f"holds {size:,} bytes and becomes more than {became:,} when it is unpacked, more than any catalogue",
-            remedy="If that is right, give the table as a plain CSV file, which may be of any size.",
-            file=path,
-        )
+        problem = f"holds {size:,} bytes and becomes more than {became:,} when it is unpacked, more than any catalogue"
+        remedy = "If that is right, give the table as a plain CSV file, which may be of any size."
+        raise UserError(problem, file=path, remedy=remedy)
 
 
 class TextFile:

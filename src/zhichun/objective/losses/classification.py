@@ -54,10 +54,8 @@ class ClassificationLoss(Loss):
         off = "Give one such as 0.1, or null, which is off."
         require_range(self, "label_smoothing", above=0, below=1, remedy=off)
         if weights is not None and not (all(0 <= weight < float("inf") for weight in weights) and any(weights)):
-            raise UserError(
-                f"class_weights={list(weights)} weigh nothing.",
-                remedy="Give each class a number from 0 on, not all of them 0; null is equal weights.",
-            )
+            remedy = "Give each class a number from 0 on, not all of them 0; null is equal weights."
+            raise UserError(f"class_weights={list(weights)} weigh nothing.", remedy=remedy)
 
     def __call__(self, logits_BC: Tensor, targets: Tensor, /) -> Tensor:
         """Measure the loss of each example.

@@ -23,10 +23,8 @@ class DropoutView(View):
     def check(self, model: RelevanceModel) -> None:
         """Refuse a model without dropout."""
         if not any(isinstance(part, nn.Dropout) and part.p > 0 for part in model.modules()):
-            raise UserError(
-                "DropoutView has no effect on a model without dropout.",
-                remedy="Use --set model.dropout=0.1, or --set objective.second_view=FGM.",
-            )
+            remedy = "Use --set model.dropout=0.1, or --set objective.second_view=FGM."
+            raise UserError("DropoutView has no effect on a model without dropout.", remedy=remedy)
 
     def second_view(self, first: FirstView) -> SecondView:
         """Run the model again."""

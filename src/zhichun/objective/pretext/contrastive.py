@@ -158,10 +158,8 @@ class Contrastive(task.Pretext):
         """
         dropout = any(isinstance(module, nn.Dropout) and module.p > 0 for module in encoder.modules())
         if self.repetition is None and not dropout:
-            raise UserError(
-                "the encoder has no dropout, so both views of a text would be the same.",
-                remedy="Use --set objective.contrastive.repetition=0.32, or give the encoder dropout.",
-            )
+            remedy = "Use --set objective.contrastive.repetition=0.32, or give the encoder dropout."
+            raise UserError("the encoder has no dropout, so both views of a text would be the same.", remedy=remedy)
         return ContrastiveHead(encoder, self)
 
 

@@ -70,10 +70,8 @@ class Facet(task.Pretext):
         """Make the head."""
         rows = int(getattr(sizes, f"{self.table}s"))
         if rows < 2:
-            raise UserError(
-                f"the catalogue has no {self.table} that occurs twice, so {self.name} has nothing to learn.",
-                remedy=f"Use --set objective.{self.name}=null.",
-            )
+            problem = f"the catalogue has no {self.table} that occurs twice, so {self.name} has nothing to learn."
+            raise UserError(problem, remedy=f"Use --set objective.{self.name}=null.")
         return FacetHead(encoder.hidden, rows, self)
 
 

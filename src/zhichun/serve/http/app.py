@@ -166,10 +166,8 @@ class ServeSettings:
             When there is no such model, or the server would be open to others without a key.
         """
         if not is_loopback(self.host) and not self.keys:
-            raise UserError(
-                f"a server on {self.host} is open to others and needs API keys.",
-                remedy=f"Give --api-keys FILE or {VARIABLE}, or leave --host out to serve this machine alone.",
-            )
+            remedy = f"Give --api-keys FILE or {VARIABLE}, or leave --host out to serve this machine alone."
+            raise UserError(f"a server on {self.host} is open to others and needs API keys.", remedy=remedy)
         _ = self.fingerprint  # which is refused where there is no model
 
     @cached_property

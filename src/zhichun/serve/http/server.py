@@ -165,10 +165,8 @@ def listening(host: str, port: int) -> socket.socket:
         family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         sock = socket.create_server((str(place[0]), port), family=family, backlog=BACKLOG)
     except OSError as error:
-        raise UserError(
-            f"cannot listen on {address(host, port)} ({error.strerror or error}).",
-            remedy="Give another --port; --port 0 takes any that is free.",
-        ) from error
+        problem = f"cannot listen on {address(host, port)} ({error.strerror or error})."
+        raise UserError(problem, remedy="Give another --port; --port 0 takes any that is free.") from error
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SENT_BYTES)  # which its connections inherit
     return sock
 
@@ -243,11 +241,8 @@ def worker(settings: ServeSettings, sock: socket.socket, url: str, say: Say, beg
     start_logging()
     loaded = settings.load()
     if fingerprint_of(settings.run) != settings.fingerprint:  # which came with the settings
-        raise UserError(
-            "holds another model than the one that the server was started with.",
-            file=settings.run,
-            remedy="Start the server again to serve it, or put the model back.",
-        )
+        problem = "holds another model than the one that the server was started with."
+        raise UserError(problem, file=settings.run, remedy="Start the server again to serve it, or put the model back.")
 
     def on_ready(service: Service) -> None:
         begin()
