@@ -74,11 +74,7 @@ def _is_linked(partial: Path, path: Path) -> bool:
 
 @contextmanager
 def new_folder(
-    path: Path,
-    *,
-    overwrite: bool = False,
-    replaceable: Callable[[Path], bool] = Path.is_dir,
-    first_wins: bool = False,
+    path: Path, *, overwrite: bool = False, replaceable: Callable[[Path], bool] = Path.is_dir, first_wins: bool = False
 ) -> Iterator[Path]:
     """Give a folder to write to; it gets its name when the block ends well, and is removed otherwise.
 

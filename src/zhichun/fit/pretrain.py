@@ -153,11 +153,7 @@ class LearnCatalogue:
 
 
 def build_objective(
-    recipe: PretrainingRecipe,
-    reader: TextReader,
-    brands: Vocabulary,
-    colors: Vocabulary,
-    lm_head: LMHead | None = None,
+    recipe: PretrainingRecipe, reader: TextReader, brands: Vocabulary, colors: Vocabulary, lm_head: LMHead | None = None
 ) -> Pretraining:
     """Make encoder and heads with their starting weights; the caller seeds torch."""
     encoder = start_encoder(recipe.model, reader.tokenizer)

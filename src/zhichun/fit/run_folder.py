@@ -224,10 +224,7 @@ class RunFolder:
 def _environment(data: Path, inputs: Sequence[Path]) -> dict[str, Any]:
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
-        "dataset": {
-            "folder": str(data),
-            "manifest": files.sha256(data / "manifest.json"),
-        },
+        "dataset": {"folder": str(data), "manifest": files.sha256(data / "manifest.json")},
         "inputs": [{"file": str(path), "sha256": files.sha256(path)} for path in inputs],
         "command": sys.argv,
         "python": platform.python_version(),

@@ -207,12 +207,7 @@ def _pairs(findings: Findings, ids: Sequence[int]) -> pa.Table:
 
 
 def write_audit_page(
-    path: Path,
-    summary: Mapping[str, Any],
-    issues: pa.Table,
-    quality_P: Doubles,
-    decisions: Mapping[int, str],
-    key: str,
+    path: Path, summary: Mapping[str, Any], issues: pa.Table, quality_P: Doubles, decisions: Mapping[int, str], key: str
 ) -> None:
     """Write the page: the noise matrix, and the likely label errors for review."""
     write_page(

@@ -235,9 +235,7 @@ class Chat:
             # The timeout of the SDK is that of one read.
             async with asyncio.timeout((retries + 1) * (self._timeout + _MOST_TOLD)):
                 raw = await client.chat.completions.with_raw_response.create(
-                    model=self.model,
-                    messages=messages,
-                    extra_body=self.request,
+                    model=self.model, messages=messages, extra_body=self.request
                 )
                 return read_answer(raw.http_response.text, letter=self._letter)
         except (openai.APITimeoutError, TimeoutError):

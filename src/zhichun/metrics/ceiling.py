@@ -83,8 +83,7 @@ class RaterModel:
             confusion_SKK += _BORROWED * (right_S11 * np.eye(grades) + (1 - right_S11) * wrong_SKK)
             confusion_SKK += 1e-3 + 1e-2 * np.eye(grades)
             model = cls(
-                prior_SK / prior_SK.sum(axis=1, keepdims=True),
-                confusion_SKK / confusion_SKK.sum(axis=2, keepdims=True),
+                prior_SK / prior_SK.sum(axis=1, keepdims=True), confusion_SKK / confusion_SKK.sum(axis=2, keepdims=True)
             )
             before_SUK, truth_SUK = truth_SUK, model.posterior(ratings_UK)
             if np.abs(truth_SUK - before_SUK).max() < 1e-7:

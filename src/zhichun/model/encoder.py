@@ -271,10 +271,7 @@ def place_of(name: str) -> str:
 def file_of(name: str, file: str) -> Path:
     """Find a file beside an encoder that was loaded by hub name or path; there is none at the path otherwise."""
     found = cached_file(
-        place_of(name),
-        file,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
+        place_of(name), file, _raise_exceptions_for_missing_entries=False, _raise_exceptions_for_connection_errors=False
     )
     return Path(found or "")
 

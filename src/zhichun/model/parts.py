@@ -186,11 +186,7 @@ class Head(nn.Sequential):
 
     def __init__(self, features: int, hidden: int, outputs: int, dropout: float, samples: int | None = None) -> None:
         super().__init__(
-            nn.Dropout(dropout),
-            nn.Linear(features, hidden),
-            nn.Tanh(),
-            nn.Dropout(dropout),
-            nn.Linear(hidden, outputs),
+            nn.Dropout(dropout), nn.Linear(features, hidden), nn.Tanh(), nn.Dropout(dropout), nn.Linear(hidden, outputs)
         )
         self.samples = samples
 

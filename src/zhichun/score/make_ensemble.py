@@ -11,24 +11,8 @@ from zhichun.core.errors import UserError
 from zhichun.core.files import new_folder, read_json
 from zhichun.core.tasks import TASKS, Task
 from zhichun.data.dataset.dataset import Dataset
-from zhichun.score.ensemble_weights import (
-    Doubles,
-    HeldOutByAll,
-    against_best,
-    difference,
-    equal_weights,
-    figures,
-)
-from zhichun.score.folders import (
-    EnsembleConfig,
-    MemberEntry,
-    fingerprint,
-    go_together,
-    has_members,
-    is_ensemble,
-    is_stack,
-    model_folder,
-)
+from zhichun.score import folders
+from zhichun.score.ensemble_weights import Doubles, HeldOutByAll, against_best, difference, equal_weights, figures
 
 COPIES: Final = "members"
 
@@ -41,7 +25,7 @@ def make_ensemble(
     data: Path | None = None,
     copy: bool = False,
     overwrite: bool = False,
-) -> EnsembleConfig:
+) -> folders.EnsembleConfig:
     """Put trained models together.
 
     Parameters
@@ -77,7 +61,7 @@ def make_ensemble(
         raise UserError("fitted weights need judgements.", remedy="Name the dataset folder with --data.")
     if weights == "fitted" and len(places) == 1:
         raise UserError("there is nothing to weigh in a single member.", remedy="Name more, or leave --weights out.")
-    with new_folder(out, overwrite=overwrite, replaceable=is_ensemble) as folder:
+    with new_folder(out, overwrite=overwrite, replaceable=folders.is_ensemble) as folder:
         candidates = open_candidates(places)
         weights_M, gain = equal_weights([bool(candidate.task.classes) for candidate in candidates]), None
         if data is not None:
@@ -87,7 +71,7 @@ def make_ensemble(
             gain = _gain([name for name, *_ in named], held_out, weights_M, fitted_M)
             weights_M = weights_M if fitted_M is None else fitted_M
         members = _members(candidates, weights_M, out, copies=folder if copy else None)
-        config = EnsembleConfig(weights=weights, members=members, gain=gain)
+        config = folders.EnsembleConfig(weights=weights, members=members, gain=gain)
         config.save(folder)
     return config
 
@@ -119,16 +103,16 @@ class Candidate:
     @classmethod
     def open(cls, place: Path) -> "Candidate":
         """Find the models of a place; refuses one without, and runs that are not finished or of several tasks."""
-        if has_members(place):
-            what = "a stack" if is_stack(place) else "an ensemble itself"
+        if folders.has_members(place):
+            what = "a stack" if folders.is_stack(place) else "an ensemble itself"
             raise UserError(f"is {what}.", file=place, remedy="Name its members.")
         runs = tuple(sorted(place.glob("fold-*"))) or (place,)
-        models = tuple(model_folder(run) for run in runs)
+        models = tuple(folders.model_folder(run) for run in runs)
         tasks = {_task_of(model) for model in models}
         if len(tasks) > 1:
             names = ", ".join(sorted(task.name for task in tasks))
             raise UserError(f"its runs are of several tasks: {names}.", file=place, remedy="Name them singly.")
-        return cls(place, runs, models, tuple(map(fingerprint, models)), tasks.pop())
+        return cls(place, runs, models, tuple(map(folders.fingerprint, models)), tasks.pop())
 
 
 def open_candidates(places: Sequence[Path]) -> list[Candidate]:
@@ -141,7 +125,7 @@ def open_candidates(places: Sequence[Path]) -> list[Candidate]:
                 raise UserError(f"is the same model as {seen[known]}.", file=run, remedy="Name each model once.")
             seen[known] = run
     tasks = {candidate.task.name for candidate in candidates}
-    if not go_together(tasks):
+    if not folders.go_together(tasks):
         named = "; ".join(f"{candidate.place} {candidate.task.name}" for candidate in candidates)
         raise UserError(
             f"models of the tasks {' and '.join(sorted(tasks))} cannot be averaged ({named}).",
@@ -185,13 +169,13 @@ def _gain(names: Sequence[str], held_out: HeldOutByAll, equal_M: Doubles, fitted
 
 def _members(
     candidates: Sequence[Candidate], weights_M: Doubles, out: Path, *, copies: Path | None
-) -> tuple[MemberEntry, ...]:
+) -> tuple[folders.MemberEntry, ...]:
     """List the members, and copy them if that is wanted; the highest weight is first, and of equals the smallest."""
     entries = []
     for candidate, weight in zip(candidates, weights_M.tolist(), strict=True):
         models = list(zip(candidate.runs, candidate.models, candidate.fingerprints, strict=True))
         for run, model, known in models if weight > 0 else ():
-            entry = MemberEntry(
+            entry = folders.MemberEntry(
                 name=str(run),
                 path=f"{COPIES}/{known}" if copies else relative(model, out),
                 task=candidate.task.name,

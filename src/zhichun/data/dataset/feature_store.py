@@ -117,11 +117,7 @@ def train_unigram(texts: Iterable[str], pieces: int) -> Tokenizer:
     )
     tokenizer.decoder = decoders.Metaspace()
     trainer = trainers.UnigramTrainer(
-        vocab_size=pieces,
-        special_tokens=list(SPECIALS),
-        unk_token="<unk>",
-        max_piece_length=12,
-        show_progress=False,
+        vocab_size=pieces, special_tokens=list(SPECIALS), unk_token="<unk>", max_piece_length=12, show_progress=False
     )
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer = _in_fixed_order(tokenizer)

@@ -119,12 +119,7 @@ class CleanCatalogue:
     """
 
     def __init__(
-        self,
-        table: Table,
-        columns: Mapping[str, str],
-        locale: str,
-        rejected: RejectedRows,
-        keep: Sequence[str] = (),
+        self, table: Table, columns: Mapping[str, str], locale: str, rejected: RejectedRows, keep: Sequence[str] = ()
     ) -> None:
         self._table, self._locale, self._rejected, self._keep = table, locale, rejected, keep
         self._columns = {**columns, **kept_columns(keep, table)}

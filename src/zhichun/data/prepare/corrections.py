@@ -54,13 +54,7 @@ def drop_listed(frame: pl.DataFrame, refuse: Refuse, *, listed: Table, rejected:
 
 
 def relabel_listed(
-    frame: pl.DataFrame,
-    refuse: Refuse,
-    *,
-    listed: Table,
-    rejected: RejectedRows,
-    labels: Mapping[str, str],
-    out: Path,
+    frame: pl.DataFrame, refuse: Refuse, *, listed: Table, rejected: RejectedRows, labels: Mapping[str, str], out: Path
 ) -> pl.DataFrame:
     """Change the label of listed training pairs to ``new_label``; changes are listed with both labels.
 

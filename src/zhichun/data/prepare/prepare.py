@@ -29,15 +29,7 @@ from zhichun.data.prepare.split import drop_leaks, make_pairs, number, split_by_
 from zhichun.data.prepare.steps import MakingStep, Pairs, read_rows
 from zhichun.data.prepare.summary import SUMMARY_FILE, summarise
 from zhichun.data.prepare.vocabularies import write_vocabularies
-from zhichun.data.readers.rejected import (
-    REJECTED_FILE,
-    OnBadRows,
-    Reason,
-    RejectedRows,
-    Say,
-    check_on_bad_rows,
-    silent,
-)
+from zhichun.data.readers.rejected import REJECTED_FILE, OnBadRows, Reason, RejectedRows, Say, check_on_bad_rows, silent
 from zhichun.data.readers.sources import EXAMPLES, PRODUCTS, open_sources
 from zhichun.text.fold import fold_locale
 

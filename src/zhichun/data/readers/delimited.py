@@ -183,9 +183,7 @@ class DelimitedTable(TextTable):
                 newlines_in_values=good.has_breaks,
             ),
             convert_options=pacsv.ConvertOptions(
-                include_columns=wanted,
-                column_types=dict.fromkeys(wanted, pa.large_binary()),
-                strings_can_be_null=False,
+                include_columns=wanted, column_types=dict.fromkeys(wanted, pa.large_binary()), strings_can_be_null=False
             ),
         )
         assert read.num_rows == good.count, "pyarrow and the patterns see different rows"

@@ -54,8 +54,7 @@ NO_TEXT: Final = Reason("value is no text", "Give a text, a number or a list of 
 BAD_NUMBER: Final = Reason("not a number", "A weight is a number from 0, such as 0.5; a version is 0 or 1.")
 MISSING_ID: Final = Reason("missing product id")
 DUPLICATE_PRODUCT: Final = Reason(
-    "duplicate product id",
-    "Keep one row for each product and locale; variants of a product need ids of their own.",
+    "duplicate product id", "Keep one row for each product and locale; variants of a product need ids of their own."
 )
 EMPTY_QUERY: Final = Reason("empty query", "Fill the query in.")
 NO_TOPIC: Final = Reason("query not in the topics", "Add the query's id and text to the file of topics.")
@@ -75,8 +74,7 @@ TWO_LABELS: Final = Reason(
 )
 ONE_JUDGE_TWO_LABELS: Final = Reason("two labels by one judge", "Keep one judgement of each judge.")
 NO_EXAMPLE: Final = Reason(
-    "no such example",
-    "List ids of the examples.parquet of a dataset made of the same files, each id in one list only.",
+    "no such example", "List ids of the examples.parquet of a dataset made of the same files, each id in one list only."
 )
 NOT_TRAINING: Final = Reason(
     "not a training example", "Labels are corrected in training alone; the test pairs stay as they are."

@@ -97,12 +97,10 @@ class Patience(BaseModel):
     """A client's timeout, and what it wants after it."""
 
     seconds: Annotated[
-        float | None,
-        Field(gt=0, le=86_400, alias="X-Request-Timeout", description="Timeout in seconds."),
+        float | None, Field(gt=0, le=86_400, alias="X-Request-Timeout", description="Timeout in seconds.")
     ] = None
     on_timeout: Annotated[
-        Literal["error", "incoming-order"],
-        Field(alias="X-On-Timeout", description="The response after a timeout."),
+        Literal["error", "incoming-order"], Field(alias="X-On-Timeout", description="The response after a timeout.")
     ] = "error"
 
     @classmethod

@@ -28,8 +28,7 @@ class RerankRequest(api.Body):
     return_documents: bool | None = None
     max_tokens_per_doc: Annotated[int | None, Field(ge=1, description="Maximum tokens of a document.")] = None
     rank_fields: Annotated[
-        list[api.Text] | None,
-        Field(min_length=1, description="Fields of document objects to read; all by default."),
+        list[api.Text] | None, Field(min_length=1, description="Fields of document objects to read; all by default.")
     ] = None
 
 

@@ -26,9 +26,7 @@ class VllmError(BaseModel):
 
 
 VLLM = api.Dialect(
-    "vLLM",
-    VllmError,
-    lambda kind, message, status: {"error": {"message": message, "type": kind, "code": status}},
+    "vLLM", VllmError, lambda kind, message, status: {"error": {"message": message, "type": kind, "code": status}}
 )
 
 
