@@ -115,9 +115,8 @@ def _require_free(path: Path, overwrite: bool, replaceable: Callable[[Path], boo
     if not replaceable(path):
         raise UserError("the folder holds something else.", file=path, remedy="Name another folder.")
     if not overwrite:
-        raise UserError(
-            "the folder exists.", file=path, remedy="Name another, or replace it with --overwrite (overwrite=True)."
-        )
+        remedy = "Name another, or replace it with --overwrite (overwrite=True)."
+        raise UserError("the folder exists.", file=path, remedy=remedy)
 
 
 def _give_name(partial: Path, path: Path, overwrite: bool, first_wins: bool) -> None:

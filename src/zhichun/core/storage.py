@@ -308,9 +308,8 @@ def hub() -> Any:
     try:
         import huggingface_hub.errors
     except ModuleNotFoundError as error:
-        raise UserError(
-            "this needs huggingface_hub, which is not installed.", remedy="Install it with: pip install 'zhichun[hub]'"
-        ) from error
+        remedy = "Install it with: pip install 'zhichun[hub]'"
+        raise UserError("this needs huggingface_hub, which is not installed.", remedy=remedy) from error
     return huggingface_hub
 
 

@@ -241,9 +241,8 @@ def with_pool(dataset: Dataset, path: Path | None, validation_fold: Sequence[int
     examples = dataset.examples
     if schema.JUDGED_GAIN in examples.column_names:
         remedy = "Prepare the dataset with --judges majority or distribution."
-        raise UserError(
-            "judgements settled by --judges mean have no shares to learn beside it.", file=path, remedy=remedy
-        )
+        problem = "judgements settled by --judges mean have no shares to learn beside it."
+        raise UserError(problem, file=path, remedy=remedy)
     keys = [fold_query(query) for query in table.column(schema.QUERY).to_pylist()]
     if leaked := _tested(dataset).intersection(keys):
         remedy = "Make the pool again with this dataset."

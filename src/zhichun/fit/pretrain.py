@@ -168,9 +168,8 @@ def readable_pairs(dataset: Dataset, recipe: PretrainingRecipe) -> Rows:
     in_training = (dataset.column(schema.SPLIT) == schema.TRAIN) & (dataset.column(schema.ORIGIN) == schema.JUDGED)
     pairs = np.flatnonzero(in_training & ~dataset.held_out(recipe.train.validation_fold))
     if not len(pairs):
-        raise UserError(
-            "there is no training query to read.", file=dataset.folder, remedy="Use --set objective.pair_mlm=null."
-        )
+        remedy = "Use --set objective.pair_mlm=null."
+        raise UserError("there is no training query to read.", file=dataset.folder, remedy=remedy)
     return pairs
 
 

@@ -152,10 +152,9 @@ class PretrainingRecipe(AnyRecipe):
         if task and getattr(self.objective, task) is None:
             raise UserError(f"objective.{task}=null leaves no {task}.{figure}.", remedy="Use --set train.metric=loss.")
         if self.objective.pair_mlm is None and self.train.validation_fold is not None:
-            raise UserError(
-                f"train.validation_fold={self.train.validation_fold} has no effect: no task reads queries.",
-                remedy="Use --set train.validation_fold=null, or --set objective.pair_mlm=PairMLM.",
-            )
+            problem = f"train.validation_fold={self.train.validation_fold} has no effect: no task reads queries."
+            remedy = "Use --set train.validation_fold=null, or --set objective.pair_mlm=PairMLM."
+            raise UserError(problem, remedy=remedy)
 
 
 COMMANDS: dict[type[AnyRecipe], str] = {Recipe: "train", PretrainingRecipe: "pretrain"}
@@ -189,9 +188,8 @@ def load_recipe(name: str, kind: type[AnyRecipe] = Recipe) -> AnyRecipe:
     found = _made(name) if read is None else read(Path(name))
     if not isinstance(found, kind):
         right = COMMANDS[type(found)]
-        raise UserError(
-            f"{name} is a recipe for `zhichun {right}`.", remedy=f"Name another, or use it with: zhichun {right} {name}"
-        )
+        remedy = f"Name another, or use it with: zhichun {right} {name}"
+        raise UserError(f"{name} is a recipe for `zhichun {right}`.", remedy=remedy)
     return found
 
 

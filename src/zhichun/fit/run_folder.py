@@ -114,9 +114,8 @@ class CheckpointFolder:
             progress = Progress(**json.loads((folder / "progress.json").read_text("utf-8")))
             optimizer = torch.load(folder / "optimizer.pt", weights_only=True, map_location="cpu")
         except Exception as error:  # torch raises whatever its reader meets in a damaged file
-            raise UserError(
-                f"the checkpoint is damaged ({error}).", file=folder, remedy="Delete it; training starts again."
-            ) from error
+            remedy = "Delete it; training starts again."
+            raise UserError(f"the checkpoint is damaged ({error}).", file=folder, remedy=remedy) from error
         return read_weights(folder / "objective.safetensors"), optimizer, progress
 
     def save_best(self, weights: Weights, step: int) -> None:

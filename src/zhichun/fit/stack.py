@@ -129,9 +129,8 @@ def stack(
         or have the name of another; and for a folder that is there.
     """
     if not runs and similarity is None:
-        raise UserError(
-            "there is neither a run nor a similarity to read.", remedy="Give runs, or --similarity ENCODER."
-        )
+        remedy = "Give runs, or --similarity ENCODER."
+        raise UserError("there is neither a run nor a similarity to read.", remedy=remedy)
     encoder = None if similarity is None else Similarity.load(similarity)
     _check_own(own if encoder is None else (*own, SIMILARITY), len(runs))
     dataset, settings = Dataset.open(data), settings or StackSettings()

@@ -15,7 +15,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -278,24 +278,16 @@ def read_answer(body: str, *, letter: bool) -> Answer:
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return Answer(failure=f"{NOT_READ}: {_short(body)!r}", is_final=False)
     usage = reply["usage"] if isinstance(reply.get("usage"), dict) else {}
-    tokens_in, tokens_out = (_whole(usage.get(name)) for name in ("prompt_tokens", "completion_tokens"))
+    answer = Answer(tokens_in=_whole(usage.get("prompt_tokens")), tokens_out=_whole(usage.get("completion_tokens")))
+    if refused or ended == "content_filter":
+        return replace(answer, failure=f"{REFUSED}: {_short(clean_text(str(refused or ended)))}")
     label, reason = (label_of(said.strip(_AROUND), _LABELS), "") if letter else _judgement(said)
-    probabilities = _probabilities(choice) if label and letter else None
+    if not label:
+        return replace(answer, failure=CUT_OFF if ended == "length" else f"{NO_LABEL}: {_short(said)!r}")
+    probabilities = _probabilities(choice) if letter else None
     if probabilities is not None:
         label = max(LABELS, key=lambda each: (probabilities[LABELS.index(each)], each == label))
-    failure = ""
-    if refused or ended == "content_filter":
-        failure, label = f"{REFUSED}: {_short(clean_text(str(refused or ended)))}", None
-    elif not label:
-        failure = CUT_OFF if ended == "length" else f"{NO_LABEL}: {_short(said)!r}"
-    return Answer(
-        label=label or None,
-        reason=reason if label else "",
-        probabilities=probabilities if label else None,
-        failure=failure,
-        tokens_in=tokens_in,
-        tokens_out=tokens_out,
-    )
+    return replace(answer, label=label, reason=reason, probabilities=probabilities)
 
 
 def _judgement(said: str) -> tuple[str | None, str]:

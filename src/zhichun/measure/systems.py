@@ -115,9 +115,8 @@ def read_system(
     with Stages("pairs", shown=shown) as stages:
         prediction, _, _ = score_rows(scorer, place, dataset, rows, AUTO, stages)
     if prediction.task.name == "substitute":
-        raise UserError(
-            "labels substitutes only, and does not rank.", file=place, remedy="Compare models of all labels."
-        )
+        remedy = "Compare models of all labels."
+        raise UserError("labels substitutes only, and does not rank.", file=place, remedy=remedy)
     if not np.isfinite(prediction.score).all():
         raise UserError("the model's scores are not finite numbers.", file=place, remedy="Train it again in fp32.")
     score_E = np.full(dataset.examples.num_rows, np.nan)

@@ -301,10 +301,9 @@ def sequence_classifier(encoder: Encoder, dense: nn.Linear, last: nn.Linear) -> 
     config = copy.deepcopy(encoder.model.config)
     kind = config.model_type
     if kind not in _OF_CLASS:
-        raise UserError(
-            f"transformers' classifier of the kind {kind!r} has another head than the model: it has other scores.",
-            remedy=f"Use --for opensearch or --for vespa, or an encoder of a kind that has it: {', '.join(_OF_CLASS)}.",
-        )
+        problem = f"transformers' classifier of the kind {kind!r} has another head than the model: it has other scores."
+        remedy = f"Use --for opensearch or --for vespa, or an encoder of a kind that has it: {', '.join(_OF_CLASS)}."
+        raise UserError(problem, remedy=remedy)
     config.num_labels = 1
     config.id2label, config.label2id = {0: "relevance"}, {"relevance": 0}
     if hasattr(config, "pooler_hidden_act"):
@@ -338,9 +337,8 @@ def load_tokenizer(name: str) -> PairTokenizer:
         loaded = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         tokenizer: Tokenizer = loaded.backend_tokenizer
     except Exception as error:  # as above
-        raise UserError(
-            f"no fast tokenizer can be loaded for {name!r} ({_first_line(error)}).", remedy=remedy
-        ) from error
+        problem = f"no fast tokenizer can be loaded for {name!r} ({_first_line(error)})."
+        raise UserError(problem, remedy=remedy) from error
     # Where the files are missing, transformers makes up a tokenizer that knows the special tokens alone.
     if len(set(loaded.get_vocab()) - set(loaded.all_special_tokens)) < 2:
         raise UserError(f"the tokenizer of {name!r} has no vocabulary.", remedy=remedy)

@@ -207,10 +207,9 @@ def hidden_size(settings: EncoderSettings) -> int:
     try:
         return int(load_encoder_config(place_of(settings.encoder)).hidden_size)
     except (OSError, ValueError, AttributeError) as error:
-        raise UserError(
-            f"the encoder {settings.encoder!r} has no configuration with its size.",
-            remedy="Give the name of a transformers encoder that is cached or can be fetched, or a folder of one.",
-        ) from error
+        problem = f"the encoder {settings.encoder!r} has no configuration with its size."
+        remedy = "Give the name of a transformers encoder that is cached or can be fetched, or a folder of one."
+        raise UserError(problem, remedy=remedy) from error
 
 
 def start_encoder(settings: EncoderSettings, tokenizer: PairTokenizer) -> Encoder:

@@ -102,9 +102,8 @@ class TrainedModel:
         path = folder / CONFIG
         for needed in (path, folder / "encoder" / CONFIG):
             if not needed.is_file():
-                raise UserError(
-                    f"not a model folder: there is no {needed.relative_to(folder)}.", file=folder, remedy=REMEDY
-                )
+                problem = f"not a model folder: there is no {needed.relative_to(folder)}."
+                raise UserError(problem, file=folder, remedy=REMEDY)
         config = codec.read_settings(ModelConfig, path, format=FORMAT, remedy=REMEDY)
         check_hashes(folder, REMEDY)
         settings, task = config.model, TASKS[config.task].calibrated_in(folder)
@@ -116,9 +115,8 @@ class TrainedModel:
             encoder = settings.encoder_of(new_encoder(load_encoder_config(folder / "encoder")))
             model = RelevanceModel(settings, encoder, config.sizes, task.outputs, featurizer.tokenizer.layout)
         except Exception as error:  # transformers raises whatever a damaged configuration leads to
-            raise UserError(
-                f"describes no encoder ({error}).", file=folder / "encoder" / CONFIG, remedy=REMEDY
-            ) from error
+            problem = f"describes no encoder ({error})."
+            raise UserError(problem, file=folder / "encoder" / CONFIG, remedy=REMEDY) from error
         try:
             model.load_state_dict(read_weights(folder / WEIGHTS))
         except RuntimeError as error:

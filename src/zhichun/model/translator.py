@@ -127,9 +127,8 @@ class Translator:
             remedy = "Install it with: pip install 'zhichun[translate]'"
             raise UserError("translation needs sentencepiece, which is not installed.", remedy=remedy) from error
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            raise UserError(
-                f"the MarianMT model cannot be read ({error}).", file=self._folder, remedy="Download it again."
-            ) from error
+            problem = f"the MarianMT model cannot be read ({error})."
+            raise UserError(problem, file=self._folder, remedy="Download it again.") from error
         # The model's own generation settings are replaced as a whole: generate() would mix them in.
         model.generation_config = GenerationConfig(
             do_sample=False,

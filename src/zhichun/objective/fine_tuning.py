@@ -68,10 +68,9 @@ class FineTuningSettings:
             remedy = "Use --set objective.total=sum, or --set objective.second_view=FGM."
             raise UserError("objective.total='mean' has no effect without a second view.", remedy=remedy)
         if self.second_view is not None and self.second_view.is_divergence and self.rdrop is not None:
-            raise UserError(
-                f"R-Drop beside {type(self.second_view).__name__} would add the same divergence twice.",
-                remedy="Use --set objective.rdrop=null, and objective.second_view.weight for more of it.",
-            )
+            problem = f"R-Drop beside {type(self.second_view).__name__} would add the same divergence twice."
+            remedy = "Use --set objective.rdrop=null, and objective.second_view.weight for more of it."
+            raise UserError(problem, remedy=remedy)
         if self.mixup is not None and self.loss.regresses:
             remedy = "Use --set objective.mixup=null."
             raise UserError("mixup needs class labels, and a regressor has none.", remedy=remedy)

@@ -93,14 +93,12 @@ def _row(product: Any, place: int, own: Sequence[str]) -> dict[str, str | None]:
     for name, value in product.items():
         column = known.get(fold_name(str(name)))
         if column is None:
-            raise UserError(
-                f"product {place} has a field {name!r}, which is none.", remedy=suggest(str(name), COLUMN_OF_FIELD)
-            )
+            remedy = suggest(str(name), COLUMN_OF_FIELD)
+            raise UserError(f"product {place} has a field {name!r}, which is none.", remedy=remedy)
         text = _text(value, f"product {place}: its {name!r}")
         if text is not None and row[column] is not None:
-            raise UserError(
-                f"product {place} has a second {name!r} under another name.", remedy="Leave one of the two out."
-            )
+            remedy = "Leave one of the two out."
+            raise UserError(f"product {place} has a second {name!r} under another name.", remedy=remedy)
         row[column] = row[column] if text is None else text
     return row
 

@@ -127,19 +127,17 @@ def open_candidates(places: Sequence[Path]) -> list[Candidate]:
     tasks = {candidate.task.name for candidate in candidates}
     if not folders.go_together(tasks):
         named = "; ".join(f"{candidate.place} {candidate.task.name}" for candidate in candidates)
-        raise UserError(
-            f"models of the tasks {' and '.join(sorted(tasks))} cannot be averaged ({named}).",
-            remedy="Put together models of one task, or of esci and gain; make an ensemble for each of the others.",
-        )
+        problem = f"models of the tasks {' and '.join(sorted(tasks))} cannot be averaged ({named})."
+        remedy = "Put together models of one task, or of esci and gain; make an ensemble for each of the others."
+        raise UserError(problem, remedy=remedy)
     return candidates
 
 
 def _task_of(model: Path) -> Task:
     config = model / "config.json"
     if not config.is_file():
-        raise UserError(
-            "holds no model.", file=model, remedy="Name a run folder, its model or export, or a folder of fold-* runs."
-        )
+        remedy = "Name a run folder, its model or export, or a folder of fold-* runs."
+        raise UserError("holds no model.", file=model, remedy=remedy)
     name = read_json(config, {"task": str})["task"]
     if name not in TASKS:
         raise UserError(f"names no task: {name!r}.", file=config, remedy="The folder is damaged; make it again.")

@@ -289,9 +289,8 @@ def grade_labels(given: Mapping[str, str] | None = None) -> dict[str, str]:
             raise UserError(f"grade {grade!r} is mapped to {label!r}, which is no label", remedy=remedy)
         key, meaning = fold_grade(grade), _MEANINGS[fold_grade(label)]
         if own.setdefault(key, meaning) != meaning:
-            raise UserError(
-                f"grade {grade!r} is mapped to both {own[key]} and {meaning}", remedy="Leave one of the two out."
-            )
+            remedy = "Leave one of the two out."
+            raise UserError(f"grade {grade!r} is mapped to both {own[key]} and {meaning}", remedy=remedy)
     return {**_KNOWN, "": NOT_JUDGED, **own}
 
 

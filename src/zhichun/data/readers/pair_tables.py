@@ -143,9 +143,8 @@ def append_columns(
     found = prediction_table(prediction) if isinstance(prediction, Prediction) else prediction
     for name, column in zip(found.column_names, found.columns, strict=True):
         if prefix + name in table.column_names:
-            raise UserError(
-                f"has a column {prefix + name!r} already.", file=file, remedy="Choose other names with --prefix."
-            )
+            remedy = "Choose other names with --prefix."
+            raise UserError(f"has a column {prefix + name!r} already.", file=file, remedy=remedy)
         table = table.append_column(prefix + name, column)
     return table
 
@@ -298,6 +297,5 @@ def _naming_type(out: Path) -> Iterator[None]:
     try:
         yield
     except pa.ArrowInvalid as error:
-        raise UserError(
-            f"cannot be written ({error}).", file=out, remedy="Name a file that ends with .parquet."
-        ) from error
+        remedy = "Name a file that ends with .parquet."
+        raise UserError(f"cannot be written ({error}).", file=out, remedy=remedy) from error

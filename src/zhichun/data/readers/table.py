@@ -129,9 +129,8 @@ class Table(ABC):
         for folded, count in counts.items():
             if count > 1:
                 alike = ", ".join(repr(name) for name in self.names if fold_name(name) == folded)
-                raise UserError(
-                    f"has {count} columns of one name: {alike}", remedy="Rename or remove one of them.", file=self.path
-                )
+                remedy = "Rename or remove one of them."
+                raise UserError(f"has {count} columns of one name: {alike}", file=self.path, remedy=remedy)
 
 
 class TextTable(Table):
@@ -192,9 +191,8 @@ def text_array(array: Any, name: str, path: Path) -> Any:
     try:
         return array.cast(pa.large_binary() if pa.types.is_binary(kind) else pa.large_string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise UserError(
-            f"the column {name!r} holds {kind}, which is no text", remedy="Store it as strings.", file=path
-        ) from error
+        remedy = "Store it as strings."
+        raise UserError(f"the column {name!r} holds {kind}, which is no text", file=path, remedy=remedy) from error
 
 
 def _valid_text(array: Any) -> Any:

@@ -58,9 +58,8 @@ def require_file(path: Path) -> None:
         beside = {each.name for each in path.parent.iterdir()} if path.parent.is_dir() else set()
         # A link to nothing is there itself.
         near = difflib.get_close_matches(path.name, beside - {path.name}, n=1)
-        raise UserError(
-            "there is no such file", remedy=f"Did you mean {near[0]!r}?" if near else "Check its path.", file=path
-        )
+        remedy = f"Did you mean {near[0]!r}?" if near else "Check its path."
+        raise UserError("there is no such file", file=path, remedy=remedy)
     if not os.access(path, os.R_OK):
         raise UserError("no permission to read it", remedy="Change its permissions, or name another one.", file=path)
     if path.is_file() and path.stat().st_size == 0:

@@ -89,9 +89,7 @@ def values_of(kind: int, facet: str) -> range:
 
 
 # The columns of an attribute table; what can be asked for besides the type are the last six.
-TYPE: Final = 0
-BRAND: Final = 1
-COLOR: Final = 2
+TYPE, BRAND, COLOR = 0, 1, 2
 ATTRIBUTES: Final = ("type", "brand", "color", *FACETS)
 ABSENT: Final = -1
 
