@@ -219,7 +219,7 @@ def prepare(
 
 @command
 def summary(folder: Path, *, tokenizer: str | None = None, sample: int = 10_000) -> None:
-    """Take the figures of a dataset folder's summary page again, and with a tokenizer its lengths in tokens.
+    """Compute the figures of a dataset folder's summary page again; with a tokenizer also lengths in tokens.
 
     Counts by locale, label, split and step, lengths, empty fields, brands and colors, in `summary.html` and
     `summary.json`.

@@ -200,7 +200,7 @@ def judge(
 ) -> None:
     """Have an LLM judge pairs over an OpenAI-compatible chat API: OpenAI, vLLM, Ollama, llama.cpp and others.
 
-    Says what it will cost, and asks first. Every answer is kept: after a kill the same command resumes. Needs
+    Prints the cost and asks first. Every answer is kept: after a kill the same command resumes. Needs
     `pip install 'zhichun[judge]'`; a key comes from the environment.
 
     Parameters
@@ -219,12 +219,12 @@ def judge(
     prompt
         File with a guideline of your own, or `en`, `es`, `ja`; default: the packaged one in the language of the locale.
     probabilities
-        Ask for the label alone, and keep the four labels' probabilities where the server gives log probabilities;
-        default: label and a sentence why, as JSON.
+        Ask for the label alone, and keep the four labels' probabilities where the server returns log probabilities;
+        default: a reason in one sentence and the label, as JSON.
     request
         Further fields of each request as JSON; null leaves one out: `{"temperature": null, "seed": 1}`.
     price
-        Price of a million tokens in, and of a million out, `0.15 0.60`, to say what it costs.
+        Price of a million tokens in, and of a million out, `0.15 0.60`, to print the cost.
     limit
         Judge the first pairs only.
     concurrency
@@ -242,7 +242,7 @@ def judge(
     retry_failed
         Ask again where the answer could not be used.
     yes
-        Do not ask before the first call.
+        Do not ask before the first call; needed without a terminal.
     """
     from zhichun.core.files import cache_folder
     from zhichun.judgements.chat import Chat, Prompt

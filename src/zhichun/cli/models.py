@@ -238,7 +238,7 @@ def card(run: Path, *, licence: str = "other", dataset: str | None = None) -> No
 
 @command
 def push(run: Path, repository: str, *, public: bool = False, yes: bool = False) -> None:
-    """Upload a run, or a folder of `zhichun export --for`, to the Hugging Face hub; without --yes, show what would be.
+    """Upload a run, or a folder of `zhichun export --for`, to the Hugging Face hub; without --yes, only list the files.
 
     Texts of the dataset stay here. The token is HF_TOKEN, or that of `hf auth login`.
 

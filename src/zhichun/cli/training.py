@@ -176,7 +176,7 @@ def evaluate(
     out
         Folder for metrics.json; default: the run folder.
     ratings
-        What several people said of these pairs: shows them and the ceiling beside the model.
+        Several people's ratings of these pairs: shows the raters and the ceiling beside the model.
     columns
         Own column names of the ratings, `judge=annotator`: query, product_id, locale, judge, label.
     labels

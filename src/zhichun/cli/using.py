@@ -48,7 +48,7 @@ def score(
     prefix
         Prefix of the new columns.
     shard
-        Which part of the work is this process's, `0/4` to `3/4`; `auto` under Slurm or Kubernetes, `auto/4` where
+        Which shard of the job this process scores, `0/4` to `3/4`; `auto` under Slurm or Kubernetes, `auto/4` where
         these do not say how many there are.
     ray
         Score on a Ray cluster: its address, or `auto` for the one of this machine, or else this machine alone.
@@ -245,7 +245,7 @@ def serve(
 ) -> None:
     """Serve a model: rerank, score and classify over HTTP, as TEI, Jina, Cohere and vLLM do.
 
-    The model is a run, or an export or ensemble of runs; an export needs no torch. SIGTERM or Ctrl-C ends the server
+    The model is a run, an export, an ensemble or a stack; an export needs no torch. SIGTERM or Ctrl-C ends the server
     when all accepted requests are answered.
 
     Parameters
