@@ -18,13 +18,13 @@ import lightgbm
 import numpy as np
 
 from zhichun.core import schema
+from zhichun.core.arrays import Doubles
 from zhichun.core.console import Stages
 from zhichun.core.errors import UserError
 from zhichun.core.files import new_folder, read_json
 from zhichun.core.tasks import CALIBRATION_FILE, TASKS, Prediction
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.predictions import (
-    Doubles,
     OutOfFold,
     fold_count,
     fold_path,

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from zhichun.core.arrays import Doubles
 from zhichun.core.errors import UserError
 from zhichun.core.files import new_folder, read_json
 from zhichun.core.tasks import TASKS, Task
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.score import folders
-from zhichun.score.ensemble_weights import Doubles, HeldOutByAll, against_best, difference, equal_weights, figures
+from zhichun.score.ensemble_weights import HeldOutByAll, against_best, difference, equal_weights, figures
 
 COPIES: Final = "members"
 
