@@ -68,7 +68,7 @@ class Bar:
     def note(self, text: str) -> None:
         """Say something in between."""
         if self.shown:
-            stderr.print(f"{self.title}: {self._place()}  {text}", highlight=False, soft_wrap=True)
+            say_aside(f"{self.title}: {self._place()}  {text}")
 
     def _place(self) -> str:
         return f"{self._done:,}/{self._total:,}" if self._total else f"{self._done:,}"

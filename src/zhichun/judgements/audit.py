@@ -20,7 +20,7 @@ import pyarrow.csv as pacsv
 
 from zhichun.core import schema
 from zhichun.core.arrays import Doubles, write_parquet
-from zhichun.core.console import stderr
+from zhichun.core.console import say_aside
 from zhichun.core.errors import UserError
 from zhichun.core.files import new_file, write_json
 from zhichun.data.dataset.dataset import Dataset
@@ -100,13 +100,11 @@ def audit(
         from zhichun.fit.folds import train_folds  # all else runs without torch
 
         train_folds(recipe, data, out / RUNS, folds=fold_count(dataset), resume=True)
-    stderr.print("audit: comparing judgements with predictions", highlight=False)
+    say_aside("audit: comparing judgements with predictions")
     findings = Findings.of(dataset, runs or out / RUNS)
     decisions = {} if accept is None else read_decisions(accept, findings)
     out.mkdir(parents=True, exist_ok=True)
-    stderr.print(
-        f"audit: writing {len(findings.issues):,} likely label errors to {out}", highlight=False, soft_wrap=True
-    )
+    say_aside(f"audit: writing {len(findings.issues):,} likely label errors to {out}")
     for name, table in (("issues", findings.issues), ("out_of_fold", findings.out_of_fold)):
         write_parquet(out / f"{name}.parquet", table)
     _write_csv(out / "issues.csv", findings.issues)
