@@ -74,9 +74,9 @@ def agreement(
     rated = rated.judging(of or ())
     found = measure_agreement(rated, draws=draws, seed=seed)
     title = f"{found['pairs']:,} pairs of {found['queries']:,} queries, {found['ratings']:,} ratings"
-    shown = [name for name in AGREEMENT if name in found["all"]]
+    shown = {name: heading for name, heading in AGREEMENT.items() if name in found["all"]}
     parts = {"all": found["all"], **found["by_locale"], **found["between"]}
-    stdout.print(intervals_table(title, parts, {name: AGREEMENT[name] for name in shown}))
+    stdout.print(intervals_table(title, parts, shown))
     by_label = {f"{label} against the rest": of_label for label, of_label in found["by_label"].items()}
     titles = {"share": "majority says", "unanimous": AGREEMENT["unanimous"], "kappa": "kappa", "alpha": "alpha"}
     stdout.print(intervals_table("by label", by_label, titles))

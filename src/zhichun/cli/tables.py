@@ -47,11 +47,9 @@ def figures_table(measured: dict[str, Any]) -> Table:
     parts = {name: by_locale[name] for name in by_locale if name in largest} | measured.get("by_list", {})
     columns = {"all": flat(measured), **{name: flat(part) for name, part in parts.items()}}
     columns |= {name.replace(" ", "\n"): of for name, of in baselines(measured).items()}
-    table = laid_out(
-        f"{measured['split']}{of}: {measured['pairs']:,} pairs of {measured['queries']:,} queries",
-        ["", *columns],
-        ((name, *(_figure(figures.get(name)) for figures in columns.values())) for name in columns["all"]),
-    )
+    title = f"{measured['split']}{of}: {measured['pairs']:,} pairs of {measured['queries']:,} queries"
+    cells = ((name, *(_figure(figures.get(name)) for figures in columns.values())) for name in columns["all"])
+    table = laid_out(title, ["", *columns], cells)
     if "ndcg" in measured:
         gains = " ".join(f"{label} {gain:g}" for label, gain in schema.GAINS["esci"].items())
         table.caption = f"ndcg: gains {gains}; ndcg.official-script: S and C swapped; ties are averaged"
@@ -64,15 +62,9 @@ def _figure(value: float | None) -> str:
 
 def confusion_table(measured: dict[str, Any], classes: Sequence[str]) -> Table:
     """Lay out the confusion matrix; rows are the truth."""
-    rows = zip(classes, measured["confusion"], strict=True)
-    return laid_out(
-        "judged ↓ predicted →",
-        ["", *classes, "recall"],
-        (
-            (name, *(f"{count:,}" for count in row), f"{row[classes.index(name)] / max(1, sum(row)):.3f}")
-            for name, row in rows
-        ),
-    )
+    rows = enumerate(zip(classes, measured["confusion"], strict=True))
+    cells = ((name, *(f"{count:,}" for count in row), f"{row[at] / max(1, sum(row)):.3f}") for at, (name, row) in rows)
+    return laid_out("judged ↓ predicted →", ["", *classes, "recall"], cells)
 
 
 def ranking_table(
@@ -208,12 +200,8 @@ def comparison_table(found: dict[str, Any]) -> Table:
         )
         for name, each in rows
     )
-    table = laid_out(
-        f"A - B on {found['pairs']:,} pairs of {found['queries']:,} queries",
-        ["", "A", "A - B, 95 %", "p", "least\nshown"],
-        cells,
-        least=12,
-    )
+    title = f"A - B on {found['pairs']:,} pairs of {found['queries']:,} queries"
+    table = laid_out(title, ["", "A", "A - B, 95 %", "p", "least\nshown"], cells, least=12)
     table.caption = f"by segment: {shown}, p corrected for their number"
     return table
 
@@ -227,9 +215,8 @@ def scoring_table(answers: dict[str, Any]) -> Table:
     for row in answers["scoring"]:
         latency = [_duration(row["latency"])] if "latency" in row else []
         rows.append((row["model"], row["engine"], *_costs(row), f"{row['candidates']:,}", *latency))
-    return laid_out(
-        f"scoring {question['pairs']:,} pairs of about {question['tokens']} tokens", headings, rows, least=13
-    )
+    title = f"scoring {question['pairs']:,} pairs of about {question['tokens']} tokens"
+    return laid_out(title, headings, rows, least=13)
 
 
 def training_table(answers: dict[str, Any]) -> Table:

@@ -242,17 +242,11 @@ def _explained(error: Exception, path: Path, partial: Path) -> NotWritten | None
     """Say why nothing could be written, whatever a library made of it; ``None`` where the reason is another."""
     kept = "what was there before is as it was" if os.path.lexists(path) else "nothing of it is left"
     if _is_full(error, partial):
-        return NotWritten(
-            f"the disk is full, or a file grew over its limit; {kept}.",
-            file=path,
-            remedy="Free some space, or name a place on another disk.",
-        )
+        problem = f"the disk is full, or a file grew over its limit; {kept}."
+        return NotWritten(problem, file=path, remedy="Free some space, or name a place on another disk.")
     if isinstance(error, OSError) and str(error.filename or path).startswith((str(path.parent), str(partial))):
-        return NotWritten(
-            f"cannot be written ({error.strerror or error}); {kept}.",
-            file=path,
-            remedy="Name a place where you may write.",
-        )
+        problem = f"cannot be written ({error.strerror or error}); {kept}."
+        return NotWritten(problem, file=path, remedy="Name a place where you may write.")
     return None
 
 
@@ -334,13 +328,13 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path, shape: Any = dict, remedy: str = "The folder is damaged; make it again.") -> Any:
-    """Read a JSON file; a `UserError` with the remedy where it does not hold what its reader needs.
+def read_json(path: Path, shape: Any = dict, remedy: str = "The folder is damaged; make it again.") -> dict[str, Any]:
+    """Read a JSON object; a `UserError` with the remedy where it does not hold what its reader needs.
 
     That is a shape: a type, or a dictionary of the keys that have to be there with the shapes of their values.
     """
     with readable(path, remedy, RecursionError):
-        value = json.loads(path.read_text("utf-8"))
+        value: dict[str, Any] = json.loads(path.read_text("utf-8"))
     if fault := _unlike(value, shape, "the whole"):
         raise UserError(f"is not as it was written: {fault}.", file=path, remedy=remedy)
     return value

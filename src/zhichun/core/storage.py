@@ -11,7 +11,7 @@ import re
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Final, Literal
@@ -25,7 +25,6 @@ _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?:/|:)")
 _WILD: Final = re.compile(r"[*?\[]")
 # Here an upload is seen when it is complete, and a rename would be a second copy.
 _OBJECTS: Final = frozenset({"s3", "s3a", "gs", "gcs", "hf", "abfs", "abfss", "az", "oss", "r2"})
-_REMEDY: Final = "Check the address and your access to it."
 
 
 def is_url(place: str | Path) -> bool:
@@ -131,11 +130,7 @@ def _of_path(path: Path, base: Path) -> Source:
         stat = path.stat()
         return [stat.st_size, stat.st_mtime_ns]
 
-    @contextmanager
-    def local() -> Iterator[Path]:
-        yield path
-
-    return Source(path.relative_to(base).as_posix(), str(path), stamp, local)
+    return Source(path.relative_to(base).as_posix(), str(path), stamp, lambda: nullcontext(path))
 
 
 def _of_store(store: Any, file: str, base: str) -> Source:
@@ -296,7 +291,8 @@ def _reaching(place: str) -> Iterator[None]:
     except Exception as error:
         said = str(error) or type(error).__name__
         kind = UserError if isinstance(error, FileNotFoundError) else NotReached
-        raise kind(f"cannot be reached ({said}).", file=place, remedy=_REMEDY) from error
+        remedy = "Check the URL, and your access to it."
+        raise kind(f"cannot be reached ({said}).", file=place, remedy=remedy) from error
 
 
 DATASET: Final = "hf:"

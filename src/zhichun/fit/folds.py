@@ -93,10 +93,8 @@ def runs_without(place: Path, fold: int) -> list[Path]:
 def _check(recipe: Recipe, data: Path, out: Path, folds: int, resume: bool) -> None:
     """Refuse invalid options before training."""
     if recipe.train.validation_fold is not None:
-        raise UserError(
-            f"train.validation_fold={recipe.train.validation_fold} has no effect where every fold is held out once.",
-            remedy="Leave it out; or leave --folds out to hold out that fold alone.",
-        )
+        problem = f"train.validation_fold={recipe.train.validation_fold} has no effect: every fold is held out once."
+        raise UserError(problem, remedy="Leave it out; or leave --folds out to hold out that fold alone.")
     there = fold_count(Dataset.open(data))
     if folds != there:
         remedy = f"Use --folds {there}, or prepare it with: zhichun prepare … --folds {folds}"

@@ -163,16 +163,11 @@ def _chosen(
     for _, texts in table.rows(read, locale):
         text, where = texts[schema.QUERY] or "", texts[schema.LOCALE] or ""
         key = fold_query(text)
-        if not key:
-            left_out[EMPTY] += 1
-        elif key in tested:
-            left_out[IN_TEST] += 1
-        elif (query_fold(key, folds) in hidden) or (None in hidden and query_bucket(key) == 0):
-            left_out[HELD_OUT] += 1
-        elif where not in sold:
-            left_out[NO_PRODUCT] += 1
-        elif (key, where) in taken:
-            left_out[TWICE] += 1
+        is_held_out = query_fold(key, folds) in hidden or (None in hidden and query_bucket(key) == 0)
+        reasons = {EMPTY: not key, IN_TEST: key in tested, HELD_OUT: is_held_out, NO_PRODUCT: where not in sold}
+        reasons[TWICE] = (key, where) in taken
+        if reason := next((name for name, holds in reasons.items() if holds), None):
+            left_out[reason] += 1
         else:
             taken[key, where] = (clean_text(text), where)
     return list(taken.values()), left_out

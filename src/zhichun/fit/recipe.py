@@ -118,11 +118,9 @@ class Recipe(AnyRecipe):
             raise UserError(problem, remedy="Use --set objective.ranking.gains=esci.")
         view = self.objective.second_view
         if view is not None and view.moves_weights and self.train.activation_checkpointing is not None:
-            raise UserError(
-                f"{type(view).__name__} moves the weights for one pass, which train.activation_checkpointing would "
-                "compute again unmoved.",
-                remedy="Use --set train.activation_checkpointing=null, or --set objective.second_view=FGM.",
-            )
+            problem = f"{type(view).__name__} moves weights, which train.activation_checkpointing would not move again."
+            remedy = "Use --set train.activation_checkpointing=null, or --set objective.second_view=FGM."
+            raise UserError(problem, remedy=remedy)
         metrics = {"esci": ("micro_f1", "macro_f1", "ndcg"), "substitute": ("micro_f1", "macro_f1"), "gain": ("ndcg",)}
         if self.train.metric not in (*metrics[self.task], "loss"):
             remedy = f"Use --set train.metric={metrics[self.task][0]}, or train.metric=loss."

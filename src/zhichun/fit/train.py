@@ -280,11 +280,9 @@ def trigram_vectors(
     if not vectors_path(folder, size).is_file():
         command = f"zhichun word2vec {dataset.folder} --size {size}"
         if find_spec("gensim") is None:
-            raise UserError(
-                f"trigrams start from Word2vec, but there are no vectors of size {size} and no gensim to make them.",
-                file=folder,
-                remedy=f"Make them with: pip install 'zhichun[word2vec]' && {command}",
-            )
+            problem = f"trigrams start from Word2vec: there are no vectors of size {size}, and no gensim to make them."
+            remedy = f"Make them with: pip install 'zhichun[word2vec]' && {command}"
+            raise UserError(problem, file=folder, remedy=remedy)
         say_aside(f"Word2vec of the trigrams is made first, as by: {command}")
         train_trigram_vectors(dataset.folder, Word2VecSettings(size=size), progress=stages)
     return TrigramVectors.load(folder, featurizer.trigrams, size)

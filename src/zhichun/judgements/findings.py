@@ -16,6 +16,7 @@ and ``decision``: `KEEP`, `DROP`, or the correct label; a row without a decision
 is ignored, because nobody may have reviewed it.
 """
 
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -210,11 +211,7 @@ class Findings:
 
 def _shortened(column: Any) -> Any:
     whole = pc.cast(column, pa.large_string())
-    cut = pc.binary_join_element_wise(
-        pc.utf8_slice_codeunits(whole, 0, CHARACTERS),
-        pa.scalar("…", pa.large_string()),
-        pa.scalar("", pa.large_string()),
-    )
+    cut = pc.utf8_replace_slice(whole, CHARACTERS, sys.maxsize, "…")
     return pc.if_else(pc.greater(pc.utf8_length(whole), CHARACTERS), cut, whole)
 
 

@@ -212,10 +212,8 @@ class PretrainedTables:
             vocabulary, size = vocabularies[name], self.vectors[name].shape[1]
             assert vocabulary is not None
             if embeddings.size_of(name) != size:
-                raise UserError(
-                    f"model.{name}={embeddings.size_of(name)}, and the pre-trained vectors of {name}s have {size}.",
-                    remedy=f"Use --set model.{name}={size}.",
-                )
+                problem = f"model.{name}={embeddings.size_of(name)}, and the pre-trained vectors have {size}."
+                raise UserError(problem, remedy=f"Use --set model.{name}={size}.")
             here = torch.from_numpy(self.vocabularies[name].index(vocabulary.values)).long()
             known = here > 0
             embeddings.start_from(name, 1 + known.nonzero()[:, 0], self.vectors[name][here[known]])

@@ -203,8 +203,7 @@ def write_report(run: Path) -> Path:
 
 
 def _optional(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = read_json(path) if path.is_file() else {}
-    return found
+    return read_json(path) if path.is_file() else {}
 
 
 def _summary(recipe: dict[str, Any], history: History, measured: dict[str, Any]) -> dict[str, Any]:
@@ -275,8 +274,7 @@ def _manifest(dataset: dict[str, str]) -> dict[str, Any] | None:
     path = Path(dataset.get("folder", "")) / "manifest.json"
     if not path.is_file() or sha256(path) != dataset.get("manifest"):
         return None
-    manifest: dict[str, Any] = read_json(path)
-    return manifest
+    return read_json(path)
 
 
 def _trained(recipe: dict[str, Any], environment: dict[str, Any]) -> dict[str, Any]:
