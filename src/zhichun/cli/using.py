@@ -172,7 +172,7 @@ def rank(
     products: Path,
     locale: str = "us",
     top: AtLeast1 = 10,
-    first: AtLeast1 | None = None,
+    first: Annotated[int | None, typer.Option(min=1)] = None,
     out: Path | None = None,
     query_id: str = "1",
     columns: str = "",

@@ -22,6 +22,19 @@ def test_the_version_is_printed():
     assert (told.exit_code, told.output) == (0, f"zhichun {zhichun.__version__}\n")
 
 
+@pytest.mark.parametrize("name", typer.main.get_command(app).commands)
+def test_help_names_the_kind_of_every_option(name):
+    told = CliRunner().invoke(app, [name, "--help"])
+    assert told.exit_code == 0
+    assert "typing" not in told.output
+
+
+def test_a_number_out_of_range_is_refused_by_its_option():
+    told = CliRunner().invoke(app, ["rank", "run", "shoes", "--products", "shop", "--first", "0"])
+    assert told.exit_code == 2
+    assert "--first" in told.output
+
+
 def test_a_shell_completes_commands_and_options():
     asked = {"_ZHICHUN_COMPLETE": "complete_bash"}
     told = CliRunner().invoke(
