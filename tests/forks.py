@@ -141,6 +141,7 @@ def become(job: Job) -> None:
         runpy.run_module(program, run_name="__main__", alter_sys=True)
     else:
         sys.argv = [program, *arguments]
+        sys.path.insert(0, str(Path(program).parent))
         runpy.run_path(program, run_name="__main__")
 
 

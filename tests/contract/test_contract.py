@@ -312,7 +312,7 @@ def modules_with_cards() -> list[str]:
 
 
 IN_THE_MODEL = [
-    f"zhichun.model.{name}" for name in ("absorbed", "interaction", "layers", "list_head", "matching_start")
+    f"zhichun.model.{name}" for name in ("absorbed", "encoder_settings", "interaction", "layers", "relevance_model")
 ]
 
 
