@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from threading import Timer
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +19,7 @@ from zhichun.score.hub import model_card
 from zhichun.score.scorer import Scorer
 
 pytest.importorskip("huggingface_hub")
+SECONDS = 120
 PAIRS = "query,title\nred shoes,Red running shoes\n"
 # Commands, a line each, with the folder and the token that they are given in; says how each ended, and what it printed.
 COMMANDS = """
@@ -71,7 +73,10 @@ def zhichun(command_line, tmp_path):
         process = command_line[1]
         process.stdin.write(json.dumps([str(tmp_path), token, [*map(str, arguments)]]) + "\n")
         process.stdin.flush()
+        late = Timer(SECONDS, process.kill)  # and then the line is empty
+        late.start()
         ended, said = json.loads(process.stdout.readline())
+        late.cancel()
         assert ended == status, said
         return said
 
