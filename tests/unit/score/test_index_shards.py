@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pytest
@@ -82,6 +83,18 @@ def test_one_two_and_seven_shards_make_the_same_bytes_after_kills_too(run, produ
         assert removed == whole.removed
         assert len(seen) == 2
         assert bytes_of(tmp_path / f"{shards}") == bytes_of(tmp_path / "1")
+
+
+def test_shards_that_run_at_once_and_one_of_them_twice(run, products, tmp_path):
+    for number, catalogue in enumerate((products, changed(products, [*range(30), 70, 200]))):
+        whole = build_index(run, catalogue, tmp_path / "whole")
+        given = (run, catalogue, tmp_path / "out")
+        with ThreadPoolExecutor(4) as pool:
+            waiting = [pool.submit(build_index, *given, shard=Shard(each, 3)) for each in (0, 1, 2, 1)]
+            made = [each.result() for each in waiting]
+        assert any(each.missing == 0 for each in made)
+        assert sum(each.removed for each in made) == whole.removed == 32 * number
+        assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "whole")
 
 
 def test_one_shard_that_is_killed_and_run_by_two_goes_on(run, products, tmp_path, monkeypatch):
