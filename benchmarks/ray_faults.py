@@ -4,37 +4,40 @@
 
 Starts a cluster of three nodes on this machine (`ray start --head` without cores, and two workers), and scores pairs of
 the sample shop in peace: by as many processes with ``--shard`` as there are actors, and by ``--ray``. Pairs per second
-are those between the first part and the last, so that loading is left out; the memory of each actor is looked at as it
-works. Then a worker node, an actor or the driver is killed (SIGKILL) at random moments; a node is started again, and so
-is the driver, until so many kills have fallen. The folder must be that of the processes, byte for byte. Writes
-``results/ray_faults.json``.
+are those from when each of them has made a part to the last part, so that loading is left out; the memory of each actor
+is looked at as it works. Then a worker node, an actor or the driver is killed (SIGKILL) at random moments; a node is
+started again, and so is the driver, until so many kills have fallen. The folder must be that of the processes, byte for
+byte. Writes ``results/ray_faults.json``.
 """
 
 import argparse
 import os
 import random
+import secrets
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import psutil
 from kills import differing
 from machine import circumstances, command_as_given
-from scaling import SETTINGS
+from scaling import ACTOR, SETTINGS, pace
 from shards import SHOP, arguments, make
 
-from zhichun.core.files import write_json
+from zhichun.core.files import read_json, write_json
 
 HERE: Final = Path(__file__).parent
 GOAL: Final = {"pace_beside_processes": 0.85, "faults": 0}
 PORT: Final = 26_379
 ADDRESS: Final = f"127.0.0.1:{PORT}"
-ACTOR: Final = "ray::MapWorker"
+# Ray asks for a token where one lies in the user's folder, but not all of its commands look for it there.
+AUTHENTICATION: Final = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
 QUIET: Final = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
 
 
@@ -50,9 +53,11 @@ class Cluster:
         self._log = (work / "ray.log").open("ab")
         self._cores = [-(-actors // 2), actors // 2]
         self.head = self._start("--head", "--port", str(PORT), "--num-cpus", "0", "--include-dashboard", "false")
-        self._ready()
-        self.workers = [self._worker(cores) for cores in self._cores]
-        time.sleep(5)
+        self._wait_for(1)
+        self.workers = list[subprocess.Popen[bytes]]()
+        for cores in self._cores:  # one by one: two that begin at once may take each other's ports
+            self.workers.append(self._worker(cores))
+            self._wait_for(1 + len(self.workers))
 
     def _start(self, *words: str) -> subprocess.Popen[bytes]:
         ray = str(Path(sys.executable).with_name("ray"))
@@ -63,13 +68,20 @@ class Cluster:
     def _worker(self, cores: int) -> subprocess.Popen[bytes]:
         return self._start("--address", ADDRESS, "--num-cpus", str(cores))
 
-    def _ready(self) -> None:
+    def _wait_for(self, nodes: int) -> None:
         ray = str(Path(sys.executable).with_name("ray"))
         for _ in range(60):
-            if not subprocess.run([ray, "status", "--address", ADDRESS], capture_output=True, check=False).returncode:
+            told = subprocess.run([ray, "status", "--address", ADDRESS], capture_output=True, text=True, check=False)
+            if told.stdout.partition("Pending:")[0].count("1 node_") >= nodes:
                 return
             time.sleep(1)
-        raise SystemExit("the head of the cluster did not start")
+        raise SystemExit(f"the cluster has not had {nodes} nodes after two minutes: {told.stdout}{told.stderr}")
+
+    def mend(self) -> None:
+        """Start a worker again that did not come up."""
+        for place, worker in enumerate(self.workers):
+            if worker.poll() is not None:
+                self.workers[place] = self._worker(self._cores[place])
 
     def actors(self) -> list[psutil.Process]:
         """Find the processes of actors."""
@@ -111,12 +123,6 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def pace(out: Path, pairs: int) -> float:
-    """Pairs a second between the first part and the last."""
-    times = sorted(path.stat().st_mtime for path in out.glob("part-*.parquet"))
-    return pairs * (len(times) - 1) / len(times) / max(times[-1] - times[0], 1e-9)
-
-
 def in_peace(work: Path, cluster: Cluster, pairs: int, part_rows: int, actors: int) -> dict[str, Any]:
     """Score by processes, then on the cluster."""
     for name in ("peace", "ray"):
@@ -135,7 +141,7 @@ def in_peace(work: Path, cluster: Cluster, pairs: int, part_rows: int, actors: i
         time.sleep(2)
     if driver.returncode:
         raise SystemExit(f"the calm run on Ray failed: {(work / 'log').read_text()[-1500:]}")
-    by_processes, on_ray = pace(work / "peace", pairs), pace(work / "ray", pairs)
+    by_processes, on_ray = (pace(work / name, actors) for name in ("peace", "ray"))
     return {
         "pairs_per_second": {"processes": round(by_processes, 1), "ray": round(on_ray, 1)},
         "pace_beside_processes": round(on_ray / by_processes, 3),
@@ -152,10 +158,12 @@ def differing_parts(work: Path, name: str) -> list[str]:
     return [each for each in differing(work / "peace", work / name) if not each.startswith("_shards")]
 
 
-def kill_often(work: Path, cluster: Cluster, part_rows: int, kills: int, chance: random.Random) -> dict[str, Any]:
-    """Kill nodes, actors and drivers until so many kills have fallen, over as many jobs as it takes."""
-    fallen, jobs, faults = Counter[str](), 0, list[str]()
-    while fallen.total() < kills:
+def kill_often(work: Path, cluster: Cluster, given: argparse.Namespace, before: Mapping[str, Any]) -> dict[str, Any]:
+    """Kill nodes, actors and drivers until so many kills have fallen or the time is over, over some jobs."""
+    fallen, jobs, faults = Counter[str](before["kills"]), before["jobs"], [*before["faults"]]
+    chance, kills, end = random.Random(given.seed + jobs), given.kills, time.monotonic() + 60 * given.minutes
+    part_rows = given.part_rows
+    while fallen.total() < kills and time.monotonic() < end:
         shutil.rmtree(work / "killed", ignore_errors=True)
         driver = command(work, *arguments("killed", part_rows, "--ray", ADDRESS))
         while driver.poll() is None or not (work / "killed" / "_SUCCESS").is_file():
@@ -166,7 +174,8 @@ def kill_often(work: Path, cluster: Cluster, part_rows: int, kills: int, chance:
             until = time.monotonic() + chance.uniform(2, 12)
             while time.monotonic() < until and driver.poll() is None:
                 time.sleep(0.1)
-            if fallen.total() >= kills or driver.poll() is not None:
+            cluster.mend()
+            if fallen.total() >= kills or driver.poll() is not None or time.monotonic() > end:
                 continue
             kind = min(("node", "actor", "driver"), key=lambda each: (fallen[each], chance.random()))
             actors = cluster.actors()
@@ -182,6 +191,7 @@ def kill_often(work: Path, cluster: Cluster, part_rows: int, kills: int, chance:
             sys.stderr.write(f"{fallen.total()} kills\n")
         jobs += 1
         faults += differing_parts(work, "killed")
+        write_json(work / "killed.json", {"kills": dict(fallen), "jobs": jobs, "faults": faults})
     return {"kills": dict(fallen), "jobs": jobs, "faults": faults}
 
 
@@ -192,6 +202,7 @@ def main() -> None:
     parser.add_argument("--part-rows", type=int, default=20_000)
     parser.add_argument("--actors", type=int, default=4)
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--minutes", type=float, default=60, help="of kills; the same call goes on, with --work")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, help="where all is kept; a folder that is removed, if not given")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "ray_faults.json")
@@ -202,11 +213,17 @@ def main() -> None:
         make(work, given.pairs)
         cluster = Cluster(work, given.actors)
         try:
-            calm = in_peace(work, cluster, given.pairs, given.part_rows, given.actors)
+            if not (work / "calm.json").is_file():
+                calm = in_peace(work, cluster, given.pairs, given.part_rows, given.actors)
+                write_json(work / "calm.json", calm)
+            calm, done = read_json(work / "calm.json"), work / "killed.json"
             print(calm, flush=True)
-            killed = kill_often(work, cluster, given.part_rows, given.kills, random.Random(given.seed))
+            before = read_json(done) if done.is_file() else {"kills": {}, "jobs": 0, "faults": []}
+            killed = kill_often(work, cluster, given, before)
         finally:
             cluster.close()
+    if sum(killed["kills"].values()) < given.kills:
+        raise SystemExit(f"{killed}: the same call goes on")
     result = {
         "what": "pairs of the sample shop on a Ray cluster of three nodes on one machine",
         "command": command_as_given("ray_faults.py"),
@@ -226,5 +243,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    os.environ.update(QUIET, OMP_NUM_THREADS="1")
+    os.environ.update(QUIET | AUTHENTICATION, OMP_NUM_THREADS="1")
     main()

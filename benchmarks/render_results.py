@@ -98,6 +98,8 @@ LAYOUTS: dict[str, Callable[[str, Mapping[str, Any]], str]] = {
     "serve_faults": rendered_speed.serve_faults,
     "kills": rendered_speed.kills,
     "scaling": rendered_speed.scaling,
+    "shards_since": rendered_speed.since,
+    "ray_faults": rendered_speed.on_ray,
     "prepare_scale": rendered_speed.prepare_scale,
     "pretrain_step": rendered_models.pretrain_step,
     "step_cost": rendered_models.step_cost,

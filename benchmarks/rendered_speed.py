@@ -100,27 +100,73 @@ def serve_faults(name: str, result: Mapping[str, Any]) -> str:
     return "\n".join([*lines, source(name, result)])
 
 
+WAYS = {
+    "file": "into one file",
+    "shards-1": "into a folder, by one process",
+    "shards-2": "by two shards",
+    "ray": "by two actors of Ray",
+    "texts": "by a split model, products looked up",
+    "index": "by a split model, from an index",
+}
+
+
 def scaling(name: str, result: Mapping[str, Any]) -> str:
     """Write the result of `scaling.py`."""
-    files = [("with texts", of) for of in result["sizes"]] + [("with ids, products looked up", result["looked_up"])]
+    rows = []
+    for way, files in result["ways"].items():
+        beside = result["largest_beside_the_others"].get(way)
+        for of in files:
+            flat = f"{beside['throughput']:.2f}, {beside['memory']:.2f}" if beside and of is files[-1] else ""
+            what = f"{of['pairs']:,} {WAYS[way]}"
+            rows.append([what, f"{of['pairs_per_second']:,.0f}", f"{of['peak_mib']:,}", flat])
+    lines = [
+        f"**Scoring more and more pairs, whoever shares the work.** A very small model's export, by "
+        f"`{result['engine']}`; pairs of a sample shop of {result['shop']['products']:,} products; processes of one "
+        f"thread on {machine_of(result)}. Beside the largest file of each: its pace as a multiple of the smallest "
+        "one's, and its memory of that of the one before.",
+        "",
+        table(["pairs", "pairs/s", "highest memory of a process, MiB", "pace, memory beside the others"], rows),
+        "",
+    ]
+    return "\n".join([*lines, source(name, result)])
+
+
+def since(name: str, result: Mapping[str, Any]) -> str:
+    """Write the result of `shards.py` without kills."""
     rows = [
         [
-            f"{of['pairs']:,} {what}",
-            f"{of['pairs_per_second']:,.0f}",
-            f"{of['peak_mib']:,}",
-            f"{of['seconds']['scoring']:,.1f}",
+            cell,
+            f"{of['milliseconds_a_pair']:.2f}",
+            f"{of['share_of_pairs']:.2%}",
+            f"{of['share_of_texts_and_model']:.2%}",
+            f"{of['share_in_all']:.2%}",
         ]
-        for what, of in files
+        for cell, of in result["measured"].items()
     ]
-    beside = result["largest_beside_the_others"]
+    heads = ["model and pairs", "CPU ms a pair", "pairs computed", "texts and model", "with reading and writing"]
     lines = [
-        f"**Scoring more and more pairs.** A very small model's export, by `{result['engine']}`; pairs of a sample "
-        f"shop of {result['shop']['products']:,} products; on {machine_of(result)}. The largest file has "
-        f"{beside['throughput']:.2f} times the pace of the smallest, and {beside['memory']:.2f} times the memory of "
-        "the one before it.",
+        "**Scoring again what changed.** One product in a hundred changed, and the pairs were scored `--since` the job "
+        f"before, as shares of the CPU seconds of scoring them all; without starting the process; parts of "
+        f"{result['part_rows']:,} rows; `run` is a very small model, `minilm` one of all-MiniLM-L6-v2's shape, on "
+        f"{machine_of(result)}.",
         "",
-        table(["pairs", "pairs/s", "highest memory, MiB", "seconds"], rows),
+        table(heads, rows),
         "",
+    ]
+    return "\n".join([*lines, source(name, result)])
+
+
+def on_ray(name: str, result: Mapping[str, Any]) -> str:
+    """Write the result of `ray_faults.py`."""
+    calm, killed = result["in_peace"], result["killed"]
+    kinds = ", ".join(f"{kind} {count}" for kind, count in killed["kills"].items())
+    pace, memory = calm["pairs_per_second"], calm["mib_of_actors"]
+    lines = [
+        f"**On a Ray cluster.** {result['pairs']:,} pairs of the sample shop by a very small model, on three nodes on "
+        f"{machine_of(result)}, {result['actors']} actors: {pace['ray']:,.0f} pairs/s, {pace['processes']:,.0f} by as "
+        f"many processes with `--shard` ({calm['pace_beside_processes']:.2f} times), loading left out. Memory of an "
+        f"actor: {max(memory['in_the_middle'])} MiB halfway, {max(memory['at_most'])} at most. SIGKILL ({kinds}) over "
+        f"{killed['jobs']} jobs: {len(calm['faults']) + len(killed['faults'])} parts unlike those of the processes.",
     ]
     return "\n".join([*lines, source(name, result)])
 

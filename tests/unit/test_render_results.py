@@ -150,22 +150,18 @@ def test_scoring_has_a_row_for_each_engine(tmp_path):
 
 
 def test_scaling_has_a_row_for_each_file_and_sets_the_largest_beside_the_others(tmp_path):
-    sizes = [
-        {"pairs": pairs, "pairs_per_second": 1499.6, "peak_mib": 412, "seconds": {"scoring": 667.24}}
-        for pairs in (10_000, 100_000, 1_000_000)
-    ]
+    sizes = [{"pairs": pairs, "pairs_per_second": 1499.6, "peak_mib": 412} for pairs in (10_000, 100_000, 1_000_000)]
     result = {
         **{key: QUALITY[key] for key in ("command", "date", "machine")},
         "shop": {"products": 20_000},
         "engine": "onnx",
-        "sizes": sizes,
-        "looked_up": {**sizes[1], "peak_mib": 500},
-        "largest_beside_the_others": {"throughput": 0.981, "memory": 1.004},
+        "ways": {"file": sizes, "ray": [{**sizes[1], "peak_mib": 500}]},
+        "largest_beside_the_others": {"file": {"throughput": 0.981, "memory": 1.004}},
     }
     text = render_results.render(write(tmp_path, scaling=result))
-    assert "| 1,000,000 with texts | 1,500 | 412 | 667.2 |" in text
-    assert "| 100,000 with ids, products looked up | 1,500 | 500 | 667.2 |" in text
-    assert "0.98 times the pace of the smallest, and 1.00 times the memory" in text
+    assert "| 100,000 into one file | 1,500 | 412 |  |" in text
+    assert "| 1,000,000 into one file | 1,500 | 412 | 0.98, 1.00 |" in text
+    assert "| 100,000 by two actors of Ray | 1,500 | 500 |  |" in text
 
 
 @pytest.mark.parametrize(("error", "said"), [(0.0204, "+0.012 ± 0.020"), (None, "+0.012")])
