@@ -3,18 +3,20 @@
     python benchmarks/ray_faults.py [--pairs 1000000] [--actors 4] [--kills 20] [--work FOLDER]
 
 Starts a cluster of three nodes on this machine (`ray start --head` without cores, and two workers), and scores pairs of
-the sample shop in peace: by as many processes with ``--shard`` as there are actors, and by ``--ray``. Pairs per second
-are those from when each of them has made a part to the last part, so that loading is left out; the memory of each actor
-is looked at as it works. Then a worker node, an actor or the driver is killed (SIGKILL) at random moments; a node is
-started again, and so is the driver, until so many kills have fallen. The folder must be that of the processes, byte for
-byte. Writes ``results/ray_faults.json``.
+the sample shop in peace, in turn: by as many processes with ``--shard`` as there are actors, and by ``--ray``. Pairs
+per second are those from when each of them has made a part to the last part, so that loading is left out; the memory of
+each actor is looked at as it works. Then a worker node, an actor or the driver is killed (SIGKILL) at random moments; a
+node is started again, and so is the driver, until so many kills have fallen. The folder must be that of the processes,
+byte for byte. Writes ``results/ray_faults.json``.
 """
 
 import argparse
+import contextlib
 import os
 import random
 import secrets
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -123,34 +125,37 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def in_peace(work: Path, cluster: Cluster, pairs: int, part_rows: int, actors: int) -> dict[str, Any]:
-    """Score by processes, then on the cluster."""
-    for name in ("peace", "ray"):
-        shutil.rmtree(work / name, ignore_errors=True)
-    shards = [command(work, *arguments("peace", part_rows, "--shard", f"{each}/{actors}")) for each in range(actors)]
-    if any(shard.wait() for shard in shards):
-        raise SystemExit(f"a shard failed: {(work / 'log').read_text()[-500:]}")
-    driver = command(work, *arguments("ray", part_rows, "--ray", ADDRESS))
+def in_peace(work: Path, cluster: Cluster, given: argparse.Namespace) -> dict[str, Any]:
+    """Score by processes and on the cluster, in turn."""
+    actors, paces, faults = given.actors, list[dict[str, float]](), list[str]()
     memory: dict[int, list[int]] = defaultdict(list)
-    while driver.poll() is None:
-        for actor in cluster.actors():
-            try:
-                memory[actor.pid].append(actor.memory_info().rss >> 20)
-            except psutil.Error:
-                continue
-        time.sleep(2)
-    if driver.returncode:
-        raise SystemExit(f"the calm run on Ray failed: {(work / 'log').read_text()[-1500:]}")
-    by_processes, on_ray = (pace(work / name, actors) for name in ("peace", "ray"))
+    for _ in range(given.rounds):
+        for name in ("peace", "ray"):
+            shutil.rmtree(work / name, ignore_errors=True)
+        of = [arguments("peace", given.part_rows, "--shard", f"{each}/{actors}") for each in range(actors)]
+        if any(shard.wait() for shard in [command(work, *words) for words in of]):
+            raise SystemExit(f"a shard failed: {(work / 'log').read_text()[-500:]}")
+        driver = command(work, *arguments("ray", given.part_rows, "--ray", ADDRESS))
+        while driver.poll() is None:
+            for actor in cluster.actors():
+                with contextlib.suppress(psutil.Error):
+                    memory[actor.pid].append(actor.memory_info().rss >> 20)
+            time.sleep(2)
+        if driver.returncode:
+            raise SystemExit(f"the calm run on Ray failed: {(work / 'log').read_text()[-1500:]}")
+        names = {"peace": "processes", "ray": "ray"}
+        paces.append({names[name]: round(pace(work / name, actors), 1) for name in names})
+        faults += differing_parts(work, "ray")
     return {
-        "pairs_per_second": {"processes": round(by_processes, 1), "ray": round(on_ray, 1)},
-        "pace_beside_processes": round(on_ray / by_processes, 3),
+        "pairs_per_second": {name: statistics.median(of[name] for of in paces) for name in paces[0]},
+        "pace_beside_processes": round(statistics.median(of["ray"] / of["processes"] for of in paces), 3),
+        "rounds": paces,
         # From when it has loaded and scored for a while.
         "mib_of_actors": {
             "in_the_middle": [seen[len(seen) // 2] for seen in memory.values()],
             "at_most": [max(seen) for seen in memory.values()],
         },
-        "faults": differing_parts(work, "ray"),
+        "faults": faults,
     }
 
 
@@ -201,6 +206,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=1_000_000)
     parser.add_argument("--part-rows", type=int, default=20_000)
     parser.add_argument("--actors", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=2, help="of processes and Ray in turn")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--minutes", type=float, default=60, help="of kills; the same call goes on, with --work")
     parser.add_argument("--seed", type=int, default=0)
@@ -214,8 +220,7 @@ def main() -> None:
         cluster = Cluster(work, given.actors)
         try:
             if not (work / "calm.json").is_file():
-                calm = in_peace(work, cluster, given.pairs, given.part_rows, given.actors)
-                write_json(work / "calm.json", calm)
+                write_json(work / "calm.json", in_peace(work, cluster, given))
             calm, done = read_json(work / "calm.json"), work / "killed.json"
             print(calm, flush=True)
             before = read_json(done) if done.is_file() else {"kills": {}, "jobs": 0, "faults": []}
