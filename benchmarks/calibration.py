@@ -122,6 +122,7 @@ def main() -> None:
     parser.add_argument("--kept", action="store_true", help="measure the trainings that are kept")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipe")
+    parser.add_argument("--at-once", type=int, default=1, help="trainings side by side, for a GPU that one leaves idle")
     parser.add_argument("--work", type=Path, default=HERE / "work")
     parser.add_argument("--results", type=Path, default=HERE / "results")
     given = parser.parse_args()
@@ -134,6 +135,7 @@ def main() -> None:
         kept=given.results / "quality_lists",
         parts=PARTS,
         only=FOLD,
+        at_once=given.at_once,
     )
     if given.kept:
         cases = kept_cases(bench)

@@ -14,10 +14,10 @@ import shutil
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from functools import cached_property
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from list_rows import RATERS, STACKED, WARM, Row
 from torch import nn
 
@@ -95,12 +96,15 @@ def run_theirs(recipe: Recipe, loss: str, data: Path, out: Path) -> Floats:
     return cross_encoder.score(cross_encoder.fine_tune_all(recipe, training, loss, out), held)
 
 
-def end_with(parent: int) -> None:
-    """Let this process end when its parent has: what a killed run was training would go on for nobody."""
+def begin(at_once: int) -> None:
+    """Take a share of the cores, and end when the parent has: nobody waits for what a killed run was training."""
+    if at_once > 1:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // at_once))
+    parent = parent_process()
+    assert parent is not None
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
+        parent.join()
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
@@ -147,6 +151,8 @@ class Bench:
         Whether the given split is measured instead of folds.
     parts, only
         How many folds there are, and the one that alone is measured, if any.
+    at_once
+        How many cells are trained side by side.
     """
 
     name: str
@@ -158,6 +164,7 @@ class Bench:
     test: bool = False
     parts: int = OUTER
     only: int | None = None
+    at_once: int = 1
 
     @cached_property
     def judged(self) -> pa.Table:
@@ -230,32 +237,41 @@ class Bench:
         return hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else self.recipe.model.encoder
 
     def run(self, cells: Sequence[Cell]) -> None:
-        """Train all cells that are not there; a kill loses the one that is being trained."""
+        """Train all cells that are not there, `at_once` side by side; a kill loses those that are being trained."""
         wanted = {self.path(training): training for cell in cells for training in cell.trainings()}
         missing = [cell for path, cell in wanted.items() if not path.is_file()]
-        pace: dict[str, float] = {}  # seconds a pair of each side, as the last cell of it took
-        for done, cell in enumerate(missing):
-            data, side = self.data(cell.fold), cell.row.side
-            recipe = self.recipe_of(cell).with_settings(self._with_places(cell.row, data))
-            pairs = len(Held.of(data).split(cell.inner)[0]) * recipe.train.epochs
-            cost = f"about {pairs * pace[side] / 60:.1f} min" if side in pace else "their pace is not known yet"
-            print(f"{cell.row.name}, {cell}: {pairs:,} pairs, {cost}; then {len(missing) - done - 1} more", flush=True)
-            began = time.monotonic()
-            logits_PC = self._trained(cell, recipe, data)
-            seconds = time.monotonic() - began
-            self._keep(cell, logits_PC, seconds)
-            pace[side] = seconds / pairs
-            print(f"{seconds:.0f} s, {pairs / seconds:.1f} pairs/s", flush=True)
+        recipes = [
+            self.recipe_of(cell).with_settings(self._with_places(cell.row, self.data(cell.fold))) for cell in missing
+        ]
+        began, done = time.monotonic(), 0
+        with ThreadPoolExecutor(self.at_once) as threads:
+            running = [threads.submit(self._train, *job) for job in zip(missing, recipes, strict=True)]
+            try:
+                for one in as_completed(running):
+                    cell, done = one.result(), done + 1
+                    left = (time.monotonic() - began) / done * (len(missing) - done) / 60
+                    seconds = f"{self.seconds(cell):.0f} s; {done} of {len(missing)}"
+                    print(f"{cell.row.name}, {cell}: {seconds}, about {left:.1f} min left", flush=True)
+            except BaseException:
+                threads.shutdown(wait=False, cancel_futures=True)
+                raise
 
-    def _trained(self, cell: Cell, recipe: Recipe, data: Path) -> Floats:
-        out = self.work / self.name / "training" / f"{cell}-{os.getpid()}"
-        # In a process of its own: both sides set up torch and accelerate for all that comes after.
-        with ProcessPoolExecutor(1, get_context("spawn"), end_with, (os.getpid(),)) as process:
+    def _train(self, cell: Cell, recipe: Recipe) -> Cell:
+        """Train a cell in a process of its own: both sides set up torch and accelerate for all that comes after."""
+        path = self.path(cell)
+        out = self.work / self.name / "training" / f"{path.parent.name}-{cell}-{os.getpid()}"
+        # A process that has torch loaded is forked for each, which saves seconds where a training takes no more.
+        context = get_context("forkserver")
+        context.set_forkserver_preload(["cross_encoder", "zhichun.fit.train"])
+        began = time.monotonic()
+        with ProcessPoolExecutor(1, context, begin, (self.at_once,)) as process:
             run = run_theirs if cell.row.side == "theirs" else run_ours
             try:
-                return process.submit(run, recipe, cell.row.loss, data, out).result()
+                logits_PC = process.submit(run, recipe, cell.row.loss, self.data(cell.fold), out).result()
             finally:
                 shutil.rmtree(out, ignore_errors=True)
+        self._keep(cell, logits_PC, time.monotonic() - began)
+        return cell
 
     def _keep(self, cell: Cell, logits_PC: Floats, seconds: float) -> None:
         """Write a cell's logits, unrounded: a sure model's lie closer than a thousandth, and ties would help it."""

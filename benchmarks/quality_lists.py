@@ -211,6 +211,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipe for all")
     parser.add_argument("--selected", type=Path, help="a selection made on other data or with another encoder")
+    parser.add_argument("--at-once", type=int, default=1, help="trainings side by side, for a GPU that one leaves idle")
     parser.add_argument("--work", type=Path, default=HERE / "work")
     parser.add_argument("--results", type=Path, default=HERE / "results")
     arguments = parser.parse_args()
@@ -235,6 +236,7 @@ def bench_of(arguments: argparse.Namespace) -> Bench:
         test=arguments.test,
         parts=arguments.folds or OUTER,
         only=arguments.only,
+        at_once=arguments.at_once,
     )
 
 
