@@ -26,11 +26,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from list_rows import RATERS, STACKED, WARM, Row
+from list_rows import MAJORITY, RATERS, STACKED, TEACHER, TEACHES, WARM, Row
 from torch import nn
 
 from zhichun.core import schema
 from zhichun.core.files import new_file
+from zhichun.core.tasks import softmax
 from zhichun.data.dataset.dataset import Dataset, buckets_of
 from zhichun.data.prepare.prepare import prepare
 from zhichun.data.readers.ratings import RatedPairs, read_ratings
@@ -40,6 +41,7 @@ from zhichun.fit.recipes.zhichun import fast_pretrain
 from zhichun.fit.run_folder import RunFolder
 from zhichun.fit.train import FineTune
 from zhichun.fit.training_run import run_training
+from zhichun.metrics.agreement import majority
 from zhichun.text.fold import fold_query
 
 OUTER, INNER = 5, 3
@@ -125,6 +127,10 @@ class Cell:
             return []
         inner = range(INNER) if self.row.stack else (self.inner,)
         return [replace(self, inner=place) for place in inner]
+
+    def teachers(self) -> "list[Cell]":
+        """Give the trainings that must be there before its own: those of the teacher that leave out the inner folds."""
+        return [Cell(TEACHES, self.fold, place, self.seed) for place in range(INNER)] if self.row.taught else []
 
     def __str__(self) -> str:
         inner = "" if self.inner is None else f".inner-{self.inner}"
@@ -240,9 +246,7 @@ class Bench:
         """Train all cells that are not there, `at_once` side by side; a kill loses those that are being trained."""
         wanted = {self.path(training): training for cell in cells for training in cell.trainings()}
         missing = [cell for path, cell in wanted.items() if not path.is_file()]
-        recipes = [
-            self.recipe_of(cell).with_settings(self._with_places(cell.row, self.data(cell.fold))) for cell in missing
-        ]
+        recipes = [self.recipe_of(cell).with_settings(self._with_places(cell)) for cell in missing]
         began, done = time.monotonic(), 0
         with ThreadPoolExecutor(self.at_once) as threads:
             running = [threads.submit(self._train, *job) for job in zip(missing, recipes, strict=True)]
@@ -301,12 +305,18 @@ class Bench:
         """Give how long a cell was trained."""
         return float(json.loads(pq.read_schema(self.path(cell)).metadata[b"cell"])["seconds"])
 
-    def _with_places(self, row: Row, data: Path) -> list[str]:
-        """Give the settings that name the raters' table, with its place."""
+    def _with_places(self, cell: Cell) -> list[str]:
+        """Give the settings that name a table or an encoder made of these data, with its place."""
+        data, row = self.data(cell.fold), cell.row
+        tables = {RATERS: self._raters_table, MAJORITY: self._majority_table, TEACHER: self._taught}
         settings = [
-            setting.replace(RATERS, str(self._raters_table(data))) for setting in row.settings if RATERS in setting
+            setting.replace(name, str(make(cell)))
+            for setting in row.settings
+            for name, make in tables.items()
+            if name in setting
         ]
-        return [*settings, *(f"model.encoder={self._warm(row, data)}" for setting in row.settings if WARM in setting)]
+        warm = (f"model.encoder={self._warm(row, data)}" for setting in row.settings if WARM in setting)
+        return [*settings, *warm]
 
     def _warm(self, row: Row, data: Path) -> Path:
         """Pre-train on Product2Query in the split form of a row, unless it is there; all folds have one catalogue."""
@@ -318,16 +328,48 @@ class Bench:
             pretrain(recipe, data, out, resume=True)
         return out
 
-    def _raters_table(self, data: Path) -> Path:
-        """Write the shares of the raters that chose each label, for all pairs; without ratings the label itself."""
-        path = data.with_name("raters.parquet")
-        shares_PC = np.eye(len(schema.LABELS))[label_codes_of(self.judged)]
+    @cached_property
+    def votes_PC(self) -> Rows:
+        """How many raters chose each label of each pair, ``[P, C]``; none where nobody rated it."""
+        votes_PC = np.zeros((self.judged.num_rows, len(schema.LABELS)), np.int64)
         if (found := rated_pairs(self.source, self.judged)) is not None:
-            votes_PC = found[1].ratings.counts_PK
-            shares_PC[found[0]] = votes_PC / votes_PC.sum(axis=1, keepdims=True)
+            votes_PC[found[0]] = found[1].ratings.counts_PK
+        return votes_PC
+
+    def _raters_table(self, cell: Cell) -> Path:
+        """Write the shares of the raters that chose each label, for all pairs; without ratings the label itself."""
+        shares_PC, rated_P = np.eye(len(schema.LABELS))[label_codes_of(self.judged)], self.votes_PC.any(axis=1)
+        votes_RC = self.votes_PC[rated_P]
+        shares_PC[rated_P] = votes_RC / votes_RC.sum(axis=1, keepdims=True)
+        return self._write("raters", np.arange(len(shares_PC)), shares_PC)
+
+    def _majority_table(self, cell: Cell) -> Path:
+        """Write the label that most raters chose, for all pairs; without ratings the label itself."""
+        codes_P = np.where(self.votes_PC.any(axis=1), majority(self.votes_PC), label_codes_of(self.judged))
+        return self._write("majority", np.arange(len(codes_P)), np.eye(len(schema.LABELS))[codes_P])
+
+    def _taught(self, cell: Cell) -> Path:
+        """Write what the teacher says of the training pairs: of each, the cell of the inner fold that it is in."""
+        if cell.inner is not None:
+            raise SystemExit(f"{cell.row.name}: its teachers left out the inner folds, so that it can leave out none")
+        rows, said = [], []
+        for teacher in cell.teachers():
+            place_P = self.left_out(cell.fold, teacher.inner)
+            there_P = self.fold_P[place_P] != cell.fold
+            rows.append(place_P[there_P])
+            said.append(softmax(self.logits(teacher)[there_P]))
+        name = f"taught-{self.data(cell.fold).name}.seed-{cell.seed}"
+        return self._write(name, np.concatenate(rows), np.concatenate(said))
+
+    def _write(self, name: str, rows: Rows, shares_PC: npt.NDArray[np.float64]) -> Path:
+        """Write a table of soft labels of some of the judged pairs."""
+        path, ids = (
+            self.work / self.name / f"{name}.parquet",
+            self.judged.column(schema.EXAMPLE_ID).take(pa.array(rows)),
+        )
         columns = dict(zip(schema.PROBABILITIES, shares_PC.T, strict=True))
         with new_file(path) as partial:
-            pq.write_table(pa.table({schema.EXAMPLE_ID: self.judged.column(schema.EXAMPLE_ID), **columns}), partial)
+            pq.write_table(pa.table({schema.EXAMPLE_ID: ids, **columns}), partial)
         return path
 
 

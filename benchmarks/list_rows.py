@@ -12,6 +12,10 @@ from typing import Final, Literal
 Side = Literal["random", "bm25", "cosine", "trees", "theirs", "ours"]
 # In a setting, the table of the shares of raters that chose each label; the labels where nobody's ratings are given.
 RATERS: Final = "RATERS"
+# In a setting, the table of the label that most raters chose, the least relevant of several; else as before.
+MAJORITY: Final = "MAJORITY"
+# In a setting, the table of what models of `TEACHES` say of the training pairs, each by one that left out its query.
+TEACHER: Final = "TEACHER"
 # In a setting, the encoder pre-trained on the catalogue's Product2Query in the split form of the row.
 WARM: Final = "WARM"
 SIDE_FEATURES: Final = ("trigrams", "country", "brand", "color")
@@ -53,6 +57,11 @@ class Row:
         return self.side in ("theirs", "ours")
 
     @property
+    def taught(self) -> bool:
+        """Whether another row's models have to be there first."""
+        return any(TEACHER in setting for setting in self.settings)
+
+    @property
     def classifies(self) -> bool:
         """Whether it says how likely each label is."""
         return self.side in ("random", "trees", "ours") or (self.side == "theirs" and self.loss == "CrossEntropy")
@@ -66,9 +75,16 @@ TREES: Final = Row("ours, trees alone", "trees", lists=True)
 THEIRS: Final = Row("theirs, CE", "theirs")
 PLAIN: Final = Row("ours, plain", "ours")
 
+
+def soft_labels(table: str, share: float) -> str:
+    """Write the setting that mixes a table into the targets."""
+    return f'train.soft_labels={{"kind":"SoftLabels","predictions":["{table}"],"share":{share:g}}}'
+
+
 # What pairs alone allow: Poly-1, averaged weights, and half of a target from the raters.
-_SOFT = f'train.soft_labels={{"kind":"SoftLabels","predictions":["{RATERS}"],"share":0.5}}'
-_BETTER = ("objective.loss=Poly1", "objective.ema=EMA", _SOFT)
+_BETTER = ("objective.loss=Poly1", "objective.ema=EMA", soft_labels(RATERS, 0.5))
+# Trigrams and ids have many weights for a few thousand pairs.
+ENCODER_ALONE: Final = tuple(f"model.{part}=null" for part in SIDE_FEATURES)
 
 
 def with_stack(row: Row) -> Row:
@@ -77,8 +93,8 @@ def with_stack(row: Row) -> Row:
 
 
 _PAIRS = Row("ours, pairs", "ours", _BETTER)
-# Trigrams and ids have many weights for a few thousand pairs.
-_ALONE = Row("ours, encoder alone", "ours", (*_BETTER, *(f"model.{part}=null" for part in SIDE_FEATURES)))
+_ALONE = Row("ours, encoder alone", "ours", (*_BETTER, *ENCODER_ALONE))
+TEACHES: Final = _ALONE
 _LISTS = Row("ours, lists", "ours", (*_ALONE.settings, "train.lists=Lists", "objective.ranking=RankNet"), lists=True)
 OURS_TRIES: Final = (
     TREES,
@@ -106,9 +122,18 @@ def _split(layers: int, name: str, *settings: str) -> Row:
 # A known catalogue: only for screenings, with `ours, encoder alone` as the reference.
 SPLIT: Final = tuple(_split(layers, "") for layers in (2, 3, 4, 5))
 SPLIT_WARM: Final = tuple(_split(layers, " warmed up", f"model.encoder={WARM}") for layers in (2, 3, 4, 5))
+_TAUGHT = soft_labels(TEACHER, 0.7)
+SPLIT_TAUGHT: Final = tuple(
+    row
+    for layers in (2, 3, 4)
+    for row in (
+        _split(layers, " taught", _TAUGHT),
+        _split(layers, " warmed up, taught", f"model.encoder={WARM}", _TAUGHT),
+    )
+)
 _TRAINED: Final = (PLAIN, *THEIRS_TRIES, *OURS_TRIES, *SPLIT, *SPLIT_WARM)
 _STACKED: Final = tuple(with_stack(row) for row in _TRAINED if row.trained and row.classifies and not row.stack)
-ROWS: Final = {row.name: row for row in (RANDOM, BM25, COSINE, *_TRAINED, *_STACKED)}
+ROWS: Final = {row.name: row for row in (RANDOM, BM25, COSINE, *_TRAINED, *SPLIT_TAUGHT, *_STACKED)}
 
 
 def named(names: Sequence[str]) -> list[Row]:

@@ -181,7 +181,7 @@ def test_raters_shares_are_targets_where_a_pair_was_rated(bench):
     query, product = (judged.column(name)[5].as_py() for name in (schema.QUERY, schema.PRODUCT_ID))
     lines = [f"{query},{product},judge{judge},{grade}" for judge, grade in ((1, 3), (2, 3), (3, 0))]
     (bench.source / list_cells.RATINGS_FILE).write_text("\n".join(["query,product_id,judge,grade", *lines, ""]))
-    table = pq.read_table(bench._raters_table(bench.data(0)))
+    table = pq.read_table(bench._raters_table(list_cells.Cell(PLAIN, 0, None, 0)))
     shares = np.stack([table.column(f"p_{label}").to_numpy() for label in schema.LABELS], axis=1)
     assert shares[5] == pytest.approx([2 / 3, 0, 0, 1 / 3])
     others = np.delete(np.arange(len(shares)), 5)
