@@ -44,10 +44,10 @@ from zhichun.metrics import Judged, LogLoss
 from zhichun.metrics.agreement import majority
 
 NAMES: Final = ("log_loss", "micro_f1", "macro_f1", "ndcg@10")
-SHARES: Final = Row("ours, raters' shares", "ours", (*ENCODER_ALONE, soft_labels(RATERS, 1)))
+SHARES: Final = Row("ours, shares of raters", "ours", (*ENCODER_ALONE, soft_labels(RATERS, 1)))
 SMOOTHED: Final = {
     amount: Row(
-        f"ours, raters' majority smoothed {amount:g}",
+        f"ours, majority smoothed {amount:g}",
         "ours",
         (
             *ENCODER_ALONE,
