@@ -106,7 +106,7 @@ class Rated:
         """Bootstrap over queries the first system minus the second."""
         of_labels = differences(first, second, self._majorities)
         of_grades = differences(self._of_grades(first), self._of_grades(second), self._grades)
-        return {name: (of_grades if name == "log_loss" else of_labels)[name] for name in NAMES}
+        return {name: (of_grades if name == "log_loss" else of_labels)[name] for name in NAMES if name in of_labels}
 
     @property
     def _majorities(self) -> Judgements:
@@ -191,7 +191,10 @@ def compare(bench: Bench, seeds: list[int]) -> dict[str, Any]:
         "seeds": seeds,
         "chosen": {str(fold): {"smoothing": chosen[fold], "tries": of} for fold, of in found.items()},
         "systems": {
-            name: {"mean": {key: float(np.mean([one[key] for one in each])) for key in NAMES}, "seeds": each}
+            name: {
+                "mean": {key: float(np.mean([one[key] for one in each])) for key in NAMES if key in each[0]},
+                "seeds": each,
+            }
             for name, each in measured.items()
         },
         "differences": {f"{a} minus {b}": rated.differences(systems[a], systems[b]) for a, b in pairs},

@@ -20,6 +20,7 @@ import list_cells
 import list_figures
 import list_rows
 import quality_lists
+import rater_shares
 from list_rows import BM25, OURS_TRIES, PLAIN, RANDOM, RATERS, THEIRS_TRIES, Row
 
 sys.path.pop(0)
@@ -186,6 +187,85 @@ def test_raters_shares_are_targets_where_a_pair_was_rated(bench):
     assert shares[5] == pytest.approx([2 / 3, 0, 0, 1 / 3])
     others = np.delete(np.arange(len(shares)), 5)
     assert (shares[others].argmax(axis=1) == list_cells.label_codes_of(judged)[others]).all()
+
+
+def rate(bench, *rated):
+    """Write three raters' grades of pairs: the pair's place in `judged`, and the grades."""
+    lines = ["query,product_id,judge,grade"]
+    for place, grades in rated:
+        query, product = (bench.judged.column(name)[place].as_py() for name in (schema.QUERY, schema.PRODUCT_ID))
+        lines += [f"{query},{product},judge{judge},{grade}" for judge, grade in enumerate(grades)]
+    (bench.source / list_cells.RATINGS_FILE).write_text("\n".join([*lines, ""]))
+
+
+def test_raters_majority_is_a_target_and_of_several_the_least_relevant(bench):
+    rate(bench, (5, (3, 3, 0)), (7, (3, 2, 1)))
+    table = pq.read_table(bench._majority_table(list_cells.Cell(PLAIN, 0, None, 0)))
+    codes = np.stack([table.column(f"p_{label}").to_numpy() for label in schema.LABELS], axis=1).argmax(axis=1)
+    expected = list_cells.label_codes_of(bench.judged).copy()
+    expected[[5, 7]] = schema.LABELS.index("E"), schema.LABELS.index("C")
+    assert codes.tolist() == expected.tolist()
+
+
+def test_a_teacher_says_of_a_training_pair_what_its_model_without_that_query_says(bench):
+    row = list_rows.ROWS["ours, split 3 taught"]
+    cell = list_cells.Cell(row, 1, None, 5)
+    teachers = cell.teachers()
+    assert [(of.row, of.fold, of.inner, of.seed) for of in teachers] == [(list_rows.TEACHES, 1, n, 5) for n in range(3)]
+    assert not list_cells.Cell(PLAIN, 1, None, 5).teachers()
+    for teacher in teachers:
+        logits = np.tile(np.float32([teacher.inner, 0, 0, 0]), (len(bench.left_out(1, teacher.inner)), 1))
+        bench._keep(teacher, logits, 1)
+    setting = bench._with_places(cell)[-1]
+    path = json.loads(setting.removeprefix("train.soft_labels="))["predictions"][0]
+    table = pq.read_table(path)
+    place_of = {example: place for place, example in enumerate(bench.judged.column(schema.EXAMPLE_ID).to_pylist())}
+    told = {
+        place_of[ex]: p for ex, p in zip(*(table.column(n).to_pylist() for n in ("example_id", "p_E")), strict=True)
+    }
+    assert sorted(told) == np.flatnonzero(bench.fold_P != 1).tolist()
+    for inner in range(3):
+        for place in set(bench.left_out(1, inner)) - set(np.flatnonzero(bench.fold_P == 1)):
+            assert told[place] == pytest.approx(np.exp(inner) / (np.exp(inner) + 3))
+    assert list_rows.TEACHER in json.dumps(bench.recipe_of(cell).to_json()), "a cell's name tells nothing of places"
+    with pytest.raises(SystemExit, match="left out the inner folds"):
+        bench._with_places(replace(cell, inner=0))
+
+
+def test_smoothing_and_temperature_are_chosen_on_inner_folds_by_the_grades_of_raters(bench, monkeypatch):
+    """Raters are of two minds on each pair. One row foretells just that, but twice as sure; others are surer still."""
+    rated = [place for place in range(63) if place % 3]
+    rate(bench, *((place, (3, 3, 0)) for place in rated))
+    truth = np.log([2 / 3, 1e-9, 1e-9, 1 / 3])
+    asked = []
+
+    def run(self, cells):
+        asked.append(cells)
+        for cell in cells:
+            best, whole = cell.row is rater_shares.SMOOTHED[0.1], cell.inner is None
+            logits = truth * 2 if best else truth[::-1] * (1 if whole else 3)
+            bench._keep(cell, np.tile(logits, (len(bench.left_out(cell.fold, cell.inner)), 1)), 1)
+
+    monkeypatch.setattr(list_cells.Bench, "run", run)
+    found = rater_shares.compare(bench, [0, 1])
+    assert [of["smoothing"] for of in found["chosen"].values()] == [0.1] * 5
+    tried = found["chosen"]["0"]["tries"][rater_shares.SMOOTHED[0.1].name]
+    assert tried["temperature"] == pytest.approx(2, rel=0.01)
+    assert found["counts"]["grades"] == 3 * len(rated)
+    entropy = -(2 / 3 * np.log(2 / 3) + 1 / 3 * np.log(1 / 3))
+    means = {name: of["mean"]["log_loss"] for name, of in found["systems"].items()}
+    assert means[rater_shares.OF_MAJORITY_AT] == pytest.approx(entropy, abs=1e-4)
+    assert means[rater_shares.FREQUENCY] == pytest.approx(entropy)
+    assert means[rater_shares.OF_MAJORITY] == pytest.approx(-(2 / 3 * np.log(0.8) + 1 / 3 * np.log(0.2)), abs=1e-4)
+    gap = found["differences"][f"{rater_shares.OF_SHARES} minus {rater_shares.OF_MAJORITY_AT}"]["log_loss"]
+    assert gap["mean"] == pytest.approx(means[rater_shares.OF_SHARES] - entropy, abs=1e-4)
+    assert {cell.row for cell in asked[1]} == {rater_shares.SMOOTHED[0.1]}
+    assert {cell.seed for cell in asked[0] if cell.inner is not None} == {0}
+
+
+def test_raters_targets_are_not_compared_where_nobody_rated(bench):
+    with pytest.raises(SystemExit, match=r"no ratings\.csv"):
+        rater_shares.compare(bench, [0])
 
 
 def test_both_sides_have_as_many_tries_and_only_ours_names_raters():
