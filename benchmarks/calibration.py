@@ -12,6 +12,7 @@ whatever recipe, in place of training. `chorus` and `esci` are the folders that 
 import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is there; threads share cores with others
+os.environ.setdefault("JAX_PLATFORMS", "cpu")  # where JAX is installed too, it would take most of a GPU's memory
 
 import argparse
 import sys

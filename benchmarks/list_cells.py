@@ -249,7 +249,7 @@ class Bench:
         recipes = [self.recipe_of(cell).with_settings(self._with_places(cell)) for cell in missing]
         began, done = time.monotonic(), 0
         with ThreadPoolExecutor(self.at_once) as threads:
-            running = [threads.submit(self._train, *job) for job in zip(missing, recipes, strict=True)]
+            running = [threads.submit(self._made, *job) for job in zip(missing, recipes, strict=True)]
             try:
                 for one in as_completed(running):
                     cell, done = one.result(), done + 1
@@ -260,22 +260,22 @@ class Bench:
                 threads.shutdown(wait=False, cancel_futures=True)
                 raise
 
-    def _train(self, cell: Cell, recipe: Recipe) -> Cell:
-        """Train a cell in a process of its own: both sides set up torch and accelerate for all that comes after."""
-        path = self.path(cell)
-        out = self.work / self.name / "training" / f"{path.parent.name}-{cell}-{os.getpid()}"
-        # A process that has torch loaded is forked for each, which saves seconds where a training takes no more.
-        context = get_context("forkserver")
-        context.set_forkserver_preload(["cross_encoder", "zhichun.fit.train"])
+    def _made(self, cell: Cell, recipe: Recipe) -> Cell:
+        """Train a cell and keep its outcome."""
         began = time.monotonic()
-        with ProcessPoolExecutor(1, context, begin, (self.at_once,)) as process:
-            run = run_theirs if cell.row.side == "theirs" else run_ours
-            try:
-                logits_PC = process.submit(run, recipe, cell.row.loss, self.data(cell.fold), out).result()
-            finally:
-                shutil.rmtree(out, ignore_errors=True)
+        logits_PC = self._trained(cell, recipe, self.data(cell.fold))
         self._keep(cell, logits_PC, time.monotonic() - began)
         return cell
+
+    def _trained(self, cell: Cell, recipe: Recipe, data: Path) -> Floats:
+        out = self.work / self.name / "training" / f"{self.path(cell).parent.name}-{cell}-{os.getpid()}"
+        # In a process of its own: both sides set up torch and accelerate for all that comes after.
+        with ProcessPoolExecutor(1, get_context("spawn"), begin, (self.at_once,)) as process:
+            run = run_theirs if cell.row.side == "theirs" else run_ours
+            try:
+                return process.submit(run, recipe, cell.row.loss, data, out).result()
+            finally:
+                shutil.rmtree(out, ignore_errors=True)
 
     def _keep(self, cell: Cell, logits_PC: Floats, seconds: float) -> None:
         """Write a cell's logits, unrounded: a sure model's lie closer than a thousandth, and ties would help it."""
@@ -291,10 +291,13 @@ class Bench:
 
     def left_out(self, fold: int, inner: int | None = None) -> Rows:
         """Give the rows of `judged` that a cell predicts, in the order of its logits: an inner fold, then the fold."""
-        dataset = Held.of(self.data(fold))
+        return self.places(fold, Held.of(self.data(fold)).split(inner)[1])
+
+    def places(self, fold: int, rows: Rows) -> Rows:
+        """Find rows of a fold's dataset in `judged`."""
         ours = self.judged.column(schema.EXAMPLE_ID).to_numpy()
         order = np.argsort(ours)
-        return order[np.searchsorted(ours[order], dataset.column(schema.EXAMPLE_ID)[dataset.split(inner)[1]])]
+        return order[np.searchsorted(ours[order], Held.of(self.data(fold)).column(schema.EXAMPLE_ID)[rows])]
 
     def logits(self, cell: Cell) -> Floats:
         """Read the logits of a cell, ``[P, C]``."""

@@ -15,6 +15,7 @@ Writes ``quality_lists_DATA.json`` into ``benchmarks/results``; a screening only
 import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is there; threads share cores with others
+os.environ.setdefault("JAX_PLATFORMS", "cpu")  # where JAX is installed too, it would take most of a GPU's memory
 
 import argparse
 from collections.abc import Sequence
@@ -80,7 +81,7 @@ def of_fold(bench: Bench, cell: Cell) -> tuple[Places, Said]:
     """Give the pairs that a cell leaves out, of an inner one those of the inner fold, and what it says of them."""
     row = cell.row
     if row.side == "trees":
-        return of_trees(bench, cell.fold)
+        return of_trees(bench, cell)
     if not row.trained:
         return untrained(bench, row, cell.fold)
     if row.stack:
@@ -122,13 +123,15 @@ def of_stack(bench: Bench, cell: Cell) -> tuple[Places, Said]:
     return places_of[asked[0]], Said.of(prediction)
 
 
-def of_trees(bench: Bench, fold: int) -> tuple[Places, Said]:
-    """Put our second stage on no model at all; the inner folds only bring its ranking to the scale of gains."""
-    held = Held.of(bench.data(fold))
-    asked, parts = held.split(None)[1], [held.split(inner)[1] for inner in range(INNER)]
-    learnt = [(rows, np.zeros((len(rows), 0))) for rows in (np.setdiff1d(part, asked) for part in parts)]
+def of_trees(bench: Bench, cell: Cell) -> tuple[Places, Said]:
+    """Put our second stage on no model at all, taught by the inner folds but the one that is predicted, if one is."""
+    held = Held.of(bench.data(cell.fold))
+    test = held.split(None)[1]
+    parts = {inner: np.setdiff1d(held.split(inner)[1], test) for inner in range(INNER)}
+    asked = test if cell.inner is None else parts.pop(cell.inner)
+    learnt = [(rows, np.zeros((len(rows), 0))) for rows in parts.values()]
     prediction = stacked(held.folder, bench.recipe.model.encoder, learnt, asked, [np.zeros((len(asked), 0))])
-    return bench.left_out(fold), Said.of(prediction)
+    return bench.places(cell.fold, asked), Said.of(prediction)
 
 
 def select(bench: Bench, tries: Sequence[Row], fold: int, how: str = INNER_FOLDS) -> dict[str, dict[str, float]]:

@@ -96,6 +96,7 @@ LAYOUTS: dict[str, Callable[[str, Mapping[str, Any]], str]] = {
     "train_cpu": rendered_models.train_cpu,
     "serve_latency": rendered_speed.serve_latency,
     "serve_faults": rendered_speed.serve_faults,
+    "gpu": rendered_speed.gpu,
     "kills": rendered_speed.kills,
     "scaling": rendered_speed.scaling,
     "shards_since": rendered_speed.since,

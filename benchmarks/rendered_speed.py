@@ -181,3 +181,26 @@ def kills(name: str, result: Mapping[str, Any]) -> str:
         f"{', '.join(result['not_compared'])}, which holds times).",
     ]
     return "\n".join([*lines, source(name, result)])
+
+
+def gpu(name: str, result: Mapping[str, Any]) -> str:
+    """Write the result of `gpu.py`, or of the part that was measured before a machine was given back."""
+    shape, goals = result["shape"], result["goals"]
+    rows = [
+        [what, system, of["precision"] if "precision" in of else "", f"{of['pairs_per_second']:,.0f}"]
+        + [f"{of['times_faster']:.2f}", f"{of['utilisation']:.1%}"]
+        for what in ("training", "scoring")
+        for system, of in result.get(what, {}).items()
+    ]
+    missing = [what for what in ("whole_recipe_in_steps", "scoring") if what not in result]
+    lines = [
+        f"**On a GPU.** An encoder of {shape['layers']} layers of {shape['hidden']} with random weights, 256 tokens at "
+        f"most, on {machine_of(result)}; a product of bf16 matrices reaches {result['tflops_of_a_matrix_product']:.0f} "
+        f"TFLOP/s. Goals: {goals['times_faster']:.0f} times theirs, {goals['training_utilisation']:.0%} of the GPU in "
+        f"training, {goals['scoring_utilisation']:.0%} in scoring."
+        + (f" Not measured yet: {', '.join(missing)}." if missing else ""),
+        "",
+        table(["", "", "precision", "pairs/s", "times sentence-transformers", "of the GPU"], rows),
+        "",
+    ]
+    return "\n".join([*lines, source(name, result)])

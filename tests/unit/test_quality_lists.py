@@ -155,6 +155,8 @@ def test_the_second_stage_reads_models_of_inner_folds_and_costs_no_training(benc
     both = bench.left_out(2, 1)
     assert sorted(place) == sorted(both[bench.fold_P[both] != 2])
     assert len(asked) == 15
+    place, _ = quality_lists.of_fold(bench, list_cells.Cell(list_rows.TREES, 2, 1, 0))
+    assert sorted(place) == sorted(both[bench.fold_P[both] != 2]), "to choose by, trees predict no pair of the fold"
     trees = quality_lists.said_by(bench, list_rows.TREES, 0)
     assert trees.probabilities.shape == (63, 4)
     assert len(asked) == 15, "trees alone have no model"
