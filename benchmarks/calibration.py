@@ -2,11 +2,13 @@
 
     python benchmarks/calibration.py ENCODER --data esci --set model.max_length=40 --set train.epochs=2
     python benchmarks/calibration.py ENCODER --data chorus --kept
+    python benchmarks/calibration.py ENCODER --data chorus --row 'ours, encoder alone' --folds 5
 
-A model is trained on one half of the queries. Of those that it held out, one half calibrates it and the other is
-measured, then the other way round, as `zhichun calibrate` reports it; `HALVINGS` times, by other halves. The logits of
-each training are kept in ``results/quality_lists`` and not made again; ``--kept`` measures what lies there already, of
-whatever recipe, in place of training. `chorus` and `esci` are the folders that ``CHORUS_DATA`` and ``ESCI_DATA`` name.
+A model is trained on one half of the queries, or with ``--folds`` on all but a fold, each in turn. Of those that it
+held out, one half calibrates it and the other is measured, then the other way round, as `zhichun calibrate` reports it;
+`HALVINGS` times, by other halves. The logits of each training are kept in ``results/quality_lists`` and not made again;
+``--kept`` measures what lies there already, of whatever recipe, in place of training. `chorus` and `esci` are the
+folders that ``CHORUS_DATA`` and ``ESCI_DATA`` name.
 """
 
 import os
@@ -24,7 +26,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from esci_arguments import HERE
 from list_cells import Bench, Cell
-from list_rows import SHARED, Row
+from list_rows import SHARED, Row, named
 from machine import circumstances, command_as_given
 
 from zhichun.core import schema
@@ -47,7 +49,7 @@ ROW = Row(
 
 def measured(bench: Bench, cases: dict[str, np.ndarray]) -> dict[str, Any]:
     """Measure the logits of several trainings on the pairs that all left out: the mean over trainings and halvings."""
-    place_P = bench.left_out(FOLD)
+    place_P = np.concatenate([bench.left_out(fold) for fold in bench.folds])
     labels_P = label_codes(bench.judged.column(schema.LABEL).to_pylist())[place_P]
     queries, query_P = np.unique(bench.judged.column(schema.QUERY_ID).to_numpy()[place_P], return_inverse=True)
     locale_P = np.asarray(bench.judged.column(schema.LOCALE).to_pylist())[place_P]
@@ -120,6 +122,8 @@ def main() -> None:
     parser.add_argument("encoder", help="name or folder of a transformers encoder of the kind of BERT or XLM-R")
     parser.add_argument("--name", help="what the results call it, if not as it is given")
     parser.add_argument("--data", required=True, help="chorus, esci, or a folder in the official layout")
+    parser.add_argument("--row", help="a row of quality_lists.py, in place of the plain encoder")
+    parser.add_argument("--folds", type=int, help="measure all queries, each by the one of so many models that left it out")
     parser.add_argument("--kept", action="store_true", help="measure the trainings that are kept")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipe")
@@ -134,23 +138,27 @@ def main() -> None:
         encoder=given.name or given.encoder,
         work=given.work / "quality_lists",
         kept=given.results / "quality_lists",
-        parts=PARTS,
-        only=FOLD,
+        parts=given.folds or PARTS,
+        only=None if given.folds else FOLD,
         at_once=given.at_once,
     )
     if given.kept:
         cases = kept_cases(bench)
     else:
-        cells = {f"seed-{seed}": Cell(ROW, FOLD, None, seed) for seed in given.seeds}
-        bench.run(list(cells.values()))
-        cases = {name: bench.logits(cell).astype(np.float64) for name, cell in cells.items()}
+        [row] = named([given.row]) if given.row else [ROW]
+        cells = {f"seed-{seed}": [Cell(row, fold, None, seed) for fold in bench.folds] for seed in given.seeds}
+        bench.run([cell for each in cells.values() for cell in each])
+        cases = {
+            name: np.concatenate([bench.logits(cell) for cell in each]).astype(np.float64)
+            for name, each in cells.items()
+        }
     found = {
         "what": "calibration error on held-out queries, and precision of the labels that are given",
         "command": command_as_given("calibration.py"),
         **circumstances("zhichun", "torch", "numpy"),
         "encoder": bench.encoder,
         "data": bench.name,
-        "settings": "of each training" if given.kept else [*SHARED, *ROW.settings, *given.set],
+        "settings": "of each training" if given.kept else [*SHARED, *(named([given.row])[0] if given.row else ROW).settings, *given.set],
         "halvings": HALVINGS,
         **measured(bench, cases),
     }
