@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import rendered_catalogue
 import rendered_headline
 import rendered_lists
 import rendered_models
@@ -95,6 +96,9 @@ LAYOUTS: dict[str, Callable[[str, Mapping[str, Any]], str]] = {
     "score_cpu": rendered_speed.score_cpu,
     "train_cpu": rendered_models.train_cpu,
     "serve_latency": rendered_speed.serve_latency,
+    "score_catalogue": rendered_catalogue.score_catalogue,
+    "serve_catalogue": rendered_catalogue.serve_catalogue,
+    "index_updates": rendered_catalogue.index_updates,
     "serve_faults": rendered_speed.serve_faults,
     "gpu": rendered_speed.gpu,
     "kills": rendered_speed.kills,
