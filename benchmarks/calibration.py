@@ -123,7 +123,9 @@ def main() -> None:
     parser.add_argument("--name", help="what the results call it, if not as it is given")
     parser.add_argument("--data", required=True, help="chorus, esci, or a folder in the official layout")
     parser.add_argument("--row", help="a row of quality_lists.py, in place of the plain encoder")
-    parser.add_argument("--folds", type=int, help="measure all queries, each by the one of so many models that left it out")
+    parser.add_argument(
+        "--folds", type=int, help="measure all queries, each by the one of so many models that left it out"
+    )
     parser.add_argument("--kept", action="store_true", help="measure the trainings that are kept")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipe")
@@ -158,7 +160,9 @@ def main() -> None:
         **circumstances("zhichun", "torch", "numpy"),
         "encoder": bench.encoder,
         "data": bench.name,
-        "settings": "of each training" if given.kept else [*SHARED, *(named([given.row])[0] if given.row else ROW).settings, *given.set],
+        "settings": "of each training"
+        if given.kept
+        else [*SHARED, *(named([given.row])[0] if given.row else ROW).settings, *given.set],
         "halvings": HALVINGS,
         **measured(bench, cases),
     }

@@ -128,7 +128,7 @@ class Course:
     lengths_P: npt.NDArray[np.int64]
 
     def train(self, fast: str, rounds: int, keep: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-        """Let all sides take their steps in turn, each time in a process of its own; ``keep`` is given what is there."""
+        """Let all sides take their steps in turn, each in a process of its own; ``keep`` is given what is there."""
         taken: dict[str, list[dict[str, Any]]] = {}
         jobs: dict[str, Job] = {}
         for seed in range(rounds):

@@ -66,8 +66,8 @@ def index_updates(name: str, result: Mapping[str, Any]) -> str:
     """Write the result of `index_updates.py` without kills."""
     taken = result["cpu_seconds"]
     line = (
-        f"**Updating an index.** {result['encoder']}; {result['products']:,} products indexed in {taken['whole']:.1f} s "
-        f"of processor time, then {result['changed']:,} of them changed: {taken['changed']:.2f} s, "
-        f"{result['share']:.2%} of the whole (goal: at most {result['goal']:.1%})."
+        f"**Updating an index.** {result['encoder']}; {result['products']:,} products indexed in "
+        f"{taken['whole']:.1f} s of processor time, then {result['changed']:,} of them changed: "
+        f"{taken['changed']:.2f} s, {result['share']:.2%} of the whole (goal: at most {result['goal']:.1%})."
     )
     return f"{line}\n{source(name, result)}"

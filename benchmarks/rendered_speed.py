@@ -187,8 +187,14 @@ def gpu(name: str, result: Mapping[str, Any]) -> str:
     """Write the result of `gpu.py`, or of the part that was measured before a machine was given back."""
     shape, goals = result["shape"], result["goals"]
     rows = [
-        [what, system, of["precision"] if "precision" in of else "", f"{of['pairs_per_second']:,.0f}"]
-        + [f"{of['times_faster']:.2f}", f"{of['utilisation']:.1%}"]
+        [
+            what,
+            system,
+            of.get("precision", ""),
+            f"{of['pairs_per_second']:,.0f}",
+            f"{of['times_faster']:.2f}",
+            f"{of['utilisation']:.1%}",
+        ]
         for what in ("training", "scoring")
         for system, of in result.get(what, {}).items()
     ]

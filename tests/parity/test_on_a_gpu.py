@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from zhichun.text.document import PairTexts
 
 from zhichun.core import schema
 from zhichun.core.files import read_json, write_json
@@ -17,7 +18,6 @@ from zhichun.fit.recipe import load_recipe
 from zhichun.score.index.build import build_index
 from zhichun.score.index.scorer import IndexScorer
 from zhichun.score.scorer import Scorer
-from zhichun.text.document import PairTexts
 
 pytestmark = [
     pytest.mark.gpu,
@@ -110,7 +110,9 @@ def test_a_killed_training_goes_on_there(tiny_recipe, tiny_dataset, tmp_path):
 
 def test_pretraining_with_all_tasks_runs(tiny_dataset, tmp_path):
     tiny = ["train.epochs=1", "model.tiny.layers=2", "model.tiny.hidden=32", "model.tiny.heads=2"]
-    recipe = load_recipe("tiny:pretrain").with_settings([*tiny, "model.tiny.pieces=500", "model.tiny.matching_layers=1"])
+    recipe = load_recipe("tiny:pretrain").with_settings(
+        [*tiny, "model.tiny.pieces=500", "model.tiny.matching_layers=1"]
+    )
     write_json(tmp_path / "recipe.json", recipe.to_json())
     on_the_gpu("pretrain", tmp_path / "recipe.json", "--data", tiny_dataset, "--out", tmp_path / "run")
     assert (tmp_path / "run" / "encoder").is_dir()
