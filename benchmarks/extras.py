@@ -144,7 +144,7 @@ def tried(
     """Install a row in an empty environment and run its commands; ``failed`` is the command that did, and its end."""
     folder, found = work / "environment", dict[str, Any]()
     shutil.rmtree(folder, ignore_errors=True)
-    environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", **environment}
+    environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONPATH": "", **environment}
     try:
         began = time.monotonic()
         own = installed(folder, row, wheel, python)
