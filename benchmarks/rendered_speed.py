@@ -161,10 +161,11 @@ def on_ray(name: str, result: Mapping[str, Any]) -> str:
     calm, killed = result["in_peace"], result["killed"]
     kinds = ", ".join(f"{kind} {count}" for kind, count in killed["kills"].items())
     pace, memory = calm["pairs_per_second"], calm["mib_of_actors"]
+    turns = " and ".join(f"{of['ray'] / of['processes']:.2f}" for of in calm["rounds"])
     lines = [
         f"**On a Ray cluster.** {result['pairs']:,} pairs of the sample shop by a very small model, on three nodes on "
         f"{machine_of(result)}, {result['actors']} actors: {pace['ray']:,.0f} pairs/s, {pace['processes']:,.0f} by as "
-        f"many processes with `--shard` ({calm['pace_beside_processes']:.2f} times), loading left out. Memory of an "
+        f"many processes with `--shard` ({turns} times in turn), loading left out. Memory of an "
         f"actor: {max(memory['in_the_middle'])} MiB halfway, {max(memory['at_most'])} at most. SIGKILL ({kinds}) over "
         f"{killed['jobs']} jobs: {len(calm['faults']) + len(killed['faults'])} parts unlike those of the processes.",
     ]
