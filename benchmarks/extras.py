@@ -59,7 +59,7 @@ ROWS: Final = (
         [
             ["--version"],
             ["sample", "shop", "--products", "300", "--queries", "60"],
-            ["prepare", "shop", "data"],
+            ["prepare", "shop", "data", "--folds", "3"],
             ["summary", "data"],
             ["-c", "import zhichun; print(zhichun.nDCG(gains='esci') @ 10)"],
         ],
