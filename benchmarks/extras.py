@@ -75,7 +75,7 @@ ROWS: Final = (
             ["train", "tiny", "--data", "data", "--out", "folds", "--folds", "3", *SMALL],
         ],
     ),
-    Row("train,onnx", True, [["export", "run", "--out", "exported"]]),
+    Row("train,onnx", True, [["export", "run", "--to", "onnx", "--out", "exported"]]),
     Row("onnx", False, [["score", "exported", "pairs.csv", "by-onnx.csv", "--products", "data", "--engine", "onnx"]]),
     Row("serve", False, [["serve", "exported", "--products", "data", "--port", "PORT"]]),
     Row("serve,cloud", False, [["score", "exported", "PAIRS_URL", "WORK_URL/parts", "--products", "data"]]),
