@@ -9,7 +9,6 @@ import time
 import numpy as np
 import pytest
 import torch
-from zhichun.text.document import PairTexts
 
 from zhichun.core import schema
 from zhichun.core.files import read_json, write_json
@@ -18,6 +17,7 @@ from zhichun.fit.recipe import load_recipe
 from zhichun.score.index.build import build_index
 from zhichun.score.index.scorer import IndexScorer
 from zhichun.score.scorer import Scorer
+from zhichun.text.pairs import PairTexts
 
 pytestmark = [
     pytest.mark.gpu,

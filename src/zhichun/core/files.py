@@ -225,6 +225,16 @@ def _lock(path: Path, how: int = fcntl.LOCK_EX | fcntl.LOCK_NB) -> int | None:
     return opened
 
 
+@contextmanager
+def turn(file: Path) -> Iterator[None]:
+    """Have a file, which is there and stays, for this process alone while the block runs; waits for others."""
+    opened = _lock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        _unlock(opened)
+
+
 def _unlock(lock: int | None) -> None:
     if lock is not None:
         os.close(lock)

@@ -99,10 +99,11 @@ def _own(path: Path, queries: list[str], products: list[str]) -> dict[str, list[
     wanted = list(zip(map(fold_query, queries), products, strict=True))
     parts = [place for place, field in enumerate((schema.QUERY, schema.PRODUCT_ID)) if field in keys]
     value_of: dict[str, dict[tuple[str, ...], str | None]] = {name: {} for name in own}
-    for _, texts in table.rows({**keys, **{name: name for name in own}}):
+    # Under names of their own: a column of the user's that is called as a locale is, is read as it stands.
+    for _, texts in table.rows({**keys, **{f"own:{name}": name for name in own}}):
         key = tuple(fold_query(texts[field] or "") if field == schema.QUERY else texts[field] or "" for field in keys)
         for name in own:
-            value_of[name][key] = texts[name]
+            value_of[name][key] = texts[f"own:{name}"]
     return {
         name: [values.get(tuple(key[part] for part in parts)) for key in wanted] for name, values in value_of.items()
     }

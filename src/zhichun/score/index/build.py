@@ -2,20 +2,19 @@
 
 Until that is done, ``plan.json`` says of which catalogue, and which blocks of states (``shard-00000`` and so on) stay:
 all that share the work, and who goes on after a kill, make the same new blocks under the same names. When all are
-there, states of what was removed go.
+there, states of what was removed go. Whoever plans, puts a block in its place or ends holds the manifest meanwhile.
 
 Legend: ``R`` products, ``W`` those of different texts.
 """
 
 import hashlib
-import json
 import shutil
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,9 +25,9 @@ from zhichun.core import schema
 from zhichun.core.arrays import Int64
 from zhichun.core.console import Bar
 from zhichun.core.errors import UserError
-from zhichun.core.files import LOCK_FILE, clear_left_over, in_use, new_file, new_folder, read_json
+from zhichun.core.files import LOCK_FILE, clear_left_over, in_use, new_file, new_folder, read_json, turn, write_json
 from zhichun.core.settings import write_settings
-from zhichun.core.storage import PARTIAL, LocalFolder
+from zhichun.core.storage import PARTIAL
 from zhichun.data.dataset.dataset import of_catalogue
 from zhichun.score import parts
 from zhichun.score.engines.engine import AUTO
@@ -126,8 +125,9 @@ def _claim(out: Path, config: IndexConfig) -> None:
     if not ours:
         raise UserError("the folder holds something else.", file=out, remedy="Name another folder.")
     if not manifest.is_file():
-        write_settings(config, manifest, format=FORMAT, kind=KIND)
-    elif (found := IndexConfig.load(out)) != config:
+        with suppress(FileExistsError), new_file(manifest, first_wins=True) as partial:
+            write_settings(config, partial, format=FORMAT, kind=KIND)
+    if (found := IndexConfig.load(out)) != config:
         other = "another model" if found.model != config.model else f"the precision {found.precision}"
         raise UserError(f"is an index of {other}.", file=out, remedy="Name another folder, or delete this one.")
 
@@ -146,7 +146,9 @@ class _Build:
         hashes_R2 = np.concatenate([np.zeros((0, 2), np.uint64), *hashes])
         _, first_R = np.unique(hashes_R2, axis=0, return_index=True)
         row_W = np.sort(first_R)
-        planned = self._planned(hashes_R2, row_W, alone=shard == parts.ALL)
+        catalogue = hashlib.sha256(hashes_R2.tobytes()).hexdigest()
+        with self._turn():
+            planned = self._planned(catalogue, hashes_R2, row_W, alone=shard == parts.ALL)
         own = {
             folder: rows
             for number, (folder, rows) in enumerate(planned.items())
@@ -159,31 +161,47 @@ class _Build:
             self.bar.start(0, len(own_R))
             for folder, rows in own.items():
                 made = self._computed(products, rows, lambda done: self.bar.advance(done, steps=done))
-                if not _holds(folder, hashes_R2[rows]):  # a second process with this shard may have been faster
-                    _remove(folder)
-                    with new_folder(folder, first_wins=True) as partial:
-                        made.save(partial)
-        missing = [folder.name for folder, rows in planned.items() if not _holds(folder, hashes_R2[rows])]
-        if shard is None and missing:
-            said = f"is not done: {len(missing)} of {len(planned)} new blocks of states are missing: {missing[0]} …"
-            raise UserError(said, file=self.out, remedy="Run what is missing again: it goes on.")
-        removed = 0 if missing else self._finish(products, hashes_R2[row_W])
+                with self._turn():
+                    # A second process with this shard may have been faster, and all may be done.
+                    if self._plan(catalogue) is not None and not _holds(folder, hashes_R2[rows]):
+                        _remove(folder)
+                        with new_folder(folder, first_wins=True) as partial:
+                            made.save(partial)
+        with self._turn():
+            under_way = self._plan(catalogue) is not None
+            missing = [
+                folder.name for folder, rows in planned.items() if under_way and not _holds(folder, hashes_R2[rows])
+            ]
+            if shard is None and missing:
+                said = f"is not done: {len(missing)} of {len(planned)} new blocks of states are missing: {missing[0]} …"
+                raise UserError(said, file=self.out, remedy="Run what is missing again: it goes on.")
+            removed = self._finish(products, hashes_R2[row_W]) if under_way and not missing else 0
         return Changes(products.num_rows, len(own_R), removed, len(missing))
 
-    def _planned(self, hashes_R2: Hashes, row_W: Int64, *, alone: bool) -> dict[Path, Int64]:
-        """Name the blocks that are to be there, with their products, as the first process of this update found them."""
-        file, catalogue = self.out / PLAN, hashlib.sha256(hashes_R2.tobytes()).hexdigest()
-        if alone and file.is_file() and read_json(file).get("catalogue") != catalogue:
-            file.unlink()
-        if not file.is_file():
-            whole, dead = shard_folders(self.out), _dead_in(hashes_R2[row_W])
-            kept = [folder.name for folder in whole if dead(Shard.open(folder)).mean() <= MOST_REMOVED]
-            following = 1 + max((int(folder.name.rpartition("-")[2]) for folder in whole), default=-1)
-            LocalFolder(self.out).create(PLAN, json.dumps({"catalogue": catalogue, "kept": kept, "next": following}))
-        plan = read_json(file, {"catalogue": str, "kept": list, "next": int})
+    def _turn(self) -> AbstractContextManager[None]:
+        return turn(self.out / schema.MANIFEST_FILE)
+
+    def _plan(self, catalogue: str) -> dict[str, Any] | None:
+        """Read the plan, ``None`` where all is done; refuse that of another catalogue."""
+        if not (self.out / PLAN).is_file():
+            return None
+        plan = read_json(self.out / PLAN, {"catalogue": str, "kept": list, "next": int})
         if plan["catalogue"] != catalogue:
             remedy = "Let the others finish; or run it once without --shard, which begins with this one."
             raise UserError("is being brought up to date with another catalogue.", file=self.out, remedy=remedy)
+        return plan
+
+    def _planned(self, catalogue: str, hashes_R2: Hashes, row_W: Int64, *, alone: bool) -> dict[Path, Int64]:
+        """Name the blocks that are to be there, with their products, as the first process of this update found them."""
+        file = self.out / PLAN
+        if alone and file.is_file() and read_json(file).get("catalogue") != catalogue:
+            file.unlink()
+        if (plan := self._plan(catalogue)) is None:
+            whole, dead = shard_folders(self.out), _dead_in(hashes_R2[row_W])
+            kept = [folder.name for folder in whole if dead(Shard.open(folder)).mean() <= MOST_REMOVED]
+            following = 1 + max((int(folder.name.rpartition("-")[2]) for folder in whole), default=-1)
+            plan = {"catalogue": catalogue, "kept": kept, "next": following}
+            write_json(file, plan)
         old = States([Shard.open(folder) for folder in shard_folders(self.out) if folder.name in plan["kept"]])
         missing_R = row_W[old.find(hashes_R2[row_W])[0] < 0]
         starts = range(0, len(missing_R), SHARD_PRODUCTS)
@@ -196,10 +214,7 @@ class _Build:
         """Write the catalogue, and remove states of what is not in it; a block that has lost much goes as a whole."""
         with new_file(self.out / schema.PRODUCTS_FILE) as partial:
             pq.write_table(products, partial)
-        try:
-            (self.out / PLAN).unlink()
-        except FileNotFoundError:  # another process, which is as far, does the rest
-            return 0
+        (self.out / PLAN).unlink()
         dead, removed, whole = _dead_in(wanted_W2), 0, shard_folders(self.out)
         for folder in whole:
             shard = Shard.open(folder)
