@@ -133,6 +133,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=HERE / "work")
     parser.add_argument("--results", type=Path, default=HERE / "results")
     given = parser.parse_args()
+    if given.kept and (given.row or given.folds):
+        parser.error("--kept measures the trainings of one half that are there: without --row and --folds")
     bench = Bench(
         name=Path(given.data).name,
         source=Path(os.environ.get(f"{given.data.upper()}_DATA", given.data)),

@@ -250,7 +250,7 @@ def main() -> None:
     }
 
     def keep(measured: dict[str, Any]) -> None:
-        """Write what is there so far: a machine may be lent for less time than all of it takes."""
+        """Write what is there so far: a GPU is not always to be had for as long as all of it takes."""
         result.update(measured)
         if given.out:
             write_json(given.out, result)

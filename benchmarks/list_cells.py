@@ -221,9 +221,9 @@ class Bench:
         """Give the file of a cell."""
         row, recipe = cell.row, self.recipe_of(replace(cell, inner=None, seed=0)).to_json()
         recipe["model"]["encoder"] = self._encoder_hash
-        what = json.dumps(
-            [row.side, row.loss if row.side == "theirs" else "", _changed(recipe, Recipe().to_json())], sort_keys=True
-        )
+        said = [row.side, row.loss if row.side == "theirs" else "", _changed(recipe, Recipe().to_json())]
+        said += [str(self.path(teacher).parent.name) for teacher in cell.teachers()[:1]]
+        what = json.dumps(said, sort_keys=True)
         folds = schema.TEST if self.test else str(self.parts)
         key = hashlib.sha256((what + self._source_hash + folds).encode()).hexdigest()[:10]
         name = row.name.removesuffix(STACKED).replace(", ", "-").replace(" ", "_")
@@ -244,6 +244,8 @@ class Bench:
 
     def run(self, cells: Sequence[Cell]) -> None:
         """Train all cells that are not there, `at_once` side by side; a kill loses those that are being trained."""
+        if teachers := [teacher for cell in cells for teacher in cell.teachers()]:
+            self.run(teachers)
         wanted = {self.path(training): training for cell in cells for training in cell.trainings()}
         missing = [cell for path, cell in wanted.items() if not path.is_file()]
         recipes = [self.recipe_of(cell).with_settings(self._with_places(cell)) for cell in missing]
@@ -361,7 +363,8 @@ class Bench:
             there_P = self.fold_P[place_P] != cell.fold
             rows.append(place_P[there_P])
             said.append(softmax(self.logits(teacher)[there_P]))
-        name = f"taught-{self.data(cell.fold).name}.seed-{cell.seed}"
+        # Named by its teachers: a run with another encoder may lie beside this one.
+        name = f"taught-{self.path(cell.teachers()[0]).parent.name}-{self.data(cell.fold).name}.seed-{cell.seed}"
         return self._write(name, np.concatenate(rows), np.concatenate(said))
 
     def _write(self, name: str, rows: Rows, shares_PC: npt.NDArray[np.float64]) -> Path:

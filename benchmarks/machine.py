@@ -4,6 +4,7 @@ import datetime
 import importlib.metadata
 import os
 import platform
+import shlex
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -43,10 +44,10 @@ def command_as_given(script: str) -> str:
         if name in (*PLACES, "--data") and not joined:
             next(given, None)
         if name == "--data":
-            kept.append("--data DATA_FOLDER")
+            kept += ["--data", "DATA_FOLDER"]
         elif name not in PLACES:
             kept.append(_without_place(argument))
-    return " ".join([f"python benchmarks/{script}", *kept])
+    return f"python benchmarks/{script} {shlex.join(kept)}".rstrip()
 
 
 def _without_place(argument: str) -> str:

@@ -185,7 +185,7 @@ def kills(name: str, result: Mapping[str, Any]) -> str:
 
 
 def gpu(name: str, result: Mapping[str, Any]) -> str:
-    """Write the result of `gpu.py`, or of the part that was measured before a machine was given back."""
+    """Write the result of `gpu.py`, or of the part of it that was measured."""
     shape, goals = result["shape"], result["goals"]
     rows = [
         [
