@@ -259,7 +259,7 @@ def test_a_dropout_view_without_dropout_is_refused(begin):
         (["objective.second_view=FGN"], "no kind 'FGN'.\nDid you mean 'FGM'?"),
         (
             ["objective.second_view=AWP", "train.activation_checkpointing=layers"],
-            "compute again unmoved.\nUse --set train",
+            "would not move again.\nUse --set train",
         ),
         (['objective={"second_view": "FGM", "rdrop": {"alpha": 0}}'], "RDrop with alpha=0.0: must be above 0"),
         (['objective.mixup={"kind": "Mixup", "alpha": 0}'], "Switch it off with objective.mixup=null"),
