@@ -45,7 +45,7 @@ TASKS = {
 LEARNING = {
     "MLM": (MLM(), 150),
     "PairMLM": (PairMLM(), 400),
-    "Product2Query": (Product2Query(draws=1), 250),
+    "Product2Query": (Product2Query(draws=1), 180),
     "Product2Brand": (Product2Brand(size=32), 100),
     "Product2Color": (Product2Color(size=32), 800),
     "Contrastive": (Contrastive(repetition=0.32, queue=120), 40),
