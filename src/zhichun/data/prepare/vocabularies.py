@@ -21,11 +21,11 @@ from zhichun.text.vocabulary import Vocabulary
 
 FOLDER: Final = "vocabulary"
 # Few enough that what is made of their texts stays in the processor's caches.
-BATCH_ROWS: Final = 128
+BATCH_ROWS: Final = 512
 # A brand or color gets a vector when it is seen at least this often, as in the paper.
 MIN_COUNT: Final = 2
-# Windows that are counted in one pass: 8 MB.
-AT_ONCE: Final = 1 << 20
+# Windows that are counted in one pass: 16 MB.
+AT_ONCE: Final = 1 << 21
 # Counts of passes that are gathered before they are added up: 64 MB.
 PENDING: Final = 1 << 22
 
