@@ -1,7 +1,7 @@
 """Programs in processes of their own that begin at once: forks of one process, which has imported the libraries.
 
 `Forks.run` starts as many as it is given jobs, together, and says how each ended. When one fails the others are killed,
-as launchers do.
+as launchers do. A run that is given up kills its jobs and what forked them; the next one begins with a new process.
 """
 
 import importlib
@@ -47,11 +47,15 @@ class Job(NamedTuple):
 
 
 class Forks:
-    """A process that forks; ended by `close`."""
+    """A process that forks, with these modules imported; ended by `close`."""
 
-    def __init__(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, __file__],
+    def __init__(self, modules: Sequence[str] = IMPORTED_ONCE) -> None:
+        self._modules = modules
+        self.process = self._started()
+
+    def _started(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, __file__, *self._modules],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -60,6 +64,8 @@ class Forks:
 
     def run(self, *jobs: Job, wait: Callable[[], None] | None = None) -> list[int]:
         """Run all jobs to their end, or kill them after a wait; returns their exit statuses."""
+        if self.process.poll() is not None:
+            self.process = self._started()
         late = Timer(SECONDS, os.killpg, (self.process.pid, signal.SIGKILL))
         late.start()
         try:
@@ -70,6 +76,9 @@ class Forks:
                     with suppress(ProcessLookupError):  # it has ended since: its fellow was killed before it
                         os.kill(pid, signal.SIGKILL)
             return self._read()
+        except BaseException:
+            self.close()  # or the jobs went on, and their endings were read as the next jobs' pids
+            raise
         finally:
             late.cancel()
 
@@ -78,7 +87,9 @@ class Forks:
         return self.run(*(Job(arguments, rank) for rank in ranks(2)), wait=wait)
 
     def close(self) -> None:
-        self.process.kill()
+        if self.process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
         self.process.communicate()
 
     def _ask(self, jobs: list[dict[str, Any]]) -> list[int]:
@@ -110,7 +121,7 @@ def free_port() -> int:
 def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the forks print is not an answer
-    for module in IMPORTED_ONCE:
+    for module in sys.argv[1:]:
         importlib.import_module(module)
     for line in sys.stdin:
         jobs = [Job(**job) for job in json.loads(line)]

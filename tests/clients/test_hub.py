@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from hub_stand_in import TOKEN, Repository, hub_stand_in
 
+from forks import free_port
 from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.measure.evaluate import evaluate
@@ -50,7 +51,7 @@ def measured(tiny_run, tiny_dataset, tmp_path_factory):
 def command_line(tmp_path_factory):
     """The command line in a process of its own: huggingface_hub reads at its import where the hub is."""
     home = str(tmp_path_factory.mktemp("home"))
-    with hub_stand_in() as hub:  # all others of this file have its address
+    with hub_stand_in(free_port()) as hub:  # all others of this file have its address
         environment = {**os.environ, **hub.environment(home), "HOME": home}
     command = [sys.executable, "-c", COMMANDS]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}

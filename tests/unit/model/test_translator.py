@@ -181,7 +181,8 @@ def test_models_that_cannot_be_used_are_answered(checkpoint, tmp_path, monkeypat
         raise FileNotFoundError("the hub cannot be reached\nand more")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
-    with pytest.raises(UserError, match=r"'no/model' could not be had from the hub \(the hub cannot be reached\)\."):
+    problem = r"'no/model' could not be had from the hub \(the hub cannot be reached\)\."
+    with pytest.raises(UserError, match=rf"{problem}(.|\n)*Check the name; HF_TOKEN is needed"):
         Translator("no/model", tmp_path)
     several = json.dumps({"▁a": 0, ">>spa<<": 1, ">>por<<": 2, "</s>": 3, "<unk>": 4}).encode()
     with pytest.raises(UserError, match=r"several languages \(>>por<<, >>spa<<"):
