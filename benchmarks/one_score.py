@@ -6,8 +6,8 @@ For each of three seeds: a teacher (`zhichun:best`) learns the judged pairs; `zh
 training queries that nobody judged, and labels them by the teacher; a student with the same encoder regresses the
 expected gain of both, and is compared with the teacher on the test queries. The value of each query is averaged over
 the seeds, then queries are drawn with replacement. ``--data`` is a folder in the official layout, or `chorus` for that
-which ``CHORUS_DATA`` names. Called again, it goes on where it was stopped. Writes
-``benchmarks/results/one_score.json``.
+which ``CHORUS_DATA`` names. Called again, it goes on where it was stopped; other data has a folder of its own in the
+work folder. Writes ``benchmarks/results/one_score.json``.
 """
 
 import argparse
@@ -38,6 +38,8 @@ SIDES = ("teacher", "student")
 
 def main() -> None:
     given = parse_arguments()
+    name = Path(given.data).resolve().name
+    given.work /= name
     data = given.work / "data"
     if not data.is_dir():
         prepare(Path(os.environ["CHORUS_DATA"] if given.data == "chorus" else given.data), data)
@@ -62,7 +64,7 @@ def main() -> None:
         "what": "a student with one score against its teacher of four classes, on the test queries",
         "command": command_as_given("one_score.py"),
         **circumstances("zhichun", "torch", "transformers"),
-        "data": {"name": given.data, "test_pairs": len(one.labels), "test_queries": len(one.queries)},
+        "data": {"name": name, "test_pairs": len(one.labels), "test_queries": len(one.queries)},
         "pool_pairs": [pq.read_metadata(given.work / f"pool-{seed}.parquet").num_rows for seed in SEEDS],
         "seeds": list(SEEDS),
         "random_order": {name: metric(one.in_random_order()) for name, metric in METRICS.items()},

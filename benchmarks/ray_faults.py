@@ -7,7 +7,8 @@ the sample shop in peace, in turn: by as many processes with ``--shard`` as ther
 per second are those from when each of them has made a part to the last part, so that loading is left out; the memory of
 each actor is looked at as it works. Then a worker node, an actor or the driver is killed (SIGKILL) at random moments; a
 node is started again, and so is the driver, until so many kills have fallen. The folder must be that of the processes,
-byte for byte. Writes ``results/ray_faults.json``.
+byte for byte. With ``--work``, the same call goes on where it was stopped, and another one begins anew. Writes
+``results/ray_faults.json``.
 """
 
 import argparse
@@ -213,15 +214,21 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="where all is kept; a folder that is removed, if not given")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "ray_faults.json")
     given = parser.parse_args()
+    settings = {name: getattr(given, name) for name in ("pairs", "part_rows", "actors", "rounds")}
     with tempfile.TemporaryDirectory(prefix="ray-") as temporary:
         work = (given.work or Path(temporary)).resolve()
         work.mkdir(parents=True, exist_ok=True)
         make(work, given.pairs)
         cluster = Cluster(work, given.actors)
         try:
-            if not (work / "calm.json").is_file():
-                write_json(work / "calm.json", in_peace(work, cluster, given))
-            calm, done = read_json(work / "calm.json"), work / "killed.json"
+            peaceful, done = work / "calm.json", work / "killed.json"
+            kept = read_json(peaceful) if peaceful.is_file() else {}
+            if kept.get("settings") != settings:
+                for each in (peaceful, done):  # of another call
+                    each.unlink(missing_ok=True)
+                kept = {"settings": settings, "in_peace": in_peace(work, cluster, given)}
+                write_json(peaceful, kept)
+            calm = kept["in_peace"]
             print(calm, flush=True)
             before = read_json(done) if done.is_file() else {"kills": {}, "jobs": 0, "faults": []}
             killed = kill_often(work, cluster, given, before)
@@ -232,8 +239,7 @@ def main() -> None:
     result = {
         "what": "pairs of the sample shop on a Ray cluster of three nodes on one machine",
         "command": command_as_given("ray_faults.py"),
-        "pairs": given.pairs,
-        "actors": given.actors,
+        **settings,
         "goals": GOAL,
         "in_peace": calm,
         "killed": killed,
