@@ -1,12 +1,13 @@
 r"""The built wheel with each extra in an empty environment of its own, doing what the extra is for.
 
-    python benchmarks/extras.py [--python PYTHON] [--only serve] [--work FOLDER] [--out FILE]
+    python benchmarks/extras.py [--python PYTHON] [--rows base serve …] [--work FOLDER] [--out FILE]
 
 Builds wheel and sdist, and for each row makes an environment, installs the wheel with the row's extras at the versions
-of `constraints.txt`, asks `pip check`, and runs the row's commands in it; a row uses what the rows above made in the
-work folder. Torch must be there where a row says so and nowhere else. Environments are removed again. `--rows base
-serve …` runs some of them; a part of the extras is for the work on the project and is what `make test` installs
-(`OF_THE_PROJECT`). Writes ``benchmarks/results/extras.json``; the exit status is 1 if anything failed.
+of `constraints.txt`, asks `pip check`, and runs the row's commands in it. A row begins with a new folder of its own in
+the work folder, and copies of what the rows above made there, in this call or an earlier one. Torch must be there where
+a row says so and nowhere else. Environments are removed again. `--rows` runs some of them; a part of the extras is for
+the work on the project and is what `make test` installs (`OF_THE_PROJECT`). Writes ``benchmarks/results/extras.json``,
+a row beside those that other calls wrote; the exit status is 1 if anything failed.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +32,7 @@ from zhichun.core.files import write_json
 HERE: Final = Path(__file__).parent
 ROOT: Final = HERE.parent
 sys.path.insert(0, str(ROOT / "tests" / "clients"))
+WHAT: Final = "the built wheel with each extra, in an empty environment of its own"
 OF_THE_PROJECT: Final = ("dev", "clients", "docs", "bench")
 SMALL: Final = (
     *("--set=model.tiny.layers=2", "--set=model.tiny.hidden=64", "--set=model.tiny.heads=2"),
@@ -40,7 +42,7 @@ SMALL: Final = (
 
 @dataclass(frozen=True)
 class Row:
-    """Extras, whether they bring torch, and commands of `zhichun` in the work folder (``-c``: of Python)."""
+    """Extras, whether they bring torch, and commands of `zhichun` in the row's folder (``-c``: of Python)."""
 
     extras: str
     torch: bool
@@ -50,6 +52,10 @@ class Row:
     def name(self) -> str:
         """What the row is called."""
         return self.extras or "base"
+
+    def folder(self, work: Path) -> Path:
+        """Where its commands run."""
+        return work / self.name.replace(",", "-")
 
 
 ROWS: Final = (
@@ -103,16 +109,19 @@ def main() -> None:
     given = parser.parse_args()
     work = given.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
+    python = output([given.python, "-c", "import platform; print(platform.python_version())"], work, None).strip()
     wheel = built(work / "dist")
     about = {"command": command_as_given("extras.py"), **circumstances("zhichun"), "wheel": wheel.name}
+    about["python"] = python
     rows: dict[str, Any] = json.loads(given.out.read_text("utf-8"))["rows"] if given.out.is_file() else {}
     wrong = False
-    with stand_ins(work) as (places, environment):
-        for row in ROWS:
+    with stand_ins() as (chat, hub):
+        for place, row in enumerate(ROWS):
             if row.name in given.rows:
-                found = tried(row, wheel, given.python, work, places, environment)
-                rows[f"{row.name}, Python {found['python']}"] = found
-                write_json(given.out, about | {"rows": rows})
+                folder = begun(row.folder(work), [above.folder(work) for above in ROWS[:place]])
+                found = about | tried(row, wheel, given.python, folder, chat, hub)
+                rows[f"{row.name}, Python {python}"] = found
+                write_json(given.out, {"what": WHAT, "rows": rows})
                 print(f"{row.name:16} {json.dumps(found)}", flush=True)
                 wrong |= "failed" in found
     sys.exit(wrong)
@@ -126,25 +135,31 @@ def built(folder: Path) -> Path:
     return wheel
 
 
+def begun(folder: Path, above: Sequence[Path]) -> Path:
+    """Make a folder anew, with what is in those above."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for each in above:
+        if each.is_dir():
+            shutil.copytree(each, folder, dirs_exist_ok=True)
+    return folder
+
+
 @contextmanager
-def stand_ins(work: Path) -> Iterator[tuple[dict[str, str], dict[str, str]]]:
-    """Start a hub and a chat API on this machine; gives what stands for them in commands, and variables."""
+def stand_ins() -> Iterator[tuple[StrictChat, Any]]:
+    """Start a chat API and a hub on this machine."""
     from hub_stand_in import hub_stand_in
 
-    with ExitStack() as opened:
-        chat, hub = opened.enter_context(StrictChat()), opened.enter_context(hub_stand_in())
-        url = work.as_uri()
-        places = {"CHAT_URL": chat.url, "PAIRS_URL": f"{url}/pairs.csv", "WORK_URL": url}
-        yield places, {**hub.environment(str(work / "home")), "OPENAI_API_KEY": "a-key", "HOME": str(work)}
+    with StrictChat() as chat, hub_stand_in() as hub:
+        yield chat, hub
 
 
-def tried(
-    row: Row, wheel: Path, python: str, work: Path, places: dict[str, str], environment: dict[str, str]
-) -> dict[str, Any]:
+def tried(row: Row, wheel: Path, python: str, work: Path, chat: StrictChat, hub: Any) -> dict[str, Any]:
     """Install a row in an empty environment and run its commands; ``failed`` is the command that did, and its end."""
-    folder, found = work / "environment", dict[str, Any]()
-    shutil.rmtree(folder, ignore_errors=True)
-    environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONPATH": "", **environment}
+    folder, found, url = work / "environment", dict[str, Any](), work.as_uri()
+    places = {"CHAT_URL": chat.url, "PAIRS_URL": f"{url}/pairs.csv", "WORK_URL": url}
+    environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONPATH": "", "OPENAI_API_KEY": "a-key"}
+    environment |= {**hub.environment(str(work / "home")), "HOME": str(work)}
     try:
         began = time.monotonic()
         own = installed(folder, row, wheel, python)
@@ -167,12 +182,12 @@ def tried(
 
 # What an environment says of itself, and a table of pairs for the later rows.
 SAYS: Final = """
-import importlib.metadata, importlib.util, json, pathlib, platform, site
+import importlib.metadata, importlib.util, json, pathlib, site
 place = pathlib.Path(site.getsitepackages()[0])
 size = sum(path.stat().st_size for path in place.rglob("*") if path.is_file()) >> 20
 torch = importlib.util.find_spec("torch") is not None
 packages = len(list(importlib.metadata.distributions()))
-print(json.dumps({"python": platform.python_version(), "packages": packages, "mebibytes": size, "torch": torch}))
+print(json.dumps({"packages": packages, "mebibytes": size, "torch": torch}))
 """
 PAIRS: Final = """
 import pyarrow.csv, pyarrow.parquet
