@@ -1,6 +1,6 @@
 import unicodedata
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from zhichun.data.dataset.dataset import in_test, query_bucket, query_fold
@@ -50,6 +50,8 @@ BLANK_LETTERS = "\u115f\u1160\u3164\uffa0\u2800"
 
 
 @given(TEXT)
+@example("\u2126\ufe0f")  # the ohm sign, which stands for a letter
+@example("\u2100\u200d\u2800")  # a sign joined to what is a space
 def test_cleaning_twice_is_cleaning_once(text):
     assert clean_text(clean_text(text)) == clean_text(text)
 

@@ -123,8 +123,9 @@ def clean_text(text: str) -> str:
 
 def _fold(text: str) -> str:
     if not text.isascii():
-        # First, for marks that an unseen character kept apart from their letter.
+        # First, for marks that an unseen character kept apart from their letter; what it joins is as it will stay.
         if _ANY_INVISIBLE.search(text):
+            text = _CONTROL.sub(" ", unicodedata.normalize("NFC", _cut_marks(text)))
             text = _UNSEEN.sub(r"\1", text)
         text = _cut_marks(_SURROGATE.sub("\ufffd", text))
         if not unicodedata.is_normalized("NFC", text):
