@@ -222,7 +222,7 @@ class Bench:
         row, recipe = cell.row, self.recipe_of(replace(cell, inner=None, seed=0)).to_json()
         recipe["model"]["encoder"] = self._encoder_hash
         said = [row.side, row.loss if row.side == "theirs" else "", _changed(recipe, Recipe().to_json())]
-        said += [str(self.path(teacher).parent.name) for teacher in cell.teachers()[:1]]
+        said += [self.path(teacher).parent.name for teacher in cell.teachers()[:1]]
         what = json.dumps(said, sort_keys=True)
         folds = schema.TEST if self.test else str(self.parts)
         key = hashlib.sha256((what + self._source_hash + folds).encode()).hexdigest()[:10]

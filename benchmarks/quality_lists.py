@@ -245,8 +245,7 @@ def bench_of(arguments: argparse.Namespace) -> Bench:
 
 def screen(bench: Bench, rows: list[Row], seeds: list[int], reference: str) -> None:
     """Train rows on the folds themselves and print their figures: to find out, not to report."""
-    cells = [Cell(row, fold, None, seed) for row in rows for seed in seeds for fold in bench.folds]
-    bench.run(cells)
+    bench.run([Cell(row, fold, None, seed) for row in rows for seed in seeds for fold in bench.folds])
     systems = {row.name: [said_by(bench, row, seed) for seed in (seeds if row.trained else seeds[:1])] for row in rows}
     show(report(bench, systems, reference))
 

@@ -32,16 +32,15 @@ KINDS = {
     "lists": ("train.lists=Lists", "model.lists=ListHead", "objective.ranking=RankNet"),
     "split": (f"model.interaction={SPLIT}", "model.max_length=40"),
 }
-# A process of its own, since this one has told accelerate to use the processor.
-PROGRAM = "import sys; from zhichun.cli import main; sys.argv[0] = 'zhichun'; main()"
 
 
 def environment():
+    """For a process of its own: this one has told accelerate to use the processor."""
     return {name: value for name, value in os.environ.items() if name != "ACCELERATE_USE_CPU"}
 
 
 def command_of(*arguments):
-    return [sys.executable, "-c", PROGRAM, *map(str, arguments)]
+    return [sys.executable, "-m", "zhichun", *map(str, arguments)]
 
 
 def on_the_gpu(*arguments):

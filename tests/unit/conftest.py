@@ -1,4 +1,4 @@
-"""What unit tests share: a scorer without a network, and runs of five folds that nobody trained, for the audit."""
+"""What unit tests share: a scorer without a network, a changed catalogue, runs of five folds that nobody trained."""
 
 import hashlib
 import itertools
@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from scoring_stub import Stub
 
+from zhichun.core import schema
 from zhichun.data.dataset.dataset import Dataset
 
 TRUSTED, DOUBTED = (0.7, 0.1), (0.05, 0.85)
@@ -79,3 +80,18 @@ def _probabilities(label: int, doubted: bool) -> np.ndarray:
     own, other = DOUBTED if doubted else TRUSTED
     rest = (1 - own - other) / 2
     return np.roll([own, other, rest, rest], label)
+
+
+@pytest.fixture(scope="session")
+def changed():
+    """Give a catalogue with the titles of some rows changed."""
+
+    def change(products, rows):
+        titles = products.column(schema.TITLE).to_pylist()
+        for row in rows:
+            titles[row] = f"{titles[row]} anew"
+        place = products.schema.get_field_index(schema.TITLE)
+        field = products.schema.field(place)
+        return products.set_column(place, field, pa.array(titles, field.type))
+
+    return change

@@ -199,14 +199,6 @@ def test_a_server_scores_from_it(run, index, products):
     assert len(catalogue) == products.num_rows
 
 
-def changed(products, rows):
-    titles = products.column(schema.TITLE).to_pylist()
-    for row in rows:
-        titles[row] = f"{titles[row]} anew"
-    place = products.schema.get_field_index(schema.TITLE)
-    return products.set_column(place, products.schema.field(place), pa.array(titles, products.schema.field(place).type))
-
-
 def computed_products(monkeypatch):
     counts, whole = [], SplitNetwork.shard
 
@@ -219,7 +211,7 @@ def computed_products(monkeypatch):
     return counts
 
 
-def test_only_what_changed_is_computed_and_removed_states_are_gone(run, products, tmp_path, monkeypatch):
+def test_only_what_changed_is_computed_and_removed_states_are_gone(run, products, changed, tmp_path, monkeypatch):
     monkeypatch.setattr(build, "SHARD_PRODUCTS", 64)
     folder = tmp_path / "index"
     first = build_index(run, products, folder, precision="fp16")
@@ -281,7 +273,7 @@ def test_after_a_kill_it_goes_on_to_the_same_bytes(run, products, tmp_path, monk
     assert files[0] == files[1]
 
 
-def test_what_another_process_removed_meanwhile_is_scored_as_before(run, products, tmp_path):
+def test_what_another_process_removed_meanwhile_is_scored_as_before(run, products, changed, tmp_path):
     build_index(run, products, tmp_path / "index", precision="fp32")
     scorer = IndexScorer.load(run, tmp_path / "index")
     expected = scores(scorer, products, range(10), QUERIES).probabilities

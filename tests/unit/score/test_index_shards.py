@@ -5,12 +5,10 @@ import itertools
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
-import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
 from zhichun.cli import app
-from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.data.prepare.clean_catalogue import read_catalogue
 from zhichun.fit.train import train
@@ -42,19 +40,11 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(build, "SHARD_PRODUCTS", 40)
 
 
-def changed(products, rows):
-    titles = products.column(schema.TITLE).to_pylist()
-    for row in rows:
-        titles[row] = f"{titles[row]} anew"
-    place = products.schema.get_field_index(schema.TITLE)
-    return products.set_column(place, products.schema.field(place), pa.array(titles, products.schema.field(place).type))
-
-
 def bytes_of(folder):
     return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def test_one_two_and_seven_shards_make_the_same_bytes_after_kills_too(run, products, tmp_path, monkeypatch):
+def test_one_two_and_seven_shards_make_the_same_bytes_after_kills_too(run, products, changed, tmp_path, monkeypatch):
     other = changed(products, [*range(30), 70, 200])  # most of the first block, which is then made anew
     build_index(run, products, tmp_path / "1")
     for shards, order in ((2, [1, 0]), (7, [3, 6, 0, 5, 1, 2, 4])):
@@ -85,7 +75,7 @@ def test_one_two_and_seven_shards_make_the_same_bytes_after_kills_too(run, produ
         assert bytes_of(tmp_path / f"{shards}") == bytes_of(tmp_path / "1")
 
 
-def test_shards_that_run_at_once_and_one_of_them_twice(run, products, tmp_path):
+def test_shards_that_run_at_once_and_one_of_them_twice(run, products, changed, tmp_path):
     for number, catalogue in enumerate((products, changed(products, [*range(30), 70, 200]))):
         whole = build_index(run, catalogue, tmp_path / "whole")
         given = (run, catalogue, tmp_path / "out")
@@ -118,7 +108,7 @@ def test_one_shard_that_is_killed_and_run_by_two_goes_on(run, products, tmp_path
     assert bytes_of(out) == bytes_of(tmp_path / "whole")
 
 
-def test_shards_of_another_catalogue_are_refused_and_one_process_begins_anew(run, products, tmp_path):
+def test_shards_of_another_catalogue_are_refused_and_one_process_begins_anew(run, products, changed, tmp_path):
     some, other, out = products.slice(0, 100), changed(products, range(5)).slice(0, 100), tmp_path / "index"
     build_index(run, some, out, shard=Shard(1, 2))
     with pytest.raises(UserError, match=r"with another catalogue(.|\n)*without --shard"):
