@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, AnyStr, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -39,8 +39,8 @@ VECTOR: Final = "vector"
 METADATA: Final = b"zhichun"
 BITS: Final = np.uint64(21)
 LOW: Final = np.uint64((1 << 21) - 1)
-_BREAK: Final = "\n"
-_BORDER: Final = 2 * _BREAK
+# As a base of numbers.
+POINTS: Final = np.uint64(1 << 21)
 
 
 def trigram_keys(texts: Texts) -> tuple[Keys, Int64]:
@@ -61,23 +61,40 @@ def trigram_keys(texts: Texts) -> tuple[Keys, Int64]:
         Text ``b`` has ``keys_N[offsets_B1[b] : offsets_B1[b + 1]]``.
     """
     codes_L = _fold(texts)
-    windows_L, whole_L = _windows(codes_L)
+    windows_L, whole_L = _windows(codes_L, POINTS)
     offsets_B1 = np.searchsorted(np.flatnonzero(whole_L), np.flatnonzero(codes_L == 0)[::2])
     return strip_keys(windows_L[whole_L]), offsets_B1
 
 
 def trigram_windows(texts: Texts) -> Keys:
     """Cut texts into trigrams with their outer spaces, for those who count them and strip the distinct ones alone."""
-    windows_L, whole_L = _windows(_fold(texts))
+    windows_L, whole_L = _windows(_fold(texts), POINTS)
     return windows_L[whole_L]
 
 
-def _windows(codes_L: Codes) -> tuple[Keys, Bools]:
+def western_windows(texts: Sequence[bytes]) -> npt.NDArray[np.int32]:
+    """Cut texts in cp1252 into such trigrams, each a number of three digits to the base `len(western()[1])`."""
+    ranks, letters = western()
+    joined = _join(texts, b"\n", b" ").translate(ranks)
+    windows_L, whole_L = _windows(_fold_blanks(np.frombuffer(joined, np.uint8), 1), np.int32(len(letters)))
+    return windows_L[whole_L]
+
+
+@cache
+def western() -> tuple[bytes, Keys]:
+    """Return which of the characters in trigrams each byte of cp1252 is, and these: a border, a space, the letters."""
+    lowered = map(str.lower, bytes(range(256)).decode("cp1252", "replace"))
+    letters, ranks = np.unique(_folded_code_points()[[*map(ord, lowered)]], return_inverse=True)
+    return ranks.astype(np.uint8).tobytes(), letters.astype(np.uint64)
+
+
+def _windows(codes_L: npt.NDArray[Any], base: Any) -> tuple[npt.NDArray[Any], Bools]:
     """Return all windows of three, and which do not reach out of their text but for that of a text of one or two."""
-    wide_L = codes_L.astype(np.uint64)
-    windows_L = wide_L[1:-2] << (BITS + BITS)
-    windows_L |= wide_L[2:-1] << BITS
-    windows_L |= wide_L[3:]
+    wide_L = codes_L.astype(base.dtype)
+    windows_L = wide_L[1:-2] * base
+    windows_L += wide_L[2:-1]
+    windows_L *= base
+    windows_L += wide_L[3:]
     return windows_L, (codes_L[1:-2] != 0) & ((codes_L[3:] != 0) | (codes_L[:-3] == 0))
 
 
@@ -91,16 +108,25 @@ def strip_keys(keys_N: Keys) -> Keys:
 def _fold(texts: Texts) -> Codes:
     """Lower-case texts and fold their blanks; two zeros stand before each text and after the last."""
     # One text at a time: lower case depends on what follows (the Greek final sigma).
-    lowered = ["", *(text.lower() if text else "" for text in texts), ""]
-    joined = _BORDER.join(lowered)
-    if joined.count(_BREAK) > 2 * len(lowered) - 2:
-        joined = _BORDER.join([text.replace(_BREAK, " ") for text in lowered])
+    joined = _join([text.lower() if text else "" for text in texts], "\n", " ")
     codes_M = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32)
-    codes_M = _folded_code_points().take(codes_M)
-    kept_M = codes_M != SPACE
-    kept_M[1:] |= codes_M[:-1] > SPACE  # the first blank after a letter
+    return _fold_blanks(_folded_code_points().take(codes_M), SPACE)
+
+
+def _join(texts: Sequence[AnyStr], line_feed: AnyStr, space: AnyStr) -> AnyStr:
+    border = line_feed + line_feed
+    joined = border + border.join(texts) + border if texts else border
+    if joined.count(line_feed) > 2 * len(texts) + 2:
+        return _join([text.replace(line_feed, space) for text in texts], line_feed, space)
+    return joined
+
+
+def _fold_blanks(codes_M: npt.NDArray[Any], blank: int) -> npt.NDArray[Any]:
+    """Keep one blank of several, and none at the ends of a text; zero is the border of texts."""
+    kept_M = codes_M != blank
+    kept_M[1:] |= codes_M[:-1] > blank  # the first blank after a letter
     codes_L = codes_M[kept_M]
-    kept_L = codes_L != SPACE
+    kept_L = codes_L != blank
     kept_L[:-1] |= codes_L[1:] != 0  # but not at the end of a text
     return codes_L[kept_L]
 
@@ -110,7 +136,7 @@ def _folded_code_points() -> Codes:
     """Return what each code point is in a trigram: a space for all that only separate, zero for the border of texts."""
     codes = np.arange(CODE_POINTS, dtype=np.uint32)
     codes[blank_code_points()] = SPACE
-    codes[ord(_BREAK)] = 0
+    codes[ord("\n")] = 0
     codes.flags.writeable = False
     return codes
 

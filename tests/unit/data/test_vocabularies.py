@@ -1,12 +1,15 @@
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.data.prepare import vocabularies
 from zhichun.data.prepare.vocabularies import TrigramCounter, write_vocabularies
-from zhichun.text.trigrams import TrigramVocabulary, key_to_text
+from zhichun.text.trigrams import TrigramVocabulary, key_to_text, trigram_keys
 from zhichun.text.vocabulary import Vocabulary
 
 
@@ -74,6 +77,17 @@ def test_rare_trigrams_go_unless_a_query_has_them():
     assert key_to_text(TrigramVocabulary.build(*counter.counts()).keys_V) == ["sua", "ual", "usu"]
     kept = TrigramVocabulary.build(*counter.counts(), keep=["que", "not"])
     assert key_to_text(kept.keys_V) == ["sua", "ual", "usu", "que"]
+
+
+@given(st.lists(st.text(st.characters(codec="cp1252") | st.sampled_from("aΣσςİſ靴\n  ")) | st.none()))
+@example(["Año–NUEVO", "ŠÉŽ œ", "é", "", "Ñu", None, "a\nb\r\n", "ΑΣ", "靴 œ"])
+def test_western_texts_are_counted_as_all_others_are(texts):
+    keys, counts = np.unique(trigram_keys(texts)[0], return_counts=True)
+    counter = TrigramCounter()
+    counter.update(texts)
+    counted = counter.counts()
+    assert counted[0].tolist() == keys.tolist()
+    assert counted[1].tolist() == counts.tolist()
 
 
 def test_counting_nothing_gives_an_empty_vocabulary():

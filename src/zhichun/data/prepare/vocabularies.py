@@ -9,14 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from zhichun.core import schema
-from zhichun.core.arrays import Int64
+from zhichun.core.arrays import Int32, Int64
 from zhichun.data.dataset.dataset import Progress, of_catalogue
-from zhichun.text.trigrams import Keys, TrigramVocabulary, strip_keys, trigram_windows
+from zhichun.text.trigrams import POINTS, Keys, TrigramVocabulary, strip_keys, trigram_windows, western, western_windows
 from zhichun.text.vocabulary import Vocabulary
 
 FOLDER: Final = "vocabulary"
@@ -73,20 +74,42 @@ class TrigramCounter:
     def __init__(self) -> None:
         self._windows: list[Keys] = []
         self._parts = [pa.table({"values": pa.array([], pa.uint64()), "counts": pa.array([], pa.int64())})]
+        # Of texts in Western letters, most of the world's: few enough for a table that has a cell for each trigram.
+        self._western: list[Int32] = []
+        self._cells = np.zeros(len(western()[1]) ** 3, np.int64)
 
     def update(self, texts: Sequence[str | None]) -> None:
         """Count the trigrams of a batch of texts."""
-        self._windows.append(trigram_windows(texts))
+        in_western, others = [], []
+        for text in filter(None, texts):
+            try:
+                in_western.append(text.encode() if text.isascii() else text.encode("cp1252"))
+            except UnicodeEncodeError:
+                others.append(text)
+        self._western.append(western_windows(in_western))
+        self._windows.append(trigram_windows(others))
+        if sum(map(len, self._western)) > AT_ONCE:
+            self._count_western()
         if sum(map(len, self._windows)) > AT_ONCE:
             self._count()
 
     def counts(self) -> tuple[Keys, Int64]:
         """Return the distinct trigrams so far in ascending order, and how often each was seen."""
         self._count()
+        self._count_western()
+        seen = np.flatnonzero(self._cells)
+        first, second, third = western()[1][np.stack(np.unravel_index(seen, (len(western()[1]),) * 3))]
+        of_cells = (first * POINTS + second) * POINTS + third
+        self._parts.append(pa.table({"values": of_cells, "counts": self._cells[seen]}))
+        self._cells[:] = 0
         windows = _added_up(self._parts)
         keys = strip_keys(windows["values"].to_numpy().copy())
         counted = _added_up([pa.table({"values": keys, "counts": windows["counts"]})]).sort_by("values")
         return counted["values"].to_numpy(), counted["counts"].to_numpy()
+
+    def _count_western(self) -> None:
+        self._cells += np.bincount(np.concatenate([*self._western, np.zeros(0, np.int32)]), minlength=len(self._cells))
+        self._western.clear()
 
     def _count(self) -> None:
         counted = pa.chunked_array(self._windows, pa.uint64()).value_counts()
