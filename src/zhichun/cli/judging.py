@@ -53,7 +53,8 @@ def agreement(
     of
         Rater of the table of ratings to hold against the others, such as an LLM; may be repeated.
     columns
-        Own column names, `judge=annotator`: query, product_id, locale, judge, label.
+        Own column names, `judge=annotator`: query, product_id, locale, judge, label; of the catalogue
+        `products.title=name`.
     labels
         Grades of the ratings, `3=E,2=S,1=C,0=I`; `-1=skip` for 'not judged'.
     products
@@ -68,9 +69,10 @@ def agreement(
     from zhichun.cli.tables import intervals_table, raters_table
     from zhichun.data.readers.ratings import read_ratings
     from zhichun.judgements.agreement import measure_agreement, write_agreement
+    from zhichun.score.parts import of_pairs
 
     own_columns, grades = mapping(columns, "--columns"), mapping(labels, "--labels")
-    rated = read_ratings(ratings, *(more or ()), columns=own_columns, labels=grades, locale=locale)
+    rated = read_ratings(ratings, *(more or ()), columns=of_pairs(own_columns), labels=grades, locale=locale)
     rated = rated.judging(of or ())
     found = measure_agreement(rated, draws=draws, seed=seed)
     title = f"{found['pairs']:,} pairs of {found['queries']:,} queries, {found['ratings']:,} ratings"
@@ -90,7 +92,7 @@ def agreement(
     if rated.passed_over:
         say(f"{rated.passed_over:,} rows have no judgement and were skipped.")
     if out is not None:
-        write_agreement(out, found, rated, products=products, locale=locale, overwrite=overwrite)
+        write_agreement(out, found, rated, products=products, columns=own_columns, locale=locale, overwrite=overwrite)
         say(f"{out / 'index.html'}: all figures, and the disagreements to read")
 
 

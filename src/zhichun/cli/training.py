@@ -188,12 +188,14 @@ def evaluate(
     """
     from zhichun.cli.tables import confusion_table, differences, figures_table, members_table, raters_table
     from zhichun.core.tasks import TASKS
+    from zhichun.data.dataset.dataset import Dataset
     from zhichun.data.readers.ratings import read_ratings
     from zhichun.measure.evaluate import evaluate as measure_run
 
     rated = None
     if ratings is not None:
-        rated = read_ratings(ratings, columns=mapping(columns, "--columns"), labels=mapping(labels, "--labels"))
+        grades, locale = mapping(labels, "--labels"), Dataset.open(data).manifest["options"]["locale"]
+        rated = read_ratings(ratings, columns=mapping(columns, "--columns"), labels=grades, locale=locale)
     elif columns or labels:
         raise typer.BadParameter("has no effect without --ratings", param_hint="--columns, --labels")
     measured = measure_run(

@@ -87,7 +87,8 @@ def calibrate(run: Path, *, precision: float | None = None) -> dict[str, Any]:
     queries, query_P = np.unique(table.column(schema.QUERY_ID).to_numpy(), return_inverse=True)
     if len(queries) < LEAST_QUERIES:
         problem = f"held out {len(queries)} queries, and {LEAST_QUERIES} are the least."
-        raise UserError(problem, file=run, remedy="Hold out a fold: --set train.validation_fold=0.")
+        remedy = "Train it again with a fold held out: zhichun train … --set train.validation_fold=0."
+        raise UserError(problem, file=run, remedy=remedy)
     kind, after_PC, given_P = cross_fitted(logits_PC, targets_P, query_P, precision)
     after = Judged(query_P, targets_P, probabilities=after_PC, classes=task.classes)
     both = {"before": replace(after, probabilities=softmax(logits_PC)), "after": after}

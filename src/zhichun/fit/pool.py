@@ -155,8 +155,8 @@ def _chosen(
     table = open_table(path)
     own = match_columns(columns, {PAIRS: table})[PAIRS]
     tested, hidden, folds = _tested(dataset), set(held_out), fold_count(dataset)
-    products = read_parquet(dataset.folder / schema.PRODUCTS_FILE, columns=[schema.LOCALE])
-    sold = set(products.column(0).unique().to_pylist())
+    products = read_parquet(dataset.folder / schema.PRODUCTS_FILE, columns=[schema.LOCALE, schema.ORIGIN])
+    sold = set(of_catalogue(products).column(schema.LOCALE).unique().to_pylist())
     read = {name: column for name, column in own.items() if name in (schema.QUERY, schema.LOCALE)}
     taken: dict[Query, Query] = {}
     left_out: Counter[str] = Counter()

@@ -38,7 +38,7 @@ from zhichun.measure.evaluate import rows_of
 from zhichun.measure.report.page import Figure, Plot, extent, figure_name, write_page
 from zhichun.score.ensemble_weights import Judgements, difference, figures
 from zhichun.score.folders import MemberEntry, fingerprint, is_stack, model_folder
-from zhichun.score.list_features import Candidates, Corpus
+from zhichun.score.list_features import Candidates, Corpus, number_of
 from zhichun.score.make_ensemble import relative
 from zhichun.score.similarity import NAME as SIMILARITY
 from zhichun.score.similarity import Similarity
@@ -162,6 +162,13 @@ def read_judged(
     found = [_checked(dataset, run) for run in runs]
     rows_P = found[0].rows_P if found else rows_of(dataset, schema.TRAIN)
     texts = dataset.texts(rows_P, *own)
+    for name in own:
+        given = [value for value in texts.products[name] if value is not None]
+        if given and np.isnan([number_of(value) for value in given]).all():
+            problem = f"the column {name!r} has no number, but texts such as {given[0]!r}."
+            raise UserError(
+                problem, file=dataset.folder, remedy="Write it as numbers, such as 12.99, and prepare again."
+            )
     corpus = Corpus.of(_documents(dataset, stages))
     candidates = read_candidates(corpus, similarity, texts, own)
     none_P0 = np.zeros((len(rows_P), 0))

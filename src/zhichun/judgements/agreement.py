@@ -28,7 +28,11 @@ from zhichun.metrics.agreement import (
 )
 from zhichun.metrics.ceiling import ceiling
 from zhichun.metrics.significance import Interval
+from zhichun.score.parts import of_catalogue
 
+LEAST_DRAWS: Final = 100
+# Of quadratic kappa: who may be this much below a person is not at that person's level, but not shown to be below it.
+FAR_BELOW: Final = -0.1
 PLACES: Final = ("best", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 # A bias that is shown, of more or fewer of a label, in words; of others it is "says … too often" and "too rarely".
 WORDS: Final = {
@@ -75,7 +79,9 @@ def measure_agreement(rated: RatedPairs, *, draws: int = 2000, seed: int = 0) ->
     between = agreement(every.ratings, **drawing)
     names = np.unique(locales_P).tolist()
     levels = human_level(every.ratings, people=people, draws=draws, seed=seed)
+    best = ceiling(ratings, draws=max(LEAST_DRAWS, draws // 10), seed=seed) if of_people.pairs else {}
     return {
+        "people": bool(of_people.pairs),
         "pairs": len(majority_P),
         "queries": len(np.unique(ratings.query_P)),
         "ratings": int(ratings.counts_PK.sum()),
@@ -94,7 +100,7 @@ def measure_agreement(rated: RatedPairs, *, draws: int = 2000, seed: int = 0) ->
             if (ratings.codes_PJ == grade).any()
         },
         "raters": {name: _figures(of_rater) for name, of_rater in zip(rated.raters, levels, strict=True)},
-        "ceiling": _figures(ceiling(ratings, draws=max(1, draws // 10), seed=seed)) if of_people.pairs else {},
+        "ceiling": _figures(best),
         "beside": _beside(every, people, drawing),
     }
 
@@ -119,7 +125,7 @@ def _beside(rated: RatedPairs, people: Sequence[int], drawing: Mapping[str, int]
             "confusion": confusion.tolist(),
             "by_locale": {part: _figures(beside_others(of, own, others, **drawing)[0]) for part, of in here.items()},
         }
-    order = sorted(people, key=lambda place: -(_value(found, rated.raters[place]) or -2.0))
+    order = sorted(people, key=lambda place: -_value(found, rated.raters[place]))
     for own, name in enumerate(rated.raters):
         if name in found:
             level = {} if own in people or len(people) < 2 else _level(rated.ratings, own, order, drawing)
@@ -128,24 +134,24 @@ def _beside(rated: RatedPairs, people: Sequence[int], drawing: Mapping[str, int]
     return found
 
 
-def _value(found: Mapping[str, Any], name: str) -> float | None:
+def _value(found: Mapping[str, Any], name: str) -> float:
     value: float | None = found[name]["quadratic_kappa"]["value"] if name in found else None
-    return value
+    return -2.0 if value is None else value
 
 
 def _level(ratings: Ratings, own: int, order: Sequence[int], drawing: Mapping[str, int]) -> dict[int, Interval]:
     """Put a rater in the place of each person, the best first: how much better it agrees with the others."""
     gaps = {each: in_place_of(ratings, own, each, [of for of in order if of != each], **drawing) for each in order}
-    return {person: gap for person, gap in gaps.items() if gap.value == gap.value}
+    return {person: gap for person, gap in gaps.items() if gap.low == gap.low}
 
 
 def _place(gaps: Mapping[str, Interval]) -> list[str]:
-    """Say which person a rater is as good as: the best whom it is not shown to be worse than."""
+    """Say which person a rater is as good as: the best whom it is not shown to be worse than, if that says much."""
     for place, (name, gap) in enumerate(gaps.items()):
         if gap.high < 0:
             continue
         called = PLACES[place] if place < len(PLACES) else f"{place + 1}th"
-        level = "better than" if gap.low > 0 else "at the level of"
+        level = "better than" if gap.low > 0 else "at the level of" if gap.low > FAR_BELOW else "not shown to be below"
         return [
             f"{level} your {called} rater ({name}): quadratic kappa with the others {gap.value:+.3f} beside theirs, "
             f"95 % from {gap.low:+.3f} to {gap.high:+.3f}"
@@ -159,9 +165,9 @@ def _biases(found: Mapping[str, Any]) -> list[str]:
     for part, figures in {"": found, **{f"in {name}: ": of for name, of in found["by_locale"].items()}}.items():
         for grade, label in enumerate(LABELS):
             bias = figures[f"bias.{grade}"]
-            often = bias["low"] > 0
-            if label in named or bias["low"] <= 0 <= bias["high"]:
+            if label in named or bias["low"] is None or bias["low"] <= 0 <= bias["high"]:
                 continue
+            often = bias["low"] > 0
             words = WORDS.get((label, often), f"says {LABEL_NAMES[label]} too {'often' if often else 'rarely'}")
             interval = f"95 % from {bias['low']:+.1%} to {bias['high']:+.1%}"
             said.append(f"{part}{words}: its share of the pairs is {bias['value']:+.1%} beside the others', {interval}")
@@ -226,6 +232,7 @@ def write_agreement(
     rated: RatedPairs,
     *,
     products: Path | None = None,
+    columns: Mapping[str, str] | None = None,
     locale: str = LOCALES[0],
     overwrite: bool = False,
 ) -> None:
@@ -237,14 +244,16 @@ def write_agreement(
         Folder to make: ``agreement.json`` and ``index.html``.
     found, rated
         The figures, and what they are of.
-    products, locale
-        Catalogue that the titles of products are read from, and the locale of products without one.
+    products, columns, locale
+        Catalogue that the titles of products are read from, its own column names, and the locale of products without
+        one. Products that cannot be used have no title.
     """
     titles: dict[tuple[str, str], str] = {}
     if products is not None:
         wanted = {(where, product) for _, where, product in rated.pairs}
-        columns = read_catalogue(products, locale=locale).select([LOCALE, PRODUCT_ID, TITLE]).to_pydict().values()
-        titles = {(where, product): title for where, product, title in zip(*columns, strict=True) if title}
+        catalogue = read_catalogue(products, locale=locale, columns=of_catalogue(columns or {}), on_bad_rows="drop")
+        read = catalogue.select([LOCALE, PRODUCT_ID, TITLE]).to_pydict().values()
+        titles = {(where, product): title for where, product, title in zip(*read, strict=True) if title}
         titles = {key: titles[key] for key in wanted & titles.keys()}
     count, rows = disagreements(rated, titles)
 

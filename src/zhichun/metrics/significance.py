@@ -167,9 +167,11 @@ def draw_sums(sums_QX: Floats, *, draws: int, seed: int) -> Floats:
     Returns
     -------
     NDArray[np.float64]
-        Shape [S, X].
+        Shape [S, X]; NaN for a single query, which says nothing of others.
     """
     generator, queries = np.random.default_rng(seed), len(sums_QX)
+    if queries == 1:
+        return np.full((draws, sums_QX.shape[1]), np.nan)
     block, drawn = max(1, _DRAWS_AT_ONCE // queries), []
     for start in range(0, draws, block):
         places = generator.integers(queries, size=(min(block, draws - start), queries))

@@ -332,7 +332,7 @@ def _of_list(corpus: Corpus, query: str, locale: str, products: Sequence[tuple[s
     named_N4 = np.stack([*_named(folded, [s.brand for s in sides]), *_named(folded, [s.color for s in sides])], axis=1)
     numbers_N2 = np.asarray([compared(asked.measures, side.measures) for side in sides])
     lengths_N4 = np.asarray([[asked.words, side.title_words, side.words, country_index(locale)] for side in sides])
-    numbers_NO = np.asarray([[_number(value) for value in product[texts:]] for product in products])
+    numbers_NO = np.asarray([[number_of(value) for value in product[texts:]] for product in products])
     numbers_NO = numbers_NO.reshape(len(sides), own)  # where there is none, there was no second axis
     missing_NO = np.isnan(numbers_NO)
     share_NO = beside_list(np.where(missing_NO, -np.inf, numbers_NO))[-1] if own else numbers_NO
@@ -349,7 +349,7 @@ def _named(query: str, values: Sequence[str]) -> tuple[Doubles, Doubles]:
     return named_N, np.where(named_N > 0, 0.0, float(np.nansum(named_N) > 0))
 
 
-def _number(text: str | None) -> float:
+def number_of(text: str | None) -> float:
     """Read a number of the user's; NaN where there is none, or no number."""
     try:
         value = float(text or "nan")

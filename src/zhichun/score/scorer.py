@@ -23,7 +23,7 @@ from zhichun.score.engines.engine import AUTO, Engine, Progress, predict_with
 from zhichun.score.export.export_folder import is_export
 from zhichun.score.folders import is_ensemble, is_stack, model_folder
 from zhichun.score.given import Products, columns_of, query_of
-from zhichun.score.index.store import is_index
+from zhichun.score.index.store import is_begun
 from zhichun.text.features import MOST_BYTES, CachingFeaturizer, Featurizer
 from zhichun.text.pairs import Columns, Pairs, PairTexts, country_index
 from zhichun.text.tokenizer import PairTokenizer
@@ -256,7 +256,7 @@ def load_scorer(
         When there is no such folder, or it is not finished or damaged.
     """
     folder = local(folder)
-    if products is not None and is_index(products):
+    if products is not None and is_begun(products):
         from zhichun.score.index.scorer import IndexScorer
 
         return IndexScorer.load(folder, products, device, engine)

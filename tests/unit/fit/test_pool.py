@@ -64,6 +64,20 @@ def test_no_query_is_of_the_test_split_or_of_what_the_teacher_held_out(made, dat
     assert {pool.IN_TEST, pool.HELD_OUT, pool.EMPTY, pool.NO_PRODUCT, pool.TWICE} == set(counts["left_out"])
 
 
+def test_a_locale_whose_products_are_all_made_for_training_is_in_no_shop(dataset, queries, tmp_path):
+    shutil.copytree(dataset.folder, tmp_path / "data")
+    path = tmp_path / "data" / schema.PRODUCTS_FILE
+    products = pq.read_table(path)
+    origin = ["translation" if where == "us" else schema.CATALOGUE for where in products[schema.LOCALE].to_pylist()]
+    place = products.column_names.index(schema.ORIGIN)
+    kind = products.schema.field(place).type
+    pq.write_table(products.set_column(place, schema.ORIGIN, pa.array(origin, pa.string()).cast(kind)), path)
+    taken, left_out = pool._chosen(Dataset.open(tmp_path / "data"), queries, {}, "us", ())
+    assert taken
+    assert "us" not in {where for _, where in taken}
+    assert left_out[pool.NO_PRODUCT] > 1
+
+
 def test_candidates_are_unjudged_products_of_the_locale_some_by_bm25_and_some_at_random(made, dataset, tiny_run):
     table = pq.read_table(made[0])
     keys = list(

@@ -281,6 +281,10 @@ def test_own_columns_are_read_and_those_that_the_dataset_lacks_are_named(make, a
     prices = [str(place) if place % 3 else None for place in range(len(products))]
     pq.write_table(products.append_column("price", pa.array(prices, pa.string())), path)
     made = make(own=["price"])
+    priced, texts = pq.read_table(path), pa.array([f"${price}" for price in prices])
+    pq.write_table(priced.append_column("tag", texts), path)
+    with pytest.raises(UserError, match=r"'tag' has no number, but texts such as '\$"):
+        make(own=["price", "tag"], overwrite=True)
     assert made["features"]["own columns"] == ["price", "price_share"]
     assert StackConfig.load(tmp_path / "stack").own == ("price",)
 

@@ -125,7 +125,7 @@ def test_the_level_of_a_judge_is_that_of_the_best_rater_whom_it_is_not_worse_tha
         found = measure_agreement(read_ratings(ratings, tmp_path / f"{name}.csv"), draws=200)
         levels[name] = found["beside"][f"{name}.csv"]["verdict"][0]
     assert levels["truth"].startswith(("better than your best rater ([a])", "at the level of your best rater ([a])"))
-    assert levels["as-b"].startswith("at the level of your ")
+    assert levels["as-b"].startswith(("at the level of your ", "not shown to be below your "))
     assert "[a]" not in levels["as-b"]
     assert levels["noise"] == "below the level of your raters"
 
@@ -215,4 +215,61 @@ def test_people_who_split_the_work_are_what_a_judge_of_all_is_held_against(tmp_p
     (tmp_path / "llm.csv").write_text("\n".join(["query,product_id,label", *(row[:-3] + row[-1] for row in rows)]))
     found = measure_agreement(read_ratings(tmp_path / "people.csv", tmp_path / "llm.csv"), draws=20)
     assert found["ceiling"] == {}
+    assert not found["people"]
     assert (found["pairs"], found["beside"]["llm.csv"]["kappa"]["value"]) == (12, 1)
+
+
+def test_a_locale_of_one_query_has_figures_without_intervals_and_no_bias(tmp_path):
+    rows = [("shoe", "es", product, judge, "I" if judge == "c" else "E") for product in range(4) for judge in "abc"]
+    rows += [(f"mug {n % 9}", "us", n, judge, LABELS[n % 4]) for n in range(40) for judge in "abc"]
+    lines = [",".join(map(str, row)) for row in rows]
+    (tmp_path / "ratings.csv").write_text("\n".join(["query,locale,product_id,judge,label", *lines]))
+    with pytest.raises(SystemExit) as ended:
+        main(["agreement", str(tmp_path / "ratings.csv"), "--draws", "20", "--out", str(tmp_path / "out")])
+    assert ended.value.code in (0, None)
+    found = json.loads((tmp_path / "out" / "agreement.json").read_text(), parse_constant=pytest.fail)
+    assert found["by_locale"]["es"]["unanimous"] == {"value": 0.0, "low": None, "high": None}
+    assert not any("in es" in line for of in found["beside"].values() for line in of["verdict"])
+
+
+def test_few_pairs_are_not_the_level_of_anybody(tmp_path):
+    rng = np.random.default_rng(3)
+    truth = [(f"q{n % 5}", n, rng.integers(4)) for n in range(12)]
+    people = [f"{q},{n},{judge},{LABELS[code]}" for q, n, code in truth for judge in "ab"]
+    (tmp_path / "people.csv").write_text("\n".join(["query,product_id,judge,label", *people]))
+    llm = [f"{q},{n},{LABELS[code if n % 3 else (code + 1) % 4]}" for q, n, code in truth]
+    (tmp_path / "llm.csv").write_text("\n".join(["query,product_id,label", *llm]))
+    rated = read_ratings(tmp_path / "people.csv", tmp_path / "llm.csv")
+    verdict = measure_agreement(rated, draws=100)["beside"]["llm.csv"]["verdict"][0]
+    assert verdict.startswith(("not shown to be below your ", "below the level"))
+
+
+def test_titles_are_read_by_own_column_names_and_products_that_cannot_be_used_have_none(
+    ratings, tiny_dataset, tmp_path
+):
+    products = pq.read_table(tiny_dataset / "products.parquet").to_pylist()
+    lines = [{"sku": row[schema.PRODUCT_ID], "locale": row[schema.LOCALE], "name": "the name"} for row in products]
+    (tmp_path / "shop.jsonl").write_text("\n".join(json.dumps(row) for row in [*lines, {"sku": "", "name": "none"}]))
+    columns = "products.product_id=sku,products.title=name,label=label"
+    options = ["--draws", "10", "--products", str(tmp_path / "shop.jsonl"), "--columns", columns]
+    with pytest.raises(SystemExit) as ended:
+        main(["agreement", str(ratings), *options, "--out", str(tmp_path / "out")])
+    assert ended.value.code in (0, None)
+    assert "the name" in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_a_model_that_names_a_label_only_where_it_is_sure_judges_every_pair(ratings, tiny_dataset, tmp_path):
+    rows = Dataset.open(tiny_dataset).examples.to_pylist()
+    lines = []
+    for place, row in enumerate(rows):
+        pair = {name: row[name] for name in (schema.QUERY, schema.PRODUCT_ID, schema.LOCALE)}
+        label = row[schema.LABEL] if place % 2 else None
+        lines.append(pair | {"label": label, "p_E": 0.1, "p_S": 0.6, "p_C": 0.2, "p_I": 0.1})
+    (tmp_path / "scored.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    rated = read_ratings(ratings, tmp_path / "scored.jsonl")
+    assert rated.passed_over == 0
+    given = rated.ratings.codes_PJ[:, rated.raters.index("scored.jsonl")]
+    unsure = {(row[schema.QUERY], row[schema.PRODUCT_ID]) for row in rows[::2]}
+    said = [code for pair, code in zip(rated.pairs, given, strict=True) if (pair[0], pair[2]) in unsure]
+    assert said
+    assert {*said} == {LABELS.index("S")}

@@ -64,8 +64,8 @@ def test_figures_are_those_of_other_libraries(seed, raters, gaps):
 def test_the_interval_holds_the_figure_and_draws_whole_queries():
     found = agreement(simulated(), draws=300)
     assert all(each.low <= each.value <= each.high for each in found.values())
-    alone = simulated(queries=1)  # every draw is the same
-    assert all(each.high == pytest.approx(each.low) for each in agreement(alone, draws=20).values())
+    alone = agreement(simulated(queries=1), draws=20)  # every draw would be the same
+    assert all(math.isnan(each.low) and math.isnan(each.high) and each.value < 1 for each in alone.values())
 
 
 def test_what_is_defined_nowhere_has_no_interval_and_raters_who_share_nothing_no_kappa():
@@ -109,6 +109,13 @@ def test_the_chance_of_a_majority_is_that_of_simulated_raters():
     counts = np.stack([(ratings == grade).sum(axis=1) for grade in range(4)], axis=1)
     shares = np.bincount(majority(counts), minlength=4) / len(counts)
     np.testing.assert_allclose(RaterModel(PRIOR[None], CONFUSION[None]).majority(3)[0, 2], shares, atol=0.005)
+
+
+def test_two_raters_leave_no_ceiling_as_many_models_of_them_fit():
+    codes, queries = simulated().codes_PJ.copy(), simulated().query_P
+    assert ceiling(Ratings(codes[:, :2], queries), draws=2) == {}
+    codes[: len(codes) // 3, 2] = -1
+    assert ceiling(Ratings(codes, queries), draws=2)
 
 
 def test_raters_who_always_agree_leave_a_ceiling_of_one():

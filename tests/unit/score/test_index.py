@@ -263,6 +263,10 @@ def test_after_a_kill_it_goes_on_to_the_same_bytes(run, products, tmp_path, monk
         with pytest.raises(InterruptedError):
             build_index(run, products, tmp_path / "killed")
         assert not is_index(tmp_path / "killed")  # no catalogue yet
+        with pytest.raises(UserError, match=r"is no index of products(.|\n)*zhichun index RUN"):
+            IndexScorer.load(run, tmp_path)
+        with pytest.raises(UserError, match=r"is not finished(.|\n)*it goes on"):
+            load_scorer(run, products=tmp_path / "killed")
     monkeypatch.setattr(SplitNetwork, "shard", counting)
     build_index(run, products, tmp_path / "killed")
     files = [

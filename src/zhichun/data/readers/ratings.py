@@ -155,7 +155,13 @@ def _rows(
     used = {name: own[name] for name in wanted if name in own}
     if reason := find_column("reason", table.names):
         used["reason"] = reason
+    # A calibrated model that promises a precision leaves the label empty where it is not sure; it judged all the same.
+    chances = {name: column for name in schema.PROBABILITIES if (column := find_column(name, table.names))}
+    used |= chances if len(chances) == len(schema.LABELS) else {}
     for row, texts in table.rows(used, locale):
+        if not texts[schema.LABEL] and all(texts.get(name) for name in schema.PROBABILITIES):
+            chance_of = {name: float(texts[each] or 0) for name, each in zip(schema.LABELS, chances, strict=True)}
+            texts = {**texts, schema.LABEL: max(chance_of, key=chance_of.__getitem__)}
         label, judge = label_of(texts[schema.LABEL], meaning), fold_judge(texts.get(schema.JUDGE, called))
         query, where, product = fold_query(texts[schema.QUERY] or ""), texts[schema.LOCALE], texts[schema.PRODUCT_ID]
         if label is None:

@@ -189,7 +189,7 @@ class Sample:
     def draw(cls, run: Path, trained: TrainedModel, data: Path) -> "Sample":
         """Draw pairs as a run's recipe parts them; always the same ones."""
         dataset = Dataset.open(data)
-        recipe = read_json(run / "recipe.json", {"train": {"validation_fold": int | NoneType}})
+        recipe = read_json(run / "recipe.json", {"train": {"validation_fold": int | list | NoneType}})
         training, held_out = dataset.split(recipe["train"]["validation_fold"])
         pairs = open_pairs(dataset, trained.featurizer, trained.settings.max_length)
         chance = np.random.default_rng(0)

@@ -43,6 +43,7 @@ from zhichun.score.index.store import (
     States,
     check_precision,
     content_hashes,
+    is_begun,
     places_of,
     shard_folders,
 )
@@ -121,7 +122,7 @@ def _claim(out: Path, config: IndexConfig) -> None:
     manifest = out / schema.MANIFEST_FILE
     # Names first: another process may write the manifest, and then states, meanwhile.
     names = {path.name for path in out.iterdir() if PARTIAL not in path.name} if out.is_dir() else set()
-    ours = read_json(manifest).get("kind") == KIND if manifest.is_file() else names <= {LOCK_FILE}
+    ours = is_begun(out) if manifest.is_file() else names <= {LOCK_FILE}
     if not ours:
         raise UserError("the folder holds something else.", file=out, remedy="Name another folder.")
     if not manifest.is_file():

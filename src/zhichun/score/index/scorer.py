@@ -30,7 +30,16 @@ from zhichun.core.tasks import Floats, Prediction, Task
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.score.engines.engine import AUTO, Progress, length_sorted
 from zhichun.score.index.network import Asked, SplitNetwork, load_network
-from zhichun.score.index.store import Block, IndexConfig, Shard, States, block_of, content_hashes
+from zhichun.score.index.store import (
+    Block,
+    IndexConfig,
+    Shard,
+    States,
+    block_of,
+    content_hashes,
+    is_begun,
+    is_index,
+)
 from zhichun.score.scorer import ScoresProducts, distinct, distinct_products
 from zhichun.text.clean import clean_text
 from zhichun.text.features import Featurizer, QueryFeatures
@@ -111,8 +120,10 @@ class IndexScorer(ScoresProducts):
         Raises
         ------
         UserError
-            When the index is of another model.
+            When there is no index, or it is not finished or of another model.
         """
+        if is_begun(index) and not is_index(index):
+            raise UserError("the index is not finished.", file=index, remedy="Call zhichun index again: it goes on.")
         config, network = IndexConfig.load(index), load_network(run, device, engine)
         if config.model != network.states:
             raise UserError(

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from zhichun.core import schema
 from zhichun.core.arrays import Int64
 from zhichun.core.errors import UserError
-from zhichun.core.files import new_file
+from zhichun.core.files import new_file, read_json
 from zhichun.core.settings import read_settings
 from zhichun.core.tasks import CALIBRATION_FILE, Floats
 from zhichun.score.folders import fingerprint
@@ -59,11 +59,20 @@ class IndexConfig:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read it from an index."""
+        if not is_begun(folder):
+            remedy = "Make one with: zhichun index RUN --products DATA --out INDEX"
+            raise UserError("is no index of products.", file=folder, remedy=remedy)
         return read_settings(cls, folder / schema.MANIFEST_FILE, format=FORMAT, remedy=REMEDY)
 
 
+def is_begun(folder: Path) -> bool:
+    """Tell a folder of `zhichun index` from others, whether it is finished or not."""
+    manifest = folder / schema.MANIFEST_FILE
+    return manifest.is_file() and read_json(manifest).get("kind") == KIND
+
+
 def is_index(folder: Path) -> bool:
-    """Tell a folder of `zhichun index` from others."""
+    """Tell a folder whose states can be read."""
     return folder.is_dir() and ((folder / schema.PRODUCTS_FILE).is_file() and any(folder.glob(f"{SHARDS}/{KEPT}")))
 
 
