@@ -38,6 +38,8 @@ from zhichun.core.files import read_json, write_json
 HERE: Final = Path(__file__).parent
 GOAL: Final = {"pace_beside_processes": 0.85, "faults": 0}
 PORT: Final = 26_379
+# Seconds between two looks at all processes of the cluster, each of which takes a while from the actors.
+LOOK: Final = 15
 ADDRESS: Final = f"127.0.0.1:{PORT}"
 # Ray asks for a token where one lies in the user's folder, but not all of its commands look for it there.
 AUTHENTICATION: Final = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
@@ -138,10 +140,11 @@ def in_peace(work: Path, cluster: Cluster, given: argparse.Namespace) -> dict[st
             raise SystemExit(f"a shard failed: {(work / 'log').read_text()[-500:]}")
         driver = command(work, *arguments("ray", given.part_rows, "--ray", ADDRESS))
         while driver.poll() is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                driver.wait(LOOK)
             for actor in cluster.actors():
                 with contextlib.suppress(psutil.Error):
                     memory[actor.pid].append(actor.memory_info().rss >> 20)
-            time.sleep(2)
         if driver.returncode:
             raise SystemExit(f"the calm run on Ray failed: {(work / 'log').read_text()[-1500:]}")
         names = {"peace": "processes", "ray": "ray"}
