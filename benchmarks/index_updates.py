@@ -78,7 +78,7 @@ def survive(command: list[str], kills: int, idle: float, work: float) -> int:
     while done < kills:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            status = process.wait(idle + chance.uniform(0, 1.2) * work / kills)
+            status = process.wait(idle + chance.uniform(0, 0.8) * work / kills)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -10,10 +10,12 @@ Reference  MacAvaney et al., 2020, *Efficient Document Re-Ranking for Transforme
            Representations* (PreTTR, which updates both sides above); Vast et al., 2026, *MICE*, arXiv 2602.16299 (the
            query's side alone)
 Our number no gain measured: it is for speed, and costs quality (docs/catalogue.md)
-Cost       in training about that of the whole model; in scoring, from kept states, the upper layers for the query's
-           tokens
+Cost       in training about that of the whole model, and less where products or queries of a batch are the same: each
+           is read once (in Product2Query a product stands with eight queries); in scoring, from kept states, the upper
+           layers for the query's tokens
 Traps      query and product are cut separately and the product's positions begin at a fixed place, or a state would
-           depend on its query. An encoder trained otherwise has to learn this form: warm it up by Product2Query
+           depend on its query. An encoder trained otherwise has to learn this form: warm it up by Product2Query. Pairs
+           that share a product share its dropout below the split
 
 Legend: ``B`` pairs, ``T`` tokens, ``D`` hidden size, ``S`` size of a state; ``M`` tokens of all queries, ``N`` of all
 products, ``K`` of both; a packed batch (`model.attention.packing`) is one row.
@@ -73,31 +75,51 @@ class Split:
 
 @dataclass(frozen=True)
 class _Segments:
-    """The queries' or the products' segments of a batch, from the longest to the shortest.
+    """The queries' or the products' segments of a batch, from the longest to the shortest, each once.
 
-    ``pair_B`` says whose each is, ``packed`` how they lie, ``token_K`` where each token lies in the batch.
+    ``segment_B`` says which is each pair's, ``packed`` how they lie, ``token_K`` where each token lies in the batch.
     """
 
-    pair_B: Tensor
+    segment_B: Tensor
     packed: Packed
     token_K: Tensor
 
     @classmethod
-    def of(cls, start_B: Tensor, length_B: Tensor) -> "_Segments":
-        """Sort segments by their length: one call of attention then serves all of one length."""
-        pair_B = torch.argsort(length_B, descending=True, stable=True)
-        packed = Packed.of(length_B[pair_B])
-        return cls(pair_B, packed, start_B[pair_B][packed.pair_N] + packed.place_N)
+    def of(cls, start_B: Tensor, length_B: Tensor, ids_N: Tensor | None = None) -> "_Segments":
+        """Sort segments by their length: one call of attention then serves all of one length.
+
+        With the batch's ``ids_N`` pairs with the same tokens share a segment.
+        """
+        first_U = torch.arange(len(start_B), device=start_B.device)
+        segment_B = first_U
+        if ids_N is not None:
+            first_U, segment_B = _distinct(start_B, Packed.of(length_B), ids_N)
+        order_U = torch.argsort(length_B[first_U], descending=True, stable=True)
+        first_U, packed = first_U[order_U], Packed.of(length_B[first_U[order_U]])
+        return cls(torch.argsort(order_U)[segment_B], packed, start_B[first_U][packed.pair_N] + packed.place_N)
+
+
+def _distinct(start_B: Tensor, packed: Packed, ids_N: Tensor) -> tuple[Tensor, Tensor]:
+    """Find the pairs whose segment comes for the first time, in order, and which of these each pair's segment is."""
+    ids_BL = ids_N.new_full((packed.pairs, packed.longest), -1)
+    ids_BL[packed.pair_N, packed.place_N] = ids_N[start_B[packed.pair_N] + packed.place_N]
+    same_B = torch.unique(ids_BL, dim=0, return_inverse=True)[1]
+    place_B = torch.arange(packed.pairs, device=same_B.device)
+    first_U = place_B.new_full((int(same_B.max()) + 1,), packed.pairs).scatter_reduce(0, same_B, place_B, "amin")
+    order_U = torch.argsort(first_U)
+    return first_U[order_U], torch.argsort(order_U)[same_B]
 
 
 @dataclass(frozen=True)
 class _Pairs:
-    """How the pairs lie above the split, in the order of their products.
+    """How the pairs lie above the split, ``pair_B``: in the order of their products.
 
     ``asking`` lays the queries out, and ``query_M`` says where each of their tokens was; ``both`` lays out query and
-    product of each pair, and ``both_K`` says where each token is among those of all queries and, behind, all products.
+    product of each pair, and ``both_K`` says where each token is among those of all pairs' queries and, behind, of the
+    distinct products.
     """
 
+    pair_B: Tensor
     asking: Packed
     query_M: Tensor
     both: Packed
@@ -106,14 +128,15 @@ class _Pairs:
     @classmethod
     def of(cls, queries: _Segments, products: _Segments) -> "_Pairs":
         """Bring the queries into the products' order, and each before its product."""
-        place_B = torch.argsort(queries.pair_B)[products.pair_B]
-        asking = Packed.of(queries.packed.length_B[place_B])
-        query_M = queries.packed.start_B[place_B][asking.pair_N] + asking.place_N
-        both = Packed.of(asking.length_B + products.packed.length_B)
+        pair_B = torch.argsort(products.segment_B, stable=True)
+        query_B, product_B = queries.segment_B[pair_B], products.segment_B[pair_B]
+        asking = Packed.of(queries.packed.length_B[query_B])
+        query_M = queries.packed.start_B[query_B][asking.pair_N] + asking.place_N
+        both = Packed.of(asking.length_B + products.packed.length_B[product_B])
         after_K = both.place_N - asking.length_B[both.pair_N]
         query_K = asking.start_B[both.pair_N] + both.place_N
-        product_K = asking.total + products.packed.start_B[both.pair_N] + after_K
-        return cls(asking, query_M, both, torch.where(after_K < 0, query_K, product_K))
+        product_K = asking.total + products.packed.start_B[product_B][both.pair_N] + after_K
+        return cls(pair_B, asking, query_M, both, torch.where(after_K < 0, query_K, product_K))
 
 
 class SplitEncoder(Encoder):
@@ -192,8 +215,9 @@ class SplitEncoder(Encoder):
         if second_start_B is None:
             return super().forward(input_ids_BT, attention, token_type_ids_BT, vectors_BTD, first_only=first_only)
         tokens = attention if isinstance(attention, Packed) else Padded(attention)
-        queries = _Segments.of(tokens.start_B, second_start_B)
-        products = _Segments.of(tokens.start_B + second_start_B, tokens.length_B - second_start_B)
+        ids_N = input_ids_BT.flatten() if vectors_BTD is None else None  # vectors may differ where ids do not
+        queries = _Segments.of(tokens.start_B, second_start_B, ids_N)
+        products = _Segments.of(tokens.start_B + second_start_B, tokens.length_B - second_start_B, ids_N)
         vectors_BTD = self.look_up(input_ids_BT) if vectors_BTD is None else vectors_BTD
         vectors_KD = vectors_BTD.flatten(0, 1)
 
@@ -206,8 +230,8 @@ class SplitEncoder(Encoder):
         pairs = _Pairs.of(queries, products)
         hidden_KD = self._together(own_MD[pairs.query_M], state_ND, pairs, first_only=first_only)
         if first_only:
-            return torch.empty_like(hidden_KD).index_copy(0, products.pair_B, hidden_KD)
-        token_K = torch.cat([queries.token_K[pairs.query_M], products.token_K])[pairs.both_K]
+            return torch.empty_like(hidden_KD).index_copy(0, pairs.pair_B, hidden_KD)
+        token_K = tokens.start_B[pairs.pair_B][pairs.both.pair_N] + pairs.both.place_N
         all_KD = torch.zeros_like(vectors_KD, dtype=hidden_KD.dtype).index_copy(0, token_K, hidden_KD)
         return all_KD.view(vectors_BTD.shape)
 
@@ -245,7 +269,7 @@ class SplitEncoder(Encoder):
         products = _Segments.of(length_B.cumsum(0) - length_B, length_B)
         pairs, state_ND = _Pairs.of(queries, products), self.restored(state_NS[products.token_K])
         first_BD = self._together(own_MD.repeat(len(length_B), 1), state_ND, pairs, first_only=True)
-        return torch.empty_like(first_BD).index_copy(0, products.pair_B, first_BD)
+        return torch.empty_like(first_BD).index_copy(0, pairs.pair_B, first_BD)
 
     def kept(self, hidden_ND: Tensor) -> Tensor:
         """Project products' vectors to the states that are kept, ``[N, S]``."""
@@ -257,17 +281,18 @@ class SplitEncoder(Encoder):
 
     def _together(self, own_MD: Tensor, state_ND: Tensor, pairs: _Pairs, *, first_only: bool) -> Tensor:
         """Send pairs through the layers above; gives all tokens as ``pairs.both`` lays them out, or [CLS] of each."""
-        both_1KD = torch.cat([own_MD, state_ND])[pairs.both_K][None]
+        if self.settings.updates == "both":
+            both_1KD = torch.cat([own_MD, state_ND])[pairs.both_K][None]
+            for layer in self.upper:
+                both_1KD = layer(both_1KD, packed=pairs.both, first_only=first_only and layer is self.upper[-1])
+            return both_1KD[0]
         for layer in self.upper:
             wanted = first_only and layer is self.upper[-1]
-            if self.settings.updates == "both":
-                both_1KD = layer(both_1KD, packed=pairs.both, first_only=wanted)
-                continue
+            all_1ND = torch.cat([own_MD, state_ND])[None]
             asking = pairs.asking.firsts if wanted else pairs.asking
             own_1MD = pairs.asking.first(own_MD[None])[None] if wanted else own_MD[None]
-            own_MD = layer(own_1MD, seen_1ND=both_1KD, packed=pairs.both, asking=asking)[0]
-            both_1KD = own_MD[None] if wanted else torch.cat([own_MD, state_ND])[pairs.both_K][None]
-        return both_1KD[0]
+            own_MD = layer(own_1MD, seen_1ND=all_1ND, at_K=pairs.both_K, packed=pairs.both, asking=asking)[0]
+        return own_MD if first_only else torch.cat([own_MD, state_ND])[pairs.both_K]
 
 
 def start_projection(encoder: SplitEncoder, name: str) -> None:

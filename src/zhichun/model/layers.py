@@ -76,16 +76,18 @@ def _layer(
     *others: Any,
     first_only: bool = False,
     seen_1ND: Tensor | None = None,
+    at_K: Tensor | None = None,
     packed: Packed | None = None,
     asking: Packed | None = None,
     **named: Any,
 ) -> Any:
     """Return ``[B, 1, D]``, or ``[1, B, D]`` of a packed batch, where only the first tokens are wanted.
 
-    With ``seen_1ND`` the given tokens, which ``asking`` lays out, are updated from those, which ``packed`` lays out.
+    With ``seen_1ND`` the given tokens, which ``asking`` lays out, are updated from those: from the ones at the places
+    ``at_K``, which ``packed`` lays out; one that is there for several pairs has one key and value.
     """
     if seen_1ND is not None:
-        return _updated(layer, hidden_BTD, seen_1ND, packed=packed, asking=asking)
+        return _updated(layer, hidden_BTD, seen_1ND, at_K=at_K, packed=packed, asking=asking)
     if not (is_last and first_only):
         return whole(hidden_BTD, attention_mask, *others, packed=packed, **named)
     if packed is not None:
@@ -94,8 +96,18 @@ def _layer(
     return _updated(layer, hidden_BTD[:, :1], hidden_BTD, mask)
 
 
-def _updated(layer: Any, own_BMD: Tensor, seen_BTD: Tensor, mask: Tensor | None = None, **named: Any) -> Tensor:
+def _updated(
+    layer: Any,
+    own_BMD: Tensor,
+    seen_BTD: Tensor,
+    mask: Tensor | None = None,
+    at_K: Tensor | None = None,
+    **named: Any,
+) -> Tensor:
     attention = layer.attention.self
+    key_BTD, value_BTD = attention.key(seen_BTD), attention.value(seen_BTD)
+    if at_K is not None:
+        key_BTD, value_BTD = key_BTD[:, at_K], value_BTD[:, at_K]
 
     def heads(vectors_BTD: Tensor) -> Tensor:
         return vectors_BTD.reshape(*vectors_BTD.shape[:2], -1, attention.attention_head_size).transpose(1, 2)
@@ -104,8 +116,8 @@ def _updated(layer: Any, own_BMD: Tensor, seen_BTD: Tensor, mask: Tensor | None 
     context_BMHE, _ = attend(
         attention,
         heads(attention.query(own_BMD)),
-        heads(attention.key(seen_BTD)),
-        heads(attention.value(seen_BTD)),
+        heads(key_BTD),
+        heads(value_BTD),
         mask,
         dropout=attention.dropout.p if layer.training else 0.0,
         scaling=attention.scaling,

@@ -133,8 +133,8 @@ def test_a_state_never_depends_on_the_query_its_length_or_the_batch():
     def states_of(queries: list[list[int]], products: list[list[int]]) -> list[torch.Tensor]:
         kept.clear()
         encoder.read(batch("bert", rows("bert", queries, products)), first_only=True)
-        lengths = sorted((len(ids) - start for ids, start in rows("bert", queries, products)), reverse=True)
-        return list(kept["states"].split(lengths))
+        apart = {tuple(ids[start:]) for ids, start in rows("bert", queries, products)}  # each is read once
+        return list(kept["states"].split(sorted(map(len, apart), reverse=True)))
 
     product = list(range(20, 39))  # cut, and the longest: its states come first
     alone = states_of([[7]], [product])[0]
@@ -145,6 +145,18 @@ def test_a_state_never_depends_on_the_query_its_length_or_the_batch():
         ([[7, 5], *QUERIES], [product, *PRODUCTS]),
     ):
         assert torch.equal(states_of(queries, products)[0], alone)
+
+
+@torch.inference_mode()
+def test_vectors_that_are_given_belong_to_their_pair_though_ids_are_the_same():
+    encoder = made()
+    given = batch("bert", rows("bert", [[7, 8]] * 2, [[11, 12]] * 2))
+    vectors_1ND = encoder.look_up(given["input_ids"])
+    assert torch.allclose(encoder.read(given, vectors_1ND), encoder.read(given), atol=1e-6)
+    vectors_1ND[:, vectors_1ND.shape[1] // 2 :] *= -1
+    first, second = encoder.read(given, vectors_1ND, first_only=True)
+    assert torch.allclose(first, encoder.read(given, first_only=True)[0], atol=1e-6)
+    assert not torch.allclose(first, second, atol=1e-3)
 
 
 def test_query_and_product_are_cut_separately():
