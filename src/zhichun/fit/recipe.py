@@ -182,7 +182,7 @@ def load_recipe(name: str, kind: type[AnyRecipe] = Recipe) -> AnyRecipe:
     UserError
         When there is none of that name, or it is of the other kind.
     """
-    read = {".json": _recorded, ".yaml": _written, ".yml": _written}.get(Path(name).suffix)
+    read = {".json": _recorded, ".yaml": _written, ".yml": _written}.get(Path(name).suffix.lower())
     found = _made(name) if read is None else read(Path(name))
     if not isinstance(found, kind):
         right = COMMANDS[type(found)]
@@ -223,7 +223,9 @@ def _written(path: Path) -> AnyRecipe:
             if not isinstance(value, dict):
                 raise yaml.YAMLError("no settings")
             base = value.pop("base", None)
-            start = Recipe() if base is None else load_recipe(str(base), AnyRecipe)
+            file = path.parent / str(base).partition(":")[0]  # may be named as seen from this one
+            name = path.parent / str(base) if file.suffix and file.is_file() else base
+            start = Recipe() if base is None else load_recipe(str(name), AnyRecipe)
             return start.with_settings([*_assignments(value)])
     except UserError as error:
         raise error if error.file else UserError(error.problem, remedy=error.remedy, file=path) from error

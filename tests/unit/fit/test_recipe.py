@@ -248,7 +248,8 @@ def test_a_recipe_in_yaml_is_another_one_and_what_differs(tmp_path):
 def test_a_recipe_in_yaml_may_be_of_pretraining_and_build_on_another_file(tmp_path):
     (tmp_path / "a.yml").write_text("base: tiny:pretrain\ntrain: {epochs: 2}\n")
     (tmp_path / "b.yaml").write_text(f"base: {tmp_path / 'a.yml'}\ntrain: {{seed: 3}}\n")
-    found = load_recipe(str(tmp_path / "b.yaml"), PretrainingRecipe)
+    (tmp_path / "beside.YAML").write_text("base: b.yaml\n")  # as seen from the file, wherever one is
+    found = load_recipe(str(tmp_path / "beside.YAML"), PretrainingRecipe)
     assert found == load_recipe("tiny:pretrain", PretrainingRecipe).with_settings(["train.epochs=2", "train.seed=3"])
     with pytest.raises(UserError, match="is a recipe for `zhichun pretrain`"):
         load_recipe(str(tmp_path / "b.yaml"))
