@@ -16,7 +16,7 @@ from forks import free_port
 from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.measure.evaluate import evaluate
-from zhichun.score.hub import model_card
+from zhichun.score.hub import files_to_push, model_card
 from zhichun.score.scorer import Scorer
 
 pytest.importorskip("huggingface_hub")
@@ -90,6 +90,8 @@ def test_a_run_goes_to_the_hub_and_is_used_by_its_name(hub, zhichun, measured, t
     shown = zhichun("push", measured, "me/shop")
     assert "Nothing was uploaded" in shown
     assert "model/model.safetensors" in shown
+    for name in ("shop", "me/our shop", "me/shop@v1", ""):
+        assert "no name on the hub" in zhichun("push", measured, name, status=2)
     assert hub.asked == []
     zhichun("push", measured, "me/shop", "--yes")
     repository = hub.repositories["models/me/shop"]
@@ -145,8 +147,14 @@ def test_a_card_has_the_figures_the_data_and_the_limits(measured, tiny_run):
     assert len({row.count("|") for row in rows}) == 1
     assert f"| nDCG | {found['ndcg']:.4f} |" in text
     assert {"## Use", "## Data and method", "## Figures", "## Limits", "## Licence"} <= set(text.splitlines())
+    odd = {"licence": "a: b # c", "dataset": 'shop: "1"'}
+    about = yaml.safe_load(model_card(measured, **odd).split("---\n")[1])
+    assert [about["license"], about["model-index"][0]["results"][0]["dataset"]["name"]] == [*odd.values()]
     with pytest.raises(UserError, match=r"no metrics\.json(.|\n)*zhichun evaluate"):
         model_card(tiny_run)
+    for use in (model_card, files_to_push):
+        with pytest.raises(UserError, match=r"no finished run(.|\n)*zhichun train"):
+            use(tiny_run / "model")
 
 
 def test_a_copy_of_esci_is_prepared_from_the_hub(hub, zhichun, tmp_path):

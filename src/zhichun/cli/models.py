@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from zhichun.cli.options import command, names_of, say, stdout
+from zhichun.core.storage import HUB_NAME
 
 
 @command
@@ -256,6 +257,8 @@ def push(run: Path, repository: str, *, public: bool = False, yes: bool = False)
     from zhichun.score.hub import files_to_push
     from zhichun.score.hub import push as upload
 
+    if not HUB_NAME.fullmatch(repository):
+        raise typer.BadParameter(f"{repository!r} is no name on the hub, such as USER/NAME", param_hint="REPOSITORY")
     files = files_to_push(run)
     for path, size in files.items():
         say(f"  {size:>14,}  {path}")

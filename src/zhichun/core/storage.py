@@ -296,7 +296,8 @@ def _reaching(place: str) -> Iterator[None]:
 
 
 DATASET: Final = "hf:"
-_NAME: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
+HUB_NAME: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
+_REVISION: Final = re.compile(HUB_NAME.pattern + r"(@[\w./-]+)?", re.ASCII)
 
 
 def hub() -> Any:
@@ -331,7 +332,7 @@ def local(place: Path | str) -> Path:
         When the hub has no such model, or cannot be reached.
     """
     path = Path(place)
-    if path.exists() or not _NAME.fullmatch(str(place)) or Path(path.parts[0]).exists():
+    if path.exists() or not _REVISION.fullmatch(str(place)) or Path(path.parts[0]).exists():
         return path
     return fetched(str(place), "model")
 

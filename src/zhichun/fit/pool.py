@@ -29,7 +29,7 @@ from zhichun.data.dataset.predictions import POOL_METADATA, fold_count, held_out
 from zhichun.data.readers.sources import PAIRS, match_columns, open_table
 from zhichun.fit.leaks import Folds, folds_of, refuse_readers
 from zhichun.score.engines.engine import AUTO
-from zhichun.score.folders import EnsembleConfig, fingerprint_of, is_ensemble
+from zhichun.score.folders import EnsembleConfig, fingerprint_of, has_members, is_stack
 from zhichun.score.job import ScoringJob
 from zhichun.score.scorer import load_scorer
 from zhichun.text.bm25 import FirstStage, read_documents
@@ -132,12 +132,16 @@ def held_out_by_teacher(folder: Path, data: Path) -> Folds:
     Raises
     ------
     UserError
-        When it does not say, was trained on another dataset, whose folds are of other queries, or what it learnt from
-        has read what it held out.
+        When there is none, it does not say, was trained on another dataset, whose folds are of other queries, or what
+        it learnt from has read what it held out.
     """
-    if is_ensemble(folder):
-        of_members = [held_out_by_teacher(path, data) for path in EnsembleConfig.load(folder).locate(folder)]
-        return [fold for fold in of_members[0] if all(fold in other for other in of_members)]
+    if has_members(folder):  # the trees of a stack have learnt from every fold
+        members = [] if is_stack(folder) else EnsembleConfig.load(folder).locate(folder)
+        of_members = [held_out_by_teacher(path, data) for path in members] or [[]]
+        if common := [fold for fold in of_members[0] if all(fold in other for other in of_members)]:
+            return common
+        problem = "there is no fold that all of it held out, so a student of it could validate on none."
+        raise UserError(problem, file=folder, remedy="Give one of the runs that it was made of.")
     run = next((place for place in (folder, folder.parent) if (place / "recipe.json").is_file()), None)
     if run is None:
         remedy = "Give the run folder itself: a pool must not have the queries that it held out."

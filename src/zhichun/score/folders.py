@@ -18,6 +18,7 @@ from zhichun.core.tasks import TaskName
 
 ENSEMBLE_FILE: Final = "ensemble.json"
 STACK_FILE: Final = "stack.json"
+ENGINE_FILE: Final = "engine.json"
 FORMAT: Final = 2
 KIND: Final = "zhichun ensemble"
 AGAIN: Final = "Make the ensemble again with: zhichun ensemble RUN… --out {} --overwrite"
@@ -55,7 +56,23 @@ def model_folder(run: Path) -> Path:
         raise UserError(f"is {what}, and one run is needed here.", file=run, remedy="Name one of its members.")
     if (run / "recipe.json").is_file():
         raise UserError("the training is not finished.", file=run, remedy="Go on with: zhichun train … --resume")
+    if (run / ENGINE_FILE).is_file():
+        raise UserError("is an export for another engine.", file=run, remedy="Name the run that it was made of.")
     return run
+
+
+def finished(run: Path) -> Path:
+    """Find the model folder of a run itself, which has a recipe too; an export does not.
+
+    Raises
+    ------
+    UserError
+        When there is none.
+    """
+    model = model_folder(run)
+    if model == run:
+        raise UserError("there is no finished run.", file=run, remedy="Give a run folder made by: zhichun train")
+    return model
 
 
 def fingerprint(model: Path, *, but: str | None = None) -> str:

@@ -12,11 +12,10 @@ from zhichun.core.files import read_json, write_text
 from zhichun.core.storage import reaching_hub
 from zhichun.metrics.figures import baselines, flat, title_of
 from zhichun.score.export.export_folder import rendered
-from zhichun.score.folders import model_folder
+from zhichun.score.folders import ENGINE_FILE, finished
 
 CARD: Final = "README.md"
 METRICS: Final = "metrics.json"
-ENGINE: Final = "engine.json"
 # What of a run is uploaded, and what of a folder of `zhichun export --for` is not.
 UPLOADED: Final = ("model/**/*", "recipe.json", METRICS, CARD)
 KEPT: Final = ("parity.jsonl", "*.parquet", "hashes.json")
@@ -40,7 +39,7 @@ def model_card(run: Path, *, licence: str = "other", dataset: str | None = None)
     UserError
         When the run is not finished, or was not measured.
     """
-    model_folder(run)
+    finished(run)
     if not (run / METRICS).is_file():
         remedy = f"Measure it first: zhichun evaluate {run} --data DATA"
         raise UserError("there is no metrics.json, which the card's figures are from.", file=run, remedy=remedy)
@@ -83,10 +82,10 @@ def files_to_push(folder: Path) -> dict[str, int]:
     UserError
         When it is neither, or has no model card yet.
     """
-    if (folder / ENGINE).is_file():
+    if (folder / ENGINE_FILE).is_file():
         paths = [path for path in folder.rglob("*") if not any(path.match(pattern) for pattern in KEPT)]
     else:
-        model_folder(folder)
+        finished(folder)
         paths = [path for pattern in UPLOADED for path in folder.glob(pattern)]
         if not (folder / CARD).is_file():
             raise UserError("there is no model card.", file=folder, remedy=f"Make one: zhichun card {folder}")
@@ -115,7 +114,7 @@ def push(folder: Path, name: str, *, public: bool = False) -> str:
     UserError
         When the hub refuses, or cannot be reached.
     """
-    files, stale = list(files_to_push(folder)), None if (folder / ENGINE).is_file() else "model/*"
+    files, stale = list(files_to_push(folder)), None if (folder / ENGINE_FILE).is_file() else "model/*"
     remedy = "Name it USER/NAME, and give a token that may write: HF_TOKEN=…, or hf auth login."
     with reaching_hub(f"{name!r} could not be uploaded", remedy) as library:
         api: Any = library.HfApi()

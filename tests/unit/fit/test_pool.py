@@ -11,11 +11,13 @@ import pytest
 
 from zhichun.core import schema
 from zhichun.core.errors import UserError
+from zhichun.core.tasks import Calibration
 from zhichun.data.dataset.dataset import Dataset, query_bucket
 from zhichun.fit import pool
 from zhichun.fit.pool import held_out_by_teacher, make_pool, with_pool
 from zhichun.fit.recipe import PretrainingRecipe
 from zhichun.fit.train import train
+from zhichun.score.make_ensemble import make_ensemble
 from zhichun.score.scorer import Scorer
 from zhichun.text.fold import fold_query
 from zhichun.text.pairs import PairTexts
@@ -167,6 +169,22 @@ def test_what_a_teacher_held_out_is_read_from_its_run_and_an_export_does_not_say
     shutil.copytree(tiny_run / "model", tmp_path / "export" / "model")
     with pytest.raises(UserError, match="does not say which queries it held out"):
         held_out_by_teacher(tmp_path / "export", tiny_dataset)
+    (tmp_path / "export" / "recipe.json").write_bytes((tiny_run / "recipe.json").read_bytes())  # as on the hub
+    with pytest.raises(UserError, match="does not say which dataset it was trained on"):
+        held_out_by_teacher(tmp_path / "export", tiny_dataset)
+
+
+def test_teachers_that_have_together_read_every_fold_make_no_pool(tiny_run, tiny_dataset, tmp_path):
+    other = shutil.copytree(tiny_run, tmp_path / "other")
+    recipe = json.loads((other / "recipe.json").read_text())
+    (other / "recipe.json").write_text(json.dumps(recipe | {"train": recipe["train"] | {"validation_fold": 1}}))
+    Calibration(temperature=2.0).save(other / "model")  # so that it is another model
+    make_ensemble([tiny_run, other], tmp_path / "ensemble")
+    (tmp_path / "stack").mkdir()
+    (tmp_path / "stack" / "stack.json").write_text("{}")
+    for name in ("ensemble", "stack"):
+        with pytest.raises(UserError, match=r"no fold that all of it held out(.|\n)*one of the runs"):
+            held_out_by_teacher(tmp_path / name, tiny_dataset)
 
 
 def test_a_teacher_whose_encoder_has_read_what_it_held_out_makes_no_pool(tiny_run, tiny_dataset, tmp_path):

@@ -87,8 +87,24 @@ def test_a_parity_file_has_the_run_s_scores_of_texts_that_say_the_same(made, one
         assert scorer.score(row["query"], [product]).score[0] == pytest.approx(row["score"], abs=1e-6)
 
 
+def test_only_a_run_is_exported_and_only_the_engine_reads_what_is_made(made, one_score_run, tiny_dataset, tmp_path):
+    for folder in (one_score_run / "model", tiny_dataset):
+        with pytest.raises(UserError, match=r"no finished run(.|\n)*zhichun train"):
+            export_for(folder, "tei", tmp_path / "out", shown=False)
+    for use in (Scorer.load, lambda folder: export_for(folder, "tei", tmp_path / "out", shown=False)):
+        with pytest.raises(UserError, match="is an export for another engine"):
+            use(made[0])
+    from_hub = tmp_path / "from_hub"  # which has no environment.json
+    shutil.copytree(one_score_run / "model", from_hub / "model")
+    shutil.copy(one_score_run / "recipe.json", from_hub)
+    with pytest.raises(UserError, match=r"does not say which dataset(.|\n)*--data"):
+        export_for(from_hub, "tei", tmp_path / "out", shown=False)
+    assert export_for(from_hub, "tei", tmp_path / "out", data=tiny_dataset, shown=False)["pairs"] > 150
+
+
 def test_two_classes_are_folded_into_one_output_with_the_temperature(tiny_dataset, text_recipe, tmp_path):
-    run = train(text_recipe.with_settings(["task=substitute"]), tiny_dataset, tmp_path / "run").path
+    settings = ["task=substitute", "train.validation_fold=[0,1]"]  # several folds, as nested runs leave out
+    run = train(text_recipe.with_settings(settings), tiny_dataset, tmp_path / "run").path
     Calibration(temperature=1.7).save(run / "model")
     about = export_for(run, "sentence-transformers", tmp_path / "out", shown=False)
     assert about["greatest_difference"] < 1e-6
@@ -118,7 +134,7 @@ def test_what_an_engine_cannot_say_is_named_with_the_student_s_commands(tiny_run
         export_for(tiny_run, "tie", tmp_path / "out", shown=False)
     (tmp_path / "stack").mkdir()
     (tmp_path / "stack" / "stack.json").write_text("{}")
-    with pytest.raises(UserError, match="reads several models"):
+    with pytest.raises(UserError, match=r"reads several models(.|\n)*zhichun pool ONE_OF_ITS_RUNS"):
         export_for(tmp_path / "stack", "vespa", tmp_path / "out", shown=False)
     assert {path.name for path in tmp_path.iterdir()} == {"stack"}
 

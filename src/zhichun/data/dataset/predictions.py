@@ -311,7 +311,16 @@ def held_out_by(run: Path) -> int | list[int] | None:
 
 def require_trained_on(run: Path, data: Path) -> None:
     """Refuse a run of another dataset, whose folds are of other queries."""
-    dataset = read_json(run / "environment.json", {"dataset": {"folder": str, "manifest": str}})["dataset"]
-    if dataset["manifest"] != sha256(data / schema.MANIFEST_FILE):
-        remedy = f"It was trained on {dataset['folder']}."
+    folder, manifest = trained_on(run, "Name the run folder that zhichun train made.")
+    if manifest != sha256(data / schema.MANIFEST_FILE):
+        remedy = f"It was trained on {folder}."
         raise UserError(f"the run was trained on another dataset than {data}.", file=run, remedy=remedy)
+
+
+def trained_on(run: Path, remedy: str) -> tuple[Path, str]:
+    """Return the dataset folder that a run was trained on, and the hash of its manifest; on the hub no run says it."""
+    path = run / "environment.json"
+    if not path.exists():
+        raise UserError("does not say which dataset it was trained on.", file=run, remedy=remedy)
+    recorded = read_json(path, {"dataset": {"folder": str, "manifest": str}})["dataset"]
+    return Path(recorded["folder"]), recorded["manifest"]

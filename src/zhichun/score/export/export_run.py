@@ -3,26 +3,26 @@
 Legend: ``P`` pairs, ``C`` outputs.
 """
 
-import hashlib
 import importlib.metadata
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import NoneType
 from typing import Final
 
 import numpy as np
 
+from zhichun.core import schema
 from zhichun.core import settings as codec
 from zhichun.core.arrays import Int64
 from zhichun.core.console import Bar
 from zhichun.core.device import has_bf16
 from zhichun.core.errors import UserError, suggest
-from zhichun.core.files import new_folder, read_json
+from zhichun.core.files import new_folder, sha256
 from zhichun.core.tasks import Floats, Task
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.feature_store import open_pairs
+from zhichun.data.dataset.predictions import held_out_by, trained_on
 from zhichun.model.interaction import SplitEncoder
 from zhichun.model.model_folder import TrainedModel
 from zhichun.score.engines.engine import Engine, predict_with, required
@@ -31,7 +31,7 @@ from zhichun.score.export.export_folder import FORMATS, Apart, Check, ExportConf
 from zhichun.score.export.exported import open_engine
 from zhichun.score.export.graph import OPSET, inputs_of, write_onnx, write_sentences
 from zhichun.score.export.quantise import write_onnx_int8, write_openvino, write_openvino_int8
-from zhichun.score.folders import fingerprint, is_stack
+from zhichun.score.folders import fingerprint, finished, is_stack
 from zhichun.score.index.store import whose_states
 from zhichun.score.make_ensemble import COPIES
 from zhichun.score.similarity import NAME as SIMILARITY
@@ -91,15 +91,14 @@ def export(
     formats = _checked_formats(formats)
     if is_stack(run):
         return _export_stack(run, formats, run / "export" if out is None else out, data, overwrite, shown)
-    if not (run / "model").is_dir():
-        raise UserError("there is no finished run.", file=run, remedy="Give a run folder made by: zhichun train")
+    model = finished(run)
     out = run / "export" if out is None else out
     with (
         new_folder(out, overwrite=overwrite, replaceable=is_export) as folder,
         Bar("export", shown=shown) as bar,
     ):
         bar.start(0, 2 * len(formats) + 2)
-        trained = TrainedModel.load(run / "model")
+        trained = TrainedModel.load(model)
         apart = _apart(trained, run, formats)
         sample = Sample.draw(run, trained, data or recorded_data(run))
         inputs = inputs_of(trained)
@@ -189,8 +188,7 @@ class Sample:
     def draw(cls, run: Path, trained: TrainedModel, data: Path) -> "Sample":
         """Draw pairs as a run's recipe parts them; always the same ones."""
         dataset = Dataset.open(data)
-        recipe = read_json(run / "recipe.json", {"train": {"validation_fold": int | list | NoneType}})
-        training, held_out = dataset.split(recipe["train"]["validation_fold"])
+        training, held_out = dataset.split(held_out_by(run))
         pairs = open_pairs(dataset, trained.featurizer, trained.settings.max_length)
         chance = np.random.default_rng(0)
         return cls(pairs, chance.permutation(training)[:CALIBRATED], chance.permutation(held_out)[:CHECKED])
@@ -267,12 +265,11 @@ def compare(task: Task, expected_PC: Floats, found_PC: Floats) -> Check:
 def recorded_data(run: Path) -> Path:
     """Find the dataset folder that a run was trained on."""
     remedy = "Name a dataset folder with --data: exports are calibrated and checked on its pairs."
-    recorded = read_json(run / "environment.json", {"dataset": {"folder": str, "manifest": str}})["dataset"]
-    data = Path(recorded["folder"])
-    manifest = data / "manifest.json"
+    data, recorded = trained_on(run, remedy)
+    manifest = data / schema.MANIFEST_FILE
     if not manifest.is_file():
         raise UserError("the dataset that the run was trained on is not there.", file=data, remedy=remedy)
-    if hashlib.sha256(manifest.read_bytes()).hexdigest() != recorded["manifest"]:
+    if sha256(manifest) != recorded:
         raise UserError("the dataset has changed since the run was trained on it.", file=data, remedy=remedy)
     return data
 

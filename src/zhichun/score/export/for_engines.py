@@ -33,10 +33,9 @@ from zhichun.score.engines.torch_engine import TorchEngine
 from zhichun.score.export.engine_forms import FORMS, Predict
 from zhichun.score.export.export_folder import rendered
 from zhichun.score.export.export_run import Sample, recorded_data
-from zhichun.score.folders import fingerprint, has_members, model_folder
+from zhichun.score.folders import ENGINE_FILE, fingerprint, finished, has_members, is_stack
 from zhichun.text.pairs import Pairs, assemble
 
-ABOUT: Final = "engine.json"
 PARITY: Final = "parity.jsonl"
 KIND: Final = "zhichun export for an engine"
 PAIRS: Final = 200
@@ -171,11 +170,12 @@ def export_for(
         raise UserError(f"there is no engine {engine!r}.", remedy=suggest(engine, FORMS))
     if has_members(run):
         _refuse(run, engine, ["reads several models"])
-    trained = TrainedModel.load(model_folder(run))
+    model = finished(run)
+    trained = TrainedModel.load(model)
     form = FORMS[engine]
     _refuse(run, engine, _beyond(trained, one_output=form.one_output), trained.settings.encoder)
     with (
-        new_folder(out, overwrite=overwrite, replaceable=lambda path: (path / ABOUT).is_file()) as folder,
+        new_folder(out, overwrite=overwrite, replaceable=lambda path: (path / ENGINE_FILE).is_file()) as folder,
         Bar("export", shown=shown) as bar,
     ):
         bar.start(0, 3)
@@ -191,7 +191,7 @@ def export_for(
             "format": 1,
             "kind": KIND,
             "engine": engine,
-            "model": fingerprint(model_folder(run)),
+            "model": fingerprint(model),
             "task": trained.task.name,
             "max_length": trained.settings.max_length,
             "fields": trained.settings.fields,
@@ -202,7 +202,7 @@ def export_for(
         }
         parity.save(folder)
         write_text(folder / "README.md", rendered("README.md", about | {"name": out.name}))
-        write_json(folder / ABOUT, about)
+        write_json(folder / ENGINE_FILE, about)
         write_hashes(folder)
         bar.advance(0)
     return about
@@ -231,7 +231,7 @@ def _refuse(run: Path, engine: str, beyond: Sequence[str], encoder: str = "ENCOD
         raise UserError(
             f"{engine} takes a model that gives one score for a pair's text; this one {', and it '.join(beyond)}.",
             file=run,
-            remedy=STUDENT.format(run=run, engine=engine, encoder=encoder),
+            remedy=STUDENT.format(run="ONE_OF_ITS_RUNS" if is_stack(run) else run, engine=engine, encoder=encoder),
         )
 
 
