@@ -141,7 +141,8 @@ def begun(folder: Path, above: Sequence[Path]) -> Path:
     folder.mkdir()
     for each in above:
         if each.is_dir():
-            shutil.copytree(each, folder, dirs_exist_ok=True)
+            left = shutil.ignore_patterns("environment")  # of a row that was killed
+            shutil.copytree(each, folder, ignore=left, dirs_exist_ok=True)
     return folder
 
 
