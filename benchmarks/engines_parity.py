@@ -14,6 +14,7 @@ away or changes the order.
 
 import argparse
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -32,7 +33,8 @@ from zhichun.data.prepare.prepare import prepare
 from zhichun.data.sample_shop import write_sample_shop
 from zhichun.fit.recipe import load_recipe
 from zhichun.fit.train import train
-from zhichun.score.export.for_engines import ABOUT, PAIRS, export_for
+from zhichun.score.export.for_engines import PAIRS, export_for
+from zhichun.score.folders import ENGINE_FILE
 
 HERE = Path(__file__).parent
 CLIENTS = HERE.parent / "tests" / "clients" / "engine_clients.py"
@@ -78,6 +80,7 @@ def main() -> None:
     kind, encoder = list(encoders.items())[-1]
     runs[f"{kind}, two classes"] = run_of(given.work / f"{kind}-two", data, encoder, (*own.get(kind, ()), *TWO_CLASSES))
     about = {
+        "what": "scores by the engines' own code of what zhichun export --for writes",
         "command": command_as_given("engines_parity.py"),
         **circumstances("zhichun", "torch", "transformers", "tokenizers", "onnxruntime"),
         "not_started": NOT_HERE,
@@ -104,9 +107,10 @@ def random_xlm_r(tokenizer: Path, folder: Path) -> str:
     if not (folder / "config.json").is_file():
         torch.manual_seed(0)
         files = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
-        size = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
+        size = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128}
+        size |= {"max_position_embeddings": 130, "initializer_range": 0.1}  # so that scores lie apart
         vocabulary = Tokenizer.from_file(str(tokenizer / "tokenizer.json")).get_vocab_size()
-        encoder = XLMRobertaModel(XLMRobertaConfig(vocab_size=vocabulary, max_position_embeddings=130, **size))
+        encoder = XLMRobertaModel(XLMRobertaConfig(vocab_size=vocabulary, **size))
         encoder.save_pretrained(folder)
         for name in files:
             shutil.copy(tokenizer / name, folder / name)
@@ -125,7 +129,7 @@ def measured(kind: str, run: Path, work: Path, pythons: dict[str, str]) -> Itera
     kept = json.loads(measured_before.read_text("utf-8")) if measured_before.is_file() else {}
     for engine, ways in WAYS.items():
         folder = work / "exports" / run.name / engine
-        made = folder / ABOUT
+        made = folder / ENGINE_FILE
         about = json.loads(made.read_text("utf-8")) if made.is_file() else export_for(run, engine, folder, shown=False)
         for way in ways:
             name = f"{kind}, {engine} by {way}"
@@ -145,8 +149,9 @@ def scored(python: str, engine: str, way: str, folder: Path) -> dict[str, Any]:
     command = [python, str(CLIENTS), engine, way, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        return {"not_started": done.stderr.strip().splitlines()[-1][:300]}
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        raised = [line for line in done.stderr.splitlines() if re.match(r"[\w.]+(Error|Exception)\b", line)]
+        return {"not_started": " ".join((raised or done.stderr.split())[-1:])[:300]}
+    found: dict[str, Any] = json.loads([line for line in done.stdout.splitlines() if line.startswith("{")][-1])
     return found
 
 

@@ -65,6 +65,7 @@ def main() -> None:
         "command": command_as_given("one_score.py"),
         **circumstances("zhichun", "torch", "transformers"),
         "data": {"name": name, "test_pairs": len(one.labels), "test_queries": len(one.queries)},
+        "encoder": given.name or given.encoder,
         "pool_pairs": [pq.read_metadata(given.work / f"pool-{seed}.parquet").num_rows for seed in SEEDS],
         "seeds": list(SEEDS),
         "random_order": {name: metric(one.in_random_order()) for name, metric in METRICS.items()},
@@ -109,6 +110,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="chorus, or a folder in the official layout")
     parser.add_argument("--encoder", required=True, help="of both sides: a name of the hub or a folder")
+    parser.add_argument("--name", help="what the encoder is called, where it is a folder")
     parser.add_argument("--per-query", type=int, default=20, help="pairs of the pool for each training query")
     for side in ("", "-teacher", "-student"):
         parser.add_argument(f"--set{side}", action="append", default=[], metavar="KEY=VALUE", help="change a recipe")

@@ -49,9 +49,10 @@ def by_vllm(folder: Path, pairs: Pairs) -> Scores:
     """Score by vLLM."""
     from vllm import LLM
 
-    model = LLM(str(folder), runner="pooling", dtype="float32")
+    model = LLM(str(folder), runner="pooling", dtype="float32", enforce_eager=True)
     queries, documents = map(list, zip(*pairs, strict=True))
-    return [found.outputs.score for found in model.score(queries, documents, truncate_prompt_tokens=-1)]
+    cut = {"truncate_prompt_tokens": -1}  # to what the model reads
+    return [found.outputs.score for found in model.score(queries, documents, tokenization_kwargs=cut)]
 
 
 def by_elasticsearch(folder: Path, pairs: Pairs) -> Scores:
