@@ -13,7 +13,8 @@ from zhichun.measure.compare import compare
 def verdict(run: Path, production: Path, data: Path) -> str:
     """Compare on the test queries that production answered; gives what a person decides by."""
     found = compare(run, production, data, gates=["ndcg@10>=-0.01"], out=run / "against-production", overwrite=True)
-    lines = [f"{found['pairs']:,} judged pairs of {found['queries']:,} queries; {found['unjudged'][1]:,} never judged"]
+    unjudged = found["left_out"][1]["unjudged"]
+    lines = [f"{found['pairs']:,} judged pairs of {found['queries']:,} queries; {unjudged:,} never judged"]
     for segment, part in found["parts"].items():
         figure = part["figures"]["ndcg@10"]
         interval = f"95 % from {figure['low']:+.3f} to {figure['high']:+.3f}"

@@ -116,7 +116,7 @@ def compare(
     """Compare two systems on judged pairs, overall and by segment, and fail where a gate does.
 
     A gate fails where the data show, at 95 %, that the difference A - B does not keep it: overall, or in a segment,
-    after correction for their number. Exit status 1 then.
+    after correction for their number. Exit status 1 then. Pairs that A or B was trained on are left out.
 
     Parameters
     ----------
@@ -156,21 +156,21 @@ def compare(
         columns=mapping(columns, "--columns"),
         topics=topics,
         segments=segments,
+        strict=strict,
         out=out,
         overwrite=overwrite,
         draws=draws,
         seed=seed,
     )
     stdout.print(comparison_table(found))
-    for name, count in zip((a, b), found["unjudged"], strict=True):
-        if count:
-            say(f"{name}: {count:,} rows are not judged, and were left out")
+    for note in found["notes"]:
+        say(note)
     verdicts = [each for each in found["gates"] if each["part"] == "all" or each["verdict"] == "fails"]
     for each in verdicts:
         say(f"{each['verdict']}: {each['gate']}, {each['part']}: A - B {each['difference']:+.4f}, p = {each['p']:.4f}")
     if out is not None:
         say(f"{out / 'index.html'}: figures, segments, and the queries that moved most")
-    if any(each["verdict"] == "fails" or (strict and each["verdict"] == "open") for each in verdicts):
+    if any(each["failed"] for each in found["gates"]):
         raise typer.Exit(1)
 
 

@@ -212,6 +212,10 @@ def evaluate(
         beside = measured["raters"]
         title = f"{beside['pairs']:,} pairs that two or more rated, against the majority (raters: of the others)"
         stdout.print(raters_table(title, beside["figures"]))
+    if measured.get("trained_on", 0) != 0:
+        count = "it is not known how many" if measured["trained_on"] is None else f"{measured['trained_on']:,}"
+        flattering = "Figures are worse on new queries: see --split test, or train with `zhichun train … --folds K`."
+        say(f"Warning: {count} of {measured['pairs']:,} pairs were trained on. {flattering}")
     say(f"{(out or run) / 'metrics.json'}")
 
 

@@ -6,6 +6,7 @@ Its page shows the queries that moved most, with the first products of both.
 """
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,11 +22,11 @@ from zhichun.core.arrays import Bools, Int64
 from zhichun.core.errors import UserError, suggest
 from zhichun.core.files import new_folder, write_json
 from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.readers.pair_tables import write_qrels, write_run
+from zhichun.data.readers.pair_tables import unfit_id, write_qrels, write_run
 from zhichun.measure.evaluate import rows_of
 from zhichun.measure.report.page import write_page
 from zhichun.measure.segments import segments_of
-from zhichun.measure.systems import System, common_rows, read_system
+from zhichun.measure.systems import System, common_rows, count_left_out, read_system, require_named, untrained_rows
 from zhichun.metrics import Judged, Metric, RankingMetric, nDCG
 from zhichun.metrics.figures import reported
 from zhichun.metrics.metric import BinaryRankingMetric
@@ -86,6 +87,9 @@ ALL: Final = "all"
 _READS: Final = ("scores", "predictions", "probabilities")
 # A gate fails where all of a 95 % interval lies below its margin: one-sided 2.5 %, over all gates and segments.
 LEVEL: Final = 0.025
+# Of the level for the whole, where there are segments, which have the rest: many of them must not hide an overall loss.
+# It has the most queries, so it needs the least: with one half, a segment's planted loss was found more seldom.
+WHOLE: Final = 0.25
 # The difference that four of five such comparisons would find, in standard errors: 1.96 + 0.84.
 SHOWN: Final = 2.8
 # Names that others use, such as ir_measures.
@@ -94,6 +98,11 @@ _LEAST_GRADE: Final = re.compile(r"(?P<base>\w+)\(rel=(?P<grade>[123])\)")
 _GATE: Final = re.compile(
     r"\s*(?P<metric>[^<>=\s(]+(?:\(rel=\d\))?[^<>=\s]*)\s*(?P<sign>>=|<=)\s*(?P<margin>[+-]?\d*\.?\d+)\s*"
 )
+
+
+def least_p(queries: int) -> float:
+    """Return the least one-sided p of a sign test: a bootstrap over few queries, all on one side, knows no doubt."""
+    return 2.0**-queries
 
 
 def metric_of(name: str) -> Metric:
@@ -184,7 +193,7 @@ class Part:
         gap_F = self.a_F - self.b_F
         low_F, high_F = np.quantile(self.drawn_SF, [0.025, 0.975], axis=0)
         extreme_SF = np.abs(self.drawn_SF - gap_F) >= np.abs(gap_F) - 1e-12
-        p_F = (1 + extreme_SF.sum(axis=0)) / (1 + len(self.drawn_SF))
+        p_F = np.maximum((1 + extreme_SF.sum(axis=0)) / (1 + len(self.drawn_SF)), min(1, 2 * least_p(self.queries)))
         shown_F = SHOWN * self.drawn_SF.std(axis=0)
         names = ("a", "b", "difference", "low", "high", "p", "least_shown")
         columns = zip(self.a_F, self.b_F, gap_F, low_F, high_F, p_F, shown_F, strict=True)
@@ -205,6 +214,7 @@ def compare(
     columns: Mapping[str, str] | None = None,
     topics: Path | None = None,
     segments: Path | None = None,
+    strict: bool = False,
     out: Path | None = None,
     overwrite: bool = False,
     draws: int = 5000,
@@ -223,11 +233,13 @@ def compare(
     gates
         What A - B has to keep, such as ``ndcg@10>=-0.002``; overall and, corrected for their number, in each segment.
     split, version
-        As for `zhichun.evaluate`; all pairs, if no version is given.
+        As for `zhichun.evaluate`; all pairs, if no version is given. What A or B was trained on is left out.
     columns, topics
         Own column names of tables; query texts of run files.
     segments
         Table with the user's own segments; see `zhichun.measure.segments.segments_of`.
+    strict
+        Whether a gate fails too where it is open overall.
     out, overwrite
         Folder to make: ``compare.json``, ``index.html``, ``junit.xml``, and for the tools of TREC ``a.run``, ``b.run``
         and ``judged.qrels``.
@@ -239,9 +251,11 @@ def compare(
     Returns
     -------
     dict
-        ``a``, ``b``, ``pairs``, ``queries``, ``unjudged``; ``parts``: by ``all`` and segment ``pairs``, ``queries`` and
-        ``figures`` (of segments with ``p_holm`` beside ``p``); ``gates``: each with its ``part``, ``difference``, ``p``
-        (corrected) and ``verdict``: ``holds`` (shown to keep the margin), ``fails`` (shown not to) or ``open``.
+        ``a``, ``b``, ``pairs``, ``queries``; ``left_out``: of each system, rows that are ``unjudged``, judged but not
+        compared (``elsewhere``), and pairs ``missing``; ``notes`` on all that is; ``parts``: by ``all`` and segment
+        ``pairs``, ``queries`` and ``figures`` (of segments with ``p_holm`` beside ``p``); ``gates``: each with its
+        ``part``, ``difference``, ``p`` (corrected), ``verdict``: ``holds`` (shown to keep the margin), ``fails`` (shown
+        not to) or ``open``, and whether that is ``failed``.
 
     Raises
     ------
@@ -251,13 +265,19 @@ def compare(
     asked = [Gate.read(text) for text in gates]
     dataset = Dataset.open(data)
     version, rows = dataset.of_version(rows_of(dataset, split), version, ranking=False)
+    notes: list[str] = []
+    require_named((a, b), columns or {})
+    rows = untrained_rows((a, b), dataset, rows, notes.append)
     systems = [read_system(each, dataset, rows, columns=columns, topics=topics, shown=shown) for each in (a, b)]
+    left_out = [count_left_out(system, rows, notes.append) for system in systems]
     rows = common_rows(systems[0], systems[1], dataset, rows)
     metrics = _metrics(systems, asked)
-    masks = segments_of(dataset, rows, segments)
-    draws = max(draws, int(2 * len(asked) * (1 + len(masks)) / LEVEL))  # or no p could be low enough
+    masks = segments_of(dataset, rows, segments, notes.append)
+    draws = max(draws, int(len(asked) / WHOLE * (1 + len(masks)) / LEVEL))  # or no p could be low enough
     of_a, of_b = (system.judged(dataset, rows) for system in systems)
     parts = measure_parts(metrics, of_a, of_b, masks, draws=draws, seed=seed)
+    if asked and parts[0].queries < (least := least_queries(len(asked))):
+        notes.append(f"{parts[0].queries:,} queries are too few to judge a gate: it takes {least} at least")
     ranking = next((gate.metric for gate in asked if isinstance(gate.metric, RankingMetric)), nDCG() @ 10)
     found = {
         **{name: system.name for name, system in zip("ab", systems, strict=True)},
@@ -266,9 +286,10 @@ def compare(
         "pairs": parts[0].pairs,
         "queries": parts[0].queries,
         "shown": ranking.name,
-        "unjudged": [system.unjudged for system in systems],
+        "left_out": left_out,
         "parts": _figures(parts),
-        "gates": judge_gates(parts, asked),
+        "gates": judge_gates(parts, asked, strict=strict),
+        "notes": notes,
     }
     moved = moved_most(dataset, rows, ranking, of_a, of_b)
     if out is not None:
@@ -276,13 +297,16 @@ def compare(
         with new_folder(
             out, overwrite=overwrite, replaceable=lambda folder: (folder / "compare.json").is_file()
         ) as folder:
+            if (unfit := unfit_id(ids[1])) is None:
+                write_qrels(folder / "judged.qrels", *ids, of_a.labels)
+                for name, judged in (("a", of_a), ("b", of_b)):
+                    write_run(folder / f"{name}.run", *ids, judged.scores, tag=name)
+            else:
+                notes.append(f"there is no a.run, b.run and judged.qrels: a TREC file cannot hold the id {unfit!r}")
             write_json(folder / "compare.json", found)
             values: dict[str, Any] = {"found": found, "metric": ranking, "moved": moved}
             write_page(folder / "index.html", "compare.html", title="A against B", **values)
             write_page(folder / "junit.xml", "junit.xml", gates=found["gates"])
-            write_qrels(folder / "judged.qrels", *ids, of_a.labels)
-            for name, judged in (("a", of_a), ("b", of_b)):
-                write_run(folder / f"{name}.run", *ids, judged.scores, tag=name)
     return found
 
 
@@ -317,17 +341,23 @@ def _figures(parts: Sequence[Part]) -> dict[str, Any]:
     return found
 
 
-def judge_gates(parts: Sequence[Part], gates: Sequence[Gate]) -> list[dict[str, Any]]:
-    """Judge each gate overall and in each segment, corrected for their number."""
+def judge_gates(parts: Sequence[Part], gates: Sequence[Gate], *, strict: bool = False) -> list[dict[str, Any]]:
+    """Judge each gate overall and in each segment; `WHOLE` of the level is for the former, the rest for the latter."""
     tests = [(gate, part, *part.gap(gate.metric)) for gate in gates for part in parts]
-    p_N = holm([gate.p(gap, drawn_S) for gate, _, gap, drawn_S in tests])
-    return [
-        {
-            "gate": str(gate),
-            "part": part.name,
-            "difference": gap,
-            "p": float(p),
-            "verdict": "fails" if p <= LEVEL else "holds" if gate.holds(drawn_S) else "open",
-        }
-        for (gate, part, gap, drawn_S), p in zip(tests, p_N, strict=True)
-    ]
+    p_N = np.array([max(gate.p(gap, drawn_S), least_p(part.queries)) for gate, part, gap, drawn_S in tests])
+    is_whole_N = np.array([part.name == ALL for _, part, *_ in tests], bool)
+    for of, share in ((is_whole_N, WHOLE if len(parts) > 1 else 1), (~is_whole_N, 1 - WHOLE)):
+        p_N[of] = np.minimum(1, holm(p_N[of]) / share)
+    found = []
+    for (gate, part, gap, drawn_S), p in zip(tests, p_N.tolist(), strict=True):
+        holds = part.queries >= least_queries(len(gates)) and gate.holds(drawn_S)
+        verdict = "fails" if p <= LEVEL else "holds" if holds else "open"
+        failed = verdict == "fails" or (strict and verdict == "open" and part.name == ALL)
+        judged = {"gate": str(gate), "part": part.name, "difference": gap, "p": p, "verdict": verdict, "failed": failed}
+        found.append(judged)
+    return found
+
+
+def least_queries(gates: int) -> int:
+    """Return how many queries it takes to judge gates overall, where there are no segments."""
+    return math.ceil(math.log2(gates / LEVEL))

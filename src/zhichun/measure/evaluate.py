@@ -7,13 +7,14 @@ import numpy as np
 import pyarrow as pa
 
 from zhichun.core import schema
-from zhichun.core.arrays import Int64, write_parquet
+from zhichun.core.arrays import Bools, Int64, write_parquet
 from zhichun.core.console import Stages
 from zhichun.core.errors import UserError, suggest
 from zhichun.core.files import read_json, write_json
 from zhichun.core.tasks import Prediction, Task
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.dataset.feature_store import open_pairs
+from zhichun.data.dataset.predictions import held_out_by, require_trained_on
 from zhichun.data.readers.pair_tables import append_columns, write_qrels, write_run
 from zhichun.data.readers.ratings import RatedPairs
 from zhichun.measure.report import write_report
@@ -81,7 +82,7 @@ def evaluate(
     dict
         What `zhichun.metrics.figures.measure` gives, with split and version and the gains; of an ensemble
         also how it stands beside its members, under ``ensemble``; with ratings the figures beside them, under
-        ``raters``.
+        ``raters``; of training pairs under ``trained_on`` how many the run was trained on, ``None`` if not known.
 
     Raises
     ------
@@ -107,6 +108,9 @@ def evaluate(
         **_size_alone(prediction.task, dataset, rows, version),
         **of_ensemble,
     }
+    if (dataset.column(schema.SPLIT)[rows] == schema.TRAIN).any():
+        trained_E = trained_on(run, dataset)
+        measured["trained_on"] = None if trained_E is None else int(trained_E[rows].sum())
     if ratings is not None:
         measured["raters"] = beside_raters(prediction, dataset, rows, ratings)
     folder = run if out is None else out
@@ -200,6 +204,27 @@ def _ranks(scorer: "Scorer | IndexScorer | None", run: Path) -> bool:
     recipe = run / "recipe.json"
     chosen_by = read_json(recipe, {"train": dict})["train"].get("metric") if recipe.is_file() else None
     return chosen_by == "ndcg" or scorer.task.name == "gain"
+
+
+def trained_on(place: Path, dataset: Dataset) -> Bools | None:
+    """Return which pairs of a dataset a run was trained on, or what lies in its folder; ``None`` if not known."""
+    in_training_E: Bools = dataset.column(schema.SPLIT) == schema.TRAIN
+    if has_members(place):
+        config: EnsembleConfig | StackConfig = (
+            StackConfig.load(place) if is_stack(place) else EnsembleConfig.load(place)
+        )
+        known = [seen_E for path in config.locate(place) if (seen_E := trained_on(path, dataset)) is not None]
+        if known and is_stack(place):  # whose trees learn from all folds
+            return in_training_E
+        return np.logical_or.reduce(known) if known else None
+    run = next((folder for folder in (place, place.parent) if (folder / "recipe.json").is_file()), None)
+    try:
+        if run is None:
+            return None
+        require_trained_on(run, dataset.folder)
+    except UserError:  # of another dataset, or nothing says of which
+        return None
+    return in_training_E & ~dataset.held_out(held_out_by(run))
 
 
 def rows_of(dataset: Dataset, split: str) -> Int64:

@@ -4,7 +4,7 @@ Legend: ``R`` rows of the dataset that are compared.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +28,9 @@ MOST_VALUES: Final = 20
 LENGTHS: Final = {1: "1 word", 2: "2 words", 3: "3 to 4 words", 5: "5 words or more"}
 
 
-def segments_of(dataset: Dataset, rows: Int64, table: Path | None = None) -> dict[str, Bools]:
+def segments_of(
+    dataset: Dataset, rows: Int64, table: Path | None = None, say: Callable[[str], None] = lambda line: None
+) -> dict[str, Bools]:
     """Find the segments with enough queries.
 
     Parameters
@@ -37,6 +39,8 @@ def segments_of(dataset: Dataset, rows: Int64, table: Path | None = None) -> dic
         What is compared.
     table
         The user's own: a column with the query, the product id, or both; each other column makes segments.
+    say
+        Takes a line on what of these is left out.
 
     Returns
     -------
@@ -58,15 +62,23 @@ def segments_of(dataset: Dataset, rows: Int64, table: Path | None = None) -> dic
         "brand": np.where(_names_brand(dataset, rows, queries)[query_R], "named in the query", "not named"),
         "product": np.where(seen_R, "seen in training", "not seen"),
     }
+    own: dict[str, Sequence[Any] | NDArray[Any]] = {}
     if table is not None:
-        kinds |= _own(table, queries[query_R].tolist(), dataset.column(schema.PRODUCT_ID)[rows].tolist())
+        given = _own(table, queries[query_R].tolist(), dataset.column(schema.PRODUCT_ID)[rows].tolist())
+        own = {f"own {name}" if name in kinds else name: values for name, values in given.items()}
     found = {}
-    for kind, values in kinds.items():
+    for kind, values in (kinds | own).items():
         counts = Counter(value for value in values if value)
-        for value in sorted(name for name, _ in counts.most_common(MOST_VALUES)) if len(counts) > 1 else ():
+        blank, tested = len(values) - counts.total(), 0
+        is_parted = len(counts) + (blank > 0) > 1  # a value, and rows without one, are two parts
+        for value in sorted(name for name, _ in counts.most_common(MOST_VALUES)) if is_parted else ():
             mask_R = np.array([each == value for each in values])
             if len(np.unique(id_R[mask_R])) >= LEAST_QUERIES:
                 found[f"{kind}: {value}"] = mask_R
+                tested += 1
+        if kind in own and (blank or tested < len(counts)):
+            few = f"the {MOST_VALUES} commonest with {LEAST_QUERIES} queries or more"
+            say(f"segments of {kind}: {tested:,} of {len(counts):,} values ({few}); {blank:,} pairs have none")
     return found
 
 

@@ -6,7 +6,7 @@ product and a ``score`` or ``rank``. What it returned without being judged is le
 Legend: ``E`` examples of the dataset, ``R`` rows of it that are compared.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,11 +19,10 @@ from zhichun.core.console import Stages
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import TASKS
 from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.readers.lines import RunTable, read_topics
-from zhichun.data.readers.sources import PAIRS, find_column, match_columns, open_table
+from zhichun.data.readers.lines import RunTable
+from zhichun.data.readers.sources import PAIRS, find_column, match_columns, open_ranking, require_known
 from zhichun.data.readers.table import Table
-from zhichun.data.readers.text_file import TextFile
-from zhichun.measure.evaluate import score_rows
+from zhichun.measure.evaluate import rows_of, score_rows, trained_on
 from zhichun.metrics import Judged
 from zhichun.metrics.significance import Floats
 from zhichun.score.engines.engine import AUTO
@@ -52,8 +51,8 @@ class System:
         What to rank the examples by; NaN where it has none.
     probabilities_EC
         Of the four labels, where it has them.
-    unjudged
-        Rows that it ranks without a judgement in the dataset.
+    unjudged, elsewhere
+        Rows that it ranks without a judgement in the dataset, and with one that is not compared.
     """
 
     name: str
@@ -61,6 +60,7 @@ class System:
     score_E: Floats
     probabilities_EC: Floats | None
     unjudged: int = 0
+    elsewhere: int = 0
 
     @property
     def has_E(self) -> np.ndarray:
@@ -94,7 +94,8 @@ def read_system(
     ----------
     place
         A folder of `zhichun train`, `export` or `ensemble`; a table of `zhichun score` or of a ranking, with a query, a
-        product id and ``score`` or ``rank``; or a TREC run file (``.run``, ``.trec``).
+        product id and ``score`` or ``rank``; or a TREC run file: ``.run``, ``.trec``, or any with ``Q0`` in its first
+        line.
     dataset, rows
         What is compared.
     columns
@@ -129,10 +130,8 @@ def read_system(
 
 
 def _read_table(place: Path, dataset: Dataset, rows: Int64, columns: Mapping[str, str], topics: Path | None) -> System:
-    is_run = place.suffix.lower() in RunTable.suffixes
-    table: Table = (
-        RunTable(TextFile(place), None if topics is None else read_topics(topics)) if is_run else open_table(place)
-    )
+    table = open_ranking(place, topics)
+    is_run = isinstance(table, RunTable)
     by_id = is_run and topics is None
     mapped = {name: named for name, named in columns.items() if find_column(named, table.names)}  # or of the other side
     own = {} if is_run else match_columns(mapped, {PAIRS: table})[PAIRS]
@@ -150,11 +149,15 @@ def _read_table(place: Path, dataset: Dataset, rows: Int64, columns: Mapping[str
     columns = own | {name: str(found[name]) for name in wanted}
     place_of = _places(dataset, rows, by_id, schema.LOCALE in own)
     value_EX = np.full((dataset.examples.num_rows, len(wanted)), np.nan)
-    unjudged = 0
+    others: set[tuple[str, ...]] | None = None
+    unjudged = elsewhere = 0
     for row, key, numbers in _rows(table, columns, wanted):
         example = place_of.get(key)
         if example is None:
-            unjudged += 1
+            if others is None:
+                others = set(_places(dataset, rows_of(dataset, "all"), by_id, schema.LOCALE in own))
+            elsewhere += key in others
+            unjudged += key not in others
         elif example == AMBIGUOUS:
             remedy = "Name the column of locales: --columns locale=NAME."
             if is_run:
@@ -173,7 +176,7 @@ def _read_table(place: Path, dataset: Dataset, rows: Int64, columns: Mapping[str
         score_E = TASKS["esci"].of_probabilities(probabilities_EC).score.astype(np.float64)
     else:
         score_E = RANKED_BY[ranked_by] * value_EX[:, -1]
-    return System(str(place), not is_model, score_E, probabilities_EC, unjudged)
+    return System(str(place), not is_model, score_E, probabilities_EC, unjudged, elsewhere)
 
 
 def _places(dataset: Dataset, rows: Int64, by_id: bool, by_locale: bool) -> dict[tuple[str, ...], int]:
@@ -209,6 +212,47 @@ def _rows(
             remedy = "Probabilities lie between 0 and 1 and add up to 1."
             raise UserError(f"{shown} cannot be.", file=table.path, row=row, remedy=remedy)
         yield row, (query, *(texts[name] or "" for name in names)), values
+
+
+def require_named(places: Sequence[Path], columns: Mapping[str, str]) -> None:
+    """Refuse the user's name of a column that none of the tables has."""
+    if columns:
+        tables = [open_ranking(place) for place in places if not place.is_dir()]
+        require_known(columns, [name for table in tables if not isinstance(table, RunTable) for name in table.names])
+
+
+def untrained_rows(places: Sequence[Path], dataset: Dataset, rows: Int64, say: Callable[[str], None]) -> Int64:
+    """Leave out what one of the systems was trained on, and say so.
+
+    Raises
+    ------
+    UserError
+        When nothing is left.
+    """
+    kept_R = np.ones(len(rows), bool)
+    for place in places if (dataset.column(schema.SPLIT)[rows] == schema.TRAIN).any() else ():
+        trained_E = trained_on(place, dataset)
+        if trained_E is None and place.is_dir():
+            say(f"{place}: it is not known whether it was trained on these pairs; if so, it looks better than it is")
+        elif trained_E is not None and (count := int(trained_E[rows].sum())):
+            say(f"{place}: {count:,} of {len(rows):,} pairs are left out, since it was trained on them")
+            kept_R &= ~trained_E[rows]
+    if len(rows) and not kept_R.any():
+        remedy = "Compare runs on what they held out: --split test, or the runs of: zhichun train RECIPE --folds K."
+        raise UserError("the systems were trained on all of these pairs.", file=dataset.folder, remedy=remedy)
+    return rows[kept_R]
+
+
+def count_left_out(system: System, rows: Int64, say: Callable[[str], None]) -> dict[str, int]:
+    """Count what a system ranks that is not compared, and what it has no score for, and say so."""
+    missing = int((~system.has_E[rows]).sum())
+    if system.unjudged:
+        say(f"{system.name}: {system.unjudged:,} rows are not judged, and were left out")
+    if system.elsewhere:
+        say(f"{system.name}: {system.elsewhere:,} rows are judged but not among the pairs compared, and were left out")
+    if missing:
+        say(f"{system.name}: {missing:,} of {len(rows):,} pairs are missing")
+    return {"unjudged": system.unjudged, "elsewhere": system.elsewhere, "missing": missing}
 
 
 def common_rows(one: System, other: System, dataset: Dataset, rows: Int64) -> Int64:

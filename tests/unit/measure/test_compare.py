@@ -16,7 +16,7 @@ from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.prepare.prepare import prepare
 from zhichun.data.readers.pair_tables import append_columns
 from zhichun.data.sample_shop import write_sample_shop
-from zhichun.measure.compare import Gate, compare, judge_gates, measure_parts, metric_of, moved_most
+from zhichun.measure.compare import Gate, Part, compare, judge_gates, measure_parts, metric_of, moved_most
 from zhichun.measure.evaluate import evaluate
 from zhichun.measure.segments import segments_of
 from zhichun.measure.systems import common_rows, read_system
@@ -99,6 +99,41 @@ def test_a_gate_fails_where_that_is_shown_holds_where_that_is_shown_and_is_open_
     assert low_is_good.holds(drawn - 0.2)
 
 
+def part(gaps, name="all", draws=2000):
+    """Make a part of which each query has a gap in nDCG."""
+    drawn = np.random.default_rng(len(gaps)).choice(gaps, size=(draws, len(gaps))).mean(axis=1)
+    mean = np.array([np.mean(gaps)])
+    return Part(name, [nDCG()], 10 * len(gaps), len(gaps), mean, np.zeros(1), drawn[:, None])
+
+
+def verdicts(parts, *gates, **options):
+    return [each["verdict"] for each in judge_gates(parts, [Gate.read(gate) for gate in gates], **options)]
+
+
+def test_few_queries_leave_a_gate_open_though_all_are_on_one_side():
+    for sign, verdict in ((-1, "fails"), (1, "holds")):
+        found = [verdicts([part(sign * np.linspace(0.1, 0.5, queries))], "ndcg>=0")[0] for queries in (2, 5, 6, 20)]
+        assert found == ["open", "open", verdict, verdict]
+        two_gates = verdicts([part(sign * np.linspace(0.1, 0.5, 6))], "ndcg>=0", "ndcg>=-0.001")
+        assert two_gates == ["open", "open"]
+    assert part(np.array([0.1, 0.2, 0.3])).figures()["ndcg"]["p"] == 2 * 0.5**3
+
+
+def test_many_segments_do_not_hide_an_overall_loss():
+    rng = np.random.default_rng(0)
+    loss = rng.normal(0, 1, 100)
+    loss -= loss.mean() + 0.28
+    segments = [part(rng.normal(0.1, 1, 100), f"shop: {number}") for number in range(60)]
+    gate = Gate.read("ndcg>=0")
+    alone = judge_gates([part(loss)], [gate])[0]
+    found = judge_gates([part(loss), *segments], [gate])
+    assert alone["verdict"] == found[0]["verdict"] == "fails"
+    assert found[0]["p"] == pytest.approx(4 * alone["p"])
+    assert 61 * alone["p"] > 0.025, "or it would not have been hidden"
+    worst = min(gate.p(*each.gap(nDCG())) for each in segments)
+    assert min(each["p"] for each in found[1:]) == pytest.approx(min(1, 60 * worst / 0.75))
+
+
 def test_p_values_are_corrected_by_holm():
     assert holm([0.01, 0.04, 0.03]).tolist() == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.9, 0.8]).tolist() == [1, 1]
@@ -172,6 +207,26 @@ def test_a_pair_of_two_locales_is_refused_where_the_table_has_none(one_text, tmp
     assert system.has_E.sum() == 2
 
 
+def test_ids_that_trec_files_cannot_hold_cost_these_files_alone(tmp_path):
+    (tmp_path / "judged.csv").write_text(
+        "query,product_id,label\n" + "".join(f"shoe {number},a b,E\n" for number in range(4))
+    )
+    (tmp_path / "products.csv").write_text("product_id,title\na b,shoe\n")
+    (tmp_path / "shop.csv").write_text(
+        "query,product_id,score\n" + "".join(f"shoe {number},a b,1\n" for number in range(4))
+    )
+    tables = {"examples": tmp_path / "judged.csv", "products": tmp_path / "products.csv"}
+    prepare(None, tmp_path / "data", **tables, test_share=0)
+    shop, out = tmp_path / "shop.csv", tmp_path / "out"
+    found = compare(shop, shop, tmp_path / "data", gates=["ndcg>=0"], split="all", out=out, draws=100)
+    assert {path.name for path in out.iterdir()} == {"compare.json", "index.html", "junit.xml"}
+    notes = json.loads((out / "compare.json").read_text())["notes"]
+    assert notes == found["notes"]
+    assert notes[0] == "4 queries are too few to judge a gate: it takes 6 at least"
+    assert "cannot hold the id 'a b'" in notes[1]
+    assert "cannot hold the id" in (out / "index.html").read_text()
+
+
 def test_a_model_is_compared_on_what_a_ranking_returned_and_two_rankings_on_all(data, tmp_path):
     dataset = Dataset.open(data)
     rows = judged_rows(dataset)
@@ -183,8 +238,8 @@ def test_a_model_is_compared_on_what_a_ranking_returned_and_two_rankings_on_all(
 
 
 def test_a_run_is_scored_as_evaluate_scores_it(tiny_run, tiny_dataset, tmp_path):
-    measured = evaluate(tiny_run, tiny_dataset, split="all", out=tmp_path, shown=False)
-    found = compare(tiny_run, tmp_path / "scored.parquet", tiny_dataset, split="all", draws=100, shown=False)
+    measured = evaluate(tiny_run, tiny_dataset, out=tmp_path, shown=False)
+    found = compare(tiny_run, tmp_path / "scored.parquet", tiny_dataset, draws=100, shown=False)
     figures = found["parts"]["all"]["figures"]
     for name in ("ndcg", "micro_f1", "log_loss"):
         assert figures[name]["a"] == pytest.approx(measured[name], abs=1e-6)
@@ -241,6 +296,26 @@ def test_segments_are_those_with_enough_queries_and_the_users_own(data, tmp_path
     (tmp_path / "own.csv").write_text("a,b\n1,2\n")
     with pytest.raises(UserError, match="holds no segments"):
         segments_of(dataset, rows, tmp_path / "own.csv")
+
+
+def test_own_segments_may_have_blanks_and_names_that_are_taken_and_what_is_left_out_is_said(data, tmp_path):
+    dataset = Dataset.open(data)
+    rows = judged_rows(dataset)
+    queries = dict.fromkeys(dataset.column(schema.QUERY)[rows].tolist())
+    lines = [
+        f'"{query}",{"yes" if place % 2 else ""},{"left" if place % 3 else "right"},{place},same'
+        for place, query in enumerate(queries)
+    ]
+    (tmp_path / "own.csv").write_text("query,promoted,brand,price,one\n" + "\n".join(lines) + "\n")
+    said = []
+    found = segments_of(dataset, rows, tmp_path / "own.csv", said.append)
+    assert {"promoted: yes", "own brand: left", "own brand: right", "brand: not named"} <= set(found)
+    assert not any(name.startswith(("price", "one")) for name in found)
+    of_kind = {line.split(":")[0].removeprefix("segments of "): line for line in said}
+    assert set(of_kind) == {"promoted", "price", "one"}
+    blank = np.isin(dataset.column(schema.QUERY)[rows], list(queries)[::2]).sum()
+    assert f"1 of 1 values (the 20 commonest with 20 queries or more); {blank:,} pairs" in of_kind["promoted"]
+    assert f"0 of {len(queries):,} values" in of_kind["price"]
 
 
 def named(dataset, rows, seed, scale_of_a):
@@ -311,10 +386,15 @@ def test_what_is_not_shown_fails_only_where_that_is_asked_for(data, tmp_path):
         "--draws",
         "200",
     ]
-    for strict, code in (([], (0, None)), (["--strict"], (1,))):
+    for strict, code, failures in (([], (0, None), 0), (["--strict"], (1,), 1)):
         with pytest.raises(SystemExit) as ended:
-            main([*call, *strict])
+            main([*call, *strict, "--out", str(tmp_path / "out"), "--overwrite"])
         assert ended.value.code in code
+        suite = ElementTree.parse(tmp_path / "out" / "junit.xml").getroot()
+        assert [case.get("name") for case in suite.iter("testcase") if case.find("failure") is not None] == (
+            ["all"] * failures
+        )
+        assert int(suite.get("failures")) == failures
 
 
 def test_a_ranking_has_no_classes_to_be_gated_by(data, tmp_path):

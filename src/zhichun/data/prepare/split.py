@@ -114,7 +114,8 @@ def too_few(frame: pl.DataFrame, folds: int) -> list[str]:
     if tested.is_empty():
         share = math.ceil(min(map(least_share, queries[KEY]), default=0) * 100) / 100
         more = f" (--test-share {share:g} takes one, where the file names no split)" if 0 < share < 1 else ""
-        said.append(f"there is no test query: judge more{more}, or measure with `zhichun evaluate --split train`.")
+        by_fold = f"measure on held-out folds with `zhichun train … --folds {folds}`"
+        said.append(f"there is no test query: judge more{more}, or {by_fold}.")
     if training.is_empty():
         return [*said, "there is no training query: judge more, or mark fewer as test in the file."]
     there = sorted(set(training[schema.FOLD]))

@@ -249,12 +249,15 @@ def write_qrels(path: Path, query_ids: Any, product_ids: Any, labels: Any) -> No
 
 def _ids(values: Any, path: Path) -> list[str]:
     """Return ids as texts, which spaces part from each other."""
-    texts = [str(value) for value in values]
-    for text in texts:
-        if len(text.split()) != 1:
-            remedy = "Give it an id without spaces, or write a table (.csv, .jsonl)."
-            raise UserError(f"the id {text!r} cannot stand in a TREC file.", file=path, remedy=remedy)
-    return texts
+    if (unfit := unfit_id(values)) is not None:
+        remedy = "Give it an id without spaces, or write a table (.csv, .jsonl)."
+        raise UserError(f"the id {unfit!r} cannot stand in a TREC file.", file=path, remedy=remedy)
+    return [str(value) for value in values]
+
+
+def unfit_id(values: Any) -> str | None:
+    """Return the first id that a TREC file cannot hold."""
+    return next((text for text in map(str, values) if len(text.split()) != 1), None)
 
 
 def _cut(pieces: Iterable[pa.Table], nothing: pa.Table, most_rows: int, most_bytes: int | None) -> Iterator[pa.Table]:

@@ -9,7 +9,7 @@ import numpy as np
 from zhichun.core import schema
 from zhichun.core.arrays import Int64
 from zhichun.core.errors import UserError, suggest
-from zhichun.data.readers.sources import EXAMPLES, find_column, match_columns, open_judgements
+from zhichun.data.readers.sources import EXAMPLES, find_column, match_columns, open_judgements, require_known
 from zhichun.metrics.agreement import NO_RATING, Ratings
 from zhichun.text.fold import NOT_JUDGED, fold_judge, fold_query, grade_labels, label_of
 
@@ -107,9 +107,8 @@ def read_ratings(
     found: dict[tuple[int, str], int] = {}
     passed_over, added, reasons = 0, set[str](), dict[tuple[Pair, str], str]()
     known = [name for table in (path, *more) for name in open_judgements(table).names]
-    unknown = [own for own in (columns or {}).values() if find_column(own, known) is None]
-    if more and unknown:  # of one table alone, its reader says more
-        raise UserError(f"no table has a column {unknown[0]!r}.", file=path, remedy=suggest(unknown[0], known))
+    if more:  # of one table alone, its reader says more
+        require_known(columns or {}, known)
     for table in (path, *more):
         called = table.name if [each.name for each in (path, *more)].count(table.name) == 1 else str(table)
         read = _rows(table, columns or {}, grade_labels(labels), locale, called if more else None)

@@ -16,7 +16,7 @@ from zhichun.core import schema
 from zhichun.core.errors import UserError, suggest
 from zhichun.core.storage import DATASET
 from zhichun.data.readers.delimited import DelimitedTable
-from zhichun.data.readers.lines import JsonTable, QrelsTable, read_topics
+from zhichun.data.readers.lines import JsonTable, QrelsTable, RunTable, read_topics
 from zhichun.data.readers.table import ParquetTable, Table
 from zhichun.data.readers.text_file import PARQUET_MARK, TextFile, require_file
 from zhichun.text.fold import fold_name
@@ -27,6 +27,7 @@ _TABS: Final = (".tsv", ".tab", ".txt")
 _CSV: Final = ".csv"
 ENDINGS: Final = (*_PARQUET, *_JSON, *_TABS[:2], _CSV)
 _QRELS: Final = (".qrels", ".qrel", ".trec")
+_RUN_BEGINS: Final = re.compile(rb"\s*\S+[ \t]+Q0([ \t]+\S+){4}[ \t]*\r?(\n|$)")
 _JSON_BEGINS: Final = re.compile(rb'\s*(?:\[\s*)?\{\s*"')
 _BOTH_TABLES: Final = "with examples=… and products=… (--examples FILE --products FILE)."
 
@@ -91,9 +92,7 @@ def open_table(path: Path) -> Table:
     """
     require_file(path)
     suffix = _suffix(path)
-    with path.open("rb") as raw:
-        is_parquet = raw.read(len(PARQUET_MARK)) == PARQUET_MARK
-    if suffix in _PARQUET or is_parquet:
+    if suffix in _PARQUET or _is_parquet(path):
         table = ParquetTable(path)
         if suffix not in _PARQUET:
             table.notes.append("is a Parquet file, and was read as that")
@@ -106,7 +105,8 @@ def open_table(path: Path) -> Table:
             file.notes.append("holds JSON, and was read as that")
             return JsonTable(file)
         return DelimitedTable(file, tabs=suffix in _TABS, known=KNOWN_NAMES)
-    remedy = "Possible: .parquet, .csv, .tsv, .jsonl, .ndjson, .csv.gz and so on; .qrels for judgements."
+    more = ".qrels for judgements, .run for rankings"
+    remedy = f"Possible: .parquet, .csv, .tsv, .jsonl, .ndjson, .csv.gz and so on; {more}."
     raise UserError(f"the ending {suffix!r} names no known format", file=path, remedy=remedy)
 
 
@@ -118,6 +118,20 @@ def open_judgements(path: Path, topics: Path | None = None) -> Table:
         remedy = "Give them with topics=FILE (--topics FILE): an id, a tab and the query on each line."
         raise UserError("TREC qrels hold no query texts", file=path, remedy=remedy)
     return open_table(path)
+
+
+def open_ranking(path: Path, topics: Path | None = None) -> Table:
+    """Open a ranking: a TREC run file, known by its ending or the Q0 of its first line, or any table."""
+    require_file(path)
+    may_be_run = _suffix(path) not in ENDINGS and not _is_parquet(path)
+    if _suffix(path) in RunTable.suffixes or (may_be_run and _RUN_BEGINS.match(TextFile(path).head)):
+        return RunTable(TextFile(path), None if topics is None else read_topics(topics))
+    return open_table(path)
+
+
+def _is_parquet(path: Path) -> bool:
+    with path.open("rb") as raw:
+        return raw.read(len(PARQUET_MARK)) == PARQUET_MARK
 
 
 def _find_files(source: Path | None, given: Mapping[str, Path | None]) -> dict[str, Path]:
@@ -214,6 +228,13 @@ def match_columns(given: Mapping[str, str], tables: Mapping[str, Table]) -> dict
         if kind == PRODUCTS and not any(field in columns for field in schema.TEXT_COLUMNS):
             raise _missing(schema.TITLE, kind, table)
     return matched
+
+
+def require_known(given: Mapping[str, str], names: Sequence[str]) -> None:
+    """Refuse the user's name of a column that none of several tables has."""
+    for own in given.values():
+        if find_column(own, names) is None:
+            raise UserError(f"no table has a column {own!r}.", remedy=suggest(own, names))
 
 
 def match_pairs(given: Mapping[str, str], table: Table, *, catalogue: bool) -> dict[str, str]:

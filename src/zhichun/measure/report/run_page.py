@@ -222,6 +222,8 @@ def _summary(recipe: dict[str, Any], history: History, measured: dict[str, Any])
     if measured:
         which = f"split: {measured['split']}, version: {measured.get('version', 'all')}"
         text += f" Measured on {measured['pairs']:,} pairs of {measured['queries']:,} queries ({which})."
+        if measured.get("trained_on"):
+            text += f" {measured['trained_on']:,} of them were trained on: figures are worse on new queries."
     else:
         text += " Not evaluated yet: zhichun evaluate adds figures, calibration and mistakes."
     source, beside = measured or held_out, baselines(measured)
