@@ -150,7 +150,7 @@ def scored(python: str, engine: str, way: str, folder: Path) -> dict[str, Any]:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raised = [line for line in done.stderr.splitlines() if re.match(r"[\w.]+(Error|Exception)\b", line)]
-        return {"not_started": " ".join((raised or done.stderr.split())[-1:])[:300]}
+        return {"not_started": " ".join((raised or done.stderr.split())[-1:]).replace(str(folder), folder.name)[:300]}
     found: dict[str, Any] = json.loads([line for line in done.stdout.splitlines() if line.startswith("{")][-1])
     return found
 
