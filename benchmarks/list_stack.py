@@ -7,6 +7,7 @@ no training. Not a script.
 Legend: ``P`` pairs, ``M`` probabilities.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,10 +17,9 @@ import numpy.typing as npt
 from zhichun.core import schema
 from zhichun.core.tasks import Prediction
 from zhichun.data.dataset.dataset import Dataset
-from zhichun.fit.second_stage import JudgedCandidates, fit_second_stage
-from zhichun.score.list_features import Corpus
+from zhichun.fit.second_stage import JudgedCandidates, StackSettings, fit_second_stage
+from zhichun.score.list_features import Candidates, Corpus
 from zhichun.score.similarity import Similarity
-from zhichun.score.stacked import read_candidates
 
 Rows = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
@@ -36,8 +36,22 @@ def corpus_of(folder: Path) -> Corpus:
 similarity_of = lru_cache(1)(Similarity.load)
 
 
+@lru_cache(1)
+def candidates_of(folder: Path, encoder: str) -> Candidates:
+    """Read all pairs of a dataset."""
+    dataset = Dataset.open(folder)
+    texts = dataset.texts(np.arange(len(dataset.labels)))
+    return Candidates.read(corpus_of(folder), texts, similarity=similarity_of(encoder))
+
+
 def stacked(
-    folder: Path, encoder: str, learnt: list[tuple[Rows, Doubles]], asked: Rows, said: list[Doubles]
+    folder: Path,
+    encoder: str,
+    learnt: list[tuple[Rows, Doubles]],
+    asked: Rows,
+    said: list[Doubles],
+    left_out: Sequence[str] = (),
+    seed: int = 0,
 ) -> Prediction:
     """Train the second stage and ask it.
 
@@ -53,13 +67,16 @@ def stacked(
         Rows that are predicted.
     said
         What the model of each inner fold says of them, ``[P, M]``.
+    left_out
+        Groups of features that the trees do not read.
+    seed
+        Of the trees.
     """
-    dataset, corpus, similarity = Dataset.open(folder), corpus_of(folder), similarity_of(encoder)
+    dataset, candidates = Dataset.open(folder), candidates_of(folder, encoder)
     rows = np.concatenate([rows for rows, _ in learnt])
     folds_P = np.repeat(np.arange(len(learnt)), [len(rows) for rows, _ in learnt])
     probabilities_PM = np.concatenate([probabilities for _, probabilities in learnt])
-    candidates = read_candidates(corpus, similarity, dataset.texts(rows))
     weights_P = dataset.column(schema.WEIGHT)[rows]
-    judged = JudgedCandidates(candidates, probabilities_PM, dataset.labels[rows], folds_P, weights_P)
-    stage = fit_second_stage(corpus, judged, similarity=similarity)
-    return stage.predict(read_candidates(corpus, similarity, dataset.texts(asked)), said)
+    judged = JudgedCandidates(candidates.select(rows), probabilities_PM, dataset.labels[rows], folds_P, weights_P)
+    stage = fit_second_stage(corpus_of(folder), judged, StackSettings(seed=seed), left_out=left_out)
+    return stage.predict(candidates.select(asked), said)

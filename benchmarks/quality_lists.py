@@ -130,7 +130,8 @@ def of_trees(bench: Bench, cell: Cell) -> tuple[Places, Said]:
     parts = {inner: np.setdiff1d(held.split(inner)[1], test) for inner in range(INNER)}
     asked = test if cell.inner is None else parts.pop(cell.inner)
     learnt = [(rows, np.zeros((len(rows), 0))) for rows in parts.values()]
-    prediction = stacked(held.folder, bench.recipe.model.encoder, learnt, asked, [np.zeros((len(asked), 0))])
+    none, how = [np.zeros((len(asked), 0))], (cell.row.settings, cell.seed)
+    prediction = stacked(held.folder, bench.recipe.model.encoder, learnt, asked, none, *how)
     return bench.places(cell.fold, asked), Said.of(prediction)
 
 
@@ -246,7 +247,7 @@ def bench_of(arguments: argparse.Namespace) -> Bench:
 def screen(bench: Bench, rows: list[Row], seeds: list[int], reference: str) -> None:
     """Train rows on the folds themselves and print their figures: to find out, not to report."""
     bench.run([Cell(row, fold, None, seed) for row in rows for seed in seeds for fold in bench.folds])
-    systems = {row.name: [said_by(bench, row, seed) for seed in (seeds if row.trained else seeds[:1])] for row in rows}
+    systems = {row.name: [said_by(bench, row, seed) for seed in (seeds if row.seeded else seeds[:1])] for row in rows}
     show(report(bench, systems, reference))
 
 
@@ -283,7 +284,7 @@ def compare(
     each = [(systems_of[name], fold, seed) for seed in seeds for name in kept for fold in bench.folds]
     bench.run([Cell(row, fold, None, seed) for rows, fold, seed in each for row in rows[fold]])
     systems = {
-        name: [together(bench, rows, seed) for seed in (seeds if rows[0][0].trained else seeds[:1])]
+        name: [together(bench, rows, seed) for seed in (seeds if rows[0][0].seeded else seeds[:1])]
         for name in kept
         for rows in [systems_of[name]]
     }

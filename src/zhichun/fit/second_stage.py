@@ -59,7 +59,7 @@ class StackSettings:
     leaves: int = 8
     learning_rate: float = 0.1
     least_pairs: int = 20
-    columns: float = 0.8
+    columns: float = 0.4
     gains: str = "esci"
     seed: int = 0
 

@@ -38,11 +38,10 @@ from zhichun.measure.evaluate import rows_of
 from zhichun.measure.report.page import Figure, Plot, extent, figure_name, write_page
 from zhichun.score.ensemble_weights import Judgements, difference, figures
 from zhichun.score.folders import MemberEntry, fingerprint, is_stack, model_folder
-from zhichun.score.list_features import Candidates, Corpus, number_of
+from zhichun.score.list_features import SIMILARITY_FEATURES, Candidates, Corpus, number_of
 from zhichun.score.make_ensemble import relative
-from zhichun.score.similarity import NAME as SIMILARITY
 from zhichun.score.similarity import Similarity
-from zhichun.score.stacked import SecondStage, read_candidates, save_stack
+from zhichun.score.stacked import SecondStage, save_stack
 from zhichun.text.pairs import PairTexts
 
 MOST_FEATURES: Final = 20
@@ -132,7 +131,7 @@ def stack(
         remedy = "Give runs, or --similarity ENCODER."
         raise UserError("there is neither a run nor a similarity to read.", remedy=remedy)
     encoder = None if similarity is None else Similarity.load(similarity)
-    _check_own(own if encoder is None else (*own, SIMILARITY), len(runs))
+    _check_own(own, len(runs))
     dataset, settings = Dataset.open(data), settings or StackSettings()
     stages = Stages("pairs", shown=shown)
     with new_folder(out, overwrite=overwrite, replaceable=is_stack) as folder:
@@ -170,7 +169,7 @@ def read_judged(
                 problem, file=dataset.folder, remedy="Write it as numbers, such as 12.99, and prepare again."
             )
     corpus = Corpus.of(_documents(dataset, stages))
-    candidates = read_candidates(corpus, similarity, texts, own)
+    candidates = Candidates.read(corpus, texts, own, similarity)
     none_P0 = np.zeros((len(rows_P), 0))
     probabilities_PM = np.concatenate([none_P0, *(predicted.probabilities_PC for predicted in found)], axis=1)
     columns = (dataset.column(name)[rows_P] for name in (schema.FOLD, schema.WEIGHT))
@@ -190,6 +189,7 @@ def read_judged(
 def _check_own(own: Sequence[str], models: int) -> None:
     """Refuse columns that tell products apart instead of describing them, and names that LightGBM does not take."""
     groups = Candidates.read(Corpus.of([]), PairTexts([], {}, []), own).groups(models)  # of no pair: the names alone
+    groups |= {group: list(names) for group, names in SIMILARITY_FEATURES.items()}  # read or not
     names = [name.replace(" ", "_") for group in groups.values() for name in group]
     for name in own:
         if name in (*schema.PRODUCT_COLUMNS, schema.ORIGIN):

@@ -21,6 +21,8 @@ import numpy.typing as npt
 
 from zhichun.core import schema
 from zhichun.core.arrays import Bools, Doubles, Int64
+from zhichun.core.tasks import Floats
+from zhichun.score.similarity import Product, Similarity
 from zhichun.text.features import readable
 from zhichun.text.fold import MAY_BE_MISSING, fold_query, says_missing
 from zhichun.text.pairs import PairTexts, country_index
@@ -39,7 +41,13 @@ TEXT_FEATURES: Final[dict[str, tuple[str, ...]]] = {
     "lengths and locale": ("query_words", "title_words", "document_words", "locale"),
 }
 OF_LIST: Final = ("min", "median", "max", "gap", "share")
-SIMILARITY_FEATURES: Final = ("similarity", "similarity_share")
+# What `Similarity.of_list` gives, in order, by group: all but the last are read as a share of the list too.
+SIMILARITY_FEATURES: Final[dict[str, tuple[str, ...]]] = {
+    "similarity of the title": ("similarity", "similarity_share"),
+    "similarity of all texts": ("texts_similarity", "texts_similarity_share"),
+    "least similar word": ("least_word", "least_word_share"),
+    "most similar product": ("similarity_to_best",),
+}
 _SIZES: Final = {"small": "s", "medium": "m", "large": "l", "xxl": "2xl", "xxxl": "3xl"}
 # A letter alone is a size where the word stands before it: "Levi's" has none.
 _SIZE: Final = re.compile(r"\bsize\s+(\d+(?:\.\d+)?)\b|\b(small|medium|large|x+[sl]|[2-6]xl)\b|\bsize\s+([sml])\b")
@@ -212,7 +220,9 @@ class Candidates:
     place_P: Int64
 
     @classmethod
-    def read(cls, corpus: Corpus, texts: PairTexts, own: Sequence[str] = ()) -> "Candidates":
+    def read(
+        cls, corpus: Corpus, texts: PairTexts, own: Sequence[str] = (), similarity: Similarity | None = None
+    ) -> "Candidates":
         """Read P pairs; spellings of a query are one query.
 
         Parameters
@@ -223,6 +233,8 @@ class Candidates:
             Of the pairs.
         own
             The columns of the products that are the user's own numbers.
+        similarity
+            Of query and product, where the trees read it.
         """
         queries, products, locales, lists = texts
         columns = [products.get(name) or [None] * len(queries) for name in (*schema.TEXT_COLUMNS, *own)]
@@ -237,12 +249,21 @@ class Candidates:
             place_P[pair] = places.setdefault(key, {}).setdefault(tuple(fields), count)
             count += place_P[pair] == count
         found = tuple(np.fromiter(there.values(), np.int64, len(there)) for there in places.values())
-        names = tuple(name for group in TEXT_FEATURES.values() for name in group)
-        known_UF = np.empty((count, len(names) + 2 * len(own)))
+        groups = [*TEXT_FEATURES.values(), *((name, f"{name}_share") for name in own)]
+        groups += [] if similarity is None else SIMILARITY_FEATURES.values()
+        names = tuple(name for group in groups for name in group)
+        known_UF, vectors = np.empty((count, len(names))), dict[Product, Floats]()
+        cut = len(schema.TEXT_COLUMNS)
+        if similarity is not None:
+            vectors = similarity.of_products({each[:cut] for there in places.values() for each in there})
         for (key, there), list_N in zip(places.items(), found, strict=True):
-            known_UF[list_N] = _of_list(corpus, spelled[key], key[1], list(there), len(own))
-        both = (each for name in own for each in (name, f"{name}_share"))
-        return cls(known_UF, (*names, *both), found, place_P)
+            parts = [_of_list(corpus, spelled[key], key[1], list(there), len(own))]
+            if similarity is not None:
+                similar_N4 = similarity.of_list(spelled[key], np.stack([vectors[each[:cut]] for each in there]))
+                share_N3 = beside_list(similar_N4[:, :3])[-1]
+                parts += [np.stack([similar_N4[:, :3], share_N3], axis=2).reshape(-1, 6), similar_N4[:, 3:]]
+            known_UF[list_N] = np.concatenate(parts, axis=1)
+        return cls(known_UF, names, found, place_P)
 
     @cached_property
     def list_P(self) -> Int64:
@@ -292,14 +313,15 @@ class Candidates:
         """Name the features in their order, by group; ``models`` give four probabilities each."""
         prefixes = [""] if models == 1 else [f"model{number}_" for number in range(1, models + 1)]
         given = [f"{prefix}{name}" for prefix in prefixes for name in schema.PROBABILITIES]
-        numbers = self.names[sum(map(len, TEXT_FEATURES.values())) :]
-        own, similar = ([name for name in numbers if (name in SIMILARITY_FEATURES) == so] for so in (False, True))
+        similar = SIMILARITY_FEATURES if SIMILARITY_FEATURES["most similar product"][0] in self.names else {}
+        first, last = (sum(map(len, groups.values())) for groups in (TEXT_FEATURES, similar))
+        own = list(self.names[first : len(self.names) - last])
         return {
             "probabilities": given,
             "list": [f"{name}_{kind}" for kind in OF_LIST for name in given],
             **{group: list(names) for group, names in TEXT_FEATURES.items()},
             **({"own columns": own} if own else {}),
-            **({"similarity": similar} if similar else {}),
+            **{group: list(names) for group, names in similar.items()},
         }
 
 

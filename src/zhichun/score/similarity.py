@@ -1,18 +1,20 @@
 """How similar a sentence encoder finds query and product, each read alone: what the second stage may read beside words.
 
-Equation   ``cos(u, v)`` of the means over the tokens of the query, and of the product's title and brand
-Reference  Reimers and Gurevych, 2019, *Sentence-BERT*
+Equation   ``cos(u, v)``: ``u`` the mean over the query's tokens; ``v`` that of title with brand, or of all texts, where
+           bullets and description weigh as much each; ``min_t cos(u_t, v)`` of the query's tokens ``u_t``, low where
+           nothing of the product is like a word; and ``cos(v*, v)`` with the list's most similar product ``v*``
+Reference  Reimers and Gurevych, 2019, *Sentence-BERT*; Khattab and Zaharia, 2020, *ColBERT*, for single words
 Our number see experiments/LOG.md, 2026-11-26
-Cost       a pass over the query, and over each product that is new; a vector of each is remembered
+Cost       a pass over the query, and over three texts of each product that is new; two vectors of it are remembered
 Traps      the encoder is one whose means of tokens were trained to be compared (sentence-transformers', E5), without
            further layers; it is never trained here. E5 ranks much worse without its prompts, "query: " and "passage: ".
            A query is read in its folded form, so that its spellings are one
 
-Legend: ``P`` pairs, ``B`` texts, ``T`` tokens, ``D`` size of a vector.
+Legend: ``N`` products of one list, ``B`` texts, ``T`` tokens, ``D`` size of a vector.
 """
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -27,28 +29,32 @@ from zhichun.core.tasks import Floats
 from zhichun.score.engines.engine import required
 from zhichun.text.features import readable
 from zhichun.text.fold import fold_query
-from zhichun.text.pairs import Arrays, Columns, TextReader
+from zhichun.text.pairs import Arrays, TextReader
 from zhichun.text.tokenizer import PairTokenizer
 
-NAME: Final = "similarity"
+NAME: Final = "similarity"  # of its folder
+LONG: Final = (schema.BULLETS, schema.DESCRIPTION)
 GRAPH: Final = "encoder.onnx"
 LONGEST: Final = 64
 BATCH: Final = 64
-MOST_KNOWN: Final = 1 << 16  # a hundred megabytes of vectors of 384
+MOST_KNOWN: Final = 1 << 16  # two hundred megabytes of vectors of 384
 PROMPTS: Final = "config_sentence_transformers.json"
 READ: Final = ("input_ids", "attention_mask")
+# Float sums differ in their last digits with the order of a list.
+DIGITS: Final = 5
+Product = tuple[str | None, ...]  # the texts, in the order of `schema.TEXT_COLUMNS`
 
 
 @dataclass(frozen=True, eq=False)
 class Similarity:
-    """The cosine of queries and products.
+    """Cosines of queries and products.
 
     Parameters
     ----------
     reader
         Cuts texts into tokens.
-    vectors_of
-        Reads ``input_ids`` and ``attention_mask`` ``[B, T]``; returns vectors of length 1, ``[B, D]``.
+    states_of
+        Reads ``input_ids`` and ``attention_mask`` ``[B, T]``; returns a vector of each token, ``[B, T, D]``.
     encoder
         What `save` writes; ``None`` where a graph was loaded.
     prompts
@@ -56,10 +62,10 @@ class Similarity:
     """
 
     reader: TextReader
-    vectors_of: Callable[[Arrays], Floats]
+    states_of: Callable[[Arrays], Floats]
     encoder: Any = None
     prompts: tuple[str, str] = ("", "")
-    known: dict[str, Floats] = field(default_factory=dict)
+    known: dict[Product, Floats] = field(default_factory=dict)
 
     @classmethod
     def load(cls, place: Path | str) -> "Similarity":
@@ -96,28 +102,55 @@ class Similarity:
         self.reader.tokenizer.save(folder)
         write_json(folder / PROMPTS, {"prompts": dict(zip(("query", "passage"), self.prompts, strict=True))})
 
-    def of(self, queries: Sequence[str], products: Columns) -> Doubles:
-        """Return the cosine of each pair, ``[P]``."""
-        columns = (products.get(name) or [None] * len(queries) for name in (schema.TITLE, schema.BRAND))
-        before, above = self.prompts
-        texts = [above + " ".join(readable(text) for text in both if text) for both in zip(*columns, strict=True)]
-        folded = {query: before + fold_query(query) for query in set(queries)}
-        asked, sold = self._vectors({*folded.values()}), self._vectors({*texts})
-        pairs = zip((folded[query] for query in queries), texts, strict=True)
-        return np.asarray([asked[query] @ sold[text] for query, text in pairs], np.float64)
-
-    def _vectors(self, texts: set[str]) -> dict[str, Floats]:
-        found = {text: vector for text in texts if (vector := self.known.get(text)) is not None}
-        new = sorted(texts - found.keys(), key=lambda text: (len(text), text))
-        for start in range(0, len(new), BATCH):
-            batch = new[start : start + BATCH]
-            arrays = self.reader.singles(self.reader.tokens(batch))
-            found |= zip(batch, self.vectors_of({name: arrays[name] for name in READ}), strict=True)
-        for text in new:
-            self.known[text] = found[text]
+    def of_products(self, products: Collection[Product]) -> dict[Product, Floats]:
+        """Return two vectors of length 1 of each product, of title with brand and of all its texts, ``[2, D]``."""
+        found = {product: kept for product in products if (kept := self.known.get(product)) is not None}
+        texts = {product: self._texts(product) for product in products if product not in found}
+        vectors = self._read({text for each in texts.values() for text in each})
+        for product, each in texts.items():
+            of_text_BD = np.stack([vectors[text][0] for text in each])
+            found[product] = self.known[product] = np.stack([of_text_BD[0], _unit(of_text_BD.sum(axis=0))])
         while len(self.known) > MOST_KNOWN:
             self.known.pop(next(iter(self.known)), None)
         return found
+
+    def of_list(self, query: str, products_N2D: Floats) -> Doubles:
+        """Return the features of one list, ``[N, 4]``; see the equation above."""
+        asked = self.prompts[0] + fold_query(query)
+        query_TD = self._read({asked}, whole=False)[asked]
+        title_N, all_N = (products_N2D @ query_TD[0]).T
+        least_N = (products_N2D[:, 1] @ query_TD[1:].T).min(axis=1)
+        # Of several that are most similar, their mean: in any order of the rows.
+        top_D = products_N2D[np.round(all_N, DIGITS) == np.round(all_N.max(), DIGITS), 1].mean(axis=0)
+        found_N4 = np.stack([title_N, all_N, least_N, products_N2D[:, 1] @ _unit(top_D)], axis=1)
+        return np.asarray(found_N4, np.float64).round(DIGITS)
+
+    def _texts(self, product: Product) -> list[str]:
+        """Give what is read of a product: title with brand, and the longer texts that it has."""
+        read = {name: readable(text) if text else "" for name, text in zip(schema.TEXT_COLUMNS, product, strict=True)}
+        first = " ".join(filter(None, (read[schema.TITLE], read[schema.BRAND])))
+        return [self.prompts[1] + text for text in (first, *filter(None, map(read.get, LONG)))]
+
+    def _read(self, texts: Collection[str], *, whole: bool = True) -> dict[str, Floats]:
+        """Read texts: the mean over all tokens of each and, if not whole, each token of its own words; of length 1."""
+        new, found = sorted(texts, key=lambda text: (len(text), text)), dict[str, Floats]()
+        layout, prompt = self.reader.tokenizer.layout, self.reader.tokens([self.prompts[0].strip()])[0]
+        for start in range(0, len(new), BATCH):
+            batch = new[start : start + BATCH]
+            arrays = self.reader.singles(self.reader.tokens(batch))
+            states_BTD = self.states_of({name: arrays[name] for name in READ})
+            for text, states_TD, mask_T in zip(batch, states_BTD, arrays["attention_mask"], strict=True):
+                end = int(mask_T.sum())
+                mean_1D = states_TD[:end].mean(axis=0, keepdims=True)
+                own_TD = states_TD[len(layout.prefix) + len(prompt) : end - len(layout.suffix)]
+                of_words = () if whole else (own_TD if len(own_TD) else mean_1D,)
+                found[text] = _unit(np.concatenate([mean_1D, *of_words]))
+        return found
+
+
+def _unit(vectors: Floats) -> Floats:
+    made: Floats = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True).clip(1e-12)
+    return made
 
 
 def _prompts(path: Path) -> tuple[str, str]:

@@ -40,7 +40,7 @@ from zhichun.text.vocabulary import read_counted, write_counted
 if TYPE_CHECKING:
     from lightgbm import Booster
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 CLASSES_FILE, RANKING_FILE, TERMS_FILE = "classes.txt", "ranking.txt", "terms.parquet"
 REMEDY: Final = "Make it again with: zhichun stack RUN… --data DIR --out STACK --overwrite"
 TREES: Final = "trees"  # the engine where there is no model
@@ -82,7 +82,7 @@ class SecondStage:
 
     def read(self, texts: PairTexts) -> Candidates:
         """Read the texts of P pairs; see `Candidates.read`."""
-        return read_candidates(self.corpus, self.similarity, texts, self.own)
+        return Candidates.read(self.corpus, texts, self.own, self.similarity)
 
     def predict(self, candidates: Candidates, probabilities: Sequence[npt.NDArray[np.floating]]) -> Prediction:
         """Predict pairs with their lists.
@@ -117,17 +117,6 @@ class SecondStage:
     def of_dataset(self, dataset: Dataset, rows: Int64, predictions: Sequence[Prediction], folds: int) -> Prediction:
         """Predict pairs of a dataset from what the models said of them."""
         return self.combine(self.read(dataset.texts(rows, *self.own)), predictions, folds)
-
-
-def read_candidates(
-    corpus: Corpus, similarity: Similarity | None, texts: PairTexts, own: Sequence[str] = ()
-) -> Candidates:
-    """Read P pairs; see `Candidates.read`, for which the similarity is a number like the user's own."""
-    if similarity is None:
-        return Candidates.read(corpus, texts, own)
-    numbers = [repr(cosine) for cosine in similarity.of(texts.queries, texts.products).tolist()]
-    with_cosines = texts._replace(products={**texts.products, SIMILARITY: numbers})
-    return Candidates.read(corpus, with_cosines, (*own, SIMILARITY))
 
 
 def as_gain(output_P: Doubles, slope: float, offset: float) -> Doubles:

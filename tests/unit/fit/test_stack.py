@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.core.files import read_json
 from zhichun.data.dataset.predictions import read_nested, read_out_of_fold
@@ -24,6 +25,7 @@ from zhichun.score.similarity import Similarity
 from zhichun.score.stacked import StackConfig, load_stage
 
 SETTINGS = StackSettings(rounds=5)
+SIMILARITIES = ("similarity", "texts_similarity", "least_word", "similarity_to_best")
 
 
 @pytest.fixture
@@ -294,14 +296,22 @@ def test_own_columns_are_read_and_those_that_the_dataset_lacks_are_named(make, a
 
 def test_a_similarity_is_read_and_kept_with_the_trees(make, audited_data, fold_runs, sentence_encoder, tmp_path):
     made, folder = make(similarity=str(sentence_encoder)), tmp_path / "stack"
-    assert made["features"]["similarity"] == ["similarity", "similarity_share"]
+    assert made["features"]["most similar product"] == ["similarity_to_best"]
     stage, rows = load_stage(folder, StackConfig.load(folder)), read_out_of_fold(audited_data, fold_runs)
     assert list(stage.boosters[0].feature_name()) == [name for group in made["features"].values() for name in group]
-    texts = audited_data.texts(rows.rows_P)
+    texts, similarity = audited_data.texts(rows.rows_P), Similarity.load(sentence_encoder)
     candidates = stage.read(texts)
-    expected = Similarity.load(sentence_encoder).of(texts.queries, texts.products)
-    place = candidates.names.index("similarity")
-    assert candidates.known_UF[candidates.place_P, place] == pytest.approx(expected, abs=1e-6)
+    places = [candidates.names.index(name) for name in SIMILARITIES]
+    keys = list(zip(*(texts.products[name] for name in schema.TEXT_COLUMNS), strict=True))
+    for number in range(3):
+        pairs = np.flatnonzero(candidates.list_P == number)
+        vectors = similarity.of_products({keys[pair] for pair in pairs})
+        distinct = dict.fromkeys(keys[pair] for pair in pairs)
+        similar = similarity.of_list(texts.queries[pairs[0]], np.stack([*map(vectors.get, distinct)]))
+        expected = dict(zip(distinct, similar, strict=True))
+        for pair in pairs:
+            said = candidates.known_UF[candidates.place_P[pair], places]
+            assert said == pytest.approx(expected[keys[pair]], abs=2e-5)
     with pytest.raises(UserError, match="two features named 'similarity'"):
         make(own=["similarity"], similarity=str(sentence_encoder), overwrite=True)
 

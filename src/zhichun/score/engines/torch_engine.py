@@ -11,7 +11,6 @@ from typing import Final, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from zhichun.core.arrays import Int64
 from zhichun.core.errors import UserError, suggest
@@ -209,19 +208,19 @@ def ready_engine(model: RelevanceModel, device: str | None, engine: str) -> Torc
 
 
 class Sentences(nn.Module):
-    """A sentence encoder as it comes: a text's vector is the mean over its tokens, read as a first text."""
+    """A sentence encoder as it comes, that reads each text as a first one."""
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         self.encoder = encoder.eval().requires_grad_(requires_grad=False)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return vectors of length 1, ``[B, D]``."""
-        hidden_BTD = self.encoder(input_ids, attention_mask, None)
-        return functional.normalize((hidden_BTD * attention_mask[:, :, None]).sum(dim=1), dim=1)
+        """Return a vector of each token, ``[B, T, D]``."""
+        hidden_BTD: Tensor = self.encoder(input_ids, attention_mask, None)
+        return hidden_BTD
 
     @torch.inference_mode()
     def of_arrays(self, arrays: Arrays) -> Floats:
-        """Compute the vectors of padded texts, ``[B, D]``."""
+        """Compute the vectors of padded texts, ``[B, T, D]``."""
         found: Floats = self(*(torch.from_numpy(array) for array in arrays.values())).numpy()
         return found

@@ -213,7 +213,7 @@ def write_sentences(similarity: Similarity, folder: Path) -> None:
     made.encoder.model.set_attn_implementation("eager")
     rows, tokens = torch.export.Dim("texts", min=1), torch.export.Dim("tokens", min=2)
     example = _example(READ, 0)
-    _write(made, folder / GRAPH, example, {name: {0: rows, 1: tokens} for name in READ}, READ, ["vectors"])
+    _write(made, folder / GRAPH, example, {name: {0: rows, 1: tokens} for name in READ}, READ, ["states"])
 
 
 def _write_split(model: RelevanceModel, layout: PairLayout, size: int, path: Path) -> None:
