@@ -25,7 +25,7 @@ Rows = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
 
 
-@lru_cache(1)
+@lru_cache(5)  # of each fold
 def corpus_of(folder: Path) -> Corpus:
     """Read the terms of a dataset's catalogue."""
     batches = Dataset.open(folder).product_batches()
@@ -36,7 +36,7 @@ def corpus_of(folder: Path) -> Corpus:
 similarity_of = lru_cache(1)(Similarity.load)
 
 
-@lru_cache(1)
+@lru_cache(5)  # of each fold
 def candidates_of(folder: Path, encoder: str) -> Candidates:
     """Read all pairs of a dataset."""
     dataset = Dataset.open(folder)
