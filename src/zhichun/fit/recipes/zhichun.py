@@ -14,8 +14,8 @@ rate and epochs               1e-5, the paper's, undertrains a small encoder: `z
 
 On all of Chorus (135 queries, five folds, three seeds: `benchmarks/results/quality_lists_chorus.json`) this model, at a
 fixed rate and epochs, has nDCG@10 0.806 and micro-F1 0.750, sentence-transformers at its best 0.835 (BCE) and 0.729
-(CE), trees over texts and the encoder's own cosines (`zhichun stack --similarity ENCODER`) 0.872 and 0.751: put it under
-them.
+(CE), trees over texts and the encoder's own cosines (`zhichun stack --similarity ENCODER`) 0.872 and 0.751: put it
+under them.
 
 Left out of the paper's parts: FGM, R-Drop and mixup (no gain measured, 2.3 times the cost:
 `benchmarks/results/quality_esci_whole_recipe.md`), and lists with LambdaLoss, whose steps of one list were 0.08 worse.
