@@ -3,12 +3,14 @@
     python benchmarks/calibration.py ENCODER --data esci --set model.max_length=40 --set train.epochs=2
     python benchmarks/calibration.py ENCODER --data chorus --kept
     python benchmarks/calibration.py ENCODER --data chorus --row 'ours, encoder alone' --folds 5
+    python benchmarks/calibration.py ENCODER --data chorus --row 'ours, trees alone' --folds 5
 
 A model is trained on one half of the queries, or with ``--folds`` on all but a fold, each in turn. Of those that it
 held out, one half calibrates it and the other is measured, then the other way round, as `zhichun calibrate` reports it;
 `HALVINGS` times, by other halves. The logits of each training are kept in ``results/quality_lists`` and not made again;
 ``--kept`` measures what lies there already, of whatever recipe, in place of training. `chorus` and `esci` are the
-folders that ``CHORUS_DATA`` and ``ESCI_DATA`` name.
+folders that ``CHORUS_DATA`` and ``ESCI_DATA`` name. Trees, which need no training, are measured in the same way and
+written to a file of their own.
 """
 
 import os
@@ -28,6 +30,7 @@ from esci_arguments import HERE
 from list_cells import Bench, Cell
 from list_rows import SHARED, Row, named
 from machine import circumstances, command_as_given
+from quality_lists import of_fold
 
 from zhichun.core import schema
 from zhichun.core.files import write_json
@@ -83,6 +86,15 @@ def measured(bench: Bench, cases: dict[str, np.ndarray]) -> dict[str, Any]:
             for promised, kept in promises.items()
         },
     }
+
+
+def logits_of(bench: Bench, cell: Cell) -> np.ndarray:
+    """Give what a training, or what needs none, says of the pairs that it left out."""
+    if cell.row.trained:
+        return bench.logits(cell).astype(np.float64)
+    probabilities_PC = of_fold(bench, cell)[1].probabilities
+    assert probabilities_PC is not None, f"{cell.row.name} has no probabilities"
+    return np.log(np.maximum(probabilities_PC, 1e-12))
 
 
 def means(judged: list[Judged]) -> dict[str, Any]:
@@ -150,11 +162,12 @@ def main() -> None:
         cases = kept_cases(bench)
     else:
         [row] = named([given.row]) if given.row else [ROW]
-        cells = {f"seed-{seed}": [Cell(row, fold, None, seed) for fold in bench.folds] for seed in given.seeds}
-        bench.run([cell for each in cells.values() for cell in each])
+        cells = [Cell(row, fold, None, seed) for fold in bench.folds for seed in given.seeds]
+        bench.run(cells)
+        said = {cell: logits_of(bench, cell) for cell in cells}  # fold by fold: the texts of one are read once
         cases = {
-            name: np.concatenate([bench.logits(cell) for cell in each]).astype(np.float64)
-            for name, each in cells.items()
+            f"seed-{seed}": np.concatenate([of for cell, of in said.items() if cell.seed == seed])
+            for seed in given.seeds
         }
     found = {
         "what": "calibration error on held-out queries, and precision of the labels that are given",
@@ -168,7 +181,8 @@ def main() -> None:
         "halvings": HALVINGS,
         **measured(bench, cases),
     }
-    write_json(given.results / f"calibration_{bench.name}.json", found)
+    of_trees = "_trees" if given.row and not named([given.row])[0].trained else ""
+    write_json(given.results / f"calibration_{bench.name}{of_trees}.json", found)
     sys.stdout.write(f"{found['figures']['all']}\n{found['promises']}\n")
 
 
