@@ -28,7 +28,7 @@ from zhichun.metrics.agreement import (
 )
 from zhichun.metrics.ceiling import ceiling
 from zhichun.metrics.significance import Interval
-from zhichun.score.parts import of_catalogue
+from zhichun.score.parts import of_products
 
 LEAST_DRAWS: Final = 100
 # Of quadratic kappa: who may be this much below a person is not at that person's level, but not shown to be below it.
@@ -251,7 +251,7 @@ def write_agreement(
     titles: dict[tuple[str, str], str] = {}
     if products is not None:
         wanted = {(where, product) for _, where, product in rated.pairs}
-        catalogue = read_catalogue(products, locale=locale, columns=of_catalogue(columns or {}), on_bad_rows="drop")
+        catalogue = read_catalogue(products, locale=locale, columns=of_products(columns or {}), on_bad_rows="drop")
         read = catalogue.select([LOCALE, PRODUCT_ID, TITLE]).to_pydict().values()
         titles = {(where, product): title for where, product, title in zip(*read, strict=True) if title}
         titles = {key: titles[key] for key in wanted & titles.keys()}

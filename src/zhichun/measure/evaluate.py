@@ -109,7 +109,7 @@ def evaluate(
         **of_ensemble,
     }
     if (dataset.column(schema.SPLIT)[rows] == schema.TRAIN).any():
-        trained_E = trained_on(run, dataset)
+        trained_E = trained_pairs(run, dataset)
         measured["trained_on"] = None if trained_E is None else int(trained_E[rows].sum())
     if ratings is not None:
         measured["raters"] = beside_raters(prediction, dataset, rows, ratings)
@@ -206,14 +206,14 @@ def _ranks(scorer: "Scorer | IndexScorer | None", run: Path) -> bool:
     return chosen_by == "ndcg" or scorer.task.name == "gain"
 
 
-def trained_on(place: Path, dataset: Dataset) -> Bools | None:
+def trained_pairs(place: Path, dataset: Dataset) -> Bools | None:
     """Return which pairs of a dataset a run was trained on, or what lies in its folder; ``None`` if not known."""
     in_training_E: Bools = dataset.column(schema.SPLIT) == schema.TRAIN
     if has_members(place):
         config: EnsembleConfig | StackConfig = (
             StackConfig.load(place) if is_stack(place) else EnsembleConfig.load(place)
         )
-        known = [seen_E for path in config.locate(place) if (seen_E := trained_on(path, dataset)) is not None]
+        known = [seen_E for path in config.locate(place) if (seen_E := trained_pairs(path, dataset)) is not None]
         if known and is_stack(place):  # whose trees learn from all folds
             return in_training_E
         return np.logical_or.reduce(known) if known else None

@@ -4,7 +4,7 @@ Legend: ``R`` rows of the dataset that are compared.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from zhichun.core import schema
 from zhichun.core.arrays import Bools, Int64
 from zhichun.core.errors import UserError
 from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.readers.rejected import Say, silent
 from zhichun.data.readers.sources import ALIASES, find_column, open_table
 from zhichun.text.fold import fold_query
 from zhichun.text.vocabulary import terms, word_counts
@@ -28,9 +29,7 @@ MOST_VALUES: Final = 20
 LENGTHS: Final = {1: "1 word", 2: "2 words", 3: "3 to 4 words", 5: "5 words or more"}
 
 
-def segments_of(
-    dataset: Dataset, rows: Int64, table: Path | None = None, say: Callable[[str], None] = lambda line: None
-) -> dict[str, Bools]:
+def segments_of(dataset: Dataset, rows: Int64, table: Path | None = None, say: Say = silent) -> dict[str, Bools]:
     """Find the segments with enough queries.
 
     Parameters

@@ -6,7 +6,7 @@ product and a ``score`` or ``rank``. What it returned without being judged is le
 Legend: ``E`` examples of the dataset, ``R`` rows of it that are compared.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,9 +20,10 @@ from zhichun.core.errors import UserError
 from zhichun.core.tasks import TASKS
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.data.readers.lines import RunTable
+from zhichun.data.readers.rejected import Say
 from zhichun.data.readers.sources import PAIRS, find_column, match_columns, open_ranking, require_known
 from zhichun.data.readers.table import Table
-from zhichun.measure.evaluate import rows_of, score_rows, trained_on
+from zhichun.measure.evaluate import rows_of, score_rows, trained_pairs
 from zhichun.metrics import Judged
 from zhichun.metrics.significance import Floats
 from zhichun.score.engines.engine import AUTO
@@ -221,7 +222,7 @@ def require_named(places: Sequence[Path], columns: Mapping[str, str]) -> None:
         require_known(columns, [name for table in tables if not isinstance(table, RunTable) for name in table.names])
 
 
-def untrained_rows(places: Sequence[Path], dataset: Dataset, rows: Int64, say: Callable[[str], None]) -> Int64:
+def untrained_rows(places: Sequence[Path], dataset: Dataset, rows: Int64, say: Say) -> Int64:
     """Leave out what one of the systems was trained on, and say so.
 
     Raises
@@ -231,7 +232,7 @@ def untrained_rows(places: Sequence[Path], dataset: Dataset, rows: Int64, say: C
     """
     kept_R = np.ones(len(rows), bool)
     for place in places if (dataset.column(schema.SPLIT)[rows] == schema.TRAIN).any() else ():
-        trained_E = trained_on(place, dataset)
+        trained_E = trained_pairs(place, dataset)
         if trained_E is None and place.is_dir():
             say(f"{place}: it is not known whether it was trained on these pairs; if so, it looks better than it is")
         elif trained_E is not None and (count := int(trained_E[rows].sum())):
@@ -243,7 +244,7 @@ def untrained_rows(places: Sequence[Path], dataset: Dataset, rows: Int64, say: C
     return rows[kept_R]
 
 
-def count_left_out(system: System, rows: Int64, say: Callable[[str], None]) -> dict[str, int]:
+def count_left_out(system: System, rows: Int64, say: Say) -> dict[str, int]:
     """Count what a system ranks that is not compared, and what it has no score for, and say so."""
     missing = int((~system.has_E[rows]).sum())
     if system.unjudged:

@@ -135,7 +135,7 @@ def ceiling(
     """
     generator = np.random.default_rng(seed)
     ratings = ratings.select(ratings.counts_PK.sum(axis=1) > 0)
-    if not (ratings.counts_PK.sum(axis=1) >= FEWEST_RATINGS).mean() >= 0.5:
+    if 2 * (ratings.counts_PK.sum(axis=1) >= FEWEST_RATINGS).sum() < max(1, len(ratings.codes_PJ)):
         return {}
     sets_UK, set_P = np.unique(ratings.counts_PK, axis=0, return_inverse=True)
     of_query = Judged(ratings.query_P, majority(ratings.counts_PK))

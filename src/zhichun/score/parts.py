@@ -345,7 +345,7 @@ def of_pairs(columns: Mapping[str, str]) -> dict[str, str]:
     return {name: column for name, column in columns.items() if not name.startswith(OF_CATALOGUE)}
 
 
-def of_catalogue(columns: Mapping[str, str]) -> dict[str, str]:
+def of_products(columns: Mapping[str, str]) -> dict[str, str]:
     """Keep the own column names that are of the catalogue."""
     return {name: column for name, column in columns.items() if name.startswith(OF_CATALOGUE)}
 
@@ -354,7 +354,7 @@ def look_up(
     catalogue: Path, columns: Mapping[str, str], locale: str, on_bad_rows: OnBadRows, own: Sequence[str], say: Say
 ) -> ProductLookup:
     """Read a catalogue to look products up in, by those of the columns that are named for it."""
-    named = of_catalogue(columns)
+    named = of_products(columns)
     products = read_catalogue(catalogue, locale=locale, columns=named, on_bad_rows=on_bad_rows, keep=own, say=say)
     return ProductLookup(products, own)
 

@@ -19,7 +19,7 @@ from zhichun.fit.leaks import refuse_leaks
 from zhichun.fit.recipe import PretrainingRecipe, Recipe
 from zhichun.fit.second_stage import StackSettings
 from zhichun.fit.stack import stack
-from zhichun.measure.evaluate import rows_of, trained_on
+from zhichun.measure.evaluate import rows_of, trained_pairs
 from zhichun.score.folders import fingerprint_of
 from zhichun.score.similarity import Similarity
 from zhichun.score.stacked import StackConfig, load_stage
@@ -57,7 +57,7 @@ def test_it_is_written_as_text_and_read_again(make, audited_data, fold_runs, tmp
     candidates = stage.read(audited_data.texts(rows.rows_P))
     predicted = stage.predict(candidates, [rows.probabilities_PC])
     assert (predicted.probabilities.argmax(axis=1) == audited_data.labels[rows.rows_P]).mean() > 0.8
-    known = np.flatnonzero(trained_on(folder, audited_data))
+    known = np.flatnonzero(trained_pairs(folder, audited_data))
     np.testing.assert_array_equal(known, rows_of(audited_data, "train"), "its trees learn from all folds")
 
 

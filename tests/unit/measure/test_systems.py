@@ -12,7 +12,7 @@ from zhichun.core.errors import UserError
 from zhichun.core.files import read_json
 from zhichun.data.dataset.dataset import Dataset
 from zhichun.measure.compare import compare
-from zhichun.measure.evaluate import rows_of, trained_on
+from zhichun.measure.evaluate import rows_of, trained_pairs
 from zhichun.measure.systems import count_left_out, read_system
 from zhichun.score.folders import EnsembleConfig, MemberEntry, fingerprint
 
@@ -48,11 +48,11 @@ def test_what_was_trained_on_follows_from_the_recipe_of_a_run_and_from_the_membe
     first, second = (fold_runs / f"fold-{number}" / "model" for number in (0, 1))
     places = (first.parent, first, first.parent / "scored.parquet", ensemble(tmp_path / "one", first))
     for place in places:
-        np.testing.assert_array_equal(trained_on(place, audited_data), in_training & (fold != 0))
-    np.testing.assert_array_equal(trained_on(ensemble(tmp_path / "two", first, second), audited_data), in_training)
-    assert trained_on(tmp_path / "production.csv", audited_data) is None
+        np.testing.assert_array_equal(trained_pairs(place, audited_data), in_training & (fold != 0))
+    np.testing.assert_array_equal(trained_pairs(ensemble(tmp_path / "two", first, second), audited_data), in_training)
+    assert trained_pairs(tmp_path / "production.csv", audited_data) is None
     (first.parent / "environment.json").write_text('{"dataset": {"folder": "other", "manifest": "0"}}')
-    assert trained_on(first, audited_data) is None
+    assert trained_pairs(first, audited_data) is None
 
 
 def test_a_run_is_compared_on_what_it_was_not_trained_on(tiny_run, tiny_dataset, dataset, tmp_path):
