@@ -33,6 +33,9 @@ MOST_OF_A_ROW: Final = 64 << 20
 _BUFFER: Final = 1 << 20
 # A batch of Parquet holds no more than about so many bytes.
 _MOST_OF_A_BATCH: Final = 64 << 20
+# Views, of which little can be asked, as what they are views of.
+_PLAIN: Final = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
+_LISTS: Final = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list, pa.types.is_list_view)
 # What stands for bytes that are not UTF-8.
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
@@ -184,8 +187,11 @@ def text_array(array: Any, name: str, path: Path) -> Any:
     kind = array.type
     if pa.types.is_floating(kind):
         return pa.array([number_text(value) for value in array.to_pylist()], pa.large_string())
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return pc.binary_join(array.cast(pa.list_(pa.string())), "\n")
+    if any(is_list(kind) for is_list in _LISTS):
+        items = text_array(pc.list_flatten(array), name, path).cast(pa.large_binary())
+        ends = np.cumsum(pc.fill_null(pc.list_value_length(array), 0))
+        lists = pa.LargeListArray.from_arrays([0, *ends], pc.fill_null(items, b""), mask=array.is_null())
+        return pc.binary_join(lists, pa.scalar(b"\n", pa.large_binary()))
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return array
     try:
@@ -292,8 +298,10 @@ class ParquetTable(Table):
 
 
 def _decoded(array: Any) -> Any:
-    return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+    array = array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+    return array.cast(_decoded_type(array.type))
 
 
 def _decoded_type(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return _PLAIN.get(kind, kind)
