@@ -115,6 +115,14 @@ def test_optional_columns_are_checked_too(attempt, column, value, reason):
     assert f"e.csv, row 1: {reason}" in str(error.value)
 
 
+@pytest.mark.parametrize("gap", ["", "nan", "NULL"])
+def test_numbers_of_a_column_with_gaps_are_the_numbers_that_they_were(attempt, tmp_path, gap):
+    header = "query,product_id,label,split,small_version,weight\n"
+    attempt(f"red shoe,1,E,train,0.0,0.50\nred hat,1,E,{gap},{gap},{gap}\n", header=header)
+    found = pq.read_table(tmp_path / "out" / "examples.parquet", columns=["small_version", "weight"])
+    assert found.to_pydict() == {"small_version": [0, 1], "weight": [0.5, 1.0]}
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

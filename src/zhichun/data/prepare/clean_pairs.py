@@ -74,9 +74,9 @@ def _read(raw: pl.DataFrame, label_of: Callable[[str], str | None], locale: str)
             schema.LABEL: read(schema.LABEL, label_of),
             GRADE: read(schema.LABEL, fold_grade),
             schema.JUDGE: read(schema.JUDGE, lambda text: fold_judge(text) or None),
-            schema.SPLIT: read(schema.SPLIT, lambda text: _SPLITS.get(_tidied(text), _UNKNOWN)),
-            schema.SMALL: read(schema.SMALL, lambda text: _VERSIONS.get(_tidied(text)), pl.Int64),
-            schema.LARGE: read(schema.LARGE, lambda text: _VERSIONS.get(_tidied(text)), pl.Int64),
+            schema.SPLIT: read(schema.SPLIT, lambda text: _SPLITS.get(fold_grade(text), _UNKNOWN)),
+            schema.SMALL: read(schema.SMALL, lambda text: _VERSIONS.get(fold_grade(text)), pl.Int64),
+            schema.LARGE: read(schema.LARGE, lambda text: _VERSIONS.get(fold_grade(text)), pl.Int64),
             schema.WEIGHT: read(schema.WEIGHT, _weight, pl.Float32),
         }
     )
@@ -102,13 +102,9 @@ def match_products(frame: pl.DataFrame, refuse: Refuse, *, products: pl.DataFram
     return refuse(frame, pl.col("known").is_not_null(), reasons.NO_PRODUCT, detail).drop("known", "elsewhere")
 
 
-def _tidied(text: str) -> str:
-    return text.strip().lower()
-
-
 def _weight(text: str) -> float | None:
     try:
-        weight = float(_tidied(text).replace(",", ".") or 1)
+        weight = float(fold_grade(text) or 1)
     except ValueError:
         return None
     return weight if 0 <= weight < float("inf") else None
