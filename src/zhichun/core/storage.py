@@ -122,7 +122,7 @@ def _before(pattern: str, wild: re.Match[str]) -> str:
 
 def _is_input(path: PurePosixPath, endings: tuple[str, ...]) -> bool:
     hidden = any(part.startswith(("_", ".")) for part in path.parts)
-    return not hidden and path.name.lower().removesuffix(".gz").endswith(endings)
+    return not hidden and path.name.lower().removesuffix(".gz").removesuffix(".zip").endswith(endings)
 
 
 def _of_path(path: Path, base: Path) -> Source:

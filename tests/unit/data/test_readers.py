@@ -74,9 +74,10 @@ def write_format(path, ending):
     }.get(ending, lines)
     encoding = {"utf16": "utf-16", "utf16le": "utf-16-le", "utf16be": "utf-16-be", "utf32": "utf-32"}
     data = text.encode(encoding.get(ending.split(".")[0], "utf-8"))
-    if ending.startswith("zip"):
+    if "zip" in ending.split("."):
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("inner.csv", CSV)
+            archive.writestr("__MACOSX/._inner.csv", b"\0\5\26\7")
         return
     is_packed = ending.endswith("gz") or ending == "gzip.csv"
     path.write_bytes(gzip.compress(CSV.encode() if ending == "gzip.csv" else data) if is_packed else data)
@@ -95,6 +96,7 @@ FORMATS = {
     "jsonl.gz": None,
     "gzip.csv": "is compressed with gzip, and was unpacked",
     "zip.csv": "is a zip archive of one file, which was read",
+    "csv.zip": "is a zip archive of one file, which was read",
     "semicolons.csv": "has values separated by semicolons",
     "bars.csv": "has values separated by bars",
     "tabs.csv": "has values separated by tabs",
@@ -277,6 +279,12 @@ def test_json_values_become_the_text_that_people_mean(tmp_path):
         (pa.array([1.0, np.nan, 2.5]), ["1", None, "2.5"]),
         (pa.array(["a", None]).dictionary_encode(), ["a", None]),
         (pa.array([["a", "b"], None]), ["a\nb", None]),
+        (pa.array([["a", None, "b"], None, []]), ["a\n\nb", None, ""]),
+        (pa.array([[3.0, 2.5]]), ["3\n2.5"]),
+        (pa.array([[["a"], ["b", "c"]]]), ["a\nb\nc"]),
+        (pa.array([["a", "b"], None], pa.list_(pa.string(), 2)), ["a\nb", None]),
+        (pa.array([["a"], None], pa.list_view(pa.string())), ["a", None]),
+        (pa.array(["a", None], pa.string_view()), ["a", None]),
         (pa.nulls(2), [None, None]),
         (pa.array([b"a"]), ["a"]),
         (pa.array([12345678901234567, None]), ["12345678901234567", None]),
@@ -290,10 +298,22 @@ def test_parquet_columns_of_any_type_become_text(tmp_path, column, texts):
     assert [row["query"] for row in read(open_table(tmp_path / "a.parquet"), {"query": "v"})[1]] == texts
 
 
-def test_a_parquet_column_that_is_no_text_is_named(tmp_path):
-    pq.write_table(pa.table({"v": [{"x": 1}]}), tmp_path / "a.parquet")
+@pytest.mark.parametrize("value", [{"x": 1}, [{"x": 1}]])
+def test_a_parquet_column_that_is_no_text_is_named(tmp_path, value):
+    pq.write_table(pa.table({"v": [value]}), tmp_path / "a.parquet")
     with pytest.raises(UserError, match=r"a\.parquet: the column 'v' holds struct"):
         read(open_table(tmp_path / "a.parquet"), {"query": "v"})
+
+
+def test_an_item_of_a_list_that_is_not_utf8_costs_its_row_alone(tmp_path):
+    pq.write_table(pa.table({"v": [[b"a"], [b"b", b"\xff"]]}), tmp_path / "a.parquet")
+    rows, values, refused = read(open_table(tmp_path / "a.parquet"), {"query": "v"})
+    assert (rows, values, [each["reason"] for each in refused]) == ([1], [{"query": "a"}], ["broken UTF-8"])
+
+
+def test_a_number_in_a_json_array_may_have_any_number_of_digits(tmp_path):
+    (tmp_path / "a.json").write_text(f'[{{"query": {"1" * 5000}}}]', "utf-8")
+    assert read(open_table(tmp_path / "a.json"), {"query": "query"})[1] == [{"query": "1" * 5000}]
 
 
 def test_batches_join_up_in_order(tmp_path):

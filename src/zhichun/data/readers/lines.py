@@ -102,7 +102,7 @@ class JsonTable(LineTable):
 
     def _items(self) -> Iterator[tuple[int, str, int]]:
         """Yield the items of an array, holding one item in memory."""
-        decoder = json.JSONDecoder()
+        decoder = json.JSONDecoder(parse_int=str)  # which may have any number of digits
         with self.file.open() as (stream, tell):
             read = codecs.getreader("utf-8")(stream, "surrogateescape").read
             text, place, number = read(_BLOCK).lstrip(), 1, 0

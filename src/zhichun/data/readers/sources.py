@@ -155,7 +155,7 @@ def _find_files(source: Path | None, given: Mapping[str, Path | None]) -> dict[s
 
 
 def _suffix(path: Path) -> str:
-    return Path(path.name.lower().removesuffix(".gz")).suffix
+    return Path(path.name.lower().removesuffix(".gz").removesuffix(".zip")).suffix
 
 
 # Other names by which a column is found where its official name is absent; the first is what users type.

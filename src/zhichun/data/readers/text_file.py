@@ -26,6 +26,8 @@ _BUFFER: Final = 1 << 20
 _HEAD: Final = 4096
 _GZIP: Final = b"\x1f\x8b"
 _ZIP: Final = b"PK\x03\x04"
+# Beside each file that macOS packs, what it knows of it.
+_OF_MACOS: Final = "__MACOSX/"
 _EXCEL: Final = ("an Excel workbook", "Save it in Excel as 'CSV UTF-8' and give that file.")
 # Longer marks first, since UTF-32's begins with UTF-16's.
 _MARKS: Final = {
@@ -179,7 +181,8 @@ class TextFile:
     def _only_member(self, raw: BinaryIO) -> IO[bytes]:
         try:
             archive = zipfile.ZipFile(raw)
-            members = [each for each in archive.infolist() if not each.is_dir()]
+            listed = (each for each in archive.infolist() if not each.is_dir())
+            members = [each for each in listed if not each.filename.startswith(_OF_MACOS)]
             if any(each.filename.startswith("xl/") for each in members):
                 raise UserError(f"is {_EXCEL[0]}", remedy=_EXCEL[1], file=self.path)
             if len(members) != 1:
