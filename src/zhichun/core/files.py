@@ -28,7 +28,8 @@ _FULL_TEXTS: Final = (*map(os.strerror, _FULL), *(f"os error {number}" for numbe
 _FULL_BYTES: Final = 1 << 20
 # What this process is making, and has locked.
 _MINE: Final[set[Path]] = set()
-_BESIDE: Final = re.compile(r"(?P<name>.+)\.(?P<kind>old|partial)-(?P<process>\d+)-[0-9a-f]{8}", re.DOTALL)
+_KINDS: Final = ("old", "partial")
+_BESIDE: Final = re.compile(rf"(?P<name>.+)\.(?P<kind>{'|'.join(_KINDS)})-(?P<process>\d+)-[0-9a-f]{{8}}", re.DOTALL)
 
 
 class NotWritten(UserError):
@@ -176,7 +177,8 @@ def _beside(path: Path, make: Callable[[Path], None], *, alone: bool = False) ->
 def clear_left_over(folder: Path, names: str) -> list[int]:
     """Put right what killed processes left of some names; give the numbers of those that are writing them now."""
     running = []
-    for found in sorted(folder.glob(f"{names}.*-*-*")):
+    # Of each kind, or what is made beside `data` were that of `data.v2` too.
+    for found in sorted(each for kind in _KINDS for each in folder.glob(f"{names}.{kind}-*-*")):
         if (match := _BESIDE.fullmatch(found.name)) is None:
             continue
         path, owner = found.with_name(match["name"]), int(match["process"])

@@ -222,6 +222,12 @@ def test_a_folder_that_another_process_is_writing_is_refused(tmp_path):
     assert names_in(tmp_path) == ["a"]
 
 
+def test_a_folder_whose_name_begins_like_one_that_is_being_written_is_another(tmp_path):
+    with another_process(writes_folder, tmp_path / "a.v2", {}), new_folder(tmp_path / "a") as partial:
+        (partial / "a.txt").write_text("ours")
+    assert names_in(tmp_path) == ["a", "a.v2"]
+
+
 def test_of_folders_that_are_the_same_whoever_makes_them_the_first_stays(tmp_path):
     options = {"first_wins": True}
     with another_process(writes_folder, tmp_path / "a", options) as (child, pipe):
