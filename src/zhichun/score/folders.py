@@ -76,8 +76,9 @@ def finished(run: Path) -> Path:
 
 
 def fingerprint(model: Path, *, but: str | None = None) -> str:
-    """Hash all files of a model or export folder, but the one of a name that makes no difference."""
-    paths = sorted(path for path in model.rglob("*") if path.is_file() and path.name != but)
+    """Hash all files of a model or export folder, but hidden ones and the one of a name that makes no difference."""
+    files = (path for path in model.rglob("*") if path.is_file() and path.name != but)
+    paths = sorted(path for path in files if "/." not in f"/{path.relative_to(model).as_posix()}")
     return hashlib.sha256(b"".join(bytes.fromhex(sha256(path)) for path in paths)).hexdigest()[:16]
 
 
