@@ -20,7 +20,7 @@ from zhichun.core.tasks import Prediction
 from zhichun.data.readers.rejected import FirstRefusal, Refusals
 from zhichun.data.readers.sources import ALIASES, find_column, open_table
 from zhichun.data.readers.table import BATCH_ROWS, ParquetTable, Table, text_array, text_batches
-from zhichun.text.fold import fold_name
+from zhichun.text.fold import fold_name, value_text
 
 KINDS: Final = (".parquet", ".csv", ".tsv", ".jsonl")
 # TREC run files, which hold ids and scores alone.
@@ -252,12 +252,12 @@ def _ids(values: Any, path: Path) -> list[str]:
     if (unfit := unfit_id(values)) is not None:
         remedy = "Give it an id without spaces, or write a table (.csv, .jsonl)."
         raise UserError(f"the id {unfit!r} cannot stand in a TREC file.", file=path, remedy=remedy)
-    return [str(value) for value in values]
+    return [value_text(value) or "" for value in values]
 
 
 def unfit_id(values: Any) -> str | None:
-    """Return the first id that a TREC file cannot hold."""
-    return next((text for text in map(str, values) if len(text.split()) != 1), None)
+    """Return the first id that a TREC file cannot hold; a missing one is empty."""
+    return next((text for value in values if len((text := value_text(value) or "").split()) != 1), None)
 
 
 def _cut(pieces: Iterable[pa.Table], nothing: pa.Table, most_rows: int, most_bytes: int | None) -> Iterator[pa.Table]:
