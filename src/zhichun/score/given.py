@@ -12,7 +12,7 @@ import pyarrow as pa
 from zhichun.core import schema
 from zhichun.core.errors import UserError, suggest
 from zhichun.text.clean import clean_text
-from zhichun.text.fold import fold_locale, fold_name, is_missing, value_text
+from zhichun.text.fold import fold_locale, fold_locales, fold_name, is_missing, trim_ids, value_text
 
 Product = str | Mapping[str, Any]
 Products = Product | Iterable[Product | None]
@@ -54,14 +54,20 @@ def columns_of(
 
 
 def catalogue_of(products: Any, locale: Any = None) -> pa.Table:
-    """Give products as a catalogue, with `schema.PRODUCT_COLUMNS`; a table that has them stays as it is."""
+    """Give products as a catalogue, with `schema.PRODUCT_COLUMNS`; of a table that has them locales alone are read."""
     if isinstance(products, pa.Table) and set(schema.PRODUCT_COLUMNS) <= set(products.column_names):
-        return products
-    columns, locales = columns_of(products, locale)
-    ids = [row[schema.PRODUCT_ID] for row in _rows(products)]
-    if None in ids:
-        raise UserError(f"product {ids.index(None) + 1} has no product_id.", remedy="Give each one: {'id': …}.")
-    return pa.table({schema.PRODUCT_ID: ids, **columns, schema.LOCALE: locales})
+        given = products.column(schema.LOCALE).combine_chunks()
+        locales = fold_locales(given, locale_of(locale), len(given))
+        return products.set_column(products.column_names.index(schema.LOCALE), schema.LOCALE, locales)
+    rows = _rows(products)
+    columns, of_rows = columns_of(rows, locale)
+    given = {schema.PRODUCT_ID: [row[schema.PRODUCT_ID] for row in rows], **columns, schema.LOCALE: of_rows}
+    made = {name: pa.array(of, pa.large_string()) for name, of in given.items()}
+    made[schema.PRODUCT_ID] = ids = trim_ids(made[schema.PRODUCT_ID])
+    if ids.null_count:
+        place = ids.is_null().index(True).as_py() + 1
+        raise UserError(f"product {place} has no product_id.", remedy="Give each one: {'id': …}.")
+    return pa.table(made)
 
 
 def _rows(products: Any, own: Sequence[str] = ()) -> list[dict[str, str | None]]:

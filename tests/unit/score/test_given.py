@@ -120,10 +120,14 @@ def test_a_query_is_a_text_or_a_number():
 
 
 def test_a_catalogue_may_be_products_with_ids():
-    made = catalogue_of([{"id": 1, "title": "a", "locale": "US"}, {"product_id": "2"}], "es")
-    assert made.column(schema.PRODUCT_ID).to_pylist() == ["1", "2"]
-    assert made.column(schema.LOCALE).to_pylist() == ["us", "es"]
-    assert catalogue_of(made) is made
+    products = [{"id": 1, "title": "a", "locale": "US"}, {"product_id": " 2 "}]
+    for given in (products, iter(products)):
+        made = catalogue_of(given, "es")
+        assert made.column(schema.PRODUCT_ID).to_pylist() == ["1", "2"]
+        assert made.column(schema.LOCALE).to_pylist() == ["us", "es"]
+    assert catalogue_of(made).equals(made)
+    place, raw = made.column_names.index(schema.LOCALE), pa.array(["en-US", None], pa.string())
+    assert catalogue_of(made.set_column(place, schema.LOCALE, raw), "es").equals(made)
     with pytest.raises(UserError, match=r"product 2 has no product_id"):
         catalogue_of([{"id": 1}, "a"])
 

@@ -70,6 +70,9 @@ def test_what_a_run_file_cannot_hold_is_refused(scorer, tmp_path):
     with pytest.raises(UserError, match="needs a column 'query_id'"):
         score(scorer, pairs, tmp_path / "out.run")
     with_space = table_of(1).append_column("product_id", pa.array(["1 2"])).append_column("query_id", pa.array(["q"]))
+    without = with_space.set_column(with_space.num_columns - 1, "query_id", pa.array([None], pa.int64()))
+    with pytest.raises(UserError, match="the id '' cannot stand in a TREC file"):
+        score(scorer, write(without, tmp_path / "gap.parquet"), tmp_path / "out.run")
     with pytest.raises(UserError, match="the id '1 2' cannot stand in a TREC file"):
         score(scorer, write(with_space, tmp_path / "spaces.csv"), tmp_path / "out.run")
     assert not (tmp_path / "out.run").exists()
@@ -212,6 +215,10 @@ def test_the_fingerprint_of_a_model_covers_all_of_its_files(tmp_path):
         path.write_bytes(b"1")
         seen.add(fingerprint(tmp_path))
     assert len(seen) == 4
+    (tmp_path / "vocabulary" / ".DS_Store").write_bytes(b"what a system leaves in a folder that was looked at")
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / ".cache" / "download.lock").write_bytes(b"")
+    assert fingerprint(tmp_path) in seen
     assert all(re.fullmatch("[0-9a-f]{16}", each) for each in seen)
 
 

@@ -47,6 +47,7 @@ def test_a_product_is_found_by_its_id_and_its_locale(shop):
     assert product(shop, "b1", "us")["bullets"] == "Warm light"
     assert product(shop, "b1", "es")["title"] == "Lámpara de mesa"
     assert product(shop, "b1")["locale"] == "us"
+    assert product(shop, " b1\n", "us") == product(shop, "b1", "us")  # as in files
 
 
 @pytest.mark.parametrize(("name", "locale"), [("b1", "jp"), ("b", None), ("zz", None), ("", None), ("b2", "es")])

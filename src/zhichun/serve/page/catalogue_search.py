@@ -23,7 +23,7 @@ from zhichun.data.readers.rejected import OnBadRows, silent
 from zhichun.score.rank import ProductLookup
 from zhichun.text.bm25 import FirstStage, read_documents
 from zhichun.text.clean import clean_column
-from zhichun.text.fold import fold_column, fold_query
+from zhichun.text.fold import fold_column, fold_query, trim_ids
 
 Fields = dict[str, str | None]
 Report = Callable[[str, int, int], None]
@@ -124,7 +124,7 @@ class Catalogue:
         locales
             The locale of each; None takes the first one that has it, in the catalogue's order.
         """
-        wanted = pa.array(ids, pa.large_string())
+        wanted = trim_ids(pa.array(ids, pa.large_string()))
         if None not in locales:
             return self._lookup.rows(pa.array(locales, pa.large_string()), wanted)
         first_P = np.full(len(ids), len(self))
