@@ -20,7 +20,7 @@ from machine import circumstances, command_as_given
 from zhichun.core import schema
 from zhichun.core.files import write_json
 from zhichun.core.tasks import gain_vector
-from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset import Dataset
 from zhichun.data.prepare.prepare import prepare
 from zhichun.data.sample_shop import write_sample_shop
 from zhichun.measure.compare import Gate, judge_gates, measure_parts

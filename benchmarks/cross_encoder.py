@@ -32,12 +32,12 @@ from transformers import AutoTokenizer, set_seed
 
 from zhichun.core import schema
 from zhichun.core.errors import UserError
-from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset import Dataset
 from zhichun.fit.recipe import Recipe
 from zhichun.fit.train_settings import TrainSettings
 from zhichun.model.encoder import load_tokenizer
 from zhichun.model.layers import has_bf16
-from zhichun.score.engines.torch_engine import place_of
+from zhichun.score.torch_engine import place_of
 from zhichun.text.clean import clean_text
 from zhichun.text.pairs import Pairs
 

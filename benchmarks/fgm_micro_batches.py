@@ -19,13 +19,13 @@ from machine import circumstances
 
 from zhichun.core.files import write_json
 from zhichun.core.tasks import TASKS
-from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.feature_store import open_pairs
+from zhichun.data.dataset import Dataset
+from zhichun.data.feature_store import open_pairs
 from zhichun.fit.recipe import Recipe, load_recipe
 from zhichun.fit.train import build_model, judged_batches, make_featurizer, train
 from zhichun.measure.evaluate import evaluate
 from zhichun.objective import FineTuning
-from zhichun.score.engines.torch_engine import to_tensors
+from zhichun.score.torch_engine import to_tensors
 
 HERE = Path(__file__).parent
 SMALL = (

@@ -45,14 +45,14 @@ from train_sides import OFF, OURS, THEIRS, Job, train_ours, train_theirs
 
 from zhichun.core.errors import UserError
 from zhichun.core.files import new_folder, write_json
-from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.feature_store import open_pairs
+from zhichun.data.dataset import Dataset
+from zhichun.data.feature_store import open_pairs
 from zhichun.fit.recipe import Recipe
 from zhichun.fit.recipes.kdd2022 import baseline
 from zhichun.fit.train import make_featurizer
 from zhichun.model.model_folder import TrainedModel
-from zhichun.score.engines.engine import RUN_ENGINES
-from zhichun.score.engines.torch_engine import place_of
+from zhichun.score.engine import RUN_ENGINES
+from zhichun.score.torch_engine import place_of
 
 GOALS = {"training_utilisation": 0.5, "scoring_utilisation": 0.6, "times_faster": 3.0, "whole_recipe_in_steps": 2.5}
 CHOSEN = ["model.max_length=256", "train.epochs=1", "train.learning_rate=1e-5", "train.warmup=0"]

@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaMo
 
 from zhichun.core import schema
 from zhichun.core.files import new_folder
-from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset import Dataset
 
 SPECIAL: Final = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
 # Of the vocabulary that is made from the data: what a few thousand products can fill.

@@ -22,8 +22,8 @@ from machine import circumstances
 from zhichun.core import schema
 from zhichun.core.files import write_json
 from zhichun.core.tasks import Prediction
-from zhichun.data.dataset.dataset import Dataset, read_parquet
-from zhichun.data.dataset.feature_store import open_pairs
+from zhichun.data.dataset import Dataset, read_parquet
+from zhichun.data.feature_store import open_pairs
 from zhichun.measure.evaluate import rows_of
 from zhichun.metrics.figures import measure
 from zhichun.score.index.build import build_index

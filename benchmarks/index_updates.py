@@ -31,7 +31,7 @@ from serve_models import shop
 
 from zhichun.core import schema
 from zhichun.core.files import write_json
-from zhichun.data.dataset.dataset import Dataset, read_parquet
+from zhichun.data.dataset import Dataset, read_parquet
 from zhichun.fit.recipe import load_recipe
 from zhichun.score.index.build import build_index
 from zhichun.score.index.network import load_network

@@ -14,7 +14,7 @@ from list_figures import Said
 from list_rows import Row
 
 from zhichun.core import schema
-from zhichun.data.dataset.dataset import product_keys, read_parquet
+from zhichun.data.dataset import product_keys, read_parquet
 from zhichun.text.bm25 import Documents, FirstStage
 
 Places = npt.NDArray[np.int64]

@@ -32,7 +32,7 @@ from torch import nn
 from zhichun.core import schema
 from zhichun.core.files import new_file
 from zhichun.core.tasks import softmax
-from zhichun.data.dataset.dataset import Dataset, buckets_of
+from zhichun.data.dataset import Dataset, buckets_of
 from zhichun.data.prepare.prepare import prepare
 from zhichun.data.readers.ratings import RatedPairs, read_ratings
 from zhichun.fit.pretrain import pretrain

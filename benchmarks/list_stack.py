@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from zhichun.core import schema
 from zhichun.core.tasks import Prediction
-from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset import Dataset
 from zhichun.fit.second_stage import JudgedCandidates, StackSettings, fit_second_stage
 from zhichun.score.list_features import Candidates, Corpus
 from zhichun.score.similarity import Similarity

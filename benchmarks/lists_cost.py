@@ -22,14 +22,14 @@ from machine import circumstances
 from zhichun.core.errors import UserError
 from zhichun.core.files import write_json
 from zhichun.core.tasks import TASKS
-from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.feature_store import open_pairs
+from zhichun.data.dataset import Dataset
+from zhichun.data.feature_store import open_pairs
 from zhichun.fit.loop import make_optimizer
 from zhichun.fit.recipe import Recipe
 from zhichun.fit.recipes.kdd2022 import baseline
 from zhichun.fit.train import build_model, judged_batches, make_featurizer
 from zhichun.objective import FineTuning
-from zhichun.score.engines.torch_engine import to_tensors
+from zhichun.score.torch_engine import to_tensors
 
 CHOSEN = ["model.max_length=64", "model.trigram_start=random", "model.trigrams=null", "train.precision=fp32"]
 LISTS = ["train.lists=Lists"]

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from zhichun.core import schema
-from zhichun.data.dataset.dataset import query_fold
+from zhichun.data.dataset import query_fold
 from zhichun.text.clean import clean_text
 from zhichun.text.fold import fold_query
 from zhichun.text.vocabulary import normalise

@@ -25,8 +25,8 @@ from machine import circumstances
 
 from zhichun.core.console import Bar, Stages
 from zhichun.core.files import read_json, write_json
-from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.feature_store import CatalogueTexts
+from zhichun.data.dataset import Dataset
+from zhichun.data.feature_store import CatalogueTexts
 from zhichun.data.prepare.prepare import prepare
 from zhichun.data.sample_shop import write_sample_shop
 from zhichun.fit.batches import Examples, ProductBatches

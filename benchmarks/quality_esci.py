@@ -33,8 +33,8 @@ from quality_report import OURS, TEXT_ONLY, THEIRS, WHOLE, WHOLE_ROW, compare, w
 from zhichun.core import schema
 from zhichun.core.files import new_file, write_json
 from zhichun.core.tasks import TASKS
-from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.feature_store import open_pairs
+from zhichun.data.dataset import Dataset
+from zhichun.data.feature_store import open_pairs
 from zhichun.data.readers.pair_tables import append_columns
 from zhichun.fit.recipe import Recipe
 from zhichun.fit.recipes.kdd2022 import baseline

@@ -39,12 +39,12 @@ from machine import circumstances, command_as_given
 
 from zhichun.core import schema
 from zhichun.core.files import read_json, write_json
-from zhichun.data.dataset.dataset import Dataset, read_parquet
+from zhichun.data.dataset import Dataset, read_parquet
 from zhichun.data.prepare.prepare import prepare
 from zhichun.data.sample_shop import write_sample_shop
 from zhichun.fit.recipe import load_recipe
 from zhichun.fit.train import train
-from zhichun.score.engines.engine import MEASURE
+from zhichun.score.engine import MEASURE
 from zhichun.score.export.export_run import export
 from zhichun.score.index.build import build_index
 from zhichun.score.scorer import load_scorer

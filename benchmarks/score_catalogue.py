@@ -30,7 +30,7 @@ from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.core.files import write_json
 from zhichun.core.tasks import TASKS
-from zhichun.data.dataset.dataset import Dataset, read_parquet
+from zhichun.data.dataset import Dataset, read_parquet
 from zhichun.fit.recipe import Recipe
 from zhichun.fit.recipes.kdd2022 import task2
 from zhichun.fit.train import build_model, make_featurizer

@@ -36,14 +36,14 @@ from zhichun.core.device import has_bf16
 from zhichun.core.errors import UserError
 from zhichun.core.files import write_json
 from zhichun.core.tasks import TASKS, Floats
-from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.feature_store import open_pairs
+from zhichun.data.dataset import Dataset
+from zhichun.data.feature_store import open_pairs
 from zhichun.fit.recipe import Recipe
 from zhichun.fit.recipes.kdd2022 import task2
 from zhichun.fit.train import train
 from zhichun.metrics import Judged, MicroF1, nDCG
 from zhichun.model.model_folder import TrainedModel
-from zhichun.score.engines.engine import RUN_ENGINES, predict_with
+from zhichun.score.engine import RUN_ENGINES, predict_with
 from zhichun.score.export.export_folder import FORMATS, ExportConfig
 from zhichun.score.export.export_run import export
 from zhichun.score.export.exported import choose

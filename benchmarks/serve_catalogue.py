@@ -15,7 +15,7 @@ from serve_load import fresh, measured
 from served import serving
 
 from zhichun.core import schema
-from zhichun.data.dataset.dataset import Dataset, read_parquet
+from zhichun.data.dataset import Dataset, read_parquet
 from zhichun.data.prepare.prepare import prepare
 from zhichun.fit.recipes.kdd2022 import task2
 from zhichun.score.export.export_run import export

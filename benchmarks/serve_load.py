@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from served import HOST, JSON, Served
 
 from zhichun.core import schema
-from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset import Dataset
 from zhichun.text.clean import clean_text
 
 PRODUCTS_FILE = "shopping_queries_dataset_products.parquet"

@@ -38,7 +38,7 @@ from scaling import SETTINGS, write_pairs
 from zhichun.core import schema
 from zhichun.core.files import read_json, write_json
 from zhichun.core.tasks import TASKS
-from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset import Dataset
 from zhichun.data.prepare.prepare import prepare
 from zhichun.data.sample_shop import write_sample_shop
 from zhichun.fit.recipe import load_recipe

@@ -31,7 +31,7 @@ from zhichun.model.relevance_model import ModelSettings, RelevanceModel, Vocabul
 from zhichun.objective import FineTuning, FineTuningSettings
 from zhichun.objective.losses import Poly1
 from zhichun.objective.methods import AWP, EMA, FGM, FGSM, PGD, SMART, DropoutView, FreeLB, Mixup, RDrop
-from zhichun.score.engines.torch_engine import place_of
+from zhichun.score.torch_engine import place_of
 from zhichun.text.tokenizer import PairLayout
 
 HERE = Path(__file__).parent

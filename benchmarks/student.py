@@ -28,8 +28,8 @@ from two_sides import SEEDS, SHOP, difference, figures, on_test, scored, shop_da
 
 from zhichun.core import schema
 from zhichun.core.files import write_json
-from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.feature_store import open_pairs
+from zhichun.data.dataset import Dataset
+from zhichun.data.feature_store import open_pairs
 from zhichun.fit.folds import train_folds
 from zhichun.fit.recipe import load_recipe
 from zhichun.metrics import Judged, MicroF1, nDCG

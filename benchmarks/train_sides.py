@@ -21,13 +21,13 @@ from transformers import TrainerCallback, set_seed
 
 from zhichun.core.console import Bar
 from zhichun.core.tasks import TASKS
-from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.feature_store import open_pairs
+from zhichun.data.dataset import Dataset
+from zhichun.data.feature_store import open_pairs
 from zhichun.fit.loop import Loop
 from zhichun.fit.recipe import Recipe
 from zhichun.fit.run_folder import RunFolder
 from zhichun.fit.train import build_model, judged_batches, make_featurizer
-from zhichun.model.attention import dropout
+from zhichun.model import dropout
 from zhichun.model.model_folder import TrainedModel
 from zhichun.objective import FineTuning
 from zhichun.text.features import Featurizer

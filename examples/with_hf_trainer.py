@@ -20,8 +20,8 @@ from transformers import Trainer, TrainingArguments
 
 from zhichun import load_recipe, prepare, write_sample_shop
 from zhichun.core.tasks import TASKS
-from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.feature_store import open_pairs
+from zhichun.data.dataset import Dataset
+from zhichun.data.feature_store import open_pairs
 from zhichun.fit.train import build_model, make_featurizer, trigram_vectors
 from zhichun.objective import FineTuning
 from zhichun.text.pairs import Pairs

@@ -29,9 +29,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from forks import Forks
 
 if TYPE_CHECKING:
-    from zhichun.data.dataset.feature_store import CatalogueTexts
+    from zhichun.data.feature_store import CatalogueTexts
     from zhichun.fit.recipe import Recipe
-    from zhichun.serve.http.app import ServeSettings
+    from zhichun.serve.app import ServeSettings
     from zhichun.text.pairs import TextReader
 
 TOKENIZER = Path(__file__).parent / "golden" / "tokenizer.json"
@@ -75,8 +75,8 @@ def catalogue(tiny_dataset: Path) -> CatalogueTexts:
     import numpy as np
 
     from zhichun.core import schema
-    from zhichun.data.dataset.dataset import Dataset
-    from zhichun.data.dataset.feature_store import CatalogueTexts
+    from zhichun.data.dataset import Dataset
+    from zhichun.data.feature_store import CatalogueTexts
     from zhichun.text.vocabulary import Vocabulary
 
     dataset = Dataset.open(tiny_dataset)
@@ -184,8 +184,8 @@ def serving() -> Callable[[ServeSettings], AbstractContextManager[str]]:
     import threading
     import time
 
-    from zhichun.serve.http.app import create_app
-    from zhichun.serve.http.server import Server, address, listening
+    from zhichun.serve.app import create_app
+    from zhichun.serve.server import Server, address, listening
 
     @contextmanager
     def serve(settings: ServeSettings) -> Iterator[str]:
@@ -210,7 +210,7 @@ def serving() -> Callable[[ServeSettings], AbstractContextManager[str]]:
 @pytest.fixture(scope="session")
 def server(tiny_run: Path, serving: Callable[[ServeSettings], AbstractContextManager[str]]) -> Iterator[str]:
     """The address of a server of the finished run; it ends with the session."""
-    from zhichun.serve.http.app import ServeSettings
+    from zhichun.serve.app import ServeSettings
 
     with serving(ServeSettings(run=tiny_run)) as url:
         yield url

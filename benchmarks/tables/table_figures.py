@@ -22,7 +22,7 @@ from table_runs import OUTCOME_FILE, Plan, Run, manifest_hash
 from zhichun.core import schema
 from zhichun.core.files import read_json
 from zhichun.core.tasks import TASKS
-from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset import Dataset
 from zhichun.measure.report.run_page import Scored
 from zhichun.metrics import Judged, MicroF1, paired_bootstrap
 from zhichun.metrics.figures import reported

@@ -19,7 +19,7 @@ from paper_tables import AUDITED, Row, Table
 from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.core.files import read_json, write_json
-from zhichun.data.dataset.dataset import BUCKETS, VALIDATION_BUCKET, Dataset
+from zhichun.data.dataset import BUCKETS, VALIDATION_BUCKET, Dataset
 from zhichun.fit.pretrain import pretrain
 from zhichun.fit.recipe import PretrainingRecipe, Recipe
 from zhichun.fit.run_folder import RunFolder

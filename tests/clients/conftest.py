@@ -40,9 +40,9 @@ def closed_connections(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def running(tiny_run: Path, serving: Callable[..., AbstractContextManager[str]]) -> Iterator[Running]:
     """Serve the tiny run with a key and low limits."""
     from zhichun import Scorer
-    from zhichun.serve.http.app import ServeSettings
-    from zhichun.serve.http.guard import Keys
-    from zhichun.serve.http.limits import Limits
+    from zhichun.serve.app import ServeSettings
+    from zhichun.serve.guard import Keys
+    from zhichun.serve.limits import Limits
 
     limits = Limits(documents=MOST_DOCUMENTS, queue_pairs=MOST_WAITING)
     with serving(ServeSettings(run=tiny_run, name="zhichun", keys=Keys.of([KEY]), limits=limits)) as url:

@@ -26,7 +26,7 @@ def wait_for(happened: Callable[[], bool]) -> None:
 @pytest.mark.parametrize(("rank", "package", "path"), RANKERS)
 def test_a_client_that_is_told_to_come_back_does(rank, package, path, running: Running, monkeypatch):
     pytest.importorskip(package)
-    from zhichun.serve.queue import batcher
+    from zhichun.serve import batcher
 
     score, begun, ended = batcher.score, threading.Event(), threading.Event()
 

@@ -10,7 +10,7 @@ import pytest
 from engine_clients import ENGINES, difference, parity_of
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
-from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset import Dataset
 from zhichun.fit.train import train
 from zhichun.score.export.for_engines import export_for
 

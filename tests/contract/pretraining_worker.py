@@ -9,8 +9,8 @@ from accelerate import Accelerator
 from safetensors.torch import save_file
 from worker import fit
 
-from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.feature_store import CatalogueTexts
+from zhichun.data.dataset import Dataset
+from zhichun.data.feature_store import CatalogueTexts
 from zhichun.fit.batches import Examples, ProductBatches
 from zhichun.fit.pretrain import build_objective, readable_pairs
 from zhichun.fit.recipe import PretrainingRecipe

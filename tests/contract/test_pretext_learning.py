@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from scipy import stats
 
 from zhichun.core import schema
-from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.feature_store import CatalogueTexts
+from zhichun.data.dataset import Dataset
+from zhichun.data.feature_store import CatalogueTexts
 from zhichun.data.prepare.prepare import prepare
 from zhichun.data.sample_shop import write_sample_shop
 from zhichun.model.encoder import Encoder, new_encoder

@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 
 from zhichun.core.console import Bar
 from zhichun.core.tasks import TASKS
-from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.feature_store import open_pairs
+from zhichun.data.dataset import Dataset
+from zhichun.data.feature_store import open_pairs
 from zhichun.fit.batches import JudgedBatches, Steps, dropout_seed
 from zhichun.fit.loop import Loop
 from zhichun.fit.recipe import Recipe

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from zhichun.core import schema
-from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset import Dataset
 from zhichun.metrics import Judged, nDCG
 
 pytestmark = pytest.mark.esci

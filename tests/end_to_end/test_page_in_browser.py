@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 import pytest
 
 from zhichun.core import schema
-from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset import Dataset
 
 CHROMIUM = shutil.which("chromium")
 if CHROMIUM is None:
@@ -34,7 +34,7 @@ LANGUAGE = {"us": "en", "es": "es", "jp": "ja"}
 @pytest.fixture(scope="module")
 def address(tiny_dataset, tiny_run, serving):
     """The page of a small trained run and its catalogue."""
-    from zhichun.serve.http.app import ServeSettings
+    from zhichun.serve.app import ServeSettings
 
     with serving(ServeSettings(run=tiny_run, products=tiny_dataset)) as url:
         yield f"{url}/"

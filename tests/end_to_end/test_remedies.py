@@ -7,7 +7,7 @@ import pytest
 import typer
 
 from zhichun.cli import app
-from zhichun.data.dataset.dataset import VALIDATION_BUCKET, query_bucket, query_fold
+from zhichun.data.dataset import VALIDATION_BUCKET, query_bucket, query_fold
 
 COMMANDS = typer.main.get_command(app).commands
 LABELS = ["--labels", "3=E,2=S,1=C,0=I"]

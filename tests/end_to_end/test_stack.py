@@ -12,7 +12,7 @@ import pytest
 from zhichun.core import schema
 from zhichun.metrics import Judged, nDCG
 from zhichun.score.scorer import load_scorer
-from zhichun.serve.queue.batcher import PairColumns, score
+from zhichun.serve.batcher import PairColumns, score
 from zhichun.text.pairs import PairTexts
 
 

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 # Modules that do what each extra is for.
 NEEDS = {
     "": ["zhichun.data.prepare.prepare", "zhichun.metrics", "zhichun.judgements.agreement", "zhichun.measure.compare"],
-    "serve": ["zhichun.serve.http.server", "zhichun.score.scorer"],
+    "serve": ["zhichun.serve.server", "zhichun.score.scorer"],
     "onnx": ["zhichun.score.export.exported", "zhichun.score.scorer"],
     "hub": ["zhichun.score.hub"],
     "judge": ["zhichun.judgements.chat", "zhichun.judgements.judge"],

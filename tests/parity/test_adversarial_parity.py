@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from zhichun.core.tasks import TASKS
-from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.feature_store import open_pairs
+from zhichun.data.dataset import Dataset
+from zhichun.data.feature_store import open_pairs
 from zhichun.fit.train import build_model, judged_batches, make_featurizer
 from zhichun.objective import FineTuning
 

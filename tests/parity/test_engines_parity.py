@@ -16,14 +16,14 @@ from zhichun.core import schema
 from zhichun.core.arrays import Int64
 from zhichun.core.files import write_hashes
 from zhichun.core.tasks import TASKS, Floats
-from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.feature_store import open_pairs
+from zhichun.data.dataset import Dataset
+from zhichun.data.feature_store import open_pairs
 from zhichun.fit.train import build_model, make_featurizer
 from zhichun.model.model_folder import TrainedModel
-from zhichun.score.engines.engine import Engine, predict_with
-from zhichun.score.engines.torch_engine import TorchEngine
+from zhichun.score.engine import Engine, predict_with
 from zhichun.score.export.export_folder import ExportConfig
 from zhichun.score.scorer import Scorer
+from zhichun.score.torch_engine import TorchEngine
 from zhichun.text.pairs import Pairs
 
 pytest.importorskip("onnxscript")

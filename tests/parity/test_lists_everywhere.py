@@ -12,12 +12,12 @@ import torch
 
 from zhichun.core import schema
 from zhichun.core.errors import UserError
-from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset import Dataset
 from zhichun.measure.evaluate import evaluate
-from zhichun.score.engines.torch_engine import to_tensors
 from zhichun.score.job import ScoringJob
 from zhichun.score.rank import rank
 from zhichun.score.scorer import Scorer, load_scorer
+from zhichun.score.torch_engine import to_tensors
 from zhichun.text.pairs import PairTexts
 
 QUERIES, NEAR = 5, 1e-5
@@ -64,7 +64,7 @@ def export_of_lists(list_run, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server_of_lists(list_run, serving):
-    from zhichun.serve.http.app import ServeSettings
+    from zhichun.serve.app import ServeSettings
 
     with serving(ServeSettings(run=list_run)) as url:
         yield url

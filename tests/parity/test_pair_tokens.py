@@ -22,7 +22,7 @@ from tokenizers import (
 )
 
 from zhichun.core.errors import UserError
-from zhichun.data.dataset.feature_store import train_unigram
+from zhichun.data.feature_store import train_unigram
 from zhichun.text.clean import clean_text
 from zhichun.text.features import MOST_CHARACTERS, MOST_OF_A_WORD, ProductFeatures, QueryFeatures, readable
 from zhichun.text.pairs import Pairs, truncated_lengths

@@ -9,7 +9,7 @@ import pytest
 
 from zhichun.core.errors import UserError
 from zhichun.core.files import HASHES_FILE
-from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset import Dataset
 from zhichun.fit.recipe import load_recipe
 from zhichun.measure.report import write_report
 from zhichun.score.export.export_run import recorded_data

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zhichun.core import schema
-from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.feature_store import open_pairs
-from zhichun.score.engines.engine import predict_with
+from zhichun.data.dataset import Dataset
+from zhichun.data.feature_store import open_pairs
+from zhichun.score.engine import predict_with
 from zhichun.score.scorer import Scorer
 
 # Of logits of about 1. In bf16 a number has 8 bits; in int8 what is rounded is the same, so only bf16's noise is left.

@@ -3,7 +3,7 @@ import unicodedata
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from zhichun.data.dataset.dataset import in_test, query_bucket, query_fold
+from zhichun.data.dataset import in_test, query_bucket, query_fold
 from zhichun.text.clean import clean_text
 from zhichun.text.fold import fold_query
 

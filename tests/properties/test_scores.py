@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 
 from zhichun.core import schema
 from zhichun.core.errors import UserError
-from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.feature_store import open_pairs
+from zhichun.data.dataset import Dataset
+from zhichun.data.feature_store import open_pairs
 from zhichun.data.prepare.clean_catalogue import read_catalogue
 from zhichun.model.model_folder import TrainedModel
-from zhichun.score.engines.torch_engine import TorchEngine, predict
 from zhichun.score.job import ScoringJob
 from zhichun.score.rank import rank
 from zhichun.score.scorer import Scorer
+from zhichun.score.torch_engine import TorchEngine, predict
 from zhichun.text.clean import clean_text
 from zhichun.text.pairs import PairTexts
 

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from scoring_stub import Stub
 
 from zhichun.core import schema
-from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset import Dataset
 
 TRUSTED, DOUBTED = (0.7, 0.1), (0.05, 0.85)
 

@@ -17,8 +17,8 @@ from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.core.files import read_json, write_json
 from zhichun.core.tasks import TASKS
-from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.predictions import read_predictions
+from zhichun.data.dataset import Dataset
+from zhichun.data.predictions import read_predictions
 from zhichun.data.prepare.clean_catalogue import read_catalogue
 from zhichun.data.prepare.prepare import prepare
 from zhichun.data.prepare.summary import SUMMARY_FILE, summarise

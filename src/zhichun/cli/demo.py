@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from zhichun.cli.options import app, say, stdout
 from zhichun.cli.tables import ranking_table
 from zhichun.core import schema
-from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset import Dataset
 from zhichun.score.rank import rank
 from zhichun.score.scorer import Scorer
 

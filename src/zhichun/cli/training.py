@@ -188,7 +188,7 @@ def evaluate(
     """
     from zhichun.cli.tables import confusion_table, differences, figures_table, members_table, raters_table
     from zhichun.core.tasks import TASKS
-    from zhichun.data.dataset.dataset import Dataset
+    from zhichun.data.dataset import Dataset
     from zhichun.data.readers.ratings import read_ratings
     from zhichun.measure.evaluate import evaluate as measure_run
 

@@ -288,10 +288,10 @@ def serve(
     log_texts
         Write the texts of requests to the log.
     """
-    from zhichun.serve.http.app import ServeSettings
-    from zhichun.serve.http.guard import Keys
-    from zhichun.serve.http.limits import Limits
-    from zhichun.serve.http.server import serve as serve_model
+    from zhichun.serve.app import ServeSettings
+    from zhichun.serve.guard import Keys
+    from zhichun.serve.limits import Limits
+    from zhichun.serve.server import serve as serve_model
 
     limits = Limits(
         body_bytes=most_body << 20,

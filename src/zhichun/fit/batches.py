@@ -19,10 +19,10 @@ import numpy.typing as npt
 
 from zhichun.core.settings import require_range
 from zhichun.core.tasks import Floats
-from zhichun.data.dataset.feature_store import CatalogueTexts
+from zhichun.data.feature_store import CatalogueTexts
 from zhichun.objective.pretext.task import ITEMS, Draw, Pretext
 from zhichun.objective.pretraining import SEPARATOR, STEP_ITEMS
-from zhichun.score.engines.engine import length_sorted
+from zhichun.score.engine import length_sorted
 from zhichun.text.pairs import Arrays, Pairs, Rows, TextReader
 
 

@@ -30,8 +30,8 @@ from zhichun.core import schema
 from zhichun.core.arrays import Bools, Int64, write_parquet
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import TASKS, Calibration, are_given, softmax
-from zhichun.data.dataset.dataset import read_parquet
-from zhichun.data.dataset.predictions import AS_TRAINED, PREDICTIONS_FILE, names_as_trained
+from zhichun.data.dataset import read_parquet
+from zhichun.data.predictions import AS_TRAINED, PREDICTIONS_FILE, names_as_trained
 from zhichun.data.readers.pair_tables import append_columns
 from zhichun.metrics import ExpectedCalibrationError, Judged, LogLoss, label_codes
 from zhichun.metrics.calibration import wilson

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from zhichun.core.console import say_aside
 from zhichun.core.errors import UserError
-from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.predictions import fold_count, fold_path, nested_path
+from zhichun.data.dataset import Dataset
+from zhichun.data.predictions import fold_count, fold_path, nested_path
 from zhichun.fit.leaks import refuse_leaks
 from zhichun.fit.recipe import Recipe
 from zhichun.fit.run_folder import RunFolder

@@ -6,7 +6,7 @@ from typing import Any
 
 from zhichun.core.errors import UserError
 from zhichun.core.files import read_json
-from zhichun.data.dataset.predictions import find_tables
+from zhichun.data.predictions import find_tables
 from zhichun.model.encoder_settings import TINY
 
 Folds = list[int | None]

@@ -26,7 +26,7 @@ from zhichun.fit.train_settings import LoopSettings, PretrainSettings, TrainSett
 from zhichun.model.encoder import Encoder
 from zhichun.model.layers import compile_layers, has_bf16, layers_of, recompute_activations
 from zhichun.objective.fine_tuning import Objective
-from zhichun.score.engines.torch_engine import to_tensors
+from zhichun.score.torch_engine import to_tensors
 from zhichun.text.pairs import Arrays
 
 T = TypeVar("T")

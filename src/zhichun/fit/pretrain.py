@@ -16,8 +16,8 @@ from zhichun.core import schema
 from zhichun.core.arrays import Doubles
 from zhichun.core.console import Stages, say_aside
 from zhichun.core.errors import UserError
-from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.feature_store import CatalogueTexts
+from zhichun.data.dataset import Dataset
+from zhichun.data.feature_store import CatalogueTexts
 from zhichun.fit.batches import Examples, ProductBatches
 from zhichun.fit.recipe import PretrainingRecipe
 from zhichun.fit.run_folder import RunFolder
@@ -30,7 +30,7 @@ from zhichun.model.model_folder import PretrainedEncoder, PretrainedTables
 from zhichun.objective import Pretraining
 from zhichun.objective.pretext.task import Draw, Sizes
 from zhichun.objective.pretraining import PretextModel
-from zhichun.score.engines.torch_engine import to_tensors
+from zhichun.score.torch_engine import to_tensors
 from zhichun.text.pairs import Rows, TextReader
 from zhichun.text.vocabulary import Vocabulary
 

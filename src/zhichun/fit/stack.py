@@ -23,8 +23,8 @@ from zhichun.core.console import Stages
 from zhichun.core.errors import UserError
 from zhichun.core.files import new_folder, read_json
 from zhichun.core.tasks import CALIBRATION_FILE, TASKS, Prediction
-from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.predictions import (
+from zhichun.data.dataset import Dataset
+from zhichun.data.predictions import (
     OutOfFold,
     fold_count,
     fold_path,

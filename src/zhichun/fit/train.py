@@ -26,9 +26,9 @@ from zhichun.core.arrays import Bools, Int64, write_parquet
 from zhichun.core.console import Stages, say_aside
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import TASKS, Floats, Task
-from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.feature_store import catalogue_tokenizer, open_pairs
-from zhichun.data.dataset.predictions import PREDICTIONS_FILE
+from zhichun.data.dataset import Dataset
+from zhichun.data.feature_store import catalogue_tokenizer, open_pairs
+from zhichun.data.predictions import PREDICTIONS_FILE
 from zhichun.data.readers.pair_tables import append_columns
 from zhichun.fit.batches import JudgedBatches, ListBatches
 from zhichun.fit.pool import with_pool
@@ -45,7 +45,7 @@ from zhichun.model.encoder_settings import TINY, EncoderSettings, hidden_size, s
 from zhichun.model.model_folder import PretrainedTables, TrainedModel, vocabulary_sizes
 from zhichun.model.relevance_model import ModelSettings, RelevanceModel
 from zhichun.objective import FineTuning
-from zhichun.score.engines.torch_engine import predict
+from zhichun.score.torch_engine import predict
 from zhichun.text.features import Featurizer
 from zhichun.text.pairs import Pairs
 from zhichun.text.tokenizer import PairTokenizer

@@ -21,8 +21,8 @@ from zhichun.core.arrays import Int64
 from zhichun.core.errors import UserError
 from zhichun.core.settings import require_range
 from zhichun.core.tasks import Floats, Task
-from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.predictions import find_tables, held_out_by, named_in, read_predictions
+from zhichun.data.dataset import Dataset
+from zhichun.data.predictions import find_tables, held_out_by, named_in, read_predictions
 from zhichun.fit.batches import Lists
 
 Targets = Int64 | Floats

@@ -13,7 +13,7 @@ from torch.distributed import DistError
 
 from zhichun.core.console import Bar, Stages
 from zhichun.core.errors import UserError
-from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset import Dataset
 from zhichun.fit.batches import Steps
 from zhichun.fit.loop import Loop
 from zhichun.fit.recipe import PretrainingRecipe, Recipe, describe

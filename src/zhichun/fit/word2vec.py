@@ -22,7 +22,7 @@ from zhichun.core.errors import UserError
 from zhichun.core.files import in_use
 from zhichun.core.schema import CATALOGUE, ORIGIN, PRODUCTS_FILE, TEXT_COLUMNS
 from zhichun.core.settings import require_range
-from zhichun.data.dataset.dataset import REMEDY, Dataset, of_catalogue, read_parquet
+from zhichun.data.dataset import REMEDY, Dataset, of_catalogue, read_parquet
 from zhichun.text.clean import clean_text
 from zhichun.text.trigrams import TrigramVectors, TrigramVocabulary, vectors_path
 

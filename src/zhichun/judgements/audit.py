@@ -23,8 +23,8 @@ from zhichun.core.arrays import Doubles, write_parquet
 from zhichun.core.console import say_aside
 from zhichun.core.errors import UserError
 from zhichun.core.files import new_file, write_json
-from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.predictions import fold_count
+from zhichun.data.dataset import Dataset
+from zhichun.data.predictions import fold_count
 from zhichun.data.prepare.corrections import DECISION, NEW_LABEL
 from zhichun.data.readers.text_file import require_file
 from zhichun.judgements.findings import (

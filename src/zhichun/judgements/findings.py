@@ -31,8 +31,8 @@ import pyarrow.compute as pc
 from zhichun.core import schema
 from zhichun.core.arrays import Bools, Doubles, Int64
 from zhichun.core.errors import UserError, suggest
-from zhichun.data.dataset.dataset import BUCKETS, VALIDATION_BUCKET, Dataset
-from zhichun.data.dataset.predictions import OutOfFold, fold_count, read_out_of_fold
+from zhichun.data.dataset import BUCKETS, VALIDATION_BUCKET, Dataset
+from zhichun.data.predictions import OutOfFold, fold_count, read_out_of_fold
 from zhichun.data.prepare.corrections import DECISION
 from zhichun.data.readers.sources import find_column, open_table
 from zhichun.metrics import Judged, MacroF1, MicroF1, label_codes

@@ -21,7 +21,7 @@ from zhichun.core import schema
 from zhichun.core.arrays import Bools, Int64
 from zhichun.core.errors import UserError, suggest
 from zhichun.core.files import new_folder, write_json
-from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset import Dataset
 from zhichun.data.readers.pair_tables import unfit_id, write_qrels, write_run
 from zhichun.measure.evaluate import rows_of
 from zhichun.measure.report.page import write_page

@@ -12,9 +12,9 @@ from zhichun.core.console import Stages
 from zhichun.core.errors import UserError, suggest
 from zhichun.core.files import read_json, write_json
 from zhichun.core.tasks import Prediction, Task
-from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.feature_store import open_pairs
-from zhichun.data.dataset.predictions import held_out_by, require_trained_on
+from zhichun.data.dataset import Dataset
+from zhichun.data.feature_store import open_pairs
+from zhichun.data.predictions import held_out_by, require_trained_on
 from zhichun.data.readers.pair_tables import append_columns, write_qrels, write_run
 from zhichun.data.readers.ratings import RatedPairs
 from zhichun.measure.report import write_report
@@ -23,7 +23,7 @@ from zhichun.metrics.agreement import HUMAN_METRICS, human_level, majority
 from zhichun.metrics.ceiling import ceiling
 from zhichun.metrics.figures import by_list_size, measure
 from zhichun.metrics.significance import intervals
-from zhichun.score.engines.engine import AUTO, counted
+from zhichun.score.engine import AUTO, counted
 from zhichun.score.ensemble import ask_members, average
 from zhichun.score.ensemble_weights import Judgements, beside_members
 from zhichun.score.folders import EnsembleConfig, has_members, is_ensemble, is_stack

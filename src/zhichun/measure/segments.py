@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from zhichun.core import schema
 from zhichun.core.arrays import Bools, Int64
 from zhichun.core.errors import UserError
-from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset import Dataset
 from zhichun.data.readers.rejected import Say, silent
 from zhichun.data.readers.sources import ALIASES, find_column, open_table
 from zhichun.text.fold import fold_query

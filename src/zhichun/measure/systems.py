@@ -18,7 +18,7 @@ from zhichun.core.arrays import Int64
 from zhichun.core.console import Stages
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import TASKS
-from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset import Dataset
 from zhichun.data.readers.lines import RunTable
 from zhichun.data.readers.rejected import Say
 from zhichun.data.readers.sources import PAIRS, find_column, match_columns, open_ranking, require_known
@@ -26,7 +26,7 @@ from zhichun.data.readers.table import Table
 from zhichun.measure.evaluate import rows_of, score_rows, trained_pairs
 from zhichun.metrics import Judged
 from zhichun.metrics.significance import Floats
-from zhichun.score.engines.engine import AUTO
+from zhichun.score.engine import AUTO
 from zhichun.score.folders import has_members
 from zhichun.score.scorer import Scorer
 from zhichun.text.fold import fold_query

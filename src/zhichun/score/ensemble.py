@@ -18,9 +18,9 @@ import numpy as np
 
 from zhichun.core.arrays import Int64
 from zhichun.core.tasks import TASKS, Floats, Prediction, Task
-from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.feature_store import open_pairs
-from zhichun.score.engines.engine import AUTO, Progress, Stage, counted
+from zhichun.data.dataset import Dataset
+from zhichun.data.feature_store import open_pairs
+from zhichun.score.engine import AUTO, Progress, Stage, counted
 from zhichun.score.folders import EnsembleConfig, MemberEntry
 from zhichun.score.scorer import Scorer, ScoresProducts
 from zhichun.text.pairs import Pairs, PairTexts

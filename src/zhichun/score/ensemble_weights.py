@@ -15,8 +15,8 @@ from zhichun.core import schema
 from zhichun.core.arrays import Bools, Doubles, Int64
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import Prediction, Task, gain_vector
-from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.predictions import find_tables, read_predictions
+from zhichun.data.dataset import Dataset
+from zhichun.data.predictions import find_tables, read_predictions
 from zhichun.metrics import MicroF1, nDCG, paired_bootstrap
 from zhichun.metrics.figures import classified, ranked
 from zhichun.score.ensemble import Answer, average

@@ -43,7 +43,7 @@ from zhichun.data.readers.rejected import NO_SCORE, FirstRefusal, OnBadRows, Say
 from zhichun.data.readers.sources import ENDINGS, open_table
 from zhichun.data.readers.table import ParquetTable, Table
 from zhichun.data.readers.text_file import require_file
-from zhichun.score.engines.engine import AUTO, Progress
+from zhichun.score.engine import AUTO, Progress
 from zhichun.score.folders import fingerprint_of
 from zhichun.score.job_folder import KEY, Earlier, JobFolder, Keys, Totals, key_column, pair_keys
 from zhichun.score.parts import ALL, FILES_A_SHARD, Cut, PairReader, Part, Shard

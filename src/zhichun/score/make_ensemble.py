@@ -11,7 +11,7 @@ from zhichun.core.arrays import Doubles
 from zhichun.core.errors import UserError
 from zhichun.core.files import new_folder, read_json
 from zhichun.core.tasks import TASKS, Task
-from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset import Dataset
 from zhichun.score import folders
 from zhichun.score.ensemble_weights import HeldOutByAll, against_best, difference, equal_weights, figures
 

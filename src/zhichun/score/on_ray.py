@@ -19,7 +19,7 @@ from typing import Any, Final
 from zhichun.core.console import Bar
 from zhichun.core.errors import UserError
 from zhichun.core.storage import is_url
-from zhichun.score.engines.engine import threads
+from zhichun.score.engine import threads
 from zhichun.score.export.export_folder import is_export
 from zhichun.score.job import ScoringJob, finish_job, sources_of
 from zhichun.score.job_folder import Totals

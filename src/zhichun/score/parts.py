@@ -28,7 +28,7 @@ from zhichun.data.readers.pair_tables import ROW, numbered_chunks, texts
 from zhichun.data.readers.rejected import FirstRefusal, OnBadRows, Reason, Record, Refusal, Refusals, Say
 from zhichun.data.readers.sources import PAIRS, describe_columns, kept_columns, match_pairs
 from zhichun.data.readers.table import Table
-from zhichun.score.engines.engine import LONGEST_LIST
+from zhichun.score.engine import LONGEST_LIST
 from zhichun.score.rank import ProductLookup
 from zhichun.text.clean import clean_text
 from zhichun.text.fold import fold_locales, trim_ids

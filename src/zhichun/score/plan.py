@@ -20,7 +20,7 @@ from zhichun.core.arrays import Ragged
 from zhichun.core.console import Bar
 from zhichun.core.device import flags, has_bf16, has_int8
 from zhichun.core.settings import require_range
-from zhichun.score.engines.engine import RUN_ENGINES, Engine, predict_with, threads
+from zhichun.score.engine import RUN_ENGINES, Engine, predict_with, threads
 from zhichun.score.export.export_folder import TABLES, ExportConfig, format_of, is_export
 from zhichun.score.export.exported import usable
 from zhichun.score.folders import model_folder
@@ -137,7 +137,7 @@ def _engines(name: str) -> list[str]:
     if is_export(folder):
         return usable(ExportConfig.load(folder), folder)
     from zhichun.model.layers import has_bf16 as multiplies_bf16
-    from zhichun.score.engines.torch_engine import place_of
+    from zhichun.score.torch_engine import place_of
 
     return [*RUN_ENGINES[: 1 + multiplies_bf16(place_of(None))], TRAIN]
 
@@ -179,7 +179,7 @@ def _open(name: str, engine: str, tokens: int) -> _Timed:
     from zhichun.model.encoder import load_encoder, new_encoder
     from zhichun.model.encoder_settings import plain_config
     from zhichun.model.relevance_model import ModelSettings, RelevanceModel, VocabularySizes
-    from zhichun.score.engines.torch_engine import ready_engine
+    from zhichun.score.torch_engine import ready_engine
 
     shape = SHAPES.get(name)
     if shape is None:
@@ -250,7 +250,7 @@ def _training_rate(network: "RelevanceModel", pairs: Pairs, seconds: float) -> f
     import torch
 
     from zhichun.model.layers import has_bf16 as multiplies_bf16
-    from zhichun.score.engines.torch_engine import device_of, to_tensors
+    from zhichun.score.torch_engine import device_of, to_tensors
 
     place = device_of(network)
     optimizer = torch.optim.AdamW(network.train().parameters())  # the first step makes its moments

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from zhichun.core import schema
 from zhichun.core.arrays import Int64
 from zhichun.core.errors import UserError
-from zhichun.data.dataset.dataset import of_catalogue, product_keys
+from zhichun.data.dataset import of_catalogue, product_keys
 from zhichun.data.readers.pair_tables import write_tables
 from zhichun.score.given import Products, catalogue_of, locale_of, query_of
 from zhichun.score.index.scorer import IndexScorer, Nearest

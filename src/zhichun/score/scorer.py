@@ -19,7 +19,7 @@ from zhichun.core import schema
 from zhichun.core.arrays import Int32, Int64
 from zhichun.core.storage import local
 from zhichun.core.tasks import TASKS, Prediction, Task
-from zhichun.score.engines.engine import AUTO, Engine, Progress, predict_with
+from zhichun.score.engine import AUTO, Engine, Progress, predict_with
 from zhichun.score.export.export_folder import is_export
 from zhichun.score.folders import is_ensemble, is_stack, model_folder
 from zhichun.score.given import Products, columns_of, query_of
@@ -174,7 +174,7 @@ class Scorer(ScoresProducts):
             task = TASKS[config.task].calibrated_in(folder)
             scorers = [cls(featurizer, config.max_length, task, each) for each in engines]
             return scorers[0] if len(scorers) == 1 else _fastest(scorers)
-        from zhichun.score.engines.torch_engine import load_run
+        from zhichun.score.torch_engine import load_run
 
         trained, network = load_run(model_folder(folder), device, engine)
         return cls(trained.featurizer, trained.settings.max_length, trained.task, network)
@@ -226,7 +226,7 @@ class Scorer(ScoresProducts):
         Parameters
         ----------
         pairs
-            What `read` gives, or `zhichun.data.dataset.feature_store.open_pairs`.
+            What `read` gives, or `zhichun.data.feature_store.open_pairs`.
         rows
             Which of them, in the order of the answer; all if not given.
         progress

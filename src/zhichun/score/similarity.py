@@ -26,7 +26,7 @@ from zhichun.core.arrays import Doubles
 from zhichun.core.console import say_aside
 from zhichun.core.files import read_json, write_json
 from zhichun.core.tasks import Floats
-from zhichun.score.engines.engine import required
+from zhichun.score.engine import required
 from zhichun.text.features import readable
 from zhichun.text.fold import fold_query
 from zhichun.text.pairs import Arrays, TextReader
@@ -79,7 +79,7 @@ class Similarity:
         if (graph := Path(place) / GRAPH).is_file():
             return cls(_reader(PairTokenizer.load(graph.parent)), _run(graph), None, _prompts(graph.with_name(PROMPTS)))
         from zhichun.model.encoder import file_of, load_encoder, load_tokenizer
-        from zhichun.score.engines.torch_engine import Sentences
+        from zhichun.score.torch_engine import Sentences
 
         encoder, prompts = Sentences(load_encoder(str(place))), _prompts(file_of(str(place), PROMPTS))
         if not any(prompts) and "e5-" in str(place).lower():

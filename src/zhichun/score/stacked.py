@@ -25,8 +25,8 @@ from zhichun.core.arrays import Doubles, Int64
 from zhichun.core.errors import UserError
 from zhichun.core.files import check_hashes, write_hashes, write_text
 from zhichun.core.tasks import TASKS, Prediction, Task, gain_vector
-from zhichun.data.dataset.dataset import Dataset
-from zhichun.score.engines.engine import AUTO, Progress
+from zhichun.data.dataset import Dataset
+from zhichun.score.engine import AUTO, Progress
 from zhichun.score.ensemble import Members
 from zhichun.score.folders import STACK_FILE, MemberEntry, locate
 from zhichun.score.list_features import Candidates, Corpus

@@ -68,7 +68,7 @@ class ProductTexts:
     columns
         Texts by column name (`schema.TEXT_COLUMNS`).
     brands, colors
-        Rows in the vocabularies of `data.vocabularies`; 0 is unknown or absent.
+        Rows in the vocabularies of `data.prepare.vocabularies`; 0 is unknown or absent.
     """
 
     rows: Rows

@@ -23,9 +23,9 @@ from zhichun.judgements.chat import Answer
 from zhichun.judgements.judge import JudgingJob
 from zhichun.metrics.metric import Metric
 from zhichun.model.relevance_model import VocabularySizes
-from zhichun.score.engines.engine import Engine
+from zhichun.score.engine import Engine
 from zhichun.score.export.export_folder import ExportConfig
-from zhichun.serve.http.app import ServeSettings
+from zhichun.serve.app import ServeSettings
 
 
 @dataclass(frozen=True, kw_only=True)

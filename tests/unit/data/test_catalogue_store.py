@@ -10,9 +10,9 @@ import pytest
 
 from zhichun.core import schema
 from zhichun.core.errors import UserError
-from zhichun.data.dataset import feature_store
-from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.feature_store import CatalogueTexts
+from zhichun.data import feature_store
+from zhichun.data.dataset import Dataset
+from zhichun.data.feature_store import CatalogueTexts
 from zhichun.text.vocabulary import Vocabulary
 
 NO_PAIRS = np.zeros(0, np.int64)
@@ -32,7 +32,7 @@ def open_catalogue(dataset, pairs=NO_PAIRS, progress=None):
 
 
 def test_any_rows_in_any_order_are_those_of_the_table(dataset, monkeypatch):
-    monkeypatch.setattr("zhichun.data.dataset.dataset.BATCH_ROWS", 64)
+    monkeypatch.setattr("zhichun.data.dataset.BATCH_ROWS", 64)
     catalogue = open_catalogue(dataset)
     assert len(catalogue.batches) > 3
     table = pq.read_table(dataset.folder / schema.PRODUCTS_FILE)

@@ -10,7 +10,7 @@ import pytest
 
 from zhichun.core import schema
 from zhichun.core.errors import UserError
-from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset import Dataset
 from zhichun.text.pairs import COUNTRIES
 
 
@@ -138,7 +138,7 @@ def test_columns_come_as_numpy(tiny_dataset):
 
 
 def test_texts_of_pairs_are_those_of_their_products_in_any_order(tiny_dataset, monkeypatch):
-    monkeypatch.setattr("zhichun.data.dataset.dataset.BATCH_ROWS", 7)
+    monkeypatch.setattr("zhichun.data.dataset.BATCH_ROWS", 7)
     dataset = Dataset.open(tiny_dataset)
     rows = np.array([30, 2, 2, len(dataset.examples) - 1])
     queries, products, locales, _ = dataset.texts(rows, schema.ORIGIN)

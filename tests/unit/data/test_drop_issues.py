@@ -4,7 +4,7 @@ import pyarrow.compute as pc
 import pytest
 
 from zhichun.core.errors import UserError
-from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset import Dataset
 from zhichun.data.prepare.prepare import prepare
 
 EXAMPLES = (

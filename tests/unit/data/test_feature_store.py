@@ -13,9 +13,9 @@ import pytest
 from zhichun.core import schema
 from zhichun.core.arrays import Ragged
 from zhichun.core.errors import UserError
-from zhichun.data.dataset import feature_store
-from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.feature_store import open_pairs, train_unigram
+from zhichun.data import feature_store
+from zhichun.data.dataset import Dataset
+from zhichun.data.feature_store import open_pairs, train_unigram
 from zhichun.text.features import Featurizer
 from zhichun.text.tokenizer import PairTokenizer
 from zhichun.text.trigrams import TrigramVocabulary

@@ -9,7 +9,7 @@ import pytest
 from zhichun.cli import main
 from zhichun.core import schema
 from zhichun.core.errors import UserError
-from zhichun.data.dataset.dataset import Dataset, in_test
+from zhichun.data.dataset import Dataset, in_test
 from zhichun.data.prepare.prepare import prepare
 from zhichun.measure.evaluate import rows_of
 

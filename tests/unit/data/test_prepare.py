@@ -7,7 +7,7 @@ import pytest
 
 from zhichun.core.errors import UserError
 from zhichun.core.schema import EXAMPLE_COLUMNS, ORIGIN, PREPARED_COLUMNS, PRODUCT_COLUMNS, TEXT_COLUMNS
-from zhichun.data.dataset.dataset import in_test, query_fold
+from zhichun.data.dataset import in_test, query_fold
 from zhichun.data.prepare.prepare import EXAMPLES_SCHEMA, prepare
 from zhichun.text.fold import fold_query
 

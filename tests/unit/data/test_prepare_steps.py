@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from zhichun.core.errors import UserError
-from zhichun.data.dataset.dataset import VALIDATION_BUCKET, query_bucket, query_fold
+from zhichun.data.dataset import VALIDATION_BUCKET, query_bucket, query_fold
 from zhichun.data.prepare.prepare import prepare
 from zhichun.data.prepare.steps import Made
 

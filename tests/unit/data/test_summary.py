@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from zhichun.core.errors import UserError
-from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.feature_store import open_pairs
+from zhichun.data.dataset import Dataset
+from zhichun.data.feature_store import open_pairs
 from zhichun.data.prepare.prepare import prepare
 from zhichun.data.prepare.rebalance import Rebalance
 from zhichun.data.prepare.summary import MAX_LENGTHS, SUMMARY_FILE, describe, summarise, survey
@@ -109,7 +109,7 @@ def test_a_histogram_holds_all_texts_but_the_longest_hundredth():
 
 
 def test_the_sample_is_drawn_evenly_and_without_made_products(tmp_path, monkeypatch):
-    monkeypatch.setattr("zhichun.data.dataset.dataset.BATCH_ROWS", 7)
+    monkeypatch.setattr("zhichun.data.dataset.BATCH_ROWS", 7)
     write_sample_shop(tmp_path / "shop", products=120, queries=60, text="esci")
     prepare(tmp_path / "shop", tmp_path / "data", steps=[Rebalance()])
     dataset = Dataset.open(tmp_path / "data")

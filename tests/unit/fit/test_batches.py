@@ -5,7 +5,7 @@ import pytest
 
 from zhichun.fit.batches import JudgedBatches, dropout_seed
 from zhichun.fit.recipe import load_recipe
-from zhichun.score.engines.engine import length_sorted
+from zhichun.score.engine import length_sorted
 
 LENGTHS = np.random.default_rng(0).integers(5, 64, size=103)
 

@@ -8,7 +8,7 @@ import pytest
 
 from zhichun.core import schema
 from zhichun.core.errors import UserError
-from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset import Dataset
 from zhichun.fit.batches import ListBatches, Lists, packed_steps
 
 RANDOM = np.random.default_rng(0)

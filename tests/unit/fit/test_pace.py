@@ -9,7 +9,7 @@ from transformers import BertConfig
 
 from zhichun.core import schema
 from zhichun.core.errors import UserError
-from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset import Dataset
 from zhichun.fit.recipe import load_recipe
 from zhichun.fit.train import pace_of, pairs_read, too_short, with_pace
 from zhichun.fit.train_settings import PretrainSettings, TrainSettings

@@ -12,7 +12,7 @@ import pytest
 from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import Calibration
-from zhichun.data.dataset.dataset import Dataset, query_bucket
+from zhichun.data.dataset import Dataset, query_bucket
 from zhichun.fit import pool
 from zhichun.fit.pool import held_out_by_teacher, make_pool, with_pool
 from zhichun.fit.recipe import PretrainingRecipe

@@ -15,7 +15,7 @@ from transformers import AutoModelForMaskedLM, XLMRobertaConfig
 from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import TASKS
-from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset import Dataset
 from zhichun.fit import training_run
 from zhichun.fit.pretrain import LearnCatalogue, build_objective, pretrain, readable_pairs, split
 from zhichun.fit.recipe import PretrainingRecipe, Recipe, load_recipe

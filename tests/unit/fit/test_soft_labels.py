@@ -13,7 +13,7 @@ import torch
 from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import TASKS, gain_vector
-from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset import Dataset
 from zhichun.fit.recipe import load_recipe
 from zhichun.fit.train import train
 from zhichun.fit.train_settings import SoftLabels, judged_targets

@@ -11,7 +11,7 @@ import pytest
 from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.core.files import read_json
-from zhichun.data.dataset.predictions import read_nested, read_out_of_fold
+from zhichun.data.predictions import read_nested, read_out_of_fold
 from zhichun.fit import stack as module
 from zhichun.fit.calibrate import calibrate
 from zhichun.fit.folds import runs_without, train_folds

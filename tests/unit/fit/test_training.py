@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from zhichun.core import schema
 from zhichun.core.console import Stages
 from zhichun.core.errors import UserError
-from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset import Dataset
 from zhichun.fit import train as training
 from zhichun.fit import training_run
 from zhichun.fit.train import FineTune, train

@@ -13,7 +13,7 @@ import torch
 from zhichun.cli import main
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import TASKS
-from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset import Dataset
 from zhichun.fit import train as training
 from zhichun.fit.word2vec import LONGEST, TrigramSentences, Word2VecSettings, train_trigram_vectors
 from zhichun.model.model_folder import TrainedModel

@@ -13,7 +13,7 @@ from zhichun.cli import main
 from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.core.schema import LABELS
-from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset import Dataset
 from zhichun.data.readers.pair_tables import append_columns
 from zhichun.data.readers.ratings import read_ratings
 from zhichun.judgements.agreement import disagreements, measure_agreement

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from zhichun.core.errors import UserError
-from zhichun.data.dataset.predictions import read_out_of_fold
+from zhichun.data.predictions import read_out_of_fold
 from zhichun.judgements.audit import audit
 
 ALWAYS = {

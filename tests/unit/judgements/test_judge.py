@@ -20,7 +20,7 @@ sys.path.pop(0)
 
 from zhichun.cli import main
 from zhichun.core.errors import UserError
-from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset import Dataset
 from zhichun.data.prepare.prepare import prepare
 from zhichun.judgements.chat import LANGUAGES, PACKAGED, Chat, Prompt, about_tokens, read_answer
 from zhichun.judgements.judge import MOST_IN_A_ROW, NO_TEXT, Answers

@@ -12,7 +12,7 @@ from zhichun.cli import main
 from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import TASKS, gain_vector
-from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset import Dataset
 from zhichun.data.prepare.prepare import prepare
 from zhichun.data.readers.pair_tables import append_columns
 from zhichun.data.sample_shop import write_sample_shop

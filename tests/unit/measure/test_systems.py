@@ -10,7 +10,7 @@ from zhichun.cli import main
 from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.core.files import read_json
-from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset import Dataset
 from zhichun.measure.compare import compare
 from zhichun.measure.evaluate import rows_of, trained_pairs
 from zhichun.measure.systems import count_left_out, read_system

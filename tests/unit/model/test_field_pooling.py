@@ -6,12 +6,12 @@ import torch
 
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import TASKS
-from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.feature_store import open_pairs
+from zhichun.data.dataset import Dataset
+from zhichun.data.feature_store import open_pairs
 from zhichun.fit.train import build_model, make_featurizer
-from zhichun.model.attention.packing import tokens_of
+from zhichun.model.packing import tokens_of
 from zhichun.model.parts import FieldPooling, Head
-from zhichun.score.engines.torch_engine import to_tensors
+from zhichun.score.torch_engine import to_tensors
 from zhichun.text.pairs import assemble, packed, padded
 from zhichun.text.tokenizer import PairLayout
 

@@ -6,12 +6,12 @@ import torch
 
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import TASKS
-from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.feature_store import open_pairs
+from zhichun.data.dataset import Dataset
+from zhichun.data.feature_store import open_pairs
 from zhichun.fit.train import build_model, make_featurizer
 from zhichun.model.relevance_model import ListAttention, ListHead
-from zhichun.score.engines import engine as engines
-from zhichun.score.engines.torch_engine import TorchEngine, predict, to_tensors
+from zhichun.score import engine as engines
+from zhichun.score.torch_engine import TorchEngine, predict, to_tensors
 
 
 @pytest.fixture

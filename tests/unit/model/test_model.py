@@ -7,13 +7,13 @@ import torch
 
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import TASKS
-from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.feature_store import open_pairs
+from zhichun.data.dataset import Dataset
+from zhichun.data.feature_store import open_pairs
 from zhichun.fit.train import build_model, make_featurizer
 from zhichun.model.encoder import new_encoder
 from zhichun.model.encoder_settings import TinyEncoder, start_matching, tiny_config
 from zhichun.model.parts import Head, IdEmbeddings, NgramUnit
-from zhichun.score.engines.torch_engine import to_tensors
+from zhichun.score.torch_engine import to_tensors
 
 SIZES = {"trigrams": 3 * 8, "country": 4, "brand": 8, "color": 8}  # as in `tiny_recipe`; three bags of trigrams
 INPUTS = {"trigrams": "query_trigrams", "country": "country", "brand": "brand", "color": "color"}

@@ -13,7 +13,7 @@ from transformers import AutoModel, AutoTokenizer
 from zhichun.core.errors import UserError
 from zhichun.core.files import HASHES_FILE
 from zhichun.core.tasks import TASKS
-from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset import Dataset
 from zhichun.fit.pretrain import pretrain
 from zhichun.fit.recipe import PretrainingRecipe
 from zhichun.fit.train import build_model, make_featurizer, train

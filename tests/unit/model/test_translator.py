@@ -11,7 +11,7 @@ from transformers import MarianConfig, MarianMTModel
 
 from zhichun.cli import main
 from zhichun.core.errors import UserError
-from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset import Dataset
 from zhichun.model import translator
 from zhichun.model.translator import Translator
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import TASKS
-from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset import Dataset
 from zhichun.fit.recipe import Recipe, load_recipe
 from zhichun.fit.train import build_model, judged_batches, make_featurizer, open_pairs, train
 from zhichun.model.layers import recompute_activations

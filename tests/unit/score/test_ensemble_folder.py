@@ -14,8 +14,8 @@ from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.core.files import read_json, write_json
 from zhichun.core.tasks import TASKS
-from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.feature_store import open_pairs
+from zhichun.data.dataset import Dataset
+from zhichun.data.feature_store import open_pairs
 from zhichun.data.readers.pair_tables import append_columns
 from zhichun.fit.train import build_model
 from zhichun.measure.evaluate import evaluate

@@ -16,7 +16,7 @@ from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.core.files import HASHES_FILE
 from zhichun.measure.evaluate import evaluate
-from zhichun.score.engines import engine as engine_module
+from zhichun.score import engine as engine_module
 from zhichun.score.export import export_run as export_module
 from zhichun.score.export import exported
 from zhichun.score.export.export_folder import FORMATS, ExportConfig, GraphInputs, is_export

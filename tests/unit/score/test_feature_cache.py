@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from zhichun.core import schema
-from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset import Dataset
 from zhichun.model.model_folder import TrainedModel
 from zhichun.score.scorer import Scorer
 from zhichun.text.features import CachingFeaturizer, FeatureCache, Featurizer

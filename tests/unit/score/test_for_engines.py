@@ -16,8 +16,8 @@ from transformers import AutoModelForSequenceClassification, BertConfig, Deberta
 from zhichun.cli import main
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import TASKS, Calibration
-from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.predictions import PREDICTIONS_FILE
+from zhichun.data.dataset import Dataset
+from zhichun.data.predictions import PREDICTIONS_FILE
 from zhichun.fit.pool import make_pool
 from zhichun.fit.recipe import load_recipe
 from zhichun.fit.train import train

@@ -14,7 +14,7 @@ from zhichun.cli import app
 from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import Calibration
-from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset import Dataset
 from zhichun.data.prepare.clean_catalogue import read_catalogue
 from zhichun.fit.train import train
 from zhichun.measure.evaluate import evaluate
@@ -192,7 +192,7 @@ def test_the_commands_make_it_and_score_a_file_from_it(run, tiny_dataset, produc
 
 def test_a_server_scores_from_it(run, index, products):
     pytest.importorskip("bm25s")
-    from zhichun.serve.http.app import ServeSettings
+    from zhichun.serve.app import ServeSettings
 
     scorer, catalogue = ServeSettings(run=run, products=index).load()
     assert isinstance(scorer, IndexScorer)

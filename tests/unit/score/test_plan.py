@@ -10,7 +10,7 @@ import pytest
 from zhichun.cli.tables import scoring_table, training_table
 from zhichun.core.errors import UserError
 from zhichun.score import plan as planning
-from zhichun.score.engines.engine import threads
+from zhichun.score.engine import threads
 from zhichun.score.export.export_folder import ExportConfig, format_of
 from zhichun.score.export.exported import usable
 from zhichun.score.plan import GIB, JOB, JOB_WITH_TORCH, SHAPES, STREAM, Question, plan

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from zhichun.score.engines import torch_engine
-from zhichun.score.engines.torch_engine import MOST_TOKENS_PER_BATCH, TOKENS_PER_BATCH, tokens_at_once
+from zhichun.score import torch_engine
 from zhichun.score.scorer import Scorer, tokens_read
+from zhichun.score.torch_engine import MOST_TOKENS_PER_BATCH, TOKENS_PER_BATCH, tokens_at_once
 from zhichun.text.pairs import PairTexts
 
 GPU, CPU = torch.device("cuda"), torch.device("cpu")

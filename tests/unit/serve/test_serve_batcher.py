@@ -11,9 +11,9 @@ pytest.importorskip("fastapi")
 
 from zhichun.core import schema
 from zhichun.core.tasks import TASKS, Prediction
-from zhichun.serve.http.counters import Metrics
-from zhichun.serve.http.limits import Limits, Refusal
-from zhichun.serve.queue.batcher import Batcher, PairColumns
+from zhichun.serve.batcher import Batcher, PairColumns
+from zhichun.serve.counters import Metrics
+from zhichun.serve.limits import Limits, Refusal
 
 
 class Model:

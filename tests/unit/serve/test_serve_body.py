@@ -13,9 +13,9 @@ pytest.importorskip("fastapi")
 from fastapi import FastAPI, Request
 from starlette.testclient import TestClient
 
-from zhichun.serve.http.app import answer_errors
-from zhichun.serve.http.limits import Refusal, cut, json_body, parsed
-from zhichun.serve.queue.service import TRIM
+from zhichun.serve.app import answer_errors
+from zhichun.serve.limits import Refusal, cut, json_body, parsed
+from zhichun.serve.service import TRIM
 
 JSON = {"Content-Type": "application/json"}
 
@@ -83,7 +83,7 @@ def test_media_types_of_json_and_utf_8_by_its_names_are_read(client):
 
 
 def test_a_value_is_counted_once_and_text_is_not(monkeypatch):
-    monkeypatch.setattr("zhichun.serve.http.limits.VALUES", 4)
+    monkeypatch.setattr("zhichun.serve.limits.VALUES", 4)
     assert parsed(b'{"a,[{": ["b,,,", 1]}', documents=0) == {"a,[{": ["b,,,", 1]}
     with pytest.raises(Refusal) as refused:
         parsed(b'{"a": ["b", 1, 2, 3]}', documents=0)

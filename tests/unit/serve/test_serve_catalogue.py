@@ -6,7 +6,7 @@ import pytest
 
 from zhichun.core import schema
 from zhichun.core.errors import UserError
-from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset import Dataset
 from zhichun.serve.page.catalogue_search import Catalogue
 
 PRODUCTS = """product_id,locale,title,brand,color,bullets,description

@@ -12,9 +12,9 @@ import pytest
 
 pytest.importorskip("fastapi")
 
-from zhichun.serve.http import server
-from zhichun.serve.http.app import ServeSettings
-from zhichun.serve.http.limits import Limits
+from zhichun.serve import server
+from zhichun.serve.app import ServeSettings
+from zhichun.serve.limits import Limits
 
 HALF_HEAD = b"POST /rerank HTTP/1.1\r\nHost: localhost\r\n"
 NO_BODY = HALF_HEAD + b"Content-Length: 100\r\nExpect: 100-continue\r\n\r\n"

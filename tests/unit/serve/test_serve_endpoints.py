@@ -16,12 +16,12 @@ from pydantic import BaseModel
 from starlette.testclient import TestClient
 
 from zhichun.score.scorer import load_scorer
+from zhichun.serve import service as service_module
 from zhichun.serve.api.dialects import ENDPOINTS, api_router, dialect_of, unknown_path
 from zhichun.serve.api.endpoint import SMALL_BYTES, Body, Dialect, Documents, ScoringEndpoint, Text, decimals
-from zhichun.serve.http.app import answer_errors
-from zhichun.serve.http.limits import Limits
-from zhichun.serve.queue import service as service_module
-from zhichun.serve.queue.service import Service
+from zhichun.serve.app import answer_errors
+from zhichun.serve.limits import Limits
+from zhichun.serve.service import Service
 
 # All that a new endpoint is: one file would hold this.
 
@@ -201,7 +201,7 @@ def test_work_on_a_body_is_done_beside_the_event_loop(scorer, monkeypatch):
 
         return call
 
-    service = "zhichun.serve.queue.service"
+    service = "zhichun.serve.service"
     for name in (f"{service}.read_documents", f"{service}.clean_text", "zhichun.serve.api.endpoint.reply"):
         module, _, attribute = name.rpartition(".")
         monkeypatch.setattr(name, noted(attribute, getattr(__import__(module, fromlist=["x"]), attribute)))
@@ -218,7 +218,7 @@ def test_a_large_body_is_parsed_beside_the_event_loop_and_a_small_one_at_once(sc
         threads[len(text) > SMALL_BYTES] = threading.current_thread().name
         return loads(text, **options)
 
-    monkeypatch.setattr("zhichun.serve.http.limits.json.loads", watched)
+    monkeypatch.setattr("zhichun.serve.limits.json.loads", watched)
     with serving(scorer) as client:
         for size in (10, SMALL_BYTES):
             assert client.post("/v1/rerank", json={"query": "red", "documents": ["a" * size]}).status_code == 200

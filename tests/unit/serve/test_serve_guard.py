@@ -15,11 +15,11 @@ pytest.importorskip("fastapi")
 from starlette.testclient import TestClient
 
 from zhichun.score.scorer import load_scorer
-from zhichun.serve.http.app import create_app
-from zhichun.serve.http.guard import LOOPBACK, Keys
-from zhichun.serve.http.limits import Limits
-from zhichun.serve.queue import batcher, service
-from zhichun.serve.queue.service import Service
+from zhichun.serve import batcher, service
+from zhichun.serve.app import create_app
+from zhichun.serve.guard import LOOPBACK, Keys
+from zhichun.serve.limits import Limits
+from zhichun.serve.service import Service
 
 BODY = {"query": "red shoes", "documents": ["Red shoes", "Blue hat"]}
 TEI_BODY = {"query": "red shoes", "texts": ["Red shoes", "Blue hat"]}

@@ -5,7 +5,7 @@ import base64
 import pytest
 
 from zhichun.core.errors import UserError
-from zhichun.serve.http.guard import OPEN, Keys
+from zhichun.serve.guard import OPEN, Keys
 
 
 def basic(text):

@@ -14,7 +14,7 @@ import pytest
 from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import TASKS
-from zhichun.serve.http.limits import overloaded
+from zhichun.serve.limits import overloaded
 from zhichun.serve.page.catalogue_search import Catalogue, JudgedQueries
 from zhichun.serve.page.router import QUERY_LIMIT, page_router, static_files
 

@@ -8,10 +8,10 @@ import pytest
 
 pytest.importorskip("fastapi")
 from zhichun.core import schema
-from zhichun.serve.http.counters import Metrics
-from zhichun.serve.http.limits import Limits, Refusal
-from zhichun.serve.queue import batcher
-from zhichun.serve.queue.batcher import SLICE, SMALL_CHARACTERS, Batcher, Job, PairColumns, take, waiting_pairs
+from zhichun.serve import batcher
+from zhichun.serve.batcher import SLICE, SMALL_CHARACTERS, Batcher, Job, PairColumns, take, waiting_pairs
+from zhichun.serve.counters import Metrics
+from zhichun.serve.limits import Limits, Refusal
 
 
 class Panic(BaseException):

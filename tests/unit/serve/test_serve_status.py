@@ -11,8 +11,8 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from zhichun.serve.api.dialects import api_router
-from zhichun.serve.http.limits import Limits
-from zhichun.serve.queue.service import Service
+from zhichun.serve.limits import Limits
+from zhichun.serve.service import Service
 
 HEALTH = ("/health", "/health/ready", "/health/live")
 

@@ -6,8 +6,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from zhichun.core import schema
 from zhichun.core.errors import UserError
-from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.feature_store import open_pairs
+from zhichun.data.dataset import Dataset
+from zhichun.data.feature_store import open_pairs
 from zhichun.text.features import Featurizer
 from zhichun.text.tokenizer import PairTokenizer
 

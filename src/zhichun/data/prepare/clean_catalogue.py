@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from zhichun.core import schema
 from zhichun.core.errors import UserError
-from zhichun.data.dataset.dataset import read_parquet
+from zhichun.data.dataset import read_parquet
 from zhichun.data.readers import rejected as reasons
 from zhichun.data.readers.rejected import OnBadRows, Refusal, RejectedRows, Say, check_on_bad_rows, silent
 from zhichun.data.readers.sources import PRODUCTS, describe_columns, kept_columns, match_columns, open_table

@@ -7,7 +7,7 @@ training pairs can be changed: a row with an unknown or a test pair is refused.
 Runs with and without a change are measured on the same pairs. What is left out stays in the dataset with the weight 0:
 it is not trained on, nothing is made of it, and it is validated on in whatever fold. What would get another label is
 passed over, counted and listed where it is of a validation query
-(`zhichun.data.dataset.dataset.VALIDATION_BUCKET`), which makes nothing fail.
+(`zhichun.data.dataset.VALIDATION_BUCKET`), which makes nothing fail.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ import polars as pl
 
 from zhichun.core.errors import UserError, suggest
 from zhichun.core.schema import EXAMPLE_ID, LABEL, LOCALE, PRODUCT_ID, QUERY, SPLIT, TEST, WEIGHT
-from zhichun.data.dataset.dataset import VALIDATION_BUCKET, buckets_of
+from zhichun.data.dataset import VALIDATION_BUCKET, buckets_of
 from zhichun.data.prepare.judges import renew_targets
 from zhichun.data.prepare.steps import Refuse, read_rows
 from zhichun.data.readers import rejected as reasons

@@ -20,7 +20,7 @@ import zhichun
 from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.core.files import new_folder, sha256, write_json
-from zhichun.data.dataset.dataset import Progress, check_folds, no_progress
+from zhichun.data.dataset import Progress, check_folds, no_progress
 from zhichun.data.prepare.clean_catalogue import CleanCatalogue
 from zhichun.data.prepare.clean_pairs import clean, match_products
 from zhichun.data.prepare.corrections import NEW_LABEL, RELABELLED_FILE, drop_listed, open_list, relabel_listed

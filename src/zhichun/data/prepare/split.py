@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.core.files import new_file
-from zhichun.data.dataset.dataset import VALIDATION_BUCKET, Progress, buckets_of, in_test, least_share, query_fold
+from zhichun.data.dataset import VALIDATION_BUCKET, Progress, buckets_of, in_test, least_share, query_fold
 from zhichun.data.prepare.clean_catalogue import PRODUCTS_SCHEMA
 from zhichun.data.prepare.clean_pairs import GRADE
 from zhichun.data.prepare.steps import INDEX, ROW, SOURCE, Made, MakingStep, Pairs, Refuse
@@ -217,7 +217,7 @@ def _refuse_leaks(pairs: pl.DataFrame, frame: pl.DataFrame, refuse: Refuse) -> p
     # A query that nobody judged belongs to the fold of the first pair that was made with it.
     fold = pl.coalesce("known_fold", pl.col(schema.FOLD).first().over(KEY))
     pairs = refuse(pairs, pl.col(schema.FOLD) != fold, reasons.OTHER_FOLD, query)
-    # The final models validate by bucket, not by fold (`zhichun.data.dataset.dataset.VALIDATION_BUCKET`).
+    # The final models validate by bucket, not by fold (`zhichun.data.dataset.VALIDATION_BUCKET`).
     return refuse(pairs, pl.col("escaped"), reasons.VALIDATED, query)
 
 

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from zhichun.core import schema
 from zhichun.core.arrays import Int64, Ragged
 from zhichun.core.errors import UserError
-from zhichun.data.dataset.dataset import REMEDY, Dataset, Progress, no_progress, of_catalogue, read_parquet
+from zhichun.data.dataset import REMEDY, Dataset, Progress, no_progress, of_catalogue, read_parquet
 from zhichun.text.tokenizer import PairTokenizer
 from zhichun.text.vocabulary import word_counts
 

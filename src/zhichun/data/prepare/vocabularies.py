@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from zhichun.core import schema
 from zhichun.core.arrays import Int32, Int64
-from zhichun.data.dataset.dataset import Progress, of_catalogue
+from zhichun.data.dataset import Progress, of_catalogue
 from zhichun.text.trigrams import POINTS, Keys, TrigramVocabulary, strip_keys, trigram_windows, western, western_windows
 from zhichun.text.vocabulary import Vocabulary
 

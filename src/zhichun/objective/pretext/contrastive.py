@@ -31,7 +31,7 @@ from torch.nn import functional
 
 from zhichun.core.errors import UserError
 from zhichun.core.settings import require_range
-from zhichun.data.dataset.feature_store import CatalogueTexts
+from zhichun.data.feature_store import CatalogueTexts
 from zhichun.model.encoder import Encoder
 from zhichun.objective.pretext import task
 from zhichun.text.pairs import Arrays, ProductTexts, TextReader

@@ -32,7 +32,7 @@ from torch.nn import functional
 
 from zhichun.core.arrays import Bools, Doubles, Int64
 from zhichun.core.settings import require_range
-from zhichun.data.dataset.feature_store import CatalogueTexts
+from zhichun.data.feature_store import CatalogueTexts
 from zhichun.model.encoder import Encoder, LMHead
 from zhichun.objective.pretext import task
 from zhichun.text.pairs import Arrays, ProductTexts, TextReader

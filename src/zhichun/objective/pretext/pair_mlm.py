@@ -19,7 +19,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from zhichun.data.dataset.feature_store import CatalogueTexts
+from zhichun.data.feature_store import CatalogueTexts
 from zhichun.objective.pretext import task
 from zhichun.objective.pretext.mlm import Masked, hide
 from zhichun.text.pairs import SECOND_START, Arrays, ProductTexts, TextReader

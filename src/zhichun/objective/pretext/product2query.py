@@ -27,7 +27,7 @@ from torch import Tensor
 
 from zhichun.core import schema
 from zhichun.core.settings import require_range
-from zhichun.data.dataset.feature_store import CatalogueTexts
+from zhichun.data.feature_store import CatalogueTexts
 from zhichun.model.encoder import Encoder
 from zhichun.model.parts import Head
 from zhichun.objective.losses import CrossEntropy, Poly1

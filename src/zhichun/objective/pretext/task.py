@@ -14,7 +14,7 @@ from zlib import crc32
 import numpy as np
 from torch import Tensor, nn
 
-from zhichun.data.dataset.feature_store import CatalogueTexts
+from zhichun.data.feature_store import CatalogueTexts
 from zhichun.model.encoder import Encoder, LMHead
 from zhichun.text.pairs import Arrays, ProductTexts, TextReader
 

@@ -27,7 +27,7 @@ from zhichun.core.files import sha256, write_json, write_text
 from zhichun.core.tasks import Floats
 from zhichun.model.encoder import quietly, sequence_classifier
 from zhichun.model.model_folder import TrainedModel, tokenizer_config
-from zhichun.score.engines.engine import required
+from zhichun.score.engine import required
 from zhichun.score.export.export_folder import rendered
 from zhichun.score.export.graph import quiet, write_one_score
 from zhichun.text.pairs import Arrays

@@ -20,13 +20,12 @@ from zhichun.core.device import has_bf16
 from zhichun.core.errors import UserError, suggest
 from zhichun.core.files import new_folder, sha256
 from zhichun.core.tasks import Floats, Task
-from zhichun.data.dataset.dataset import Dataset
-from zhichun.data.dataset.feature_store import open_pairs
-from zhichun.data.dataset.predictions import held_out_by, trained_on
+from zhichun.data.dataset import Dataset
+from zhichun.data.feature_store import open_pairs
+from zhichun.data.predictions import held_out_by, trained_on
 from zhichun.model.interaction import SplitEncoder
 from zhichun.model.model_folder import TrainedModel
-from zhichun.score.engines.engine import Engine, predict_with, required
-from zhichun.score.engines.torch_engine import TorchEngine
+from zhichun.score.engine import Engine, predict_with, required
 from zhichun.score.export.export_folder import FORMATS, Apart, Check, ExportConfig, GraphInputs, is_export
 from zhichun.score.export.exported import open_engine
 from zhichun.score.export.graph import OPSET, inputs_of, write_onnx, write_sentences
@@ -36,6 +35,7 @@ from zhichun.score.index.store import whose_states
 from zhichun.score.make_ensemble import COPIES
 from zhichun.score.similarity import NAME as SIMILARITY
 from zhichun.score.stacked import StackConfig, load_stage, save_stack
+from zhichun.score.torch_engine import TorchEngine
 from zhichun.text.pairs import Pairs
 
 LIBRARIES: Final = {

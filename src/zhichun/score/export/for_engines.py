@@ -24,16 +24,16 @@ from zhichun.core.console import Bar
 from zhichun.core.errors import UserError, suggest
 from zhichun.core.files import new_folder, read_json, write_hashes, write_json, write_text
 from zhichun.core.tasks import TASKS, Floats
-from zhichun.data.dataset.dataset import Dataset, read_parquet
-from zhichun.data.dataset.predictions import POOL_METADATA, PREDICTIONS_FILE, read_predictions
+from zhichun.data.dataset import Dataset, read_parquet
+from zhichun.data.predictions import POOL_METADATA, PREDICTIONS_FILE, read_predictions
 from zhichun.metrics import Judged, nDCG, paired_bootstrap
 from zhichun.model.model_folder import TrainedModel
-from zhichun.score.engines.engine import predict_with
-from zhichun.score.engines.torch_engine import TorchEngine
+from zhichun.score.engine import predict_with
 from zhichun.score.export.engine_forms import FORMS, Predict
 from zhichun.score.export.export_folder import rendered
 from zhichun.score.export.export_run import Sample, recorded_data
 from zhichun.score.folders import ENGINE_FILE, fingerprint, finished, has_members, is_stack
+from zhichun.score.torch_engine import TorchEngine
 from zhichun.text.pairs import Pairs, assemble
 
 PARITY: Final = "parity.jsonl"

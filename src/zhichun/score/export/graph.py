@@ -23,7 +23,7 @@ from zhichun.model.interaction import SplitEncoder
 from zhichun.model.model_folder import TrainedModel
 from zhichun.model.parts import IdEmbeddings, NgramUnit
 from zhichun.model.relevance_model import BeforeLists, OverLists, RelevanceModel
-from zhichun.score.engines.engine import required
+from zhichun.score.engine import required
 from zhichun.score.export.export_folder import (
     IDS,
     LISTED,

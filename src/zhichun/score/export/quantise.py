@@ -37,7 +37,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from zhichun.score.engines.engine import required
+from zhichun.score.engine import required
 from zhichun.score.export.graph import TWO_GIB, quiet
 
 Floats32 = npt.NDArray[np.float32]

@@ -13,7 +13,7 @@ import numpy as np
 
 from zhichun.core.arrays import Int32
 from zhichun.core.tasks import Floats
-from zhichun.score.engines.engine import Engine
+from zhichun.score.engine import Engine
 from zhichun.score.export.export_folder import OWN, SCALES, SIDE, STATES, THERE
 from zhichun.score.index.network import Asked, SplitNetwork
 from zhichun.score.index.store import Block

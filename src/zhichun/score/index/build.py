@@ -28,9 +28,9 @@ from zhichun.core.errors import UserError
 from zhichun.core.files import LOCK_FILE, clear_left_over, in_use, new_file, new_folder, read_json, turn, write_json
 from zhichun.core.settings import write_settings
 from zhichun.core.storage import PARTIAL
-from zhichun.data.dataset.dataset import of_catalogue
+from zhichun.data.dataset import of_catalogue
 from zhichun.score import parts
-from zhichun.score.engines.engine import AUTO
+from zhichun.score.engine import AUTO
 from zhichun.score.index.network import SplitNetwork, load_network
 from zhichun.score.index.store import (
     FORMAT,

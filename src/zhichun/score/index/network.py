@@ -19,7 +19,7 @@ import numpy.typing as npt
 from zhichun.core.arrays import Int32, Int64
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import Floats, Task
-from zhichun.score.engines.engine import AUTO, RUN_ENGINES, length_sorted
+from zhichun.score.engine import AUTO, RUN_ENGINES, length_sorted
 from zhichun.score.export.export_folder import GraphInputs, is_export
 from zhichun.score.folders import model_folder
 from zhichun.score.index.store import Block, Encoded, Precision, Shard

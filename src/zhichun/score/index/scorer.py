@@ -27,8 +27,8 @@ from zhichun.core import schema
 from zhichun.core.arrays import Int32, Int64
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import Floats, Prediction, Task
-from zhichun.data.dataset.dataset import Dataset
-from zhichun.score.engines.engine import AUTO, Progress, length_sorted
+from zhichun.data.dataset import Dataset
+from zhichun.score.engine import AUTO, Progress, length_sorted
 from zhichun.score.index.network import Asked, SplitNetwork, load_network
 from zhichun.score.index.store import (
     Block,

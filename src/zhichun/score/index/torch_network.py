@@ -20,11 +20,11 @@ from zhichun.core.tasks import Floats
 from zhichun.model.absorbed import Absorbed
 from zhichun.model.interaction import SplitEncoder
 from zhichun.model.relevance_model import RelevanceModel
-from zhichun.score.engines.engine import RUN_ENGINES
-from zhichun.score.engines.torch_engine import device_of, load_run, to_tensors, tokens_at_once
+from zhichun.score.engine import RUN_ENGINES
 from zhichun.score.export.graph import inputs_of
 from zhichun.score.index.network import Asked, SplitNetwork
 from zhichun.score.index.store import Block, whose_states
+from zhichun.score.torch_engine import device_of, load_run, to_tensors, tokens_at_once
 from zhichun.text.pairs import packed
 
 

@@ -10,9 +10,9 @@ from pydantic import BaseModel
 
 from zhichun.serve.api import cohere, jina, tei, vllm
 from zhichun.serve.api.endpoint import Dialect, Endpoint, ScoringEndpoint, reply
-from zhichun.serve.http.counters import CONTENT_TYPE
-from zhichun.serve.http.limits import Refusal
-from zhichun.serve.queue.service import Phase, Service
+from zhichun.serve.counters import CONTENT_TYPE
+from zhichun.serve.limits import Refusal
+from zhichun.serve.service import Phase, Service
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     tei.RERANK,

@@ -10,9 +10,9 @@ import yaml
 from zhichun.core import schema
 from zhichun.core.errors import suggest
 from zhichun.score.given import COLUMN_OF_FIELD, COLUMN_OF_FOLD
-from zhichun.serve.http.limits import Refusal, cut, invalid
+from zhichun.serve.batcher import PairColumns
+from zhichun.serve.limits import Refusal, cut, invalid
 from zhichun.serve.page.catalogue_search import Catalogue
-from zhichun.serve.queue.batcher import PairColumns
 from zhichun.text.features import readable
 from zhichun.text.fold import fold_locale, fold_name, value_text
 from zhichun.text.pairs import Columns

@@ -30,9 +30,9 @@ from pydantic import (
 
 from zhichun.core.tasks import Floats
 from zhichun.serve.api.documents import FIELDS, LOCALE_CHARACTERS, whole
-from zhichun.serve.http.limits import Kind, Refusal, cut, invalid, json_body, parsed
-from zhichun.serve.queue.batcher import PairColumns
-from zhichun.serve.queue.service import Answer, Service
+from zhichun.serve.batcher import PairColumns
+from zhichun.serve.limits import Kind, Refusal, cut, invalid, json_body, parsed
+from zhichun.serve.service import Answer, Service
 
 STATUSES: Final = {
     400: "The body is not JSON, or holds no document.",

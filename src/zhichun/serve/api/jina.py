@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from zhichun.serve.api import endpoint as api
-from zhichun.serve.queue.batcher import PairColumns
-from zhichun.serve.queue.service import Answer, Service, new_id
+from zhichun.serve.batcher import PairColumns
+from zhichun.serve.service import Answer, Service, new_id
 
 
 class JinaError(BaseModel):

@@ -10,9 +10,9 @@ from pydantic import BaseModel, Discriminator, Field, Tag
 import zhichun
 from zhichun.serve.api import endpoint as api
 from zhichun.serve.api import jina
-from zhichun.serve.http.limits import Kind
-from zhichun.serve.queue.batcher import PairColumns
-from zhichun.serve.queue.service import Answer, Service
+from zhichun.serve.batcher import PairColumns
+from zhichun.serve.limits import Kind
+from zhichun.serve.service import Answer, Service
 
 
 class TeiError(BaseModel):

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, BaseModel, Field
 
 from zhichun.serve.api import endpoint as api
-from zhichun.serve.http.limits import Kind
-from zhichun.serve.queue.service import Answer, Service, new_id
+from zhichun.serve.limits import Kind
+from zhichun.serve.service import Answer, Service, new_id
 
 
 class VllmProblem(BaseModel):

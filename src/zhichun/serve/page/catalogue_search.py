@@ -17,7 +17,7 @@ from zhichun.core import schema
 from zhichun.core.arrays import Int64
 from zhichun.core.console import Stages, say_aside
 from zhichun.core.schema import MANIFEST_FILE
-from zhichun.data.dataset.dataset import of_catalogue, read_parquet
+from zhichun.data.dataset import of_catalogue, read_parquet
 from zhichun.data.prepare.clean_catalogue import read_catalogue
 from zhichun.data.readers.rejected import OnBadRows, silent
 from zhichun.score.rank import ProductLookup

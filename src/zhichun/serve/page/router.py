@@ -26,9 +26,9 @@ from zhichun.core.schema import LABEL_NAMES
 from zhichun.core.tasks import Prediction, Task
 from zhichun.measure.report.page import asset, environment
 from zhichun.metrics import Judged, label_codes, nDCG
-from zhichun.serve.http.limits import Refusal, invalid, too_large
+from zhichun.serve.limits import Refusal, invalid, too_large
 from zhichun.serve.page.catalogue_search import Catalogue, Fields, Hit
-from zhichun.serve.queue.service import Service
+from zhichun.serve.service import Service
 from zhichun.text.clean import clean_text
 from zhichun.text.fold import fold_locale
 

@@ -25,8 +25,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from zhichun.core.errors import UserError
 from zhichun.data.readers.text_file import TextFile
 from zhichun.serve.api.dialects import dialect_of
-from zhichun.serve.http.limits import Refusal, cut, overloaded, too_large, unavailable
-from zhichun.serve.queue.service import LARGE_BYTES, Service, new_id
+from zhichun.serve.limits import Refusal, cut, overloaded, too_large, unavailable
+from zhichun.serve.service import LARGE_BYTES, Service, new_id
 
 VARIABLE: Final = "ZHICHUN_API_KEYS"
 # Names of this machine for itself.

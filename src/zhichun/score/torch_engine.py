@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from zhichun.core.arrays import Int64
 from zhichun.core.errors import UserError, suggest
 from zhichun.core.tasks import Floats
-from zhichun.model.attention.packing import LONGEST
 from zhichun.model.encoder import Encoder
 from zhichun.model.layers import has_bf16
 from zhichun.model.model_folder import TrainedModel
+from zhichun.model.packing import LONGEST
 from zhichun.model.relevance_model import BeforeLists, OverLists, RelevanceModel
-from zhichun.score.engines.engine import (
+from zhichun.score.engine import (
     AUTO,
     MEASURE,
     RUN_ENGINES,

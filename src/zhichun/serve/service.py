@@ -16,10 +16,10 @@ import numpy as np
 from zhichun.core.tasks import Prediction, Task
 from zhichun.score.scorer import PairScorer
 from zhichun.serve.api.documents import cut_to_tokens, read_documents
-from zhichun.serve.http.counters import Metrics
-from zhichun.serve.http.limits import Limits, invalid, too_large, unavailable
+from zhichun.serve.batcher import PROBABILITIES, SCORE, TOKENS, Batcher, PairColumns
+from zhichun.serve.counters import Metrics
+from zhichun.serve.limits import Limits, invalid, too_large, unavailable
 from zhichun.serve.page.catalogue_search import Catalogue
-from zhichun.serve.queue.batcher import PROBABILITIES, SCORE, TOKENS, Batcher, PairColumns
 from zhichun.text.clean import clean_text
 from zhichun.text.fold import fold_locale
 

@@ -32,7 +32,7 @@ from zhichun.core import schema
 from zhichun.core.arrays import Int32, Ragged, map_batches, write_batches
 from zhichun.core.errors import UserError
 from zhichun.core.files import new_file, new_folder
-from zhichun.data.dataset.dataset import BATCH_ROWS, Dataset, Progress, no_progress, product_keys
+from zhichun.data.dataset import BATCH_ROWS, Dataset, Progress, no_progress, product_keys
 from zhichun.text.features import Featurizer, ProductFeatures, QueryFeatures
 from zhichun.text.pairs import Pairs, ProductTexts, Rows
 from zhichun.text.tokenizer import PairTokenizer

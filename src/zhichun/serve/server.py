@@ -32,12 +32,12 @@ from prometheus_client.multiprocess import mark_process_dead
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from zhichun.core.errors import UserError
-from zhichun.score.engines.engine import threads
+from zhichun.score.engine import threads
 from zhichun.score.folders import fingerprint_of
-from zhichun.serve.http.app import Loads, ServeSettings, create_app
-from zhichun.serve.http.counters import FOLDER_VARIABLE
-from zhichun.serve.http.limits import Limits
-from zhichun.serve.queue.service import Service
+from zhichun.serve.app import Loads, ServeSettings, create_app
+from zhichun.serve.counters import FOLDER_VARIABLE
+from zhichun.serve.limits import Limits
+from zhichun.serve.service import Service
 
 POLL_SECONDS, RESTART_SECONDS, END_SECONDS = 0.2, 1.0, 10.0
 Worker = Callable[[Callable[[], None]], None]

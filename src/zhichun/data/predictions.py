@@ -21,7 +21,7 @@ from zhichun.core.arrays import Bools, Doubles, Int64
 from zhichun.core.errors import UserError
 from zhichun.core.files import read_json, sha256
 from zhichun.core.tasks import TASKS, Task
-from zhichun.data.dataset.dataset import Dataset
+from zhichun.data.dataset import Dataset
 from zhichun.data.readers.pair_tables import read_chunks
 
 CHUNK_ROWS: Final = 1_000_000

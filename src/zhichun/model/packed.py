@@ -6,7 +6,7 @@ One function handles packed and padded batches: a call with ``packed`` is packed
 * `torch.nn.attention.varlen` on a GPU in half precision, without attention dropout, which its kernel does not support;
 * else on a GPU: only queries, keys and values are padded; everything outside of attention stays packed;
 * on a CPU: the pairs of each length together, without padding and mask; with dropout, as explicit
-  products, as torch would, but with a cheaper mask (`model.attention.dropout`).
+  products, as torch would, but with a cheaper mask (`model.dropout`).
 
 Legend: ``B`` pairs, ``H`` heads, ``N`` tokens of all pairs, ``E`` size of a head, ``L`` tokens of the longest pair,
 ``R`` neighbours of one length, ``T`` their length.
@@ -25,8 +25,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from zhichun.model.attention.dropout import attend_by_products
-from zhichun.model.attention.packing import Packed
+from zhichun.model.dropout import attend_by_products
+from zhichun.model.packing import Packed
 
 NAME: Final = "zhichun_packed"
 ARCHITECTURES: Final = ("bert", "roberta", "xlm-roberta", "camembert", "modernbert")

@@ -1,1 +1,0 @@
-"""Attention over packed batches, and dropout that is cheap on a CPU."""

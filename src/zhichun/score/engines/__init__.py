@@ -1,1 +1,0 @@
-"""Engines: the contract of what scores batches, and torch, which scores a run."""

@@ -1,1 +1,0 @@
-"""The HTTP application: middleware, limits, keys, settings and the server process."""
