@@ -24,7 +24,7 @@ from zhichun.data.dataset import Dataset
 from zhichun.data.prepare.prepare import prepare
 from zhichun.data.sample_shop import write_sample_shop
 from zhichun.measure.compare import Gate, judge_gates, measure_parts
-from zhichun.measure.segments import segments_of
+from zhichun.measure.systems import segments_of
 from zhichun.metrics import Judged, nDCG
 
 HERE = Path(__file__).parent

@@ -35,12 +35,12 @@ from zhichun.core.tasks import softmax
 from zhichun.data.dataset import Dataset, buckets_of
 from zhichun.data.prepare.prepare import prepare
 from zhichun.data.readers.ratings import RatedPairs, read_ratings
+from zhichun.fit.loop import run_training
 from zhichun.fit.pretrain import pretrain
 from zhichun.fit.recipe import Recipe
 from zhichun.fit.recipes.zhichun import fast_pretrain
 from zhichun.fit.run_folder import RunFolder
 from zhichun.fit.train import FineTune
-from zhichun.fit.training_run import run_training
 from zhichun.metrics.agreement import majority
 from zhichun.text.fold import fold_query
 

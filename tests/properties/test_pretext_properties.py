@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 from zhichun.core import schema
 from zhichun.objective.pretext import MLM, Contrastive, Product2Query
 from zhichun.objective.pretext.mlm import frame
-from zhichun.objective.pretext.task import Draw
+from zhichun.objective.pretext.task import Draw, SpanLengths, cut, draw_spans, repeat_words, without, word_of_token
 from zhichun.text.pairs import ProductTexts
-from zhichun.text.spans import SpanLengths, cut, draw_spans, repeat_words, without, word_of_token
 
 SEEDS = st.integers(0, 2**32 - 1)
 LENGTHS = st.builds(

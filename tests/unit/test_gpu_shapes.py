@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from zhichun.model.encoder import new_encoder
 from zhichun.model.encoder_settings import plain_config
-from zhichun.model.packing import tokens_of
+from zhichun.model.packed import tokens_of
 from zhichun.text.pairs import assemble, packed
 from zhichun.text.tokenizer import PairLayout
 

@@ -11,9 +11,8 @@ from zhichun.core.console import say_aside
 from zhichun.core.errors import UserError
 from zhichun.data.dataset import Dataset
 from zhichun.data.predictions import fold_count, fold_path, nested_path
-from zhichun.fit.leaks import refuse_leaks
 from zhichun.fit.recipe import Recipe
-from zhichun.fit.run_folder import RunFolder
+from zhichun.fit.run_folder import RunFolder, refuse_leaks
 from zhichun.fit.train import train
 
 

@@ -27,7 +27,7 @@ from zhichun.core.files import read_json, sha256
 from zhichun.data.dataset import Dataset, of_catalogue, query_bucket, query_fold, read_parquet
 from zhichun.data.predictions import POOL_METADATA, fold_count, held_out_by, require_trained_on
 from zhichun.data.readers.sources import PAIRS, match_columns, open_table
-from zhichun.fit.leaks import Folds, folds_of, refuse_readers
+from zhichun.fit.run_folder import Folds, folds_of, refuse_readers
 from zhichun.score.engine import AUTO
 from zhichun.score.folders import EnsembleConfig, fingerprint_of, has_members, is_stack
 from zhichun.score.job import ScoringJob

@@ -19,10 +19,10 @@ from zhichun.core.errors import UserError
 from zhichun.data.dataset import Dataset
 from zhichun.data.feature_store import CatalogueTexts
 from zhichun.fit.batches import Examples, ProductBatches
+from zhichun.fit.loop import run_training
 from zhichun.fit.recipe import PretrainingRecipe
 from zhichun.fit.run_folder import RunFolder
 from zhichun.fit.train import open_tokenizer
-from zhichun.fit.training_run import run_training
 from zhichun.measure.report import write_report
 from zhichun.model.encoder import ENCODER_FOLDER, LMHead, load_lm_head
 from zhichun.model.encoder_settings import TINY, start_encoder

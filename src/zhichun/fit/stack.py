@@ -32,7 +32,7 @@ from zhichun.data.predictions import (
     read_nested,
     read_out_of_fold,
 )
-from zhichun.fit.leaks import refuse_leaks
+from zhichun.fit.run_folder import refuse_leaks
 from zhichun.fit.second_stage import JudgedCandidates, StackSettings, fit_second_stage
 from zhichun.measure.evaluate import rows_of
 from zhichun.measure.report.page import Figure, Plot, extent, figure_name, write_page

@@ -31,11 +31,11 @@ from zhichun.data.feature_store import catalogue_tokenizer, open_pairs
 from zhichun.data.predictions import PREDICTIONS_FILE
 from zhichun.data.readers.pair_tables import append_columns
 from zhichun.fit.batches import JudgedBatches, ListBatches
+from zhichun.fit.loop import run_training
 from zhichun.fit.pool import with_pool
 from zhichun.fit.recipe import Recipe
 from zhichun.fit.run_folder import RunFolder
 from zhichun.fit.train_settings import TrainSettings, judged_targets
-from zhichun.fit.training_run import run_training
 from zhichun.fit.word2vec import Word2VecSettings, train_trigram_vectors
 from zhichun.measure.report import write_report
 from zhichun.metrics import Judged, nDCG

@@ -25,8 +25,15 @@ from zhichun.data.dataset import Dataset
 from zhichun.data.readers.pair_tables import unfit_id, write_qrels, write_run
 from zhichun.measure.evaluate import rows_of
 from zhichun.measure.report.page import write_page
-from zhichun.measure.segments import segments_of
-from zhichun.measure.systems import System, common_rows, count_left_out, read_system, require_named, untrained_rows
+from zhichun.measure.systems import (
+    System,
+    common_rows,
+    count_left_out,
+    read_system,
+    require_named,
+    segments_of,
+    untrained_rows,
+)
 from zhichun.metrics import Judged, Metric, RankingMetric, nDCG
 from zhichun.metrics.figures import reported
 from zhichun.metrics.metric import BinaryRankingMetric
@@ -237,7 +244,7 @@ def compare(
     columns, topics
         Own column names of tables; query texts of run files.
     segments
-        Table with the user's own segments; see `zhichun.measure.segments.segments_of`.
+        Table with the user's own segments; see `zhichun.measure.systems.segments_of`.
     strict
         Whether a gate fails too where it is open overall.
     out, overwrite

@@ -30,7 +30,7 @@ from zhichun.core.files import check_hashes
 from zhichun.model import packed as packed_attention
 from zhichun.model.dropout import exchange_dropout
 from zhichun.model.layers import let_layers_update_some
-from zhichun.model.packing import Packed, tokens_of
+from zhichun.model.packed import Packed, tokens_of
 from zhichun.text.pairs import SECOND_START
 from zhichun.text.tokenizer import PairTokenizer
 

@@ -18,7 +18,7 @@ from zhichun.core.tasks import Floats
 from zhichun.model.encoder import Encoder
 from zhichun.model.layers import has_bf16
 from zhichun.model.model_folder import TrainedModel
-from zhichun.model.packing import LONGEST
+from zhichun.model.packed import LONGEST
 from zhichun.model.relevance_model import BeforeLists, OverLists, RelevanceModel
 from zhichun.score.engine import (
     AUTO,

@@ -27,8 +27,7 @@ import numpy as np
 from zhichun.core import schema
 from zhichun.core.tasks import Floats
 from zhichun.score.scorer import PairScorer, tokens_read
-from zhichun.serve.counters import Metrics
-from zhichun.serve.limits import Limits, Refusal, failed, overloaded, timed_out, unavailable
+from zhichun.serve.limits import Limits, Metrics, Refusal, failed, overloaded, timed_out, unavailable
 from zhichun.text.features import HASH_BYTES, hash_texts
 from zhichun.text.pairs import Columns, PairTexts
 

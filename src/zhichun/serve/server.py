@@ -35,8 +35,7 @@ from zhichun.core.errors import UserError
 from zhichun.score.engine import threads
 from zhichun.score.folders import fingerprint_of
 from zhichun.serve.app import Loads, ServeSettings, create_app
-from zhichun.serve.counters import FOLDER_VARIABLE
-from zhichun.serve.limits import Limits
+from zhichun.serve.limits import FOLDER_VARIABLE, Limits
 from zhichun.serve.service import Service
 
 POLL_SECONDS, RESTART_SECONDS, END_SECONDS = 0.2, 1.0, 10.0

@@ -15,7 +15,7 @@ from zhichun.core.errors import UserError
 from zhichun.data.sample_shop import TRUE_LABEL, TRUE_LABELS_FILE, write_sample_shop
 from zhichun.data.sample_shop.catalogue import COLORS, apportion, make_catalogue
 from zhichun.data.sample_shop.judged_pairs import true_labels
-from zhichun.data.sample_shop.query_texts import agree, mistype, plural_es, plural_us, to_hiragana
+from zhichun.data.sample_shop.texts import agree, mistype, plural_es, plural_us, to_hiragana
 
 FILES = (schema.OFFICIAL_EXAMPLES_FILE, schema.OFFICIAL_PRODUCTS_FILE, TRUE_LABELS_FILE)
 

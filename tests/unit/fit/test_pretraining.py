@@ -16,7 +16,7 @@ from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import TASKS
 from zhichun.data.dataset import Dataset
-from zhichun.fit import training_run
+from zhichun.fit import loop
 from zhichun.fit.pretrain import LearnCatalogue, build_objective, pretrain, readable_pairs, split
 from zhichun.fit.recipe import PretrainingRecipe, Recipe, load_recipe
 from zhichun.fit.train import build_model, make_featurizer
@@ -114,7 +114,7 @@ def test_a_step_smaller_than_the_number_of_processes_is_refused(recipe, tiny_dat
     class OfThirty(Accelerator):
         num_processes = property(lambda self: 30)
 
-    monkeypatch.setattr(training_run, "Accelerator", OfThirty)
+    monkeypatch.setattr(loop, "Accelerator", OfThirty)
     with pytest.raises(UserError, match=r"a step of \d+ products is too small for 30 processes"):
         pretrain(recipe.with_settings(["train.batch_size=20"]), tiny_dataset, tmp_path / "run")
 

@@ -15,8 +15,8 @@ from zhichun.data.predictions import read_nested, read_out_of_fold
 from zhichun.fit import stack as module
 from zhichun.fit.calibrate import calibrate
 from zhichun.fit.folds import runs_without, train_folds
-from zhichun.fit.leaks import refuse_leaks
 from zhichun.fit.recipe import PretrainingRecipe, Recipe
+from zhichun.fit.run_folder import refuse_leaks
 from zhichun.fit.second_stage import StackSettings
 from zhichun.fit.stack import stack
 from zhichun.measure.evaluate import rows_of, trained_pairs

@@ -8,7 +8,7 @@ from accelerate import Accelerator
 from accelerate.tracking import TensorBoardTracker
 
 from zhichun.core.errors import UserError
-from zhichun.fit import training_run
+from zhichun.fit import loop
 from zhichun.fit.recipe import load_recipe
 from zhichun.fit.run_folder import RunFolder
 from zhichun.fit.train import train
@@ -39,7 +39,7 @@ def tracked(run, name):
 def test_one_that_is_not_installed_is_refused_with_the_command_before_anything_is_made(
     name, tiny_recipe, tiny_dataset, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(training_run, "get_available_trackers", list)
+    monkeypatch.setattr(loop, "get_available_trackers", list)
     with pytest.raises(UserError, match=f"{name}, which is not installed.\nInstall it with: pip install {name}\n"):
         train(tiny_recipe.with_settings([f'train.trackers=["{name}"]']), tiny_dataset, tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -81,7 +81,7 @@ def test_only_the_first_process_starts_one(tiny_recipe, tmp_path):
         is_main_process = False
 
     accelerator = Second(cpu=True, log_with=[TensorBoardTracker("tensorboard", tmp_path)])
-    with training_run._tracked(accelerator, tiny_recipe, RunFolder(tmp_path)):
+    with loop._tracked(accelerator, tiny_recipe, RunFolder(tmp_path)):
         assert accelerator.trackers == []
     assert list(tmp_path.iterdir()) == []
 
@@ -98,7 +98,7 @@ def test_weights_and_biases_is_told_run_settings_and_figures(tiny_recipe, tiny_d
 
     stand_in = SimpleNamespace(init=start, config=SimpleNamespace(update=lambda values, **_: settings.update(values)))
     monkeypatch.setitem(sys.modules, "wandb", stand_in)
-    monkeypatch.setattr(training_run, "get_available_trackers", lambda: ["wandb"])
+    monkeypatch.setattr(loop, "get_available_trackers", lambda: ["wandb"])
     run = train(tiny_recipe.with_settings(['train.trackers=["wandb"]']), tiny_dataset, tmp_path / "mine")
     assert given == {"project": "zhichun", "name": "mine", "done": True}
     assert settings["train.epochs"] == "1"

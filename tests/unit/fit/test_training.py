@@ -12,8 +12,8 @@ from zhichun.core import schema
 from zhichun.core.console import Stages
 from zhichun.core.errors import UserError
 from zhichun.data.dataset import Dataset
+from zhichun.fit import loop
 from zhichun.fit import train as training
-from zhichun.fit import training_run
 from zhichun.fit.train import FineTune, train
 from zhichun.measure.evaluate import evaluate
 from zhichun.metrics import Judged, label_codes, nDCG
@@ -54,7 +54,7 @@ def test_a_step_smaller_than_the_number_of_processes_is_refused(tiny_recipe, tin
     class OfThirty(Accelerator):
         num_processes = property(lambda self: 30)
 
-    monkeypatch.setattr(training_run, "Accelerator", OfThirty)
+    monkeypatch.setattr(loop, "Accelerator", OfThirty)
     recipe = tiny_recipe.with_settings(["train.batch_size=30"])  # but steps are as even as can be: some have 28
     with pytest.raises(UserError, match=r"a step of 28 pairs is too small for 30 processes"):
         train(recipe, tiny_dataset, tmp_path / "run")

@@ -18,8 +18,7 @@ from zhichun.data.readers.pair_tables import append_columns
 from zhichun.data.sample_shop import write_sample_shop
 from zhichun.measure.compare import Gate, Part, compare, judge_gates, measure_parts, metric_of, moved_most
 from zhichun.measure.evaluate import evaluate
-from zhichun.measure.segments import segments_of
-from zhichun.measure.systems import common_rows, read_system
+from zhichun.measure.systems import common_rows, read_system, segments_of
 from zhichun.metrics import MRR, Judged, MicroF1, Precision, nDCG
 from zhichun.metrics.significance import holm
 
@@ -195,7 +194,7 @@ def test_a_query_is_one_in_any_spelling_and_another_in_another_locale(one_text, 
     assert sorted(np.bincount(right.query_index).tolist()) == [2, 3]
     moved = moved_most(one_text, rows, nDCG(), right, wrong)
     assert sorted((each.query.lower(), each.locale) for each in moved) == [("red shoe", "es"), ("red shoe", "us")]
-    monkeypatch.setattr("zhichun.measure.segments.LEAST_QUERIES", 2)
+    monkeypatch.setattr("zhichun.measure.systems.LEAST_QUERIES", 2)
     assert not any(name.startswith("locale: ") for name in segments_of(one_text, rows))
 
 

@@ -12,8 +12,7 @@ pytest.importorskip("fastapi")
 from zhichun.core import schema
 from zhichun.core.tasks import TASKS, Prediction
 from zhichun.serve.batcher import Batcher, PairColumns
-from zhichun.serve.counters import Metrics
-from zhichun.serve.limits import Limits, Refusal
+from zhichun.serve.limits import Limits, Metrics, Refusal
 
 
 class Model:

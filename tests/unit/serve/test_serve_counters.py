@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("prometheus_client")
 from prometheus_client.parser import text_string_to_metric_families
 
-from zhichun.serve.counters import FOLDER_VARIABLE, Metrics
+from zhichun.serve.limits import FOLDER_VARIABLE, Metrics
 
 
 def values_of(text: str) -> dict[str, float]:
@@ -31,7 +31,7 @@ def test_each_application_counts_for_itself():
 
 PROCESS = """
 import sys
-from zhichun.serve.counters import Metrics
+from zhichun.serve.limits import Metrics
 metrics, pairs, waiting = Metrics(), int(sys.argv[1]), int(sys.argv[2])
 metrics.requests.labels(path="/rerank", status="200").inc()
 metrics.pairs.inc(pairs)

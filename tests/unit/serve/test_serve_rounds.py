@@ -10,8 +10,7 @@ pytest.importorskip("fastapi")
 from zhichun.core import schema
 from zhichun.serve import batcher
 from zhichun.serve.batcher import SLICE, SMALL_CHARACTERS, Batcher, Job, PairColumns, take, waiting_pairs
-from zhichun.serve.counters import Metrics
-from zhichun.serve.limits import Limits, Refusal
+from zhichun.serve.limits import Limits, Metrics, Refusal
 
 
 class Panic(BaseException):

@@ -22,8 +22,7 @@ from zhichun.core.errors import UserError
 from zhichun.core.files import new_folder
 from zhichun.data.sample_shop.catalogue import Catalogue, make_catalogue
 from zhichun.data.sample_shop.judged_pairs import JudgedPairs, judge
-from zhichun.data.sample_shop.query_texts import write_queries
-from zhichun.data.sample_shop.texts import LAYOUTS, LocaleTexts, TextLength
+from zhichun.data.sample_shop.texts import LAYOUTS, LocaleTexts, TextLength, write_queries
 
 TRUE_LABELS_FILE: Final = "true_labels.parquet"
 TRUE_LABEL: Final = "true_label"

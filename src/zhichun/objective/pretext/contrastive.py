@@ -34,8 +34,8 @@ from zhichun.core.settings import require_range
 from zhichun.data.feature_store import CatalogueTexts
 from zhichun.model.encoder import Encoder
 from zhichun.objective.pretext import task
+from zhichun.objective.pretext.task import repeat_words
 from zhichun.text.pairs import Arrays, ProductTexts, TextReader
-from zhichun.text.spans import repeat_words
 
 EMPTY = -1
 

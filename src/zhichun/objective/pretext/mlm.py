@@ -35,8 +35,8 @@ from zhichun.core.settings import require_range
 from zhichun.data.feature_store import CatalogueTexts
 from zhichun.model.encoder import Encoder, LMHead
 from zhichun.objective.pretext import task
+from zhichun.objective.pretext.task import word_of_token
 from zhichun.text.pairs import Arrays, ProductTexts, TextReader
-from zhichun.text.spans import word_of_token
 
 MASKED = 0.8
 REPLACED = 0.1

@@ -32,8 +32,8 @@ from zhichun.model.encoder import Encoder
 from zhichun.model.parts import Head
 from zhichun.objective.losses import CrossEntropy, Poly1
 from zhichun.objective.pretext import task
+from zhichun.objective.pretext.task import Span, SpanLengths, cut, draw_spans, without
 from zhichun.text.pairs import Arrays, ProductTexts, Rows, TextReader
-from zhichun.text.spans import Span, SpanLengths, cut, draw_spans, without
 
 JAPANESE = "jp"
 SHORTEST, SHORTEST_JAPANESE = 8, 4

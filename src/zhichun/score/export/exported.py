@@ -47,7 +47,7 @@ from zhichun.score.export.export_folder import (
     GraphInputs,
     format_of,
 )
-from zhichun.score.export.split_graphs import GraphNetwork, SplitEngine
+from zhichun.score.index.network import GraphNetwork, SplitEngine
 from zhichun.text.features import Featurizer
 from zhichun.text.pairs import Arrays
 

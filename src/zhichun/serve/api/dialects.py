@@ -10,8 +10,7 @@ from pydantic import BaseModel
 
 from zhichun.serve.api import cohere, jina, tei, vllm
 from zhichun.serve.api.endpoint import Dialect, Endpoint, ScoringEndpoint, reply
-from zhichun.serve.counters import CONTENT_TYPE
-from zhichun.serve.limits import Refusal
+from zhichun.serve.limits import CONTENT_TYPE, Refusal
 from zhichun.serve.service import Phase, Service
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from zhichun.text.spans import (
+from zhichun.objective.pretext.task import (
     SpanLengths,
     cut,
     draw_length,
