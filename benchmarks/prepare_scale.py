@@ -44,7 +44,7 @@ CHILD = """
 import json, sys, time
 from pathlib import Path
 from zhichun.data.prepare.prepare import prepare
-from zhichun.data.prepare.rebalance import Rebalance
+from zhichun.data.prepare.making import Rebalance
 shop, out, balance = sys.argv[1:]
 begun, ends = time.perf_counter(), {}
 def progress(stage, done, total):

@@ -8,15 +8,15 @@ import time
 import pytest
 
 from zhichun.core.errors import UserError
+from zhichun.data.prepare.making import Rebalance
 from zhichun.data.prepare.prepare import prepare
-from zhichun.data.prepare.rebalance import Rebalance
 from zhichun.data.sample_shop import write_sample_shop
 
 CHILD = """
 import sys
 from pathlib import Path
 from zhichun.data.prepare.prepare import prepare
-from zhichun.data.prepare.rebalance import Rebalance
+from zhichun.data.prepare.making import Rebalance
 print("started", flush=True)
 prepare(Path(sys.argv[1]), Path(sys.argv[2]), steps=[Rebalance()], overwrite=True)
 """

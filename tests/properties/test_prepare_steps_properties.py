@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from zhichun.core.errors import UserError
 from zhichun.data.prepare.judges import MODES
+from zhichun.data.prepare.making import Rebalance
 from zhichun.data.prepare.prepare import prepare
-from zhichun.data.prepare.rebalance import Rebalance
 from zhichun.text.fold import fold_query
 
 # Few of each, so that pairs repeat, conflict and leak; some that are the same query only after folding.

@@ -137,14 +137,13 @@ def prepare(
         Trigrams with this many occurrences in the catalogue get a vector; those of queries always do.
     """
     from zhichun.data.prepare import prepare as steps
-    from zhichun.data.prepare.rebalance import Rebalance
+    from zhichun.data.prepare.making import Rebalance, Translation, read_direction
     from zhichun.data.prepare.split import RENUMBERED
     from zhichun.data.prepare.steps import MakingStep
     from zhichun.measure.report.dataset_page import PAGE_FILE, write_summary_page
 
     making: list[MakingStep] = [Rebalance()] if balance else []
     if translate is not None:
-        from zhichun.data.prepare.translate import Translation, read_direction
         from zhichun.model.translator import Translator
 
         source, target = read_direction(translate)

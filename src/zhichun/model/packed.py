@@ -4,8 +4,8 @@ Readers of token vectors use one interface for both layouts. A packed batch is o
 elsewhere is ``[1, N, D]`` then.
 
 Attention within each pair of a packed batch is registered as a transformers attention function. One function handles
-packed and padded batches: a call with ``packed`` is packed, any other uses `scaled_dot_product_attention`. There are three
-equivalent implementations, and the fastest possible is used:
+packed and padded batches: a call with ``packed`` is packed, any other uses `scaled_dot_product_attention`. There are
+three equivalent implementations, and the fastest possible is used:
 
 * `torch.nn.attention.varlen` on a GPU in half precision, without attention dropout, which its kernel does not support;
 * else on a GPU: only queries, keys and values are padded; everything outside of attention stays packed;

@@ -17,7 +17,7 @@ import zhichun
 from zhichun.core import settings as codec
 from zhichun.core.errors import UserError
 from zhichun.data.prepare.judges import SettleJudges
-from zhichun.data.prepare.translate import Translation
+from zhichun.data.prepare.making import Translation
 from zhichun.fit.train_settings import SoftLabels
 from zhichun.judgements.chat import Answer
 from zhichun.judgements.judge import JudgingJob

@@ -13,8 +13,8 @@ import pytest
 
 from zhichun.core import schema
 from zhichun.core.errors import UserError
+from zhichun.data.prepare.making import Rebalance
 from zhichun.data.prepare.prepare import prepare
-from zhichun.data.prepare.rebalance import Rebalance
 from zhichun.text.fold import fold_query
 
 GRADES = {"3": "E", "2": "S", "1": "C", "0": "I"}

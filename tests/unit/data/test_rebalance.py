@@ -6,8 +6,8 @@ import pytest
 
 from zhichun.cli import main
 from zhichun.core.errors import UserError
+from zhichun.data.prepare.making import Rebalance
 from zhichun.data.prepare.prepare import prepare
-from zhichun.data.prepare.rebalance import Rebalance
 from zhichun.text.vocabulary import Vocabulary
 
 LONG = "".join(chr(ord("a") + number % 26) for number in range(1700))  # 26 divides no piece's length

@@ -11,8 +11,8 @@ import pytest
 from zhichun.core.errors import UserError
 from zhichun.data.dataset import Dataset
 from zhichun.data.feature_store import open_pairs
+from zhichun.data.prepare.making import Rebalance
 from zhichun.data.prepare.prepare import prepare
-from zhichun.data.prepare.rebalance import Rebalance
 from zhichun.data.prepare.summary import MAX_LENGTHS, SUMMARY_FILE, describe, summarise, survey
 from zhichun.data.sample_shop import write_sample_shop
 from zhichun.text.features import Featurizer

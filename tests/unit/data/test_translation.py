@@ -10,7 +10,7 @@ import pytest
 from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.data.prepare.clean_catalogue import PRODUCTS_SCHEMA
-from zhichun.data.prepare.translate import Translation, read_direction
+from zhichun.data.prepare.making import Translation, read_direction
 
 
 class Reversal:

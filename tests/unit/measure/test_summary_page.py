@@ -7,8 +7,8 @@ import pytest
 
 from zhichun.core.errors import UserError
 from zhichun.core.files import read_json, write_json
+from zhichun.data.prepare.making import Rebalance
 from zhichun.data.prepare.prepare import prepare
-from zhichun.data.prepare.rebalance import Rebalance
 from zhichun.data.prepare.summary import SUMMARY_FILE
 from zhichun.data.sample_shop import write_sample_shop
 from zhichun.measure.report.dataset_page import MOST_PLOTS, PAGE_FILE, write_summary_page

@@ -113,7 +113,7 @@ def prepare(
     relabel
         A table with the columns ``example_id`` and ``new_label``: training pairs to judge otherwise.
     steps
-        Steps that make training pairs from judged ones, in order: `zhichun.data.prepare.rebalance.Rebalance`.
+        Steps that make training pairs from judged ones, in order: `zhichun.data.prepare.making.Rebalance`.
     min_count_trigram
         A trigram seen at least this often in the catalogue gets a vector; those of training queries always do.
     overwrite
