@@ -22,12 +22,7 @@ import torch
 from datasets import Dataset as Rows
 from sentence_transformers.cross_encoder import CrossEncoder, CrossEncoderTrainer, CrossEncoderTrainingArguments
 from sentence_transformers.cross_encoder.evaluation import CrossEncoderClassificationEvaluator
-from sentence_transformers.cross_encoder.losses import (
-    BinaryCrossEntropyLoss,
-    CrossEntropyLoss,
-    LambdaLoss,
-    ListNetLoss,
-)
+from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss, CrossEntropyLoss, LambdaLoss, ListNetLoss
 from transformers import AutoTokenizer, set_seed
 
 from zhichun.core import schema

@@ -17,15 +17,7 @@ from zhichun.data.prepare.prepare import prepare
 from zhichun.data.sample_shop import write_sample_shop
 from zhichun.model.encoder import Encoder, new_encoder
 from zhichun.model.encoder_settings import TinyEncoder, start_matching, tiny_config
-from zhichun.objective.pretext import (
-    MLM,
-    Contrastive,
-    PairMLM,
-    Pretext,
-    Product2Brand,
-    Product2Color,
-    Product2Query,
-)
+from zhichun.objective.pretext import MLM, Contrastive, PairMLM, Pretext, Product2Brand, Product2Color, Product2Query
 from zhichun.objective.pretext.task import Draw, Outcome, PretextHead, Sizes
 from zhichun.text.pairs import TextReader
 from zhichun.text.vocabulary import Vocabulary

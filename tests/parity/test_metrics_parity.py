@@ -6,18 +6,7 @@ import pytrec_eval
 import sklearn.metrics
 
 from zhichun.core.schema import GAINS, LABELS
-from zhichun.metrics import (
-    F1,
-    MRR,
-    Judged,
-    LogLoss,
-    MacroF1,
-    MicroF1,
-    Precision,
-    class_scores,
-    confusion,
-    nDCG,
-)
+from zhichun.metrics import F1, MRR, Judged, LogLoss, MacroF1, MicroF1, Precision, class_scores, confusion, nDCG
 
 SAME = {"rel": 0, "abs": 1e-9}
 

@@ -24,14 +24,7 @@ from zhichun.core.errors import UserError
 from zhichun.core.files import new_folder, read_json
 from zhichun.core.tasks import CALIBRATION_FILE, TASKS, Prediction
 from zhichun.data.dataset import Dataset
-from zhichun.data.predictions import (
-    OutOfFold,
-    fold_count,
-    fold_path,
-    nested_path,
-    read_nested,
-    read_out_of_fold,
-)
+from zhichun.data.predictions import OutOfFold, fold_count, fold_path, nested_path, read_nested, read_out_of_fold
 from zhichun.fit.run_folder import refuse_leaks
 from zhichun.fit.second_stage import JudgedCandidates, StackSettings, fit_second_stage
 from zhichun.measure.evaluate import rows_of

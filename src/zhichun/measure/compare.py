@@ -25,15 +25,7 @@ from zhichun.data.dataset import Dataset
 from zhichun.data.readers.pair_tables import unfit_id, write_qrels, write_run
 from zhichun.measure.evaluate import rows_of
 from zhichun.measure.report.page import write_page
-from zhichun.measure.systems import (
-    System,
-    common_rows,
-    count_left_out,
-    read_system,
-    require_named,
-    segments_of,
-    untrained_rows,
-)
+from zhichun.measure.systems import System, common_rows, count_left_out, read_systems, segments_of, untrained_rows
 from zhichun.metrics import Judged, Metric, RankingMetric, nDCG
 from zhichun.metrics.figures import reported
 from zhichun.metrics.metric import BinaryRankingMetric
@@ -234,7 +226,7 @@ def compare(
     ----------
     a, b
         The proposed system and the baseline: folders of models, scored files, run files or rankings; see
-        `zhichun.measure.systems.read_system`.
+        `zhichun.measure.systems.read_systems`.
     data
         Dataset folder.
     gates
@@ -273,9 +265,8 @@ def compare(
     dataset = Dataset.open(data)
     version, rows = dataset.of_version(rows_of(dataset, split), version, ranking=False)
     notes: list[str] = []
-    require_named((a, b), columns or {})
     rows = untrained_rows((a, b), dataset, rows, notes.append)
-    systems = [read_system(each, dataset, rows, columns=columns, topics=topics, shown=shown) for each in (a, b)]
+    systems = read_systems((a, b), dataset, rows, columns=columns, topics=topics, shown=shown)
     left_out = [count_left_out(system, rows, notes.append) for system in systems]
     rows = common_rows(systems[0], systems[1], dataset, rows)
     metrics = _metrics(systems, asked)

@@ -95,27 +95,27 @@ class System:
         )
 
 
-def read_system(
-    place: Path,
+def read_systems(
+    places: Sequence[Path],
     dataset: Dataset,
     rows: Int64,
     *,
     columns: Mapping[str, str] | None = None,
     topics: Path | None = None,
     shown: bool = True,
-) -> System:
-    """Score the rows with a model's folder, or read what a file says of them.
+) -> list[System]:
+    """Score the rows with models' folders, or read what files say of them.
 
     Parameters
     ----------
-    place
-        A folder of `zhichun train`, `export` or `ensemble`; a table of `zhichun score` or of a ranking, with a query, a
-        product id and ``score`` or ``rank``; or a TREC run file: ``.run``, ``.trec``, or any with ``Q0`` in its first
-        line.
+    places
+        Each a folder of `zhichun train`, `export` or `ensemble`; a table of `zhichun score` or of a ranking, with a
+        query, a product id and ``score`` or ``rank``; or a TREC run file: ``.run``, ``.trec``, or any with ``Q0`` in
+        its first line.
     dataset, rows
         What is compared.
     columns
-        Own column names of tables.
+        Own column names of tables, each of which one of the tables has.
     topics
         Query texts of a run file; otherwise its query ids are those of the dataset.
     shown
@@ -126,8 +126,19 @@ def read_system(
     UserError
         For what cannot be read, or speaks of none of the rows.
     """
-    if not place.is_dir():
-        return _read_table(place, dataset, rows, columns or {}, topics)
+    tables = [None if place.is_dir() else open_ranking(place, topics) for place in places]
+    known = [name for table in tables if table and not isinstance(table, RunTable) for name in table.names]
+    require_known(columns or {}, known)
+    return [
+        _read(table, dataset, rows, columns or {}, by_text=topics is not None)
+        if table
+        else _scored(place, dataset, rows, shown)
+        for place, table in zip(places, tables, strict=True)
+    ]
+
+
+def _scored(place: Path, dataset: Dataset, rows: Int64, shown: bool) -> System:
+    """Score the rows with the model of a folder."""
     scorer = None if has_members(place) else Scorer.load(place)
     with Stages("pairs", shown=shown) as stages:
         prediction, _, _ = score_rows(scorer, place, dataset, rows, AUTO, stages)
@@ -145,10 +156,9 @@ def read_system(
     return System(str(place), False, score_E, probabilities_EC)
 
 
-def _read_table(place: Path, dataset: Dataset, rows: Int64, columns: Mapping[str, str], topics: Path | None) -> System:
-    table = open_ranking(place, topics)
-    is_run = isinstance(table, RunTable)
-    by_id = is_run and topics is None
+def _read(table: Table, dataset: Dataset, rows: Int64, columns: Mapping[str, str], *, by_text: bool) -> System:
+    place, is_run = table.path, isinstance(table, RunTable)
+    by_id = is_run and not by_text
     mapped = {name: named for name, named in columns.items() if find_column(named, table.names)}  # or of the other side
     own = {} if is_run else match_columns(mapped, {PAIRS: table})[PAIRS]
     own = {name: own.get(name, name) for name in (schema.QUERY_ID if by_id else schema.QUERY, schema.PRODUCT_ID)} | {
@@ -228,13 +238,6 @@ def _rows(
             remedy = "Probabilities lie between 0 and 1 and add up to 1."
             raise UserError(f"{shown} cannot be.", file=table.path, row=row, remedy=remedy)
         yield row, (query, *(texts[name] or "" for name in names)), values
-
-
-def require_named(places: Sequence[Path], columns: Mapping[str, str]) -> None:
-    """Refuse the user's name of a column that none of the tables has."""
-    if columns:
-        tables = [open_ranking(place) for place in places if not place.is_dir()]
-        require_known(columns, [name for table in tables if not isinstance(table, RunTable) for name in table.names])
 
 
 def untrained_rows(places: Sequence[Path], dataset: Dataset, rows: Int64, say: Say) -> Int64:

@@ -20,16 +20,7 @@ from zhichun.model.layers import has_bf16
 from zhichun.model.model_folder import TrainedModel
 from zhichun.model.packed import LONGEST
 from zhichun.model.relevance_model import BeforeLists, OverLists, RelevanceModel
-from zhichun.score.engine import (
-    AUTO,
-    MEASURE,
-    RUN_ENGINES,
-    TOKENS_PER_BATCH,
-    Engine,
-    Progress,
-    in_flight,
-    predict_with,
-)
+from zhichun.score.engine import AUTO, MEASURE, RUN_ENGINES, TOKENS_PER_BATCH, Engine, Progress, in_flight, predict_with
 from zhichun.text.pairs import Arrays, Pairs
 
 # On a GPU: enough to keep it busy whatever the model, and what a token takes while a layer is computed, in bytes for

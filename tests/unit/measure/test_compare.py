@@ -18,7 +18,7 @@ from zhichun.data.readers.pair_tables import append_columns
 from zhichun.data.sample_shop import write_sample_shop
 from zhichun.measure.compare import Gate, Part, compare, judge_gates, measure_parts, metric_of, moved_most
 from zhichun.measure.evaluate import evaluate
-from zhichun.measure.systems import common_rows, read_system, segments_of
+from zhichun.measure.systems import common_rows, read_systems, segments_of
 from zhichun.metrics import MRR, Judged, MicroF1, Precision, nDCG
 from zhichun.metrics.significance import holm
 
@@ -32,6 +32,11 @@ def data(tmp_path_factory):
     write_sample_shop(folder / "shop", products=300, queries=240)
     prepare(folder / "shop", folder / "data", test_share=0.5)
     return folder / "data"
+
+
+def read_system(place, *dataset_and_rows, **named):
+    [system] = read_systems([place], *dataset_and_rows, **named)
+    return system
 
 
 def judged_rows(dataset):

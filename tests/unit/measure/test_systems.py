@@ -13,8 +13,13 @@ from zhichun.core.files import read_json
 from zhichun.data.dataset import Dataset
 from zhichun.measure.compare import compare
 from zhichun.measure.evaluate import rows_of, trained_pairs
-from zhichun.measure.systems import count_left_out, read_system
+from zhichun.measure.systems import count_left_out, read_systems
 from zhichun.score.folders import EnsembleConfig, MemberEntry, fingerprint
+
+
+def read_system(place, dataset, rows):
+    [system] = read_systems([place], dataset, rows)
+    return system
 
 
 @pytest.fixture

@@ -18,16 +18,7 @@ from zhichun.core import device as cpu
 from zhichun.core.arrays import Int64
 from zhichun.core.errors import UserError, suggest
 from zhichun.core.tasks import TASKS, Floats
-from zhichun.score.engine import (
-    AUTO,
-    EXPORT_ENGINES,
-    MEASURE,
-    RUN_ENGINES,
-    Engine,
-    in_flight,
-    required,
-    threads,
-)
+from zhichun.score.engine import AUTO, EXPORT_ENGINES, MEASURE, RUN_ENGINES, Engine, in_flight, required, threads
 from zhichun.score.export.export_folder import (
     CONFIG,
     FORMATS,

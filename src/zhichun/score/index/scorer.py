@@ -30,16 +30,7 @@ from zhichun.core.tasks import Floats, Prediction, Task
 from zhichun.data.dataset import Dataset
 from zhichun.score.engine import AUTO, Progress, length_sorted
 from zhichun.score.index.network import Asked, SplitNetwork, load_network
-from zhichun.score.index.store import (
-    Block,
-    IndexConfig,
-    Shard,
-    States,
-    block_of,
-    content_hashes,
-    is_begun,
-    is_index,
-)
+from zhichun.score.index.store import Block, IndexConfig, Shard, States, block_of, content_hashes, is_begun, is_index
 from zhichun.score.scorer import ScoresProducts, distinct, distinct_products
 from zhichun.text.clean import clean_text
 from zhichun.text.features import Featurizer, QueryFeatures
