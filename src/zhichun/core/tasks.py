@@ -190,6 +190,11 @@ class Prediction:
         pairs = zip(best_P.tolist(), given_P.tolist(), strict=True)
         return [self.task.classes[place] if given else None for place, given in pairs]
 
+    def select(self, rows: Int64 | Bools) -> "Prediction":
+        """Take some of the pairs, by a mask or by indices."""
+        probabilities = None if self.probabilities is None else self.probabilities[rows]
+        return Prediction(self.task, probabilities, self.score[rows])
+
     def columns(self) -> dict[str, Any]:
         """Return the prediction as columns: ``p_E`` … and ``label`` of a classifier, ``gain`` of all but task 3."""
         columns: dict[str, Any] = {}

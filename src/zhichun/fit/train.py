@@ -26,7 +26,7 @@ from zhichun.core.arrays import Bools, Int64, write_parquet
 from zhichun.core.console import Stages, say_aside
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import TASKS, Floats, Task
-from zhichun.data.dataset import Dataset
+from zhichun.data.dataset import Dataset, no_progress
 from zhichun.data.feature_store import catalogue_tokenizer, open_pairs
 from zhichun.data.predictions import PREDICTIONS_FILE
 from zhichun.data.readers.pair_tables import append_columns
@@ -284,7 +284,7 @@ def trigram_vectors(
             remedy = f"Make them with: pip install 'zhichun[word2vec]' && {command}"
             raise UserError(problem, file=folder, remedy=remedy)
         say_aside(f"Word2vec of the trigrams is made first, as by: {command}")
-        train_trigram_vectors(dataset.folder, Word2VecSettings(size=size), progress=stages)
+        train_trigram_vectors(dataset.folder, Word2VecSettings(size=size), progress=stages or no_progress)
     return TrigramVectors.load(folder, featurizer.trigrams, size)
 
 

@@ -22,11 +22,9 @@ from zhichun.core.errors import UserError
 from zhichun.core.files import in_use
 from zhichun.core.schema import CATALOGUE, ORIGIN, PRODUCTS_FILE, TEXT_COLUMNS
 from zhichun.core.settings import require_range
-from zhichun.data.dataset import REMEDY, Dataset, of_catalogue, read_parquet
+from zhichun.data.dataset import REMEDY, Dataset, Progress, no_progress, of_catalogue, read_parquet
 from zhichun.text.clean import clean_text
 from zhichun.text.trigrams import TrigramVectors, TrigramVocabulary, vectors_path
-
-Progress = Callable[[str, int, int], None]
 
 # gensim's learning rates, first and last; linear in between.
 ALPHA: Final = (0.025, 0.0001)
@@ -73,7 +71,7 @@ class Word2VecSettings:
 
 
 def train_trigram_vectors(
-    folder: Path, settings: Word2VecSettings, *, workers: int = 1, progress: Progress | None = None
+    folder: Path, settings: Word2VecSettings, *, workers: int = 1, progress: Progress = no_progress
 ) -> Path:
     """Train the vectors of a dataset's trigrams and write them into its ``vocabulary/``.
 
@@ -106,12 +104,7 @@ def train_trigram_vectors(
         raise UserError("the dataset has no trigrams.", file=folder, remedy="Prepare a catalogue that has texts.")
     model = _new_model(settings, vocabulary, workers)
     sentences = TrigramSentences(dataset, vocabulary, settings.products)
-
-    def report(done: int) -> None:
-        if progress:
-            progress("word2vec", done, settings.epochs * sentences.products)
-
-    sentences.report = report
+    sentences.report = lambda done: progress("word2vec", done, settings.epochs * sentences.products)
     first, last = ALPHA
     path = vectors_path(folder / "vocabulary", settings.size)
     with in_use(path.parent):

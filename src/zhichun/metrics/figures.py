@@ -69,7 +69,7 @@ def measure(
         parts["by_list"] = {"lists": size_P > 1, "singletons": size_P == 1}
     for name, masks in parts.items():
         measured[name] = {
-            part: _of_pairs(_select(prediction, of_P), labels_P[of_P], query_ids[of_P])
+            part: _of_pairs(prediction.select(of_P), labels_P[of_P], query_ids[of_P])
             for part, of_P in masks.items()
             if of_P.any()
         }
@@ -167,8 +167,3 @@ def _figures(metrics: Iterable[Metric], judged: Judged) -> dict[str, float]:
 
 def _name(label: str) -> str:
     return schema.LABEL_NAMES.get(label, label).lower()
-
-
-def _select(prediction: Prediction, rows: npt.NDArray[np.bool_]) -> Prediction:
-    probabilities = None if prediction.probabilities is None else prediction.probabilities[rows]
-    return Prediction(prediction.task, probabilities, prediction.score[rows])

@@ -290,7 +290,4 @@ class Stack(Members):
     def predict(self, pairs: ListedPairs, rows: Int64 | None = None, *, progress: Progress | None = None) -> Prediction:
         """Predict pairs that were read, each beside all of its list; see `Scorer.predict`."""
         made = self.stage.combine(pairs.candidates, self.ask(pairs.pairs, None, progress), self.folds)
-        if rows is None:
-            return made
-        assert made.probabilities is not None
-        return replace(made, probabilities=made.probabilities[rows], score=made.score[rows])
+        return made if rows is None else made.select(rows)

@@ -16,12 +16,11 @@ import pyarrow.parquet as pq
 
 from zhichun.core import schema
 from zhichun.core.errors import UserError
-from zhichun.core.files import new_folder
+from zhichun.core.files import cache_folder, new_folder
 from zhichun.core.storage import fetched
 from zhichun.data.readers.rejected import FirstRefusal
 from zhichun.data.readers.sources import EXAMPLES, PRODUCTS, match_columns, open_table
 
-CACHE: Final = Path("~/.cache/zhichun/hub")
 OFFICIAL: Final = {EXAMPLES: schema.OFFICIAL_EXAMPLES_FILE, PRODUCTS: schema.OFFICIAL_PRODUCTS_FILE}
 
 
@@ -35,7 +34,7 @@ def hub_folder(name: str, columns: Mapping[str, str], cache: Path | None = None)
     columns
         Short or official names to those of the dataset.
     cache
-        Where it is kept; ``~/.cache/zhichun/hub`` if not given.
+        Where it is kept; ``hub`` in `cache_folder` if not given.
 
     Raises
     ------
@@ -52,7 +51,7 @@ def hub_folder(name: str, columns: Mapping[str, str], cache: Path | None = None)
     names = [file.relative_to(source) for file in files]
     about = [f"{name} {file.stat().st_size} {_split_of(name)}" for name, file in zip(names, files, strict=True)]
     taken = hashlib.sha256(repr([*sorted(columns.items()), *about]).encode()).hexdigest()
-    folder = (cache or CACHE.expanduser()) / f"{source.name[:12]}-{taken[:12]}"
+    folder = (cache or cache_folder() / "hub") / f"{source.name[:12]}-{taken[:12]}"
     if not folder.is_dir():
         with new_folder(folder, first_wins=True) as partial:
             _take_apart(source, files, columns, partial)
