@@ -97,12 +97,7 @@ def _layer(
 
 
 def _updated(
-    layer: Any,
-    own_BMD: Tensor,
-    seen_BTD: Tensor,
-    mask: Tensor | None = None,
-    at_K: Tensor | None = None,
-    **named: Any,
+    layer: Any, own_BMD: Tensor, seen_BTD: Tensor, mask: Tensor | None = None, at_K: Tensor | None = None, **named: Any
 ) -> Tensor:
     attention = layer.attention.self
     key_BTD, value_BTD = attention.key(seen_BTD), attention.value(seen_BTD)

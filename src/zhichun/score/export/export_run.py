@@ -93,10 +93,7 @@ def export(
         return _export_stack(run, formats, run / "export" if out is None else out, data, overwrite, shown)
     model = finished(run)
     out = run / "export" if out is None else out
-    with (
-        new_folder(out, overwrite=overwrite, replaceable=is_export) as folder,
-        Bar("export", shown=shown) as bar,
-    ):
+    with new_folder(out, overwrite=overwrite, replaceable=is_export) as folder, Bar("export", shown=shown) as bar:
         bar.start(0, 2 * len(formats) + 2)
         trained = TrainedModel.load(model)
         apart = _apart(trained, run, formats)
