@@ -155,9 +155,9 @@ def _beside(path: Path, make: Callable[[Path], None], *, alone: bool = False) ->
             others = clear_left_over(path.parent, glob.escape(path.name))
             if alone and others:
                 raise UserError(f"process {others[0]} is writing it.", file=path, remedy="Wait for it, or stop it.")
+            _MINE.add(partial)  # before it is locked, or another thread would take it for left over
             make(partial)
             lock = _lock(partial)
-            _MINE.add(partial)
         finally:
             _unlock(mutex)
         yield partial
@@ -183,7 +183,7 @@ def clear_left_over(folder: Path, names: str) -> list[int]:
             continue
         path, owner = found.with_name(match["name"]), int(match["process"])
         try:
-            lock = _lock(found)
+            lock = None if found in _MINE else _lock(found)
         except OSError:  # somebody else's, or just gone
             continue
         if lock is None:
