@@ -54,8 +54,7 @@ def _call(*arguments: object) -> None:
 
 def _rank_three(scorer: Scorer, dataset: Dataset) -> None:
     """Show one test query of each locale, the one with most judged products of all four kinds."""
-    is_test = pc.equal(dataset.examples.column(schema.SPLIT), "test")
-    examples = dataset.examples.filter(is_test).to_pylist()
+    examples = dataset.examples.filter(pc.equal(dataset.examples.column(schema.SPLIT), "test")).to_pylist()
     products = pq.read_table(dataset.folder / schema.PRODUCTS_FILE)
     for locale in schema.LOCALES:
         judged_of: dict[str, dict[str, str]] = {}
@@ -64,6 +63,5 @@ def _rank_three(scorer: Scorer, dataset: Dataset) -> None:
                 judged_of.setdefault(row[schema.QUERY], {})[row[schema.PRODUCT_ID]] = row[schema.LABEL]
         query = max(judged_of, key=lambda name: (len(set(judged_of[name].values())), -abs(len(judged_of[name]) - 12)))
         ids = pa.array(list(judged_of[query]), pa.string())
-        candidates = products.filter(pc.is_in(products.column(schema.PRODUCT_ID), ids))
-        ranked = rank(scorer, query, candidates, locale)
+        ranked = rank(scorer, query, products.filter(pc.is_in(products.column(schema.PRODUCT_ID), ids)), locale)
         stdout.print(ranking_table(f"{query} ({locale})", ranked[:10], scorer.task.classes, judged_of[query]))

@@ -77,8 +77,7 @@ def agreement(
     found = measure_agreement(rated, draws=draws, seed=seed)
     title = f"{found['pairs']:,} pairs of {found['queries']:,} queries, {found['ratings']:,} ratings"
     shown = {name: heading for name, heading in AGREEMENT.items() if name in found["all"]}
-    parts = {"all": found["all"], **found["by_locale"], **found["between"]}
-    stdout.print(intervals_table(title, parts, shown))
+    stdout.print(intervals_table(title, {"all": found["all"], **found["by_locale"], **found["between"]}, shown))
     by_label = {f"{label} against the rest": of_label for label, of_label in found["by_label"].items()}
     titles = {"share": "majority says", "unanimous": AGREEMENT["unanimous"], "kappa": "kappa", "alpha": "alpha"}
     stdout.print(intervals_table("by label", by_label, titles))

@@ -211,8 +211,7 @@ def rank(
         products, locale=locale, columns=own_columns, on_bad_rows=on_bad_rows, keep=scorer.own, say=say_aside
     )
     ranked = rank_products(scorer, query, catalogue, locale, first=first)
-    title = f"{query} ({locale}, {len(ranked):,} products)"
-    stdout.print(ranking_table(title, ranked[:top], scorer.task.classes))
+    stdout.print(ranking_table(f"{query} ({locale}, {len(ranked):,} products)", ranked[:top], scorer.task.classes))
     if out is not None:
         write_ranking(out, ranked, query, locale, scorer.task.classes, query_id)
         say(f"{out}: all of them")

@@ -61,8 +61,7 @@ class Ragged:
 
     @cached_property
     def _starts(self) -> Int64:
-        rows = [0, *(len(offsets) - 1 for _, offsets in self.chunks)]
-        return np.cumsum(np.asarray(rows, np.int64))
+        return np.cumsum(np.asarray([0, *(len(offsets) - 1 for _, offsets in self.chunks)], np.int64))
 
     def __len__(self) -> int:
         return int(self._starts[-1])

@@ -157,8 +157,7 @@ class Dataset:
 
     def buckets(self, count: int) -> Int64:
         """Each pair's hash bucket by query, the same on every machine."""
-        of_query = buckets_of(self.queries.to_pylist(), count)
-        return of_query[self.query_row]
+        return buckets_of(self.queries.to_pylist(), count)[self.query_row]
 
     def held_out(self, fold: Fold) -> Bools:
         """Return which pairs belong to the queries of a fold, or several, or (``None``) to one twentieth of all."""
@@ -311,9 +310,7 @@ def query_bucket(query: str, buckets: int = BUCKETS) -> int:
 
 def query_fold(query: str, folds: int = 5) -> int:
     """Return the fold of a query."""
-    if BUCKETS % folds == 0:
-        return query_bucket(query) * folds // BUCKETS
-    return query_bucket(query, folds)
+    return query_bucket(query, folds) if BUCKETS % folds else query_bucket(query) * folds // BUCKETS
 
 
 def buckets_of(queries: Sequence[str], buckets: int = BUCKETS) -> Int64:

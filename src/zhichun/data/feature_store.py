@@ -172,8 +172,7 @@ def catalogue_tokenizer(dataset: Dataset, pieces: int) -> PairTokenizer:
 
 def _texts(dataset: Dataset, most: int = 400_000) -> Iterator[str]:
     """Return the training queries and the products' texts, at most ``most`` of each, drawn evenly."""
-    in_training = dataset.query_row[dataset.column(schema.SPLIT) == schema.TRAIN]
-    queries: Int32 = np.unique(in_training)
+    queries: Int32 = np.unique(dataset.query_row[dataset.column(schema.SPLIT) == schema.TRAIN])
     yield from dataset.queries.take(pa.array(queries[:: 1 + len(queries) // most])).to_pylist()
     every = 1 + dataset.product_count // most
     for batch in dataset.product_batches():

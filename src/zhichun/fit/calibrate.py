@@ -110,8 +110,7 @@ def calibrate(run: Path, *, precision: float | None = None) -> dict[str, Any]:
         about |= {"promised": precision, "labels": {name: {"least": at, **of} for (name, at), of in measured}}
     fitted = replace(fitted, about=about)
     fitted.save(folder)
-    after_all = replace(task, calibration=fitted).predict(logits_PC)
-    write_parquet(run / PREDICTIONS_FILE, append_columns(table, after_all))
+    write_parquet(run / PREDICTIONS_FILE, append_columns(table, replace(task, calibration=fitted).predict(logits_PC)))
     return {**about, "temperature": fitted.temperature}
 
 

@@ -157,8 +157,7 @@ class Loop:
             norm = accelerator.clip_grad_norm_(wrapped.parameters(), settings.clip)
         optimizer.step()
         optimizer.zero_grad()
-        values = accelerator.reduce(torch.stack(list(sums.values())), "mean").tolist()
-        loss, *parts = values
+        loss, *parts = accelerator.reduce(torch.stack(list(sums.values())), "mean").tolist()
         if loss != loss:
             remedy = "Lower train.learning_rate, or use --set train.precision=fp32."
             raise UserError(f"the loss is not a number at step {step + 1}.", remedy=remedy)
@@ -194,8 +193,7 @@ class Loop:
             progress.best_step, progress.best_value, progress.best_loss = progress.step, value, loss
             progress.stale = 0
             if self.accelerator.is_main_process:
-                weights = objective.shipped.state_dict()
-                self.run.checkpoints.save_best(weights, progress.step)
+                self.run.checkpoints.save_best(objective.shipped.state_dict(), progress.step)
         else:
             progress.stale += 1
             progress.stopped = self.settings.patience is not None and progress.stale >= self.settings.patience

@@ -48,8 +48,7 @@ class AnyRecipe:
             For another format, an unknown setting or a wrong value.
         """
         if value.get("format") != FORMAT:
-            problem = f"is of recipe format {value.get('format')}; this version reads {FORMAT}."
-            raise UserError(problem, file=source)
+            raise UserError(f"is of recipe format {value.get('format')}; this version reads {FORMAT}.", file=source)
         try:
             return codec.decode(cls, {name: item for name, item in value.items() if name != "format"})
         except UserError as error:

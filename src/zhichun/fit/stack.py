@@ -212,8 +212,7 @@ def _documents(dataset: Dataset, stages: Stages) -> Iterator[list[str]]:
     done, total = 0, dataset.product_count
     for batch in dataset.product_batches(schema.ORIGIN):
         columns = (batch.column(name).to_pylist() for name in schema.TEXT_COLUMNS)
-        origins = batch.column(schema.ORIGIN).to_pylist()
-        texts = zip(origins, *columns, strict=True)
+        texts = zip(batch.column(schema.ORIGIN).to_pylist(), *columns, strict=True)
         yield ["\n".join(filter(None, row)) for origin, *row in texts if origin == schema.CATALOGUE]
         done += batch.num_rows
         stages("terms of the catalogue", done, total)

@@ -153,16 +153,14 @@ class FineTune:
         model = build_model(self.recipe.model, self.featurizer, self.task, self.vectors)
         model.encoder.use_attention(self.recipe.train.attention)
         self.objective = FineTuning(model, self.recipe.objective)
-        packs = model.encoder.packs
-        return self.objective, judged_batches(self.recipe, self.dataset, self.pairs, training, pack=packs)
+        return self.objective, judged_batches(self.recipe, self.dataset, self.pairs, training, pack=model.encoder.packs)
 
     def _ranked(self) -> Bools:
         """Mark the held-out pairs that nDCG is measured on: of the small version, where it chooses the checkpoint."""
         rows, ranking = self.validation, self.recipe.train.metric == "ndcg"
         version, ranked = self.dataset.of_version(rows, None, ranking=ranking)
         if version != "all" and self.accelerator.is_main_process:
-            text = f"nDCG is measured on the {version} version: {len(ranked):,} of {len(rows):,} held-out pairs."
-            say_aside(text)
+            say_aside(f"nDCG is measured on the {version} version: {len(ranked):,} of {len(rows):,} held-out pairs.")
         return np.isin(rows, ranked)
 
     def logits(self, model: nn.Module) -> Floats:
@@ -187,8 +185,7 @@ class FineTune:
             measured["ndcg"] = nDCG()(judged.select(self.ranked_P))
         targets_P = torch.from_numpy(self.task.targets(labels_P))
         loss = float(self.objective.loss(torch.from_numpy(logits_PC), targets_P).mean())
-        names = ("micro_f1", "macro_f1", "ndcg")
-        return {"loss": loss, **{name: measured[name] for name in names if name in measured}}
+        return {"loss": loss, **{name: measured[name] for name in ("micro_f1", "macro_f1", "ndcg") if name in measured}}
 
     def finish(self, run: RunFolder, objective: nn.Module) -> None:
         """Write the predictions of the held-out pairs, the report and the model."""
@@ -258,8 +255,7 @@ def open_tokenizer(settings: EncoderSettings, dataset: Dataset) -> PairTokenizer
 
 def make_featurizer(settings: ModelSettings, dataset: Dataset) -> Featurizer:
     """Put the tokenizer and the vocabularies that a model asks for together."""
-    tokenizer = open_tokenizer(settings, dataset)
-    return Featurizer.load(dataset.folder, settings.fields, settings.side_features, tokenizer)
+    return Featurizer.load(dataset.folder, settings.fields, settings.side_features, open_tokenizer(settings, dataset))
 
 
 def trigram_vectors(
@@ -306,8 +302,7 @@ def build_model(
     """
     assert (vectors is None) == (settings.trigram_start == "random")
     encoder = start_encoder(settings, featurizer.tokenizer)
-    layout = featurizer.tokenizer.layout
-    model = RelevanceModel(settings, encoder, vocabulary_sizes(featurizer), task.outputs, layout)
+    model = RelevanceModel(settings, encoder, vocabulary_sizes(featurizer), task.outputs, featurizer.tokenizer.layout)
     tables = PretrainedTables.beside(settings.encoder)
     if tables is not None and model.ids is not None:
         tables.start(model.ids, {"brand": featurizer.brands, "color": featurizer.colors})

@@ -132,8 +132,7 @@ class Findings:
     def of(cls, dataset: Dataset, runs: Path) -> "Findings":
         """Read the predictions of the runs and find label issues."""
         predicted = read_out_of_fold(dataset, runs)
-        found = find_label_issues(dataset.labels[predicted.rows_P], predicted.probabilities_PC)
-        return cls(dataset, predicted, found)
+        return cls(dataset, predicted, find_label_issues(dataset.labels[predicted.rows_P], predicted.probabilities_PC))
 
     @cached_property
     def judged(self) -> pa.Table:
@@ -289,8 +288,7 @@ def _of_page(judged: pa.Table) -> Reader:
             raise ValueError(f"the pair {text} is judged {given[example]} in this dataset, and {label} in this file.")
         what = known.get(decision.casefold())
         if what is None:
-            possible = suggest(decision, (KEEP, DROP, *schema.LABELS))
-            raise ValueError(f"{decision!r} is not a decision. {possible}")
+            raise ValueError(f"{decision!r} is not a decision. {suggest(decision, (KEEP, DROP, *schema.LABELS))}")
         return example, KEEP if what == given[example] else what
 
     return read

@@ -207,8 +207,7 @@ class JudgingJob:
         self, pair: Asked, answer: Answer | None, unanswered: Mapping[bytes, str], outcome: Outcome
     ) -> dict[str, Any]:
         if answer is None:
-            reason = NO_TEXT if pair.key is None else unanswered.get(pair.key, NOT_ASKED)
-            answer = Answer(failure=reason)
+            answer = Answer(failure=NO_TEXT if pair.key is None else unanswered.get(pair.key, NOT_ASKED))
         outcome.labels[answer.label or ""] += 1
         if answer.failure:
             outcome.failures[answer.failure.partition(":")[0]] += 1

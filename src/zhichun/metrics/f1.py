@@ -37,8 +37,7 @@ def confusion(judged: Judged) -> NDArray[np.intp]:
         If there are no predictions, or a pair is not judged.
     """
     classes = len(judged.classes)
-    cells = np.bincount(judged.truth * classes + _predictions(judged), minlength=classes**2)
-    return cells.reshape(classes, classes)
+    return np.bincount(judged.truth * classes + _predictions(judged), minlength=classes**2).reshape(classes, classes)
 
 
 def _predictions(judged: Judged) -> NDArray[np.intp]:

@@ -104,8 +104,7 @@ def by_list_size(
     sizes = np.unique(size_K)
     counts = np.stack([np.bincount(known[0][size_K == size], minlength=len(schema.LABELS)) for size in sizes])
     place_P = np.abs(size_P[:, None] - sizes).argmin(axis=1)
-    shares_PL = (counts / counts.sum(axis=1, keepdims=True))[place_P].astype(np.float32)
-    said_PC = task.soft_targets(shares_PL)
+    said_PC = task.soft_targets((counts / counts.sum(axis=1, keepdims=True))[place_P].astype(np.float32))
     made = task.of_probabilities(said_PC.astype(np.float64)) if task.classes else Prediction(task, None, said_PC)
     return flat(_of_pairs(made, labels_P, query_ids))
 

@@ -104,8 +104,7 @@ class nDCG(RankingMetric):
 
         # Tied documents share out the discounts of their ranks equally.
         shared = summed_discounts[groups.before + groups.size] - summed_discounts[groups.before]
-        dcg_G = groups.counts @ gains * shared / groups.size
-        dcg = groups.sum_per_query(dcg_G, len(judged.queries))
+        dcg = groups.sum_per_query(groups.counts @ gains * shared / groups.size, len(judged.queries))
 
         # The best order is all documents of the label that gains most, then the next: no sorting needed.
         best_first = np.argsort(-gains, kind="stable")

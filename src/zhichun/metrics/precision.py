@@ -44,9 +44,7 @@ class Precision(BinaryRankingMetric):
     def _values(self, judged: Judged) -> NDArray[np.float64]:
         groups, queries = judged.tied_groups, len(judged.queries)
         within = groups.size if self.k is None else np.clip(self.k - groups.before, 0, groups.size)
-        found_G = self._relevant_per_group(judged) * within / groups.size
-        found = groups.sum_per_query(found_G, queries)
+        found = groups.sum_per_query(self._relevant_per_group(judged) * within / groups.size, queries)
         if self.k is not None:
             return found / self.k
-        returned = groups.sum_per_query(groups.size, queries)
-        return found / np.maximum(returned, 1)
+        return found / np.maximum(groups.sum_per_query(groups.size, queries), 1)

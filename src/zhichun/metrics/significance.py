@@ -139,8 +139,7 @@ def intervals(metrics: Sequence[Metric], judged: Judged, *, draws: int = 2000, s
         By the names of the metrics.
     """
     values_1F, drawn_1SF = drawn_values(metrics, judged, draws=draws, seed=seed)
-    found = Interval.of(values_1F[0], drawn_1SF[0])
-    return {metric.name: each for metric, each in zip(metrics, found, strict=True)}
+    return {metric.name: each for metric, each in zip(metrics, Interval.of(values_1F[0], drawn_1SF[0]), strict=True)}
 
 
 def drawn_values(metrics: Sequence[Metric], *judged: Judged, draws: int, seed: int) -> tuple[Floats, Floats]:

@@ -222,8 +222,7 @@ def packed_attention(
     else:
         attend = _in_padded_copies
     how = _How(asking or packed, packed, dropout, scaling, sliding_window)
-    context_NHE = attend(query_HNE, key_HNE, value_HNE, how)
-    return context_NHE[None], None
+    return attend(query_HNE, key_HNE, value_HNE, how)[None], None
 
 
 def _in_one_call(query_HNE: Tensor, key_HNE: Tensor, value_HNE: Tensor, how: _How) -> Tensor:

@@ -93,8 +93,7 @@ class NgramUnit(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         """Pool the bags of each pair, ``[B, 3 G]``; an empty bag is zeros."""
-        pooled = [self.bag(batch[name], batch[f"{name}_offsets"]) for name in BAGS]
-        return torch.cat(pooled, dim=1)
+        return torch.cat([self.bag(batch[name], batch[f"{name}_offsets"]) for name in BAGS], dim=1)
 
 
 class FieldPooling(nn.Module):
@@ -144,8 +143,7 @@ class FieldPooling(nn.Module):
         separator_BT = _is_any(input_ids_BT, self.separators)
         separator_BT[:, : self.prefix] = False  # where a pair begins with the token that also separates
         part_BT = separator_BT.cumsum(dim=1) // self.width
-        parts_S = torch.arange(self.parts, device=input_ids_BT.device)
-        return (part_BT[..., None] == parts_S) & text_BT[..., None]
+        return (part_BT[..., None] == torch.arange(self.parts, device=input_ids_BT.device)) & text_BT[..., None]
 
     def _packed(self, hidden_ND: Tensor, input_ids_N: Tensor, packed: Packed) -> Tensor:
         """Sum the tokens of each part; tokens of no part go to an extra row, which is dropped."""

@@ -91,8 +91,7 @@ class ListAttention(nn.Module):
             scores_HBB = query_HBE @ key_HBE.transpose(1, 2) * query_HBE.shape[-1] ** -0.5
             lowest = torch.finfo(torch.float32).min
             share_HBB = scores_HBB.masked_fill(~others_BB, lowest).softmax(dim=-1) * others_BB
-            read_BE = (share_HBB @ value_HBE).transpose(0, 1).flatten(1)
-            return vectors_BF + self.gate * self.out(read_BE)
+            return vectors_BF + self.gate * self.out((share_HBB @ value_HBE).transpose(0, 1).flatten(1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,8 +136,7 @@ class ModelSettings(EncoderSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, least in (("trigrams", 1), ("country", 1), ("brand", 1), ("color", 1), ("dropout_samples", 2)):
-            off = f"Switch it off with model.{name}=null."
-            require_range(self, name, least=least, prefix="model.", remedy=off)
+            require_range(self, name, least=least, prefix="model.", remedy=f"Switch it off with model.{name}=null.")
         require_range(self, "dropout", least=0, below=1, prefix="model.")
         if self.trigrams is None and self.trigram_start != "random":
             problem = f"model.trigram_start={self.trigram_start!r} has no effect while model.trigrams=null."
@@ -196,8 +194,7 @@ class RelevanceModel(nn.Module):
         self.pooling = (
             FieldPooling(layout, len(settings.fields), encoder.hidden) if settings.pooling == "fields" else None
         )
-        parts = (self.pooling, self.ids, self.ngrams)
-        features = encoder.hidden + sum(part.size for part in parts if part is not None)
+        features = encoder.hidden + sum(part.size for part in (self.pooling, self.ids, self.ngrams) if part is not None)
         self.lists = None if settings.lists is None else ListAttention(settings.lists, features)
         self.head = Head(features, encoder.hidden, outputs, settings.dropout, settings.dropout_samples)
         self.outputs = outputs

@@ -160,8 +160,7 @@ def onto_simplex(given_M: Doubles) -> Doubles:
     """Return the nearest weights that are not negative and add up to 1 (Duchi et al., 2008, figure 1)."""
     ordered_M = np.sort(given_M)[::-1]
     excess_M = (np.cumsum(ordered_M) - 1) / np.arange(1, len(given_M) + 1)
-    last = np.flatnonzero(ordered_M > excess_M)[-1]
-    nearest_M: Doubles = np.maximum(given_M - excess_M[last], 0)
+    nearest_M: Doubles = np.maximum(given_M - excess_M[np.flatnonzero(ordered_M > excess_M)[-1]], 0)
     return nearest_M
 
 

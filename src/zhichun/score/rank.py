@@ -85,8 +85,7 @@ class ProductLookup:
 
 def _hashes(keys: pa.ChunkedArray) -> Int64:
     """Hash texts as Python does, ``[N]``; only a few are Python's at a time."""
-    starts = range(0, len(keys), _HASHED_AT_ONCE)
-    parts = (keys.slice(start, _HASHED_AT_ONCE).to_pylist() for start in starts)
+    parts = (keys.slice(start, _HASHED_AT_ONCE).to_pylist() for start in range(0, len(keys), _HASHED_AT_ONCE))
     return np.fromiter((hash(key) for part in parts for key in part), np.int64, len(keys))
 
 

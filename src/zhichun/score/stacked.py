@@ -244,8 +244,7 @@ class Stack(Members):
         """Load the models and the trees of a folder of `zhichun stack`; see `Ensemble.load`."""
         config = StackConfig.load(folder)
         members = tuple(Scorer.load(path, device, engine) for path in config.locate(folder))
-        weights = tuple(entry.weight for entry in config.members)
-        return cls(members, weights, load_stage(folder, config), config.folds)
+        return cls(members, tuple(entry.weight for entry in config.members), load_stage(folder, config), config.folds)
 
     @property
     def task(self) -> Task:

@@ -191,8 +191,7 @@ class ServeSettings:
 
     def service(self) -> Service:
         """Make the service, not loaded yet."""
-        name = self.name or self.run.resolve().name
-        return Service(name, self.locale, self.limits, self.fingerprint)
+        return Service(self.name or self.run.resolve().name, self.locale, self.limits, self.fingerprint)
 
     def load(self) -> tuple[PairScorer, Catalogue | None]:
         """Load the model and the catalogue."""

@@ -161,9 +161,7 @@ def _remove_parts(text: str, opening: re.Pattern[str], closing: re.Pattern[str])
 
 
 def _decode_entities(text: str) -> str:
-    if "&" not in text:
-        return text
-    return _ENTITY.sub(_decode_entity, _NESTED_AMPERSAND.sub("&", text))
+    return _ENTITY.sub(_decode_entity, _NESTED_AMPERSAND.sub("&", text)) if "&" in text else text
 
 
 def _decode_entity(found: re.Match[str]) -> str:

@@ -67,8 +67,7 @@ class ProductFeatures:
         """Make the arrays of the side features of some products, as `Pairs.collate` gives them."""
         ids = {"brand": self.brand, "color": self.color}
         bags = {"product_trigrams": self.trigrams, "description_trigrams": self.description_trigrams}
-        picked = {name: of[rows].astype(np.int64) for name, of in ids.items() if of is not None}
-        return picked | _joined(bags, rows)
+        return {name: of[rows].astype(np.int64) for name, of in ids.items() if of is not None} | _joined(bags, rows)
 
 
 @dataclass(frozen=True)

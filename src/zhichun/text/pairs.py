@@ -256,8 +256,7 @@ class Pairs:
     def lengths(self) -> Int64:
         """Tokens of each pair after cutting, ``[P]``."""
         query = self.queries.tokens.lengths[self.query_row_P]
-        product = self.products.tokens.lengths[self.product_row_P]
-        return self.layout.lengths(query, product, self.max_length)
+        return self.layout.lengths(query, self.products.tokens.lengths[self.product_row_P], self.max_length)
 
     def collate(self, rows: npt.NDArray[np.integer], *, pack: bool = False) -> Arrays:
         """Make the arrays of one batch.

@@ -206,8 +206,7 @@ class PairTokenizer:
         return starts_V
 
     def _first_known(self, names: Sequence[str]) -> int | None:
-        ids = map(self.tokenizer.token_to_id, names)
-        return next((id_ for id_ in ids if id_ is not None), None)
+        return next((id_ for id_ in map(self.tokenizer.token_to_id, names) if id_ is not None), None)
 
     def special_names(self) -> dict[str, str]:
         """Name the special tokens as transformers calls them: ``cls_token``, ``sep_token``, ``pad_token`` and so on."""

@@ -318,8 +318,7 @@ class TrigramVectors:
         with readable(path, remedy, KeyError, TypeError, AttributeError, pa.ArrowException):
             table = pq.ParquetFile(path).read()
             described = json.loads(table.schema.metadata[METADATA])
-            vectors = table.column(VECTOR).combine_chunks()
-            flat = vectors.values.to_numpy()
+            flat = table.column(VECTOR).combine_chunks().values.to_numpy()
         if described.get("vocabulary") != vocabulary.fingerprint or table.num_rows != len(vocabulary.keys_V):
             raise UserError("the vectors belong to another vocabulary of trigrams.", file=path, remedy=remedy)
         if flat.dtype != np.float32 or len(flat) != table.num_rows * size:

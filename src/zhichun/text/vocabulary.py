@@ -265,8 +265,7 @@ class Vocabulary:
 
 def write_counted(path: Path, column: str, values: Sequence[str], counts_V: Int64) -> None:
     """Write a vocabulary; the file appears under its name only when it is complete."""
-    table = pa.table({column: pa.array(values, pa.string()), COUNT: pa.array(counts_V, pa.int64())})
-    write_parquet(path, table)
+    write_parquet(path, pa.table({column: pa.array(values, pa.string()), COUNT: pa.array(counts_V, pa.int64())}))
 
 
 def read_counted(path: Path, column: str) -> tuple[list[str], Int64]:

@@ -178,8 +178,7 @@ class CleanCatalogue:
         rows = len(columns[schema.PRODUCT_ID])
         columns[schema.ORIGIN] = pa.repeat(schema.CATALOGUE, rows)
         none = pa.nulls(rows, pa.string())
-        arrays = [columns.get(name, none).cast(pa.string()) for name in self.schema.names]
-        return pa.record_batch(arrays, self.schema)
+        return pa.record_batch([columns.get(name, none).cast(pa.string()) for name in self.schema.names], self.schema)
 
     def _acceptable(self, batch: Batch, keys: Sequence[str | None]) -> list[int]:
         """Refuse products without an id or with a repeated one, and return the rows of the others."""

@@ -76,8 +76,7 @@ def relabel_listed(
     changes = _changes(frame, listed, rejected, labels)
     changes.write_parquet(out)
     refuse.note(changed=len(changes))
-    new = changes.select(EXAMPLE_ID, NEW_LABEL)
-    frame = frame.join(new, on=EXAMPLE_ID, how="left", maintain_order="left")
+    frame = frame.join(changes.select(EXAMPLE_ID, NEW_LABEL), on=EXAMPLE_ID, how="left", maintain_order="left")
     frame = frame.with_columns(pl.coalesce(NEW_LABEL, LABEL).alias(LABEL))
     return renew_targets(frame, pl.col(NEW_LABEL).is_not_null()).drop(NEW_LABEL)
 

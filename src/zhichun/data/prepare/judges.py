@@ -167,8 +167,7 @@ def with_targets(frame: pl.DataFrame, column: str | None) -> pl.DataFrame:
         of_label = np.eye(len(LABELS))[[LABELS.index(label) for label in frame[LABEL]]]
         frame = frame.with_columns(_shares(of_label.reshape(-1, len(LABELS))))
     if column == JUDGED_GAIN:
-        gains = frame[LABEL_SHARES].to_numpy() @ _GAINS_C
-        frame = frame.with_columns(pl.Series(JUDGED_GAIN, gains, pl.Float32))
+        frame = frame.with_columns(pl.Series(JUDGED_GAIN, frame[LABEL_SHARES].to_numpy() @ _GAINS_C, pl.Float32))
     return frame if column == LABEL_SHARES else frame.drop(LABEL_SHARES, strict=False)
 
 

@@ -48,8 +48,7 @@ def split_by_query(frame: pl.DataFrame, refuse: Refuse, *, folds: int, test_shar
     queries = frame[schema.QUERY].unique(maintain_order=True)
     rows = [(query, fold_query(query), query_fold(query, folds), in_test(query, test_share)) for query in queries]
     kinds = {schema.QUERY: pl.String, KEY: pl.String, schema.FOLD: pl.Int8, "drawn": pl.Boolean}
-    by_query = pl.DataFrame(rows, kinds, orient="row")
-    frame = frame.join(by_query, on=schema.QUERY, how="left", maintain_order="left")
+    frame = frame.join(pl.DataFrame(rows, kinds, orient="row"), on=schema.QUERY, how="left", maintain_order="left")
     drawn = pl.when("drawn").then(pl.lit(schema.TEST)).otherwise(pl.lit(schema.TRAIN))
     return frame.with_columns(pl.coalesce(schema.SPLIT, drawn).alias(schema.SPLIT)).drop("drawn")
 
@@ -175,8 +174,7 @@ def _add(frame: pl.DataFrame, refuse: Refuse, *, origin: str, made: Made) -> pl.
     pairs = _refuse_leaks(pairs, frame, refuse)
     pairs = _refuse_repeated(pairs, frame, refuse)
     pairs = _number_queries(pairs, frame)
-    ids = _next_ids(frame[schema.EXAMPLE_ID], len(pairs))
-    return pl.concat([frame, pairs.with_columns(ids).select(frame.columns)])
+    return pl.concat([frame, pairs.with_columns(_next_ids(frame[schema.EXAMPLE_ID], len(pairs))).select(frame.columns)])
 
 
 def _append_products(path: Path, made: Iterable[Any]) -> None:
@@ -223,8 +221,7 @@ def _refuse_leaks(pairs: pl.DataFrame, frame: pl.DataFrame, refuse: Refuse) -> p
 
 def _refuse_repeated(pairs: pl.DataFrame, frame: pl.DataFrame, refuse: Refuse) -> pl.DataFrame:
     detail = pl.format("{} of '{}'", schema.ORIGIN, _SOURCE)
-    there = frame.select(PAIR).with_columns(there=True)
-    pairs = pairs.join(there, on=PAIR, how="left", maintain_order="left")
+    pairs = pairs.join(frame.select(PAIR).with_columns(there=True), on=PAIR, how="left", maintain_order="left")
     repeated = pl.col("there").is_not_null() | pl.struct(PAIR).is_duplicated()
     if pairs.select(repeated.any()).item():
         labels = pl.col(schema.LABEL).n_unique().over(PAIR)
@@ -239,8 +236,7 @@ def _number_queries(pairs: pl.DataFrame, frame: pl.DataFrame) -> pl.DataFrame:
     identity = [KEY, schema.LOCALE]
     known = frame.select(*identity, schema.QUERY_ID).unique(identity)
     new = pairs.select(identity).unique(maintain_order=True).join(known, on=identity, how="anti", maintain_order="left")
-    ids = _next_ids(frame[schema.QUERY_ID], len(new))
-    numbered = pl.concat([known, new.with_columns(ids)])
+    numbered = pl.concat([known, new.with_columns(_next_ids(frame[schema.QUERY_ID], len(new)))])
     return pairs.join(numbered, on=identity, how="left", maintain_order="left")
 
 

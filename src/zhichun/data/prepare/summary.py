@@ -206,8 +206,7 @@ def _pairs(examples: pl.DataFrame) -> list[dict[str, Any]]:
     """Count pairs, and add up their weights, by origin, locale, split and label."""
     names = {schema.ORIGIN: "origin", schema.LOCALE: "locale", schema.SPLIT: "split", schema.LABEL: "label"}
     weight = pl.col(schema.WEIGHT).cast(pl.Float64).sum().round(2).alias("weight")
-    counted = examples.group_by(*names).agg(pl.len().alias("pairs"), weight).sort(*names)
-    return counted.rename(names).to_dicts()
+    return examples.group_by(*names).agg(pl.len().alias("pairs"), weight).sort(*names).rename(names).to_dicts()
 
 
 def _queries(judged: pl.DataFrame) -> pl.DataFrame:

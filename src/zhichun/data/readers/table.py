@@ -128,8 +128,7 @@ class Table(ABC):
 
     def require_unique_names(self) -> None:
         """Refuse repeated column names; columns without a name are ignored."""
-        counts = Counter(filter(None, map(fold_name, self.names)))
-        for folded, count in counts.items():
+        for folded, count in Counter(filter(None, map(fold_name, self.names))).items():
             if count > 1:
                 alike = ", ".join(repr(name) for name in self.names if fold_name(name) == folded)
                 remedy = "Rename or remove one of them."
@@ -225,8 +224,7 @@ class ParquetTable(Table):
         self.path, self.notes, self._size = path, [], path.stat().st_size
         with self._naming_damage():
             self._file = self._open()
-        fields = [(each.name, _decoded_type(each.type)) for each in self._file.schema_arrow]
-        self.schema: pa.Schema = pa.schema(fields)
+        self.schema: pa.Schema = pa.schema([(each.name, _decoded_type(each.type)) for each in self._file.schema_arrow])
         self.names, self.total = self.schema.names, self._file.metadata.num_rows
         self.require_unique_names()
 

@@ -199,6 +199,5 @@ def _draw_attributes(kinds: npt.NDArray[np.int16], rng: np.random.Generator) -> 
         rows = np.flatnonzero(kinds == kind)
         for facet in FACETS:
             if values := values_of(kind, facet):
-                drawn = values.start + draw_skewed(rng, len(values), len(rows))
-                attributes[rows, ATTRIBUTES.index(facet)] = drawn
+                attributes[rows, ATTRIBUTES.index(facet)] = values.start + draw_skewed(rng, len(values), len(rows))
     return attributes

@@ -104,8 +104,7 @@ def _wanted_labels(hard: Bools, candidates: float, rng: np.random.Generator) -> 
     wanted = np.zeros((len(hard), len(LABELS)), dtype=np.int64)
     for group, shares in zip((hard, ~hard), shop.SHARES["labels_of_queries"].values(), strict=True):
         owners = np.repeat(np.flatnonzero(group), sizes[group])
-        labels = shop.deal(len(owners), shares, rng)
-        np.add.at(wanted, (owners, labels), 1)
+        np.add.at(wanted, (owners, shop.deal(len(owners), shares, rng)), 1)
     return wanted
 
 

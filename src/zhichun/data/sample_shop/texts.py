@@ -137,8 +137,7 @@ class LocaleTexts:
         dict
             Column name to a ``large_string`` array of length ``n``; nulls are empty fields.
         """
-        n = len(attributes)
-        has = {field: rng.random(n) >= share for field, share in shop.SHARES["empty_fields"].items()}
+        has = {field: rng.random(len(attributes)) >= share for field, share in shop.SHARES["empty_fields"].items()}
         brand = self._brands.take(pa.array(attributes[:, shop.BRAND]))
         color = self._colors.take(pa.array(_one_of(self._colors, attributes[:, shop.COLOR], len(shop.COLORS), rng)))
         return {
@@ -197,8 +196,7 @@ class LocaleTexts:
         places = _one_of(self._introductions, attributes[:, shop.TYPE], len(shop.TYPES), rng)
         style = rng.choice(len(shop.TEXTS["markup"]), size=len(attributes), p=shop.SHARES["markup"])
         before, after_first, between, after = (_take(part, style, has_one) for part in self._markup)
-        space = pa.scalar(" ", _TEXT)
-        pieces = [before, brand, space, _take(self._introductions, places, has_one), after_first]
+        pieces = [before, brand, pa.scalar(" ", _TEXT), _take(self._introductions, places, has_one), after_first]
         for remark in self._some_remarks(has_one, _REMARKS_IN_DESCRIPTION[self._length], rng):
             pieces += [remark, between]
         return _join([*pieces[:-1], after], "", nulls="emit_null")

@@ -274,9 +274,7 @@ def _titles(product_ids: set[str], dataset: dict[str, str]) -> dict[tuple[str, s
 def _manifest(dataset: dict[str, str]) -> dict[str, Any] | None:
     """Read the manifest of the dataset that a run was trained on, where it is still there and still the same."""
     path = Path(dataset.get("folder", "")) / "manifest.json"
-    if not path.is_file() or sha256(path) != dataset.get("manifest"):
-        return None
-    return read_json(path)
+    return read_json(path) if path.is_file() and sha256(path) == dataset.get("manifest") else None
 
 
 def _trained(recipe: dict[str, Any], environment: dict[str, Any]) -> dict[str, Any]:

@@ -51,8 +51,7 @@ class ClassificationLoss(Loss):
 
     def __post_init__(self) -> None:
         weights = self.class_weights
-        off = "Give one such as 0.1, or null, which is off."
-        require_range(self, "label_smoothing", above=0, below=1, remedy=off)
+        require_range(self, "label_smoothing", above=0, below=1, remedy="Give one such as 0.1, or null, which is off.")
         if weights is not None and not (all(0 <= weight < float("inf") for weight in weights) and any(weights)):
             remedy = "Give each class a number from 0 on, not all of them 0; null is equal weights."
             raise UserError(f"class_weights={list(weights)} weigh nothing.", remedy=remedy)

@@ -42,8 +42,7 @@ class EMA:
 
     def average_of(self, model: nn.Module) -> AveragedModel:
         """Make the average of a model; ``update_parameters`` follows a step, ``module`` is the averaged model."""
-        average = AveragedModel(model, multi_avg_fn=self._follow)
-        return average.requires_grad_(False)
+        return AveragedModel(model, multi_avg_fn=self._follow).requires_grad_(False)
 
     @torch.no_grad()
     def _follow(self, averaged: PARAM_LIST, trained: PARAM_LIST, count: Tensor | int) -> None:

@@ -60,5 +60,4 @@ class Mixup:
 
         size = first.model.encoder.hidden if self.mixed == "cls" else features_BF.shape[1]
         mixed_BF = torch.cat([mix(features_BF[:, :size]), features_BF[:, size:]], dim=1)
-        loss_B = first.loss(first.model.head(mixed_BF), mix(target_BC))
-        return first.mean(loss_B, mix(weight_B))
+        return first.mean(first.loss(first.model.head(mixed_BF), mix(target_BC)), mix(weight_B))

@@ -53,6 +53,5 @@ class SMART(View):
         pairs = PairVectors(first.batch)
         noise_BTD = (self.noise * torch.randn_like(first.vectors_BTD)).requires_grad_()
         changed_B = divergence(first.logits_BC.detach(), first.moved(noise_BTD).logits_BC)
-        gradient_BTD = pairs.collect(first.gradient(changed_B, noise_BTD))
-        view = first.moved(self.epsilon * pairs.unit(gradient_BTD))
+        view = first.moved(self.epsilon * pairs.unit(pairs.collect(first.gradient(changed_B, noise_BTD))))
         return SecondView(view.logits_BC, self.weight * divergence(first.logits_BC, view.logits_BC))

@@ -132,8 +132,7 @@ class MLMHead(task.PretextHead):
 
     def forward(self, encoder: Encoder, batch: dict[str, Tensor]) -> task.Outcome:
         """Score the masked positions of `MLM.examples`."""
-        hidden_BTD = encoder.read(batch)
-        hidden_ND = hidden_BTD.flatten(0, 1)[batch["masked"]]
+        hidden_ND = encoder.read(batch).flatten(0, 1)[batch["masked"]]
         logits_NV = functional.linear(self.transform(hidden_ND), encoder.table, self.bias).float()
         loss_N = functional.cross_entropy(logits_NV, batch["target"], reduction="none")
         return task.Outcome(loss_N, logits_NV.detach().argmax(dim=1) == batch["target"])

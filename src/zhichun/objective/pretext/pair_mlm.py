@@ -40,8 +40,7 @@ class PairMLM(Masked):
             queries[place][int(random.integers(len(queries[place])))]
             for place, random in zip(with_query, generators, strict=True)
         ]
-        documents = reader.documents(texts.at(with_query))
-        arrays = reader.pairs(reader.tokens(chosen), documents)
+        arrays = reader.pairs(reader.tokens(chosen), reader.documents(texts.at(with_query)))
         ids_BT = arrays["input_ids"]
         lengths = arrays.get(SECOND_START, arrays["attention_mask"].sum(axis=1)).tolist()  # of what may be masked
         hidden_BT = np.zeros(ids_BT.shape, np.bool_)

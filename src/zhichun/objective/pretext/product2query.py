@@ -175,8 +175,7 @@ class Product2QueryHead(task.PretextHead):
     def forward(self, encoder: Encoder, batch: dict[str, Tensor]) -> task.Outcome:
         """Score the pairs of `Product2Query.examples`."""
         logits_NC = self.classes(encoder.read(batch, first_only=True))
-        loss_N = self.loss(logits_NC, batch["label"])
-        return task.Outcome(loss_N, logits_NC.detach().argmax(dim=1) == batch["label"])
+        return task.Outcome(self.loss(logits_NC, batch["label"]), logits_NC.detach().argmax(dim=1) == batch["label"])
 
 
 def _sources(texts: ProductTexts) -> list[str]:

@@ -42,8 +42,7 @@ class LambdaLoss(RankingLoss):
 
     def of_lists(self, score_LM: Tensor, gain_LM: Tensor, mask_LM: Tensor) -> Tensor:
         """Return the weighted mean over the pairs of different gain."""
-        places_M = torch.arange(score_LM.shape[1], device=score_LM.device)
-        discount_M = 1 / torch.log2(2.0 + places_M)
+        discount_M = 1 / torch.log2(2.0 + torch.arange(score_LM.shape[1], device=score_LM.device))
         best_L = (gain_LM.sort(dim=1, descending=True).values * discount_M).sum(dim=1)
         by_score_LM = score_LM.detach().masked_fill(~mask_LM, -torch.inf).argsort(dim=1, descending=True, stable=True)
         rank_LM = by_score_LM.argsort(dim=1)

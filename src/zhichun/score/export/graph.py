@@ -212,8 +212,7 @@ def write_sentences(similarity: Similarity, folder: Path) -> None:
     made = copy.deepcopy(similarity.encoder)
     made.encoder.model.set_attn_implementation("eager")
     rows, tokens = torch.export.Dim("texts", min=1), torch.export.Dim("tokens", min=2)
-    example = _example(READ, 0)
-    _write(made, folder / GRAPH, example, {name: {0: rows, 1: tokens} for name in READ}, READ, ["states"])
+    _write(made, folder / GRAPH, _example(READ, 0), {name: {0: rows, 1: tokens} for name in READ}, READ, ["states"])
 
 
 def _write_split(model: RelevanceModel, layout: PairLayout, size: int, path: Path) -> None:
@@ -255,8 +254,7 @@ def _write(
             verbose=False,
         )
         assert program is not None
-        bytes_ = sum(weight.nbytes for weight in model.state_dict().values())
-        program.save(path, external_data=bytes_ > TWO_GIB)
+        program.save(path, external_data=sum(weight.nbytes for weight in model.state_dict().values()) > TWO_GIB)
         _strip(path)
 
 

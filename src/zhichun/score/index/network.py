@@ -96,8 +96,7 @@ class SplitNetwork(ABC):
     def queries(self, queries: QueryFeatures, rows: Int64) -> list[Floats]:
         """Compute the vectors of queries' tokens after the layers below the split, ``[M, D]`` each."""
         tokens, layout = queries.tokens, self.featurizer.tokenizer.layout
-        segments = [layout.segments(tokens[row], _NOTHING, self.max_length)[0] for row in rows]
-        return self.apart(segments, product=False)
+        return self.apart([layout.segments(tokens[row], _NOTHING, self.max_length)[0] for row in rows], product=False)
 
     def apart(
         self, segments: Sequence[Int32], *, product: bool, progress: Callable[[int], None] | None = None

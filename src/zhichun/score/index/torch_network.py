@@ -117,6 +117,5 @@ class TorchNetwork(SplitNetwork):
         else:
             states_BTS = states_BTS if scales_BT is None else states_BTS * scales_BT[..., None]
             first_BD = self.encoder.beside(own_1MD[0], states_BTS[there_BT], lengths_B)
-        features_BF = torch.cat([first_BD, torch.from_numpy(side_BF).to(device)], dim=1)
-        logits_BC: Tensor = self.model.head(features_BF)
+        logits_BC: Tensor = self.model.head(torch.cat([first_BD, torch.from_numpy(side_BF).to(device)], dim=1))
         return logits_BC.cpu().numpy()

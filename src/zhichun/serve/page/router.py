@@ -229,8 +229,7 @@ def form_values(body: bytes) -> dict[str, str]:
 def own_products(lines: str, locale: str) -> list[Fields]:
     """Read the user's products: one title per line, or an id, a tab and a title."""
     products: list[Fields] = []
-    written = islice(filter(None, map(str.strip, StringIO(lines, newline=None))), LINES_LIMIT + 1)
-    for line in written:
+    for line in islice(filter(None, map(str.strip, StringIO(lines, newline=None))), LINES_LIMIT + 1):
         if len(line) > LINE_LIMIT:
             raise invalid(f"A product has {len(line):,} characters; {LINE_LIMIT:,} are possible.")
         name, tab, title = line.partition("\t")
