@@ -85,6 +85,7 @@ def test_wrong_usage_ends_with_2_and_says_what_is_wrong(arguments, tmp_path, mon
         (["score", "run", "cut.parquet", "out.csv"], r"cut\.parquet: is not a complete Parquet file"),
         (["score", "run", "prices.csv", "out.csv"], r"prices\.csv: no column 'query'"),
         (["score", "run", "prices.csv", "out.xlsx"], r"out\.xlsx: is of no known kind"),
+        (["score", "run", "prices.csv", "out.run"], r"out\.run: needs a column 'query_id'"),
         (["train", "tinny", "--data", "data", "--out", "new"], r"there is no recipe 'tinny'\.\nDid you mean 'tiny'"),
         (["train", "tiny", "--data", "shop", "--out", "new"], r"shop: not a dataset folder"),
         (["train", "tiny", "--data", "data", "--out", "run"], r"run: there is a run already\.\nGo on with --resume"),

@@ -61,7 +61,7 @@ def score(
     finish
         Only write `_SUCCESS`, if every shard is done.
     """
-    from zhichun.data.readers.pair_tables import kind_of
+    from zhichun.data.readers.pair_tables import KINDS, RUNS, kind_of
     from zhichun.score.job import ScoringJob, finish_job, is_folder
     from zhichun.score.parts import Shard
 
@@ -80,7 +80,7 @@ def score(
         "retry_failed": retry_failed,
     }
     if not is_folder(out):
-        kind_of(Path(out))
+        kind_of(Path(out), (*KINDS, *RUNS))
         _refuse_options_of_folders(out, shard=shard, ray=ray, since=since, retry_failed=retry_failed, finish=finish)
         if Path(out).is_file() and not overwrite:
             raise UserError("the file is there already.", file=out, remedy="Choose another name, or give --overwrite.")
