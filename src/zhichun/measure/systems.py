@@ -177,7 +177,7 @@ def _read(table: Table, dataset: Dataset, rows: Int64, columns: Mapping[str, str
     value_EX = np.full((dataset.examples.num_rows, len(wanted)), np.nan)
     others: set[tuple[str, ...]] | None = None
     unjudged = elsewhere = 0
-    for row, key, numbers in _rows(table, columns, wanted):
+    for row, key, numbers in _rows(table, columns, wanted, dataset.manifest["options"]["locale"]):
         example = place_of.get(key)
         if example is None:
             if others is None:
@@ -218,11 +218,11 @@ def _places(dataset: Dataset, rows: Int64, by_id: bool, by_locale: bool) -> dict
 
 
 def _rows(
-    table: Table, columns: Mapping[str, str], wanted: tuple[str, ...]
+    table: Table, columns: Mapping[str, str], wanted: tuple[str, ...], locale: str
 ) -> Iterator[tuple[int, tuple[str, ...], list[float]]]:
-    """Read each row: its number, its key as in `_places`, and its values."""
+    """Read each row: its number, its key as in `_places`, and its values; one without a locale is of the dataset's."""
     by_query, names = schema.QUERY in columns, [name for name in _OF_PRODUCT if name in columns]
-    for row, texts in table.rows(columns):
+    for row, texts in table.rows(columns, locale):
         query = fold_query(texts[schema.QUERY] or "") if by_query else (texts[schema.QUERY_ID] or "").strip()
         try:
             values = [float(texts[name] or "nan") for name in wanted]
