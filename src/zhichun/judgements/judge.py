@@ -276,7 +276,7 @@ class JudgingJob:
         columns = match_pairs(own, self._table, catalogue=True)
         if self.catalogue is None:
             columns |= match_pairs(own, self._table, catalogue=False)
-        for line in describe_columns(PAIRS, columns, self._table, kept=False):
+        for line in describe_columns(PAIRS, columns, self._table, keep=()):
             self.say(line)
         return columns
 

@@ -118,6 +118,8 @@ def test_it_is_said_which_columns_are_used_and_which_are_not():
         "p.csv: uses product_id (SKU), title (Title), description; leaves unused: Brnd, price, Main colour of it. "
         "Did you mean --columns brand=Brnd,color=Main colour of it?",
     ]
+    kept = describe_columns("products", matched, table, keep=["Price"])[-1]
+    assert "description; keeps: price; leaves unused: Brnd, Main colour of it. Did" in kept
 
 
 def test_pairs_take_texts_or_with_a_catalogue_ids():

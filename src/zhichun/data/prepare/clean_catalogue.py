@@ -64,7 +64,7 @@ def read_catalogue(
         return require_kept(read_parquet(products_file(path)), keep, path)
     table = open_table(products_file(path))
     matched = match_columns(columns or {}, {PRODUCTS: table})[PRODUCTS]
-    for line in describe_columns(PRODUCTS, matched, table):
+    for line in describe_columns(PRODUCTS, matched, table, keep=keep):
         say(line)
     rejected = RejectedRows(None)
     catalogue = CleanCatalogue(table, matched, locale, rejected, keep)

@@ -142,7 +142,7 @@ def prepare(
         raise UserError(f"test_share={test_share} is no share", remedy="Give a number from 0 up to, but not, 1.")
     sources = open_sources(source, examples=examples, products=products, topics=topics, columns=columns)
     further = Further.open(judgements, in_test=judgements_in_test)
-    described = [*sources.described(), *further.described()]
+    described = [*sources.described(keep), *further.described()]
     for line in described:
         say(line)
     mode = choose_mode(judges, bool(judgements) or schema.JUDGE in sources.columns[EXAMPLES])

@@ -50,10 +50,12 @@ class Sources:
     columns: Mapping[str, Mapping[str, str]]
     files: Mapping[str, Path]
 
-    def described(self) -> list[str]:
-        """Describe how the tables are read, and which columns are used for what."""
+    def described(self, keep: Sequence[str] = ()) -> list[str]:
+        """Describe how the tables are read, and which columns are used for what; those of products may be kept."""
         return [
-            line for kind, table in self.tables.items() for line in describe_columns(kind, self.columns[kind], table)
+            line
+            for kind, table in self.tables.items()
+            for line in describe_columns(kind, self.columns[kind], table, keep=keep if kind == PRODUCTS else ())
         ]
 
 
@@ -252,8 +254,10 @@ def match_pairs(given: Mapping[str, str], table: Table, *, catalogue: bool) -> d
     return {name: column for name, column in columns.items() if name in (schema.QUERY, schema.LOCALE, *wanted)}
 
 
-def describe_columns(kind: str, columns: Mapping[str, str], table: Table, *, kept: bool | None = None) -> list[str]:
-    """Describe which columns of a table are used for what, and which are not; of pairs these are kept by default."""
+def describe_columns(
+    kind: str, columns: Mapping[str, str], table: Table, *, keep: Sequence[str] | None = None
+) -> list[str]:
+    """Describe which columns of a table are used for what, which are kept (of pairs all by default), and the others."""
     lines = [f"{table.path.name} {note}" for note in table.notes]
     used = []
     for field in _FIELDS[kind]:
@@ -262,8 +266,9 @@ def describe_columns(kind: str, columns: Mapping[str, str], table: Table, *, kep
             used.append(short if name in (short, field) else f"{short} ({name})")
     line = f"{table.path.name}: uses {', '.join(used)}"
     unused = [name for name in table.names if name and name not in columns.values()]
-    if unused:
-        line += f"; {'keeps' if (kind == PAIRS if kept is None else kept) else 'leaves unused'}: {_some(unused)}"
+    kept = unused if keep is None and kind == PAIRS else [find_column(name, table.names) for name in keep or ()]
+    for what, of in (("keeps", [*filter(kept.count, unused)]), ("leaves unused", [x for x in unused if x not in kept])):
+        line += f"; {what}: {_some(of)}" if of else ""
     meant = [f"{ALIASES[near][0]}={name}" for name in unused if (near := _meant(name, kind, columns))]
     if meant:
         line += f". Did you mean --columns {','.join(meant)}?"
