@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from zhichun.serve.app import ServeSettings
     from zhichun.text.pairs import TextReader
 
+# What is compiled once is not compiled again by every process, whatever containers set.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 TOKENIZER = Path(__file__).parent / "golden" / "tokenizer.json"
 
 
