@@ -133,6 +133,26 @@ def test_without_runs_the_trees_read_texts_and_similarity_alone(data, sentence_e
     assert load_scorer(out).engine_name == "trees"
 
 
+def test_a_model_beside_the_trees_is_averaged_with_them(folds, data, sentence_encoder, succeed):
+    trees, run, both, served = (folds.parent / name for name in ("trees", "folds/fold-1", "both", "both-served"))
+    how = ["--data", data, "--similarity", sentence_encoder, "--overwrite"]
+    succeed("stack", *how, "--out", trees)
+    succeed("stack", *how, "--out", both, "--beside", run, "--share", 0.25)
+    succeed("export", both, "--to", "onnx", "--out", served)
+    products = ["red shoes", "blue lamp", "red lamp"]
+    of_trees, of_run, of_both, exported = (
+        load_scorer(place).score("red shoes", products) for place in (trees, run, both, served)
+    )
+    for name in ("score", "probabilities"):
+        expected = 0.75 * getattr(of_trees, name) + 0.25 * getattr(of_run, name)
+        assert np.abs(getattr(of_both, name) - expected).max() < 1e-6
+        assert np.abs(getattr(exported, name) - expected).max() < 1e-3
+    succeed("evaluate", both, "--data", data)
+    measured = json.loads((both / "metrics.json").read_text())
+    assert [member["weight"] for member in measured["ensemble"]["members"]] == [0.25]
+    assert "whose share is 0.25" in (both / "report.html").read_text()
+
+
 @pytest.mark.parametrize("size", [10, 100])
 def test_lists_that_are_cut_or_filled_rank_no_worse_than_the_models_alone(stack, data, size):
     """The judged pairs of a list beside fewer, and beside products of the catalogue that nobody judged for it."""

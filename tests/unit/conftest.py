@@ -67,6 +67,7 @@ def write_run(run: Path, dataset: Dataset, fold: int | list[int]) -> None:
     (run / "recipe.json").write_text(json.dumps(recipe))
     (run / "environment.json").write_text(json.dumps(environment))
     (run / "model" / "weights").write_text(run.name)
+    (run / "model" / "config.json").write_text('{"task": "esci"}')
     is_training = (dataset.column("split") == "train") & (dataset.column("origin") == "judged")
     rows = np.flatnonzero(is_training & dataset.held_out(fold))[::-1]  # a run may order its pairs as it likes
     probabilities = np.array([_probabilities(dataset.labels[row], row % 9 == 0) for row in rows], np.float32)

@@ -61,6 +61,8 @@ def stack(
     out: Path,
     features: str = "",
     similarity: str | None = None,
+    beside: list[Path] | None = None,
+    share: float = 0.3,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     overwrite: bool = False,
 ) -> None:
@@ -82,6 +84,11 @@ def stack(
     similarity
         Sentence encoder, by name or folder (E5, MiniLM of sentence-transformers), whose cosine of query and product is
         read too: the larger gain, the fewer the judgements.
+    beside
+        A run whose predictions are averaged with the trees', which do not read it; may be given more than once. It
+        needs no folds: `zhichun stack --similarity ENCODER --beside RUN …` is trees and a fine-tuned model together.
+    share
+        Share of the models beside the trees.
     seed
         Seed of the trees.
     """
@@ -90,7 +97,17 @@ def stack(
     from zhichun.fit.stack import stack as make_stack
 
     settings, own = StackSettings(seed=seed), names_of(features)
-    made = make_stack(runs or [], data, out, own=own, similarity=similarity, settings=settings, overwrite=overwrite)
+    made = make_stack(
+        runs or [],
+        data,
+        out,
+        own=own,
+        similarity=similarity,
+        beside=beside or [],
+        share=share,
+        settings=settings,
+        overwrite=overwrite,
+    )
     say(f"{made['pairs']:,} judged pairs of {made['queries']:,} queries")
     for name, gap in made.get("against_models", {}).items():
         say(said_difference("stack minus the mean of its models", name, gap))

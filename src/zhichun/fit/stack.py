@@ -10,7 +10,7 @@ Its report says what the trees read, and what each group of features is worth.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,9 +30,9 @@ from zhichun.fit.second_stage import JudgedCandidates, StackSettings, fit_second
 from zhichun.measure.evaluate import rows_of
 from zhichun.measure.report.page import Figure, Plot, extent, figure_name, write_page
 from zhichun.score.ensemble_weights import Judgements, difference, figures
-from zhichun.score.folders import MemberEntry, fingerprint, is_stack, model_folder
+from zhichun.score.folders import MemberEntry, is_stack
 from zhichun.score.list_features import SIMILARITY_FEATURES, Candidates, Corpus, number_of
-from zhichun.score.make_ensemble import relative
+from zhichun.score.make_ensemble import Candidate, relative
 from zhichun.score.similarity import Similarity
 from zhichun.score.stacked import SecondStage, save_stack
 from zhichun.text.pairs import PairTexts
@@ -70,6 +70,8 @@ def _plots(found: dict[str, dict[str, dict[str, float]]]) -> list[Figure]:
 
 
 FEWEST_QUERIES: Final = 10
+# Of models beside the trees; screened on Chorus (experiments/LOG.md, 2026-11-27).
+SHARE: Final = 0.3
 # What LightGBM takes: rows of a list, and characters of a feature's name, which it writes with "_" for a space.
 LONGEST_LIST: Final = 10_000
 NOT_IN_A_NAME: Final = frozenset('",:[]{}\t\n\r')
@@ -83,6 +85,8 @@ def stack(
     *,
     own: Sequence[str] = (),
     similarity: str | None = None,
+    beside: Sequence[Path] = (),
+    share: float = SHARE,
     settings: StackSettings | None = None,
     overwrite: bool = False,
     shown: bool = True,
@@ -102,6 +106,9 @@ def stack(
         Numeric columns of the catalogue that are features too.
     similarity
         Name or folder of a sentence encoder whose cosine of query and product is a feature too.
+    beside, share
+        Runs, exports or folders of the runs of all folds that the trees do not read: scores and probabilities are the
+        mean of theirs, with this share, and the trees'.
     settings
         Of the trees.
     overwrite
@@ -125,6 +132,13 @@ def stack(
         raise UserError("there is neither a run nor a similarity to read.", remedy=remedy)
     encoder = None if similarity is None else Similarity.load(similarity)
     _check_own(own, len(runs))
+    if not 0 < share < 1:
+        raise UserError(f"a share of {share:g} is not between 0 and 1.", remedy=f"Give --share {SHARE:g}.")
+    others = [Candidate.open(place) for place in beside]
+    for one in others:
+        if one.task.name not in ("esci", "gain"):
+            problem = f"predicts the task {one.task.name!r}, which has no mean with four classes."
+            raise UserError(problem, file=one.place, remedy="Name a run of the task esci or gain.")
     dataset, settings = Dataset.open(data), settings or StackSettings()
     stages = Stages("pairs", shown=shown)
     with new_folder(out, overwrite=overwrite, replaceable=is_stack) as folder:
@@ -134,6 +148,8 @@ def stack(
         made: dict[str, Any] = {
             "runs": list(map(str, runs)),
             "similarity": similarity,
+            "beside": list(map(str, beside)),
+            "share": share if beside else 0.0,
             "settings": asdict(settings),
             "pairs": int(learnt.sum()),
             "queries": len(np.unique(lists[learnt])),
@@ -142,7 +158,12 @@ def stack(
             **_ablation(judged, _nested(dataset, runs), stage, settings, stages),
         }
         stages.stop()
-        save_stack(stage, _members(runs, fold_count(dataset), out), fold_count(dataset) if runs else 1, made, folder)
+        folds = fold_count(dataset) if runs else 1
+        of_folds = [Candidate.open(fold_path(run, fold)) for fold in range(folds) for run in runs]
+        read, known = _entries(of_folds, 1 - made["share"], out), _entries(others, made["share"], out)
+        if known:
+            stage = replace(stage, beside=len(known), share=share)
+        save_stack(stage, [*read, *known], folds, made, folder)
         write_stack_page(folder / "report.html", f"Report of {out.resolve().name}", made)
     return made
 
@@ -289,17 +310,16 @@ def _importance(model: str) -> dict[str, float]:
     return dict(zip(booster.feature_name(), shares_F.tolist(), strict=True))
 
 
-def _members(runs: Sequence[Path], folds: int, out: Path) -> list[MemberEntry]:
-    """List the folds' models, fold by fold."""
-    places = [fold_path(run, fold) for fold in range(folds) for run in runs]
-    models = [(place, model_folder(place)) for place in places]
+def _entries(candidates: Sequence[Candidate], share: float, out: Path) -> list[MemberEntry]:
+    """List models that have a share together."""
     return [
         MemberEntry(
-            name=str(place),
+            name=str(run),
             path=relative(model, out),
-            task="esci",
-            weight=1 / len(places),
-            fingerprint=fingerprint(model),
+            task=one.task.name,
+            weight=share / len(candidates) / len(one.runs),
+            fingerprint=known,
         )
-        for place, model in models
+        for one in candidates
+        for run, model, known in zip(one.runs, one.models, one.fingerprints, strict=True)
     ]

@@ -4,7 +4,8 @@ Each fold's models predict, the trees read each fold's features, and what they g
 neither torch nor what trained them.
 
 Equation   score ``s = Σ_k (Σ_c gain_c p_kc + σ(a r_k + b)) / 2K`` with the classes' ``p`` and the ranker's output ``r``
-           of fold ``k``; ``a`` and ``b`` bring this output to the scale of gains
+           of fold ``k``; ``a`` and ``b`` bring this output to the scale of gains; with models beside the trees
+           ``(1 - w) s + w Σ_m s_m / M``, and so the probabilities
 Reference  Ke et al., 2017, *LightGBM*; Burges, 2010, for LambdaMART; the contest's first three teams, for the features
 
 Legend: ``P`` pairs, ``K`` folds, ``M`` probabilities of all models of a fold, ``F`` features, ``C`` classes.
@@ -27,7 +28,7 @@ from zhichun.core.files import check_hashes, write_hashes, write_text
 from zhichun.core.tasks import TASKS, Prediction, Task, gain_vector
 from zhichun.data.dataset import Dataset
 from zhichun.score.engine import AUTO, Progress
-from zhichun.score.ensemble import Members
+from zhichun.score.ensemble import Members, average
 from zhichun.score.folders import STACK_FILE, MemberEntry, locate
 from zhichun.score.list_features import Candidates, Corpus
 from zhichun.score.scorer import Scorer
@@ -63,6 +64,8 @@ class SecondStage:
         Of the ranker's output as a gain.
     similarity
         Of query and product, where the trees read it.
+    beside, share
+        How many models the trees do not read, and the share of these in the mean with the trees.
     """
 
     corpus: Corpus
@@ -72,6 +75,8 @@ class SecondStage:
     slope: float = 1.0
     offset: float = 0.0
     similarity: Similarity | None = None
+    beside: int = 0
+    share: float = 0.0
 
     @cached_property
     def boosters(self) -> "tuple[Booster, Booster]":
@@ -106,13 +111,15 @@ class SecondStage:
         return replace(made, score=((mean_PC @ gain_vector() + rank_P) / 2).astype(np.float32))
 
     def combine(self, candidates: Candidates, predictions: Sequence[Prediction], folds: int) -> Prediction:
-        """Predict pairs from what the models said, fold by fold; without models from the texts alone."""
-        if not predictions:
-            return self.predict(candidates, [np.zeros((len(candidates.place_P), 0))])
-        given = [made.probabilities for made in predictions if made.probabilities is not None]
-        each = len(given) // folds
-        of_folds = [np.concatenate(given[fold * each : (fold + 1) * each], axis=1) for fold in range(folds)]
-        return self.predict(candidates, of_folds)
+        """Predict pairs from what the models said: fold by fold those that the trees read, then those beside them."""
+        read, beside = predictions[: len(predictions) - self.beside], predictions[len(predictions) - self.beside :]
+        given = [made.probabilities for made in read if made.probabilities is not None]
+        none_P0, each = np.zeros((len(candidates.place_P), 0), np.float32), len(given) // folds
+        of_folds = [np.concatenate([none_P0, *given[fold * each : (fold + 1) * each]], axis=1) for fold in range(folds)]
+        trees = self.predict(candidates, of_folds)
+        if not beside:
+            return trees
+        return average([trees, *beside], [1 - self.share, *[self.share / len(beside)] * len(beside)])
 
     def of_dataset(self, dataset: Dataset, rows: Int64, predictions: Sequence[Prediction], folds: int) -> Prediction:
         """Predict pairs of a dataset from what the models said of them."""
@@ -132,7 +139,7 @@ class StackConfig:
     Parameters
     ----------
     members
-        The models, fold by fold, and within a fold in the order of the runs.
+        The models that the trees read, fold by fold, and within a fold in the order of the runs; then those beside.
     folds
         How many there are.
     own
@@ -143,6 +150,8 @@ class StackConfig:
         Of the catalogue, for BM25.
     made
         What was trained and measured, for the report.
+    beside, share
+        As of `SecondStage`.
     """
 
     members: tuple[MemberEntry, ...]
@@ -153,6 +162,8 @@ class StackConfig:
     documents: int
     mean_length: float
     made: dict[str, Any]
+    beside: int = 0
+    share: float = 0.0
 
     @classmethod
     def load(cls, folder: Path) -> "StackConfig":
@@ -165,8 +176,9 @@ class StackConfig:
         """
         config = codec.read_settings(cls, folder / STACK_FILE, format=FORMAT, remedy=REMEDY)
         check_hashes(folder, REMEDY)
-        alone = not config.members and not (folder / SIMILARITY).is_dir()
-        if config.folds < 1 or alone or len(config.members) % config.folds:
+        read = len(config.members) - config.beside
+        alone = not read and not (folder / SIMILARITY).is_dir()
+        if config.folds < 1 or alone or read < 0 or read % config.folds:
             raise UserError("has no models, or not as many in each fold.", file=folder / STACK_FILE, remedy=REMEDY)
         return config
 
@@ -186,6 +198,8 @@ def save_stack(stage: SecondStage, members: Sequence[MemberEntry], folds: int, m
         documents=stage.corpus.documents,
         mean_length=stage.corpus.mean_length,
         made=made,
+        beside=stage.beside,
+        share=stage.share,
     )
     codec.write_settings(config, folder / STACK_FILE, format=FORMAT, kind="zhichun stack")
     write_text(folder / CLASSES_FILE, stage.classes)
@@ -203,7 +217,8 @@ def load_stage(folder: Path, config: StackConfig) -> SecondStage:
     corpus = Corpus(config.documents, config.mean_length, dict(zip(known, counts.tolist(), strict=True)))
     classes, ranking = ((folder / name).read_text("utf-8") for name in (CLASSES_FILE, RANKING_FILE))
     similarity = Similarity.load(folder / SIMILARITY) if (folder / SIMILARITY).is_dir() else None
-    return SecondStage(corpus, config.own, classes, ranking, config.slope, config.offset, similarity)
+    scale = config.slope, config.offset
+    return SecondStage(corpus, config.own, classes, ranking, *scale, similarity, config.beside, config.share)
 
 
 @dataclass(frozen=True)
@@ -229,7 +244,7 @@ class Stack(Members):
     Parameters
     ----------
     members, weights
-        The models, fold by fold.
+        The models, as in `StackConfig`.
     stage
         The trees.
     folds

@@ -316,6 +316,19 @@ def test_a_similarity_is_read_and_kept_with_the_trees(make, audited_data, fold_r
         make(own=["similarity"], similarity=str(sentence_encoder), overwrite=True)
 
 
+def test_folds_of_one_recipe_beside_the_trees_weigh_as_one(make, fold_runs, tmp_path):
+    make(beside=[fold_runs], overwrite=True)
+    config = StackConfig.load(tmp_path / "stack")
+    assert (config.beside, config.share, len(config.members)) == (5, module.SHARE, 10)
+    assert sum(entry.weight for entry in config.members[5:]) == pytest.approx(module.SHARE)
+
+
+@pytest.mark.parametrize("share", [0, 1, -1, float("nan")])
+def test_a_share_that_leaves_one_of_both_out_is_refused(make, fold_runs, share):
+    with pytest.raises(UserError, match="is not between 0 and 1"):
+        make(beside=[fold_runs], share=share)
+
+
 @pytest.mark.parametrize(
     ("own", "message"),
     [
