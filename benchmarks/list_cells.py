@@ -26,7 +26,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from list_rows import MAJORITY, RATERS, STACKED, TEACHER, TEACHES, WARM, Row
+from list_rows import MAJORITY, RATERS, STACKED, TEACHER, TEACHES, WARM, WITH_TREES, Row
 from torch import nn
 
 from zhichun.core import schema
@@ -226,7 +226,7 @@ class Bench:
         what = json.dumps(said, sort_keys=True)
         folds = schema.TEST if self.test else str(self.parts)
         key = hashlib.sha256((what + self._source_hash + folds).encode()).hexdigest()[:10]
-        name = row.name.removesuffix(STACKED).replace(", ", "-").replace(" ", "_")
+        name = row.name.removesuffix(STACKED).removesuffix(WITH_TREES).replace(", ", "-").replace(" ", "_")
         return self.kept / self.name / f"{name}-{key}" / f"{cell}.parquet"
 
     @cached_property

@@ -3,7 +3,7 @@
 Not a script. Both lists of tries are equally long and were written down before any selection. Ours were changed once,
 after screenings (experiments/LOG.md): the encoder alone came in for two more ranking losses and FGM, trees without a
 model for a second stage on one with all side features. Later three ways of the trees to read less came in, for pairs
-with all side features, lists and the list head.
+with all side features, lists and the list head; and the mean of trees and encoder, for a second stage on the encoder.
 """
 
 from collections.abc import Sequence
@@ -21,6 +21,7 @@ TEACHER: Final = "TEACHER"
 WARM: Final = "WARM"
 SIDE_FEATURES: Final = ("trigrams", "country", "brand", "color")
 STACKED: Final = ", stacked"
+WITH_TREES: Final = ", with trees"
 # What all have in common, but for what a row says itself.
 SHARED: Final = ("model.max_length=64", "train.epochs=3", "train.learning_rate=1e-4", "model.trigram_start=random")
 
@@ -44,6 +45,8 @@ class Row:
         Whether it knows the other products of a query.
     stack
         Whether our second stage is on top, over the models of the inner folds.
+    with_trees
+        Whether it is averaged with `TREES`, as `zhichun stack --beside` does.
     """
 
     name: str
@@ -52,6 +55,7 @@ class Row:
     loss: str = "CrossEntropy"
     lists: bool = False
     stack: bool = False
+    with_trees: bool = False
 
     @property
     def trained(self) -> bool:
@@ -108,6 +112,11 @@ def with_stack(row: Row) -> Row:
     return replace(row, name=f"{row.name}{STACKED}", lists=True, stack=True)
 
 
+def with_trees(row: Row) -> Row:
+    """Average a row that classifies with our trees, which do not read it."""
+    return replace(row, name=f"{row.name}{WITH_TREES}", lists=True, with_trees=True)
+
+
 _PAIRS = Row("ours, pairs", "ours", _BETTER)
 _ALONE = Row("ours, encoder alone", "ours", (*_BETTER, *ENCODER_ALONE))
 TEACHES: Final = _ALONE
@@ -116,7 +125,7 @@ OURS_TRIES: Final = (
     TREES,
     *TREES_WITHOUT,
     _ALONE,
-    with_stack(_ALONE),
+    with_trees(_ALONE),
 )
 THEIRS_TRIES: Final = (
     THEIRS,
@@ -147,7 +156,8 @@ SPLIT_TAUGHT: Final = tuple(
 )
 _LIST_HEAD = Row("ours, list head", "ours", (*_LISTS.settings, "model.lists=ListHead"), lists=True)
 _TRAINED: Final = (PLAIN, *THEIRS_TRIES, *OURS_TRIES, _PAIRS, _LISTS, _LIST_HEAD, *SPLIT, *SPLIT_WARM)
-_STACKED: Final = tuple(with_stack(row) for row in _TRAINED if row.trained and row.classifies and not row.stack)
+_UNDER: Final = [row for row in _TRAINED if row.trained and row.classifies and not row.with_trees]
+_STACKED: Final = (*map(with_stack, _UNDER), *map(with_trees, _UNDER))
 ROWS: Final = {row.name: row for row in (RANDOM, BM25, COSINE, *_TRAINED, *SPLIT_TAUGHT, *_STACKED)}
 
 

@@ -19,6 +19,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")  # where JAX is installed too, it 
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,21 @@ from esci_arguments import HERE
 from list_baselines import untrained
 from list_cells import INNER, OUTER, Bench, Cell, Held, rated_pairs
 from list_figures import NAMES, Judgements, Said, differences, figures
-from list_rows import BM25, COSINE, OURS_TRIES, PLAIN, RANDOM, SHARED, THEIRS, THEIRS_TRIES, Row, named, with_stack
+from list_rows import (
+    BM25,
+    COSINE,
+    OURS_TRIES,
+    PLAIN,
+    RANDOM,
+    SHARED,
+    THEIRS,
+    THEIRS_TRIES,
+    TREES,
+    Row,
+    named,
+    with_stack,
+    with_trees,
+)
 from list_stack import stacked
 from machine import circumstances, command_as_given
 from rendered_parts import cells_of, table
@@ -39,11 +54,12 @@ from zhichun.core.files import read_json, write_json
 from zhichun.core.tasks import TASKS
 from zhichun.data.readers.ratings import RatedPairs
 from zhichun.fit.recipes.kdd2022 import baseline
+from zhichun.fit.stack import SHARE
 from zhichun.judgements.agreement import measure_agreement
 
 LIBRARIES = ("zhichun", "torch", "transformers", "sentence-transformers", "numpy")
 OURS_BEST, OURS_PAIRS, THEIRS_BEST = "ours at its best", "ours at its best without list parts", "theirs at its best"
-THEIRS_STACKED = "theirs with our stack on top"
+THEIRS_STACKED, THEIRS_WITH_TREES = "theirs with our stack on top", "theirs with our trees"
 INNER_FOLDS, OTHER_FOLDS = "inner folds", "other folds"
 Places = npt.NDArray[np.int64]
 Rows = dict[int, tuple[Row, Row]]
@@ -84,6 +100,8 @@ def of_fold(bench: Bench, cell: Cell) -> tuple[Places, Said]:
         return of_trees(bench, cell)
     if not row.trained:
         return untrained(bench, row, cell.fold)
+    if row.with_trees:
+        return of_both(bench, cell)
     if row.stack:
         return of_stack(bench, cell)
     place_P, logits_PC = bench.left_out(cell.fold, cell.inner), bench.logits(cell)
@@ -133,6 +151,18 @@ def of_trees(bench: Bench, cell: Cell) -> tuple[Places, Said]:
     none, how = [np.zeros((len(asked), 0))], (cell.row.settings, cell.seed)
     prediction = stacked(held.folder, bench.recipe.model.encoder, learnt, asked, none, *how)
     return bench.places(cell.fold, asked), Said.of(prediction)
+
+
+def of_both(bench: Bench, cell: Cell) -> tuple[Places, Said]:
+    """Average a model and the trees, which know nothing of each other."""
+    place_P, model = of_fold(bench, replace(cell, row=replace(cell.row, with_trees=False)))
+    tree_place_P, trees = of_fold(bench, replace(cell, row=TREES))
+    order_P = np.argsort(tree_place_P)[np.argsort(np.argsort(place_P))]
+    assert (tree_place_P[order_P] == place_P).all()
+    assert trees.probabilities is not None
+    assert model.probabilities is not None
+    probabilities_PC = (1 - SHARE) * trees.probabilities[order_P] + SHARE * model.probabilities
+    return place_P, Said((1 - SHARE) * trees.scores[order_P] + SHARE * model.scores, probabilities_PC)
 
 
 def select(bench: Bench, tries: Sequence[Row], fold: int, how: str = INNER_FOLDS) -> dict[str, dict[str, float]]:
@@ -270,13 +300,15 @@ def compare(
     bench: Bench, selection: dict[str, Any], seeds: list[int], wanted: Sequence[str], *, same_data: bool
 ) -> dict[str, Any]:
     """Train the chosen rows beside the others with all seeds and measure them; only some systems, if any are named."""
-    chosen, best = selection["chosen"], {name: {} for name in (THEIRS_BEST, OURS_BEST, OURS_PAIRS, THEIRS_STACKED)}
+    bests = (THEIRS_BEST, OURS_BEST, OURS_PAIRS, THEIRS_STACKED, THEIRS_WITH_TREES)
+    chosen, best = selection["chosen"], {name: {} for name in bests}
     for fold in bench.folds:
         of = chosen[str(fold) if same_data else "all"]
         for name in (THEIRS_BEST, OURS_BEST, OURS_PAIRS):
             ranks, classifies = named(of[name])
             best[name][fold] = ranks, classifies
         best[THEIRS_STACKED][fold] = (with_stack(named(of[THEIRS_BEST])[1]),) * 2
+        best[THEIRS_WITH_TREES][fold] = (with_trees(named(of[THEIRS_BEST])[1]),) * 2
     systems_of: dict[str, Rows] = {
         row.name: dict.fromkeys(bench.folds, (row, row)) for row in (RANDOM, BM25, COSINE, THEIRS, PLAIN)
     } | best

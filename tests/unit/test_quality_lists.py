@@ -159,7 +159,15 @@ def test_the_second_stage_reads_models_of_inner_folds_and_costs_no_training(benc
     assert sorted(place) == sorted(both[bench.fold_P[both] != 2]), "to choose by, trees predict no pair of the fold"
     trees = quality_lists.said_by(bench, list_rows.TREES, 0)
     assert trees.probabilities.shape == (63, 4)
-    assert len(asked) == 15, "trees alone have no model"
+    both, tree, model = (
+        quality_lists.of_fold(bench, list_cells.Cell(of, 2, 1, 0))
+        for of in (list_rows.with_trees(PLAIN), list_rows.TREES, PLAIN)
+    )
+    of_tree, of_model = (dict(zip(place, said.scores, strict=True)) for place, said in (tree, model))
+    expected = [0.7 * of_tree[place] + 0.3 * of_model[place] for place in both[0]]
+    assert both[1].scores == pytest.approx(expected)
+    assert both[1].probabilities.sum(axis=1) == pytest.approx(1)
+    assert len(asked) == 15, "trees alone have no model, and a model beside them is one that is there"
 
 
 def test_a_choice_by_the_other_folds_reads_their_trainings_alone(bench, monkeypatch):
