@@ -39,7 +39,7 @@ MOVED = (
     (r"zhichun\.scoring\.scoring_job", "zhichun.score.job"),
     (r"zhichun\.scoring\.product_lookup", "zhichun.score.rank"),
     (r"zhichun\.scoring\.pair_scorer", "zhichun.score.given"),
-    (r"zhichun\.serve\.catalogue", "zhichun.serve.page.catalogue_search"),
+    (r"zhichun\.serve\.catalogue", "zhichun.serve.catalogue_search"),
     (r"zhichun\.serve\.documents", "zhichun.serve.api.documents"),
     (r"from zhichun\.serve\.requests import Document", "from types import SimpleNamespace as Document"),
     (r"import products_of\b", "import read_documents"),

@@ -162,7 +162,7 @@ def main() -> None:
         return write_json(arguments.out, compare_catalogue(arguments))
     data = shop(arguments.work)
     texts = Texts.of(environment_folder("ESCI_DATA"), data)
-    with_catalogue = data if importlib.util.find_spec("zhichun.serve.page.catalogue_search") else None
+    with_catalogue = data if importlib.util.find_spec("zhichun.serve.catalogue_search") else None
     models = {
         name: made(name, arguments.work, data, arguments.max_length, arguments.encoder if name == "minilm" else None)
         for name in arguments.shapes

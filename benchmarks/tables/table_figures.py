@@ -23,7 +23,7 @@ from zhichun.core import schema
 from zhichun.core.files import read_json
 from zhichun.core.tasks import TASKS
 from zhichun.data.dataset import Dataset
-from zhichun.measure.report.run_page import Scored
+from zhichun.measure.run_page import Scored
 from zhichun.metrics import Judged, MicroF1, paired_bootstrap
 from zhichun.metrics.figures import reported
 

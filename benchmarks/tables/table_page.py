@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from zhichun.measure.report.page import figure_name as name_of_figure
+from zhichun.measure.page import figure_name as name_of_figure
 
 Cell = Callable[[dict[str, Any]], str]
 

@@ -11,7 +11,7 @@ from zhichun.core.errors import UserError
 from zhichun.core.files import HASHES_FILE
 from zhichun.data.dataset import Dataset
 from zhichun.fit.recipe import load_recipe
-from zhichun.measure.report import write_report
+from zhichun.measure.run_page import write_report
 from zhichun.score.export.export_run import recorded_data
 from zhichun.score.make_ensemble import make_ensemble
 from zhichun.score.scorer import load_scorer

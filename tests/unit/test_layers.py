@@ -130,7 +130,7 @@ def test_only_the_encoder_knows_the_classes_of_transformers():
 
 def test_polars_is_used_in_data_preparation_only():
     assert {unit_of(module) for module in users_of("polars")} == {"data"}
-    for module in ("fit.train", "measure.evaluate", "score.rank", "score.job", "measure.report", "cli"):
+    for module in ("fit.train", "measure.evaluate", "score.rank", "score.job", "measure.run_page", "cli"):
         assert "polars" not in outside(loaded_with(f"zhichun.{module}")), module
 
 

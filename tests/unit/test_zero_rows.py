@@ -26,9 +26,9 @@ from zhichun.data.readers.pair_tables import append_columns
 from zhichun.fit.recipe import PretrainingRecipe, load_recipe
 from zhichun.judgements import findings
 from zhichun.judgements.audit import audit
+from zhichun.measure.dataset_page import write_summary_page
 from zhichun.measure.evaluate import evaluate
-from zhichun.measure.report import write_report
-from zhichun.measure.report.dataset_page import write_summary_page
+from zhichun.measure.run_page import write_report
 from zhichun.metrics.figures import measure
 from zhichun.score.ensemble_weights import HeldOutByAll
 from zhichun.score.rank import rank

@@ -140,7 +140,7 @@ def prepare(
     from zhichun.data.prepare.making import Rebalance, Translation, read_direction
     from zhichun.data.prepare.split import RENUMBERED
     from zhichun.data.prepare.steps import MakingStep
-    from zhichun.measure.report.dataset_page import PAGE_FILE, write_summary_page
+    from zhichun.measure.dataset_page import PAGE_FILE, write_summary_page
 
     making: list[MakingStep] = [Rebalance()] if balance else []
     if translate is not None:
@@ -233,7 +233,7 @@ def summary(folder: Path, *, tokenizer: str | None = None, sample: int = 10_000)
         Number of products in which words and tokens are counted, drawn evenly.
     """
     from zhichun.data.prepare.summary import SUMMARY_FILE, summarise
-    from zhichun.measure.report.dataset_page import write_summary_page
+    from zhichun.measure.dataset_page import write_summary_page
 
     with Stages() as stages:
         figures = summarise(

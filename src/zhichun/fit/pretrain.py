@@ -23,7 +23,7 @@ from zhichun.fit.loop import run_training
 from zhichun.fit.recipe import PretrainingRecipe
 from zhichun.fit.run_folder import RunFolder
 from zhichun.fit.train import open_tokenizer
-from zhichun.measure.report import write_report
+from zhichun.measure.run_page import write_report
 from zhichun.model.encoder import ENCODER_FOLDER, LMHead, load_lm_head
 from zhichun.model.encoder_settings import TINY, start_encoder
 from zhichun.model.model_folder import PretrainedEncoder, PretrainedTables

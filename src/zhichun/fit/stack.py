@@ -28,7 +28,7 @@ from zhichun.data.predictions import OutOfFold, fold_count, fold_path, nested_pa
 from zhichun.fit.run_folder import refuse_leaks
 from zhichun.fit.second_stage import JudgedCandidates, StackSettings, fit_second_stage
 from zhichun.measure.evaluate import rows_of
-from zhichun.measure.report.page import Figure, Plot, extent, figure_name, write_page
+from zhichun.measure.page import Figure, Plot, extent, figure_name, write_page
 from zhichun.score.ensemble_weights import Judgements, difference, figures
 from zhichun.score.folders import MemberEntry, is_stack
 from zhichun.score.list_features import SIMILARITY_FEATURES, Candidates, Corpus, number_of

@@ -37,7 +37,7 @@ from zhichun.fit.recipe import Recipe
 from zhichun.fit.run_folder import RunFolder
 from zhichun.fit.train_settings import TrainSettings, judged_targets
 from zhichun.fit.word2vec import Word2VecSettings, train_trigram_vectors
-from zhichun.measure.report import write_report
+from zhichun.measure.run_page import write_report
 from zhichun.metrics import Judged, nDCG
 from zhichun.metrics.figures import measure
 from zhichun.model.encoder import load_tokenizer

@@ -15,7 +15,7 @@ from zhichun.core.files import new_folder, write_json
 from zhichun.core.schema import LABEL_NAMES, LABELS, LOCALE, LOCALES, PRODUCT_ID, TITLE
 from zhichun.data.prepare.clean_catalogue import read_catalogue
 from zhichun.data.readers.ratings import RatedPairs
-from zhichun.measure.report.page import write_page
+from zhichun.measure.page import write_page
 from zhichun.metrics.agreement import (
     HUMAN_METRICS,
     NO_RATING,

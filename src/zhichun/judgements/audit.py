@@ -39,7 +39,7 @@ from zhichun.judgements.findings import (
     read_decisions,
     require_nothing_filled_in,
 )
-from zhichun.measure.report.page import Figure, Plot, class_name, language, write_page
+from zhichun.measure.page import Figure, Plot, class_name, language, write_page
 
 if TYPE_CHECKING:
     from zhichun.fit.recipe import Recipe

@@ -24,7 +24,7 @@ from zhichun.core.files import new_folder, write_json
 from zhichun.data.dataset import Dataset
 from zhichun.data.readers.pair_tables import unfit_id, write_qrels, write_run
 from zhichun.measure.evaluate import rows_of
-from zhichun.measure.report.page import write_page
+from zhichun.measure.page import write_page
 from zhichun.measure.systems import System, common_rows, count_left_out, read_systems, segments_of, untrained_rows
 from zhichun.metrics import Judged, Metric, RankingMetric, nDCG
 from zhichun.metrics.figures import reported

@@ -17,7 +17,7 @@ from zhichun.data.feature_store import open_pairs
 from zhichun.data.predictions import held_out_by, require_trained_on
 from zhichun.data.readers.pair_tables import append_columns, write_qrels, write_run
 from zhichun.data.readers.ratings import RatedPairs
-from zhichun.measure.report import write_report
+from zhichun.measure.run_page import write_report
 from zhichun.metrics import Judged
 from zhichun.metrics.agreement import HUMAN_METRICS, human_level, majority
 from zhichun.metrics.ceiling import ceiling

@@ -25,10 +25,10 @@ from zhichun.score.folders import fingerprint_of
 from zhichun.score.scorer import PairScorer, load_scorer
 from zhichun.serve.api.dialects import api_router, dialect_of, unknown_path
 from zhichun.serve.api.endpoint import DIALECT, Dialect
+from zhichun.serve.catalogue_search import Catalogue
 from zhichun.serve.guard import LOOPBACK, OPEN, VARIABLE, Guard, Keys
 from zhichun.serve.limits import Limits, Refusal
-from zhichun.serve.page.catalogue_search import Catalogue
-from zhichun.serve.page.router import page_router
+from zhichun.serve.search_page import page_router
 from zhichun.serve.service import Service
 
 Loads = Callable[[], tuple[PairScorer, Catalogue | None]]

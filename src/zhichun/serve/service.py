@@ -17,8 +17,8 @@ from zhichun.core.tasks import Prediction, Task
 from zhichun.score.scorer import PairScorer
 from zhichun.serve.api.documents import cut_to_tokens, read_documents
 from zhichun.serve.batcher import PROBABILITIES, SCORE, TOKENS, Batcher, PairColumns
+from zhichun.serve.catalogue_search import Catalogue
 from zhichun.serve.limits import Limits, Metrics, invalid, too_large, unavailable
-from zhichun.serve.page.catalogue_search import Catalogue
 from zhichun.text.clean import clean_text
 from zhichun.text.fold import fold_locale
 

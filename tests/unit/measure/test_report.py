@@ -18,10 +18,8 @@ from zhichun.core.files import write_json
 from zhichun.core.tasks import TASKS
 from zhichun.fit.recipe import Recipe, load_recipe
 from zhichun.measure.evaluate import evaluate
-from zhichun.measure.report import write_report
-from zhichun.measure.report.curves import History, smoothed, thinned
-from zhichun.measure.report.page import Plot, Scale
-from zhichun.measure.report.run_page import Scored, mistakes
+from zhichun.measure.page import History, Plot, Scale, smoothed, thinned
+from zhichun.measure.run_page import Scored, mistakes, write_report
 from zhichun.metrics import ExpectedCalibrationError, Judged, label_codes
 from zhichun.metrics.calibration import Reliability
 from zhichun.metrics.figures import measure
@@ -214,7 +212,7 @@ def test_settings_that_differ_are_listed_with_their_defaults(tmp_path: Path) -> 
 
 
 def test_importing_the_report_loads_neither_torch_nor_polars() -> None:
-    code = "import sys, zhichun.measure.report; sys.exit(bool({'torch', 'polars'} & set(sys.modules)))"
+    code = "import sys, zhichun.measure.run_page; sys.exit(bool({'torch', 'polars'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -11,7 +11,7 @@ from zhichun.data.prepare.making import Rebalance
 from zhichun.data.prepare.prepare import prepare
 from zhichun.data.prepare.summary import SUMMARY_FILE
 from zhichun.data.sample_shop import write_sample_shop
-from zhichun.measure.report.dataset_page import MOST_PLOTS, PAGE_FILE, write_summary_page
+from zhichun.measure.dataset_page import MOST_PLOTS, PAGE_FILE, write_summary_page
 
 NASTY = "<script>alert(\"1\")</script> & 'co'"
 

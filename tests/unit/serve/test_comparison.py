@@ -3,7 +3,7 @@
 import numpy as np
 
 from zhichun.core.tasks import TASKS
-from zhichun.serve.page.router import compare
+from zhichun.serve.search_page import compare
 
 
 def test_equal_scores_keep_the_order_of_the_first_stage():

@@ -7,7 +7,7 @@ import pytest
 from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.data.dataset import Dataset
-from zhichun.serve.page.catalogue_search import Catalogue
+from zhichun.serve.catalogue_search import Catalogue
 
 PRODUCTS = """product_id,locale,title,brand,color,bullets,description
 b2,us,Running shoes,Ardmoti,Red,,Light

@@ -8,8 +8,8 @@ pytest.importorskip("fastapi")
 from zhichun.core import schema
 from zhichun.serve.api import documents
 from zhichun.serve.api.documents import read_documents, yaml_fields
+from zhichun.serve.catalogue_search import Catalogue
 from zhichun.serve.limits import Refusal
-from zhichun.serve.page.catalogue_search import Catalogue
 
 TITLE = "Zapatillas: 'rojas' de niña\n\tpara correr " * 5
 FIELDS = {"title": TITLE, "brand": "null", "color": "赤い", "bullets": "- a\n# b"}

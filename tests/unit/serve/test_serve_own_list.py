@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from zhichun.core.tasks import TASKS
-from zhichun.serve.page.router import LINE_LIMIT, LINES_LIMIT, page_router
+from zhichun.serve.search_page import LINE_LIMIT, LINES_LIMIT, page_router
 
 fastapi = pytest.importorskip("fastapi")
 
@@ -74,7 +74,7 @@ def test_a_body_that_is_too_large_is_not_read_to_its_end(page):
 
 def test_a_list_that_was_made_to_cost_is_read_no_further_than_its_limit(page, monkeypatch):
     cleaned = []
-    monkeypatch.setattr("zhichun.serve.page.router.clean_text", lambda text: cleaned.append(text) or text)
+    monkeypatch.setattr("zhichun.serve.search_page.clean_text", lambda text: cleaned.append(text) or text)
     answer = page.post("/", content=b"q=a&locale=us&products=" + b"a\n" * 1_000_000)
     assert answer.status_code == 422
     assert "There are more than 100 products." in plain(answer.text)

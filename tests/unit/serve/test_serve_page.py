@@ -14,9 +14,9 @@ import pytest
 from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import TASKS
+from zhichun.serve.catalogue_search import Catalogue, JudgedQueries
 from zhichun.serve.limits import overloaded
-from zhichun.serve.page.catalogue_search import Catalogue, JudgedQueries
-from zhichun.serve.page.router import QUERY_LIMIT, page_router, static_files
+from zhichun.serve.search_page import QUERY_LIMIT, page_router, static_files
 
 fastapi = pytest.importorskip("fastapi")
 EVIL = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}"
@@ -332,9 +332,14 @@ def test_all_but_the_waiting_is_done_beside_the_event_loop(monkeypatch):
 
     from jinja2 import Template
 
-    from zhichun.serve.page import router
+    from zhichun.serve import search_page
 
-    for where, name in ((router, "compare"), (router, "own_products"), (router, "form_values"), (Template, "render")):
+    for where, name in (
+        (search_page, "compare"),
+        (search_page, "own_products"),
+        (search_page, "form_values"),
+        (Template, "render"),
+    ):
         monkeypatch.setattr(where, name, noted(name, getattr(where, name)))
     page = client()
     assert page.get(SHOES).status_code == page.post("/", data={"q": "x", "products": "a"}).status_code == 200

@@ -11,8 +11,8 @@ from zhichun.core import schema
 from zhichun.core.errors import suggest
 from zhichun.score.given import COLUMN_OF_FIELD, COLUMN_OF_FOLD
 from zhichun.serve.batcher import PairColumns
+from zhichun.serve.catalogue_search import Catalogue
 from zhichun.serve.limits import Refusal, cut, invalid
-from zhichun.serve.page.catalogue_search import Catalogue
 from zhichun.text.features import readable
 from zhichun.text.fold import fold_locale, fold_name, value_text
 from zhichun.text.pairs import Columns

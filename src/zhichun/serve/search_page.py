@@ -24,10 +24,10 @@ from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.core.schema import LABEL_NAMES
 from zhichun.core.tasks import Prediction, Task
-from zhichun.measure.report.page import asset, environment
+from zhichun.measure.page import asset, environment
 from zhichun.metrics import Judged, label_codes, nDCG
+from zhichun.serve.catalogue_search import Catalogue, Fields, Hit
 from zhichun.serve.limits import Refusal, invalid, too_large
-from zhichun.serve.page.catalogue_search import Catalogue, Fields, Hit
 from zhichun.serve.service import Service
 from zhichun.text.clean import clean_text
 from zhichun.text.fold import fold_locale
@@ -170,7 +170,7 @@ TOPS: Final = (10, 20, 50, 100)
 USUAL_TOP: Final = 20
 # In place of a number: the products that were judged for the query, and no others.
 JUDGED: Final = "judged"
-PACKAGE, STATIC = "zhichun.serve.page", "static"
+PACKAGE, STATIC = "zhichun.serve", "static"
 _TYPES: Final = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
 _HEADERS: Final = {
     "Content-Security-Policy": (

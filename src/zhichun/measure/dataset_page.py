@@ -11,7 +11,7 @@ from zhichun.core.errors import UserError
 from zhichun.core.files import read_json
 from zhichun.core.schema import JUDGED, LABELS, TEST, TRAIN
 from zhichun.data.prepare.summary import FORMAT, SUMMARY_FILE
-from zhichun.measure.report.page import Figure, Plot, bar, class_name, in_order, write_page
+from zhichun.measure.page import Figure, Plot, bar, class_name, in_order, write_page
 
 PAGE_FILE: Final = "summary.html"
 # More locales than these are in the table alone; those with most texts are drawn.

@@ -25,8 +25,16 @@ from zhichun.core.errors import UserError
 from zhichun.core.files import read_json, sha256
 from zhichun.core.tasks import TASKS, Task
 from zhichun.data.dataset import read_parquet
-from zhichun.measure.report.curves import History, training_curves
-from zhichun.measure.report.page import Figure, Plot, class_name, figure_name, pretext_tasks, write_page
+from zhichun.measure.page import (
+    Figure,
+    History,
+    Plot,
+    class_name,
+    figure_name,
+    pretext_tasks,
+    training_curves,
+    write_page,
+)
 from zhichun.metrics import class_scores, label_codes
 from zhichun.metrics.calibration import Reliability
 from zhichun.metrics.figures import baselines, flat
