@@ -27,7 +27,7 @@ from zhichun.fit.loop import Loop
 from zhichun.fit.recipe import Recipe
 from zhichun.fit.run_folder import RunFolder
 from zhichun.fit.train import build_model, judged_batches, make_featurizer
-from zhichun.model import dropout
+from zhichun.model import attention
 from zhichun.model.model_folder import TrainedModel
 from zhichun.objective import FineTuning
 from zhichun.text.features import Featurizer
@@ -117,7 +117,7 @@ def train_ours(job: Job) -> dict[str, Any]:
 
 def train_with_torch_dropout(job: Job) -> dict[str, Any]:
     """Take our steps with masks that torch draws; the process ends with them."""
-    dropout.drop = torch.nn.functional.dropout
+    attention.drop = torch.nn.functional.dropout
     return train_ours(job)
 
 

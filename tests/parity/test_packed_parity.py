@@ -13,10 +13,10 @@ from transformers import BertConfig, DebertaV2Config, ModernBertConfig, Pretrain
 
 from zhichun.core.errors import UserError
 from zhichun.fit.train import train
-from zhichun.model import packed as packed_attention
+from zhichun.model import attention as packed_attention
+from zhichun.model.attention import Packed, tokens_of
 from zhichun.model.encoder import Encoder, new_encoder
 from zhichun.model.layers import recompute_activations
-from zhichun.model.packed import Packed, tokens_of
 from zhichun.model.relevance_model import ModelSettings, RelevanceModel, VocabularySizes
 from zhichun.objective import FineTuning, FineTuningSettings
 from zhichun.objective.losses import Poly1

@@ -10,9 +10,9 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from zhichun.model.attention import tokens_of
 from zhichun.model.encoder import new_encoder
 from zhichun.model.encoder_settings import plain_config
-from zhichun.model.packed import tokens_of
 from zhichun.text.pairs import assemble, packed
 from zhichun.text.tokenizer import PairLayout
 

@@ -124,7 +124,7 @@ def test_only_the_training_knows_accelerate():
 
 def test_only_the_encoder_knows_the_classes_of_transformers():
     # Three files beside it know no class of a model: two put attention into transformers' registry, one makes a config.
-    beside = {"zhichun.model.layers", "zhichun.model.packed", "zhichun.model.encoder_settings"}
+    beside = {"zhichun.model.layers", "zhichun.model.attention", "zhichun.model.encoder_settings"}
     assert users_of("transformers") <= {"zhichun.model.encoder", "zhichun.model.translator", *beside}
 
 

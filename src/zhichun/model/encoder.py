@@ -27,10 +27,9 @@ from transformers.utils import cached_file, logging
 
 from zhichun.core.errors import UserError
 from zhichun.core.files import check_hashes
-from zhichun.model import packed as packed_attention
-from zhichun.model.dropout import exchange_dropout
+from zhichun.model import attention as packed_attention
+from zhichun.model.attention import Packed, exchange_dropout, tokens_of
 from zhichun.model.layers import let_layers_update_some
-from zhichun.model.packed import Packed, tokens_of
 from zhichun.text.pairs import SECOND_START
 from zhichun.text.tokenizer import PairTokenizer
 

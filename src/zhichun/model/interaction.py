@@ -18,7 +18,7 @@ Traps      query and product are cut separately and the product's positions begi
            that share a product share its dropout below the split
 
 Legend: ``B`` pairs, ``T`` tokens, ``D`` hidden size, ``S`` size of a state; ``M`` tokens of all queries, ``N`` of all
-products, ``K`` of both; a packed batch (`model.packed`) is one row.
+products, ``K`` of both; a packed batch (`model.attention`) is one row.
 """
 
 from dataclasses import dataclass
@@ -31,10 +31,10 @@ from torch import Tensor, nn
 
 from zhichun.core.errors import UserError
 from zhichun.core.settings import require_range
-from zhichun.model import packed as packed_attention
+from zhichun.model import attention as packed_attention
+from zhichun.model.attention import Packed, Padded, Tokens, tokens_of
 from zhichun.model.encoder import PROJECTION, Attention, Encoder, place_of
 from zhichun.model.layers import ARCHITECTURES, layers_of
-from zhichun.model.packed import Packed, Padded, Tokens, tokens_of
 
 _FULL: Final = "--set model.interaction=Full"
 

@@ -13,7 +13,7 @@ Traps      only for encoders whose layers are built like BERT's (XLM-R, RoBERTa,
            layer would, so a seed gives other masks
 
 Legend: ``B`` pairs, ``T`` tokens, ``M`` tokens that are updated, ``D`` hidden size, ``H`` heads, ``E`` size of a head;
-of a packed batch (`model.packed`) all tokens are one row.
+of a packed batch (`model.attention`) all tokens are one row.
 """
 
 from collections.abc import Callable
@@ -27,8 +27,7 @@ from transformers import AttentionInterface
 
 from zhichun.core import device as cpu
 from zhichun.core.errors import UserError
-from zhichun.model.dropout import attend_by_products
-from zhichun.model.packed import Packed
+from zhichun.model.attention import Packed, attend_by_products
 
 if TYPE_CHECKING:
     from zhichun.model.encoder import Encoder

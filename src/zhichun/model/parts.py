@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from zhichun.core.errors import UserError
-from zhichun.model.packed import Packed, Tokens
+from zhichun.model.attention import Packed, Tokens
 from zhichun.text.tokenizer import PairLayout
 
 

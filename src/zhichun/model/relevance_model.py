@@ -27,9 +27,9 @@ from torch import Tensor, nn
 
 from zhichun.core.errors import UserError
 from zhichun.core.settings import require_range
+from zhichun.model.attention import tokens_of
 from zhichun.model.encoder import Encoder
 from zhichun.model.encoder_settings import EncoderSettings
-from zhichun.model.packed import tokens_of
 from zhichun.model.parts import FieldPooling, Head, IdEmbeddings, NgramUnit
 from zhichun.text.pairs import COUNTRIES
 from zhichun.text.tokenizer import PairLayout

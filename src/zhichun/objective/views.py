@@ -6,7 +6,7 @@ Losses are of the pairs of a batch and, where a ranking loss is on, of its lists
 the pairs alone.
 
 Legend: ``B`` pairs, ``L`` lists, ``N`` pairs and lists, ``T`` tokens, ``D`` hidden size, ``C`` outputs, ``U`` distinct
-tokens of a batch; of a packed batch (`model.packed`) token vectors are one row of all its tokens.
+tokens of a batch; of a packed batch (`model.attention`) token vectors are one row of all its tokens.
 """
 
 from abc import ABC, abstractmethod
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from zhichun.core.errors import UserError
 from zhichun.core.settings import require_range
-from zhichun.model.packed import tokens_of
+from zhichun.model.attention import tokens_of
 from zhichun.model.relevance_model import RelevanceModel
 from zhichun.objective.ranking import RankingLoss
 

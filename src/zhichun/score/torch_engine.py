@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from zhichun.core.arrays import Int64
 from zhichun.core.errors import UserError, suggest
 from zhichun.core.tasks import Floats
+from zhichun.model.attention import LONGEST
 from zhichun.model.encoder import Encoder
 from zhichun.model.layers import has_bf16
 from zhichun.model.model_folder import TrainedModel
-from zhichun.model.packed import LONGEST
 from zhichun.model.relevance_model import BeforeLists, OverLists, RelevanceModel
 from zhichun.score.engine import AUTO, MEASURE, RUN_ENGINES, TOKENS_PER_BATCH, Engine, Progress, in_flight, predict_with
 from zhichun.text.pairs import Arrays, Pairs

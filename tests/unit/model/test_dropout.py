@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AutoModel, XLMRobertaConfig
 
-from zhichun.model.dropout import Dropout, attend_by_products, drop, exchange_dropout
+from zhichun.model.attention import Dropout, attend_by_products, drop, exchange_dropout
 from zhichun.model.encoder import Encoder
 
 

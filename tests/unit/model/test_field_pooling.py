@@ -9,7 +9,7 @@ from zhichun.core.tasks import TASKS
 from zhichun.data.dataset import Dataset
 from zhichun.data.feature_store import open_pairs
 from zhichun.fit.train import build_model, make_featurizer
-from zhichun.model.packed import tokens_of
+from zhichun.model.attention import tokens_of
 from zhichun.model.parts import FieldPooling, Head
 from zhichun.score.torch_engine import to_tensors
 from zhichun.text.pairs import assemble, packed, padded

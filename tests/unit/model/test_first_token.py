@@ -6,9 +6,9 @@ import pytest
 import torch
 from transformers import BertConfig, DebertaV2Config, ModernBertConfig, XLMRobertaConfig
 
+from zhichun.model.attention import Packed
 from zhichun.model.encoder import Encoder, new_encoder
 from zhichun.model.layers import recompute_activations
-from zhichun.model.packed import Packed
 
 SIZE = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32}
 KINDS = {"xlm-roberta": XLMRobertaConfig, "bert": BertConfig}
