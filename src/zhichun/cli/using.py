@@ -1,11 +1,14 @@
 """Commands that use a trained run: score, index, rank, serve; and the demo of all."""
 
+import shlex
+import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from zhichun.cli.options import AtLeast1, command, mapping, say, stdout
+from zhichun.cli.options import AtLeast1, app, command, mapping, say, stdout
+from zhichun.core import schema
 from zhichun.core.console import Bar, say_aside
 from zhichun.core.errors import UserError
 
@@ -322,6 +325,10 @@ def serve(
     serve_model(settings, say)
 
 
+# Half the recipe's steps, at twice its rate: the demo is a first look.
+PRODUCTS, QUERIES, SHORT = 2000, 600, ("train.epochs=3", "train.learning_rate=1e-3")
+
+
 @command
 def demo(folder: Path = Path("demo"), *, seed: int = 0) -> None:
     """Run all steps on a sample shop: sample, prepare, train, evaluate, rank.
@@ -335,6 +342,56 @@ def demo(folder: Path = Path("demo"), *, seed: int = 0) -> None:
     seed
         Seed of the shop and of the training.
     """
-    from zhichun.cli.demo import run_demo
+    began = time.monotonic()
+    shop, data, run = folder / "shop", folder / "data", folder / "run"
+    stdout.rule("1. A sample shop in English, Spanish and Japanese")
+    if not (shop / schema.OFFICIAL_EXAMPLES_FILE).is_file():
+        _call("sample", shop, "--products", PRODUCTS, "--queries", QUERIES, "--seed", seed)
+    stdout.rule("2. Prepare: check, clean, split")
+    if not data.is_dir():
+        _call("prepare", shop, data)
+    stdout.rule("3. Train the tiny recipe from nothing")
+    settings = (f"--set={setting}" for setting in (*SHORT, f"train.seed={seed}"))
+    _call("train", "tiny", "--data", data, "--out", run, "--resume", *settings)
+    stdout.rule("4. Evaluate on queries it has never seen")
+    _call("evaluate", run, "--data", data)
+    stdout.rule("5. Rank the candidates of three queries")
+    _rank_three(run, data)
+    stdout.rule(f"Done in {time.monotonic() - began:.0f} s")
+    say(f"  {run / 'report.html'}  the figures as a page, with curves, calibration and the surest mistakes")
+    say(f"  {run / 'scored.parquet'}  every test pair with its probabilities")
+    say(f"  {run / 'model'}  the trained model: all that scoring needs")
+    say(f'Try: zhichun rank {run} "red running shoes" --products {data}')
+    say(f"See it work: zhichun serve {run} --products {data}, then open http://localhost:8080/")
 
-    run_demo(folder, seed)
+
+def _call(*arguments: object) -> None:
+    """Run a command as a user would, and show it."""
+    words = list(map(str, arguments))
+    say(f"$ zhichun {shlex.join(words)}")
+    app(words, standalone_mode=False)
+
+
+def _rank_three(run: Path, data: Path) -> None:
+    """Show one test query of each locale, the one with most judged products of all four kinds."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    from zhichun.cli.tables import ranking_table
+    from zhichun.data.dataset import Dataset
+    from zhichun.score.rank import rank as rank_products
+    from zhichun.score.scorer import Scorer
+
+    scorer, examples = Scorer.load(run), Dataset.open(data).examples
+    tested = examples.filter(pc.equal(examples.column(schema.SPLIT), schema.TEST)).to_pylist()
+    products = pq.read_table(data / schema.PRODUCTS_FILE)
+    for locale in schema.LOCALES:
+        judged_of: dict[str, dict[str, str]] = {}
+        for row in tested:
+            if row[schema.LOCALE] == locale:
+                judged_of.setdefault(row[schema.QUERY], {})[row[schema.PRODUCT_ID]] = row[schema.LABEL]
+        query = max(judged_of, key=lambda name: (len(set(judged_of[name].values())), -abs(len(judged_of[name]) - 12)))
+        is_judged = pc.is_in(products.column(schema.PRODUCT_ID), pa.array(list(judged_of[query]), pa.string()))
+        ranked = rank_products(scorer, query, products.filter(is_judged), locale)
+        stdout.print(ranking_table(f"{query} ({locale})", ranked[:10], scorer.task.classes, judged_of[query]))
