@@ -133,6 +133,8 @@ def test_numbers_of_a_column_with_gaps_are_the_numbers_that_they_were(attempt, t
         ({"labels": {"3": "X"}}, "grade '3' is mapped to 'X', which is no label"),
         ({"labels": {"3": "E", "3.0": "S"}}, "grade '3.0' is mapped to both E and S\nLeave one"),
         ({"columns": {"title": "title", "product_title": "name"}}, "two columns are named for 'product_title'\nLeave"),
+        ({"keep": ["title", "title"]}, "p.csv: the column 'title' would be kept twice\nName a column once"),
+        ({"keep": ["product_locale"]}, "p.csv: the column 'product_locale' would be kept twice"),
         ({"columns": {"querry": "q"}}, "there is no column 'querry' to map\nDid you mean 'query'?"),
     ],
 )

@@ -121,6 +121,9 @@ class CleanCatalogue:
     def __init__(
         self, table: Table, columns: Mapping[str, str], locale: str, rejected: RejectedRows, keep: Sequence[str] = ()
     ) -> None:
+        if twice := [name for name, count in Counter([*PRODUCTS_SCHEMA.names, *keep]).items() if count > 1]:
+            remedy = "Name a column once, and none of those that a dataset has anyway; rename one of your own."
+            raise UserError(f"the column {twice[0]!r} would be kept twice", file=table.path, remedy=remedy)
         self._table, self._locale, self._rejected, self._keep = table, locale, rejected, keep
         self._columns = {**columns, **kept_columns(keep, table)}
         self.schema = pa.schema([*PRODUCTS_SCHEMA, *((name, pa.string()) for name in keep)])
