@@ -227,8 +227,7 @@ class TableRows(Place):
     def collect(self, gradient_BTD: Tensor) -> Tensor:
         """Add up the gradients of the places that read the same row, ``[U, D]``."""
         gradient_UD = gradient_BTD.new_zeros(self.rows, gradient_BTD.shape[-1])
-        own_BTD = self.tokens.without_padding(gradient_BTD)
-        return gradient_UD.index_add(0, self.row_BT.flatten(), own_BTD.flatten(0, 1))
+        return gradient_UD.index_add(0, self.row_BT.flatten(), self.tokens.without_padding(gradient_BTD).flatten(0, 1))
 
     def spread(self, shift: Tensor) -> Tensor:
         """Return for each token the shift of its row."""

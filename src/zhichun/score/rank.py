@@ -59,8 +59,7 @@ class ProductLookup:
         same = pc.fill_null(pc.equal(self._keys.take(pa.array(rows_P)), wanted), False)
         other = np.flatnonzero(~same.to_numpy())
         if len(other):  # it is not there, or another product has its hash
-            found = pc.index_in(wanted.take(pa.array(other)), value_set=self._keys)
-            rows_P[other] = pc.fill_null(found, -1).to_numpy()
+            rows_P[other] = pc.fill_null(pc.index_in(wanted.take(pa.array(other)), value_set=self._keys), -1).to_numpy()
         return rows_P
 
     def texts(self, rows: Int64) -> dict[str, list[str | None]]:

@@ -100,8 +100,7 @@ class TorchEngine(Engine):
 
     @torch.inference_mode()
     def _logits(self, batch: Arrays, device: torch.device) -> Tensor:
-        in_bf16 = self.name == RUN_ENGINES[1]
-        with torch.autocast(device.type, torch.bfloat16) if in_bf16 else nullcontext():
+        with torch.autocast(device.type, torch.bfloat16) if self.name == RUN_ENGINES[1] else nullcontext():
             if self.reads_lists:
                 return torch.cat(BeforeLists(self.model)(to_tensors(batch, device)), dim=1)
             logits_BC: Tensor = self.model(to_tensors(batch, device))

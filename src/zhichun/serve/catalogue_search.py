@@ -184,8 +184,7 @@ class Catalogue:
         titles = (
             self._table.column(schema.TITLE).take(pa.array(rows[:: len(rows) // count or 1], pa.int64())).to_pylist()
         )
-        beginnings = [_beginning(title) for title in titles if title]
-        return list(dict.fromkeys(filter(None, beginnings)))[:count]
+        return list(dict.fromkeys(filter(None, [_beginning(title) for title in titles if title])))[:count]
 
 
 def _beginning(title: str) -> str:
@@ -235,7 +234,6 @@ class JudgedQueries:
     def of(self, query: str, locale: str) -> dict[str, str]:
         """Return the labels of a query's products by their id."""
         column, key = self._pairs.column, fold_query(query)
-        asked = pc.and_(pc.equal(self._keys, key), pc.equal(column(schema.LOCALE), locale))
-        found = self._pairs.filter(asked)
+        found = self._pairs.filter(pc.and_(pc.equal(self._keys, key), pc.equal(column(schema.LOCALE), locale)))
         ids, labels = (found.column(name).to_pylist() for name in (schema.PRODUCT_ID, schema.LABEL))
         return dict(zip(ids, labels, strict=True))

@@ -82,8 +82,7 @@ class FirstStage:
         score_N = self.scores(query)
         place_H = np.flatnonzero(score_N)
         if len(place_H) > top > 0:  # only what can be among the best is sorted
-            least = np.partition(score_N[place_H], -top)[-top]
-            place_H = place_H[score_N[place_H] >= least]
+            place_H = place_H[score_N[place_H] >= np.partition(score_N[place_H], -top)[-top]]
         best_H = place_H[np.argsort(-score_N[place_H], kind="stable")[:top]]
         return [(int(place), float(score_N[place])) for place in best_H]
 

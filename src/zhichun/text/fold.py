@@ -98,8 +98,7 @@ def fold_locales(locales: Any | None, default: str, length: int) -> Any:
 def fold_column(column: Any, fold: Callable[[str], str | None]) -> Any:
     """Fold a ``pyarrow`` array of texts; each different text is folded once. Null stays null."""
     codes = column.cast(pa.large_string()).dictionary_encode()
-    folded = pa.array([fold(text) for text in codes.dictionary.to_pylist()], pa.large_string())
-    return folded.take(codes.indices)
+    return pa.array([fold(text) for text in codes.dictionary.to_pylist()], pa.large_string()).take(codes.indices)
 
 
 def fold_grade(grade: str | float | None) -> str:

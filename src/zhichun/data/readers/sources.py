@@ -220,8 +220,7 @@ def match_columns(given: Mapping[str, str], tables: Mapping[str, Table]) -> dict
     for kind, table in tables.items():
         columns = matched[kind]
         for field in _FIELDS[kind]:
-            owns = (find_column(name, table.names) for name in _names_of(field, kind))
-            default = next(filter(None, owns), None)
+            default = next(filter(None, (find_column(name, table.names) for name in _names_of(field, kind))), None)
             if field not in columns and default is not None:
                 columns[field] = default
         for field in _REQUIRED[kind]:

@@ -151,8 +151,7 @@ def _product_tables(catalogue: Catalogue, text: TextLength, rng: np.random.Gener
             columns[schema.PRODUCT_ID] = catalogue.product_ids(members)
             columns[schema.LOCALE] = _named(schema.LOCALES, np.full(len(members), locale))
             tables.append(pa.table([columns[name] for name in schema.PRODUCT_COLUMNS], schema=_PRODUCTS))
-        back = np.argsort(np.argsort(group, kind="stable"), kind="stable")
-        yield pa.concat_tables(tables).take(pa.array(back))
+        yield pa.concat_tables(tables).take(pa.array(np.argsort(np.argsort(group, kind="stable"), kind="stable")))
 
 
 def _example_table(rows: Int64, pairs: JudgedPairs, query_texts: Any, catalogue: Catalogue) -> Any:

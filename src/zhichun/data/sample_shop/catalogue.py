@@ -78,8 +78,7 @@ def mains_of(kind: int) -> list[dict[str, Any]]:
 
 def values_of(kind: int, facet: str) -> range:
     """Find the values that a type varies in: places in `WORDS`, none without the facet."""
-    department = DEPARTMENTS[kind // TYPES_PER_DEPARTMENT]
-    wanted = department["accessory" if mains_of(kind) else "main"].get(facet)
+    wanted = DEPARTMENTS[kind // TYPES_PER_DEPARTMENT]["accessory" if mains_of(kind) else "main"].get(facet)
     start = 0
     for name, values in TEXTS["facets"][facet].items():
         if name == wanted:

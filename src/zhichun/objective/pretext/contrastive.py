@@ -225,6 +225,5 @@ class ContrastiveHead(task.PretextHead):
 def pooled(encoder: Encoder, batch: dict[str, Tensor]) -> Tensor:
     """Return each text's mean over its tokens, ``[B, D]``, in float32 and of length 1."""
     mask_BT = batch["attention_mask"]
-    hidden_BTD = encoder.read(batch).float()
-    sum_BD = (hidden_BTD * mask_BT[:, :, None]).sum(dim=1)
+    sum_BD = (encoder.read(batch).float() * mask_BT[:, :, None]).sum(dim=1)
     return functional.normalize(sum_BD, dim=1)  # the length goes, so the sum will do for the mean

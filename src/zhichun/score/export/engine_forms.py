@@ -162,8 +162,7 @@ def _write_opensearch(trained: TrainedModel, name: str, folder: Path) -> Predict
     graph = folder / f"{name}.onnx"
     write_one_score(trained, READ, graph)
     tokenizer = json.loads(trained.featurizer.tokenizer.json)
-    most = trained.settings.max_length
-    cut = {"direction": "Right", "max_length": most, "strategy": "LongestFirst", "stride": 0}
+    cut = {"direction": "Right", "max_length": trained.settings.max_length, "strategy": "LongestFirst", "stride": 0}
     write_text(folder / TOKENIZER, json.dumps(tokenizer | {"truncation": cut}, ensure_ascii=False))
     predict, archive = _onnx(graph), folder / f"{name}.zip"
     with ZipFile(archive, "w", ZIP_DEFLATED) as packed:

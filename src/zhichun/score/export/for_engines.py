@@ -71,8 +71,7 @@ class Parity:
         rows = np.concatenate([sample.check, sample.calibration])
         queries = [trained.featurizer.tokenizer.plain(text) for text in dataset.column(schema.QUERY)[rows]]
         products = read_parquet(dataset.folder / schema.PRODUCTS_FILE, columns=list(schema.TEXT_COLUMNS))
-        texts = products.take(pa.array(sample.pairs.product_row_P[rows])).to_pydict()
-        documents = trained.featurizer.documents(texts)
+        documents = trained.featurizer.documents(products.take(pa.array(sample.pairs.product_row_P[rows])).to_pydict())
         alike = np.flatnonzero(_read_alike(trained, sample.pairs, rows, queries, documents))
         scores = np.zeros(len(rows), np.float32)
         logits_PC = predict_with(TorchEngine.of(trained.model), sample.pairs, rows[alike])

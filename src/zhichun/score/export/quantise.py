@@ -50,8 +50,7 @@ _LEAST: Final = 1e-5
 def write_onnx_int8(graph: Path, out: Path, calibration: Sequence[Inputs]) -> None:
     """Quantise products with weights, per output channel; activations are smoothed, and scaled as they come."""
     quantisation = required("onnxruntime.quantization")
-    onnx = required("onnx")
-    found = onnx.load(graph, load_external_data=False).graph
+    found = required("onnx").load(graph, load_external_data=False).graph
     shapes = {weight.name: tuple(weight.dims) for weight in found.initializer}
     products = [node for node in found.node if node.op_type == "MatMul" and node.input[1] in shapes]
     chosen = [node.name for node in products if not _narrows(*shapes[node.input[1]])]

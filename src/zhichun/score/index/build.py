@@ -31,22 +31,9 @@ from zhichun.core.storage import PARTIAL
 from zhichun.data.dataset import of_catalogue
 from zhichun.score import parts
 from zhichun.score.engine import AUTO
+from zhichun.score.index import store
 from zhichun.score.index.network import SplitNetwork, load_network
-from zhichun.score.index.store import (
-    FORMAT,
-    KEPT,
-    KIND,
-    SHARDS,
-    IndexConfig,
-    Precision,
-    Shard,
-    States,
-    check_precision,
-    content_hashes,
-    is_begun,
-    places_of,
-    shard_folders,
-)
+from zhichun.score.index.store import IndexConfig, Shard, States
 
 PLAN: Final = "plan.json"
 SHARD_PRODUCTS: Final = 2048
@@ -74,7 +61,7 @@ def build_index(
     products: pa.Table,
     out: Path,
     *,
-    precision: Precision = "fp16",
+    precision: store.Precision = "fp16",
     device: str | None = None,
     engine: str = AUTO,
     shard: parts.Shard | None = parts.ALL,
@@ -108,7 +95,7 @@ def build_index(
         For a model that does not read query and product apart; for an index of another one or other precision, or
         one that others bring up to date with another catalogue; and when what is to be ended is not done.
     """
-    check_precision(precision)
+    store.check_precision(precision)
     network = load_network(run, device, engine)
     config = IndexConfig(model=network.states, precision=precision, size=network.size)
     build = _Build(network, config, out, say, Bar("index", "products", shown=shown))
@@ -122,12 +109,12 @@ def _claim(out: Path, config: IndexConfig) -> None:
     manifest = out / schema.MANIFEST_FILE
     # Names first: another process may write the manifest, and then states, meanwhile.
     names = {path.name for path in out.iterdir() if PARTIAL not in path.name} if out.is_dir() else set()
-    ours = is_begun(out) if manifest.is_file() else names <= {LOCK_FILE}
+    ours = store.is_begun(out) if manifest.is_file() else names <= {LOCK_FILE}
     if not ours:
         raise UserError("the folder holds something else.", file=out, remedy="Name another folder.")
     if not manifest.is_file():
         with suppress(FileExistsError), new_file(manifest, first_wins=True) as partial:
-            write_settings(config, partial, format=FORMAT, kind=KIND)
+            write_settings(config, partial, format=store.FORMAT, kind=store.KIND)
     if (found := IndexConfig.load(out)) != config:
         other = "another model" if found.model != config.model else f"the precision {found.precision}"
         raise UserError(f"is an index of {other}.", file=out, remedy="Name another folder, or delete this one.")
@@ -143,7 +130,7 @@ class _Build:
 
     def update(self, products: pa.Table, shard: parts.Shard | None) -> Changes:
         starts = range(0, products.num_rows, SHARD_PRODUCTS)
-        hashes = [content_hashes(_texts(products.slice(start, SHARD_PRODUCTS))) for start in starts]
+        hashes = [store.content_hashes(_texts(products.slice(start, SHARD_PRODUCTS))) for start in starts]
         hashes_R2 = np.concatenate([np.zeros((0, 2), np.uint64), *hashes])
         _, first_R = np.unique(hashes_R2, axis=0, return_index=True)
         row_W = np.sort(first_R)
@@ -198,12 +185,12 @@ class _Build:
         if alone and file.is_file() and read_json(file).get("catalogue") != catalogue:
             file.unlink()
         if (plan := self._plan(catalogue)) is None:
-            whole, dead = shard_folders(self.out), _dead_in(hashes_R2[row_W])
+            whole, dead = store.shard_folders(self.out), _dead_in(hashes_R2[row_W])
             kept = [folder.name for folder in whole if dead(Shard.open(folder)).mean() <= MOST_REMOVED]
             following = 1 + max((int(folder.name.rpartition("-")[2]) for folder in whole), default=-1)
             plan = {"catalogue": catalogue, "kept": kept, "next": following}
             write_json(file, plan)
-        old = States([Shard.open(folder) for folder in shard_folders(self.out) if folder.name in plan["kept"]])
+        old = States([Shard.open(folder) for folder in store.shard_folders(self.out) if folder.name in plan["kept"]])
         missing_R = row_W[old.find(hashes_R2[row_W])[0] < 0]
         starts = range(0, len(missing_R), SHARD_PRODUCTS)
         return {
@@ -216,7 +203,7 @@ class _Build:
         with new_file(self.out / schema.PRODUCTS_FILE) as partial:
             pq.write_table(products, partial)
         (self.out / PLAN).unlink()
-        dead, removed, whole = _dead_in(wanted_W2), 0, shard_folders(self.out)
+        dead, removed, whole = _dead_in(wanted_W2), 0, store.shard_folders(self.out)
         for folder in whole:
             shard = Shard.open(folder)
             dead_R = dead(shard)
@@ -225,7 +212,7 @@ class _Build:
                 _remove(folder)
             elif dead_R.any():  # those of an earlier call too: it may have been killed
                 shard.remove(np.flatnonzero(dead_R), folder)
-        for folder in {*self.out.glob(SHARDS)} - {*whole}:
+        for folder in {*self.out.glob(store.SHARDS)} - {*whole}:
             if "." not in folder.name:
                 _remove(folder)
         clear_left_over(self.out, "**/*")
@@ -234,7 +221,7 @@ class _Build:
     def _computed(self, products: pa.Table, rows: Int64, progress: Callable[[int], None] | None = None) -> Shard:
         columns = _texts(products.take(pa.array(rows)))
         features = self.network.featurizer.products(columns, self.network.max_length)
-        return self.network.shard(features, content_hashes(columns), self.config.precision, progress)
+        return self.network.shard(features, store.content_hashes(columns), self.config.precision, progress)
 
     def _announce(self, products: pa.Table, missing_R: Int64, wanted: int) -> None:
         """Say how large the states will be, and how long they take by some that are tried."""
@@ -252,17 +239,17 @@ class _Build:
 
 def _holds(folder: Path, hashes_R2: Hashes) -> bool:
     """Tell whether a block is there, whole, and of these products."""
-    return (folder / KEPT).is_file() and np.array_equal(Shard.open(folder).hashes_R2, hashes_R2)
+    return (folder / store.KEPT).is_file() and np.array_equal(Shard.open(folder).hashes_R2, hashes_R2)
 
 
 def _dead_in(wanted_W2: Hashes) -> Callable[[Shard], npt.NDArray[np.bool_]]:
     """Return what tells which products of a block are not in a catalogue."""
     sorted_W2 = wanted_W2[np.argsort(wanted_W2[:, 0])]
-    return lambda shard: places_of(shard.hashes_R2, sorted_W2) < 0
+    return lambda shard: store.places_of(shard.hashes_R2, sorted_W2) < 0
 
 
 def _remove(folder: Path) -> None:
-    (folder / KEPT).unlink(missing_ok=True)  # first, so that a kill leaves no part of a block
+    (folder / store.KEPT).unlink(missing_ok=True)  # first, so that a kill leaves no part of a block
     shutil.rmtree(folder, ignore_errors=True)
 
 
