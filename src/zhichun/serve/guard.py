@@ -286,8 +286,7 @@ class Exchange:
                     if seen > most_discarded:
                         break
         except TimeoutError:
-            late = f"the body was not complete after {limits.body_seconds:g} s."
-            raise Refusal(408, "Validation", late) from None
+            raise Refusal(408, "Validation", f"the body was not complete after {limits.body_seconds:g} s.") from None
         if seen > limits.body_bytes:
             raise refusal
         if seen > len(body):

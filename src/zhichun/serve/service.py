@@ -135,8 +135,7 @@ class Service:
 
     async def work(self, function: Callable[..., T], *arguments: Any, size: int = 0) -> T:
         """Do work on a body of `size` bytes in a thread; the event loop answers others, and large ones hold up none."""
-        is_large = size > LARGE_BYTES
-        readers, work = (self._large, partial(_then_trim, function)) if is_large else (self._small, function)
+        readers, work = (self._large, partial(_then_trim, function)) if size > LARGE_BYTES else (self._small, function)
         return await asyncio.get_running_loop().run_in_executor(readers, work, *arguments)
 
     def trim(self) -> None:
@@ -196,8 +195,7 @@ class Service:
 
     async def answer(self, pairs: PairColumns, seconds: float | None = None) -> Answer:
         """Score the pairs of one request."""
-        batcher = self._ready
-        figures_PF = await batcher.score(pairs, min(seconds or self.limits.seconds, self.limits.seconds))
+        figures_PF = await self._ready.score(pairs, min(seconds or self.limits.seconds, self.limits.seconds))
         tokens = int(figures_PF[:, TOKENS].sum(dtype=np.float64))
         probabilities_PC = figures_PF[:, PROBABILITIES:] if self.task.classes else None
         return Answer(Prediction(self.task, probabilities_PC, figures_PF[:, SCORE]), tokens)

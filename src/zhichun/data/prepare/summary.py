@@ -126,8 +126,7 @@ def survey(dataset: Dataset, sample: int, progress: Progress) -> tuple[pl.DataFr
         Products that steps made, by origin.
     """
     origins = read_parquet(dataset.folder / schema.PRODUCTS_FILE, REMEDY, [schema.ORIGIN])
-    counts = pl.DataFrame(pl.from_arrow(origins)).group_by(schema.ORIGIN).len().sort(schema.ORIGIN)
-    made = dict(counts.iter_rows())
+    made = dict(pl.DataFrame(pl.from_arrow(origins)).group_by(schema.ORIGIN).len().sort(schema.ORIGIN).iter_rows())
     total = made.pop(schema.CATALOGUE, 0)
     chosen = np.arange(min(sample, total)) * total // max(1, min(sample, total))
     drawn = [pl.DataFrame(schema=dict.fromkeys(schema.PRODUCT_COLUMNS, pl.String))]
