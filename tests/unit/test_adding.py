@@ -190,20 +190,32 @@ for arguments in json.loads(sys.argv[1]):
 """
 
 
-@pytest.fixture
-def commands(package):
+@pytest.fixture(scope="module")
+def said(package, tiny_recipe, tiny_dataset):
     """Run commands with the copy, all in one process; gives what each said, and checks that it did not fail."""
-
-    def run(*commands):
-        given = json.dumps([[str(argument) for argument in arguments] for arguments in commands])
-        environment = {**os.environ, "PYTHONPATH": str(package), "COLUMNS": "200"}
-        line = [sys.executable, "-c", IN_ONE_PROCESS, given]
-        done = subprocess.run(line, env=environment, capture_output=True, text=True, check=True)
-        found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
-        assert [code for code, _ in found] == [0] * len(commands), found
-        return [said for _, said in found]
-
-    return run
+    folder = package.parent
+    recipe = as_file(tiny_recipe, folder / "recipe.json")
+    settings = ["--set=objective.loss=Halved", "--set=objective.second_view=SameAgain"]
+    settings += ["--set=train.lists=Lists", "--set=objective.ranking=FirstAlone"]
+    model = EncoderSettings(tiny=tiny_recipe.model.tiny, max_length=tiny_recipe.model.max_length)
+    off = [f"objective.{name}=null" for name in ("product2query", "product2brand", "product2color", "contrastive")]
+    small = ["train.epochs=1", "train.batch_size=100", "train.held_out=0.1", *off]
+    pretraining = replace(load_recipe("tiny:pretrain", PretrainingRecipe), model=model).with_settings(small)
+    pretraining, data = as_file(pretraining, folder / "pretraining.json"), ["--data", tiny_dataset]
+    commands = {
+        "recipe": ["recipe", recipe, *settings],
+        "train": ["train", recipe, *data, "--out", folder / "run", *settings],
+        "evaluate": ["evaluate", folder / "run", *data],
+        "pretraining": ["recipe", pretraining],
+        "pretrain": ["pretrain", pretraining, *data, "--out", folder / "pre", "--set=objective.other_mlm=OtherMLM"],
+    }
+    given = json.dumps([[str(argument) for argument in arguments] for arguments in commands.values()])
+    environment = {**os.environ, "PYTHONPATH": str(package), "COLUMNS": "200"}
+    line = [sys.executable, "-c", IN_ONE_PROCESS, given]
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, check=True)
+    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+    assert [code for code, _ in found] == [0] * len(commands), found
+    return dict(zip(commands, (said for _, said in found), strict=True))
 
 
 def as_file(recipe, path):
@@ -211,18 +223,11 @@ def as_file(recipe, path):
     return path
 
 
-def test_what_was_added_is_everywhere(commands, tiny_recipe, tiny_dataset, tmp_path):
-    recipe, run = as_file(tiny_recipe, tmp_path / "recipe.json"), tmp_path / "run"
-    settings = ["--set=objective.loss=Halved", "--set=objective.second_view=SameAgain"]
-    settings += ["--set=train.lists=Lists", "--set=objective.ranking=FirstAlone"]
-    settings_shown, _, evaluated = commands(
-        ["recipe", recipe, *settings],
-        ["train", recipe, "--data", tiny_dataset, "--out", run, *settings],
-        ["evaluate", run, "--data", tiny_dataset],
-    )
-    assert re.search(r"objective\.loss\.factor +│ 0\.5 +│ What cross-entropy is multiplied with\.", settings_shown)
-    assert re.search(r"objective\.second_view\.first_step +│ 2 ", settings_shown)
-    assert "hit_rate" in evaluated
+def test_what_was_added_is_everywhere(package, said):
+    run = package.parent / "run"
+    assert re.search(r"objective\.loss\.factor +│ 0\.5 +│ What cross-entropy is multiplied with\.", said["recipe"])
+    assert re.search(r"objective\.second_view\.first_step +│ 2 ", said["recipe"])
+    assert "hit_rate" in said["evaluate"]
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
     steps = [record.get("parts", {}) for record in records if "loss" in record]
     assert ["second_view" in parts for parts in steps] == [False] + [True] * (len(steps) - 1)
@@ -232,17 +237,9 @@ def test_what_was_added_is_everywhere(commands, tiny_recipe, tiny_dataset, tmp_p
     assert "hits among all" in (run / "report.html").read_text("utf-8")
 
 
-def test_a_pretext_task_that_was_added_has_a_setting_a_loss_and_a_name(commands, tiny_recipe, tiny_dataset, tmp_path):
-    model = EncoderSettings(tiny=tiny_recipe.model.tiny, max_length=tiny_recipe.model.max_length)
-    off = [f"objective.{name}=null" for name in ("product2query", "product2brand", "product2color", "contrastive")]
-    small = ["train.epochs=1", "train.batch_size=100", "train.held_out=0.1", *off]
-    recipe = replace(load_recipe("tiny:pretrain", PretrainingRecipe), model=model).with_settings(small)
-    path, run = as_file(recipe, tmp_path / "recipe.json"), tmp_path / "run"
-    said, _ = commands(
-        ["recipe", path],
-        ["pretrain", path, "--data", tiny_dataset, "--out", run, "--set=objective.other_mlm=OtherMLM"],
-    )
-    assert re.search(r"objective\.other_mlm +│ null +│ The masked language model, learnt a second time\.", said), said
+def test_a_pretext_task_that_was_added_has_a_setting_a_loss_and_a_name(package, said):
+    run, shown = package.parent / "pre", said["pretraining"]
+    assert re.search(r"objective\.other_mlm +│ null +│ The masked language model, learnt a second time\.", shown), shown
     assert "other_mlm.loss" in (run / "metrics.jsonl").read_text("utf-8")
     assert "Pre-training with MLM, OtherMLM" in (run / "report.html").read_text("utf-8")
 
