@@ -86,19 +86,18 @@ def test_a_product_is_read_once_and_memory_is_bounded(sentence_encoder, monkeypa
     assert found.of_products(LIST)[LIST[0]] == pytest.approx(first[LIST[0]], abs=1e-6)
 
 
-@pytest.mark.parametrize("missing", [None, "onnxruntime"])
-def test_saved_or_as_a_graph_it_gives_the_same(sentence_encoder, tmp_path, monkeypatch, missing):
+def test_saved_or_as_a_graph_by_either_runtime_it_gives_the_same(sentence_encoder, tmp_path, monkeypatch):
     found = Similarity.load(sentence_encoder)
     expected = of(found)
     found.save(tmp_path / "saved")
     assert of(Similarity.load(tmp_path / "saved")) == pytest.approx(expected, abs=1e-6)
     write_sentences(found, tmp_path / "graph")
-    if missing:
-        pytest.importorskip("openvino")
-        monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
-    served = Similarity.load(tmp_path / "graph")
-    assert served.encoder is None
-    assert of(served) == pytest.approx(expected, abs=3e-5)
+    for runtime in ("onnxruntime", "openvino"):
+        pytest.importorskip(runtime)
+        served = Similarity.load(tmp_path / "graph")
+        assert served.encoder is None
+        assert of(served) == pytest.approx(expected, abs=3e-5)
+        monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)  # onnxruntime is not there
 
 
 def test_an_encoder_s_prompts_stand_before_queries_and_products_and_are_kept(sentence_encoder, tmp_path):
