@@ -56,6 +56,29 @@ def forks() -> Iterator[Forks]:
 
 
 @pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Make a folder once for all processes of pytest-xdist, which read it only: the first that asks makes it."""
+    from zhichun.core.files import turn
+
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "once"
+    shared.mkdir(exist_ok=True)
+
+    def made_once(name: str, make: Callable[[Path], object]) -> Path:
+        folder, done, lock = (shared / f"{name}{ending}" for ending in ("", ".made", ".lock"))
+        lock.touch()
+        with turn(lock):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a process that ended while it made it
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return folder
+
+    return made_once
+
+
+@pytest.fixture(scope="session")
 def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A prepared dataset folder of 300 products and 60 queries; each process of pytest-xdist makes its own.
 
@@ -171,14 +194,25 @@ def list_run(tiny_dataset: Path, tiny_recipe: Recipe, tmp_path_factory: pytest.T
 
 
 @pytest.fixture(scope="session")
-def tiny_export(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_export(tiny_run: Path, once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
     """An export of the finished run in every format; read only."""
     for library in ("onnxruntime", "onnxscript", "openvino", "nncf"):
         pytest.importorskip(library)
     from zhichun.score.export.export_folder import FORMATS
     from zhichun.score.export.export_run import export
 
-    return export(tiny_run, list(FORMATS), out=tmp_path_factory.mktemp("export") / "export", shown=False)
+    return once("tiny", lambda folder: export(tiny_run, list(FORMATS), out=folder / "export", shown=False)) / "export"
+
+
+@pytest.fixture
+def traced(tiny_export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have `export` take the graph of the finished run that is there already, and not trace the same network again."""
+    from zhichun.score.export import export_run
+
+    def copied(trained: object, inputs: object, path: Path) -> None:
+        shutil.copy(tiny_export / "onnx" / "model.onnx", path)
+
+    monkeypatch.setattr(export_run, "write_onnx", copied)
 
 
 @pytest.fixture(scope="session")

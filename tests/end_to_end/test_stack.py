@@ -27,7 +27,8 @@ def data(home, succeed, tmp_path_factory):
 @pytest.fixture(scope="module")
 def folds(data, shrunk, succeed):
     """The runs of both folds, each without its own."""
-    succeed("train", "tiny", "--data", data, "--out", data.parent / "folds", "--folds", 2, *shrunk)
+    smaller = [*shrunk, "--set=model.tiny.layers=1"]
+    succeed("train", "tiny", "--data", data, "--out", data.parent / "folds", "--folds", 2, *smaller)
     return data.parent / "folds"
 
 

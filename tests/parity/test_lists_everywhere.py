@@ -53,13 +53,13 @@ def expected(list_run, texts):
 
 
 @pytest.fixture(scope="module")
-def export_of_lists(list_run, tmp_path_factory):
+def export_of_lists(list_run, once):
     for library in ("onnxruntime", "onnxscript", "openvino"):
         pytest.importorskip(library)
     from zhichun.score.export.export_run import export
 
     formats = ["onnx", "onnx-int8", "openvino"]
-    return export(list_run, formats, out=tmp_path_factory.mktemp("lists") / "export", shown=False)
+    return once("lists", lambda folder: export(list_run, formats, out=folder / "export", shown=False)) / "export"
 
 
 @pytest.fixture(scope="module")

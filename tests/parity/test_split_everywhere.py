@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -26,10 +27,13 @@ QUERIES = ["red shoes", "usb cable for a phone with a very long query that is cu
 
 
 @pytest.fixture(scope="module", params=FORMS)
-def made(request, tiny_recipe, tiny_dataset, tmp_path_factory):
+def made(request, tiny_recipe, tiny_dataset, once):
     """A run, its export, and indexes of half of the catalogue by torch and by each of the export's engines."""
-    folder = tmp_path_factory.mktemp("split")
-    form = f'{{"kind": "Split", "product_layers": 1, "query_tokens": 12{FORMS[request.param]}}}'
+    return once(f"split, {request.param}", partial(make, FORMS[request.param], tiny_recipe, tiny_dataset))
+
+
+def make(more, tiny_recipe, tiny_dataset, folder):
+    form = f'{{"kind": "Split", "product_layers": 1, "query_tokens": 12{more}}}'
     settings = [f"model.interaction={form}", "train.epochs=3", "train.learning_rate=0.01", "model.max_length=40"]
     run = train(tiny_recipe.with_settings(settings), tiny_dataset, folder / "run").path
     export(run, ENGINES, out=folder / "export", data=tiny_dataset, shown=False)
@@ -37,7 +41,6 @@ def made(request, tiny_recipe, tiny_dataset, tmp_path_factory):
     build_index(run, some, folder / "index-torch", precision="fp32")
     for engine in ENGINES:
         build_index(folder / "export", some, folder / f"index-{engine}", precision="fp32", engine=engine)
-    return folder
 
 
 @pytest.fixture(scope="module")

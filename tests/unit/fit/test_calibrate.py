@@ -84,8 +84,7 @@ def test_the_figures_are_those_of_pairs_that_it_was_not_fitted_to_and_the_error_
     assert after["low"] <= after["value"] <= after["high"]
 
 
-def test_an_export_keeps_it(too_sure, tmp_path):
-    pytest.importorskip("onnxscript")
+def test_an_export_keeps_it(too_sure, traced, tmp_path):
     calibrate(too_sure, precision=0.6)
     scorers = Scorer.load(too_sure), Scorer.load(export(too_sure, ["onnx"], out=tmp_path / "export", shown=False))
     run, exported = (scorer.score("red shoe", PRODUCTS) for scorer in scorers)

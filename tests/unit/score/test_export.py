@@ -170,8 +170,7 @@ def test_a_dataset_that_is_gone_or_has_changed_is_asked_for(tiny_run, tmp_path):
         assert sorted(run.glob("*export*")) == []
 
 
-def test_an_export_that_answers_otherwise_is_not_kept(tiny_run, tmp_path, monkeypatch):
-    pytest.importorskip("onnxscript")
+def test_an_export_that_answers_otherwise_is_not_kept(tiny_run, traced, tmp_path, monkeypatch):
     monkeypatch.setattr(export_module, "TOLERANCE", -1.0)
     with pytest.raises(UserError, match=r"the onnx graph of an encoder of the kind 'xlm-roberta' does not score like"):
         export(tiny_run, ["onnx"], out=tmp_path / "export", shown=False)
@@ -269,8 +268,7 @@ def test_a_configuration_that_is_not_of_its_graph_is_refused_when_it_is_loaded(c
 # The command, and the parts
 
 
-def test_the_command_shows_the_checks_and_names_the_engine(tiny_run, tmp_path, capsys):
-    pytest.importorskip("onnxscript")
+def test_the_command_shows_the_checks_and_names_the_engine(tiny_run, traced, tmp_path, capsys):
     with pytest.raises(SystemExit) as ending:
         main(["export", str(tiny_run), "--to", "onnx", "--out", str(tmp_path / "e")])
     said = capsys.readouterr().out

@@ -117,7 +117,7 @@ def test_two_classes_are_folded_into_one_output_with_the_temperature(tiny_datase
 
 def test_four_classes_go_into_a_graph_and_not_into_one_output(tiny_dataset, text_recipe, tmp_path):
     pytest.importorskip("onnxscript")
-    run = train(text_recipe, tiny_dataset, tmp_path / "run").path
+    run = train(text_recipe.with_settings(["model.tiny.layers=1"]), tiny_dataset, tmp_path / "run").path
     for engine in ("opensearch", "vespa"):
         assert export_for(run, engine, tmp_path / engine, shown=False)["greatest_difference"] < 1e-5
     with pytest.raises(UserError, match=r"this one has 4 outputs(.|\n)*zhichun train distil:one_score"):
