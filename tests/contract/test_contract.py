@@ -168,6 +168,8 @@ VARIANTS = (
 )
 WHOLE = [row for row in ROWS if row not in ONLY_OFF]
 RESUMED = ["CrossEntropy", *(row for row in ROWS if row not in (*WITHOUT_STATE, *VARIANTS))]
+# Stopped before the first checkpoint and resumed of a resumed run too; the loop does that, whatever the row.
+STOPPED_OFTEN = ("CrossEntropy", "EMA", "as written, with lists")
 STILL = ("model.dropout=0.0", "train.clip=null")
 CUT = "train.micro_batch_tokens=200"
 MANY = "train.micro_batch_tokens=100000"
@@ -190,14 +192,16 @@ def test_it_learns_a_batch_by_heart(recipe, tiny_dataset, tmp_path):
     assert losses[-1] < 0.5 * losses[0]
 
 
-@pytest.mark.parametrize("recipe", RESUMED, indirect=True)
-def test_stopped_and_resumed_it_ends_with_the_same_bits(recipe, tiny_dataset, tmp_path):
+@pytest.mark.parametrize("row", RESUMED)
+def test_stopped_and_resumed_it_ends_with_the_same_bits(row, tiny_recipe, tiny_dataset, tmp_path):
     # A checkpoint after each epoch of two steps; each step is two micro-batches or more.
-    recipe = recipe.with_settings(["train.epochs=3", "train.micro_batch_tokens=500"])
+    stops = (1, 3, 5) if row in STOPPED_OFTEN else (3,)
+    more = (f"train.epochs={stops[-1] // 2 + 1}", "train.micro_batch_tokens=500")
+    recipe = tiny_recipe.with_settings([*ROWS[row], *more])
     whole, batches = begin(recipe, tiny_dataset, steps=2)
     assert len(list(batches.micro_batches(0, 0, 1))) > 1
     expected = losses_of(fit(recipe, whole, batches, tmp_path / "whole"))
-    for stop in (1, 3, 5):
+    for stop in stops:
         resumed = begin(recipe, tiny_dataset)[0]
         with pytest.raises(InterruptedError):
             fit(recipe, resumed, Interrupted(batches, stop), tmp_path / "stopped")
