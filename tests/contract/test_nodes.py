@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -75,7 +76,7 @@ def losses(run: RunFolder) -> list[float]:
 
 
 def test_a_process_that_dies_ends_all_and_the_run_goes_on_on_four_and_on_one(
-    recipe, recipe_file, tiny_dataset, tmp_path
+    forks, recipe, recipe_file, tiny_dataset, tmp_path
 ):
     whole = train(recipe, tiny_dataset, tmp_path / "whole")
     run = RunFolder(tmp_path / "run")
@@ -89,8 +90,11 @@ def test_a_process_that_dies_ends_all_and_the_run_goes_on_on_four_and_on_one(
     assert said[0].count("error: another of the 2 processes has ended.\n") == 1
     assert "error: " not in said[1]
     before = len(losses(run))
-    with two_nodes(accelerate, 2, *arguments):
+    with two_nodes(accelerate, 1, *arguments):
         wait_for_records(run, max(before, steps // 2) + 2)
+    before = len(losses(run))
+    four = (Job(("-m", "zhichun", "train", *arguments), rank) for rank in ranks(4))
+    forks.run(*four, wait=partial(wait_for_records, run, before + 2))
     assert len(losses(run)) > before
     train(recipe.with_settings(["train.checkpoint_minutes=0.0"]), tiny_dataset, run.path, resume=True)
     assert losses(run) == pytest.approx(losses(whole), abs=1e-5)
