@@ -357,7 +357,8 @@ def _of_list(corpus: Corpus, query: str, locale: str, products: Sequence[tuple[s
     numbers_NO = np.asarray([[number_of(value) for value in product[texts:]] for product in products])
     numbers_NO = numbers_NO.reshape(len(sides), own)  # where there is none, there was no second axis
     missing_NO = np.isnan(numbers_NO)
-    share_NO = beside_list(np.where(missing_NO, -np.inf, numbers_NO))[-1] if own else numbers_NO
+    with np.errstate(invalid="ignore"):  # in the gap between two missing numbers, which nobody reads
+        share_NO = beside_list(np.where(missing_NO, -np.inf, numbers_NO))[-1] if own else numbers_NO
     own_NO2 = np.stack([numbers_NO, np.where(missing_NO, np.nan, share_NO)], axis=2)
     parts = (corpus.words(asked, sides), named_N4, numbers_N2, lengths_N4, own_NO2.reshape(len(sides), 2 * own))
     return np.concatenate(parts, axis=1)

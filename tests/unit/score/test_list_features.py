@@ -125,6 +125,8 @@ def test_own_columns_are_read_as_they_are_and_as_a_share_of_the_list():
     candidates = read(["a"] * 4, list("wxyz"), ("price",), price=["10", "30.5", None, "cheap"])
     assert feature(candidates, "price") == pytest.approx([10, 30.5, np.nan, np.nan], nan_ok=True)
     assert feature(candidates, "price_share") == pytest.approx([2 / 3, 1, np.nan, np.nan], nan_ok=True)
+    without = read(["a"] * 2, list("wx"), ("price",), price=[None, "?"])  # of which nothing warns
+    assert np.isnan(feature(without, "price_share")).all()
 
 
 def test_a_list_is_of_one_query_and_locale_and_each_product_counts_once():
