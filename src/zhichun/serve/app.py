@@ -200,7 +200,11 @@ class ServeSettings:
         if self.products is None:
             return scorer, None
         catalogue = Catalogue.open(
-            self.products, columns=self.columns or None, locale=self.locale, on_bad_rows=self.on_bad_rows
+            self.products,
+            columns=self.columns or None,
+            locale=self.locale,
+            on_bad_rows=self.on_bad_rows,
+            own=scorer.own,
         )
         return scorer, catalogue
 

@@ -54,7 +54,7 @@ class PairColumns:
     queries, locales
         Of each pair.
     products
-        Texts of each pair's product, by the catalogue's column names.
+        Texts of each pair's product, by the catalogue's column names, and what else the model reads of it.
     warnings
         For the client.
     lists
@@ -74,8 +74,8 @@ class PairColumns:
     @cached_property
     def keys(self) -> list[bytes]:
         """A hash of all that decides each pair's score; the cache and the queue know it by this."""
-        texts = (self.products[name] for name in schema.TEXT_COLUMNS)
-        pairs = [hash_texts(each) for each in zip(self.queries, self.locales, *texts, strict=True)]
+        columns = zip(self.queries, self.locales, *self.products.values(), strict=True)
+        pairs = [hash_texts(each) for each in columns]
         return pairs if self.lists is None else [one + pair for one, pair in zip(self.lists, pairs, strict=True)]
 
     def in_lists(self) -> "PairColumns":
@@ -100,7 +100,7 @@ class PairColumns:
         lists = [pairs.lists[place] for pairs, place in chosen if pairs.lists is not None]
         return cls(
             [pairs.queries[place] for pairs, place in chosen],
-            {name: [pairs.products[name][place] for pairs, place in chosen] for name in schema.TEXT_COLUMNS},
+            {name: [pairs.products[name][place] for pairs, place in chosen] for name in chosen[0][0].products},
             [pairs.locales[place] for pairs, place in chosen],
             lists=lists or None,
         )

@@ -61,10 +61,18 @@ class Catalogue:
         Judged queries, as examples.
     report
         Called with (stage, done, total) while indexing.
+    own
+        Further columns of the table that the model reads.
     """
 
-    def __init__(self, table: pa.Table, judged: "JudgedQueries | None" = None, report: Report | None = None) -> None:
-        self._judged = judged
+    def __init__(
+        self,
+        table: pa.Table,
+        judged: "JudgedQueries | None" = None,
+        report: Report | None = None,
+        own: Sequence[str] = (),
+    ) -> None:
+        self._judged, self._own = judged, tuple(own)
         report = report or (lambda stage, done, total: None)
         self._table = table = of_catalogue(table)
         self._rows, documents = read_documents(table, report)
@@ -81,6 +89,7 @@ class Catalogue:
         columns: Mapping[str, str] | None = None,
         locale: str = "us",
         on_bad_rows: OnBadRows = "fail",
+        own: Sequence[str] = (),
         shown: bool = True,
     ) -> "Catalogue":
         """Read a catalogue and index it.
@@ -91,6 +100,8 @@ class Catalogue:
             A table of products, a dataset folder or one in the official layout; folders bring judged queries.
         columns, locale, on_bad_rows
             As in `read_catalogue`.
+        own
+            Further columns that the model reads.
         shown
             Whether to show progress, and which columns are used.
 
@@ -99,11 +110,10 @@ class Catalogue:
         UserError
             For what `read_catalogue` refuses.
         """
-        table = read_catalogue(
-            path, columns=columns, locale=locale, on_bad_rows=on_bad_rows, say=say_aside if shown else silent
-        )
+        say = say_aside if shown else silent
+        table = read_catalogue(path, columns=columns, locale=locale, on_bad_rows=on_bad_rows, keep=own, say=say)
         with Stages("products", shown=shown) as stages:
-            return cls(table, JudgedQueries.find(path), stages)
+            return cls(table, JudgedQueries.find(path), stages, own)
 
     def __len__(self) -> int:
         return self._table.num_rows
@@ -134,14 +144,14 @@ class Catalogue:
         return np.where(first_P == len(self), -1, first_P)
 
     def columns(self, rows: Int64) -> dict[str, list[str | None]]:
-        """Return the texts of some products, and their locales, by column name."""
-        found = self._table.select([*schema.TEXT_COLUMNS, schema.LOCALE]).take(pa.array(rows))
+        """Return the texts of some products, their locales and the columns of their own, by column name."""
+        found = self._table.select([*schema.TEXT_COLUMNS, schema.LOCALE, *self._own]).take(pa.array(rows))
         return {name: found.column(name).to_pylist() for name in found.column_names}
 
     def products(self, rows: Sequence[int] | Int64) -> list[Fields]:
-        """Return some products, each by the short names of its fields."""
-        found = self._table.select(list(_COLUMNS.values())).take(pa.array(rows, pa.int64()))
-        return found.rename_columns(list(_COLUMNS)).to_pylist()
+        """Return some products, each by the short names of its fields, and the columns of its own."""
+        found = self._table.select([*_COLUMNS.values(), *self._own]).take(pa.array(rows, pa.int64()))
+        return found.rename_columns([*_COLUMNS, *self._own]).to_pylist()
 
     def search(self, query: str, locale: str, top: int) -> list[Hit]:
         """Find the products of a locale that share a term with the query, best first."""

@@ -184,10 +184,18 @@ class Service:
                 raise invalid("the query is empty.")
         queries = queries if len(queries) > 1 else [queries[0]] * len(documents)
         pairs = read_documents(
-            queries, documents, locale, fold_locale(self.locale), self.catalogue, limits.text_characters, fields
+            queries,
+            documents,
+            locale,
+            fold_locale(self.locale),
+            self.catalogue,
+            limits.text_characters,
+            fields,
+            self.scorer.own,
         )
         if tokens is not None and tokens < self.scorer.max_length:
-            pairs = replace(pairs, products=cut_to_tokens(pairs.products, tokens, self.scorer.tokenizer))
+            cut = cut_to_tokens(pairs.products, tokens, self.scorer.tokenizer)
+            pairs = replace(pairs, products={**pairs.products, **cut})
         if self.scorer.reads_lists:
             pairs = pairs.in_lists()
         _ = pairs.keys, pairs.characters  # computed here, in a thread

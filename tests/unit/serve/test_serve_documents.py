@@ -1,5 +1,7 @@
 """Documents of requests: texts, objects, YAML, ids, what cannot be read, and texts that were made to take time."""
 
+from types import SimpleNamespace
+
 import pyarrow as pa
 import pytest
 import yaml
@@ -8,15 +10,17 @@ pytest.importorskip("fastapi")
 from zhichun.core import schema
 from zhichun.serve.api import documents
 from zhichun.serve.api.documents import read_documents, yaml_fields
+from zhichun.serve.batcher import PairColumns
 from zhichun.serve.catalogue_search import Catalogue
 from zhichun.serve.limits import Refusal
+from zhichun.serve.service import Service
 
 TITLE = "Zapatillas: 'rojas' de niña\n\tpara correr " * 5
 FIELDS = {"title": TITLE, "brand": "null", "color": "赤い", "bullets": "- a\n# b"}
 
 
-def read(*given, locale=None, catalogue=None, most=1000, fields=None):
-    return read_documents(["red"] * len(given), list(given), locale, "us", catalogue, most, fields)
+def read(*given, locale=None, catalogue=None, most=1000, fields=None, own=()):
+    return read_documents(["red"] * len(given), list(given), locale, "us", catalogue, most, fields, own)
 
 
 def row(document, **options):
@@ -123,6 +127,26 @@ def test_ids_are_looked_up_in_their_locale_or_the_first_that_has_them(shop):
     for document, locale, said in (({"id": "x"}, None, "product."), ({"id": "e2"}, "us", "product in 'us'.")):
         with pytest.raises(Refusal, match=f"the catalogue has no such {said}"):
             read("a", document, catalogue=shop, locale=locale)
+
+
+def test_columns_of_the_user_s_own_are_read_from_documents_and_for_ids_from_the_catalogue():
+    rows = {schema.PRODUCT_ID: ["b1"], schema.LOCALE: ["us"], "unit price": ["9.5"]}
+    shop = Catalogue(pa.table({**rows, **{name: ["Lamp"] for name in schema.TEXT_COLUMNS}}), own=("unit price",))
+    given = [{"title": "a", "Unit_Price": 3.0}, "a text", {"id": "b1"}, {"id": "b1", "unit price": 7}]
+    found = read(*given, catalogue=shop, own=("unit price",))
+    assert found.products["unit price"] == ["3", None, "9.5", "7"]
+    assert found.products[schema.TITLE] == ["a", "a text", "Lamp", "Lamp"]
+    assert len(set(found.keys)) == 4  # and scores are known by them
+    assert PairColumns.of([(found, 2)]).products["unit price"] == ["9.5"]
+    with pytest.raises(Refusal, match="has no text"):
+        read({"unit price": 3}, own=("unit price",))
+    with pytest.raises(Refusal, match=r"has a field 'Unit_Price' that no product has\. Possible"):
+        read(*given)
+
+
+def test_the_columns_that_a_scorer_reads_are_asked_for():
+    service = Service("stack", _batcher=SimpleNamespace(scorer=SimpleNamespace(own=("price",), reads_lists=False)))
+    assert service.ask(["red"], [{"title": "a", "price": 2}]).products["price"] == ["2"]
 
 
 def test_all_ids_of_a_request_are_looked_up_at_once(shop, monkeypatch):

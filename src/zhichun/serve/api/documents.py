@@ -50,27 +50,28 @@ def read_documents(
     catalogue: Catalogue | None,
     most_characters: int,
     fields: Sequence[str] | None = None,
+    own: Sequence[str] = (),
 ) -> PairColumns:
-    """Read documents as the products of pairs, each with its query."""
+    """Read documents as the products of pairs, each with its query; the model reads columns of the user's ``own``."""
     count, locale = len(documents), fold_locale(locale or "") or None
-    columns: dict[str, list[str | None]] = {name: [None] * count for name in schema.TEXT_COLUMNS}
+    columns: dict[str, list[str | None]] = {name: [None] * count for name in (*schema.TEXT_COLUMNS, *own)}
     locales = [locale or default_locale] * count
     unread: dict[str, None] = {}
     ids: dict[int, tuple[str, str | None]] = {}
     long = 0
     for place, document in enumerate(documents):
         try:
-            row, passed_over = _read(document, most_characters, fields)
+            row, passed_over = _read(document, most_characters, fields, {fold_name(name): name for name in own})
         except Refusal as refusal:
             raise invalid(f"documents.{place} {refusal.message}") from None
         except UnicodeEncodeError:
             raise invalid(f"documents.{place} has an unpaired surrogate: texts must be valid Unicode.") from None
         unread.update(dict.fromkeys(passed_over))
-        own = fold_locale(row.pop(schema.LOCALE, "")) or locale
-        locales[place] = own or default_locale
+        named = fold_locale(row.pop(schema.LOCALE, "")) or locale
+        locales[place] = named or default_locale
         product_id = row.pop(schema.PRODUCT_ID, "")
-        if not row:
-            ids[place] = product_id, own
+        if row.keys() <= {*own}:
+            ids[place] = product_id, named
         for name, text in row.items():
             long += len(text) > most_characters
             columns[name][place] = text[:most_characters]
@@ -85,7 +86,9 @@ def read_documents(
     return PairColumns(queries, columns, locales, warnings)
 
 
-def _read(document: Any, most_characters: int, fields: Sequence[str] | None) -> tuple[dict[str, str], list[str]]:
+def _read(
+    document: Any, most_characters: int, fields: Sequence[str] | None, own: Mapping[str, str]
+) -> tuple[dict[str, str], list[str]]:
     """Return a document's texts by column, and its ignored fields."""
     if isinstance(document, str):
         of_yaml = yaml_fields(document) if len(document) <= most_characters else None
@@ -97,13 +100,14 @@ def _read(document: Any, most_characters: int, fields: Sequence[str] | None) -> 
     passed_over, more = [], []
     row: dict[str, str] = {}
     for name, value in document.items():
-        column = _column(name)
+        column = _column(name) or own.get(fold_name(name[: _NAME_CHARACTERS + 1]))
         if fields is not None and name not in fields and column not in NOT_TEXTS:
             passed_over.append(name)
         elif column is None and fields is None and name != TEXT:
             if not isinstance(document.get(TEXT), str):  # Cohere reads the text alone where no fields are named
                 raise invalid(
-                    f"has a field {cut(name)!r} that no product has. {suggest(name[:_NAME_CHARACTERS], FIELDS)}"
+                    f"has a field {cut(name)!r} that no product has. "
+                    f"{suggest(name[:_NAME_CHARACTERS], (*FIELDS, *own.values()))}"
                 )
             passed_over.append(name)
         elif (text := _text(name, value)) is None:
@@ -120,7 +124,7 @@ def _read(document: Any, most_characters: int, fields: Sequence[str] | None) -> 
         row[schema.TITLE] = more.pop(0)
     if more:
         row[schema.DESCRIPTION] = " ".join([*filter(None, [row.get(schema.DESCRIPTION)]), *more])
-    if row.keys() <= {schema.LOCALE}:
+    if row.keys() <= {schema.LOCALE, *own.values()}:
         raise invalid(
             f"has no text: give {', '.join(map(cut, fields[:_NAMED] if fields else (TEXT, *schema.COLUMN_OF)))}."
         )
@@ -152,7 +156,8 @@ def _look_up(
             raise invalid(f"documents.{place}: the catalogue has no such product{where}.")
     for name, texts in catalogue.columns(found).items():
         for place, text in zip(ids, texts, strict=True):
-            columns[name][place] = text
+            if name == schema.LOCALE or columns[name][place] is None:  # what a request says of a product goes first
+                columns[name][place] = text
 
 
 def yaml_fields(text: str) -> dict[str, str] | None:
