@@ -103,7 +103,7 @@ def attempt():
 
 
 @given(examples=USABLE | EXAMPLES, folds=st.integers(2, 8), share=st.sampled_from([0, 0.5]))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_no_query_is_in_two_folds_or_in_both_splits(attempt, examples, folds, share):
     prepared = attempt(examples, balance=True, folds=folds, test_share=share)
     keys = pl.Series("key", [fold_query(query) for query in prepared.examples["query"]])
@@ -118,7 +118,7 @@ def test_no_query_is_in_two_folds_or_in_both_splits(attempt, examples, folds, sh
 
 
 @given(examples=EXAMPLES, issues=ISSUES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_balancing_keeps_every_original_row_and_its_weight(attempt, examples, issues):
     plain, balanced = (attempt(examples, issues, balance) for balance in (False, True))
     if plain is None:
@@ -137,7 +137,7 @@ def test_balancing_keeps_every_original_row_and_its_weight(attempt, examples, is
 
 
 @given(examples=EXAMPLES, issues=ISSUES, balance=st.booleans(), judges=st.sampled_from([None, *MODES]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_counts_add_up(attempt, examples, issues, balance, judges):
     prepared = attempt(examples, issues, balance, judges=judges)
     if prepared is None:
