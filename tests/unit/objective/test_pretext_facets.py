@@ -9,7 +9,7 @@ import torch
 from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.objective.pretext import Product2Brand, Product2Color
-from zhichun.objective.pretext.facet import FacetHead
+from zhichun.objective.pretext.product2facet import FacetHead
 from zhichun.objective.pretext.task import Draw, Sizes
 from zhichun.text.pairs import ProductTexts
 
