@@ -151,6 +151,8 @@ def test_a_path_that_is_not_there_is_answered_in_the_words_of_the_one_it_ends_wi
         ("/rerank", {"query": "a", "texts": ["a", None]}, "texts.1 should be a text."),
         ("/score", {"queries": ["a", 1], "documents": ["a", "b"]}, "queries.1 should be a text."),
         ("/score", {"text_1": "a", "text_2": None}, "documents.0 is null: give a text or an object."),
+        ("/score", {"data_1": "a", "data_2": None}, "documents.0 is null: give a text or an object."),
+        ("/score", {"queries": "a", "items": None}, "documents.0 is null: give a text or an object."),
         ("/score", {"queries": ["a"] * 3, "documents": ["a"] * 2}, "3 queries and 2 documents: give one query"),
         ("/predict", {"inputs": [["a", "b"], ["c"]]}, "inputs.1 list should have at least 2 items"),
     ],

@@ -31,10 +31,12 @@ VLLM = api.Dialect(
 
 
 class ScoreRequest(api.Body):
-    """One query and N documents, or N of both; the older names are ``text_1`` and ``text_2``."""
+    """One query and N documents, or N of both; vLLM has several names for either."""
 
-    queries: Annotated[api.OneOrMoreTexts, Field(validation_alias=AliasChoices("queries", "text_1"))]
-    documents: Annotated[api.OneOrMoreDocuments, Field(validation_alias=AliasChoices("documents", "text_2"))]
+    queries: Annotated[api.OneOrMoreTexts, Field(validation_alias=AliasChoices("queries", "data_1", "text_1"))]
+    documents: Annotated[
+        api.OneOrMoreDocuments, Field(validation_alias=AliasChoices("documents", "items", "data_2", "text_2"))
+    ]
 
 
 class Score(api.Judged):
