@@ -86,7 +86,7 @@ class Dataset:
         ]
         if missing:
             raise UserError(f"lacks the columns {missing}.", file=folder / schema.EXAMPLES_FILE, remedy=REMEDY)
-        return cls(folder, examples, read_json(manifest))
+        return cls(folder, examples, read_json(manifest, {"options": {"folds": int, "locale": str}}, REMEDY))
 
     def fingerprint(self, *parts: str) -> str:
         """Hash the dataset, whose manifest has the hashes of all sources and all options, and further parts."""

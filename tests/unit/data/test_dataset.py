@@ -73,6 +73,12 @@ def test_a_damaged_file_is_named(folder, name, damage):
         Dataset.open(folder)
 
 
+def test_a_manifest_of_something_else_is_named(folder):
+    (folder / "manifest.json").write_text('{"options": {"folds": "5"}}')
+    with pytest.raises(UserError, match=r"manifest\.json: is not as it was written: folds is of another kind"):
+        Dataset.open(folder)
+
+
 def test_a_missing_table_is_named(folder):
     (folder / schema.EXAMPLES_FILE).unlink()
     with pytest.raises(UserError, match=r"examples\.parquet: there is no such file"):
