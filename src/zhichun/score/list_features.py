@@ -137,14 +137,24 @@ class Side:
         self.brand, self.color = normalise(brand), normalise(color)
 
 
-# Products that a process remembers, each in a few kilobytes; a query meets those that another one met.
-@lru_cache(1 << 14)
+# Products of usual length that a process remembers, each in some kilobytes; a query meets those that another one met.
+MOST_REMEMBERED: Final = 4096  # characters
+
+
 def product_side(texts: tuple[str | None, ...]) -> Side:
-    """Read a product's texts, in the order of `schema.TEXT_COLUMNS`."""
+    """Read a product's texts, in the order of `schema.TEXT_COLUMNS`, or remember it."""
+    is_long = sum(len(text or "") for text in texts) > MOST_REMEMBERED
+    return _product_side.__wrapped__(texts) if is_long else _product_side(texts)
+
+
+@lru_cache(1 << 14)
+def _product_side(texts: tuple[str | None, ...]) -> Side:
     read = dict(zip(schema.TEXT_COLUMNS, (readable(text) if text else "" for text in texts), strict=True))
     read |= {name: "" for name in MAY_BE_MISSING if says_missing(read[name])}
     rest = (read[schema.BULLETS], read[schema.DESCRIPTION])
-    return Side(read[schema.TITLE], rest, read[schema.BRAND], read[schema.COLOR])
+    side = Side(read[schema.TITLE], rest, read[schema.BRAND], read[schema.COLOR])
+    side.terms = []  # which of queries alone are read, and take most of the memory
+    return side
 
 
 @dataclass(frozen=True, eq=False)

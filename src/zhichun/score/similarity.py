@@ -27,7 +27,7 @@ from zhichun.core.console import say_aside
 from zhichun.core.files import read_json, write_json
 from zhichun.core.tasks import Floats
 from zhichun.score.engine import required
-from zhichun.text.features import readable
+from zhichun.text.features import hash_texts, readable
 from zhichun.text.fold import fold_query
 from zhichun.text.pairs import Arrays, TextReader
 from zhichun.text.tokenizer import PairTokenizer
@@ -65,7 +65,7 @@ class Similarity:
     states_of: Callable[[Arrays], Floats]
     encoder: Any = None
     prompts: tuple[str, str] = ("", "")
-    known: dict[Product, Floats] = field(default_factory=dict)
+    known: dict[bytes, Floats] = field(default_factory=dict)
 
     @classmethod
     def load(cls, place: Path | str) -> "Similarity":
@@ -104,12 +104,13 @@ class Similarity:
 
     def of_products(self, products: Collection[Product]) -> dict[Product, Floats]:
         """Return two vectors of length 1 of each product, of title with brand and of all its texts, ``[2, D]``."""
-        found = {product: kept for product in products if (kept := self.known.get(product)) is not None}
+        keys = {product: hash_texts(product) for product in products}
+        found = {product: kept for product, key in keys.items() if (kept := self.known.get(key)) is not None}
         texts = {product: self._texts(product) for product in products if product not in found}
         vectors = self._read({text for each in texts.values() for text in each})
         for product, each in texts.items():
             of_text_BD = np.stack([vectors[text][0] for text in each])
-            found[product] = self.known[product] = np.stack([of_text_BD[0], _unit(of_text_BD.sum(axis=0))])
+            found[product] = self.known[keys[product]] = np.stack([of_text_BD[0], _unit(of_text_BD.sum(axis=0))])
         while len(self.known) > MOST_KNOWN:
             self.known.pop(next(iter(self.known)), None)
         return found

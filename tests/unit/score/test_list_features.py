@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 
 from zhichun.core import schema
-from zhichun.score.list_features import K1, TEXT_FEATURES, B, Candidates, Corpus, beside_list, compared, measures
+from zhichun.score.list_features import (
+    K1,
+    TEXT_FEATURES,
+    B,
+    Candidates,
+    Corpus,
+    beside_list,
+    compared,
+    measures,
+    product_side,
+)
 from zhichun.text.pairs import PairTexts
 
 CORPUS = Corpus.of([["red shoes nike", "blue shoes"], ["red lamp", "desk lamp lamp"]])
@@ -119,6 +129,13 @@ def test_measures(text, expected):
 )
 def test_numbers_agree_or_contradict(query, product, agrees, contradicts):
     assert compared(measures(query), measures(product)) == pytest.approx((agrees, contradicts), nan_ok=True)
+
+
+def test_a_product_of_usual_length_is_remembered_and_a_long_one_takes_no_memory():
+    short, long = (("red shoe", description, None, None, None) for description in ("warm", "warm " * 1000))
+    assert product_side(short) is product_side(short)
+    assert product_side(long) is not product_side(long)
+    assert product_side(long).words == 1002
 
 
 def test_own_columns_are_read_as_they_are_and_as_a_share_of_the_list():
