@@ -13,6 +13,7 @@ Traps  blocks of Ray Data differ between runs and have no order, so that a block
 import importlib
 import logging
 import os
+import socket
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +27,8 @@ from zhichun.score.job_folder import Totals
 from zhichun.score.parts import FILES_A_SHARD, Shard
 
 AUTO: Final = "auto"
+LOCAL: Final = "local"  # a cluster of this machine alone, which ends with the job
+SECONDS_TO_ANSWER: Final = 5
 # So many for each actor, so that those which are faster take more.
 SHARDS_AN_ACTOR: Final = 4
 
@@ -115,14 +118,32 @@ def absolute(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _connect(ray: Any, address: str) -> None:
+    address = os.environ.get("RAY_ADDRESS") or _on_record() if address == AUTO else address
+    nobody, remedy = f"there is no Ray cluster at {address!r}", "Start one with: ray start --head"
+    if address != LOCAL and "://" not in address and not _answers(address):
+        raise UserError(f"{nobody}: nobody answers there.", remedy=remedy)
     quiet = {"logging_level": "error", "log_to_driver": False}
     try:
-        ray.init(address=address, **quiet)
+        ray.init(address=address, **quiet, **({"include_dashboard": False} if address == LOCAL else {}))
     except ray.exceptions.AuthenticationError as error:
         remedy = "Give it as RAY_AUTH_TOKEN, with RAY_AUTH_MODE=token; ray get-auth-token prints it on the head."
         raise UserError("the Ray cluster takes only who has its token.", remedy=remedy) from error
     except ConnectionError as error:
-        if address != AUTO:
-            problem = f"there is no Ray cluster at {address!r} ({error})."
-            raise UserError(problem, remedy="Start one with: ray start --head") from error
-        ray.init(include_dashboard=False, **quiet)
+        raise UserError(f"{nobody} ({error}).", remedy=remedy) from error
+
+
+def _on_record() -> str:
+    """Return the cluster that this machine belongs to; what `ray start` wrote of one that was killed does not count."""
+    record = Path(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp", "ray", "ray_current_cluster")
+    address = record.read_text("utf-8").strip() if record.is_file() else ""
+    return address if address and _answers(address) else LOCAL
+
+
+def _answers(address: str) -> bool:
+    """Tell whether anybody listens at ``HOST:PORT``; Ray itself waits for minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), SECONDS_TO_ANSWER).close()
+    except (OSError, ValueError, OverflowError):
+        return False
+    return True

@@ -1,12 +1,15 @@
 """What an actor of a Ray cluster does, without the cluster; `benchmarks/ray_faults.py` has one."""
 
+import socket
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from zhichun.score.on_ray import _Actor, absolute
+from zhichun.core.errors import UserError
+from zhichun.score.on_ray import _Actor, _connect, absolute
 
 
 @pytest.fixture(scope="module")
@@ -32,3 +35,47 @@ def test_places_are_named_as_an_actor_in_another_folder_finds_them(tmp_path, mon
     found = {"run": tmp_path / "run", "pairs": f"{tmp_path}/in/*.csv", "out": f"{tmp_path}/out"}
     assert absolute(given) == given | found
     assert absolute({"run": "me/shop", "pairs": "/in", "out": "/out"})["run"] == "me/shop"
+
+
+@pytest.fixture
+def connected(tmp_path, monkeypatch):
+    """Connect as `zhichun score --ray ADDRESS` does; gives the address that Ray is asked for."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    asked = []
+    errors = SimpleNamespace(AuthenticationError=PermissionError)
+    ray = SimpleNamespace(init=lambda address, **_: asked.append(address), exceptions=errors)
+
+    def connected(address):
+        _connect(ray, address)
+        return asked.pop()
+
+    return connected
+
+
+@pytest.fixture
+def listener():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_the_cluster_of_this_machine_is_the_one_on_record_if_it_answers(connected, listener, tmp_path, monkeypatch):
+    assert connected("auto") == "local"
+    record = tmp_path / "ray" / "ray_current_cluster"
+    record.parent.mkdir()
+    record.write_text(f"{listener}\n")
+    assert connected("auto") == listener
+    record.write_text("127.0.0.1:1")  # of a head that was killed: Ray waits for it for minutes
+    assert connected("auto") == "local"
+    monkeypatch.setenv("RAY_ADDRESS", listener)
+    assert connected("auto") == listener
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "127.0.0.1:99999", ""])
+def test_an_address_where_nobody_answers_is_refused_at_once(connected, address):
+    with pytest.raises(UserError, match="no Ray cluster at"):
+        connected(address)
+
+
+def test_a_client_s_address_is_left_to_ray(connected):
+    assert connected("ray://127.0.0.1:1") == "ray://127.0.0.1:1"
