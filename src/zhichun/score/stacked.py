@@ -41,7 +41,7 @@ from zhichun.text.vocabulary import read_counted, write_counted
 if TYPE_CHECKING:
     from lightgbm import Booster
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 CLASSES_FILE, RANKING_FILE, TERMS_FILE = "classes.txt", "ranking.txt", "terms.parquet"
 REMEDY: Final = "Make it again with: zhichun stack RUN… --data DIR --out STACK --overwrite"
 TREES: Final = "trees"  # the engine where there is no model
@@ -162,8 +162,8 @@ class StackConfig:
     documents: int
     mean_length: float
     made: dict[str, Any]
-    beside: int = 0
-    share: float = 0.0
+    beside: int
+    share: float
 
     @classmethod
     def load(cls, folder: Path) -> "StackConfig":
