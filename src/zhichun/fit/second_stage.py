@@ -6,7 +6,7 @@ Reference  Ke et al., 2017, *LightGBM*; Burges, 2010, *From RankNet to LambdaRan
 Our number `benchmarks/quality_lists.py` measures it
 Cost       two LightGBM trainings, and one of the ranker for each fold; seconds for 100,000 pairs
 Traps      features must come from models that left out the pair's fold and were not chosen by it. LightGBM ranks
-           integer grades: each is a place in the gains of a preset, sorted
+           integer grades: each is a place in the gains `esci`, sorted
 
 Legend: ``P`` pairs, ``M`` probabilities of all runs, ``F`` features.
 """
@@ -21,7 +21,6 @@ import numpy.typing as npt
 
 from zhichun.core import schema
 from zhichun.core.arrays import Bools, Doubles, Int64
-from zhichun.core.errors import UserError, suggest
 from zhichun.core.settings import require_range
 from zhichun.core.tasks import gain_vector
 from zhichun.score.list_features import Candidates, Corpus
@@ -49,8 +48,6 @@ class StackSettings:
         Pairs in a leaf at least.
     columns
         Share of the features that a tree reads.
-    gains
-        Preset of `zhichun.core.schema.GAINS` that the ranker learns.
     seed
         Of the order of lists and pairs, and of the features that a tree reads.
     """
@@ -60,7 +57,6 @@ class StackSettings:
     learning_rate: float = 0.1
     least_pairs: int = 20
     columns: float = 0.4
-    gains: str = "esci"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -68,8 +64,6 @@ class StackSettings:
         require_range(self, "leaves", least=2)
         require_range(self, "columns", above=0, most=1)
         require_range(self, "seed", least=0, most=2**31 - 1)
-        if self.gains not in schema.GAINS:
-            raise UserError(f"there are no gains named {self.gains!r}.", remedy=suggest(self.gains, schema.GAINS))
 
     def parameters(self, pairs: int, **more: Any) -> dict[str, Any]:
         """Return what LightGBM is given; the same data and settings give the same trees, bit for bit."""
@@ -179,14 +173,12 @@ class _Trees:
 
     def ranking(self, chosen_P: Bools) -> lightgbm.Booster:
         """Train the ranker on some of the lists, whole."""
-        gains_L = [schema.GAINS[self.settings.gains][label] for label in schema.LABELS]
-        grade_L = np.argsort(np.argsort(gains_L, kind="stable"), kind="stable")
         longest = int(np.bincount(self.judged.candidates.list_P).max())
         return self._train(
             chosen_P,
-            grade_L[self.judged.labels_P],
+            len(schema.LABELS) - 1 - self.judged.labels_P,
             objective="lambdarank",
-            label_gain=sorted(gains_L),
+            label_gain=sorted(schema.GAINS["esci"].values()),
             lambdarank_truncation_level=longest,
         )
 
@@ -200,7 +192,7 @@ class _Trees:
             of_fold_P = folds_P == fold
             output_P[of_fold_P] = self.ranking(~of_fold_P).predict(self.features_PF[of_fold_P])
         known_P = self.judged.weights_P > 0
-        gain_P = gain_vector(self.settings.gains)[self.judged.labels_P].astype(np.float64)
+        gain_P = gain_vector()[self.judged.labels_P].astype(np.float64)
         return fit_gain(output_P[known_P], gain_P[known_P])
 
     def _train(self, chosen_P: Bools, targets_P: Int64, **objective: Any) -> lightgbm.Booster:

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from zhichun.core import schema
-from zhichun.core.errors import UserError
 from zhichun.core.tasks import gain_vector
 from zhichun.fit.second_stage import JudgedCandidates, StackSettings, fit_gain, fit_second_stage
 from zhichun.metrics import Judged, nDCG
@@ -99,12 +98,10 @@ def test_a_group_that_is_left_out_is_in_no_split():
         assert not used & {*groups["list"], *groups["words"]}
 
 
-def test_the_ranker_learns_the_gains_of_the_preset():
-    swapped = fit_second_stage(CORPUS, judged(), StackSettings(rounds=2, least_pairs=5, gains="official-script"))
-    assert "[label_gain: 0,0.01,0.10000000000000001,1]" in swapped.ranking
-    assert "lambdarank_truncation_level: 5" in swapped.ranking
-    with pytest.raises(UserError, match="no gains named 'escy'"):
-        StackSettings(gains="escy")
+def test_the_ranker_learns_the_gains_of_whole_lists():
+    stage = fit_second_stage(CORPUS, judged(), StackSettings(rounds=2, least_pairs=5))
+    assert "[label_gain: 0,0.01,0.10000000000000001,1]" in stage.ranking
+    assert "lambdarank_truncation_level: 5" in stage.ranking
 
 
 def test_a_ranker_s_output_is_brought_to_gains():
