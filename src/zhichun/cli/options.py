@@ -89,9 +89,7 @@ def command(function: F) -> F:
 
 
 def _local(value: Path | list[Path] | None) -> Path | list[Path] | None:
-    if value is None:
-        return None
-    return [local(each) for each in value] if isinstance(value, list) else local(value)
+    return [local(each) for each in value] if isinstance(value, list) else value and local(value)
 
 
 def mapping(text: str, option: str) -> dict[str, str]:

@@ -68,7 +68,8 @@ def train_folds(
         gc.collect()  # or what is left of this model may stand in memory beside the next
         seconds, others = time.monotonic() - began, len(planned) - number
         left = f"; about {seconds * others:,.0f} s for the other {others}" if others else ""
-        _say(f"{title}: was done already" if done else f"{title}: done in {seconds:,.0f} s{left}")
+        if os.environ.get("RANK", "0") == "0":  # a launcher's number of the process
+            say_aside(f"{title}: was done already" if done else f"{title}: done in {seconds:,.0f} s{left}")
     return runs
 
 
@@ -105,8 +106,3 @@ def _check(recipe: Recipe, data: Path, out: Path, folds: int, resume: bool) -> N
     if others and not resume:
         remedy = "Go on with --resume, or choose another --out."
         raise UserError("there is a run already.", file=others[0], remedy=remedy)
-
-
-def _say(line: str) -> None:
-    if os.environ.get("RANK", "0") == "0":  # a launcher's number of the process
-        say_aside(line)

@@ -103,7 +103,8 @@ class Loop:
             Where the best weights are; they are in the run's checkpoint folder.
         """
         accelerator, settings = self.accelerator, self.settings
-        steps = settings.numbers()[0] * self.batches.steps_per_epoch
+        steps, evaluations = (settings.numbers()[0] * of for of in (self.batches.steps_per_epoch, settings.evaluations))
+        evaluated_after = {max(1, round(steps * (k + 1) / evaluations)) for k in range(evaluations)}
         for encoder in (part for part in objective.modules() if isinstance(part, Encoder)):
             if settings.activation_checkpointing == "layers":
                 recompute_activations(encoder)
@@ -122,12 +123,14 @@ class Loop:
             progress.step = step + 1
             self._log({"step": progress.step, **figures})
             self.bar.advance(self.batches.size(step), figures["loss"])
-            if progress.step in self._evaluated_after(steps):
+            if progress.step in evaluated_after:
                 self._evaluate(objective, progress)
                 self.bar.note(f"waited for data {self.waiting.share:.1%} of the time")
             elif time.monotonic() - saved_at < 60 * settings.checkpoint_minutes:
                 continue
-            self._save(objective, optimizer, progress)
+            # Nothing here may wait for the other processes: each asks its own clock whether to come.
+            if accelerator.is_main_process:
+                self.run.checkpoints.save(objective.state_dict(), optimizer.state_dict(), progress)
             saved_at = time.monotonic()
         self.bar.stop()
         accelerator.wait_for_everyone()  # the best weights are whole when the first process comes here
@@ -180,10 +183,6 @@ class Loop:
             ((step, list(self.batches.micro_batches(step, rank, processes))) for step in range(start, steps)), LOOKAHEAD
         )
 
-    def _evaluated_after(self, steps: int) -> set[int]:
-        count = self.settings.numbers()[0] * self.settings.evaluations
-        return {max(1, round(steps * (k + 1) / count)) for k in range(count)}
-
     def _evaluate(self, objective: Objective[Any], progress: Progress) -> None:
         with self.autocast():
             figures = dict(self.evaluate(objective.shipped))
@@ -208,11 +207,6 @@ class Loop:
                 if isinstance(values, dict):
                     flat |= {f"{group}/{name}": value for name, value in values.items() if value is not None}
             self.accelerator.log(flat, step=record["step"])
-
-    def _save(self, objective: Objective[Any], optimizer: Any, progress: Progress) -> None:
-        # Nothing here may wait for the other processes: each asks its own clock whether to come.
-        if self.accelerator.is_main_process:
-            self.run.checkpoints.save(objective.state_dict(), optimizer.state_dict(), progress)
 
     def _restore(self, objective: Objective[Any], optimizer: Any) -> Progress:
         found = self.run.checkpoints.latest()

@@ -5,10 +5,10 @@ read back from the `recipe.json` of a run.
 """
 
 import importlib
-import importlib.util
 import inspect
 import json
 import re
+import runpy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -292,9 +292,6 @@ def _described(hint: Any) -> str:
 def _module_of_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise UserError("there is no such file.", file=path, remedy="Name a Python file with a function of recipes.")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = ModuleType(path.stem)
+    vars(module).update(runpy.run_path(str(path)))
     return module

@@ -109,7 +109,8 @@ def train_trigram_vectors(
     path = vectors_path(folder / "vocabulary", settings.size)
     with in_use(path.parent):
         model.train(sentences, total_examples=len(sentences), epochs=settings.epochs, start_alpha=first, end_alpha=last)
-        sentences.raise_failure()
+        if sentences.failure is not None:
+            raise sentences.failure
         made_by = {"method": "word2vec skip-gram", **dataclasses.asdict(settings), "workers": workers}
         TrigramVectors(model.wv.vectors, vocabulary, made_by).save(path)
     return path
@@ -139,7 +140,7 @@ class TrigramSentences:
 
     Products that a step of `prepare` made of others are left out, and of the rest ``most`` are drawn evenly. gensim
     reads in a thread of its own and would wait for ever if that thread failed; so a failure ends the sentences early,
-    and `raise_failure` raises it.
+    and is then in `failure`.
     """
 
     def __init__(self, dataset: Dataset, vocabulary: TrigramVocabulary, most: int | None = None) -> None:
@@ -149,7 +150,7 @@ class TrigramSentences:
         self.products = self._catalogue if most is None else min(most, self._catalogue)
         self.report: Callable[[int], None] = lambda done: None
         self._read = 0
-        self._failure: Exception | None = None
+        self.failure: Exception | None = None
 
     def __len__(self) -> int:
         return self.products * len(TEXT_COLUMNS)
@@ -161,12 +162,7 @@ class TrigramSentences:
                 self._read += products.num_rows
                 self.report(self._read)
         except Exception as error:
-            self._failure = error
-
-    def raise_failure(self) -> None:
-        """Raise what ended the sentences early, if anything did."""
-        if self._failure is not None:
-            raise self._failure
+            self.failure = error
 
     def _drawn(self) -> Iterator[Any]:
         """Read the products in small parts: of ``n`` rows, the ``k`` where ``row * k / n`` reaches the next integer."""

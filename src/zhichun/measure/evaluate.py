@@ -210,10 +210,9 @@ def trained_pairs(place: Path, dataset: Dataset) -> Bools | None:
     """Return which pairs of a dataset a run was trained on, or what lies in its folder; ``None`` if not known."""
     in_training_E: Bools = dataset.column(schema.SPLIT) == schema.TRAIN
     if has_members(place):
-        config: EnsembleConfig | StackConfig = (
-            StackConfig.load(place) if is_stack(place) else EnsembleConfig.load(place)
-        )
-        known = [seen_E for path in config.locate(place) if (seen_E := trained_pairs(path, dataset)) is not None]
+        kind: type[EnsembleConfig | StackConfig] = StackConfig if is_stack(place) else EnsembleConfig
+        members = kind.load(place).locate(place)
+        known = [seen_E for path in members if (seen_E := trained_pairs(path, dataset)) is not None]
         if known and is_stack(place):  # whose trees learn from all folds
             return in_training_E
         return np.logical_or.reduce(known) if known else None

@@ -9,6 +9,7 @@ Legend: ``P`` pairs of a part.
 
 import itertools
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -318,12 +319,9 @@ class PairReader:
         return rows_P
 
     def _refuse_long_lists(self, lists: Sequence[Any], bad: "_Bad") -> None:
-        kept = [lists[place] for place in np.flatnonzero(~bad.bad_P).tolist()]
-        sizes: dict[Any, int] = {}
-        for name in kept:
-            sizes[name] = sizes.get(name, 0) + 1
+        sizes = Counter(lists[place] for place in np.flatnonzero(~bad.bad_P).tolist())
         for place, name in enumerate(lists):
-            if sizes.get(name, 0) > LONGEST_LIST:
+            if sizes[name] > LONGEST_LIST:
                 bad.refuse(
                     place, reasons.LONG_LIST, f"{sizes[name]:,} candidates, and {LONGEST_LIST:,} are read at most"
                 )

@@ -146,10 +146,9 @@ class _Chooser:
         lacking = self._some(rows[~matches], same_type)
         chosen += [lacking, self._any_of(locale, kind ^ 1, substitutes - len(lacking))]
         other_family = (kind // shop.TYPES_PER_FAMILY ^ 1) * shop.TYPES_PER_FAMILY
-        for _ in range(complements):
-            chosen.append(self._any_of(locale, other_family + int(self._rng.integers(shop.TYPES_PER_FAMILY)), 1))
-        for _ in range(irrelevant):
-            chosen.append(self._any_of(locale, self._elsewhere(kind), 1))
+        others = (other_family + int(self._rng.integers(shop.TYPES_PER_FAMILY)) for _ in range(complements))
+        chosen += [self._any_of(locale, other, 1) for other in others]
+        chosen += [self._any_of(locale, self._elsewhere(kind), 1) for _ in range(irrelevant)]
         return self._rng.permutation(np.unique(np.concatenate(chosen)))
 
     def _elsewhere(self, kind: int) -> int:
