@@ -126,7 +126,7 @@ def test_the_other_two_tasks_go_the_same_way(home, tmp_path, recipe, settings, h
 def test_demo_goes_the_whole_way_and_uses_what_is_there(tmp_path, shrunk, monkeypatch, succeed):
     monkeypatch.setattr("zhichun.cli.using.PRODUCTS", 300)
     monkeypatch.setattr("zhichun.cli.using.QUERIES", 60)
-    monkeypatch.setattr("zhichun.cli.using.SHORT", [setting.removeprefix("--set=") for setting in shrunk])
+    monkeypatch.setattr("zhichun.cli.using.FASTER", [setting.removeprefix("--set=") for setting in shrunk])
     said = succeed("demo", tmp_path / "demo")
     commands = re.findall(r"^\$ zhichun (\w+) ", said, re.MULTILINE)
     assert commands == ["sample", "prepare", "train", "evaluate"]
