@@ -18,6 +18,16 @@ def _quality(result: Result) -> list[str]:
     ]
 
 
+def _lists(result: Result) -> list[str]:
+    of = result["differences"]["ours at its best"]
+    gaps = {"nDCG@10": of["ndcg@10"], "micro-F1": of["micro_f1"]}
+    return [
+        "ranking and labels of lists, each at its best",
+        "; ".join(f"{name} {gap['mean']:+.3f} ({gap['low']:+.3f} to {gap['high']:+.3f})" for name, gap in gaps.items()),
+        f"{result['encoder']}, {result['data']}, {result['counts']['queries']:,} queries, {len(result['seeds'])} seeds",
+    ]
+
+
 def _scoring(result: Result) -> list[str]:
     systems = result["systems"]
     best = max((of["times_faster"], name) for name, of in systems.items() if of["labels_same"] == 1.0)
@@ -78,6 +88,7 @@ def _serving_catalogue(result: Result) -> list[str]:
 
 ROWS: dict[str, Callable[[Result], list[str]]] = {
     "quality_esci": _quality,
+    "quality_lists_chorus": _lists,
     "score_cpu": _scoring,
     "train_cpu": _training,
     "serve_latency": _serving,
