@@ -123,7 +123,7 @@ def scaling(name: str, result: Mapping[str, Any]) -> str:
         f"**Scoring more and more pairs, whoever shares the work.** A very small model's export, by "
         f"`{result['engine']}`; pairs of a sample shop of {result['shop']['products']:,} products; processes of one "
         f"thread on {machine_of(result)}. Beside the largest file of each: its pace as a multiple of the smallest "
-        "one's, and its memory of that of the one before.",
+        "one's, measured before and, where it was, after it, and its memory of that of the one before.",
         "",
         table(["pairs", "pairs/s", "highest memory of a process, MiB", "pace, memory beside the others"], rows),
         "",
