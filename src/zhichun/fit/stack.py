@@ -30,9 +30,9 @@ from zhichun.fit.second_stage import JudgedCandidates, StackSettings, fit_second
 from zhichun.measure.evaluate import rows_of
 from zhichun.measure.page import Figure, Plot, extent, figure_name, write_page
 from zhichun.score.ensemble_weights import Judgements, difference, figures
-from zhichun.score.folders import MemberEntry, is_stack
+from zhichun.score.folders import go_together, is_stack
 from zhichun.score.list_features import SIMILARITY_FEATURES, Candidates, Corpus, number_of
-from zhichun.score.make_ensemble import Candidate, relative
+from zhichun.score.make_ensemble import Candidate
 from zhichun.score.similarity import Similarity
 from zhichun.score.stacked import SecondStage, save_stack
 from zhichun.text.pairs import PairTexts
@@ -136,7 +136,7 @@ def stack(
         raise UserError(f"a share of {share:g} is not between 0 and 1.", remedy=f"Give --share {SHARE:g}.")
     others = [Candidate.open(place) for place in beside]
     for one in others:
-        if one.task.name not in ("esci", "gain"):
+        if not go_together({"esci", one.task.name}):
             problem = f"predicts the task {one.task.name!r}, which has no mean with four classes."
             raise UserError(problem, file=one.place, remedy="Name a run of the task esci or gain.")
     dataset, settings = Dataset.open(data), settings or StackSettings()
@@ -160,7 +160,10 @@ def stack(
         stages.stop()
         folds = fold_count(dataset) if runs else 1
         of_folds = [Candidate.open(fold_path(run, fold)) for fold in range(folds) for run in runs]
-        read, known = _entries(of_folds, 1 - made["share"], out), _entries(others, made["share"], out)
+        read, known = (
+            [entry for one in models for entry in one.entries(part / len(models), out)]
+            for models, part in ((of_folds, 1 - made["share"]), (others, made["share"]))
+        )
         if known:
             stage = replace(stage, beside=len(known), share=share)
         save_stack(stage, [*read, *known], folds, made, folder)
@@ -308,18 +311,3 @@ def _importance(model: str) -> dict[str, float]:
     gained_F = booster.feature_importance("gain")
     shares_F = gained_F / max(float(gained_F.sum()), np.finfo(np.float64).tiny)
     return dict(zip(booster.feature_name(), shares_F.tolist(), strict=True))
-
-
-def _entries(candidates: Sequence[Candidate], share: float, out: Path) -> list[MemberEntry]:
-    """List models that have a share together."""
-    return [
-        MemberEntry(
-            name=str(run),
-            path=relative(model, out),
-            task=one.task.name,
-            weight=share / len(candidates) / len(one.runs),
-            fingerprint=known,
-        )
-        for one in candidates
-        for run, model, known in zip(one.runs, one.models, one.fingerprints, strict=True)
-    ]

@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -115,6 +115,20 @@ class Candidate:
             raise UserError(f"its runs are of several tasks: {names}.", file=place, remedy="Name them singly.")
         return cls(place, runs, models, tuple(map(folders.fingerprint, models)), tasks.pop())
 
+    def entries(self, weight: float, out: Path) -> list[folders.MemberEntry]:
+        """List its models for the folder of an ensemble or a stack; the runs of all folds share the weight."""
+        models = zip(self.runs, self.models, self.fingerprints, strict=True)
+        return [
+            folders.MemberEntry(
+                name=str(run),
+                path=relative(model, out),
+                task=self.task.name,
+                weight=weight / len(self.models),
+                fingerprint=known,
+            )
+            for run, model, known in models
+        ]
+
 
 def open_candidates(places: Sequence[Path]) -> list[Candidate]:
     """Find all models that are named, in an order that does not depend on theirs."""
@@ -172,15 +186,11 @@ def _members(
     """List the members, and copy them if that is wanted; the highest weight is first, and of equals the smallest."""
     entries = []
     for candidate, weight in zip(candidates, weights_M.tolist(), strict=True):
-        models = list(zip(candidate.runs, candidate.models, candidate.fingerprints, strict=True))
-        for run, model, known in models if weight > 0 else ():
-            entry = folders.MemberEntry(
-                name=str(run),
-                path=f"{COPIES}/{known}" if copies else relative(model, out),
-                task=candidate.task.name,
-                weight=weight / len(models),
-                fingerprint=known,
-            )
+        if weight <= 0:
+            continue
+        for listed, model in zip(candidate.entries(weight, out), candidate.models, strict=True):
+            known = listed.fingerprint
+            entry = replace(listed, path=f"{COPIES}/{known}") if copies else listed
             if copies:
                 shutil.copytree(model, copies / entry.path)
             size = sum(path.stat().st_size for path in model.rglob("*") if path.is_file())
