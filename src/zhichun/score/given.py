@@ -71,7 +71,8 @@ def catalogue_of(products: Any, locale: Any = None) -> pa.Table:
 
 
 def _rows(products: Any, own: Sequence[str] = ()) -> list[dict[str, str | None]]:
-    return [_row(product, place, own) for place, product in enumerate(_each(products), start=1)]
+    known = COLUMN_OF_FOLD | {fold_name(name): name for name in own}
+    return [_row(product, place, known, own) for place, product in enumerate(_each(products), start=1)]
 
 
 def _each(products: Any) -> Iterable[Any]:
@@ -90,10 +91,9 @@ def _each(products: Any) -> Iterable[Any]:
     return products
 
 
-def _row(product: Any, place: int, own: Sequence[str]) -> dict[str, str | None]:
+def _row(product: Any, place: int, known: Mapping[str, str], own: Sequence[str]) -> dict[str, str | None]:
     """Return a product's texts by the catalogue's column names, and the user's own columns."""
     row: dict[str, str | None] = dict.fromkeys((*schema.TEXT_COLUMNS, schema.LOCALE, schema.PRODUCT_ID, *own))
-    known = COLUMN_OF_FOLD | {fold_name(name): name for name in own}
     if not (hasattr(product, "keys") and hasattr(product, "items")):  # a mapping, or a row of a data frame
         return {**row, schema.TITLE: _text(product, f"product {place}")}
     for name, value in product.items():

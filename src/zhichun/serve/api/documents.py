@@ -58,10 +58,10 @@ def read_documents(
     locales = [locale or default_locale] * count
     unread: dict[str, None] = {}
     ids: dict[int, tuple[str, str | None]] = {}
-    long = 0
+    long, own_of_fold = 0, {fold_name(name): name for name in own}
     for place, document in enumerate(documents):
         try:
-            row, passed_over = _read(document, most_characters, fields, {fold_name(name): name for name in own})
+            row, passed_over = _read(document, most_characters, fields, own_of_fold)
         except Refusal as refusal:
             raise invalid(f"documents.{place} {refusal.message}") from None
         except UnicodeEncodeError:
