@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, BinaryIO, Final, Literal
 
 from zhichun.core.console import say_aside
@@ -122,7 +122,12 @@ def _before(pattern: str, wild: re.Match[str]) -> str:
 
 def _is_input(path: PurePosixPath, endings: tuple[str, ...]) -> bool:
     hidden = any(part.startswith(("_", ".")) for part in path.parts)
-    return not hidden and path.name.lower().removesuffix(".gz").removesuffix(".zip").endswith(endings)
+    return not hidden and unpacked_name(path).endswith(endings)
+
+
+def unpacked_name(path: PurePath) -> str:
+    """Return a file's name in small letters, without the ending of what packed it."""
+    return path.name.lower().removesuffix(".gz").removesuffix(".zip")
 
 
 def _of_path(path: Path, base: Path) -> Source:

@@ -14,7 +14,7 @@ from typing import Final
 
 from zhichun.core import schema
 from zhichun.core.errors import UserError, suggest
-from zhichun.core.storage import DATASET
+from zhichun.core.storage import DATASET, unpacked_name
 from zhichun.data.readers.delimited import DelimitedTable
 from zhichun.data.readers.lines import JsonTable, QrelsTable, RunTable, read_topics
 from zhichun.data.readers.table import ParquetTable, Table
@@ -157,7 +157,7 @@ def _find_files(source: Path | None, given: Mapping[str, Path | None]) -> dict[s
 
 
 def _suffix(path: Path) -> str:
-    return Path(path.name.lower().removesuffix(".gz").removesuffix(".zip")).suffix
+    return Path(unpacked_name(path)).suffix
 
 
 # Other names by which a column is found where its official name is absent; the first is what users type.
@@ -266,7 +266,8 @@ def describe_columns(
     line = f"{table.path.name}: uses {', '.join(used)}"
     unused = [name for name in table.names if name and name not in columns.values()]
     kept = unused if keep is None and kind == PAIRS else [find_column(name, table.names) for name in keep or ()]
-    for what, of in (("keeps", [*filter(kept.count, unused)]), ("leaves unused", [x for x in unused if x not in kept])):
+    left = [name for name in unused if name not in kept]
+    for what, of in (("keeps", [name for name in unused if name in kept]), ("leaves unused", left)):
         line += f"; {what}: {_some(of)}" if of else ""
     meant = [f"{ALIASES[near][0]}={name}" for name in unused if (near := _meant(name, kind, columns))]
     if meant:
