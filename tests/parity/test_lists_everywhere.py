@@ -174,3 +174,25 @@ def test_a_file_whose_queries_are_not_together_is_refused(list_run, tmp_path):
             job.run()
     pq.write_table(table.slice(0, 0), tmp_path / "pairs.parquet")
     assert ScoringJob(scorer, tmp_path / "pairs.parquet", tmp_path / "out.csv", "this one").run() == 0
+
+
+def test_spellings_of_a_query_are_one_list_and_rows_without_one_part_none(list_run, tmp_path):
+    spelled = ["Red  shoes", "red shoes", "", "RED SHOES", "red shoes", " "]
+    table = pa.table({"query": spelled, "title": [*DOCUMENTS, "Red lamp", "Red lamp"]})
+    pq.write_table(table, tmp_path / "pairs.parquet")
+    pq.write_table(table.take([0, 1, 2, 4, 5]), tmp_path / "fewer.parquet")
+    scorer = Scorer.load(list_run, device="cpu")
+
+    def scores(name, out, **options):
+        job = ScoringJob(scorer, tmp_path / f"{name}.parquet", tmp_path / out, "this one", **options)
+        totals, _ = job.run_shard()
+        found = pa.concat_tables(map(pq.read_table, sorted((tmp_path / out).glob("part-*"))))
+        return totals, found["gain"].to_numpy()
+
+    totals, expected = scores("pairs", "out1", chunk_rows=1)
+    assert (totals.rows, totals.failed) == (4, 2)
+    for rows in (2, 100):
+        assert scores("pairs", f"out{rows}", chunk_rows=rows)[1] == pytest.approx(expected, abs=1e-6)
+    anew, since = (scores("fewer", out, **of)[1] for out, of in (("anew", {}), ("since", {"since": tmp_path / "out1"})))
+    assert since == pytest.approx(anew, abs=1e-6)
+    assert abs(anew[1] - expected[1]) > NEAR, "the list says something"

@@ -302,8 +302,7 @@ class ScoringJob:
             keys_P2 = known = None
             unknown = texts
             if self._in_parts:
-                lists = list(zip(texts.queries, texts.locales, strict=True)) if reader.whole_lists else None
-                keys_P2 = pair_keys(self.model_fingerprint, texts, lists)
+                keys_P2 = pair_keys(self.model_fingerprint, texts, texts.of_lists if reader.whole_lists else None)
                 if self._earlier is not None:
                     known = self._earlier.find(keys_P2, self._nothing)
                     new = np.flatnonzero(~known[0]).tolist()

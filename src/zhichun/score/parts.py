@@ -33,7 +33,7 @@ from zhichun.score.engine import LONGEST_LIST
 from zhichun.score.rank import ProductLookup
 from zhichun.text.clean import clean_text
 from zhichun.text.fold import fold_locales, trim_ids
-from zhichun.text.pairs import PairTexts
+from zhichun.text.pairs import PairTexts, lists_of
 
 # With as many files for each shard, a shard reads whole files, and none of the others'.
 FILES_A_SHARD: Final = 4
@@ -210,12 +210,12 @@ class Cut:
             keys = list_keys(table, self.lists, self.locale, file)
             starts = [row for row in range(len(keys)) if not row or keys[row] != keys[row - 1]]
             for row in starts if chunk is None else starts[:-1]:
-                if hash(keys[row]) in seen:
+                if keys[row][0] and hash(keys[row]) in seen:
                     raise UserError(
                         f"the rows of the query {keys[row][0]!r} are not together; this model reads them as one list.",
                         file=file,
                         row=table.column(ROW)[row].as_py(),
-                        remedy="Sort the file by query.",
+                        remedy="Sort the file by query and locale.",
                     )
                 seen.add(hash(keys[row]))
             cut = len(keys) if chunk is None or not starts else starts[-1]
@@ -224,12 +224,15 @@ class Cut:
                 yield table.slice(0, cut)
 
 
-def list_keys(table: pa.Table, columns: Sequence[str], locale: str, file: Path) -> list[tuple[str | None, str]]:
-    """Return what tells the list of each row, as it is scored; what is not UTF-8 is refused elsewhere."""
+def list_keys(table: pa.Table, columns: Sequence[str], locale: str, file: Path) -> list[tuple[str, str]]:
+    """Return what tells the list of each row; one without a query, refused elsewhere, parts no list."""
     aside = Collected(file.name)
     queries, *locales = (texts(table, column, file, 0, aside) for column in columns)
     given = pa.array(locales[0], pa.large_string()) if locales else None
-    return list(zip(queries, fold_locales(given, locale, len(queries)).to_pylist(), strict=True))
+    keys = lists_of(queries, fold_locales(given, locale, len(queries)).to_pylist())
+    for row in range(1, len(keys)):
+        keys[row] = keys[row] if keys[row][0] else keys[row - 1]
+    return keys
 
 
 OF_CATALOGUE = "products."
@@ -297,7 +300,7 @@ class PairReader:
         if self.catalogue is not None:
             rows_P = self._rows(given[schema.PRODUCT_ID], locales, bad)
         if self.whole_lists:
-            self._refuse_long_lists(list(zip(queries, locales.to_pylist(), strict=True)), bad)
+            self._refuse_long_lists(lists_of(queries, locales.to_pylist()), bad)
         kept_P = np.flatnonzero(~bad.bad_P)
         for piece in self._pieces(rows_P, kept_P):
             places_P = kept_P[piece]

@@ -205,7 +205,7 @@ class Scorer(ScoresProducts):
 
     def read(self, texts: PairTexts) -> Pairs:
         """Read the texts of P pairs; a query or product that comes more than once is read once."""
-        featurizer, (queries, products, locales, lists) = self.featurizer, texts
+        featurizer, (queries, products, locales, _) = self.featurizer, texts
         distinct_queries, query_row_P = distinct(queries)
         columns, product_row_P = distinct_products(products, len(queries))
         return Pairs(
@@ -217,7 +217,7 @@ class Scorer(ScoresProducts):
             layout=featurizer.tokenizer.layout,
             pad_id=featurizer.tokenizer.pad_id,
             max_length=self.max_length,
-            list_P=distinct(list(zip(queries, locales, strict=True)) if lists is None else lists)[1],
+            list_P=distinct(texts.of_lists)[1],
         )
 
     def predict(self, pairs: Pairs, rows: Int64 | None = None, *, progress: Progress | None = None) -> Prediction:

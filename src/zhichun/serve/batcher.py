@@ -29,7 +29,7 @@ from zhichun.core.tasks import Floats
 from zhichun.score.scorer import PairScorer, tokens_read
 from zhichun.serve.limits import Limits, Metrics, Refusal, failed, overloaded, timed_out, unavailable
 from zhichun.text.features import HASH_BYTES, hash_texts
-from zhichun.text.pairs import Columns, PairTexts
+from zhichun.text.pairs import Columns, PairTexts, lists_of
 
 ROUND_SECONDS: Final = 0.1
 # A round holds at least so many pairs, since batches are worth something, and at most so many characters.
@@ -81,10 +81,11 @@ class PairColumns:
     def in_lists(self) -> "PairColumns":
         """Return the same pairs of one request, those of a query and locale in one list."""
         members: dict[tuple[str, str], set[bytes]] = {}
-        for query, locale, key in zip(self.queries, self.locales, self.keys, strict=True):
-            members.setdefault((query, locale), set()).add(key)
+        given = lists_of(self.queries, self.locales)
+        for one, key in zip(given, self.keys, strict=True):
+            members.setdefault(one, set()).add(key)
         named = {one: hashlib.blake2b(b"".join(sorted(keys)), digest_size=HASH_BYTES) for one, keys in members.items()}
-        lists = [named[one].digest() for one in zip(self.queries, self.locales, strict=True)]
+        lists = [named[one].digest() for one in given]
         return replace(self, lists=lists, warnings=[*self.warnings, OF_A_LIST])
 
     @cached_property

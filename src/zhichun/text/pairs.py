@@ -22,7 +22,7 @@ from zhichun.core import schema
 from zhichun.core.arrays import Int32, Int64
 from zhichun.core.errors import UserError, suggest
 from zhichun.text.features import Arrays, ProductFeatures, QueryFeatures
-from zhichun.text.fold import fold_locale
+from zhichun.text.fold import fold_locale, fold_query
 from zhichun.text.tokenizer import PairLayout, PairTokenizer
 
 FIELDS: Final = tuple(schema.COLUMN_OF)
@@ -53,6 +53,16 @@ class PairTexts(NamedTuple):
     products: Columns
     locales: Sequence[str]
     lists: Sequence[Hashable] | None = None
+
+    @property
+    def of_lists(self) -> Sequence[Hashable]:
+        """List of each pair; spellings of a query are one."""
+        return lists_of(self.queries, self.locales) if self.lists is None else self.lists
+
+
+def lists_of(queries: Sequence[str | None], locales: Sequence[str]) -> list[tuple[str, str]]:
+    """Return what tells the list of each pair, however its query is spelled; empty queries are of no list."""
+    return [(fold_query(query or ""), locale) for query, locale in zip(queries, locales, strict=True)]
 
 
 @dataclass(frozen=True)
