@@ -82,3 +82,17 @@ def test_a_column_that_no_table_has_is_refused_however_many_there_are(tmp_path):
     assert read_ratings(*files, columns={"judge": "who"}).raters == ("a", "b", "llm.csv")
     with pytest.raises(UserError, match=r"no table has a column 'wo'.*\n.*'who'"):
         read_ratings(*files, columns={"judge": "wo"})
+
+
+def test_a_scored_file_without_labels_has_those_that_are_likeliest(tmp_path):
+    people, scored = tmp_path / "people.csv", tmp_path / "scored.csv"
+    rows = "".join(f"q,{product},{judge},E\n" for product in "abc" for judge in "xy")
+    people.write_text(f"query,product_id,judge,label\n{rows}")
+    rows = "query,product_id,label,p_E,p_S,p_C,p_I\nq,a,,0.4,0.4,0.1,0.1\nq,b,,nan,0.5,0.3,0.2\nq,c,,{},0.5,0.3,0.2\n"
+    scored.write_text(rows.format(0.0))
+    rated = read_ratings(people, scored)
+    assert rated.ratings.codes_PJ[:, rated.raters.index("scored.csv")].tolist() == [0, -1, 1]
+    assert rated.passed_over == 1, "no number is no judgement"
+    scored.write_text(rows.format("much"))
+    with pytest.raises(UserError, match=r"row 3: a probability is no number \(.*'much'"):
+        read_ratings(people, scored)

@@ -159,8 +159,13 @@ def _rows(
     used |= chances if len(chances) == len(schema.LABELS) else {}
     for row, texts in table.rows(used, locale):
         if not texts[schema.LABEL] and all(texts.get(name) for name in schema.PROBABILITIES):
-            chance_of = {name: float(texts[each] or 0) for name, each in zip(schema.LABELS, chances, strict=True)}
-            texts = {**texts, schema.LABEL: max(chance_of, key=chance_of.__getitem__)}
+            try:
+                said = [float(texts[name] or "nan") for name in schema.PROBABILITIES]
+            except ValueError as error:
+                remedy = "Score the pairs again, or leave the column out."
+                raise UserError(f"a probability is no number ({error}).", file=path, row=row, remedy=remedy) from error
+            if not np.isnan(said).any():
+                texts = {**texts, schema.LABEL: schema.LABELS[int(np.argmax(said))]}
         label, judge = label_of(texts[schema.LABEL], meaning), fold_judge(texts.get(schema.JUDGE, called))
         query, where, product = fold_query(texts[schema.QUERY] or ""), texts[schema.LOCALE], texts[schema.PRODUCT_ID]
         if label is None:
