@@ -145,6 +145,8 @@ def stack(
         judged, corpus = read_judged(dataset, runs, own, stages, encoder)
         stage = fit_second_stage(corpus, judged, settings, own=own, similarity=encoder)
         learnt, lists = judged.weights_P > 0, judged.candidates.list_P
+        groups = judged.candidates.groups(len(runs))
+        names = [name for group in groups.values() for name in group]
         made: dict[str, Any] = {
             "runs": list(map(str, runs)),
             "similarity": similarity,
@@ -153,8 +155,8 @@ def stack(
             "settings": asdict(settings),
             "pairs": int(learnt.sum()),
             "queries": len(np.unique(lists[learnt])),
-            "features": judged.candidates.groups(len(runs)),
-            "importance": {"classes": _importance(stage.classes), "ranking": _importance(stage.ranking)},
+            "features": groups,
+            "importance": {"classes": _importance(stage.classes, names), "ranking": _importance(stage.ranking, names)},
             **_ablation(judged, _nested(dataset, runs), stage, settings, stages),
         }
         stages.stop()
@@ -305,9 +307,8 @@ def _predicted(
     return Prediction(TASKS["esci"], probabilities_PC, score_P)
 
 
-def _importance(model: str) -> dict[str, float]:
+def _importance(model: str, names: Sequence[str]) -> dict[str, float]:
     """Return each feature's share of what all splits gained."""
-    booster = lightgbm.Booster(model_str=model)
-    gained_F = booster.feature_importance("gain")
+    gained_F = lightgbm.Booster(model_str=model).feature_importance("gain")
     shares_F = gained_F / max(float(gained_F.sum()), np.finfo(np.float64).tiny)
-    return dict(zip(booster.feature_name(), shares_F.tolist(), strict=True))
+    return dict(zip(names, shares_F.tolist(), strict=True))

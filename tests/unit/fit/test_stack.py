@@ -284,14 +284,15 @@ def test_own_columns_are_read_and_those_that_the_dataset_lacks_are_named(make, a
     path = audited_data.folder / "products.parquet"
     products = pq.read_table(path)
     prices = [str(place) if place % 3 else None for place in range(len(products))]
-    pq.write_table(products.append_column("price", pa.array(prices, pa.string())), path)
-    made = make(own=["price"])
+    pq.write_table(products.append_column("list price", pa.array(prices, pa.string())), path)
+    made = make(own=["list price"])
     priced, texts = pq.read_table(path), pa.array([f"${price}" for price in prices])
     pq.write_table(priced.append_column("tag", texts), path)
     with pytest.raises(UserError, match=r"'tag' has no number, but texts such as '\$"):
-        make(own=["price", "tag"], overwrite=True)
-    assert made["features"]["own columns"] == ["price", "price_share"]
-    assert StackConfig.load(tmp_path / "stack").own == ("price",)
+        make(own=["list price", "tag"], overwrite=True)
+    assert made["features"]["own columns"] == ["list price", "list price_share"]
+    assert made["importance"]["classes"].keys() >= {"list price", "list price_share"}
+    assert StackConfig.load(tmp_path / "stack").own == ("list price",)
 
 
 def test_a_similarity_is_read_and_kept_with_the_trees(make, audited_data, fold_runs, sentence_encoder, tmp_path):
