@@ -116,7 +116,10 @@ def _refuse_options_of_folders(out: str, **given: object) -> None:
 
 
 def _counted(rows: int, failed: int) -> str:
-    listed = f"; {failed:,} rows failed, see _failed in it: correct them and run again with --retry-failed"
+    listed = (
+        f"; {failed:,} rows failed, see _failed in it: correct the catalogue and run again with --retry-failed, "
+        "or the pairs and score them into another folder with --since this one"
+    )
     return f"{rows:,} pairs scored" + listed * (failed > 0)
 
 
