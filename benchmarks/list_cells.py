@@ -24,6 +24,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from list_rows import MAJORITY, RATERS, STACKED, TEACHER, TEACHES, WARM, WITH_TREES, Row
@@ -174,9 +175,15 @@ class Bench:
 
     @cached_property
     def judged(self) -> pa.Table:
-        """The judged pairs, in an order that a seed has drawn; what is predicted of them is in this order too."""
+        """The judged pairs that `prepare` takes, in an order that a seed has drawn; so is what is predicted of them."""
         table = pq.read_table(self.source / schema.OFFICIAL_EXAMPLES_FILE)
-        return table.take(pa.array(np.random.default_rng(0).permutation(table.num_rows)))
+        table = table.take(pa.array(np.random.default_rng(0).permutation(table.num_rows)))
+        folder = self._prepared("whole", table, np.full(table.num_rows, schema.TRAIN))
+        kept = Dataset.open(folder).examples.column(schema.EXAMPLE_ID).cast(table.schema.field(schema.EXAMPLE_ID).type)
+        taken = table.filter(pc.is_in(table.column(schema.EXAMPLE_ID), value_set=kept.combine_chunks()))
+        if left_out := table.num_rows - taken.num_rows:
+            print(f"{left_out} judgements are left out: {folder / 'rejected.parquet'} says why", flush=True)
+        return taken
 
     @cached_property
     def fold_P(self) -> Rows:
@@ -201,16 +208,24 @@ class Bench:
 
     def data(self, fold: int) -> Path:
         """Give a dataset whose test split is a fold, made unless it is there; its own folds are the inner ones."""
-        folder = self.work / self.name / (schema.TEST if self.test else f"fold-{fold}-of-{self.parts}")
+        split_P = np.where(self.fold_P == fold, schema.TEST, schema.TRAIN)
+        return self._prepared(schema.TEST if self.test else f"fold-{fold}-of-{self.parts}", self.judged, split_P)
+
+    def _prepared(self, name: str, judged: pa.Table, split_P: npt.NDArray[np.str_]) -> Path:
+        """Make a dataset of some pairs, unless it is there."""
+        folder = self.place / name
         if not folder.is_dir():
-            split = np.where(self.fold_P == fold, schema.TEST, schema.TRAIN)
-            place = self.judged.column_names.index(schema.SPLIT)
-            examples = folder.with_name(f"{folder.name}.parquet")
+            examples, place = folder.with_name(f"{name}.parquet"), judged.column_names.index(schema.SPLIT)
             with new_file(examples) as partial:
-                pq.write_table(self.judged.set_column(place, schema.SPLIT, pa.array(split)), partial)
+                pq.write_table(judged.set_column(place, schema.SPLIT, pa.array(split_P)), partial)
             products = self.source / schema.OFFICIAL_PRODUCTS_FILE
-            prepare(None, folder, examples=examples, products=products, folds=INNER)
+            prepare(None, folder, examples=examples, products=products, folds=INNER, on_bad_rows="drop")
         return folder
+
+    @property
+    def place(self) -> Path:
+        """Where datasets are made: other data of the same name have another."""
+        return self.work / f"{self.name}-{self._source_hash[:8]}"
 
     def recipe_of(self, cell: Cell) -> Recipe:
         """Give a cell's recipe; the row's own settings win over those for all."""
@@ -270,7 +285,7 @@ class Bench:
         return cell
 
     def _trained(self, cell: Cell, recipe: Recipe, data: Path) -> Floats:
-        out = self.work / self.name / "training" / f"{self.path(cell).parent.name}-{cell}-{os.getpid()}"
+        out = self.place / "training" / f"{self.path(cell).parent.name}-{cell}-{os.getpid()}"
         # In a process of its own: both sides set up torch and accelerate for all that comes after.
         with ProcessPoolExecutor(1, get_context("spawn"), begin, (self.at_once,)) as process:
             run = run_theirs if cell.row.side == "theirs" else run_ours
@@ -328,7 +343,7 @@ class Bench:
         form = next(setting for setting in row.settings if setting.startswith("model.interaction="))
         settings = [f"model.encoder={self.recipe.model.encoder}", f"model.max_length={self.recipe.model.max_length}"]
         recipe = fast_pretrain().with_settings([*settings, form, "train.epochs=1"])
-        out = self.work / self.name / f"warm-{hashlib.sha256(form.encode()).hexdigest()[:8]}"
+        out = self.place / f"warm-{hashlib.sha256(form.encode()).hexdigest()[:8]}"
         if not (out / "encoder").is_dir():
             pretrain(recipe, data, out, resume=True)
         return out
@@ -370,7 +385,7 @@ class Bench:
     def _write(self, name: str, rows: Rows, shares_PC: npt.NDArray[np.float64]) -> Path:
         """Write a table of soft labels of some of the judged pairs."""
         path, ids = (
-            self.work / self.name / f"{name}.parquet",
+            self.place / f"{name}.parquet",
             self.judged.column(schema.EXAMPLE_ID).take(pa.array(rows)),
         )
         columns = dict(zip(schema.PROBABILITIES, shares_PC.T, strict=True))

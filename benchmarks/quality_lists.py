@@ -293,7 +293,7 @@ def choose(bench: Bench, place: Path, tries: Sequence[Row], how: str) -> None:
     }
     chosen = {**{str(fold): winners(found[fold]) for fold in bench.folds}, "all": winners(mean)}
     of_each = {**{str(fold): of for fold, of in found.items()}, "all": mean}
-    write_json(place, {"how": how, "chosen": chosen, "tries": of_each})
+    write_json(place, {"how": how, "data": bench.place.name, "chosen": chosen, "tries": of_each})
 
 
 def compare(
@@ -338,8 +338,10 @@ def main() -> None:
     place = arguments.selected or own
     if not place.is_file():
         raise SystemExit(f"{place}: there is no selection; make it with --select, or name one with --selected")
-    same_data = place.parent == own.parent
-    result = compare(bench, read_json(place), arguments.seeds, arguments.rows, same_data=same_data)
+    same_data, selection = place.parent == own.parent, read_json(place)
+    if same_data and selection.get("data", bench.place.name) != bench.place.name:
+        raise SystemExit(f"{place}: was made on other data of this name; make it again with --select")
+    result = compare(bench, selection, arguments.seeds, arguments.rows, same_data=same_data)
     show(result)
     found = {**circumstances(*LIBRARIES), "encoder": bench.encoder, "data": bench.name}
     found["command"] = command_as_given("quality_lists.py")

@@ -91,6 +91,21 @@ def test_the_given_split_is_measured_where_it_is_asked_for(bench):
     assert int(quality_lists.measured(of_test).sum()) == 15
 
 
+def test_only_what_can_be_used_is_measured_and_other_data_of_the_name_are_made_anew(bench, capsys):
+    first, path = bench.data(0), bench.source / schema.OFFICIAL_EXAMPLES_FILE
+    rows = pq.read_table(path).to_pylist()
+    twice, differs, unknown = ({**rows[number], schema.EXAMPLE_ID: 900 + number} for number in range(3))
+    differs[schema.LABEL], unknown[schema.PRODUCT_ID] = "C", "of no catalogue"
+    pq.write_table(pa.Table.from_pylist([*rows, twice, differs, unknown]), path)
+    bench = replace(bench, name="shop")
+    left = sorted(number % 900 for number in bench.judged.column(schema.EXAMPLE_ID).to_pylist())
+    assert left == [0, *range(2, len(rows))], "one of each pair, none of two labels"
+    assert "4 judgements are left out" in capsys.readouterr().out
+    assert sorted(bench.left_out(0)) == np.flatnonzero(bench.fold_P == 0).tolist()
+    assert bench.data(0) != first
+    quality_lists.report(bench, {row.name: [quality_lists.said_by(bench, row, 0)] for row in (RANDOM, BM25)}, BM25.name)
+
+
 def test_an_outcome_is_kept_under_what_decides_it(bench):
     def key(row, **changed):
         cell = list_cells.Cell(row, 0, None, 0)
