@@ -187,6 +187,8 @@ def winners(found: dict[str, dict[str, float]]) -> dict[str, tuple[str, str]]:
 
     def best(tries: Sequence[Row], *by: str) -> str:
         able = [row for row in tries if all(name in found.get(row.name, {}) for name in by)]
+        if not able:
+            raise SystemExit(f"there is nothing to choose from: name one of {', '.join(row.name for row in tries)}")
         return max(able, key=lambda row: sum(found[row.name][name] for name in by)).name
 
     both = ("ndcg@10", "micro_f1")
@@ -283,6 +285,7 @@ def screen(bench: Bench, rows: list[Row], seeds: list[int], reference: str) -> N
 
 def choose(bench: Bench, place: Path, tries: Sequence[Row], how: str) -> None:
     """Train tries with one seed and write which is chosen for each fold."""
+    winners({row.name: dict.fromkeys(("ndcg@10", "micro_f1")[: 1 + row.classifies], 0.0) for row in tries})  # or none
     parts = range(INNER) if how == INNER_FOLDS else [None]
     bench.run([Cell(row, fold, inner, 0) for fold in bench.folds for row in tries for inner in parts])
     found = {fold: select(bench, tries, fold, how) for fold in bench.folds}
