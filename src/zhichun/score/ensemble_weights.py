@@ -205,7 +205,8 @@ def against_best(
     """
     measured, found = {member: figures(one, judgements) for member, one in members.items()}, {}
     for name in figures(prediction, judgements):
-        there = [member for member in measured if name in measured[member]]
+        if not (there := [member for member in measured if name in measured[member]]):
+            continue  # of labels, where all are regressors beside the trees of a stack
         best = max(there, key=lambda member: measured[member][name])
         compared = difference(prediction, members[best], judgements)
         if name in compared:

@@ -77,6 +77,9 @@ def test_a_good_member_among_bad_ones_is_recovered(judgements, kinds):
     names = [*map(str, range(len(bad))), "good"]
     beside = against_best(fitted, dict(zip(names, held_out.predictions, strict=True)), judgements)
     assert beside["ndcg"]["member"] == "good"
+    alone = {"regressor": regressor(judgements, 0.1, 3)}  # beside the trees of a stack, which know labels
+    assert "micro_f1" not in against_best(fitted, alone, judgements)
+    assert against_best(fitted, alone, judgements)["ndcg"]["member"] == "regressor"
 
 
 def test_what_weights_gain_is_measured_on_queries_that_they_were_not_fitted_to(judgements):
