@@ -52,7 +52,7 @@ def train_folds(
         read what is held out, or there are runs already and ``resume`` was not asked for; and as
         `zhichun.fit.train.train`.
     """
-    _check(recipe, data, out, folds, resume)
+    _check(recipe, data, out, folds, nested, resume)
     planned: list[tuple[Path, tuple[int, ...]]] = [(fold_path(out, fold), (fold,)) for fold in range(folds)]
     if nested:
         planned += [(nested_path(out, *both), both) for both in combinations(range(folds), 2)]
@@ -90,7 +90,7 @@ def runs_without(place: Path, fold: int) -> list[Path]:
     return found or [place]
 
 
-def _check(recipe: Recipe, data: Path, out: Path, folds: int, resume: bool) -> None:
+def _check(recipe: Recipe, data: Path, out: Path, folds: int, nested: bool, resume: bool) -> None:
     """Refuse invalid options before training."""
     if recipe.train.validation_fold is not None:
         problem = f"train.validation_fold={recipe.train.validation_fold} has no effect: every fold is held out once."
@@ -99,6 +99,9 @@ def _check(recipe: Recipe, data: Path, out: Path, folds: int, resume: bool) -> N
     if folds != there:
         remedy = f"Use --folds {there}, or prepare it with: zhichun prepare … --folds {folds}"
         raise UserError(f"the dataset has {there} folds, not {folds}.", file=data, remedy=remedy)
+    if nested and folds < 3:
+        remedy = "Leave --nested out, or prepare it with: zhichun prepare … --folds 3"
+        raise UserError("without both of two folds there is no pair to train on.", file=data, remedy=remedy)
     if (out / "recipe.json").is_file():
         raise UserError("there is a single run, not a folder of runs.", file=out, remedy="Choose another --out.")
     # Fold 0 is left to `train`: under a launcher, the first process may have begun it before another comes here.

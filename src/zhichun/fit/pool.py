@@ -106,14 +106,14 @@ def make_pool(
     key = hashlib.sha256(repr([*parts, at_random, seed, columns, locale, held_out]).encode()).hexdigest()[:16]
     work = out.with_name(f"{out.name}.{key}")
     candidates, scored = work / "candidates.parquet", work / "scored.parquet"
+    scorer = None if scored.is_file() else load_scorer(run, engine=engine)
+    if scorer is not None and scorer.task.name != "esci":
+        raise UserError("a teacher must know the four labels.", file=run, remedy="Give one of the task esci.")
     if not candidates.is_file():
         with Stages("products", shown=shown) as stages:
             drawn = round(per_query * at_random)
             write_parquet(candidates, _candidates(dataset, taken, per_query, drawn, seed, stages))
-    if not scored.is_file():
-        scorer = load_scorer(run, engine=engine)
-        if scorer.task.name != "esci":
-            raise UserError("a teacher must know the four labels.", file=run, remedy="Give one of the task esci.")
+    if scorer is not None:
         job = ScoringJob(scorer=scorer, pairs=candidates, out=scored, model_fingerprint=key, catalogue=data)
         with Bar("score", "pairs", shown=shown) as bar:
             bar.start(0, job.total())

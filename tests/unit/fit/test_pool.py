@@ -120,6 +120,14 @@ def test_a_pool_that_was_killed_goes_on_and_is_the_same(made, dataset, tiny_run,
     assert [path.name for path in tmp_path.iterdir()] == ["pool.parquet"]
 
 
+def test_a_teacher_that_knows_no_labels_is_refused_before_candidates_are_chosen(
+    one_score_run, dataset, queries, tmp_path
+):
+    with pytest.raises(UserError, match="must know the four labels"):
+        make_pool(one_score_run, dataset.folder, queries, tmp_path / "pool.parquet", shown=False)
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_pairs_are_trained_on_towards_the_teachers_probabilities_and_never_validated_on(made, dataset):
     pooled = with_pool(dataset, made[0], None)
     before, added = dataset.examples.num_rows, pooled.examples.slice(dataset.examples.num_rows)

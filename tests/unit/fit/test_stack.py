@@ -261,6 +261,9 @@ def test_folds_and_both_of_two_are_trained_to_the_last_step(tiny_recipe, audited
     assert len(trained) == 5 + 10
     assert {(recipe.train.keep, recipe.train.patience) for recipe, _ in trained} == {("last", None)}
     assert trained[5][0].train.validation_fold == (0, 1)
+    monkeypatch.setattr("zhichun.fit.folds.fold_count", lambda dataset: 2)
+    with pytest.raises(UserError, match=r"without both of two folds .*\nLeave --nested out, .* --folds 3"):
+        train_folds(with_patience, audited_data.folder, tmp_path / "two", folds=2, nested=True)
     recorded = json.loads(json.dumps(trained[5][0].to_json()))
     assert Recipe.from_json(recorded) == trained[5][0]
 
