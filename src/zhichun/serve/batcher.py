@@ -210,7 +210,7 @@ class Batcher:
         self.jobs: deque[Job] = deque()
         self._characters, self._pairs_per_second = float(FIRST_CHARACTERS), 100.0
         self._wanted = asyncio.Event()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="scoring")
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="scoring")
         self._rounds = asyncio.create_task(self._run())
         metrics.gauge("zhichun_queue_pairs", "Pairs that wait for the model.", lambda: waiting_pairs(self.jobs))
         metrics.gauge("zhichun_queue_requests", "Requests that wait for the model.", lambda: len(self.jobs))
@@ -252,7 +252,7 @@ class Batcher:
         for job in self.jobs:
             job.fail(unavailable(ENDING))
         self.jobs.clear()
-        self._thread.shutdown(wait=True)
+        self.thread.shutdown(wait=True)
 
     async def _wait_for(self, pairs: PairColumns, places: dict[bytes, int], seconds: float) -> dict[bytes, Floats]:
         queued = waiting_pairs(self.jobs)
@@ -287,7 +287,7 @@ class Batcher:
         """Score pairs of several jobs; on failure, job by job, so that one job does not fail the others."""
         began, pairs = time.perf_counter(), PairColumns.of(taken.values())
         try:
-            scoring = asyncio.get_running_loop().run_in_executor(self._thread, score, self.scorer, pairs)
+            scoring = asyncio.get_running_loop().run_in_executor(self.thread, score, self.scorer, pairs)
             figures = dict(zip(taken, await scoring, strict=True))
         except asyncio.CancelledError:
             for job in jobs:

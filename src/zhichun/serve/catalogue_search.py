@@ -20,6 +20,7 @@ from zhichun.core.schema import MANIFEST_FILE
 from zhichun.data.dataset import of_catalogue, read_parquet
 from zhichun.data.prepare.clean_catalogue import read_catalogue
 from zhichun.data.readers.rejected import OnBadRows, silent
+from zhichun.score.index.scorer import IndexScorer, Nearest
 from zhichun.score.rank import ProductLookup
 from zhichun.text.bm25 import FirstStage, read_documents
 from zhichun.text.clean import clean_column
@@ -80,6 +81,7 @@ class Catalogue:
             locale: FirstStage(found, partial(report, f"indexing {locale}")) for locale, found in documents.items()
         }
         self._lookup = ProductLookup(table)
+        self._nearest: dict[str, Nearest] = {}
 
     @classmethod
     def open(
@@ -160,6 +162,16 @@ class Catalogue:
         rows = self._rows[locale]
         found = self._stages[locale].search(query, top)
         return self._hits([rows[place] for place, _ in found], [score for _, score in found])
+
+    def nearest(self, scorer: IndexScorer, locale: str) -> Nearest:
+        """Look the products of a locale up in an index, once."""
+        if locale not in self._nearest:
+            self._nearest[locale] = Nearest.of(scorer, self.columns(np.asarray(self._rows[locale], np.int64)))
+        return self._nearest[locale]
+
+    def products_of(self, locale: str, places: Int64) -> list[Fields]:
+        """Return products by their places among those of a locale."""
+        return self.products([self._rows[locale][place] for place in places.tolist()])
 
     def examples(self, locale: str, count: int = 8) -> list[str]:
         """Return example queries: judged ones, or else the beginnings of titles."""

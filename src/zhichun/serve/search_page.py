@@ -26,6 +26,7 @@ from zhichun.core.schema import LABEL_NAMES
 from zhichun.core.tasks import Prediction, Task
 from zhichun.measure.page import asset, environment
 from zhichun.metrics import Judged, label_codes, nDCG
+from zhichun.score.index.scorer import IndexScorer
 from zhichun.serve.catalogue_search import Catalogue, Fields, Hit
 from zhichun.serve.limits import Refusal, invalid, too_large
 from zhichun.serve.service import Service
@@ -170,6 +171,8 @@ TOPS: Final = (10, 20, 50, 100)
 USUAL_TOP: Final = 20
 # In place of a number: the products that were judged for the query, and no others.
 JUDGED: Final = "judged"
+# Or the products that the model itself finds, where it scores from an index.
+NEAREST: Final = "nearest"
 PACKAGE, STATIC = "zhichun.serve", "static"
 _TYPES: Final = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
 _HEADERS: Final = {
@@ -195,7 +198,7 @@ class Asked:
     locale
         One of those that the page offers.
     top
-        How many products to rerank, one of `TOPS`; or `JUDGED`.
+        How many products to rerank, one of `TOPS`; or `JUDGED` or `NEAREST`.
     lines
         The user's products as typed, one per line; empty for a search.
     """
@@ -214,7 +217,7 @@ def read_asked(values: Mapping[str, str], locales: Sequence[str]) -> Asked:
     locale = fold_locale(values.get("locale", "")) or locales[0]
     if locale not in locales:
         raise invalid(f"There is no such locale. There are: {', '.join(locales)}.")
-    tops: dict[str, int | str] = {str(each): each for each in (*TOPS, JUDGED)}
+    tops: dict[str, int | str] = {str(each): each for each in (*TOPS, JUDGED, NEAREST)}
     return Asked(clean_text(typed), locale, tops.get(values.get("top", ""), USUAL_TOP), values.get("products", ""))
 
 
@@ -274,6 +277,7 @@ class _Page:
             "files": static_files(),
             "limits": {"query": QUERY_LIMIT, "lines": LINES_LIMIT},
             "tops": TOPS,
+            "has_index": catalogue is not None and isinstance(service.scorer, IndexScorer),
         }
 
     async def search(self, request: Request) -> Response:
@@ -298,6 +302,9 @@ class _Page:
             if not asked.query or self._catalogue is None:
                 return await self._show(asked)
             began = time.perf_counter()
+            if asked.top == NEAREST:
+                products = await self._nearest(self._catalogue, asked)
+                return await self._ranked(asked, products, time.perf_counter() - began)
             hits = await in_thread(self._find, self._catalogue, asked)
             took = time.perf_counter() - began
             return await self._ranked(asked, [hit.product for hit in hits], took, [hit.score for hit in hits])
@@ -305,6 +312,15 @@ class _Page:
             return await self._show(asked, refused=invalid(str(error)))
         except Refusal as refused:
             return await self._show(asked, refused=refused)
+
+    async def _nearest(self, catalogue: Catalogue, asked: Asked) -> list[Fields]:
+        """Find products by the model alone, which reads the query in its own thread."""
+        scorer = self._service.scorer
+        if not isinstance(scorer, IndexScorer):
+            raise UserError("Only an index finds products by the model.", remedy="Choose how many are to be found.")
+        nearest = await in_thread(catalogue.nearest, scorer, asked.locale)
+        places = await self._service.in_model_thread(nearest.search, asked.query, max(TOPS))
+        return await in_thread(catalogue.products_of, asked.locale, places)
 
     @staticmethod
     def _find(catalogue: Catalogue, asked: Asked) -> list[Hit]:

@@ -208,6 +208,10 @@ class Service:
         probabilities_PC = figures_PF[:, PROBABILITIES:] if self.task.classes else None
         return Answer(Prediction(self.task, probabilities_PC, figures_PF[:, SCORE]), tokens)
 
+    async def in_model_thread(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Do what needs the model, in the thread that scores."""
+        return await asyncio.get_running_loop().run_in_executor(self._ready.thread, function, *arguments)
+
     async def rank(self, query: str, products: Sequence[Any], locale: str) -> Prediction:
         """Score products for one query of the page; as `Scorer.score`."""
         return (await self.answer(await self.work(self.ask, [query], products, locale))).prediction

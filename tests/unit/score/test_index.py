@@ -1,7 +1,12 @@
 """An index: the same scores as without it, only what changed is computed, nothing half-written is used."""
 
+import html
 import itertools
+import re
 import shutil
+import urllib.error
+import urllib.parse
+import urllib.request
 
 import numpy as np
 import pyarrow as pa
@@ -197,6 +202,38 @@ def test_a_server_scores_from_it(run, index, products):
     scorer, catalogue = ServeSettings(run=run, products=index).load()
     assert isinstance(scorer, IndexScorer)
     assert len(catalogue) == products.num_rows
+
+
+def test_the_page_finds_products_by_the_model_alone(run, index, serving):
+    pytest.importorskip("bm25s")
+    from zhichun.serve.app import ServeSettings
+    from zhichun.serve.search_page import NEAREST, TOPS
+
+    def page(url, **values):
+        asked = urllib.parse.urlencode({"q": "zzz qqq", "locale": "us", **values})
+        try:
+            return urllib.request.urlopen(f"{url}/?{asked}").read().decode()
+        except urllib.error.HTTPError as error:
+            return error.read().decode()
+
+    scorer, catalogue = IndexScorer.load(run, index), read_catalogue(index)
+    local = catalogue.filter(pc.equal(catalogue.column(schema.LOCALE), "us"))
+    texts = {name: local.column(name).to_pylist() for name in schema.TEXT_COLUMNS}
+    places = Nearest.of(scorer, texts).search("zzz qqq", max(TOPS))
+    with serving(ServeSettings(run=run, products=index)) as url:
+        found, by_words = page(url, top=NEAREST), page(url, top=20)
+    assert "No product has a word of this query" in by_words
+    assert re.findall(r'<span class="id">(.+?)</span>', found) == [
+        one.product_id for one in rank(scorer, "zzz qqq", catalogue, "us", first=max(TOPS))
+    ]
+    first = found[found.index("First stage, mean states") : found.index('id="reranked"')]
+    titles = [texts[schema.TITLE][place] for place in places[:3].tolist()]
+    assert [html.unescape(each) for each in re.findall(r'<a href="#product-\d+"><span[^>]*>(.+?)</span>', first)][
+        :3
+    ] == titles
+    with serving(ServeSettings(run=run, products=index / schema.PRODUCTS_FILE)) as url:
+        assert "Only an index finds products by the model" in page(url, top=NEAREST)
+        assert f'value="{NEAREST}"' not in page(url)
 
 
 def computed_products(monkeypatch):
