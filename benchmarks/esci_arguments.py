@@ -4,6 +4,7 @@ Not a script: `gpu.py`, `quality_esci.py`, `score_cpu.py` and `train_cpu.py` are
 """
 
 import argparse
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +27,16 @@ def parse_data(parser: argparse.ArgumentParser) -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.data is None:
         parser.error("name the folder of the Shopping Queries Dataset with --data, or in ESCI_DATA")
+    arguments.work = apart(arguments.work, arguments.data)
     return arguments
+
+
+def apart(work: Path, data: Path, *others: str) -> Path:
+    """Give a folder in the work folder for these data and all else that decides what is made of them."""
+    digest = hashlib.sha256(repr(others).encode())
+    for path in sorted(data.glob("*.parquet")):
+        digest.update(path.read_bytes())
+    return work / f"{data.resolve().name}-{digest.hexdigest()[:8]}"
 
 
 def esci_parser(description: str | None) -> argparse.ArgumentParser:
@@ -42,12 +52,13 @@ def parse_esci(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """Read the arguments as `parse_data` does; ``name`` is always given."""
     arguments = parse_data(parser)
     arguments.name = arguments.name or arguments.encoder
+    arguments.work /= hashlib.sha256(repr((arguments.encoder, arguments.set)).encode()).hexdigest()[:8]
     return arguments
 
 
 def prepared(arguments: argparse.Namespace) -> Path:
     """Give the dataset folder in the work folder, made unless it is there."""
-    folder: Path = arguments.work / "esci"
+    folder: Path = arguments.work / "data"
     if not folder.is_dir():
         prepare(arguments.data, folder)
     return folder

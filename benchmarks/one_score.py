@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
+from esci_arguments import apart
 from machine import circumstances, command_as_given
 
 from zhichun.core import schema
@@ -39,10 +40,11 @@ SIDES = ("teacher", "student")
 def main() -> None:
     given = parse_arguments()
     name = Path(given.data).resolve().name
-    given.work /= name
+    source = Path(os.environ["CHORUS_DATA"] if given.data == "chorus" else given.data)
+    given.work = apart(given.work, source, given.encoder, *given.set, *given.set_teacher, *given.set_student)
     data = given.work / "data"
     if not data.is_dir():
-        prepare(Path(os.environ["CHORUS_DATA"] if given.data == "chorus" else given.data), data)
+        prepare(source, data)
     recipes = {
         "teacher": load_recipe("zhichun:best").with_settings(
             [f"model.encoder={given.encoder}", *given.set, *given.set_teacher]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from esci_arguments import apart
 from machine import circumstances
 from score_catalogue import untrained
 from score_cpu import OFF, PLAIN, as_cross_encoder
@@ -31,7 +32,7 @@ GOAL = {"clients": 8, "times": 20.0}
 
 def made(arguments: argparse.Namespace) -> tuple[Path, list[tuple[dict[str, str], str]], list[str]]:
     """Make the models and the index, or take them; gives the folder, products as ids and as texts, and queries."""
-    work = arguments.work / "catalogue"
+    work = apart(arguments.work / "catalogue", arguments.products, str(arguments.encoder))
     if not (work / "data").is_dir():
         prepare(arguments.products, work / "data")
     dataset = Dataset.open(work / "data")

@@ -27,3 +27,14 @@ def test_every_name_exists(script: Path) -> None:
     for module, name in sorted(taken(script)):
         if not hasattr(importlib.import_module(module), name):
             importlib.import_module(f"{module}.{name}")
+
+
+def test_what_is_made_of_other_data_or_settings_lies_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    esci_arguments, found = importlib.import_module("esci_arguments"), list[Path]()
+    for place in ("a/data", "b/data"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "examples.parquet").write_text(place)
+        found += [esci_arguments.apart(tmp_path, tmp_path / place, *others) for others in ((), ("tiny",))]
+    assert len(set(found)) == 4
+    assert esci_arguments.apart(tmp_path, tmp_path / "a/data") == found[0]
