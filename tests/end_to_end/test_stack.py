@@ -1,6 +1,7 @@
 """`zhichun stack`, and every command that takes the folder in place of a run."""
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -182,3 +183,17 @@ def test_lists_that_are_cut_or_filled_rank_no_worse_than_the_models_alone(stack,
         ]
         gaps.append(values[0] - values[1])
     assert np.mean(gaps) > -0.02
+
+
+@pytest.mark.parametrize("of_all_folds", [True, False])
+def test_the_next_step_that_a_pool_names_trains_a_student(
+    folds, data, sentence_encoder, of_all_folds, tmp_path, succeed
+):
+    run = folds / "fold-1" if of_all_folds else shutil.copytree(folds / "fold-1", tmp_path / "run")
+    queries, out = tmp_path / "queries.csv", tmp_path / "pool.parquet"
+    queries.write_text("query,locale\nred zebra shoes,us\nblue zebra lamp,us\ngreen zebra table,us\n")
+    said = succeed("pool", run, "--data", data, "--queries", queries, "--per-query", 2, "--out", out)
+    words = shlex.split(said.rpartition("Next: zhichun ")[2].replace("STUDENT", str(tmp_path / "student")))
+    small = [f"--set=model.encoder={sentence_encoder}", "--set=model.max_length=32", "--set=train.epochs=1"]
+    assert "trained. Next: zhichun evaluate" in succeed(*words, *small)
+    assert ("predictions=" in said) == of_all_folds

@@ -87,7 +87,7 @@ def make_pool(
     Returns
     -------
     dict
-        ``queries`` and ``pairs`` of the pool, and ``left_out``: queries by reason.
+        ``queries`` and ``pairs`` of the pool, ``left_out``: queries by reason, and ``held_out``: the teacher's folds.
 
     Raises
     ------
@@ -123,7 +123,7 @@ def make_pool(
     about = {"held_out": held_out, "teacher": str(run), "folds": fold_count(dataset)}
     write_parquet(out, table.replace_schema_metadata({POOL_METADATA: json.dumps(about)}))
     shutil.rmtree(work)
-    return {"queries": len(taken), "pairs": len(table), "left_out": dict(left_out)}
+    return {"queries": len(taken), "pairs": len(table), "left_out": dict(left_out), "held_out": held_out}
 
 
 def held_out_by_teacher(folder: Path, data: Path) -> Folds:
