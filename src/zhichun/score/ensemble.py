@@ -78,8 +78,10 @@ class Members(ScoresProducts):
 
     def read_each(self, texts: PairTexts) -> tuple[Pairs, ...]:
         """Read the texts of P pairs for each member, once for all that read alike; see `Scorer.read`."""
-        read: dict[tuple[str, PairLayout, int], Pairs] = {}
-        keys = [(one.featurizer.fingerprint, one.tokenizer.layout, one.max_length) for one in self.members]
+        read: dict[tuple[str, PairLayout, int, bool], Pairs] = {}
+        keys = [
+            (one.featurizer.fingerprint, one.tokenizer.layout, one.max_length, one.reads_lists) for one in self.members
+        ]
         for member, key in zip(self.members, keys, strict=True):
             if key not in read:
                 read[key] = member.read(texts)

@@ -217,7 +217,7 @@ class Scorer(ScoresProducts):
             layout=featurizer.tokenizer.layout,
             pad_id=featurizer.tokenizer.pad_id,
             max_length=self.max_length,
-            list_P=distinct(texts.of_lists)[1],
+            list_P=distinct(texts.of_lists)[1] if self.reads_lists else None,
         )
 
     def predict(self, pairs: Pairs, rows: Int64 | None = None, *, progress: Progress | None = None) -> Prediction:
