@@ -9,7 +9,7 @@ from functools import cache
 
 import numpy as np
 import numpy.typing as npt
-from list_cells import Bench, label_codes_of
+from list_cells import Bench, label_codes_of, with_folded_locales
 from list_figures import Said
 from list_rows import Row
 
@@ -38,7 +38,7 @@ def by_shares(bench: Bench, fold: int, place_P: Places) -> Said:
 
 def titles_and_brands(bench: Bench) -> tuple[list[str], list[str], Places]:
     """Read the catalogue: what is searched of each product, its locale, and the row of each pair's product, ``[P]``."""
-    products = read_parquet(bench.source / schema.OFFICIAL_PRODUCTS_FILE)
+    products = with_folded_locales(read_parquet(bench.source / schema.OFFICIAL_PRODUCTS_FILE))
     row_of = {key: row for row, key in enumerate(product_keys(products).to_pylist())}
     fields = (products.column(name).to_pylist() for name in (schema.TITLE, schema.BRAND))
     texts = [" ".join(filter(None, texts)) for texts in zip(*fields, strict=True)]

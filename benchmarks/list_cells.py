@@ -43,7 +43,7 @@ from zhichun.fit.recipes.zhichun import fast_pretrain
 from zhichun.fit.run_folder import RunFolder
 from zhichun.fit.train import FineTune
 from zhichun.metrics.agreement import majority
-from zhichun.text.fold import fold_query
+from zhichun.text.fold import fold_locales, fold_query
 
 OUTER, INNER = 5, 3
 RATINGS_FILE: Final = "ratings.csv"
@@ -176,7 +176,7 @@ class Bench:
     @cached_property
     def judged(self) -> pa.Table:
         """The judged pairs that `prepare` takes, in an order that a seed has drawn; so is what is predicted of them."""
-        table = pq.read_table(self.source / schema.OFFICIAL_EXAMPLES_FILE)
+        table = with_folded_locales(pq.read_table(self.source / schema.OFFICIAL_EXAMPLES_FILE))
         table = table.take(pa.array(np.random.default_rng(0).permutation(table.num_rows)))
         folder = self._prepared("whole", table, np.full(table.num_rows, schema.TRAIN))
         kept = Dataset.open(folder).examples.column(schema.EXAMPLE_ID).cast(table.schema.field(schema.EXAMPLE_ID).type)
@@ -394,6 +394,12 @@ class Bench:
         return path
 
 
+def with_folded_locales(table: pa.Table) -> pa.Table:
+    """Write locales as `prepare` and tables of ratings have them."""
+    locales = fold_locales(table.column(schema.LOCALE).combine_chunks(), schema.LOCALES[0], table.num_rows)
+    return table.set_column(table.column_names.index(schema.LOCALE), schema.LOCALE, locales)
+
+
 def label_codes_of(judged: pa.Table) -> Rows:
     """Give the labels as places in `schema.LABELS`."""
     return np.asarray([schema.LABELS.index(label) for label in judged.column(schema.LABEL).to_pylist()])
@@ -407,7 +413,8 @@ def rated_pairs(source: Path, judged: pa.Table) -> tuple[Rows, RatedPairs] | Non
     queries, locales, products = (
         judged.column(name).to_pylist() for name in (schema.QUERY, schema.LOCALE, schema.PRODUCT_ID)
     )
-    return read_ratings(path, labels=GRADES).among([*zip(map(fold_query, queries), locales, products, strict=True)])
+    pairs = zip(map(fold_query, queries), locales, map(str, products), strict=True)
+    return read_ratings(path, labels=GRADES).among([*pairs])
 
 
 def _changed(value: Any, default: Any) -> Any:

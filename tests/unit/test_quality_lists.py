@@ -96,6 +96,9 @@ def test_only_what_can_be_used_is_measured_and_other_data_of_the_name_are_made_a
     rows = pq.read_table(path).to_pylist()
     twice, differs, unknown = ({**rows[number], schema.EXAMPLE_ID: 900 + number} for number in range(3))
     differs[schema.LABEL], unknown[schema.PRODUCT_ID] = "C", "of no catalogue"
+    rows[3][schema.LOCALE] = "US"
+    ratings = [f"{row[schema.QUERY]},{row[schema.PRODUCT_ID]},{judge},3" for row in rows[3:6] for judge in "ab"]
+    (bench.source / list_cells.RATINGS_FILE).write_text("\n".join(["query,product_id,judge,grade", *ratings]))
     pq.write_table(pa.Table.from_pylist([*rows, twice, differs, unknown]), path)
     bench = replace(bench, name="shop")
     left = sorted(number % 900 for number in bench.judged.column(schema.EXAMPLE_ID).to_pylist())
@@ -103,6 +106,7 @@ def test_only_what_can_be_used_is_measured_and_other_data_of_the_name_are_made_a
     assert "4 judgements are left out" in capsys.readouterr().out
     assert sorted(bench.left_out(0)) == np.flatnonzero(bench.fold_P == 0).tolist()
     assert bench.data(0) != first
+    assert bench.votes_PC.sum() == 6
     quality_lists.report(bench, {row.name: [quality_lists.said_by(bench, row, 0)] for row in (RANDOM, BM25)}, BM25.name)
 
 
