@@ -101,6 +101,7 @@ def test_decisions_reach_a_new_dataset_and_nothing_else_changes(audited, home, t
     [
         (["train", "tiny", "--folds", 4], r"the dataset has 5 folds, not 4\.\nUse --folds 5, or prepare it"),
         (["train", "tiny", "--folds", 5, "--set=train.validation_fold=1"], "train.validation_fold=1 has no effect"),
+        (["train", "distil:pooled", "--folds", 5], r"pool.parquet: no teacher held out every fold"),
         (["audit"], r"there is no finished run of fold 0\.\nTrain or resume it"),
         (["audit", "tiny", "--runs", "runs"], "give only one of the two"),
         (["audit", "kdd2022:task3"], "the recipe's task is 'substitute', which does not tell the four labels apart"),

@@ -252,9 +252,9 @@ def _assign(cls: Any, value: dict[str, Any], key: str, item: Any) -> None:
             return
         kinds = kinds_of(typing.get_type_hints(cls)[name])
         inner = value[name] = _filled(kinds, value[name])
-        if not isinstance(inner, dict):
-            found = ".".join(outer[: place + 1])
-            raise UserError(f"{found} is {inner!r} and has no setting {last!r}.", remedy="Set it as a whole.")
+        if not isinstance(inner, dict) or not dataclasses.fields(kinds[inner["kind"]]):
+            found, said = ".".join(outer[: place + 1]), inner["kind"] if isinstance(inner, dict) else repr(inner)
+            raise UserError(f"{found} is {said} and has no setting {last!r}.", remedy="Set it as a whole.")
         cls, value = kinds[inner["kind"]], inner
     value[last] = item
 

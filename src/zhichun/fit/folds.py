@@ -99,6 +99,11 @@ def _check(recipe: Recipe, data: Path, out: Path, folds: int, nested: bool, resu
     if folds != there:
         remedy = f"Use --folds {there}, or prepare it with: zhichun prepare … --folds {folds}"
         raise UserError(f"the dataset has {there} folds, not {folds}.", file=data, remedy=remedy)
+    if (pool := recipe.train.pool_path) is not None:
+        remedy = "Train on it without --folds, or use --set train.pool=null."
+        raise UserError(
+            "no teacher held out every fold, so that each fold's run could learn of it.", file=pool, remedy=remedy
+        )
     if nested and folds < 3:
         remedy = "Leave --nested out, or prepare it with: zhichun prepare … --folds 3"
         raise UserError("without both of two folds there is no pair to train on.", file=data, remedy=remedy)

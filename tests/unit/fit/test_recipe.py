@@ -106,6 +106,7 @@ def test_a_loss_is_set_by_its_name_together_with_its_task():
         (["model.tiny.layer=3"], "no setting 'model.tiny.layer'.\nDid you mean 'model.tiny.layers'?"),
         (["train.epochs"], "has no value.\nWrite --set KEY=VALUE."),
         (["train.epochs.more=1"], "train.epochs is 6 and has no setting 'more'"),
+        (["model.interaction.state=8"], "model.interaction is Full and has no setting 'state'.\nSet it as a whole"),
         (["train.epochs=many"], "train.epochs='many' is not of type int"),
         (["train.epochs=1.5"], "train.epochs=1.5 is not of type int"),
         (["train.epochs=true"], "train.epochs=True is not of type int"),
