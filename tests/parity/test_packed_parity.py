@@ -155,15 +155,6 @@ def test_loss_and_gradients_are_those_of_the_padded_batch(kind, pooling, way, mo
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_attention_in_padded_copies_is_the_same(kind, monkeypatch):
-    """What a GPU does where its own kernel does not serve."""
-    objective, batches = objective_of(kind, WAYS["the paper's recipe"]), both(KINDS[kind][1])
-    expected = step(objective, batches[0])
-    monkeypatch.setattr(packed_attention, "_by_length", packed_attention._in_padded_copies)
-    assert differ(step(objective, batches[1]), expected) < 1e-5
-
-
-@pytest.mark.parametrize("kind", KINDS)
 def test_activations_computed_again_change_no_bit(kind):
     plain, saving = (objective_of(kind, WAYS["the paper's recipe"]) for _ in range(2))
     recompute_activations(saving.model.encoder)
@@ -252,7 +243,7 @@ def test_an_empty_pair_of_one_token_each_packs():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("kind", KINDS)
 def test_on_a_gpu_the_kernel_for_many_lengths_says_the_same(kind, monkeypatch):
-    """In bf16, so within its rounding; and in fp32, where padded copies are taken."""
+    """In bf16, so within its rounding; and in fp32, where a window has none."""
     device, batches = torch.device("cuda"), both(KINDS[kind][1])
     moved = [
         {name: array if name == "longest" else array.to(device) for name, array in batch.items()} for batch in batches
@@ -271,14 +262,37 @@ def test_on_a_gpu_the_kernel_for_many_lengths_says_the_same(kind, monkeypatch):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("window", [None, 4])
-def test_on_a_gpu_every_way_attends_alike(window):
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_on_a_gpu_both_ways_attend_alike(dtype, window):
+    query_HNE, *rest, lie = attended(dtype)
+    for asking in (lie,) if window else (lie, lie.firsts):
+        given, how = (query_HNE[:, : asking.total], *rest), packed_attention._How(asking, lie, window=window)
+        if packed_attention._has_kernel(query_HNE, how):
+            one, other = packed_attention._by_length(*given, how), packed_attention._in_one_call(*given, how)
+            assert torch.allclose(one, other, atol=0.02 if dtype == torch.bfloat16 else 1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_on_a_gpu_the_backward_pass_drops_the_same_weights(dtype):
+    """Attention is linear in its values, ``⟨P v, g⟩ = ⟨v, Pᵀ g⟩``, and what is kept is scaled to a mean of 1."""
+    query_HNE, key_HNE, value_HNE, lie = attended(dtype)
+    how = packed_attention._How(lie, lie, dropout=0.3)
+    context_NHE = packed_attention._in_one_call(query_HNE, key_HNE, value_HNE.requires_grad_(), how)
+    weight_NHE = torch.randn_like(context_NHE)
+    (gradient_HNE,) = torch.autograd.grad(context_NHE, value_HNE, weight_NHE)
+    forward, backward = context_NHE.detach() * weight_NHE, value_HNE.detach() * gradient_HNE
+    assert float((forward.double().sum() - backward.double().sum()).abs()) < 0.01 * float(forward.abs().sum())
+    kept_NHE = packed_attention._in_one_call(query_HNE, key_HNE, torch.ones_like(value_HNE), how).float().detach()
+    assert float(kept_NHE.std()) > 0.01
+    assert float(kept_NHE.mean()) == pytest.approx(1, abs=0.2)
+
+
+def attended(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Packed]:
+    """Make what attention is given, and how it lies."""
+    torch.manual_seed(0)
     lengths = torch.tensor([5, 9, 9, 2])
     bounds = torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).int().cuda()
-    lie = Packed(bounds, 9, 25)
-    given_HNE = [torch.randn(2, 25, 32, device="cuda", dtype=torch.bfloat16) for _ in range(3)]
-    for asking in (lie,) if window else (lie, lie.firsts):
-        query_HNE, how = given_HNE[0][:, : asking.total], packed_attention._How(asking, lie, window=window)
-        ways = (packed_attention._by_length, packed_attention._in_padded_copies, packed_attention._in_one_call)
-        one, two, three = (way(query_HNE, *given_HNE[1:], how) for way in ways)
-        assert torch.allclose(one, two, atol=0.02)
-        assert torch.allclose(one, three, atol=0.02)
+    query_HNE, key_HNE, value_HNE = (torch.randn(2, 25, 32, device="cuda", dtype=dtype) for _ in range(3))
+    return query_HNE, key_HNE, value_HNE, Packed(bounds, 9, 25)

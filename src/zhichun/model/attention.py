@@ -4,21 +4,21 @@ Readers of token vectors use one interface for both layouts. A packed batch is o
 elsewhere is ``[1, N, D]`` then.
 
 Attention within each pair of a packed batch is registered as a transformers attention function. One function handles
-packed and padded batches: a call with ``packed`` is packed, any other uses `scaled_dot_product_attention`. There are
-three equivalent implementations, and the fastest possible is used:
+packed and padded batches: a call with ``packed`` is packed, any other uses `scaled_dot_product_attention`. A packed one
+is computed in one of two equivalent ways, without padding and mask:
 
-* `torch.nn.attention.varlen` on a GPU in half precision, without attention dropout, which its kernel does not support;
-* else on a GPU: only queries, keys and values are padded; everything outside of attention stays packed;
-* on a CPU: the pairs of each length together, without padding and mask; with dropout, as explicit
-  products, as torch would, but with a cheaper mask (`Dropout`).
+* on a GPU all pairs in one call, by the kernels behind `scaled_dot_product_attention`, which take bounds: in half
+  precision FlashAttention, else the memory-efficient one. `torch.nn.attention.varlen` would be the public way, but it
+  has no dropout; and padded copies with a mask go to cuDNN, which makes a plan for every shape of batch that it meets;
+* else the pairs of each length together; on a CPU with dropout as explicit products, as torch would, but with a
+  cheaper mask (`Dropout`).
 
 Legend: ``B`` pairs, ``T`` tokens of a row, ``N`` tokens of all pairs, ``D`` size of a token's vector; ``H`` heads,
 ``E`` size of a head, ``L`` tokens of the longest pair, ``R`` neighbours of one length.
 """
 
-import importlib
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from itertools import groupby
 from typing import Any, Final
 
@@ -130,7 +130,7 @@ class Packed:
         lengths: list[int] = self.length_B.tolist()
         return lengths
 
-    @cached_property
+    @property
     def firsts(self) -> "Packed":
         """The layout of only the first tokens, concatenated."""
         return Packed(torch.arange(self.pairs + 1, dtype=torch.int32, device=self.bounds.device), 1, self.pairs)
@@ -153,7 +153,7 @@ class Packed:
 
     def first(self, vectors_1ND: Tensor) -> Tensor:
         """Take the first token of each pair, ``[B, D]``."""
-        return vectors_1ND[0, self.bounds[:-1]]
+        return vectors_1ND[0].index_select(0, self.start_B)
 
     def without_padding(self, vectors_1ND: Tensor) -> Tensor:
         """Return them unchanged: there is no padding."""
@@ -276,63 +276,32 @@ def packed_attention(
             module, *given, attention_mask, dropout=dropout, scaling=scaling, sliding_window=sliding_window, **named
         )
         return plain
-    query_HNE, key_HNE, value_HNE = (tensor[0] for tensor in given)
-    if not query_HNE.is_cuda:
-        attend = _by_length
-    elif query_HNE.dtype in HALF and not dropout and has_varlen():
-        attend = _in_one_call
-    else:
-        attend = _in_padded_copies
+    query_HNE, key_HNE, value_HNE = (tensor.squeeze(0) for tensor in given)
     how = _How(asking or packed, packed, dropout, scaling, sliding_window)
+    attend = _in_one_call if query_HNE.is_cuda and _has_kernel(query_HNE, how) else _by_length
     return attend(query_HNE, key_HNE, value_HNE, how)[None], None
 
 
+def _has_kernel(query_HNE: Tensor, how: _How) -> bool:
+    if query_HNE.dtype in HALF:
+        return query_HNE.shape[-1] % 8 == 0
+    return query_HNE.dtype == torch.float32 and how.window is None
+
+
 def _in_one_call(query_HNE: Tensor, key_HNE: Tensor, value_HNE: Tensor, how: _How) -> Tensor:
-    from torch.nn.attention.varlen import varlen_attn
-
-    assert not how.dropout
-    # The kernel counts the farthest place that is seen.
-    reach = (-1, -1) if how.window is None else (how.window - 1, how.window - 1)
-    query_NHE, key_NHE, value_NHE = (tensor.transpose(0, 1) for tensor in (query_HNE, key_HNE, value_HNE))
-    context_NHE = varlen_attn(
-        query_NHE,
-        key_NHE,
-        value_NHE,
-        how.asking.bounds,
-        how.asked.bounds,
-        how.asking.longest,
-        how.asked.longest,
-        scale=how.scaling,
-        window_size=reach,
-    )
-    assert isinstance(context_NHE, Tensor)  # the sums of the weights were not asked for
-    return context_NHE
-
-
-def _in_padded_copies(query_HNE: Tensor, key_HNE: Tensor, value_HNE: Tensor, how: _How) -> Tensor:
-    there_BL = torch.arange(how.asked.longest, device=query_HNE.device) < how.asked.bounds.diff()[:, None]
-    seen_B1LL = there_BL[:, None, None, :].expand(-1, 1, how.asking.longest, -1)
-    if how.window is not None and how.window < how.asked.longest:
-        seen_B1LL = seen_B1LL & _within(how.window, how.asked.longest, query_HNE.device)
-    context_BHLE = scaled_dot_product_attention(
-        _padded(query_HNE, how.asking),
-        _padded(key_HNE, how.asked),
-        _padded(value_HNE, how.asked),
-        seen_B1LL,
-        dropout_p=how.dropout,
-        scale=how.scaling,
-    )
-    return context_BHLE.transpose(1, 2).flatten(0, 1)[_slots(how.asking)]
-
-
-def _padded(vectors_HNE: Tensor, packed: Packed) -> Tensor:
-    rows_SHE = vectors_HNE.new_zeros(packed.pairs * packed.longest, len(vectors_HNE), vectors_HNE.shape[-1])
-    filled_SHE = rows_SHE.index_copy(0, _slots(packed), vectors_HNE.transpose(0, 1))
-    return filled_SHE.reshape(packed.pairs, packed.longest, *filled_SHE.shape[1:]).transpose(1, 2)
-
-
-def _slots(packed: Packed) -> Tensor:
-    return packed.pair_N * packed.longest + packed.place_N
+    vectors = [tensor.transpose(0, 1) for tensor in (query_HNE, key_HNE, value_HNE)]
+    lie = (how.asking.bounds, how.asked.bounds, how.asking.longest, how.asked.longest, how.dropout)
+    if query_HNE.dtype in HALF:
+        reach = None if how.window is None else how.window - 1  # the farthest place that is seen
+        context_NHE: Tensor = torch.ops.aten._flash_attention_forward(
+            *vectors, *lie, False, False, scale=how.scaling, window_size_left=reach, window_size_right=reach
+        )[0]
+        return context_NHE
+    of_one_row = (tensor_NHE[None] for tensor_NHE in vectors)
+    context_1NHE: Tensor = torch.ops.aten._efficient_attention_forward(
+        *of_one_row, None, *lie, 0, True, scale=how.scaling
+    )[0]
+    return context_1NHE[0]
 
 
 def _by_length(query_HNE: Tensor, key_HNE: Tensor, value_HNE: Tensor, how: _How) -> Tensor:
@@ -361,15 +330,6 @@ def _within(window: int, length: int, device: torch.device) -> Tensor:
     """Return which positions are fewer than ``window`` apart, ``[length, length]``."""
     place = torch.arange(length, device=device)
     return (place[:, None] - place).abs() < window
-
-
-@cache
-def has_varlen() -> bool:
-    """Return whether this torch has variable-length attention (from 2.10)."""
-    try:
-        return hasattr(importlib.import_module("torch.nn.attention.varlen"), "varlen_attn")
-    except ImportError:
-        return False
 
 
 def _mask(*, attention_mask: Tensor | None = None, **named: Any) -> Tensor | None:
