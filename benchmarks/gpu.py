@@ -128,21 +128,19 @@ class Course:
     lengths_P: npt.NDArray[np.int64]
 
     def train(self, fast: str, rounds: int, keep: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-        """Let all sides take their steps in turn, each in a process of its own; ``keep`` is given what is there."""
-        taken: dict[str, list[dict[str, Any]]] = {}
-        jobs: dict[str, Job] = {}
-        for seed in range(rounds):
-            for name, side in sides(fast).items():
-                changes = [*side.settings, f"train.precision={side.precision}", f"train.seed={seed}"]
-                jobs[name] = replace(self.job, recipe=self.job.recipe.with_settings(changes))
-                with ProcessPoolExecutor(1, get_context("spawn")) as process:
-                    outcome = process.submit(side.work, jobs[name]).result()
-                taken.setdefault(name, []).append(outcome)
-                print(f"{name}, seed {seed}: {jobs[name].batch / outcome['seconds_of_step']:.1f} pairs/s", flush=True)
-                found = {name: self._of_training(runs, jobs[name]) for name, runs in taken.items()}
-                for of in found.values():
-                    of["times_faster"] = of["pairs_per_second"] / found[THEIRS]["pairs_per_second"]
-                keep({"training": found})
+        """Let all sides take their steps, each in a process of its own; ``keep`` is given what is there."""
+        found: dict[str, Any] = {}
+        for name, side in sides(fast).items():
+            runs = []
+            with ProcessPoolExecutor(1, get_context("spawn")) as process:
+                for seed in range(rounds):
+                    changes = [*side.settings, f"train.precision={side.precision}", f"train.seed={seed}"]
+                    job = replace(self.job, recipe=self.job.recipe.with_settings(changes))
+                    runs.append(process.submit(side.work, job).result())
+                    print(f"{name}, seed {seed}: {job.batch / runs[-1]['seconds_of_step']:.1f} pairs/s", flush=True)
+            found[name] = self._of_training(runs, job)
+            found[name]["times_faster"] = found[name]["pairs_per_second"] / found[THEIRS]["pairs_per_second"]
+            keep({"training": found})
         return found
 
     def _of_training(self, runs: list[dict[str, Any]], job: Job) -> dict[str, Any]:
