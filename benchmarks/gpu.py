@@ -56,7 +56,7 @@ from zhichun.score.torch_engine import place_of
 
 GOALS = {"training_utilisation": 0.5, "scoring_utilisation": 0.6, "times_faster": 3.0, "whole_recipe_in_steps": 2.5}
 CHOSEN = ["model.max_length=256", "train.epochs=1", "train.learning_rate=1e-5", "train.warmup=0"]
-LARGE_STEP = ("train.batch_size=256", "train.micro_batch_tokens=16384")
+LARGE_STEP = ("train.batch_size=256", "train.micro_batch_tokens=65536")
 
 
 @dataclass(frozen=True)
@@ -196,12 +196,6 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=3, help="trainings of each side")
     parser.add_argument("--pairs", type=int, default=0, help="score a sample of so many pairs; all if not given")
-    parser.add_argument(
-        "--attention-dropout",
-        type=float,
-        default=0.1,
-        help="of the encoder, in training; 0.1 as XLM-R has it, with 0 the kernel for packed batches can be used",
-    )
     parser.add_argument("--repeats", type=int, default=3, help="how often they are scored")
     parser.add_argument("--out", type=Path, help="default: results/gpu.json, and nowhere with --smoke")
     arguments = parse_data(parser)
@@ -228,9 +222,9 @@ def main() -> None:
     device = place_of(None)
     fast = "bf16" if device.type == "cuda" else "fp32"
     data, shape = prepared(given), SHAPES[given.shape]
-    work = given.work / "gpu" / f"{given.shape}-{given.attention_dropout}"
+    work = given.work / "gpu" / given.shape
     work.mkdir(parents=True, exist_ok=True)
-    encoder = random_encoder(shape, work / "encoder", data, given.attention_dropout)
+    encoder = random_encoder(shape, work / "encoder", data)
     job = Job(recipe_of(encoder, smoke=given.smoke), data, given.steps, device.type)
     at_best = peak(device, 8192 if device.type == "cuda" else 512)
     print(f"a product of bf16 matrices: {at_best / 1e12:.1f} TFLOP/s", flush=True)

@@ -67,7 +67,7 @@ SHAPES: Final = {
 }
 
 
-def random_encoder(shape: Shape, folder: Path, data: Path, attention_dropout: float) -> Path:
+def random_encoder(shape: Shape, folder: Path, data: Path) -> Path:
     """Make a folder that transformers reads as an encoder of the shape, once.
 
     Parameters
@@ -78,8 +78,6 @@ def random_encoder(shape: Shape, folder: Path, data: Path, attention_dropout: fl
         Where it is kept.
     data
         Dataset folder, whose texts make the vocabulary.
-    attention_dropout
-        Dropout of attention weights in training.
     """
     if folder.is_dir():
         return folder
@@ -89,7 +87,6 @@ def random_encoder(shape: Shape, folder: Path, data: Path, attention_dropout: fl
         num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads,
         intermediate_size=shape.intermediate,
-        attention_probs_dropout_prob=attention_dropout,
         max_position_embeddings=514,
         type_vocab_size=1,
         bos_token_id=0,

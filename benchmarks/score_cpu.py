@@ -32,7 +32,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 
 from zhichun.core import schema
 from zhichun.core.arrays import Int64
-from zhichun.core.device import has_bf16
+from zhichun.core.device import ahead, has_bf16
 from zhichun.core.errors import UserError
 from zhichun.core.files import write_json
 from zhichun.core.tasks import TASKS, Floats
@@ -60,6 +60,7 @@ OFF = ["model.trigram_start=random", *(f"model.{part}=null" for part in ("trigra
 PLAIN = [f"objective.{name}=null" for name in ("second_view", "rdrop", "mixup", "ema")]
 CHOSEN = ["model.max_length=256", "train.epochs=4", "train.learning_rate=1e-4", "objective.loss=CrossEntropy"]
 WARMED_WITH = 24
+AHEAD = 512
 REPEATS = 3
 
 
@@ -142,8 +143,18 @@ def by_ours(folder: Path, engine: str, device: str) -> Score:
     scorer = Scorer.load(folder, device=device, engine=engine)
 
     def score(texts: Texts) -> Floats:
-        pairs = scorer.read(PairTexts(*texts.ours))
-        return predict_with(scorer.engine, pairs, np.arange(len(pairs)))
+        queries, columns, locales = texts.ours
+        part = (
+            AHEAD if scorer.lookahead else len(queries)
+        )  # as `zhichun score` does: on a GPU the next are read meanwhile
+        cuts = [slice(start, start + part) for start in range(0, len(queries), part)]
+        read = (
+            scorer.read(PairTexts(queries[cut], {name: of[cut] for name, of in columns.items()}, locales[cut]))
+            for cut in cuts
+        )
+        return np.concatenate(
+            [predict_with(scorer.engine, pairs, np.arange(len(pairs))) for pairs in ahead(read, scorer.lookahead)]
+        )
 
     return score
 

@@ -168,9 +168,9 @@ class Encoder(nn.Module):
         else:
             read["attention_mask"] = attention
         if first_only and self.heeds_first_only:
-            first_B1D: Tensor = self.model(first_only=True, **read).last_hidden_state
+            first_B1D: Tensor = self.model(first_only=True, **read).last_hidden_state.float()
             return first_B1D.flatten(0, 1)
-        hidden_BTD: Tensor = self.model(**read).last_hidden_state
+        hidden_BTD: Tensor = self.model(**read).last_hidden_state.float()
         if not first_only:
             return hidden_BTD
         return attention.first(hidden_BTD) if isinstance(attention, Packed) else hidden_BTD[:, 0]

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from zhichun.core.tasks import softmax
 from zhichun.score import torch_engine
+from zhichun.score.engine import predict_with
 from zhichun.score.scorer import Scorer, tokens_read
 from zhichun.score.torch_engine import MOST_TOKENS_PER_BATCH, TOKENS_PER_BATCH, tokens_at_once
 from zhichun.text.pairs import PairTexts
@@ -70,6 +72,19 @@ def test_progress_counts_the_pairs_that_are_chosen(tiny_run):
     assert sum(progress) == 2
     assert np.abs(chosen.probabilities - scorer.predict(pairs).probabilities[[2, 0]]).max() < 1e-6
     assert tokens_read(pairs).tolist() == pairs.lengths.tolist()
+
+
+def test_an_encoder_wholly_in_bf16_says_nearly_the_same(tiny_run):
+    """As on a GPU; the head's input is float32, and so is what is beside the encoder."""
+    titles = {"product_title": ["red shoes", "blue hat", ""]}
+    scorer = Scorer.load(tiny_run, device="cpu")
+    pairs = scorer.read(PairTexts(["red shoes"] * 3, titles, ["us", "es", "jp"]))
+    expected, model = scorer.predict(pairs).probabilities, scorer.engine.model
+    torch_engine.to_bf16(model.encoder, whole=True)
+    assert {weight.dtype for weight in model.encoder.parameters()} == {torch.bfloat16}
+    engine = torch_engine.TorchEngine.of(model, in_bf16=True)
+    found = softmax(predict_with(engine, pairs, np.arange(3)))
+    assert 0 < np.abs(found - expected).max() < 0.05
 
 
 @pytest.mark.gpu
