@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch._functorch import config as functorch
 from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface
 
@@ -153,6 +154,7 @@ def compile_layers(encoder: "Encoder") -> None:
 
     Weights keep their names. What is outside of the layers is little work, and stays as it is.
     """
+    functorch.donated_buffer = False  # or a backward pass may not keep its graph, as a second view's does
     for layer in layers_of(encoder):
         layer.compile(dynamic=True)
 
