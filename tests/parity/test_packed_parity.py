@@ -239,11 +239,31 @@ def test_an_empty_pair_of_one_token_each_packs():
     assert differ(step(objective, batch_of(packed(rows, SEPARATED), 2)), expected) < 1e-5
 
 
+@pytest.mark.parametrize(
+    ("dtype", "size", "window", "training", "expected"),
+    [
+        (torch.bfloat16, 32, 4, True, True),
+        (torch.bfloat16, 12, None, False, False),
+        (torch.float32, 32, None, False, True),
+        (torch.float32, 32, None, True, False),
+        (torch.float32, 32, 4, False, False),
+        (torch.float64, 32, None, False, False),
+    ],
+)
+def test_a_gpu_has_a_kernel_for_half_precision_and_for_float32_without_gradients(
+    dtype, size, window, training, expected
+):
+    lie = Packed.of(torch.tensor([3, 2]))
+    with torch.set_grad_enabled(training):
+        how = packed_attention._How(lie, lie, dropout=0.1, window=window)
+        assert packed_attention._has_kernel(torch.zeros(2, 5, size, dtype=dtype), how) == expected
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("kind", KINDS)
 def test_on_a_gpu_the_kernel_for_many_lengths_says_the_same(kind, monkeypatch):
-    """In bf16, so within its rounding; and in fp32, where a window has none."""
+    """In bf16, so within its rounding; and in fp32, where training goes by length."""
     device, batches = torch.device("cuda"), both(KINDS[kind][1])
     moved = [
         {name: array if name == "longest" else array.to(device) for name, array in batch.items()} for batch in batches
@@ -263,6 +283,7 @@ def test_on_a_gpu_the_kernel_for_many_lengths_says_the_same(kind, monkeypatch):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("window", [None, 4])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@torch.no_grad()
 def test_on_a_gpu_both_ways_attend_alike(dtype, window):
     query_HNE, *rest, lie = attended(dtype)
     for asking in (lie,) if window else (lie, lie.firsts):

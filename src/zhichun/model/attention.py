@@ -8,7 +8,7 @@ packed and padded batches: a call with ``packed`` is packed, any other uses `sca
 is computed in one of two equivalent ways, without padding and mask:
 
 * on a GPU all pairs in one call, by the kernels behind `scaled_dot_product_attention`, which take bounds: in half
-  precision FlashAttention, else, without dropout, the memory-efficient one. `torch.nn.attention.varlen` would be the
+  precision FlashAttention, else, without gradients, the memory-efficient one. `torch.nn.attention.varlen` would be the
   public way, but it has no dropout; and padded copies with a mask go to cuDNN, which makes a plan for every shape of
   batch that it meets;
 * else the pairs of each length together; on a CPU with dropout as explicit products, as torch would, but with a
@@ -286,8 +286,9 @@ def packed_attention(
 def _has_kernel(query_HNE: Tensor, how: _How) -> bool:
     if query_HNE.dtype in HALF:
         return query_HNE.shape[-1] % 8 == 0
-    # The kernel for float32 has no window, and its backward pass drops other weights than its forward pass.
-    return query_HNE.dtype == torch.float32 and how.window is None and not how.dropout
+    # The kernel for float32 has no window; its backward pass drops other weights than its forward pass, and cannot be
+    # compiled with a scale, which torch gives twice to the function that infers its shapes.
+    return query_HNE.dtype == torch.float32 and how.window is None and not torch.is_grad_enabled()
 
 
 def _in_one_call(query_HNE: Tensor, key_HNE: Tensor, value_HNE: Tensor, how: _How) -> Tensor:
