@@ -200,11 +200,14 @@ def gpu(name: str, result: Mapping[str, Any]) -> str:
         for system, of in result.get(what, {}).items()
     ]
     missing = [what for what in ("whole_recipe_in_steps", "scoring") if what not in result]
+    in_steps = result.get("whole_recipe_in_steps")
     lines = [
         f"**On a GPU.** An encoder of {shape['layers']} layers of {shape['hidden']} with random weights, 256 tokens at "
         f"most, on {machine_of(result)}; a product of bf16 matrices reaches {result['tflops_of_a_matrix_product']:.0f} "
         f"TFLOP/s. Goals: {goals['times_faster']:.0f} times theirs, {goals['training_utilisation']:.0%} of the GPU in "
-        f"training, {goals['scoring_utilisation']:.0%} in scoring."
+        f"training, {goals['scoring_utilisation']:.0%} in scoring, at most {goals['whole_recipe_in_steps']} plain "
+        "steps for one of the whole recipe"
+        + (f" (here {in_steps:.2f})." if in_steps else ".")
         + (f" Not measured yet: {', '.join(missing)}." if missing else ""),
         "",
         table(["", "", "precision", "pairs/s", "times sentence-transformers", "of the GPU"], rows),
