@@ -17,7 +17,7 @@ RATERS: Final = "RATERS"
 MAJORITY: Final = "MAJORITY"
 # In a setting, the table of what models of `TEACHES` say of the training pairs, each by one that left out its query.
 TEACHER: Final = "TEACHER"
-# In a setting, the encoder pre-trained on the catalogue's Product2Query in the split form of the row.
+# In a setting, the encoder pre-trained on the catalogue's Product2Query in the form of the row, for so many epochs.
 WARM: Final = "WARM"
 SIDE_FEATURES: Final = ("trigrams", "country", "brand", "color")
 STACKED: Final = ", stacked"
@@ -137,28 +137,33 @@ THEIRS_TRIES: Final = (
 )
 
 
-def _split(layers: int, name: str, *settings: str) -> Row:
-    form = f'model.interaction={{"kind":"Split","product_layers":{layers},"query_tokens":16}}'
-    return Row(f"ours, split {layers}{name}", "ours", (*_ALONE.settings, form, *settings))
+# A known catalogue: only for screenings, with the whole model in the same form as the reference. The recipe's epochs of
+# Product2Query, and the soft labels of a teacher that is the same for all.
+def _in_form(name: str, *form: str) -> tuple[Row, ...]:
+    warm, taught = f"model.encoder={WARM}3", soft_labels(TEACHER, 0.7)
+    parts = {
+        "": (),
+        " warmed up": (warm,),
+        " taught": (taught,),
+        " warmed up, taught": (warm, taught),
+        " warmed up briefly, taught": (f"model.encoder={WARM}1", taught),
+    }
+    return tuple(Row(f"ours, {name}{said}", "ours", (*_ALONE.settings, *form, *of)) for said, of in parts.items())
 
 
-# A known catalogue: only for screenings, with `ours, encoder alone` as the reference.
-SPLIT: Final = tuple(_split(layers, "") for layers in (2, 3, 4, 5))
-SPLIT_WARM: Final = tuple(_split(layers, " warmed up", f"model.encoder={WARM}") for layers in (2, 3, 4, 5))
-_TAUGHT = soft_labels(TEACHER, 0.7)
-SPLIT_TAUGHT: Final = tuple(
-    row
-    for layers in (2, 3, 4)
-    for row in (
-        _split(layers, " taught", _TAUGHT),
-        _split(layers, " warmed up, taught", f"model.encoder={WARM}", _TAUGHT),
-    )
+def _split(layers: int) -> str:
+    return f'model.interaction={{"kind":"Split","product_layers":{layers},"query_tokens":16}}'
+
+
+KNOWN: Final = (
+    *_in_form("encoder alone")[1:],
+    *(row for layers in (2, 3, 4, 5, 8) for row in _in_form(f"split {layers}", _split(layers))),
 )
 _LIST_HEAD = Row("ours, list head", "ours", (*_LISTS.settings, "model.lists=ListHead"), lists=True)
-_TRAINED: Final = (PLAIN, *THEIRS_TRIES, *OURS_TRIES, _PAIRS, _LISTS, _LIST_HEAD, *SPLIT, *SPLIT_WARM)
+_TRAINED: Final = (PLAIN, *THEIRS_TRIES, *OURS_TRIES, _PAIRS, _LISTS, _LIST_HEAD, *(row for row in KNOWN if not row.taught))
 _UNDER: Final = [row for row in _TRAINED if row.trained and row.classifies and not row.with_trees]
 _STACKED: Final = (*map(with_stack, _UNDER), *map(with_trees, _UNDER))
-ROWS: Final = {row.name: row for row in (RANDOM, BM25, COSINE, *_TRAINED, *SPLIT_TAUGHT, *_STACKED)}
+ROWS: Final = {row.name: row for row in (RANDOM, BM25, COSINE, *_TRAINED, *KNOWN, *_STACKED)}
 
 
 def named(names: Sequence[str]) -> list[Row]:
