@@ -9,7 +9,7 @@ among as many tries, for each fold on three inner folds of the others. Usage, wi
 
 ``--data`` is a folder in the official layout, or `chorus` or `esci` for those that ``CHORUS_DATA`` and ``ESCI_DATA``
 name. Every training's outcome is kept in ``results/quality_lists`` under what it was trained with, and not made again.
-Writes ``quality_lists_DATA.json`` into ``benchmarks/results``; a screening only prints.
+Writes ``quality_lists_LABEL.json`` into ``benchmarks/results``; a screening only prints.
 """
 
 import os
@@ -234,6 +234,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("encoder", help="name or folder of a transformers encoder of the kind of BERT or XLM-R")
     parser.add_argument("--name", help="what the results call it, if not as it is given")
     parser.add_argument("--data", required=True, help="chorus, esci, or a folder in the official layout")
+    parser.add_argument("--label", help="what files of results are called, if not as the data: of another encoder, say")
     parser.add_argument("--test", action="store_true", help="measure on the given test split instead of five folds")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--screen", action="store_true", help="the rows on the folds themselves, with the first seed")
@@ -331,7 +332,8 @@ def compare(
 def main() -> None:
     arguments = parse_arguments()
     bench = bench_of(arguments)
-    own = bench.kept / bench.name / "selection.json"
+    label = arguments.label or bench.name
+    own = bench.kept / label / "selection.json"
     if arguments.screen:
         rows = named(arguments.rows) if arguments.rows else [RANDOM, BM25, COSINE, PLAIN, *THEIRS_TRIES, *OURS_TRIES]
         return screen(bench, rows, arguments.seeds[:1], arguments.reference)
@@ -348,7 +350,7 @@ def main() -> None:
     show(result)
     found = {**circumstances(*LIBRARIES), "encoder": bench.encoder, "data": bench.name}
     found["command"] = command_as_given("quality_lists.py")
-    write_json(arguments.results / f"quality_lists_{bench.name}.json", {**found, **result})
+    write_json(arguments.results / f"quality_lists_{label}.json", {**found, **result})
     return None
 
 
