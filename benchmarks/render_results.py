@@ -90,6 +90,7 @@ def _named(name: str, result: Mapping[str, Any]) -> str:
 # In this order: what is set beside others first.
 LAYOUTS: dict[str, Callable[[str, Mapping[str, Any]], str]] = {
     "quality_lists_chorus": rendered_lists.quality_lists,
+    "quality_lists_chorus_e5_small": rendered_lists.quality_lists,
     "quality_lists_esci": rendered_lists.quality_lists,
     "quality_esci": rendered_models.quality_esci,
     "quality_esci_whole_recipe": rendered_models.quality_esci,
