@@ -22,7 +22,8 @@ Left out of the paper's parts: FGM, R-Drop and mixup (no gain measured, 2.3 time
 `benchmarks/results/quality_esci_whole_recipe.md`), and lists with LambdaLoss, whose steps of one list were 0.08 worse.
 
 ``zhichun:fast:pretrain`` with ``model.interaction=Full`` before it lifts this model too: micro-F1 0.753 to 0.805 on
-Chorus (+0.019 to +0.085, one seed). The teacher of ``zhichun:fast`` harms where it has seen few queries (docs/catalogue.md).
+Chorus (+0.019 to +0.085, one seed). The teacher of ``zhichun:fast`` harms where it has seen few queries
+(docs/catalogue.md).
 
 Provisional: what its parts gain are screenings; lists and the list head have no three seeds yet.
 """
