@@ -27,7 +27,7 @@ from zhichun.core.arrays import Int64
 from zhichun.core.device import ahead
 from zhichun.core.errors import UserError
 from zhichun.core.files import NotWritten, in_use
-from zhichun.core.storage import NotReached, Source, find_sources, is_url, open_folder
+from zhichun.core.storage import NotReached, Source, find_sources, is_url, open_folder, unpacked_name
 from zhichun.core.tasks import Prediction
 from zhichun.data.prepare.clean_catalogue import products_file
 from zhichun.data.readers.pair_tables import (
@@ -345,7 +345,16 @@ class ScoringJob:
 
 
 def is_folder(out: Path | str) -> bool:
-    """Tell whether a result is a folder of parts: it is an address, or there already, or has no ending."""
+    """Tell whether a result is a folder of parts: it is an address, or there already, or has no ending.
+
+    Raises
+    ------
+    UserError
+        For an address with the name of a file.
+    """
+    if is_url(out) and unpacked_name(Path(out)).endswith((*ENDINGS, *RUNS)):
+        remedy = "Name a folder, without an ending, or a file on a disk."
+        raise UserError("names a file; into a store, scores are written as a folder of parts.", file=out, remedy=remedy)
     return is_url(out) or (Path(out).is_dir() and Path(out).suffix not in KINDS) or not Path(out).suffix
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from scoring_stub import Stub, table_of, write
 
+from zhichun.cli import main
 from zhichun.core.errors import UserError
 from zhichun.core.storage import LocalFolder
 from zhichun.score.job import ScoringJob, finish_job
@@ -203,6 +205,16 @@ def test_a_result_among_the_files_is_none_of_them(given, tmp_path):
         store.pipe_file(f"/among/{name}", (given / name).read_bytes())
     assert run("memory://among", "memory://among/scores", 2) == (47, 0)
     store.rm("/among", recursive=True)
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.JSONL", "out.run", "out.csv.gz"])
+def test_a_store_is_given_no_folder_with_the_name_of_a_file(given, capsys, name):
+    with pytest.raises(SystemExit):
+        main(["score", "no-run", str(given), f"memory://bucket/{name}"])
+    assert re.search(rf"{name}: names a file(.|\n)*Name a folder, without an ending", capsys.readouterr().err)
+    with pytest.raises(SystemExit):
+        main(["score", "no-run", str(given), "memory://bucket/v1.2"])
+    assert re.search("no-run", capsys.readouterr().err)
 
 
 def test_parts_outlive_a_store_that_does_not_answer(given, tmp_path, monkeypatch):
