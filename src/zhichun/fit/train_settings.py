@@ -243,6 +243,11 @@ class TrainSettings(LoopSettings):
         held_out = self.validation_fold if isinstance(self.validation_fold, tuple) else (self.validation_fold,)
         if any(fold is not None and (type(fold) is not int or fold < 0) for fold in held_out):
             raise UserError(f"train.validation_fold={self.validation_fold} must be at least 0, each a whole number.")
+        if self.lists is not None and self.batch_size < 2:
+            remedy = "Use --set train.batch_size=32, or train on pairs with train.lists=null."
+            raise UserError(
+                "train.batch_size=1 leaves train.lists nothing to rank: a list is never split.", remedy=remedy
+            )
 
     @property
     def pool_path(self) -> Path | None:

@@ -10,6 +10,7 @@ from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.data.dataset import Dataset
 from zhichun.fit.batches import ListBatches, Lists, packed_steps
+from zhichun.fit.train_settings import TrainSettings
 
 RANDOM = np.random.default_rng(0)
 SIZES = RANDOM.integers(1, 9, size=60)
@@ -129,3 +130,7 @@ def test_a_pair_that_balancing_or_translation_made_is_in_no_list_of_a_query(tiny
 def test_lists_of_one_are_refused():
     with pytest.raises(UserError, match=r"train\.lists\.most_candidates=1 must be at least 2"):
         Lists(most_candidates=1)
+    with pytest.raises(UserError, match=r"batch_size=1 leaves train\.lists nothing to rank(.|\n)*train\.batch_size=32"):
+        TrainSettings(batch_size=1, lists=Lists())
+    assert TrainSettings(batch_size=1).lists is None
+    assert TrainSettings(batch_size=2, lists=Lists()).batch_size == 2
