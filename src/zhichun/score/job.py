@@ -30,6 +30,7 @@ from zhichun.core.files import NotWritten, in_use
 from zhichun.core.storage import NotReached, Source, find_sources, is_url, open_folder, unpacked_name
 from zhichun.core.tasks import Prediction
 from zhichun.data.prepare.clean_catalogue import products_file
+from zhichun.data.readers.lines import JsonTable
 from zhichun.data.readers.pair_tables import (
     KINDS,
     RUNS,
@@ -37,6 +38,7 @@ from zhichun.data.readers.pair_tables import (
     join_parts,
     kind_of,
     prediction_table,
+    require_alike,
     require_writable,
 )
 from zhichun.data.readers.rejected import NO_SCORE, FirstRefusal, OnBadRows, Say, silent
@@ -264,7 +266,7 @@ class ScoringJob:
             with source.local() as path:
                 _require_unchanged(source, folder)
                 table = open_table(path)
-                _require_same(table, reader.table)
+                require_alike(table, reader.table, reader.found)
                 cut = Cut(self.chunk_rows, self.chunk_bytes, reader.list_columns, self.locale, self._in_parts)
                 for part in cut.parts(table, source.name, seen):
                     number += 1
@@ -280,18 +282,27 @@ class ScoringJob:
 
     @cached_property
     def _reader(self) -> PairReader:
-        with self._sources[0].local() as path:  # of which only the columns are read
-            return PairReader(
-                table=open_table(path),
-                own=self.scorer.own,
-                whole_lists=self.scorer.reads_lists,
-                catalogue=self.catalogue,
-                columns=self.columns or {},
-                locale=self.locale,
-                on_bad_rows=self.on_bad_rows,
-                say=self.say,
-                most_bytes=self.chunk_bytes,
-            )
+        return PairReader(
+            table=self._first(),
+            own=self.scorer.own,
+            whole_lists=self.scorer.reads_lists,
+            catalogue=self.catalogue,
+            columns=self.columns or {},
+            locale=self.locale,
+            on_bad_rows=self.on_bad_rows,
+            say=self.say,
+            most_bytes=self.chunk_bytes,
+        )
+
+    def _first(self) -> Table:
+        """Open the first file, of which only the columns are read; of JSON, whose keys may differ, those of all."""
+        with self._sources[0].local() as path:
+            first = open_table(path)
+        for source in self._sources[1:] if isinstance(first, JsonTable) else ():
+            with source.local() as path:
+                first.names = [*dict.fromkeys([*first.names, *open_table(path).names])]
+        first.require_unique_names()
+        return first
 
     def _read(self, name: str, part: Part, reader: PairReader) -> Iterator[_Piece]:
         """Read the texts of a part that are not known yet."""
@@ -373,17 +384,3 @@ def _require_unchanged(source: Source, folder: JobFolder) -> None:
     if source.stamp() != folder.stamps[source.name]:
         problem = "was changed while it was read."
         raise UserError(problem, file=source.path, remedy="Score it again, into another folder.")
-
-
-def _require_same(table: Table, first: Table) -> None:
-    """Refuse a file whose rows cannot stand in one table with those of the first."""
-
-    def shape(of: Table) -> Any:
-        return of.schema if isinstance(of, ParquetTable) else list(of.names)
-
-    if shape(table) != shape(first):
-        raise UserError(
-            f"has other columns than {first.path.name}, or other types of them.",
-            file=table.path,
-            remedy="Score files of different columns one by one.",
-        )

@@ -50,6 +50,61 @@ def test_json_lines_go_out_as_they_came_in_with_the_digits_that_scores_have(scor
     assert open_table(tmp_path / "out.jsonl").total > 0  # and can come in again
 
 
+def test_an_object_in_a_column_that_nothing_reads_is_kept_as_its_json(scorer, tmp_path):
+    rows = [
+        '{"query": "q", "title": "a", "of": {"size": [1.50, 12345678901234567890123], "“": {"x": null}}, "n": 7}',
+        '{"title": "b", "query": "q", "of": [{"k": true}, "plain"], "n": 8.0}',
+        '{"query": "q", "title": "c", "n": {}}',
+    ]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(rows), "utf-8")
+    for kind in (".jsonl", ".parquet", ".csv"):
+        assert score(scorer, tmp_path / "pairs.jsonl", tmp_path / f"out{kind}") == 3
+    table = pq.read_table(tmp_path / "out.parquet")
+    assert table.column("of").to_pylist() == [
+        '{"size": [1.50, 12345678901234567890123], "“": {"x": null}}',
+        '{"k": true}\nplain',
+        None,
+    ]
+    assert table.column("n").to_pylist() == ["7", "8", "{}"]
+    deep = f"{'[' * 600}{']' * 600}"
+    for bad, reason in (
+        ('{"query": {"a": 1}, "title": "a"}', "the value of 'query' is an object"),
+        ('{"query": "q", "title": [{"a": 1}]}', "the value of 'title' is an object"),
+        (f'{{"query": "q", "title": "a", "of": {deep}}}', "lists within lists"),
+    ):
+        (tmp_path / "pairs.jsonl").write_text(f"{rows[0]}\n{bad}\n", "utf-8")
+        with pytest.raises(UserError, match=rf"row 2: value is no text \({reason}\)"):
+            score(scorer, tmp_path / "pairs.jsonl", tmp_path / "bad.csv")
+
+
+def test_files_of_json_may_lack_keys_that_others_have(scorer, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    rows = {
+        "1": {"query": "q", "title": "a", "note": "x"},
+        "2": {"title": "b", "query": "q", "brand": "y"},
+        "3": {"query": "q", "title": "c"},
+    }
+    for name, row in rows.items():
+        (folder / f"{name}.jsonl").write_text(json.dumps(row), "utf-8")
+    (folder / "4.json").write_text("[]")
+    assert score(scorer, folder, tmp_path / "out.jsonl") == 3
+    found = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text("utf-8").splitlines()]
+    assert [[row[name] for name in ("title", "note", "brand")] for row in found] == [
+        ["a", "x", None],
+        ["b", None, "y"],
+        ["c", None, None],
+    ]
+    branded = PairTexts(["q"], {"title": ["b"], "brand": ["y"]}, ["us"])
+    assert found[1]["gain"] == pytest.approx(float(scorer.predict(scorer.read(branded)).score[0]))
+    (folder / "0.jsonl").write_text('{"query": "q", "note": "x"}')
+    with pytest.raises(UserError, match=r"0\.jsonl: no column 'title'; the file has 'query', 'note'"):
+        score(scorer, folder, tmp_path / "bad.jsonl")
+    (folder / "0.jsonl").write_text('{"query": "q", "title": "x", "Note": "x"}')
+    with pytest.raises(UserError, match=r"2 columns of one name: 'Note', 'note'"):
+        score(scorer, folder, tmp_path / "bad.jsonl")
+
+
 def test_a_run_file_has_the_best_of_each_query_first_and_can_be_compared(scorer, tmp_path):
     table = table_of(30).append_column("query_id", pa.array([f"q{row % 3}" for row in range(30)]))
     pairs = write(table.append_column("product_id", pa.array([f"p{row}" for row in range(30)])), tmp_path / "pairs.csv")

@@ -7,7 +7,7 @@ import codecs
 import json
 import re
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -79,7 +79,15 @@ class LineTable(TextTable):
 
 
 class JsonTable(LineTable):
-    """A file of JSON objects, one per line or in one array."""
+    """A file of JSON objects, one per line or in one array.
+
+    Attributes
+    ----------
+    kept
+        Columns in which an object becomes its JSON, since nothing reads them; in others it is no text.
+    """
+
+    kept: Collection[str] = ()
 
     def __init__(self, file: TextFile) -> None:
         super().__init__(file)
@@ -95,7 +103,10 @@ class JsonTable(LineTable):
 
     def _values(self, line: str, names: Sequence[str]) -> Sequence[str | None]:
         record = _parse(line)
-        return [_text(record.get(name), name) for name in names]
+        try:
+            return [_text(record.get(name), name, kept=name in self.kept) for name in names]
+        except RecursionError as error:
+            raise _RefusedError(NO_TEXT, "lists within lists") from error
 
     def _lines(self) -> Iterator[tuple[int, str, int]]:
         return self._items() if self._is_array else super()._lines()
@@ -214,14 +225,18 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return record
 
 
-def _number(text: str) -> str:
+class _Digits(str):
+    """A number as it was written."""
+
+
+def _number(text: str) -> _Digits:
     """Write a number unchanged, but 3.0 as ``3``: digits beyond a float's are kept."""
     whole = _WHOLE.fullmatch(text)
-    return whole[1] if whole else text
+    return _Digits(whole[1] if whole else text)
 
 
 _DECODER: Final = json.JSONDecoder(
-    object_pairs_hook=_unique, parse_int=str, parse_float=_number, parse_constant=lambda name: None
+    object_pairs_hook=_unique, parse_int=_Digits, parse_float=_number, parse_constant=lambda name: None
 )
 
 
@@ -237,11 +252,22 @@ def _parse(line: str) -> dict[str, Any]:
     return record
 
 
-def _text(value: Any, name: str) -> str | None:
+def _text(value: Any, name: str, *, kept: bool) -> str | None:
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list):
-        return "\n".join(_text(item, name) or "" for item in value)
+        return "\n".join(_text(item, name, kept=kept) or "" for item in value)
+    if kept:
+        return _json(value)
     raise _RefusedError(NO_TEXT, f"the value of {name!r} is an object")
+
+
+def _json(value: Any) -> str:
+    """Write what was parsed as JSON again, with the digits that numbers had."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_json(key)}: {_json(item)}' for key, item in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_json, value))}]"
+    return value if isinstance(value, _Digits) else json.dumps(value, ensure_ascii=False)

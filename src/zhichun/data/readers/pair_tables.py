@@ -1,7 +1,7 @@
 """Reads whole tables in chunks, with all their columns, and writes them with predictions; run files and qrels too."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -13,12 +13,13 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from zhichun.core.arrays import Int64
-from zhichun.core.errors import UserError
+from zhichun.core.errors import UserError, suggest
 from zhichun.core.files import new_file
-from zhichun.core.schema import LABELS, PRODUCT_ID
+from zhichun.core.schema import LABELS, PRODUCT_ID, QUERY, TITLE
 from zhichun.core.tasks import Prediction
+from zhichun.data.readers.lines import JsonTable
 from zhichun.data.readers.rejected import FirstRefusal, Refusals
-from zhichun.data.readers.sources import ALIASES, find_column, open_table
+from zhichun.data.readers.sources import ALIASES, find_column, no_column, open_table
 from zhichun.data.readers.table import BATCH_ROWS, ParquetTable, Table, text_array, text_batches
 from zhichun.text.fold import fold_name, value_text
 
@@ -47,6 +48,8 @@ def read_chunks(
 ) -> Iterator[pa.Table]:
     """Read all columns of a table in chunks: of Parquet with their types, of others as text; see `numbered_chunks`."""
     table = open_table(source) if isinstance(source, Path) else source
+    if isinstance(table, JsonTable):
+        table.kept = table.names
     chunks = numbered_chunks(table, rows, most_bytes, FirstRefusal(table.path), known=known)
     return (chunk.drop_columns([ROW]) for chunk in chunks)
 
@@ -91,6 +94,24 @@ def numbered_chunks(
     renamed = [*(names.get(fold_name(name), name) for name in table.names), ROW]
     nothing = schema.append(pa.field(ROW, pa.int64())).empty_table()
     return (chunk.rename_columns(renamed) for chunk in _cut(pieces, nothing, rows, most_bytes))
+
+
+def require_alike(table: Table, first: Table, read: Mapping[str, str]) -> None:
+    """Refuse a file whose rows cannot stand in one table with those of the first.
+
+    One of JSON may lack keys, but not those of the query and of the product's id or title, and hold objects under keys
+    that are not ``read`` (official name to the column).
+    """
+    if isinstance(table, JsonTable):
+        for name in [read[field] for field in (QUERY, PRODUCT_ID, TITLE) if field in read and table.names]:
+            if name not in table.names:
+                raise no_column(repr(name), table, suggest(name, table.names))
+        table.names = first.names if {*table.names} <= {*first.names} else table.names
+        table.kept = {*table.names}.difference(read.values())
+    one, other = (each.schema if isinstance(each, ParquetTable) else list(each.names) for each in (table, first))
+    if one != other:
+        problem = f"has other columns than {first.path.name}, or other types of them."
+        raise UserError(problem, file=table.path, remedy="Score files of different columns one by one.")
 
 
 def _counted(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
