@@ -6,6 +6,7 @@ encoders of 1,024, 1.8e-5 for a base one of 768, 7e-5 for MiniLM's 384 and 6e-4 
 more often: as many epochs as make 400 steps, but no fewer than 2 and no more than 8.
 """
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -25,6 +26,7 @@ from zhichun.core import schema
 from zhichun.core.arrays import Bools, Int64, write_parquet
 from zhichun.core.console import Stages, say_aside
 from zhichun.core.errors import UserError
+from zhichun.core.settings import encode
 from zhichun.core.tasks import TASKS, Floats, Task
 from zhichun.data.dataset import Dataset, no_progress
 from zhichun.data.feature_store import catalogue_tokenizer, open_pairs
@@ -33,7 +35,7 @@ from zhichun.data.readers.pair_tables import append_columns
 from zhichun.fit.batches import JudgedBatches, ListBatches
 from zhichun.fit.loop import run_training
 from zhichun.fit.pool import with_pool
-from zhichun.fit.recipe import Recipe
+from zhichun.fit.recipe import PretrainingRecipe, Recipe, load_recipe
 from zhichun.fit.run_folder import RunFolder
 from zhichun.fit.train_settings import TrainSettings, judged_targets
 from zhichun.fit.word2vec import Word2VecSettings, train_trigram_vectors
@@ -42,6 +44,7 @@ from zhichun.metrics import Judged, nDCG
 from zhichun.metrics.figures import measure
 from zhichun.model.encoder import load_tokenizer
 from zhichun.model.encoder_settings import TINY, EncoderSettings, hidden_size, start_encoder
+from zhichun.model.interaction import Split
 from zhichun.model.model_folder import PretrainedTables, TrainedModel, vocabulary_sizes
 from zhichun.model.relevance_model import ModelSettings, RelevanceModel
 from zhichun.objective import FineTuning
@@ -93,6 +96,16 @@ def too_short(settings: TrainSettings, model: EncoderSettings, pairs: int) -> st
         f"{epochs} epochs of {pairs:,} pairs at a learning rate of {rate:g} are short: an encoder of this size learns "
         f"little in them. What fits is --set train.learning_rate={fitting_rate:g} --set train.epochs={fitting_epochs}."
     )
+
+
+def other_split(model: EncoderSettings) -> str:
+    """Say that an encoder was pre-trained split, and not as it is to be read now; empty where it was not."""
+    recorded = Path(model.encoder) / "recipe.json"
+    before = load_recipe(str(recorded), PretrainingRecipe).model.interaction if recorded.is_file() else None
+    if not isinstance(before, Split) or before == model.interaction:
+        return ""
+    form = json.dumps(encode(before))
+    return f"{model.encoder} was pre-trained with --set 'model.interaction={form}': another one is learnt anew."
 
 
 def train(recipe: Recipe, data: Path, out: Path, *, resume: bool = False, title: str = "train") -> RunFolder:
@@ -148,8 +161,9 @@ class FineTune:
         training, self.validation = self.dataset.split(self.recipe.train.validation_fold)
         self.ranked_P = self._ranked()
         short = too_short(self.recipe.train, self.recipe.model, pairs_read(self.recipe.train, self.dataset, training))
-        if short and self.accelerator.is_main_process:
-            say_aside(short)
+        for said in filter(None, (short, other_split(self.recipe.model))):
+            if self.accelerator.is_main_process:
+                say_aside(said)
         model = build_model(self.recipe.model, self.featurizer, self.task, self.vectors)
         model.encoder.use_attention(self.recipe.train.attention)
         self.objective = FineTuning(model, self.recipe.objective)

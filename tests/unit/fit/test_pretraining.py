@@ -1,6 +1,7 @@
 """Pre-training by itself: what is read and what never is, what is measured, and what is refused."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -19,8 +20,9 @@ from zhichun.data.dataset import Dataset
 from zhichun.fit import loop
 from zhichun.fit.pretrain import LearnCatalogue, build_objective, pretrain, readable_pairs, split
 from zhichun.fit.recipe import PretrainingRecipe, Recipe, load_recipe
-from zhichun.fit.train import build_model, make_featurizer
+from zhichun.fit.train import build_model, make_featurizer, other_split, train
 from zhichun.model.encoder_settings import EncoderSettings
+from zhichun.model.relevance_model import ModelSettings
 from zhichun.text.vocabulary import Vocabulary
 
 
@@ -175,6 +177,28 @@ def test_the_paper_s_values_are_those_of_its_recipe():
     assert (train.batch_size, train.micro_batch_size, train.learning_rate) == (128, 8, 2e-5)
     assert (train.warmup, train.epochs, train.metric, recipe.objective.ema.decay) == (0.03, 10, "mlm.loss", 0.999)
     assert (recipe.model.encoder, recipe.model.max_length) == ("microsoft/infoxlm-large", 256)
+
+
+def test_fine_tuning_says_when_an_encoder_was_pre_trained_split_in_another_way(
+    recipe, tiny_recipe, tiny_dataset, tmp_path, capsys
+):
+    split_at_1 = ['model.interaction={"kind": "Split", "product_layers": 1, "query_tokens": 16}']
+    run = pretrain(recipe.with_settings(split_at_1), tiny_dataset, tmp_path / "pretrained").path
+    alone = ["trigrams", "country", "brand", "color"]
+    plain = replace(
+        tiny_recipe,
+        model=ModelSettings(encoder=str(run), max_length=32, **dict.fromkeys(alone)),
+        train=replace(tiny_recipe.train, learning_rate=1e-4),
+    )
+    assert not other_split(plain.with_settings(split_at_1).model)
+    assert not other_split(tiny_recipe.model)
+    capsys.readouterr()
+    train(plain, tiny_dataset, tmp_path / "run")
+    said = capsys.readouterr().err
+    named = re.search(rf"{run} was pre-trained with --set '(model\.interaction=.+)': another one is learnt anew", said)
+    assert not other_split(plain.with_settings([named[1]]).model)
+    (run / "recipe.json").write_text(json.dumps(recipe.to_json()))  # in one text, as encoders of the hub were
+    assert not other_split(plain.with_settings(split_at_1).model)
 
 
 def test_a_recorded_recipe_of_either_kind_is_read_back(tmp_path, recipe):
