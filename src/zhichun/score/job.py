@@ -282,17 +282,9 @@ class ScoringJob:
 
     @cached_property
     def _reader(self) -> PairReader:
-        return PairReader(
-            table=self._first(),
-            own=self.scorer.own,
-            whole_lists=self.scorer.reads_lists,
-            catalogue=self.catalogue,
-            columns=self.columns or {},
-            locale=self.locale,
-            on_bad_rows=self.on_bad_rows,
-            say=self.say,
-            most_bytes=self.chunk_bytes,
-        )
+        own, lists = self.scorer.own, self.scorer.reads_lists
+        same: dict[str, Any] = {name: getattr(self, name) for name in ("catalogue", "locale", "on_bad_rows", "say")}
+        return PairReader(self._first(), own, lists, columns=self.columns or {}, most_bytes=self.chunk_bytes, **same)
 
     def _first(self) -> Table:
         """Open the first file, of which only the columns are read; of JSON, whose keys may differ, those of all."""
