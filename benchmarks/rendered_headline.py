@@ -89,7 +89,6 @@ def _serving_catalogue(result: Result) -> list[str]:
 ROWS: dict[str, Callable[[Result], list[str]]] = {
     "quality_esci": _quality,
     "quality_lists_chorus": _lists,
-    "quality_lists_chorus_e5_small": _lists,
     "score_cpu": _scoring,
     "train_cpu": _training,
     "serve_latency": _serving,
