@@ -9,7 +9,8 @@ Equation   above the split, for the query's tokens ``x`` and the product's state
 Reference  MacAvaney et al., 2020, *Efficient Document Re-Ranking for Transformers by Precomputing Term
            Representations* (PreTTR, which updates both sides above); Vast et al., 2026, *MICE*, arXiv 2602.16299 (the
            query's side alone)
-Our number Chorus, MiniLM split after 4 layers, both warmed up, one seed: nDCG 0.842 against 0.884 (docs/catalogue.md)
+Our number Chorus, MiniLM split after 4 layers, both warmed up, one seed: nDCG 0.842 against 0.884
+           (experiments/LOG.md)
 Cost       in training about that of the whole model, and less where products or queries of a batch are the same: each
            is read once (in Product2Query a product stands with eight queries); in scoring, from kept states, the upper
            layers for the query's tokens

@@ -266,7 +266,7 @@ class ScoringJob:
             with source.local() as path:
                 _require_unchanged(source, folder)
                 table = open_table(path)
-                require_alike(table, reader.table, reader.found)
+                require_alike(table, reader.table, reader.found if isinstance(table, JsonTable) else {})
                 cut = Cut(self.chunk_rows, self.chunk_bytes, reader.list_columns, self.locale, self._in_parts)
                 for part in cut.parts(table, source.name, seen):
                     number += 1

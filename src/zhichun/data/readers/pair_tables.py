@@ -48,8 +48,6 @@ def read_chunks(
 ) -> Iterator[pa.Table]:
     """Read all columns of a table in chunks: of Parquet with their types, of others as text; see `numbered_chunks`."""
     table = open_table(source) if isinstance(source, Path) else source
-    if isinstance(table, JsonTable):
-        table.kept = table.names
     chunks = numbered_chunks(table, rows, most_bytes, FirstRefusal(table.path), known=known)
     return (chunk.drop_columns([ROW]) for chunk in chunks)
 
