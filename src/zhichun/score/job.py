@@ -37,6 +37,7 @@ from zhichun.data.readers.pair_tables import (
     append_columns,
     join_parts,
     kind_of,
+    let_keys_differ,
     prediction_table,
     require_alike,
     require_writable,
@@ -266,7 +267,9 @@ class ScoringJob:
             with source.local() as path:
                 _require_unchanged(source, folder)
                 table = open_table(path)
-                require_alike(table, reader.table, reader.found if isinstance(table, JsonTable) else {})
+                if isinstance(table, JsonTable):
+                    let_keys_differ(table, reader.table, reader.found)
+                require_alike(table, reader.table)
                 cut = Cut(self.chunk_rows, self.chunk_bytes, reader.list_columns, self.locale, self._in_parts)
                 for part in cut.parts(table, source.name, seen):
                     number += 1
@@ -282,9 +285,17 @@ class ScoringJob:
 
     @cached_property
     def _reader(self) -> PairReader:
-        own, lists = self.scorer.own, self.scorer.reads_lists
-        same: dict[str, Any] = {name: getattr(self, name) for name in ("catalogue", "locale", "on_bad_rows", "say")}
-        return PairReader(self._first(), own, lists, columns=self.columns or {}, most_bytes=self.chunk_bytes, **same)
+        return PairReader(
+            table=self._first(),
+            own=self.scorer.own,
+            whole_lists=self.scorer.reads_lists,
+            catalogue=self.catalogue,
+            columns=self.columns or {},
+            locale=self.locale,
+            on_bad_rows=self.on_bad_rows,
+            say=self.say,
+            most_bytes=self.chunk_bytes,
+        )
 
     def _first(self) -> Table:
         """Open the first file, of which only the columns are read; of JSON, whose keys may differ, those of all."""

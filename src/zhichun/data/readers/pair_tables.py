@@ -94,18 +94,20 @@ def numbered_chunks(
     return (chunk.rename_columns(renamed) for chunk in _cut(pieces, nothing, rows, most_bytes))
 
 
-def require_alike(table: Table, first: Table, read: Mapping[str, str]) -> None:
-    """Refuse a file whose rows cannot stand in one table with those of the first.
+def let_keys_differ(table: JsonTable, first: Table, read: Mapping[str, str]) -> None:
+    """Give a file of JSON the keys of the first, those of all: what it lacks is empty, an object in others its JSON.
 
-    One of JSON may lack keys, but not those of the query and of the product's id or title, and hold objects under keys
-    that are not ``read`` (official name to the column).
+    The query and the product's id or title may not be lacking, of what is ``read`` (official name to the column).
     """
-    if isinstance(table, JsonTable):
-        for name in [read[field] for field in (QUERY, PRODUCT_ID, TITLE) if field in read and table.names]:
-            if name not in table.names:
-                raise no_column(repr(name), table, suggest(name, table.names))
-        table.names = first.names if {*table.names} <= {*first.names} else table.names
-        table.kept = {*table.names}.difference(read.values())
+    for name in [read[field] for field in (QUERY, PRODUCT_ID, TITLE) if field in read and table.names]:
+        if name not in table.names:
+            raise no_column(repr(name), table, suggest(name, table.names))
+    table.names = first.names if {*table.names} <= {*first.names} else table.names
+    table.kept = {*table.names}.difference(read.values())
+
+
+def require_alike(table: Table, first: Table) -> None:
+    """Refuse a file whose rows cannot stand in one table with those of the first."""
     one, other = (each.schema if isinstance(each, ParquetTable) else list(each.names) for each in (table, first))
     if one != other:
         problem = f"has other columns than {first.path.name}, or other types of them."
