@@ -103,7 +103,8 @@ class Loop:
             Where the best weights are; they are in the run's checkpoint folder.
         """
         accelerator, settings = self.accelerator, self.settings
-        steps, evaluations = (settings.numbers()[0] * of for of in (self.batches.steps_per_epoch, settings.evaluations))
+        epochs, _ = settings.numbers()
+        steps, evaluations = epochs * self.batches.steps_per_epoch, epochs * settings.evaluations
         evaluated_after = {max(1, round(steps * (k + 1) / evaluations)) for k in range(evaluations)}
         for encoder in (part for part in objective.modules() if isinstance(part, Encoder)):
             if settings.activation_checkpointing == "layers":
