@@ -8,6 +8,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from zhichun.data.prepare.prepare import prepare
 
@@ -39,6 +40,11 @@ def apart(work: Path, data: Path, *others: str) -> Path:
     return work / f"{data.resolve().name}-{digest.hexdigest()[:8]}"
 
 
+def short_hash(*said: Any) -> str:
+    """Give what tells folders of other settings apart."""
+    return hashlib.sha256(repr(said).encode()).hexdigest()[:8]
+
+
 def esci_parser(description: str | None) -> argparse.ArgumentParser:
     """Make a parser for scripts that are given an encoder too."""
     parser = data_parser(description)
@@ -52,7 +58,7 @@ def parse_esci(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """Read the arguments as `parse_data` does; ``name`` is always given."""
     arguments = parse_data(parser)
     arguments.name = arguments.name or arguments.encoder
-    arguments.work /= hashlib.sha256(repr((arguments.encoder, arguments.set)).encode()).hexdigest()[:8]
+    arguments.work /= short_hash(arguments.encoder, arguments.set)
     return arguments
 
 

@@ -38,7 +38,7 @@ from zhichun.data.prepare.prepare import prepare
 from zhichun.data.readers.ratings import RatedPairs, read_ratings
 from zhichun.fit.loop import run_training
 from zhichun.fit.pretrain import pretrain
-from zhichun.fit.recipe import PretrainingRecipe, Recipe
+from zhichun.fit.recipe import Recipe
 from zhichun.fit.recipes.zhichun import fast_pretrain
 from zhichun.fit.run_folder import RunFolder
 from zhichun.fit.train import FineTune
@@ -235,8 +235,7 @@ class Bench:
     def path(self, cell: Cell) -> Path:
         """Give the file of a cell."""
         row, recipe = cell.row, self.recipe_of(replace(cell, inner=None, seed=0)).to_json()
-        warm = [setting for setting in row.settings if WARM in setting]
-        recipe["model"]["encoder"] = "".join((self._encoder_hash, *warm))
+        recipe["model"]["encoder"] = self._encoder_hash + row.warm
         said = [row.side, row.loss if row.side == "theirs" else "", _changed(recipe, Recipe().to_json())]
         said += [self.path(teacher).parent.name for teacher in cell.teachers()[:1]]
         what = json.dumps(said, sort_keys=True)
@@ -336,23 +335,18 @@ class Bench:
             for name, make in tables.items()
             if name in setting
         ]
-        warm = (f"model.encoder={self.warm(row, data)}" for setting in row.settings if WARM in setting)
-        return [*settings, *warm]
+        return [*settings, f"model.encoder={self._warm(row, data)}"] if row.warm else settings
 
-    def warm_recipe(self, row: Row) -> tuple[PretrainingRecipe, Path]:
-        """Give the pre-training on Product2Query in the form of a row, and its folder; all folds have one catalogue."""
+    def _warm(self, row: Row, data: Path) -> Path:
+        """Pre-train on Product2Query in the form of a row, unless that is done; all folds have one catalogue."""
         form = [setting for setting in row.settings if setting.startswith("model.interaction=")]
-        epochs = next(setting for setting in row.settings if WARM in setting).partition(WARM)[2]
+        epochs = row.warm.partition(WARM)[2]
         settings = [f"model.encoder={self.recipe.model.encoder}", f"model.max_length={self.recipe.model.max_length}"]
         changes = [*settings, *(form or ["model.interaction=Full"]), f"train.epochs={epochs}"]
         name = hashlib.sha256(json.dumps([self._encoder_hash, form, epochs]).encode()).hexdigest()[:8]
-        return fast_pretrain().with_settings(changes), self.place / f"warm-{name}"
-
-    def warm(self, row: Row, data: Path) -> Path:
-        """Pre-train for a row, unless that is done."""
-        recipe, out = self.warm_recipe(row)
+        out = self.place / f"warm-{name}"
         if not (out / "encoder").is_dir():
-            pretrain(recipe, data, out, resume=True)
+            pretrain(fast_pretrain().with_settings(changes), data, out, resume=True)
         return out
 
     @cached_property

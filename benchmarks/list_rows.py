@@ -68,6 +68,11 @@ class Row:
         return self.trained or self.side == "trees"
 
     @property
+    def warm(self) -> str:
+        """The setting that names an encoder pre-trained on the catalogue; empty where there is none."""
+        return next((setting for setting in self.settings if WARM in setting), "")
+
+    @property
     def taught(self) -> bool:
         """Whether another row's models have to be there first."""
         return any(TEACHER in setting for setting in self.settings)
@@ -159,9 +164,9 @@ KNOWN: Final = (
     *_in_form("encoder alone")[1:],
     *(row for layers in (2, 3, 4, 5, 8) for row in _in_form(f"split {layers}", _split(layers))),
 )
-UNTAUGHT: Final = [row for row in KNOWN if not row.taught]
+_UNTAUGHT: Final = [row for row in KNOWN if not row.taught]
 _LIST_HEAD = Row("ours, list head", "ours", (*_LISTS.settings, "model.lists=ListHead"), lists=True)
-_TRAINED: Final = (PLAIN, *THEIRS_TRIES, *OURS_TRIES, _PAIRS, _LISTS, _LIST_HEAD, *UNTAUGHT)
+_TRAINED: Final = (PLAIN, *THEIRS_TRIES, *OURS_TRIES, _PAIRS, _LISTS, _LIST_HEAD, *_UNTAUGHT)
 _UNDER: Final = [row for row in _TRAINED if row.trained and row.classifies and not row.with_trees]
 _STACKED: Final = (*map(with_stack, _UNDER), *map(with_trees, _UNDER))
 ROWS: Final = {row.name: row for row in (RANDOM, BM25, COSINE, *_TRAINED, *KNOWN, *_STACKED)}

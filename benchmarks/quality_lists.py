@@ -286,7 +286,8 @@ def screen(bench: Bench, rows: list[Row], seeds: list[int], reference: str) -> N
 
 def choose(bench: Bench, place: Path, tries: Sequence[Row], how: str) -> None:
     """Train tries with one seed and write which is chosen for each fold."""
-    winners({row.name: dict.fromkeys(("ndcg@10", "micro_f1")[: 1 + row.classifies], 0.0) for row in tries})  # or none
+    # Ends here, not after the trainings, where a side has nothing to choose from.
+    winners({row.name: dict.fromkeys(("ndcg@10", "micro_f1")[: 1 + row.classifies], 0.0) for row in tries})
     parts = range(INNER) if how == INNER_FOLDS else [None]
     bench.run([Cell(row, fold, inner, 0) for fold in bench.folds for row in tries for inner in parts])
     found = {fold: select(bench, tries, fold, how) for fold in bench.folds}

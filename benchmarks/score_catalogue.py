@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from esci_arguments import HERE, apart, command, esci_parser, parse_esci, prepared
+from esci_arguments import HERE, command, esci_parser, parse_esci, prepared, short_hash
 from machine import circumstances
 from score_cpu import OFF, PLAIN, THEIRS, Score, Texts, as_cross_encoder, by_ours, by_theirs
 
@@ -149,7 +149,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
-    data, work = prepared(arguments), apart(arguments.work / "score_catalogue", arguments.data, arguments.split)
+    data, work = prepared(arguments), arguments.work / f"score_catalogue-{short_hash(arguments.split)}"
     dataset = Dataset.open(data)
     settings = [f"model.encoder={arguments.encoder}", *OFF, *PLAIN, *arguments.set]
     recipe = task2().with_settings(settings)

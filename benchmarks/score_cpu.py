@@ -144,9 +144,8 @@ def by_ours(folder: Path, engine: str, device: str) -> Score:
 
     def score(texts: Texts) -> Floats:
         queries, columns, locales = texts.ours
-        part = (
-            AHEAD if scorer.lookahead else len(queries)
-        )  # as `zhichun score` does: on a GPU the next are read meanwhile
+        # As `zhichun score` does: on a GPU the next are read meanwhile.
+        part = AHEAD if scorer.lookahead else len(queries)
         cuts = [slice(start, start + part) for start in range(0, len(queries), part)]
         read = (
             scorer.read(PairTexts(queries[cut], {name: of[cut] for name, of in columns.items()}, locales[cut]))
