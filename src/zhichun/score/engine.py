@@ -26,7 +26,9 @@ EXPORT_ENGINES: Final = ("onnx", "onnx-int8", "openvino", "openvino-bf16", "open
 AUTO: Final = "auto"
 MEASURE: Final = "measure"
 TOKENS_PER_BATCH: Final = 4096
+A = TypeVar("A")
 T = TypeVar("T")
+R = TypeVar("R")
 # Of models that read lists: pairs whose vectors are held at once, pairs that are compared with each other at once, and
 # the candidates of one query at most: attention holds a number for each two of them.
 PAIRS_AT_ONCE: Final = 16_384
@@ -83,10 +85,8 @@ class Engine(ABC):
         raise NotImplementedError
 
 
-def in_flight(
-    batches: Iterable[Arrays], most: int, start: Callable[[Arrays], T], finish: Callable[[T], Floats]
-) -> Iterator[Floats]:
-    """Start so many batches before the logits of the first are waited for; gives them in order."""
+def in_flight(batches: Iterable[A], most: int, start: Callable[[A], T], finish: Callable[[T], R]) -> Iterator[R]:
+    """Start so many batches before the result of the first is waited for; gives them in order."""
     waiting: deque[T] = deque()
     for batch in batches:
         waiting.append(start(batch))
@@ -149,9 +149,7 @@ def _in_company(list_P: Int32) -> npt.NDArray[np.bool_]:
 
 def _by_length(engine: Engine, pairs: Pairs, rows: Int64, progress: Progress | None) -> Floats:
     """Run the engine over pairs; gives what it gives of each, in their order."""
-    most = engine.pairs_per_batch
-    if most is not None:  # a few pairs are shared out, so that no stream stands idle
-        most = min(most, max(1, -(-len(rows) // engine.streams)))
+    most = engine.pairs_per_batch and shared_out(len(rows), engine.streams, engine.pairs_per_batch)
     plan = length_sorted(np.arange(len(rows)), pairs.lengths[rows], engine.tokens_per_batch, most)
     found: Floats = np.zeros((len(rows), engine.outputs), np.float32)
     made = engine.run(pairs.collate(rows[places], pack=engine.packs) for places in plan)
@@ -162,6 +160,12 @@ def _by_length(engine: Engine, pairs: Pairs, rows: Int64, progress: Progress | N
         if progress:
             progress(len(places))
     return found
+
+
+def shared_out(count: int, streams: int, most: int | None = None) -> int:
+    """Return how many a batch may hold, so that of a few no stream stands idle."""
+    share = max(1, -(-count // streams))
+    return share if most is None else min(most, share)
 
 
 def length_sorted(rows: Int64, lengths: Int64, budget: int, most: int | None = None) -> list[Int64]:

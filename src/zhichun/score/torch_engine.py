@@ -3,11 +3,12 @@
 Legend: ``P`` pairs, ``B`` pairs or texts of a batch, ``C`` outputs, ``T`` tokens, ``D`` size of a vector.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,8 @@ _BYTES_PER_NUMBER: Final = 100
 _SHARE_OF_MEMORY: Final = 0.25
 # Batches that a GPU is given before the logits of the first are waited for.
 _IN_FLIGHT: Final = 3
+A = TypeVar("A")
+R = TypeVar("R")
 
 
 def to_tensors(arrays: Arrays, device: torch.device) -> dict[str, torch.Tensor]:
@@ -147,6 +150,16 @@ def predict(
     logits_PC = predict_with(TorchEngine.of(model, budget=budget), pairs, rows, progress=progress)
     model.train(was_training)
     return logits_PC
+
+
+def on_each_core(function: Callable[[A], R], given: Iterable[A]) -> Iterator[R]:
+    """Compute one on each core, in order: cores that share each wait for the slowest of them at every step."""
+    cores = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield from in_flight(given, cores + 2, lambda each: pool.submit(function, each), Future.result)
+    finally:
+        torch.set_num_threads(cores)  # which threads that begin later take over
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -115,6 +115,15 @@ def test_order_batch_and_other_candidates_change_nothing(run, index, products, m
     assert np.abs(alone - expected[17]).max() < 1e-6
 
 
+def test_a_few_products_are_shared_out_to_all_cores(run, index, products, monkeypatch):
+    scorer, blocks = IndexScorer.load(run, index), []
+    whole = scorer._found
+    monkeypatch.setattr(IndexScorer, "_found", lambda self, pairs, rows: blocks.append(len(rows)) or whole(pairs, rows))
+    monkeypatch.setattr(type(scorer.network), "streams", 4)
+    scores(scorer, products, range(10), QUERIES[:1])
+    assert blocks == [3, 3, 3, 1]
+
+
 @pytest.mark.parametrize("precision", WITHIN)
 def test_a_product_that_is_not_in_it_is_rounded_as_if_it_were(precision, run, products, tmp_path):
     whole, part = tmp_path / "whole", tmp_path / "part"

@@ -1,5 +1,7 @@
 """Torch as an engine: how it chooses batches and precision for its device, and that a GPU says the same."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from zhichun.core.tasks import softmax
 from zhichun.score import torch_engine
 from zhichun.score.engine import predict_with
 from zhichun.score.scorer import Scorer, tokens_read
-from zhichun.score.torch_engine import MOST_TOKENS_PER_BATCH, TOKENS_PER_BATCH, tokens_at_once
+from zhichun.score.torch_engine import MOST_TOKENS_PER_BATCH, TOKENS_PER_BATCH, on_each_core, tokens_at_once
 from zhichun.text.pairs import PairTexts
 
 GPU, CPU = torch.device("cuda"), torch.device("cpu")
@@ -30,6 +32,22 @@ def memory(monkeypatch):
 
 def test_a_processor_takes_small_batches():
     assert tokens_at_once(CPU, 1024) == TOKENS_PER_BATCH
+
+
+def test_each_core_computes_one_by_itself_and_others_keep_theirs():
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        found = list(on_each_core(lambda number: (number, torch.get_num_threads()), range(20)))
+        assert found == [(number, 1) for number in range(20)]
+        with pytest.raises(ZeroDivisionError):
+            list(on_each_core(lambda number: 1 // number, [1, 0]))
+        next(on_each_core(abs, range(20)))
+        assert torch.get_num_threads() == 3
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(torch.get_num_threads).result() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_gpu_takes_what_fits_into_a_quarter_of_its_free_memory(memory):

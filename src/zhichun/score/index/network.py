@@ -20,7 +20,7 @@ import numpy.typing as npt
 from zhichun.core.arrays import Int32, Int64
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import Floats, Task
-from zhichun.score.engine import AUTO, RUN_ENGINES, Engine, length_sorted
+from zhichun.score.engine import AUTO, RUN_ENGINES, Engine, length_sorted, shared_out
 from zhichun.score.export.export_folder import OWN, SCALES, SIDE, STATES, THERE, GraphInputs, is_export
 from zhichun.score.folders import model_folder
 from zhichun.score.index.store import Block, Encoded, Precision, Shard
@@ -69,6 +69,11 @@ class SplitNetwork(ABC):
     def per_batch(self) -> tuple[int, int | None]:
         """Tokens and segments that go through the layers below the split at once, at most."""
 
+    @property
+    @abstractmethod
+    def streams(self) -> int:
+        """Batches that are computed at the same time."""
+
     @abstractmethod
     def lower(self, batches: Iterable[Sequence[Int32]], *, product: bool) -> Iterator[Sequence[Floats]]:
         """Send segments of one side through the layers below: states of products, ``[N, S]``, or ``[M, D]``."""
@@ -104,7 +109,8 @@ class SplitNetwork(ABC):
         """Send any number of segments through the layers below; gives what `lower` does, in their order."""
         made = [np.zeros((0, 0), np.float32)] * len(segments)
         lengths = np.asarray([len(segment) for segment in segments], np.int64)
-        plan = length_sorted(np.arange(len(segments)), lengths, *self.per_batch)
+        tokens, most = self.per_batch
+        plan = length_sorted(np.arange(len(segments)), lengths, tokens, shared_out(len(segments), self.streams, most))
         found = self.lower(([segments[row] for row in rows] for rows in plan), product=product)
         for rows, parts in zip(plan, found, strict=True):
             for row, part in zip(rows, parts, strict=True):
@@ -156,6 +162,11 @@ class GraphNetwork(SplitNetwork):
     def per_batch(self) -> tuple[int, int | None]:
         """As for whole pairs."""
         return self.product.tokens_per_batch, self.product.pairs_per_batch
+
+    @property
+    def streams(self) -> int:
+        """As of whole pairs."""
+        return self.above.streams
 
     def lower(self, batches: Iterable[Sequence[Int32]], *, product: bool) -> Iterator[Sequence[Floats]]:
         """Send padded segments through the layers below."""

@@ -28,7 +28,7 @@ from zhichun.core.arrays import Int32, Int64
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import Floats, Prediction, Task
 from zhichun.data.dataset import Dataset
-from zhichun.score.engine import AUTO, Progress, length_sorted
+from zhichun.score.engine import AUTO, Progress, length_sorted, shared_out
 from zhichun.score.index.network import Asked, SplitNetwork, load_network
 from zhichun.score.index.store import Block, IndexConfig, Shard, States, block_of, content_hashes, is_begun, is_index
 from zhichun.score.scorer import ScoresProducts, distinct, distinct_products
@@ -205,10 +205,11 @@ class IndexScorer(ScoresProducts):
     def _logits(self, pairs: KeptPairs, rows: Int64, progress: Progress | None) -> Floats:
         logits_PC: Floats = np.zeros((len(rows), self.task.outputs), np.float32)
         waiting: deque[Int64] = deque()
+        most = shared_out(len(rows), self.network.streams)
 
         def asked() -> Iterator[Asked]:
             for places, own_MD in self._by_query(pairs, rows):
-                for block in length_sorted(places, pairs.states[rows[places]], BLOCK_TOKENS):
+                for block in length_sorted(places, pairs.states[rows[places]], BLOCK_TOKENS, most):
                     waiting.append(block)
                     yield Asked(own_MD, *self._found(pairs, rows[block]))
 

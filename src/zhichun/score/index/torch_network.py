@@ -4,11 +4,11 @@ Legend: ``N`` tokens of all segments, ``M`` tokens of a query, ``B`` products of
 ``D`` hidden size, ``S`` size of a state, ``C`` outputs.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 import torch
@@ -23,9 +23,12 @@ from zhichun.model.relevance_model import RelevanceModel
 from zhichun.score.engine import RUN_ENGINES
 from zhichun.score.export.graph import inputs_of
 from zhichun.score.index.network import Asked, SplitNetwork
-from zhichun.score.index.store import Block, whose_states
-from zhichun.score.torch_engine import device_of, load_run, to_tensors, tokens_at_once
+from zhichun.score.index.store import whose_states
+from zhichun.score.torch_engine import device_of, load_run, on_each_core, to_tensors, tokens_at_once
 from zhichun.text.pairs import packed
+
+A = TypeVar("A")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,22 +93,34 @@ class TorchNetwork(SplitNetwork):
         """The layers above the split for kept states; none where they update the product too."""
         return Absorbed(self.encoder).eval() if self.encoder.settings.updates == "query" else None
 
+    @property
+    def streams(self) -> int:
+        """Of a CPU its cores."""
+        return 1 if device_of(self.model).type == "cuda" else torch.get_num_threads()
+
+    def _each(self, function: Callable[[A], R], given: Iterable[A]) -> Iterator[R]:
+        return (map if device_of(self.model).type == "cuda" else on_each_core)(function, given)
+
     def lower(self, batches: Iterable[Sequence[Int32]], *, product: bool) -> Iterator[Sequence[Floats]]:
         """Send packed segments through the layers below."""
-        device, layout = device_of(self.model), self.featurizer.tokenizer.layout
-        for segments in batches:
-            arrays = packed([(segment, 0 if product else len(segment)) for segment in segments], layout)
-            with torch.inference_mode():
-                vectors_ND = self.encoder.side(to_tensors(arrays, device), product=product).float().cpu().numpy()
-            yield np.split(vectors_ND, arrays["bounds"][1:-1])
-
-    def upper(self, asked: Iterable[Asked]) -> Iterator[Floats]:
-        """Score blocks one after the other."""
-        return (self._logits(*each) for each in asked)
+        return self._each(partial(self._apart, product=product), batches)
 
     @torch.inference_mode()
-    def _logits(self, own_MD: Floats, block: Block, side_BF: Floats) -> Floats:
+    def _apart(self, segments: Sequence[Int32], *, product: bool) -> Sequence[Floats]:
+        device, layout = device_of(self.model), self.featurizer.tokenizer.layout
+        arrays = packed([(segment, 0 if product else len(segment)) for segment in segments], layout)
+        vectors_ND = self.encoder.side(to_tensors(arrays, device), product=product).float().cpu().numpy()
+        return np.split(vectors_ND, arrays["bounds"][1:-1])
+
+    def upper(self, asked: Iterable[Asked]) -> Iterator[Floats]:
+        """Score blocks."""
+        _ = self.absorbed  # made before several threads want it
+        return self._each(self._logits, asked)
+
+    @torch.inference_mode()
+    def _logits(self, asked: Asked) -> Floats:
         """Score a block of products for one query, ``[B, C]``."""
+        own_MD, block, side_BF = asked
         device = device_of(self.model)
         states_BTS = torch.from_numpy(block.states_BTS).to(device).float()
         scales_BT = None if block.scales_BT is None else torch.from_numpy(block.scales_BT).to(device)
