@@ -23,8 +23,8 @@ from zhichun.core.errors import UserError, readable
 
 LOCK_FILE: Final = ".lock"
 HASHES_FILE: Final = "hashes.json"
-_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_FULL_TEXTS: Final = (*map(os.strerror, _FULL), *(f"os error {number}" for number in _FULL))
+FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL_TEXTS: Final = (*map(os.strerror, FULL), *(f"os error {number}" for number in FULL))
 _FULL_BYTES: Final = 1 << 20
 # What this process is making, and has locked.
 _MINE: Final[set[Path]] = set()
@@ -256,7 +256,9 @@ def _explained(error: Exception, path: Path, partial: Path) -> NotWritten | None
     if _is_full(error, partial):
         problem = f"the disk is full, or a file grew over its limit; {kept}."
         return NotWritten(problem, file=path, remedy="Free some space, or name a place on another disk.")
-    if isinstance(error, OSError) and str(error.filename or path).startswith((str(path.parent), str(partial))):
+    place = str(getattr(error, "filename", None) or path)
+    of_it = place.startswith((str(path.parent), str(partial))) or Path(place) in path.parents
+    if isinstance(error, OSError) and of_it:
         problem = f"cannot be written ({error.strerror or error}); {kept}."
         return NotWritten(problem, file=path, remedy="Name a place where you may write.")
     return None
@@ -265,7 +267,7 @@ def _explained(error: Exception, path: Path, partial: Path) -> NotWritten | None
 def _is_full(error: Exception, partial: Path) -> bool:
     chain: BaseException | None = error
     while chain is not None:
-        if getattr(chain, "errno", None) in _FULL or any(text in str(chain) for text in _FULL_TEXTS):
+        if getattr(chain, "errno", None) in FULL or any(text in str(chain) for text in _FULL_TEXTS):
             return True
         chain = chain.__cause__ or chain.__context__
     with suppress(OSError):

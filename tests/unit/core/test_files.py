@@ -283,7 +283,7 @@ def test_a_place_that_may_not_be_written_is_named(tmp_path, make):
 
 
 @pytest.mark.parametrize("make", [new_file, new_folder, in_use])
-@pytest.mark.parametrize("name", ["file/a", "x" * 300])
+@pytest.mark.parametrize("name", ["file/a", "file/deep/deeper/a", "x" * 300])
 def test_a_path_that_cannot_be_is_named(tmp_path, make, name):
     (tmp_path / "file").write_text("")
     with pytest.raises(NotWritten, match="cannot be written") as error, make(tmp_path / name):
