@@ -10,15 +10,15 @@ import os
 import re
 import secrets
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, BinaryIO, Final, Literal
 
 from zhichun.core.console import say_aside
-from zhichun.core.errors import UserError
-from zhichun.core.files import clear_left_over, new_file
+from zhichun.core.errors import UserError, readable
+from zhichun.core.files import FULL, clear_left_over, new_file
 
 PARTIAL: Final = ".partial-"
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?:/|:)")
@@ -88,13 +88,13 @@ def _on_disk(place: str) -> tuple[bool, list[Source]]:
     else:
         base = Path(_before(place, wild))
         files = list(base.glob(str(path.relative_to(base))))
-    return False, [_of_path(each, base) for each in sorted(files) if each.is_file()]
+    return False, [_of_path(each, base) for each in sorted(files) if not each.is_dir()]
 
 
 def _in_store(url: str) -> tuple[bool, list[Source]]:
     with _reaching(url):
         store, root = _opened(url)
-        if (wild := _WILD.search(root)) is not None:
+        if (wild := _WILD.search(root)) is not None and not store.exists(root):
             files, base = store.glob(root), _before(root, wild)
         elif store.isdir(root):
             files, base = store.find(root), root
@@ -132,14 +132,15 @@ def unpacked_name(path: PurePath) -> str:
 
 def _of_path(path: Path, base: Path) -> Source:
     def stamp() -> list[Any]:
-        stat = path.stat()
+        with readable(path):
+            stat = path.stat()
         return [stat.st_size, stat.st_mtime_ns]
 
     return Source(path.relative_to(base).as_posix(), str(path), stamp, lambda: nullcontext(path))
 
 
 def _of_store(store: Any, file: str, base: str) -> Source:
-    name = PurePosixPath(file).relative_to(base).as_posix()
+    name, address = PurePosixPath(file).relative_to(base).as_posix(), store.unstrip_protocol(file)
 
     def stamp() -> list[Any]:
         with _reaching(file):
@@ -152,9 +153,14 @@ def _of_store(store: Any, file: str, base: str) -> Source:
             path = Path(folder, PurePosixPath(file).name)
             with _reaching(file):
                 store.get_file(file, str(path))
-            yield path
+            try:
+                yield path
+            except UserError as error:  # of the copy, which nobody else sees
+                if error.file != path:
+                    raise
+                raise type(error)(error.problem, remedy=error.remedy, file=address, row=error.row) from error
 
-    return Source(name, store.unstrip_protocol(file), stamp, local)
+    return Source(name, address, stamp, local)
 
 
 def open_folder(place: str | Path) -> "Folder":
@@ -183,10 +189,10 @@ class LocalFolder:
         return str(self.path)
 
     def names(self, under: str = "") -> list[str]:
-        """Names of the files in it or in a folder in it, but those that are being written."""
+        """Names of the files in it or in a folder in it, but those that are being written and hidden ones."""
         folder = self.path / under
         found = [path.name for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
-        return sorted(name for name in found if PARTIAL not in name)
+        return _ours(found)
 
     def open(self, name: str) -> BinaryIO:
         """Open a file to read."""
@@ -207,7 +213,7 @@ class LocalFolder:
 
     def tidy(self) -> None:
         """Remove what processes that were killed left half-written."""
-        clear_left_over(self.path, "*")
+        clear_left_over(self.path, "**/*")
 
 
 @dataclass(frozen=True)
@@ -223,14 +229,14 @@ class RemoteFolder:
 
     def names(self, under: str = "") -> list[str]:
         """See `LocalFolder`."""
-        return [name for name in self._all_names(under) if PARTIAL not in name]
+        return _ours(self._all_names(under))
 
     def _all_names(self, under: str = "") -> list[str]:
         with _reaching(self.url):
             self.store.invalidate_cache()
             folder = f"{self.root}/{under}".rstrip("/")
             listed = self.store.ls(folder, detail=True) if self.store.isdir(folder) else []
-            return sorted(PurePosixPath(each["name"]).name for each in listed if each["type"] == "file")
+            return [PurePosixPath(each["name"]).name for each in listed if each["type"] == "file"]
 
     def open(self, name: str) -> BinaryIO:
         """See `LocalFolder`."""
@@ -276,6 +282,10 @@ class RemoteFolder:
 Folder = LocalFolder | RemoteFolder
 
 
+def _ours(names: Iterable[str]) -> list[str]:
+    return sorted(name for name in names if PARTIAL not in name and not name.startswith("."))
+
+
 def _opened(url: str) -> tuple[Any, str]:
     from fsspec.core import url_to_fs
 
@@ -296,8 +306,10 @@ def _reaching(place: str) -> Iterator[None]:
     except Exception as error:
         said = str(error) or type(error).__name__
         kind = UserError if isinstance(error, FileNotFoundError) else NotReached
-        remedy = "Check the URL, and your access to it."
-        raise kind(f"cannot be reached ({said}).", file=place, remedy=remedy) from error
+        done, remedy = "reached", "Check the URL, and your access to it."
+        if getattr(error, "errno", None) in FULL:
+            done, remedy = "copied", "Free some space, or set TMPDIR to a folder on another disk."
+        raise kind(f"cannot be {done} ({said}).", file=place, remedy=remedy) from error
 
 
 DATASET: Final = "hf:"

@@ -89,7 +89,7 @@ class JobFolder:
             When it is another job's, says what differs; or when it holds something else.
         """
         # Names first: another shard may write the manifest, and then parts, meanwhile.
-        names = [name for name in self._folder.names() if not name.startswith(".")]
+        names = self._folder.names()
         found = self._json(MANIFEST)
         if anew and (found is None or self._differences(found)):
             for name in names:

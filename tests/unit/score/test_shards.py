@@ -1,5 +1,6 @@
 """One job of several processes: the same parts whoever makes them, nothing lost, nothing of another job."""
 
+import errno
 import json
 import os
 import re
@@ -115,13 +116,15 @@ def test_a_killed_shard_goes_on_and_damaged_parts_are_made_again(given, tmp_path
     assert len(files(out)) >= 2
     first, second = sorted(out.glob("part-*.parquet"))[:2]
     first.write_bytes(first.read_bytes()[:-20])
-    (out / f"{second.name}.partial-999999-0badcafe").write_bytes(b"half")
+    for left in (f"{second.name}.partial-999999-0badcafe", "_failed/x.partial-999999-0badcafe", "_shards/.nfs01"):
+        (out / left).parent.mkdir(exist_ok=True)
+        (out / left).write_bytes(b"half")
     scorer = Stub()
     assert job(given, out, scorer).run_shard(Shard(0, 2))[1] is None
     assert sum(scorer.calls) < 70 - 10
     assert run(given, out, 2, [1]) == (70, 0)
     assert files(out) == whole
-    assert not list(out.glob("*.partial-*"))
+    assert not list(out.rglob("*.partial-*"))
 
 
 def test_a_part_that_is_damaged_after_the_end_is_made_again(given, tmp_path):
@@ -292,6 +295,36 @@ def test_a_score_that_is_no_number_is_no_score(given, tmp_path):
     with pytest.raises(UserError, match=r"0\.parquet, row 5: score is not a number"):
         job(given / "0.parquet", tmp_path / "out.csv", Broken()).run()
     assert run(given, tmp_path / "out", 1, retry_failed=True) == (70, 0)
+def test_what_a_store_holds_is_named_by_its_address_and_needs_room_where_it_is_copied(given, tmp_path, monkeypatch):
+    store = pytest.importorskip("fsspec").filesystem("memory")
+    store.pipe_file("/bad/a[1].csv", b"")
+    with pytest.raises(UserError, match=r"^memory:///bad/a\[1\]\.csv: the file is empty"):
+        run("memory://bad/a[1].csv", tmp_path / "out")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(type(store), "get_file", full)
+    with pytest.raises(UserError, match=r"cannot be copied \(.*No space left(.|\n)*TMPDIR"):
+        run("memory://bad", tmp_path / "out")
+    store.rm("/bad", recursive=True)
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_a_file_that_is_not_there_is_said(given, tmp_path, link):
+    class Removes(Stub):
+        def predict(self, *arguments, **options):
+            (given / "2.parquet").unlink(missing_ok=True)
+            return super().predict(*arguments, **options)
+
+    if link:
+        (given / "4.parquet").symlink_to(given / "nothing.parquet")
+    with pytest.raises(
+        UserError, match=r"4\.parquet: there is no such file" if link else r"2\.parquet: cannot be read"
+    ):
+        job(given, tmp_path / "out", Removes()).run_shard()
+
+
 
 
 class ReadsLists(Stub):
