@@ -134,7 +134,8 @@ class JobFolder:
         """Return how many of a part's rows were scored; ``None`` where it is missing or not whole."""
         if name not in self._names or (found := self._rows(name)) is None:
             return None
-        return found if found == rows or (found < rows and name in self._failed) else None
+        listed = self._rows(f"{FAILED}/{name}") if name in self._failed else 0
+        return found if listed is not None and found + listed == rows else None
 
     def has_failed(self, name: str) -> bool:
         """Return whether rows of a part failed."""

@@ -23,6 +23,7 @@ from zhichun.core.errors import UserError
 from zhichun.core.storage import LocalFolder
 from zhichun.score.job import ScoringJob, finish_job
 from zhichun.score.parts import Shard
+from zhichun.score.job_folder import JobFolder
 
 
 @pytest.fixture
@@ -357,6 +358,29 @@ def test_locales_that_are_the_same_make_no_second_list(tmp_path):
     locales = ["us"] * 8 + ["us", "US", "en-US", "", "us", "US"]
     pairs = pa.table({"query": ["one"] * 8 + ["two"] * 6, "title": locales, "locale": locales})
     run(write(pairs, tmp_path / "pairs.parquet"), tmp_path / "out", scorer=ReadsLists())
+@pytest.mark.parametrize("killed", ["remove", "part"])
+def test_a_kill_between_a_part_and_the_list_of_its_failed_rows_leaves_neither_wrong(tmp_path, monkeypatch, killed):
+    catalogue = write(pa.table({"product_id": ["1"], "title": ["one"]}), tmp_path / "catalogue.csv")
+    (tmp_path / "pairs.csv").write_text("query,product_id\n" + "".join(f"q{row},{row}\n" for row in (0, 1, 2)))
+    options, out = {"catalogue": catalogue}, tmp_path / "out"
+    run(tmp_path / "pairs.csv", out, **options)
+    ids = ["0", "1"] if killed == "part" else ["0", "1", "2"]
+    write(pa.table({"product_id": ids, "title": ids}), catalogue)
+
+    def dies(*arguments, **more):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*((pq, "write_table", dies) if killed == "part" else (LocalFolder, "remove", dies)))
+        patch.setattr(JobFolder, "begin_again", lambda self, shard: None)  # which removes too
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "pairs.csv", out, retry_failed=True, **options)
+    (out / "_SUCCESS").unlink()
+    rows = len(ids)
+    assert run(tmp_path / "pairs.csv", out, **options) == (rows, 3 - rows)
+    assert sum(pq.read_metadata(path).num_rows for path in out.glob("_failed/*")) == 3 - rows
+
+
     assert sorted(pq.read_table(path).num_rows for path in (tmp_path / "out").glob("part-*")) == [6, 8]
 
 
