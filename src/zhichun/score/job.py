@@ -218,7 +218,10 @@ class ScoringJob:
 
     @cached_property
     def _earlier(self) -> Earlier | None:
-        return None if self.since is None else Earlier(open_folder(self.since))
+        earlier = None if self.since is None else Earlier(open_folder(self.since))
+        if earlier is not None and earlier.model != self.model_fingerprint:
+            self.say(f"{self.since} was scored by another model or engine: all pairs are scored again")
+        return earlier
 
     def _job_folder(self, place: Path | str) -> JobFolder:
         job: dict[str, Any] = {

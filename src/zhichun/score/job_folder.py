@@ -9,7 +9,7 @@
 | ``_SUCCESS`` | written last: how many there are in all |
 
 Scores of an earlier job are found by a hash of what they depend on: the model, the query and the product's texts. In
-models that read lists a score depends on the whole list, and so does its key. Of each pair 24 bytes are held.
+models that read lists a score depends on the whole list, and so does its key. Of each pair 16 bytes are held.
 
 Legend: ``P`` pairs, ``K`` pairs of the earlier job.
 """
@@ -312,12 +312,16 @@ class Earlier:
             raise UserError(problem, file=str(folder), remedy="Give the folder of a finished zhichun score.")
         self._folder = folder
         with folder.open(MANIFEST) as first, folder.open(SUCCESS) as second:
-            self.fingerprint = hashlib.sha256(first.read() + second.read()).hexdigest()[:16]
+            manifest = first.read()
+            self.fingerprint = hashlib.sha256(manifest + second.read()).hexdigest()[:16]
+        with readable(f"{folder}/{MANIFEST}", REMEDY, KeyError):
+            self.model = json.loads(manifest)["job"]["model"]
         self._parts = [name for name in names if name.startswith("part-") and name.endswith(".parquet")]
-        keys = [self._keys(part) for part in range(len(self._parts))]
-        first_K = np.concatenate([np.zeros(0, np.uint64), *(of[:, 0] for of in keys)])
-        part_K = np.repeat(np.arange(len(keys), dtype=np.int32), [len(of) for of in keys])
-        row_K = np.concatenate([np.zeros(0, np.int32), *(np.arange(len(of), dtype=np.int32) for of in keys)])
+        firsts = [self._keys(part)[:, 0].copy() for part in range(len(self._parts))]
+        part_K = np.repeat(np.arange(len(firsts), dtype=np.int32), list(map(len, firsts)))
+        row_K = np.concatenate([np.zeros(0, np.int32), *(np.arange(len(of), dtype=np.int32) for of in firsts)])
+        first_K = np.concatenate([np.zeros(0, np.uint64), *firsts])
+        del firsts  # of 10^8 pairs 800 MB
         order_K = np.argsort(first_K, kind="stable")
         self._first_K, self._part_K, self._row_K = first_K[order_K], part_K[order_K], row_K[order_K]
         self._scores = lru_cache(_PARTS_HELD)(self._read)

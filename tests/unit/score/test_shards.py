@@ -405,7 +405,9 @@ def test_only_what_changed_is_scored_again(tmp_path, lists):
     with pytest.raises(UserError, match="since was"):
         run(new, tmp_path / "after", scorer=scorer)
     another = kind()
-    run(new, tmp_path / "other", scorer=another, model_fingerprint="b", since=tmp_path / "before")
+    said = []
+    run(new, tmp_path / "other", scorer=another, model_fingerprint="b", since=tmp_path / "before", say=said.append)
+    assert f"{tmp_path / 'before'} was scored by another model or engine: all pairs are scored again" in said
     assert sum(another.calls) == 36
     part = next((tmp_path / "before").glob("part-*"))
     part.write_bytes(part.read_bytes()[:50])
