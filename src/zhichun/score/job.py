@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -35,6 +35,7 @@ from zhichun.data.readers.pair_tables import (
     KINDS,
     RUNS,
     append_columns,
+    columns_of,
     join_parts,
     kind_of,
     let_keys_differ,
@@ -49,7 +50,8 @@ from zhichun.data.readers.text_file import require_file
 from zhichun.score.engine import AUTO, Progress
 from zhichun.score.folders import fingerprint_of
 from zhichun.score.job_folder import KEY, Earlier, JobFolder, Keys, Totals, key_column, pair_keys
-from zhichun.score.parts import ALL, FILES_A_SHARD, Cut, PairReader, Part, Shard
+from zhichun.score.parts import ALL, FILES_A_SHARD, Cut, PairReader, Part, Shard, look_up
+from zhichun.score.rank import ProductLookup
 from zhichun.score.scorer import PairScorer, load_scorer
 from zhichun.text.pairs import PairTexts
 
@@ -57,6 +59,8 @@ CHUNK_ROWS: Final = 20_000
 PARTS: Final = "part-*.parquet"
 CHUNK_BYTES: Final = 1 << 26
 ROW_ID: Final = "row_id"
+COLUMNS: Final = "_columns.json"
+KEYS: Final = "_keys-{:05d}.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,8 +204,8 @@ class ScoringJob:
         """Rows to score, and 0 where only reading the files would tell."""
         if is_url(self.pairs):
             return 0
-        tables = [open_table(Path(each.path)) for each in self._sources]
-        return sum(each.total if isinstance(each, ParquetTable) else 0 for each in tables) // shard.count
+        tables = (open_table(Path(each.path)) for each in self._sources)
+        return sum(each.total for each in tables if isinstance(each, ParquetTable)) // shard.count
 
     @cached_property
     def _in_parts(self) -> bool:
@@ -261,19 +265,23 @@ class ScoringJob:
 
     def _pieces(self, folder: JobFolder, shard: Shard) -> Iterator[_Piece]:
         """Read a shard's parts piece by piece, with their texts; parts that are there already are left unread."""
-        number, seen, reader = 0, set[int](), self._reader
+        number, seen, reader = 0, set[int](), None
         # A list in two files is seen only by who reads all of them.
-        by_file = len(self._sources) >= FILES_A_SHARD * shard.count and not reader.whole_lists
+        by_file = len(self._sources) >= FILES_A_SHARD * shard.count and not self.scorer.reads_lists
         for place, source in enumerate(self._sources):
             if by_file and not shard.has(place):
                 continue
             with source.local() as path:
                 _require_unchanged(source, folder)
                 table = open_table(path)
+                own = self._set_keys(table, place, folder, shard) if isinstance(table, JsonTable) else ()
+                columns = folder.agreed(COLUMNS, partial(columns_of, table))
+                require_alike(table, columns)
+                reader = reader or self._reader(table)
                 if isinstance(table, JsonTable):
-                    let_keys_differ(table, reader.table, reader.found)
-                require_alike(table, reader.table)
-                cut = Cut(self.chunk_rows, self.chunk_bytes, reader.list_columns, self.locale, self._in_parts)
+                    let_keys_differ(table, own, reader.found)
+                lists = reader.list_columns
+                cut = Cut(self.chunk_rows, self.chunk_bytes, list(columns), lists, self.locale, self._in_parts)
                 for part in cut.parts(table, source.name, seen):
                     number += 1
                     if not by_file and not shard.has(number - 1):
@@ -286,33 +294,45 @@ class ScoringJob:
                     yield from self._read(name, part, reader)
                     _require_unchanged(source, folder)
 
+    def _set_keys(self, table: JsonTable, place: int, folder: JobFolder, shard: Shard) -> list[str]:
+        """Give a file of JSON the keys of all files; gives its own. One shard reads a file for its keys, for all."""
+        count, found = len(self._sources), self._keys
+        begin = count * shard.index // shard.count  # those that begin at once have different ones to read first
+        for each in (*range(begin, count), *range(begin)):
+            if each not in found:
+                names = partial(_names, self._sources[each], table if each == place else None)
+                found[each] = folder.agreed(KEYS.format(each), names)
+        table.names = list(dict.fromkeys(name for each in range(count) for name in found[each]))
+        table.require_unique_names()
+        return found[place]
+
     @cached_property
-    def _reader(self) -> PairReader:
+    def _keys(self) -> dict[int, list[str]]:
+        """The keys of each file of JSON, once they were found."""
+        return {}
+
+    def _reader(self, table: Table) -> PairReader:
         return PairReader(
-            table=self._first(),
+            table=table,
             own=self.scorer.own,
             whole_lists=self.scorer.reads_lists,
-            catalogue=self.catalogue,
+            products=None if self.catalogue is None else lambda: self._products,
             columns=self.columns or {},
             locale=self.locale,
-            on_bad_rows=self.on_bad_rows,
             say=self.say,
             most_bytes=self.chunk_bytes,
         )
 
-    def _first(self) -> Table:
-        """Open the first file, of which only the columns are read; of JSON, whose keys may differ, those of all."""
-        with self._sources[0].local() as path:
-            first = open_table(path)
-        for source in self._sources[1:] if isinstance(first, JsonTable) else ():
-            with source.local() as path:
-                first.names = [*dict.fromkeys([*first.names, *open_table(path).names])]
-        first.require_unique_names()
-        return first
+    @cached_property
+    def _products(self) -> ProductLookup:
+        assert self.catalogue is not None
+        own = self.scorer.own
+        return look_up(self.catalogue, self.columns or {}, self.locale, self.on_bad_rows, own, self.say)
 
     def _read(self, name: str, part: Part, reader: PairReader) -> Iterator[_Piece]:
         """Read the texts of a part that are not known yet."""
-        empty = append_columns(part.pairs.slice(0, 0), self._nothing, self.prefix, part.file)
+        nothing = self._identified(self._nothing, part, [], pair_keys("", PairTexts([], {}, []), None))
+        empty = append_columns(part.pairs.slice(0, 0), nothing, self.prefix, part.file)
         if not self._in_parts:
             require_writable(empty, Path(self.out))
         for places_P, texts in reader.read(part, part.refused if self._in_parts else FirstRefusal(part.file)):
@@ -346,12 +366,16 @@ class ScoringJob:
         rejected = part.refused if self._in_parts else FirstRefusal(part.file)
         for place in places_P[~finite_P].tolist():
             part.refuse(place, NO_SCORE, "by the model", rejected)
-        if piece.keys_P2 is not None:
-            ids = [f"{part.refused.file}:{row}" for row in part.rows_N[places_P].tolist()]
-            found = found.append_column(ROW_ID, pa.array(ids, pa.string()))
-            found = found.append_column(KEY, key_column(piece.keys_P2))
+        found = self._identified(found, part, part.rows_N[places_P].tolist(), piece.keys_P2)
         whole = append_columns(part.pairs.take(pa.array(places_P)), found, self.prefix, part.file)
         return whole if finite_P.all() else whole.filter(pa.array(finite_P))
+
+    def _identified(self, found: pa.Table, part: Part, rows: list[int], keys_P2: Keys | None) -> pa.Table:
+        """Add ids and keys to scores; a file has none."""
+        if not self._in_parts or keys_P2 is None:
+            return found
+        ids = pa.array([f"{part.refused.file}:{row}" for row in rows], pa.string())
+        return found.append_column(ROW_ID, ids).append_column(KEY, key_column(keys_P2))
 
     @cached_property
     def _nothing(self) -> pa.Table:
@@ -383,6 +407,14 @@ def sources_of(pairs: Path | str, out: Path | str) -> list[Source]:
 def finish_job(out: Path | str) -> Totals:
     """Write ``_SUCCESS`` into the folder of a job of which every shard is done; see `JobFolder.finish`."""
     return JobFolder(open_folder(out), {}, {}).finish()
+
+
+def _names(source: Source, opened: Table | None) -> list[str]:
+    """Return the columns of a file, which may be open already."""
+    if opened is not None:
+        return list(opened.names)
+    with source.local() as path:
+        return list(open_table(path).names)
 
 
 def _require_unchanged(source: Source, folder: JobFolder) -> None:

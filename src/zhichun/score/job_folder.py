@@ -16,7 +16,7 @@ Legend: ``P`` pairs, ``K`` pairs of the earlier job.
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
@@ -125,6 +125,15 @@ class JobFolder:
                 else:
                     said.append(f"{name} has changed")
         return said
+
+    def agreed(self, name: str, find: Callable[[], Any]) -> Any:
+        """Return what is the same for all shards: the first that needs it finds it, and writes it down."""
+        try:
+            with self._folder.open(name) as found:
+                return json.loads(found.read())
+        except (OSError, UserError):  # it is not there, whatever a store makes of that
+            self._folder.create(name, json.dumps(find()))
+        return self._load(name)
 
     def part_name(self, file: int, row: int) -> str:
         """Name a part by its file's number and its first row."""

@@ -10,7 +10,7 @@ Legend: ``P`` pairs of a part.
 import itertools
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -168,6 +168,8 @@ class Cut:
     ----------
     rows, bytes
         Of a part at most.
+    names
+        The columns, in the order of all parts.
     lists, locale
         The columns that say which list a row belongs to, for models that read lists: the query's, and the locale's
         where there is one; and the locale of rows without one.
@@ -177,6 +179,7 @@ class Cut:
 
     rows: int
     bytes: int
+    names: Sequence[str]
     lists: Sequence[str]
     locale: str
     listing: bool
@@ -200,7 +203,7 @@ class Cut:
             yield self._part(table.path, chunk.slice(0, 0), Collected(name, unread.take()))
 
     def _part(self, file: Path, chunk: pa.Table, refused: Collected) -> Part:
-        return Part(file, chunk.drop_columns([ROW]), chunk.column(ROW).to_numpy(), refused)
+        return Part(file, chunk.select(self.names), chunk.column(ROW).to_numpy(), refused)
 
     def _whole_lists(self, chunks: Iterable[pa.Table], file: Path, seen: set[int]) -> Iterator[pa.Table]:
         """Move the rows of each chunk's last query to the next chunk, so that no list is in two."""
@@ -250,25 +253,26 @@ class PairReader:
         Further columns that the model reads.
     whole_lists
         Whether the model reads lists.
-    catalogue, columns, locale, on_bad_rows, say, most_bytes
+    products
+        Gives what products are looked up in; ``None`` where the table has their texts.
+    columns, locale, say, most_bytes
         As for `zhichun.score.job.ScoringJob`.
     """
 
     table: Table
     own: Sequence[str]
     whole_lists: bool
-    catalogue: Path | None
+    products: Callable[[], ProductLookup] | None
     columns: Mapping[str, str]
     locale: str
-    on_bad_rows: OnBadRows
     say: Say
     most_bytes: int
 
     @cached_property
     def found(self) -> dict[str, str]:
         """Which column of the pairs holds what is needed of them."""
-        columns = match_pairs(of_pairs(self.columns), self.table, catalogue=self.catalogue is not None)
-        if self.catalogue is None:
+        columns = match_pairs(of_pairs(self.columns), self.table, catalogue=self.products is not None)
+        if self.products is None:
             columns |= kept_columns(self.own, self.table)
         for line in describe_columns(PAIRS, columns, self.table):
             self.say(line)
@@ -297,7 +301,7 @@ class PairReader:
                 bad.refuse(place, reasons.EMPTY_QUERY, repr(query))
         locales = fold_locales(_column(given.pop(schema.LOCALE, None)), self.locale, len(queries))
         rows_P: Int64 | None = None
-        if self.catalogue is not None:
+        if self.products is not None:
             rows_P = self._rows(given[schema.PRODUCT_ID], locales, bad)
         if self.whole_lists:
             self._refuse_long_lists(lists_of(queries, locales.to_pylist()), bad)
@@ -308,7 +312,7 @@ class PairReader:
             products = (
                 {field: [of[place] for place in at] for field, of in given.items()}
                 if rows_P is None
-                else self._products.texts(rows_P[places_P])
+                else self._lookup.texts(rows_P[places_P])
             )
             found = locales.take(pa.array(places_P)).to_pylist()
             yield places_P, PairTexts([queries[place] for place in at], products, found)
@@ -316,7 +320,7 @@ class PairReader:
     def _rows(self, given: list[str | None], locales: pa.Array, bad: "_Bad") -> Int64:
         """Find the catalogue's row of each product."""
         ids = trim_ids(_column(given))
-        rows_P = self._products.rows(locales, ids) if len(ids) else np.zeros(0, np.int64)
+        rows_P = self._lookup.rows(locales, ids) if len(ids) else np.zeros(0, np.int64)
         for place in np.flatnonzero(rows_P < 0).tolist():
             bad.refuse(place, reasons.NO_PRODUCT, f"{ids[place].as_py()!r} in the locale {locales[place].as_py()!r}")
         return rows_P
@@ -333,12 +337,12 @@ class PairReader:
         if rows_P is None or self.whole_lists or not len(kept_P):
             yield slice(None)
         else:
-            yield from self._products.pieces(rows_P[kept_P], self.most_bytes)
+            yield from self._lookup.pieces(rows_P[kept_P], self.most_bytes)
 
-    @cached_property
-    def _products(self) -> ProductLookup:
-        assert self.catalogue is not None
-        return look_up(self.catalogue, self.columns, self.locale, self.on_bad_rows, self.own, self.say)
+    @property
+    def _lookup(self) -> ProductLookup:
+        assert self.products is not None
+        return self.products()
 
 
 def of_pairs(columns: Mapping[str, str]) -> dict[str, str]:

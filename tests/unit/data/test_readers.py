@@ -351,7 +351,7 @@ def test_files_that_cannot_be_read_are_named_with_a_remedy(tmp_path, name, conte
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError) as error:
-        open_table(tmp_path / name)
+        list(open_table(tmp_path / name).names)
     assert message in str(error.value)
     assert error.value.remedy
 
@@ -465,7 +465,7 @@ def test_a_json_array_is_read_piece_by_piece_and_what_is_broken_in_it_is_named(t
     ):
         path.write_text(content, "utf-8")
         with pytest.raises(UserError, match=message):
-            open_table(path)
+            list(open_table(path).names)
     path.write_text('[{"query": "a"}, 3, {"query": {"b": 1}}, {"query": "c", "query": "d"}]', "utf-8")
     rows, values, refused = read(open_table(path), {"query": "query"})
     assert (rows, [each["reason"] for each in refused]) == (

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -22,8 +23,8 @@ from zhichun.cli import main
 from zhichun.core.errors import UserError
 from zhichun.core.storage import LocalFolder
 from zhichun.score.job import ScoringJob, finish_job
-from zhichun.score.parts import Shard
 from zhichun.score.job_folder import JobFolder
+from zhichun.score.parts import Shard
 
 
 @pytest.fixture
@@ -73,8 +74,61 @@ def test_shards_read_whole_files_where_there_are_many(tmp_path):
     scorer = Stub()
     job(tmp_path / "in", tmp_path / "out", scorer).run_shard(Shard(0, 4))
     assert sum(scorer.calls) == 4 * 12
-    with pytest.raises(UserError, match=r"bad\.csv: has other columns than 01\.csv"):
+    with pytest.raises(
+        UserError,
+        match=r"bad\.csv: has other columns than the other files, or other types of them: locale, price, shop",
+    ):
         job(tmp_path / "in", tmp_path / "out").run_shard(Shard(3, 4))
+
+
+def test_the_same_columns_in_another_order_or_as_other_texts_are_the_same(tmp_path):
+    table, folder = table_of(12), tmp_path / "in"
+    folder.mkdir()
+    large = pa.schema(
+        [(field.name, pa.large_string() if field.name == "title" else field.type) for field in table.schema]
+    )
+    write(table, folder / "0.parquet")
+    write(table.cast(large).select(table.column_names[::-1]), folder / "1.parquet")
+    write(table.set_column(1, "query", table.column("query").dictionary_encode()), folder / "2.parquet")
+    assert run(folder, tmp_path / "out", 2) == (36, 0)
+    parts = [pq.read_table(path) for path in sorted((tmp_path / "out").glob("part-*"))]
+    assert all(part.schema == parts[0].schema for part in parts)
+    assert parts[2].drop_columns(["row_id"]) == parts[0].drop_columns(["row_id"])
+
+
+def test_files_of_json_are_fetched_once_and_once_more_for_all_keys(tmp_path, monkeypatch):
+    store, fetched = pytest.importorskip("fsspec").filesystem("memory"), []
+    for number in range(8):
+        store.pipe_file(f"/lines/{number}.jsonl", f'{{"query": "q", "title": "t", "key {number}": 1}}'.encode())
+    get = type(store).get_file
+    monkeypatch.setattr(type(store), "get_file", lambda self, file, *of: (fetched.append(file), get(self, file, *of)))
+    for index in range(2):
+        job("memory://lines", tmp_path / "out").run_shard(Shard(index, 2))
+        assert len(fetched) == 7 + 4 * (index + 1)  # the keys of the one that is open are known
+    assert len(pq.read_schema(next((tmp_path / "out").glob("part-*"))).names) > 10
+    store.rm("/lines", recursive=True)
+
+
+def test_more_files_than_a_process_may_open_are_counted(given, tmp_path):
+    (tmp_path / "many").mkdir()
+    for number in range(100):
+        shutil.copy(given / "2.parquet", tmp_path / "many" / f"{number}.parquet")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())) + 50, limits[1]))
+    try:
+        assert job(tmp_path / "many", tmp_path / "out").total() == 1200
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_columns_that_the_result_has_itself_are_refused_before_anything_is_scored(tmp_path):
+    pairs, scorer = (
+        write(table_of(12).rename_columns(["row_id", "query", "title", "price", "locale"]), tmp_path / "a.csv"),
+        Stub(),
+    )
+    with pytest.raises(UserError, match="has a column 'row_id' already"):
+        job(pairs, tmp_path / "out", scorer).run_shard()
+    assert scorer.calls == []
 
 
 def test_the_result_is_read_as_one_table_with_ids_of_rows(given, tmp_path):
@@ -241,6 +295,36 @@ def test_parts_outlive_a_store_that_does_not_answer(given, tmp_path, monkeypatch
     store.rm("/away", recursive=True)
 
 
+def test_what_a_store_holds_is_named_by_its_address_and_needs_room_where_it_is_copied(given, tmp_path, monkeypatch):
+    store = pytest.importorskip("fsspec").filesystem("memory")
+    store.pipe_file("/bad/a[1].csv", b"")
+    with pytest.raises(UserError, match=r"^memory:///bad/a\[1\]\.csv: the file is empty"):
+        run("memory://bad/a[1].csv", tmp_path / "out")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(type(store), "get_file", full)
+    with pytest.raises(UserError, match=r"cannot be copied \(.*No space left(.|\n)*TMPDIR"):
+        run("memory://bad", tmp_path / "out")
+    store.rm("/bad", recursive=True)
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_a_file_that_is_not_there_is_said(given, tmp_path, link):
+    class Removes(Stub):
+        def predict(self, *arguments, **options):
+            (given / "2.parquet").unlink(missing_ok=True)
+            return super().predict(*arguments, **options)
+
+    if link:
+        (given / "4.parquet").symlink_to(given / "nothing.parquet")
+    with pytest.raises(
+        UserError, match=r"4\.parquet: there is no such file" if link else r"2\.parquet: cannot be read"
+    ):
+        job(given, tmp_path / "out", Removes()).run_shard()
+
+
 def test_somebody_s_own_folder_is_left_alone(given, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
@@ -274,6 +358,29 @@ def test_rows_that_fail_are_listed_and_tried_again(tmp_path):
     assert files(out) == files(tmp_path / "new")
 
 
+@pytest.mark.parametrize("killed", ["remove", "part"])
+def test_a_kill_between_a_part_and_the_list_of_its_failed_rows_leaves_neither_wrong(tmp_path, monkeypatch, killed):
+    catalogue = write(pa.table({"product_id": ["1"], "title": ["one"]}), tmp_path / "catalogue.csv")
+    (tmp_path / "pairs.csv").write_text("query,product_id\n" + "".join(f"q{row},{row}\n" for row in (0, 1, 2)))
+    options, out = {"catalogue": catalogue}, tmp_path / "out"
+    run(tmp_path / "pairs.csv", out, **options)
+    ids = ["0", "1"] if killed == "part" else ["0", "1", "2"]
+    write(pa.table({"product_id": ids, "title": ids}), catalogue)
+
+    def dies(*arguments, **more):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*((pq, "write_table", dies) if killed == "part" else (LocalFolder, "remove", dies)))
+        patch.setattr(JobFolder, "begin_again", lambda self, shard: None)  # which removes too
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "pairs.csv", out, retry_failed=True, **options)
+    (out / "_SUCCESS").unlink()
+    rows = len(ids)
+    assert run(tmp_path / "pairs.csv", out, **options) == (rows, 3 - rows)
+    assert sum(pq.read_metadata(path).num_rows for path in out.glob("_failed/*")) == 3 - rows
+
+
 def test_shards_that_were_done_before_the_catalogue_changed_are_not_done_now(tmp_path):
     catalogue = write(pa.table({"product_id": ["1", "2"], "title": ["one", "two"]}), tmp_path / "catalogue.csv")
     (tmp_path / "pairs.csv").write_text("query,product_id\n" + "".join(f"q{row},{row % 3}\n" for row in range(30)))
@@ -296,36 +403,6 @@ def test_a_score_that_is_no_number_is_no_score(given, tmp_path):
     with pytest.raises(UserError, match=r"0\.parquet, row 5: score is not a number"):
         job(given / "0.parquet", tmp_path / "out.csv", Broken()).run()
     assert run(given, tmp_path / "out", 1, retry_failed=True) == (70, 0)
-def test_what_a_store_holds_is_named_by_its_address_and_needs_room_where_it_is_copied(given, tmp_path, monkeypatch):
-    store = pytest.importorskip("fsspec").filesystem("memory")
-    store.pipe_file("/bad/a[1].csv", b"")
-    with pytest.raises(UserError, match=r"^memory:///bad/a\[1\]\.csv: the file is empty"):
-        run("memory://bad/a[1].csv", tmp_path / "out")
-
-    def full(*_):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(type(store), "get_file", full)
-    with pytest.raises(UserError, match=r"cannot be copied \(.*No space left(.|\n)*TMPDIR"):
-        run("memory://bad", tmp_path / "out")
-    store.rm("/bad", recursive=True)
-
-
-@pytest.mark.parametrize("link", [False, True])
-def test_a_file_that_is_not_there_is_said(given, tmp_path, link):
-    class Removes(Stub):
-        def predict(self, *arguments, **options):
-            (given / "2.parquet").unlink(missing_ok=True)
-            return super().predict(*arguments, **options)
-
-    if link:
-        (given / "4.parquet").symlink_to(given / "nothing.parquet")
-    with pytest.raises(
-        UserError, match=r"4\.parquet: there is no such file" if link else r"2\.parquet: cannot be read"
-    ):
-        job(given, tmp_path / "out", Removes()).run_shard()
-
-
 
 
 class ReadsLists(Stub):
@@ -358,29 +435,6 @@ def test_locales_that_are_the_same_make_no_second_list(tmp_path):
     locales = ["us"] * 8 + ["us", "US", "en-US", "", "us", "US"]
     pairs = pa.table({"query": ["one"] * 8 + ["two"] * 6, "title": locales, "locale": locales})
     run(write(pairs, tmp_path / "pairs.parquet"), tmp_path / "out", scorer=ReadsLists())
-@pytest.mark.parametrize("killed", ["remove", "part"])
-def test_a_kill_between_a_part_and_the_list_of_its_failed_rows_leaves_neither_wrong(tmp_path, monkeypatch, killed):
-    catalogue = write(pa.table({"product_id": ["1"], "title": ["one"]}), tmp_path / "catalogue.csv")
-    (tmp_path / "pairs.csv").write_text("query,product_id\n" + "".join(f"q{row},{row}\n" for row in (0, 1, 2)))
-    options, out = {"catalogue": catalogue}, tmp_path / "out"
-    run(tmp_path / "pairs.csv", out, **options)
-    ids = ["0", "1"] if killed == "part" else ["0", "1", "2"]
-    write(pa.table({"product_id": ids, "title": ids}), catalogue)
-
-    def dies(*arguments, **more):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(*((pq, "write_table", dies) if killed == "part" else (LocalFolder, "remove", dies)))
-        patch.setattr(JobFolder, "begin_again", lambda self, shard: None)  # which removes too
-        with pytest.raises(KeyboardInterrupt):
-            run(tmp_path / "pairs.csv", out, retry_failed=True, **options)
-    (out / "_SUCCESS").unlink()
-    rows = len(ids)
-    assert run(tmp_path / "pairs.csv", out, **options) == (rows, 3 - rows)
-    assert sum(pq.read_metadata(path).num_rows for path in out.glob("_failed/*")) == 3 - rows
-
-
     assert sorted(pq.read_table(path).num_rows for path in (tmp_path / "out").glob("part-*")) == [6, 8]
 
 
@@ -455,6 +509,7 @@ def test_folders_in_a_store_are_as_those_on_a_disk(given, tmp_path, kind):
     assert {name: data for name, data in found.items() if name.endswith(".parquet")} == files(tmp_path / "local")
     assert set(found) - set(files(tmp_path / "local")) == {
         "_SUCCESS",
+        "_columns.json",
         "_manifest.json",
         "_shards/00000-of-00002.json",
         "_shards/00001-of-00002.json",

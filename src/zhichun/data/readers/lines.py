@@ -9,6 +9,7 @@ import re
 from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -94,12 +95,17 @@ class JsonTable(LineTable):
         self._is_array = _begins_array(file.head.strip())
         if self._is_array:
             self.notes.append("holds one JSON array, and its objects were read as rows")
+
+    @cached_property
+    def names(self) -> Sequence[str]:  # type: ignore[override]
+        """The keys of all objects: the whole file is read for them, unless they are set."""
         names: dict[str, None] = {}
         for _, line, _ in self._lines():
             with suppress(_RefusedError):
                 names.update(dict.fromkeys(_parse(line)))
         self.names = list(names)
         self.require_unique_names()
+        return self.names
 
     def _values(self, line: str, names: Sequence[str]) -> Sequence[str | None]:
         record = _parse(line)

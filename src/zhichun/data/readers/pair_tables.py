@@ -94,23 +94,29 @@ def numbered_chunks(
     return (chunk.rename_columns(renamed) for chunk in _cut(pieces, nothing, rows, most_bytes))
 
 
-def let_keys_differ(table: JsonTable, first: Table, read: Mapping[str, str]) -> None:
-    """Give a file of JSON the keys of the first, those of all: what it lacks is empty, an object in others its JSON.
+def let_keys_differ(table: JsonTable, own: Sequence[str], read: Mapping[str, str]) -> None:
+    """Let a file of JSON lack keys that others have: they are empty, and an object in one that is not read is its JSON.
 
     The query and the product's id or title may not be lacking, of what is ``read`` (official name to the column).
     """
-    for name in [read[field] for field in (QUERY, PRODUCT_ID, TITLE) if field in read and table.names]:
-        if name not in table.names:
-            raise no_column(repr(name), table, suggest(name, table.names))
-    table.names = first.names if {*table.names} <= {*first.names} else table.names
+    for name in [read[field] for field in (QUERY, PRODUCT_ID, TITLE) if field in read and own]:
+        if name not in own:
+            table.names = own
+            raise no_column(repr(name), table, suggest(name, own))
     table.kept = {*table.names}.difference(read.values())
 
 
-def require_alike(table: Table, first: Table) -> None:
-    """Refuse a file whose rows cannot stand in one table with those of the first."""
-    one, other = (each.schema if isinstance(each, ParquetTable) else list(each.names) for each in (table, first))
-    if one != other:
-        problem = f"has other columns than {first.path.name}, or other types of them."
+def columns_of(table: Table) -> dict[str, str]:
+    """Return the columns of a table with their types."""
+    if isinstance(table, ParquetTable):
+        return {field.name: str(field.type) for field in table.schema}
+    return dict.fromkeys(table.names, "text")
+
+
+def require_alike(table: Table, columns: Mapping[str, str]) -> None:
+    """Refuse a file whose rows cannot stand in one table with those of others; the order of columns may differ."""
+    if other := sorted({name for name, _ in columns.items() ^ columns_of(table).items()}):
+        problem = f"has other columns than the other files, or other types of them: {', '.join(other)}."
         raise UserError(problem, file=table.path, remedy="Score files of different columns one by one.")
 
 

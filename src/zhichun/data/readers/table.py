@@ -33,8 +33,11 @@ MOST_OF_A_ROW: Final = 64 << 20
 _BUFFER: Final = 1 << 20
 # A batch of Parquet holds no more than about so many bytes.
 _MOST_OF_A_BATCH: Final = 64 << 20
-# Views, of which little can be asked, as what they are views of.
-_PLAIN: Final = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
+# Texts are of one type, whatever wrote them; of views little can be asked.
+_PLAIN: Final = {
+    **dict.fromkeys((pa.string_view(), pa.large_string()), pa.string()),
+    **dict.fromkeys((pa.binary_view(), pa.large_binary()), pa.binary()),
+}
 _LISTS: Final = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list, pa.types.is_list_view)
 # What stands for bytes that are not UTF-8.
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
