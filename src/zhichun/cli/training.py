@@ -130,11 +130,7 @@ def pool(
     )
     for reason, count in made["left_out"].items():
         say(f"  left out: {count:,} queries {reason}")
-    say(f"{out}: {made['pairs']:,} pairs of {made['queries']:,} queries")
-    fold = "" if None in made["held_out"] else f" --set train.validation_fold={made['held_out'][0]}"
-    all_folds = run.name.startswith("fold-") and (run / "recipe.json").is_file()  # one run knows no judged pair
-    soft = f"""'train.soft_labels.predictions=["{run.parent}"]'""" if all_folds else "train.soft_labels=null"
-    say(f"Next: zhichun train distil:pooled --data {data} --out STUDENT --set train.pool={out}{fold} --set {soft}")
+    say(f"{out}: {made['pairs']:,} pairs of {made['queries']:,} queries. Next: {made['next']}")
 
 
 @command

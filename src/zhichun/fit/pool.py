@@ -9,9 +9,10 @@ Legend: ``P`` pairs of the pool.
 
 import hashlib
 import json
+import shlex
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +26,14 @@ from zhichun.core.console import Bar, Stages
 from zhichun.core.errors import UserError
 from zhichun.core.files import read_json, sha256
 from zhichun.data.dataset import Dataset, of_catalogue, query_bucket, query_fold, read_parquet
-from zhichun.data.predictions import POOL_METADATA, fold_count, held_out_by, require_trained_on
+from zhichun.data.predictions import (
+    POOL_METADATA,
+    PREDICTIONS_FILE,
+    fold_count,
+    fold_path,
+    held_out_by,
+    require_trained_on,
+)
 from zhichun.data.readers.sources import PAIRS, match_columns, open_table
 from zhichun.fit.run_folder import Folds, folds_of, refuse_readers
 from zhichun.score.engine import AUTO
@@ -87,7 +95,8 @@ def make_pool(
     Returns
     -------
     dict
-        ``queries`` and ``pairs`` of the pool, ``left_out``: queries by reason, and ``held_out``: the teacher's folds.
+        ``queries`` and ``pairs`` of the pool, ``left_out``: queries by reason, ``held_out``: the teacher's folds, and
+        ``next``: the command that trains a student.
 
     Raises
     ------
@@ -123,7 +132,20 @@ def make_pool(
     about = {"held_out": held_out, "teacher": str(run), "folds": fold_count(dataset)}
     write_parquet(out, table.replace_schema_metadata({POOL_METADATA: json.dumps(about)}))
     shutil.rmtree(work)
-    return {"queries": len(taken), "pairs": len(table), "left_out": dict(left_out), "held_out": held_out}
+    made = {"queries": len(taken), "pairs": len(table), "left_out": dict(left_out), "held_out": held_out}
+    return {**made, "next": _next(run, data, out, held_out, range(fold_count(dataset)))}
+
+
+def _next(run: Path, data: Path, out: Path, held_out: Folds, folds: Iterable[int]) -> str:
+    """Name the command that trains a student; one run alone has seen most judged pairs, and does not teach them."""
+    settings = [f"train.pool={out}", *([] if None in held_out else [f"train.validation_fold={held_out[0]}"])]
+    tables = [fold_path(run.parent, fold) / PREDICTIONS_FILE for fold in folds]
+    if run / PREDICTIONS_FILE in tables and all(map(Path.is_file, tables)):
+        settings.append(f"train.soft_labels.predictions={json.dumps([str(run.parent)])}")
+    else:
+        settings.append("train.soft_labels=null")
+    named = ["zhichun", "train", "distil:pooled", "--data", str(data), "--out", "STUDENT"]
+    return shlex.join([*named, *(word for setting in settings for word in ("--set", setting))])
 
 
 def held_out_by_teacher(folder: Path, data: Path) -> Folds:

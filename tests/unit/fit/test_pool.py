@@ -1,8 +1,10 @@
 """A pool: which queries and products are in it, what the teacher says of them, and what a student learns of it."""
 
 import json
+import shlex
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +15,7 @@ from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import Calibration
 from zhichun.data.dataset import Dataset, query_bucket
+from zhichun.data.predictions import fold_path
 from zhichun.fit import pool
 from zhichun.fit.pool import held_out_by_teacher, make_pool, with_pool
 from zhichun.fit.recipe import PretrainingRecipe
@@ -239,3 +242,17 @@ def test_a_student_trains_on_a_pool_and_is_validated_on_judged_pairs_alone(made,
     predicted = pq.read_table(tmp_path / "student" / "predictions.parquet")
     assert set(predicted[schema.ORIGIN].to_pylist()) == {schema.JUDGED}
     assert (tmp_path / "student" / "model").is_dir()
+
+
+def test_the_next_step_is_a_command_whatever_the_names_are(made, tmp_path):
+    assert made[1]["next"].endswith(f"--set train.pool={made[0]} --set train.soft_labels=null")
+    runs = tmp_path / "a 'b"
+    for fold in range(2):
+        fold_path(runs, fold).mkdir(parents=True)
+        (fold_path(runs, fold) / "predictions.parquet").touch()
+    named = pool._next(runs / "fold-1", Path("da ta"), Path("po ol.parquet"), [1], range(2))
+    settings = ["train.pool=po ol.parquet", "train.validation_fold=1"]
+    settings.append(f'train.soft_labels.predictions=["{runs}"]')
+    words = ["--data", "da ta", "--out", "STUDENT", *(word for each in settings for word in ("--set", each))]
+    assert shlex.split(named) == ["zhichun", "train", "distil:pooled", *words]
+    assert "soft_labels=null" in pool._next(runs / "fold-1", Path("data"), Path("pool"), [1], range(3))
