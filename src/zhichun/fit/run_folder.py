@@ -300,7 +300,7 @@ def _read_by(recipe: Mapping[str, Any], run: Path, known: set[Path]) -> Iterator
     if not name or name == TINY:
         return
     encoder = _found(name, run)
-    record = next(filter(Path.is_file, (encoder / "recipe.json", encoder.parent / "recipe.json")), None)
+    record = recipe_of(encoder)
     if record is None or record.resolve() in known:
         return
     known.add(record.resolve())
@@ -308,6 +308,12 @@ def _read_by(recipe: Mapping[str, Any], run: Path, known: set[Path]) -> Iterator
     if stage["objective"].get("pair_mlm") is not None:  # the only task that reads queries
         yield "encoder", encoder, folds_of(stage["train"].get("validation_fold"))
     yield from _read_by(stage, record.parent, known)
+
+
+def recipe_of(encoder: Path) -> Path | None:
+    """Find the recipe of an encoder that is named by its pre-training's run folder, or by the one within."""
+    runs = [encoder, *([encoder.parent] if encoder.name == ENCODER_FOLDER else [])]
+    return next(filter(Path.is_file, (run / "recipe.json" for run in runs)), None)
 
 
 def _found(name: str, run: Path) -> Path:

@@ -36,7 +36,7 @@ from zhichun.fit.batches import JudgedBatches, ListBatches
 from zhichun.fit.loop import run_training
 from zhichun.fit.pool import with_pool
 from zhichun.fit.recipe import PretrainingRecipe, Recipe, load_recipe
-from zhichun.fit.run_folder import RunFolder
+from zhichun.fit.run_folder import RunFolder, recipe_of
 from zhichun.fit.train_settings import TrainSettings, judged_targets
 from zhichun.fit.word2vec import Word2VecSettings, train_trigram_vectors
 from zhichun.measure.run_page import write_report
@@ -100,8 +100,8 @@ def too_short(settings: TrainSettings, model: EncoderSettings, pairs: int) -> st
 
 def other_split(model: EncoderSettings) -> str:
     """Say that an encoder was pre-trained split, and not as it is to be read now; empty where it was not."""
-    recorded = Path(model.encoder) / "recipe.json"
-    before = load_recipe(str(recorded), PretrainingRecipe).model.interaction if recorded.is_file() else None
+    recorded = recipe_of(Path(model.encoder))
+    before = None if recorded is None else load_recipe(str(recorded), PretrainingRecipe).model.interaction
     if not isinstance(before, Split) or before == model.interaction:
         return ""
     form = json.dumps(encode(before))

@@ -197,6 +197,7 @@ def test_fine_tuning_says_when_an_encoder_was_pre_trained_split_in_another_way(
     said = capsys.readouterr().err
     named = re.search(rf"{run} was pre-trained with --set '(model\.interaction=.+)': another one is learnt anew", said)
     assert not other_split(plain.with_settings([named[1]]).model)
+    assert other_split(plain.with_settings([f"model.encoder={run}/encoder"]).model)
     (run / "recipe.json").write_text(json.dumps(recipe.to_json()))  # in one text, as encoders of the hub were
     assert not other_split(plain.with_settings(split_at_1).model)
 
