@@ -95,6 +95,7 @@ def stack(
     from zhichun.cli.tables import said_difference
     from zhichun.fit.second_stage import StackSettings
     from zhichun.fit.stack import stack as make_stack
+    from zhichun.metrics.metric import UNRANKED
 
     settings, own = StackSettings(seed=seed), names_of(features)
     made = make_stack(
@@ -111,6 +112,8 @@ def stack(
     say(f"{made['pairs']:,} judged pairs of {made['queries']:,} queries")
     for name, gap in made.get("against_models", {}).items():
         say(said_difference("stack minus the mean of its models", name, gap))
+    if "ndcg" not in made.get("against_models", {"ndcg"}):
+        say(UNRANKED.capitalize())
     say(f"{out / 'report.html'}: what it reads. Next: zhichun evaluate {out} --data {data}")
 
 

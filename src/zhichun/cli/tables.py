@@ -14,6 +14,7 @@ from zhichun.cli.options import stdout
 from zhichun.core import schema
 from zhichun.metrics.agreement import HUMAN_METRICS
 from zhichun.metrics.figures import baselines, flat
+from zhichun.metrics.metric import UNRANKED
 from zhichun.score.export.export_folder import Check
 from zhichun.score.rank import Ranked
 
@@ -172,14 +173,19 @@ def intervals_table(title: str, rows: Mapping[str, Mapping[str, Any]], titles: M
 
 def raters_table(title: str, rows: Mapping[str, Mapping[str, Any]]) -> Table:
     """Lay out what `zhichun.metrics.agreement.HUMAN_METRICS` give for raters, a model and the ceiling."""
-    return intervals_table(title, rows, {metric.name: metric.title for metric in HUMAN_METRICS})
+    titles = {metric.name: metric.title for metric in HUMAN_METRICS if any(metric.name in of for of in rows.values())}
+    table = intervals_table(title, rows, titles)
+    table.caption = f"{table.caption}{'' if 'ndcg' in titles else f'; {UNRANKED}'}"
+    return table
 
 
 def _interval(figure: Any) -> str:
     if isinstance(figure, float):
         return f"{figure:.1%}"
-    if figure is None or any(each is None or each != each for each in figure.values()):
+    if figure is None or figure["value"] is None:
         return "–"
+    if figure["low"] is None:
+        return f"{figure['value']:.3f}"
     low, high = (f"{figure[end]:.3f}".replace("0.", ".", 1) for end in ("low", "high"))
     return f"{figure['value']:.3f}\n{low}–{high}"
 

@@ -190,6 +190,7 @@ def evaluate(
     from zhichun.data.dataset import Dataset
     from zhichun.data.readers.ratings import read_ratings
     from zhichun.measure.evaluate import evaluate as measure_run
+    from zhichun.metrics.metric import UNRANKED
 
     rated = None
     if ratings is not None:
@@ -201,6 +202,8 @@ def evaluate(
         run, data, split=split, version=version, out=out, engine=engine, products=products, trec=trec, ratings=rated
     )
     stdout.print(figures_table(measured))
+    if "ndcg" not in measured and measured["task"] != "substitute":
+        say(UNRANKED.capitalize())
     if "confusion" in measured:
         stdout.print(confusion_table(measured, TASKS[measured["task"]].classes))
     if "ensemble" in measured:

@@ -187,7 +187,7 @@ class Loop:
     def _evaluate(self, objective: Objective[Any], progress: Progress) -> None:
         with self.autocast():
             figures = dict(self.evaluate(objective.shipped))
-        value = figures[self.settings.metric] * (-1 if self.settings.metric.endswith("loss") else 1)
+        value = figures.get(self.settings.metric, 0.0) * (-1 if self.settings.metric.endswith("loss") else 1)
         loss = figures.get("loss", float("inf"))
         if self.settings.keep == "last" or (value, -loss) > (progress.best_value, -progress.best_loss):
             progress.best_step, progress.best_value, progress.best_loss = progress.step, value, loss

@@ -40,8 +40,9 @@ from zhichun.fit.run_folder import RunFolder, recipe_of
 from zhichun.fit.train_settings import TrainSettings, judged_targets
 from zhichun.fit.word2vec import Word2VecSettings, train_trigram_vectors
 from zhichun.measure.run_page import write_report
-from zhichun.metrics import Judged, nDCG
-from zhichun.metrics.figures import measure
+from zhichun.metrics import nDCG
+from zhichun.metrics.figures import measure, ranked
+from zhichun.metrics.metric import UNRANKED, measurable
 from zhichun.model.encoder import load_tokenizer
 from zhichun.model.encoder_settings import TINY, EncoderSettings, hidden_size, start_encoder
 from zhichun.model.interaction import Split
@@ -171,11 +172,18 @@ class FineTune:
 
     def _ranked(self) -> Bools:
         """Mark the held-out pairs that nDCG is measured on: of the small version, where it chooses the checkpoint."""
-        rows, ranking = self.validation, self.recipe.train.metric == "ndcg"
-        version, ranked = self.dataset.of_version(rows, None, ranking=ranking)
+        rows, settings = self.validation, self.recipe.train
+        version, measured = self.dataset.of_version(rows, None, ranking=settings.metric == "ndcg")
+        said = f"nDCG is measured on the {version} version: {len(measured):,} of {len(rows):,} held-out pairs."
+        if self.task.name != "substitute" and len(np.unique(self.dataset.list_row[measured])) == len(measured):
+            version, said = "none", f"In validation {UNRANKED}."
+            if settings.metric == "ndcg" and settings.keep == "best":
+                other = "micro_f1" if self.task.classes else "loss"
+                problem = f"train.metric=ndcg chooses no weights here: in validation {UNRANKED}."
+                raise UserError(problem, remedy=f"Use --set train.metric={other}.")
         if version != "all" and self.accelerator.is_main_process:
-            say_aside(f"nDCG is measured on the {version} version: {len(ranked):,} of {len(rows):,} held-out pairs.")
-        return np.isin(rows, ranked)
+            say_aside(said)
+        return np.isin(rows, measured)
 
     def logits(self, model: nn.Module) -> Floats:
         """Score the held-out pairs, ``[P, C]``."""
@@ -194,9 +202,9 @@ class FineTune:
         query_ids = self.dataset.column(schema.QUERY_ID)[self.validation]
         prediction = self.task.predict(logits_PC)
         measured = measure(prediction, labels_P, query_ids)
-        if "ndcg" in measured:
-            judged = Judged(query_ids, labels_P, scores=prediction.score.astype(np.float64))
-            measured["ndcg"] = nDCG()(judged.select(self.ranked_P))
+        if measured.pop("ndcg", None) is not None:
+            judged = ranked(prediction, labels_P, query_ids).select(self.ranked_P)
+            measured |= {metric.name: metric(judged) for metric in measurable([nDCG()], judged)}
         targets_P = torch.from_numpy(self.task.targets(labels_P))
         loss = float(self.objective.loss(torch.from_numpy(logits_PC), targets_P).mean())
         return {"loss": loss, **{name: measured[name] for name in ("micro_f1", "macro_f1", "ndcg") if name in measured}}

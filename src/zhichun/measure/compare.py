@@ -28,7 +28,7 @@ from zhichun.measure.page import write_page
 from zhichun.measure.systems import System, common_rows, count_left_out, read_systems, segments_of, untrained_rows
 from zhichun.metrics import Judged, Metric, RankingMetric, nDCG
 from zhichun.metrics.figures import reported
-from zhichun.metrics.metric import BinaryRankingMetric
+from zhichun.metrics.metric import UNRANKED, BinaryRankingMetric, measurable
 from zhichun.metrics.significance import Floats, drawn_values, holm
 
 MOST_QUERIES: Final = 10
@@ -269,27 +269,30 @@ def compare(
     systems = read_systems((a, b), dataset, rows, columns=columns, topics=topics, shown=shown)
     left_out = [count_left_out(system, rows, notes.append) for system in systems]
     rows = common_rows(systems[0], systems[1], dataset, rows)
-    metrics = _metrics(systems, asked)
+    of_a, of_b = (system.judged(dataset, rows) for system in systems)
+    metrics = _metrics(systems, asked, of_a, of_b)
     masks = segments_of(dataset, rows, segments, notes.append)
     draws = max(draws, int(len(asked) / WHOLE * (1 + len(masks)) / LEVEL))  # or no p could be low enough
-    of_a, of_b = (system.judged(dataset, rows) for system in systems)
     parts = measure_parts(metrics, of_a, of_b, masks, draws=draws, seed=seed)
     if asked and parts[0].queries < (least := least_queries(len(asked))):
         notes.append(f"{parts[0].queries:,} queries are too few to judge a gate: it takes {least} at least")
-    ranking = next((gate.metric for gate in asked if isinstance(gate.metric, RankingMetric)), nDCG() @ 10)
+    usual = nDCG() @ 10 if nDCG() @ 10 in metrics else metrics[0]
+    shown_by = next((gate.metric for gate in asked if isinstance(gate.metric, RankingMetric)), usual)
+    if not isinstance(shown_by, RankingMetric):
+        notes.append(UNRANKED)
     found = {
         **{name: system.name for name, system in zip("ab", systems, strict=True)},
         "split": split,
         "version": version,
         "pairs": parts[0].pairs,
         "queries": parts[0].queries,
-        "shown": ranking.name,
+        "shown": shown_by.name,
         "left_out": left_out,
         "parts": _figures(parts),
         "gates": judge_gates(parts, asked, strict=strict),
         "notes": notes,
     }
-    moved = moved_most(dataset, rows, ranking, of_a, of_b)
+    moved = moved_most(dataset, rows, shown_by, of_a, of_b) if isinstance(shown_by, RankingMetric) else []
     if out is not None:
         ids = dataset.column(schema.QUERY_ID)[rows], dataset.column(schema.PRODUCT_ID)[rows]
         with new_folder(
@@ -302,13 +305,13 @@ def compare(
             else:
                 notes.append(f"there is no a.run, b.run and judged.qrels: a TREC file cannot hold the id {unfit!r}")
             write_json(folder / "compare.json", found)
-            values: dict[str, Any] = {"found": found, "metric": ranking, "moved": moved}
+            values: dict[str, Any] = {"found": found, "metric": shown_by, "moved": moved}
             write_page(folder / "index.html", "compare.html", title="A against B", **values)
             write_page(folder / "junit.xml", "junit.xml", gates=found["gates"])
     return found
 
 
-def _metrics(systems: Sequence[System], gates: Sequence[Gate]) -> list[Metric]:
+def _metrics(systems: Sequence[System], gates: Sequence[Gate], *judged: Judged) -> list[Metric]:
     """Choose what both systems can be measured by."""
     has_classes = all(system.probabilities_EC is not None for system in systems)
     for gate in gates:
@@ -316,7 +319,11 @@ def _metrics(systems: Sequence[System], gates: Sequence[Gate]) -> list[Metric]:
             problem = f"{gate} needs probabilities of the four labels, which one of the two does not have."
             raise UserError(problem, remedy="Leave this gate out.")
     of_kinds = [metric for reads in (_READS if has_classes else _READS[:1]) for metric in reported(reads)]
-    return list(dict.fromkeys([*(gate.metric for gate in gates), *of_kinds]))
+    found = measurable(dict.fromkeys([*(gate.metric for gate in gates), *of_kinds]), *judged)
+    if not found or any(gate.metric not in found for gate in gates):
+        remedy = "Compare on several judged products of a query, or models of labels without a gate of ranking."
+        raise UserError(f"{UNRANKED}.", remedy=remedy)
+    return found
 
 
 def measure_parts(

@@ -22,6 +22,7 @@ from zhichun.metrics import Judged
 from zhichun.metrics.agreement import HUMAN_METRICS, human_level, majority
 from zhichun.metrics.ceiling import ceiling
 from zhichun.metrics.figures import by_list_size, measure
+from zhichun.metrics.metric import measurable
 from zhichun.metrics.significance import intervals
 from zhichun.score.engine import AUTO, counted
 from zhichun.score.ensemble import ask_members, average
@@ -189,7 +190,7 @@ def beside_raters(prediction: Prediction, dataset: Dataset, rows: Int64, rated: 
     )
     metrics = [each for each in HUMAN_METRICS if each.reads == "scores" or probabilities is not None]
     found = {
-        "model": intervals(metrics, judged),
+        "model": intervals(measurable(metrics, judged), judged),
         **{f"rater {name}": of for name, of in zip(rated.raters, human_level(rated.ratings), strict=True)},
         "ceiling": ceiling(rated.ratings),
     }

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from zhichun.core.schema import LABELS
 from zhichun.metrics.f1 import MacroF1, MicroF1
 from zhichun.metrics.judged import Judged
-from zhichun.metrics.metric import Metric
+from zhichun.metrics.metric import Metric, measurable
 from zhichun.metrics.ndcg import nDCG
 from zhichun.metrics.significance import Floats, Interval, draw_sums, intervals
 
@@ -213,7 +213,7 @@ def human_level(
             continue
         own_P = own_P1[:, 0]
         judged = Judged(rated.query_P, truth_P, scores=-own_P.astype(np.float64), predictions=own_P)
-        found.append(intervals(metrics, judged, draws=draws, seed=seed))
+        found.append(intervals(measurable(metrics, judged), judged, draws=draws, seed=seed))
     return found
 
 

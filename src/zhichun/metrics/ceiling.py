@@ -31,7 +31,7 @@ from zhichun.core.schema import LABELS
 from zhichun.core.tasks import gain_vector
 from zhichun.metrics.agreement import HUMAN_METRICS, Ints, Ratings, majority
 from zhichun.metrics.judged import Judged
-from zhichun.metrics.metric import Metric
+from zhichun.metrics.metric import Metric, measurable
 from zhichun.metrics.significance import Floats, Interval
 
 # Simulations of all pairs: of the value, and of each draw of its interval, to which their own noise adds little.
@@ -139,6 +139,7 @@ def ceiling(
         return {}
     sets_UK, set_P = np.unique(ratings.counts_PK, axis=0, return_inverse=True)
     of_query = Judged(ratings.query_P, majority(ratings.counts_PK))
+    metrics = measurable(metrics, of_query)
     sets_QU = of_query.sum_by_query(np.eye(len(sets_UK))[set_P.ravel()]).astype(np.intp)
     queries = len(sets_QU)
     times_SQ = generator.multinomial(queries, np.full(queries, 1 / queries), size=draws)
@@ -160,7 +161,8 @@ def ceiling(
             truth_EK = _shares(mix_QK[query_E] * likelihood_EK)
         best = best_possible(query_E, pairs_E, truth_EK, labels_SUKK[draw, set_E], generator)
         values.append([metric(best) for metric in metrics])
-    found = Interval.of(np.array(values[0]), np.array(values[1:]))
+    drawn_SF = np.array(values[1:]) if queries > 1 else np.full((draws, len(metrics)), np.nan)  # as `draw_sums`
+    found = Interval.of(np.array(values[0]), drawn_SF)
     return {metric.name: each for metric, each in zip(metrics, found, strict=True)}
 
 

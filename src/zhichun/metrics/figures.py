@@ -13,6 +13,7 @@ from zhichun.core import schema
 from zhichun.core.settings import kinds_of
 from zhichun.core.tasks import TASKS, Prediction, Task
 from zhichun.metrics import Judged, Metric, confusion
+from zhichun.metrics.metric import measurable
 
 
 def reported(reads: str, classes: tuple[str, ...] = schema.LABELS) -> list[Metric]:
@@ -58,7 +59,7 @@ def measure(
         and ``ndcg.official-script`` (S and C swapped), ``mrr``, precision at k, ``log_loss``, calibration error,
         ``confusion`` (rows are the truth), ``substitute`` (the figures of task 3), ``always_exact``,
         ``random_order``, ``by_locale`` and ``by_list``. A regressor has the ranking figures only, a substitute model
-        those of its two classes.
+        those of its two classes; where every query has one pair, there are none of ranking.
     """
     measured = _of_pairs(prediction, labels_P, query_ids)
     parts: dict[str, dict[str, npt.NDArray[np.bool_]]] = {}
@@ -148,9 +149,10 @@ def _of_pairs(prediction: Prediction, labels_P: npt.NDArray[np.int64], query_ids
         measured["confusion"] = confusion(judged).tolist()
         measured[f"always_{_name(classes[0])}"] = _figures(metrics, judged.always(classes[0]))
     if task.name != "substitute":
-        of_scores, metrics = ranked(prediction, labels_P, query_ids), reported("scores")
-        measured |= _figures(metrics, of_scores)
-        measured["random_order"] = _figures(metrics, of_scores.in_random_order())
+        of_scores = ranked(prediction, labels_P, query_ids)
+        if metrics := measurable(reported("scores"), of_scores):
+            measured |= _figures(metrics, of_scores)
+            measured["random_order"] = _figures(metrics, of_scores.in_random_order())
     if task.name == "esci":  # task 3 from four classes: the probability of S against the rest
         assert prediction.probabilities is not None
         substitute = TASKS["substitute"]

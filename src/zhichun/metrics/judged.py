@@ -150,6 +150,12 @@ class Judged:
         """Where each pair's query stands in `queries`. Shape [N]."""
         return self._grouping[1]
 
+    @property
+    def ranks(self) -> bool:
+        """Whether a query has several documents, or one that was not returned: a single one has no order."""
+        partly = self.scores is not None and bool(np.isnan(self.scores).any())
+        return partly or len(self.queries) < len(self.labels)
+
     @cached_property
     def _grouping(self) -> tuple[NDArray[Any], NDArray[np.intp]]:
         try:

@@ -6,8 +6,9 @@ reported, and their display names.
 
 import dataclasses
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,6 +120,15 @@ class RankingMetric(Metric):
         """Return each query's value, and 1. Shape [Q, 2]."""
         values = self._values(judged)
         return np.stack([values, np.ones_like(values)], axis=1)
+
+
+UNRANKED: Final = "every query has one product, so nothing is ranked: there is no ranking figure"
+
+
+def measurable(metrics: Iterable[Metric], *judged: Judged) -> list[Metric]:
+    """Leave out the ranking metrics where nothing is ranked."""
+    ranks = any(of.ranks for of in judged)
+    return [metric for metric in metrics if ranks or not isinstance(metric, RankingMetric)]
 
 
 @dataclass(frozen=True, repr=False)

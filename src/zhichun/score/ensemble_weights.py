@@ -19,6 +19,7 @@ from zhichun.data.dataset import Dataset
 from zhichun.data.predictions import find_tables, read_predictions
 from zhichun.metrics import MicroF1, nDCG, paired_bootstrap
 from zhichun.metrics.figures import classified, ranked
+from zhichun.metrics.metric import measurable
 from zhichun.score.ensemble import Answer, average
 
 STEPS: Final = 10_000
@@ -239,8 +240,8 @@ def beside_members(answers: Sequence[Answer], prediction: Prediction, judgements
 def _values(prediction: Prediction, judgements: Judgements) -> dict[str, tuple[Doubles, npt.NDArray[Any] | None]]:
     """Return each metric's values, of queries or of pairs with the query of each."""
     found, of = dict[str, tuple[Doubles, npt.NDArray[Any] | None]](), (judgements.labels_P, judgements.query_ids)
-    if prediction.task.name != "substitute":
-        found["ndcg"] = nDCG().per_query(ranked(prediction, *of))[1], None
+    if prediction.task.name != "substitute" and measurable([nDCG()], judged := ranked(prediction, *of)):
+        found["ndcg"] = nDCG().per_query(judged)[1], None
     if prediction.probabilities is not None:
         found["micro_f1"] = MicroF1().per_pair(classified(prediction, *of)), judgements.query_ids
     return found

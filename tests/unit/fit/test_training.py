@@ -1,5 +1,6 @@
 """From a dataset folder to a run: who is held out, and what cannot be trained on."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from accelerate import Accelerator
 
+from zhichun.cli import main
 from zhichun.core import schema
 from zhichun.core.console import Stages
 from zhichun.core.errors import UserError
@@ -108,3 +110,32 @@ def test_where_all_or_no_pairs_are_of_the_small_version_there_is_nothing_to_tell
     none = replace(dataset, examples=dataset.examples.set_column(column, "small_version", pa.array([0] * len(rows))))
     with pytest.raises(UserError, match=r"no pair is of the small version\.\nUse --version all\."):
         none.of_version(rows, "small", ranking=True)
+
+
+@pytest.fixture(scope="module")
+def one_pair_each(tiny_dataset, tmp_path_factory):
+    """The dataset with the first pair of every query alone."""
+    folder = shutil.copytree(tiny_dataset, tmp_path_factory.mktemp("alone") / "data")
+    examples = pq.read_table(folder / schema.EXAMPLES_FILE)
+    first = np.unique(examples.column(schema.QUERY_ID).to_numpy(), return_index=True)[1]
+    pq.write_table(examples.take(pa.array(np.sort(first))), folder / schema.EXAMPLES_FILE)
+    return folder
+
+
+def test_where_every_query_has_one_product_nothing_is_ranked_or_chosen_by_rank(
+    tiny_recipe, one_pair_each, tmp_path, capsys
+):
+    by_rank = tiny_recipe.with_settings(["train.metric=ndcg", "train.validation_fold=1"])
+    with pytest.raises(UserError, match="ndcg chooses no weights here: in validation every query has one") as refused:
+        train(by_rank, one_pair_each, tmp_path / "run")
+    assert refused.value.remedy == "Use --set train.metric=micro_f1."
+    for number, change in enumerate(("train.metric=micro_f1", "train.keep=last")):
+        run = train(by_rank.with_settings([change]), one_pair_each, tmp_path / f"run{number}")
+        assert "In validation every query has one product" in capsys.readouterr().err
+        [figures] = [record["validation"] for record in run.records() if "validation" in record]
+        assert {*figures} == {"loss", "micro_f1", "macro_f1"}
+    with pytest.raises(SystemExit):
+        main(["evaluate", str(run.path), "--data", str(one_pair_each)])
+    said = capsys.readouterr().out
+    assert "Every query has one product, so nothing is ranked" in said
+    assert "ndcg" not in said

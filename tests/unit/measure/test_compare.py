@@ -213,11 +213,11 @@ def test_a_pair_of_two_locales_is_refused_where_the_table_has_none(one_text, tmp
 
 def test_ids_that_trec_files_cannot_hold_cost_these_files_alone(tmp_path):
     (tmp_path / "judged.csv").write_text(
-        "query,product_id,label\n" + "".join(f"shoe {number},a b,E\n" for number in range(4))
+        "query,product_id,label\n" + "".join(f"shoe {number},a b,E\nshoe {number},c,I\n" for number in range(4))
     )
-    (tmp_path / "products.csv").write_text("product_id,title\na b,shoe\n")
+    (tmp_path / "products.csv").write_text("product_id,title\na b,shoe\nc,mug\n")
     (tmp_path / "shop.csv").write_text(
-        "query,product_id,score\n" + "".join(f"shoe {number},a b,1\n" for number in range(4))
+        "query,product_id,score\n" + "".join(f"shoe {number},a b,1\nshoe {number},c,0\n" for number in range(4))
     )
     tables = {"examples": tmp_path / "judged.csv", "products": tmp_path / "products.csv"}
     prepare(None, tmp_path / "data", **tables, test_share=0)
@@ -410,3 +410,20 @@ def test_a_ranking_has_no_classes_to_be_gated_by(data, tmp_path):
     found = compare(shop, shop, data, split="all", draws=100)
     assert "micro_f1" not in found["parts"]["all"]["figures"]
     assert found["parts"]["all"]["figures"]["ndcg"]["difference"] == 0
+
+
+def test_where_every_query_has_one_product_labels_alone_are_compared(data, tmp_path):
+    dataset = Dataset.open(data)
+    rows = judged_rows(dataset)
+    rows = rows[np.unique(dataset.column(schema.QUERY_ID)[rows], return_index=True)[1]]
+    one, other = (scored(dataset, rows, seed, tmp_path / f"{seed}.parquet") for seed in (0, 1))
+    call = {"split": "all", "draws": 100}
+    found = compare(one, other, data, gates=["micro_f1>=-0.5"], out=tmp_path / "out", **call)
+    assert found["shown"] == "micro_f1"
+    assert not {"ndcg", "ndcg@10", "mrr"} & {*found["parts"]["all"]["figures"]}
+    assert any("every query has one product" in note for note in found["notes"])
+    assert "Segments, by micro-F1" in (tmp_path / "out" / "index.html").read_text()
+    shop = ranking(dataset, rows, noisy(dataset, rows, 1), tmp_path / "shop.csv")
+    for a, b, gates in ((one, other, ["ndcg>=-1"]), (shop, one, [])):
+        with pytest.raises(UserError, match="every query has one product"):
+            compare(a, b, data, gates=gates, **call)

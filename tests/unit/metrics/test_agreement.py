@@ -145,3 +145,13 @@ def test_the_interval_of_the_ceiling_covers_the_truth(raters):
     ]
     assert sum(each.low <= truth <= each.high for each in found) >= 17
     assert np.mean([each.value for each in found]) == pytest.approx(truth, abs=0.015)
+
+
+def test_one_query_leaves_no_interval_and_queries_of_one_product_no_figure_of_ranking():
+    one = simulated(queries=1)
+    for found in (*human_level(one, METRICS, draws=10), ceiling(one, METRICS, draws=10)):
+        assert all(0 < each.value <= 1 and math.isnan(each.low) and math.isnan(each.high) for each in found.values())
+    alone = Ratings(one.codes_PJ, np.arange(len(one.codes_PJ)))
+    for found in (*human_level(alone, METRICS, draws=10), ceiling(alone, METRICS, draws=10)):
+        assert list(found) == ["micro_f1", "macro_f1"]
+        assert not any(math.isnan(each.low) for each in found.values())

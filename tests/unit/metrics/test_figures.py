@@ -131,3 +131,15 @@ def test_what_the_size_of_a_list_alone_tells():
     assert found["log_loss"] == pytest.approx(-(4 * math.log(0.75) + math.log(0.25)) / 5)
     gain = by_list_size(TASKS["gain"], (labels, queries), asked, of)
     assert gain["ndcg"] == pytest.approx(found["ndcg"]), "all of a list are tied"
+
+
+def test_where_every_query_has_one_product_there_is_no_figure_of_ranking():
+    ids = np.arange(6)
+    alone = measure(four_classes(), LABELS, ids, LOCALES, by_list=True)
+    assert alone["micro_f1"] == 0.5
+    assert not {"ndcg", "ndcg@10", "mrr", "precision@1", "random_order"} & {*alone, *alone["by_list"]["singletons"]}
+    ids[1] = ids[0]
+    two = measure(four_classes(), LABELS, ids, LOCALES, by_list=True)
+    assert {"ndcg", "mrr", "random_order"} <= {*two}
+    assert ("ndcg" in two["by_locale"]["us"], "ndcg" in two["by_locale"]["jp"]) == (True, False)
+    assert ("ndcg" in two["by_list"]["lists"], "ndcg" in two["by_list"]["singletons"]) == (True, False)
