@@ -88,6 +88,8 @@ def agreement(
             say(f"{name}: {line}")
     if found["ceiling"]:
         say("The ceiling assumes that raters err independently given the truth, and alike for all queries.")
+    if found["alone"]:
+        say(f"{found['alone']:,} ratings are of pairs that nobody else rated and were skipped.")
     if rated.passed_over:
         say(f"{rated.passed_over:,} rows have no judgement and were skipped.")
     if out is not None:

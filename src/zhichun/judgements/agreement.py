@@ -57,8 +57,9 @@ def measure_agreement(rated: RatedPairs, *, draws: int = 2000, seed: int = 0) ->
     Returns
     -------
     dict
-        ``pairs`` with two ratings or more, ``queries``, ``ratings``; ``all`` and ``by_locale`` (where there are
-        several): the figures of `zhichun.metrics.agreement.agreement`, those of each two raters under ``between``;
+        ``pairs`` with two ratings or more, ``queries``, ``ratings``, and ``alone``, those of other pairs; ``all`` and
+        ``by_locale`` (where there are several): the figures of `zhichun.metrics.agreement.agreement`, those of each two
+        raters under ``between``;
         ``by_label``: each label against the rest, with its ``share`` of the majorities; ``raters``: each against
         the majority of the other people; ``ceiling``; ``beside``: of each rater, against these too, what
         `beside_others` gives, ``confusion``, ``by_locale``, ``in_place_of`` (each person), and ``verdict`` in words.
@@ -85,6 +86,7 @@ def measure_agreement(rated: RatedPairs, *, draws: int = 2000, seed: int = 0) ->
         "pairs": len(majority_P),
         "queries": len(np.unique(ratings.query_P)),
         "ratings": int(ratings.counts_PK.sum()),
+        "alone": int(rated.ratings.counts_PK.sum() - every.ratings.counts_PK.sum()),
         "all": _agreed(ratings, drawing),
         "between": {
             f"{rated.raters[a]} and {rated.raters[b]}": _figures(

@@ -81,7 +81,7 @@ def class_scores(confusion_CC: NDArray[np.intp]) -> ClassScores:
 
 
 def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
-    return np.divide(part, whole, out=np.zeros(np.shape(part)), where=whole > 0)
+    return np.divide(part, whole, out=np.zeros(np.shape(part)), where=whole != 0)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -273,3 +274,21 @@ def test_a_model_that_names_a_label_only_where_it_is_sure_judges_every_pair(rati
     said = [code for pair, code in zip(rated.pairs, given, strict=True) if (pair[0], pair[2]) in unsure]
     assert said
     assert {*said} == {LABELS.index("S")}
+
+
+@pytest.mark.parametrize("of_one_query", [True, False])
+def test_what_the_ratings_do_not_say_is_said(of_one_query, tmp_path, capsys):
+    queries = [0 if of_one_query else product for product in range(12)]
+    rows = [
+        f"shoe {q},{p},{judge},{LABELS[(p + place) % 3]}"
+        for p, q in enumerate(queries)
+        for place, judge in enumerate("abc")
+    ]
+    rows += [f"shoe 0,{product}.0,d,E" for product in range(7)]  # ids that a spreadsheet has made numbers
+    (tmp_path / "ratings.csv").write_text("\n".join(["query,product_id,judge,label", *rows]))
+    with pytest.raises(SystemExit):
+        main(["agreement", str(tmp_path / "ratings.csv"), "--draws", "20"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "7 ratings are of pairs that nobody else rated and were skipped" in said
+    assert re.search(r"ceiling │ 0\.\d", said)
+    assert ("nDCG" in said, "every query has one product" in said) == (of_one_query, not of_one_query)
