@@ -95,6 +95,7 @@ ROWS = {
     "rates by layer": ("train.layer_decay=0.8",),
     "activations computed again": ("train.activation_checkpointing=layers",),
     "Split": (SPLIT % "",),
+    "Split, with lists and a list head": (SPLIT % "", LISTS, "objective.ranking=RankNet", "model.lists=ListHead"),
     "Split with both sides updated, smaller states and FGM": (
         SPLIT % ', "updates": "both", "state": 16',
         FGM_AT_OUTPUT,

@@ -1,25 +1,31 @@
 """A model that reads query and product apart: the same scores from an index and without one, by every engine."""
 
+import shutil
 import subprocess
 import sys
 from functools import partial
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.data.prepare.clean_catalogue import read_catalogue
 from zhichun.fit.train import train
+from zhichun.measure.evaluate import evaluate
+from zhichun.model.model_folder import TrainedModel
 from zhichun.score.export.export_run import export
 from zhichun.score.index.build import build_index
 from zhichun.score.index.scorer import IndexScorer
 from zhichun.score.scorer import Scorer, load_scorer
 from zhichun.text.pairs import PairTexts
 
+LISTS = ["train.lists=Lists", "model.lists=ListHead", "objective.ranking=RankNet"]
 FORMS = {
-    "whole states": "",
-    "small states, both updated": ', "state": 16, "updates": "both"',
+    "whole states": ("", []),
+    "small states, both updated": (', "state": 16, "updates": "both"', []),
+    "a list head": ("", LISTS),
 }
 ENGINES = ("onnx", "openvino")
 ONE = pytest.mark.parametrize("made", ["whole states"], indirect=True)
@@ -32,10 +38,23 @@ def made(request, tiny_recipe, tiny_dataset, once):
     return once(f"split, {request.param}", partial(make, FORMS[request.param], tiny_recipe, tiny_dataset))
 
 
-def make(more, tiny_recipe, tiny_dataset, folder):
+def make(of, tiny_recipe, tiny_dataset, folder):
+    more, lists = of
     form = f'{{"kind": "Split", "product_layers": 1, "query_tokens": 12{more}}}'
-    settings = [f"model.interaction={form}", "train.epochs=3", "train.learning_rate=0.01", "model.max_length=40"]
-    run = train(tiny_recipe.with_settings(settings), tiny_dataset, folder / "run").path
+    settings = [
+        f"model.interaction={form}",
+        "train.epochs=3",
+        "train.learning_rate=0.01",
+        "model.max_length=40",
+        *lists,
+    ]
+    done = train(tiny_recipe.with_settings(settings), tiny_dataset, folder / "run")
+    run = done.path
+    if lists:  # its gate is opened wide
+        model = TrainedModel.load(done.model)
+        model.model.lists.gate.data.mul_(50)
+        shutil.rmtree(done.model)
+        done.write_result("model", model.save)
     export(run, ENGINES, out=folder / "export", data=tiny_dataset, shown=False)
     some = read_catalogue(tiny_dataset).slice(0, 20)
     build_index(run, some, folder / "index-torch", precision="fp32")
@@ -75,6 +94,25 @@ def test_every_way_gives_the_scores_of_the_run(made, texts):
         scorer = load_scorer(made / folder, engine=engine, products=products)
         assert scorer.engine_name == (engine if index is None else f"{engine}, from an index in fp32")
         assert np.abs(probabilities(scorer, texts) - expected).max() < 1e-5, (folder, index, engine)
+
+
+@pytest.mark.parametrize("made", ["a list head"], indirect=True)
+def test_a_list_head_reads_the_lists_of_an_index(made, texts, tiny_dataset, tmp_path, monkeypatch):
+    scorer = IndexScorer.load(made / "run", made / "index-torch")
+    assert scorer.reads_lists
+    listed = probabilities(scorer, texts)
+    apart = scorer.predict(scorer.read(PairTexts(*texts, lists=range(len(texts[0]))))).probabilities
+    assert np.abs(listed - apart).max() > 0.01, "the list says something, or nothing would be seen"
+    backwards = (texts[0][::-1], {name: of[::-1] for name, of in texts[1].items()}, texts[2])
+    assert np.abs(probabilities(scorer, backwards)[::-1] - listed).max() < 1e-5
+    monkeypatch.setattr("zhichun.score.index.scorer.JUDGED_AT_ONCE", 7)  # no list is cut in two
+    found, expected = (
+        evaluate(made / "run", tiny_dataset, out=tmp_path / str(index is None), products=index, shown=False)
+        for index in (made / "index-torch", None)
+    )
+    assert found["log_loss"] == pytest.approx(expected["log_loss"], abs=1e-5)
+    scored = [pq.read_table(tmp_path / name / "scored.parquet")["p_E"].to_numpy() for name in ("False", "True")]
+    assert np.abs(scored[0] - scored[1]).max() < 1e-5
 
 
 @ONE

@@ -9,7 +9,8 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,10 @@ from zhichun.core.arrays import Int32, Int64
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import Floats
 from zhichun.text.pairs import Arrays, Pairs
+
+if TYPE_CHECKING:
+    from zhichun.score.index.network import SplitNetwork
+    from zhichun.score.index.scorer import KeptPairs
 
 # An engine is a runtime and a precision; fp32 goes without saying. What it reads is the export of that name, except for
 # `openvino-bf16`, which reads that of `openvino`, and for those of torch, which read a run.
@@ -103,27 +108,37 @@ def predict_with(engine: Engine, pairs: Pairs, rows: Int64, *, progress: Progres
     UserError
         For a list that is too long, of a model that reads lists.
     """
-    if not engine.reads_lists:
-        return _by_length(engine, pairs, rows, progress)
+    score = partial(_by_length, engine, pairs, progress=progress)
+    return in_lists(engine, pairs, rows, score, progress) if engine.reads_lists else score(rows)
+
+
+def in_lists(
+    network: "Engine | SplitNetwork",
+    pairs: "Pairs | KeptPairs",
+    rows: Int64,
+    score: Callable[[Int64], Floats],
+    progress: Progress | None,
+) -> Floats:
+    """Let a model that reads lists read whole ones; ``score`` gives what `Engine.run` does of pairs by themselves."""
     # A pair that is given twice is one member of its list.
     members = np.stack([pairs.lists[rows], pairs.query_row_P[rows], pairs.country_P[rows], pairs.product_row_P[rows]])
     (list_P, *_), first_P, back = np.unique(members, axis=1, return_index=True, return_inverse=True)
-    logits_PC: Floats = np.zeros((len(first_P), engine.outputs), np.float32)
+    logits_PC: Floats = np.zeros((len(first_P), network.outputs), np.float32)
     for many in whole_lists(list_P, PAIRS_AT_ONCE):
-        found = _by_length(engine, pairs, rows[first_P[many]], progress)
-        logits_PC[many], vectors_PF = found[:, : engine.outputs], found[:, engine.outputs :]
+        found = score(rows[first_P[many]])
+        logits_PC[many], vectors_PF = found[:, : network.outputs], found[:, network.outputs :]
         for some in whole_lists(list_P[many], LISTED_AT_ONCE):
             in_lists = _in_company(list_P[many][some])  # a list of one is what the pair is by itself
             if in_lists.any():
                 places = np.arange(some.start, some.stop)[in_lists]
-                read = engine.over_lists(vectors_PF[places], list_P[many][places].astype(np.int64))
+                read = network.over_lists(vectors_PF[places], list_P[many][places].astype(np.int64))
                 logits_PC[many.start + places] = read
     if progress and len(rows) > len(first_P):
         progress(len(rows) - len(first_P))
     return logits_PC[back.ravel()]
 
 
-def whole_lists(list_P: Int32, most: int) -> Iterator[slice]:
+def whole_lists(list_P: Int32 | Int64, most: int) -> Iterator[slice]:
     """Cut pairs that are sorted by list into parts of about ``most`` pairs, no list into two."""
     ends = [*(np.flatnonzero(np.diff(list_P)) + 1).tolist(), *([len(list_P)] if len(list_P) else [])]
     start = end = 0
@@ -151,11 +166,18 @@ def _by_length(engine: Engine, pairs: Pairs, rows: Int64, progress: Progress | N
     """Run the engine over pairs; gives what it gives of each, in their order."""
     most = engine.pairs_per_batch and shared_out(len(rows), engine.streams, engine.pairs_per_batch)
     plan = length_sorted(np.arange(len(rows)), pairs.lengths[rows], engine.tokens_per_batch, most)
-    found: Floats = np.zeros((len(rows), engine.outputs), np.float32)
     made = engine.run(pairs.collate(rows[places], pack=engine.packs) for places in plan)
+    return in_order(plan, made, len(rows), engine.outputs, progress)
+
+
+def in_order(
+    plan: Iterable[Int64], made: Iterable[Floats], count: int, outputs: int, progress: Progress | None = None
+) -> Floats:
+    """Put what was made of some places at a time into the order of all, ``[P, C]``, or more where more was made."""
+    found: Floats = np.zeros((count, outputs), np.float32)
     for places, part in zip(plan, made, strict=True):
         if part.shape[1] > found.shape[1]:  # with vectors
-            found = np.zeros((len(rows), part.shape[1]), np.float32)
+            found = np.zeros((count, part.shape[1]), np.float32)
         found[places] = part
         if progress:
             progress(len(places))

@@ -124,13 +124,9 @@ def _apart(trained: TrainedModel, run: Path, formats: Sequence[str]) -> Apart | 
     if not isinstance(encoder, SplitEncoder):
         return None
     others = [name for name in formats if FORMATS[name][1] != "fp32"]
-    if others or trained.model.lists is not None:
-        what = f"to {others[0]}" if others else "with a list head"
-        raise UserError(
-            f"a model that reads query and product apart cannot be exported {what}.",
-            file=run,
-            remedy="Export it to onnx or openvino." if others else "Score the run by torch.",
-        )
+    if others:
+        problem = f"a model that reads query and product apart cannot be exported to {others[0]}."
+        raise UserError(problem, file=run, remedy="Export it to onnx or openvino.")
     states, settings = whose_states(run / "model"), encoder.settings
     return Apart(states=states, size=encoder.state, hidden=encoder.hidden, query_tokens=settings.query_tokens)
 

@@ -240,9 +240,12 @@ def open_engine(folder: Path, config: ExportConfig, name: str) -> Engine:
     """Open one engine of an export folder; refuses a graph that is not of its configuration."""
     if config.apart is not None:
         return SplitEngine.of(_open_split(folder, config, name))
-    inputs = config.graph_inputs(folder)
-    given = {VECTORS: None} if config.reads_lists else {}
-    return _open(folder, config, name, inputs, {OUTPUT: TASKS[config.task].outputs, **given})
+    return _open(folder, config, name, config.graph_inputs(folder), _outputs(config))
+
+
+def _outputs(config: ExportConfig) -> dict[str, int | None]:
+    """Return what the graph of whole pairs, or that above the split, gives."""
+    return {OUTPUT: TASKS[config.task].outputs, **({VECTORS: None} if config.reads_lists else {})}
 
 
 def _open(
@@ -258,12 +261,12 @@ def _open(
     graph = graph if part is None else graph.with_stem(part)
     kind, title = (OpenVinoEngine, "OpenVINO") if name.startswith("openvino") else (OnnxEngine, "onnxruntime")
     runtime = required(title.lower())
-    lists = folder / LISTS_FILE if config.reads_lists else None
+    lists = folder / LISTS_FILE if VECTORS in given else None
     alike: dict[str, Any] = {
         "outputs": next(iter(given.values())),
         "streams": threads(),
         "inputs": inputs,
-        "reads_lists": config.reads_lists,
+        "reads_lists": VECTORS in given,
     }
     try:
         engine, sizes = kind.open(runtime, graph, name, lists, **alike)
@@ -295,7 +298,7 @@ def _open_split(folder: Path, config: ExportConfig, name: str) -> GraphNetwork:
         side=config.graph_inputs(folder),
         product=_open(folder, config, name, below, {STATES: apart.size}, PRODUCT),
         query=_open(folder, config, name, below, {STATES: apart.hidden}, QUERY),
-        above=_open(folder, config, name, above, {OUTPUT: TASKS[config.task].outputs}),
+        above=_open(folder, config, name, above, _outputs(config)),
     )
 
 

@@ -74,13 +74,13 @@ class UpperGraph(nn.Module):
     def __init__(self, model: RelevanceModel) -> None:
         super().__init__()
         assert isinstance(model.encoder, SplitEncoder)
-        self.encoder, self.head = model.encoder, model.head
+        self.encoder, self.head, self.reads_lists = model.encoder, model.head, model.lists is not None
         self.absorbed = Absorbed(self.encoder).eval() if self.encoder.settings.updates == "query" else None
 
     def forward(
         self, own_1MD: Tensor, states_BTS: Tensor, there_BT: Tensor, scales_BT: Tensor, side_BF: Tensor | None = None
-    ) -> Tensor:
-        """Return ``[B, C]``."""
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Return ``[B, C]``, and of a model that reads lists the pairs' vectors too."""
         if self.absorbed is not None:
             first_BD = self.absorbed(own_1MD, states_BTS, there_BT > 0, scales_BT)
         else:
@@ -90,8 +90,9 @@ class UpperGraph(nn.Module):
             for layer in self.encoder.upper:
                 hidden_BTD = layer(hidden_BTD, mask, first_only=layer is self.encoder.upper[-1])
             first_BD = hidden_BTD[:, 0]
-        logits_BC: Tensor = self.head(first_BD if side_BF is None else torch.cat([first_BD, side_BF], dim=1))
-        return logits_BC
+        vectors_BF = first_BD if side_BF is None else torch.cat([first_BD, side_BF], dim=1)
+        logits_BC: Tensor = self.head(vectors_BF)
+        return (logits_BC, vectors_BF) if self.reads_lists else logits_BC
 
 
 def _additive(mask_BT: Tensor) -> Tensor:
@@ -193,17 +194,17 @@ def write_onnx(trained: TrainedModel, inputs: GraphInputs, path: Path) -> None:
     rows, tokens = torch.export.Dim("pairs", min=1), torch.export.Dim("tokens", min=2)
     free = {name: {0: rows} if name == SIDE else {0: rows, 1: tokens} for name in names}
     model = scoring_graph(trained.model, size)
-    given, outputs = {"batch": _example(names, size)}, [OUTPUT]
+    given, outputs = {"batch": _example(names, size)}, [OUTPUT, *([VECTORS] if model.lists is not None else [])]
     with _refusing(model.encoder.model.config.model_type):
         if isinstance(model.encoder, SplitEncoder):
-            _write_split(model, trained.featurizer.tokenizer.layout, size, path)
-        elif model.lists is None:
-            _write(model, path, given, {"batch": free}, names, outputs)
+            _write_split(model, trained.featurizer.tokenizer.layout, size, path, outputs)
         else:
-            _write(BeforeLists(model), path, given, {"batch": free}, names, [*outputs, VECTORS])
+            whole = model if model.lists is None else BeforeLists(model)
+            _write(whole, path, given, {"batch": free}, names, outputs)
+        if model.lists is not None:
             pairs, shapes = _EXAMPLE[0], {"vectors_BF": {0: rows}, "list_B": {0: rows}}
             lists = {"vectors_BF": torch.zeros(pairs, model.lists.query.in_features), "list_B": torch.arange(pairs)}
-            _write(OverLists(model), path.parents[1] / LISTS_FILE, lists, shapes, LISTED, outputs)
+            _write(OverLists(model), path.parents[1] / LISTS_FILE, lists, shapes, LISTED, [OUTPUT])
 
 
 def write_sentences(similarity: Similarity, folder: Path) -> None:
@@ -215,7 +216,7 @@ def write_sentences(similarity: Similarity, folder: Path) -> None:
     _write(made, folder / GRAPH, _example(READ, 0), {name: {0: rows, 1: tokens} for name in READ}, READ, ["states"])
 
 
-def _write_split(model: RelevanceModel, layout: PairLayout, size: int, path: Path) -> None:
+def _write_split(model: RelevanceModel, layout: PairLayout, size: int, path: Path, outputs: list[str]) -> None:
     """Write three graphs: of products' and of queries' lower layers, and of what is above."""
     encoder = model.encoder
     assert isinstance(encoder, SplitEncoder)
@@ -236,7 +237,7 @@ def _write_split(model: RelevanceModel, layout: PairLayout, size: int, path: Pat
     free: dict[str, Any] = {name: {0: rows, 1: tokens} for name in above} | {"own_1MD": {1: own}}
     if size:
         above["side_BF"], free["side_BF"] = torch.zeros(pairs, size), {0: rows}
-    _write(UpperGraph(model), path, above, free, UPPER[: len(above)], [OUTPUT])
+    _write(UpperGraph(model), path, above, free, UPPER[: len(above)], outputs)
 
 
 def _write(

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from zhichun.core.arrays import Int32, Int64
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import Floats, Task
-from zhichun.score.engine import AUTO, RUN_ENGINES, Engine, length_sorted, shared_out
+from zhichun.score.engine import AUTO, RUN_ENGINES, Engine, in_order, length_sorted, shared_out
 from zhichun.score.export.export_folder import OWN, SCALES, SIDE, STATES, THERE, GraphInputs, is_export
 from zhichun.score.folders import model_folder
 from zhichun.score.index.store import Block, Encoded, Precision, Shard
@@ -74,13 +74,27 @@ class SplitNetwork(ABC):
     def streams(self) -> int:
         """Batches that are computed at the same time."""
 
+    @property
+    def outputs(self) -> int:
+        """Outputs of the model, ``C``."""
+        return self.task.outputs
+
+    @property
+    @abstractmethod
+    def reads_lists(self) -> bool:
+        """As of an `Engine`."""
+
+    @abstractmethod
+    def over_lists(self, vectors_BF: Floats, list_B: Int64) -> Floats:
+        """As of an `Engine`."""
+
     @abstractmethod
     def lower(self, batches: Iterable[Sequence[Int32]], *, product: bool) -> Iterator[Sequence[Floats]]:
         """Send segments of one side through the layers below: states of products, ``[N, S]``, or ``[M, D]``."""
 
     @abstractmethod
     def upper(self, asked: Iterable[Asked]) -> Iterator[Floats]:
-        """Score products for one query each time, ``[B, C]``, in order."""
+        """Score products for one query each time, as `Engine.run` does, in order."""
 
     def shard(
         self,
@@ -168,6 +182,15 @@ class GraphNetwork(SplitNetwork):
         """As of whole pairs."""
         return self.above.streams
 
+    @property
+    def reads_lists(self) -> bool:
+        """As of whole pairs."""
+        return self.above.reads_lists
+
+    def over_lists(self, vectors_BF: Floats, list_B: Int64) -> Floats:
+        """As of whole pairs."""
+        return self.above.over_lists(vectors_BF, list_B)
+
     def lower(self, batches: Iterable[Sequence[Int32]], *, product: bool) -> Iterator[Sequence[Floats]]:
         """Send padded segments through the layers below."""
         tokenizer, waiting = self.featurizer.tokenizer, deque[Sequence[Int32]]()
@@ -206,7 +229,12 @@ class SplitEngine(Engine):
     @classmethod
     def of(cls, network: GraphNetwork) -> Self:
         """Take a network."""
-        return cls(name=network.name, outputs=network.task.outputs, streams=network.above.streams, network=network)
+        lists, outputs = network.reads_lists, network.outputs
+        return cls(name=network.name, outputs=outputs, streams=network.streams, reads_lists=lists, network=network)
+
+    def over_lists(self, vectors_BF: Floats, list_B: Int64) -> Floats:
+        """Return the logits of whole lists, ``[B, C]``."""
+        return self.network.over_lists(vectors_BF, list_B)
 
     def run(self, batches: Iterable[Arrays]) -> Iterator[Floats]:
         """Return the logits of each batch, ``[B, C]``, in order."""
@@ -226,10 +254,7 @@ class SplitEngine(Engine):
             Asked(own_MD, _block([states[row] for row in rows]), side_BF[rows])
             for own_MD, rows in zip(own, rows_of.values(), strict=True)
         )
-        logits_BC: Floats = np.zeros((len(states), self.outputs), np.float32)
-        for rows, found_BC in zip(rows_of.values(), network.upper(asked), strict=True):
-            logits_BC[rows] = found_BC
-        return logits_BC
+        return in_order(map(np.asarray, rows_of.values()), network.upper(asked), len(states), self.outputs)
 
 
 def _block(states: Sequence[Floats]) -> Block:

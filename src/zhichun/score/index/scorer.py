@@ -14,10 +14,10 @@ Traps      nothing trains it: it finds what the lower layers hold to be alike
 Legend: ``P`` pairs, ``B`` products of a block, ``C`` outputs, ``N`` products, ``S`` size of a state.
 """
 
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -28,7 +28,7 @@ from zhichun.core.arrays import Int32, Int64
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import Floats, Prediction, Task
 from zhichun.data.dataset import Dataset
-from zhichun.score.engine import AUTO, Progress, length_sorted, shared_out
+from zhichun.score.engine import AUTO, Progress, in_lists, in_order, length_sorted, shared_out, whole_lists
 from zhichun.score.index.network import Asked, SplitNetwork, load_network
 from zhichun.score.index.store import Block, IndexConfig, Shard, States, block_of, content_hashes, is_begun, is_index
 from zhichun.score.scorer import ScoresProducts, distinct, distinct_products
@@ -52,8 +52,8 @@ class KeptPairs:
     ----------
     queries
         Features of the distinct queries.
-    query_row_P, country_P
-        Query and locale of each pair.
+    query_row_P, country_P, lists
+        Query and locale of each pair, and of a model that reads lists its list.
     texts, product_row_P
         Texts of the distinct products, and which of them is each pair's: states may be removed before they are read.
     shards
@@ -65,6 +65,7 @@ class KeptPairs:
     queries: QueryFeatures
     query_row_P: Int32
     country_P: Int32
+    lists: Int32
     texts: Columns
     product_row_P: Int32
     shards: tuple[Shard, ...]
@@ -154,8 +155,8 @@ class IndexScorer(ScoresProducts):
 
     @property
     def reads_lists(self) -> bool:
-        """No index is made of a model with a list head."""
-        return False
+        """As the network's."""
+        return self.network.reads_lists
 
     def remembering(self) -> Self:
         """Return itself: the index remembers."""
@@ -180,6 +181,7 @@ class IndexScorer(ScoresProducts):
             queries=self.featurizer.queries(distinct_queries, self.max_length),
             query_row_P=query_row_P,
             country_P=np.fromiter(map(country_index, locales), np.int32, len(locales)),
+            lists=distinct(texts.of_lists)[1] if self.reads_lists else query_row_P,
             texts=found,
             product_row_P=product_row_P,
             shards=shards,
@@ -193,32 +195,39 @@ class IndexScorer(ScoresProducts):
 
     def predict_judged(self, dataset: Dataset, rows: Int64, *, progress: Progress | None = None) -> Prediction:
         """Predict judged pairs of a dataset folder, read piece by piece."""
-        queries, products, locales, _ = dataset.texts(rows)
-        logits: list[Floats] = [np.zeros((0, self.task.outputs), np.float32)]
-        for start in range(0, len(rows), JUDGED_AT_ONCE):
-            some = slice(start, start + JUDGED_AT_ONCE)
-            columns = {name: of[some] for name, of in products.items()}
-            pairs = self.read(PairTexts(queries[some], columns, locales[some]))
-            logits.append(self._logits(pairs, np.arange(len(pairs)), progress))
-        return self.task.predict(np.concatenate(logits))
+        texts, list_P = dataset.texts(rows), dataset.list_row[rows] if self.reads_lists else np.arange(len(rows))
+        order_P = np.argsort(list_P, kind="stable")
+        plan = [order_P[some] for some in whole_lists(list_P[order_P], JUDGED_AT_ONCE)]
+
+        def found(places: list[int]) -> Floats:
+            columns = {name: [of[place] for place in places] for name, of in texts.products.items()}
+            queries, locales = ([of[place] for place in places] for of in (texts.queries, texts.locales))
+            pairs = self.read(PairTexts(queries, columns, locales, list_P[places].tolist()))
+            return self._logits(pairs, np.arange(len(pairs)), progress)
+
+        made = (found(places.tolist()) for places in plan)
+        return self.task.predict(in_order(plan, made, len(rows), self.task.outputs))
 
     def _logits(self, pairs: KeptPairs, rows: Int64, progress: Progress | None) -> Floats:
-        logits_PC: Floats = np.zeros((len(rows), self.task.outputs), np.float32)
-        waiting: deque[Int64] = deque()
-        most = shared_out(len(rows), self.network.streams)
+        score = partial(self._by_query, pairs, progress=progress)
+        return in_lists(self.network, pairs, rows, score, progress) if self.reads_lists else score(rows)
+
+    def _by_query(self, pairs: KeptPairs, rows: Int64, progress: Progress | None) -> Floats:
+        """Score pairs by themselves; gives what the network gives of each, in their order."""
+        query_P, most = pairs.query_row_P[rows].astype(np.int64), shared_out(len(rows), self.network.streams)
+        order_P = np.argsort(query_P, kind="stable")
+        queries, starts = np.unique(query_P[order_P], return_index=True)
+        places = np.split(order_P, starts[1:])
+        plan = [length_sorted(each, pairs.states[rows[each]], BLOCK_TOKENS, most) for each in places]
 
         def asked() -> Iterator[Asked]:
-            for places, own_MD in self._by_query(pairs, rows):
-                for block in length_sorted(places, pairs.states[rows[places]], BLOCK_TOKENS, most):
-                    waiting.append(block)
-                    yield Asked(own_MD, *self._found(pairs, rows[block]))
+            for start in range(0, len(queries), QUERIES):
+                some = slice(start, start + QUERIES)
+                for own_MD, blocks in zip(self.network.queries(pairs.queries, queries[some]), plan[some], strict=True):
+                    yield from (Asked(own_MD, *self._found(pairs, rows[block])) for block in blocks)
 
-        for found_BC in self.network.upper(asked()):
-            block = waiting.popleft()
-            logits_PC[block] = found_BC
-            if progress:
-                progress(len(block))
-        return logits_PC
+        made = self.network.upper(asked())
+        return in_order(chain.from_iterable(plan), made, len(rows), self.task.outputs, progress)
 
     def computed(self, texts: Columns) -> Shard:
         """Compute products from their texts."""
@@ -236,16 +245,6 @@ class IndexScorer(ScoresProducts):
             pairs = replace(pairs, shards=(*pairs.shards, again), shard_P=shard_P, row_P=row_P)
             block, _ = block_of(pairs.shards, shard_P[rows], row_P[rows])
         return block, self._side(pairs, rows)
-
-    def _by_query(self, pairs: KeptPairs, rows: Int64) -> Iterator[tuple[Int64, Floats]]:
-        """Give the places of each query's pairs, and the query's tokens after the layers below the split."""
-        query_P = pairs.query_row_P[rows].astype(np.int64)
-        order_P = np.argsort(query_P, kind="stable")
-        queries, starts = np.unique(query_P[order_P], return_index=True)
-        places = np.split(order_P, starts[1:])
-        for start in range(0, len(queries), QUERIES):
-            own = self.network.queries(pairs.queries, queries[start : start + QUERIES])
-            yield from zip(places[start : start + QUERIES], own, strict=True)
 
     def _side(self, pairs: KeptPairs, rows: Int64) -> Floats:
         """Put the side features of one query's pairs together, in the order of the head's input."""

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zhichun.core.arrays import Int32
+from zhichun.core.arrays import Int32, Int64
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import Floats
 from zhichun.model.absorbed import Absorbed
@@ -24,7 +24,7 @@ from zhichun.score.engine import RUN_ENGINES
 from zhichun.score.export.graph import inputs_of
 from zhichun.score.index.network import Asked, SplitNetwork
 from zhichun.score.index.store import whose_states
-from zhichun.score.torch_engine import device_of, load_run, on_each_core, to_tensors, tokens_at_once
+from zhichun.score.torch_engine import TorchEngine, device_of, load_run, on_each_core, to_tensors
 from zhichun.text.pairs import packed
 
 A = TypeVar("A")
@@ -37,11 +37,11 @@ class TorchNetwork(SplitNetwork):
 
     Parameters
     ----------
-    model
-        In evaluation mode.
+    engine
+        Of whole pairs.
     """
 
-    model: RelevanceModel
+    engine: TorchEngine
 
     @classmethod
     def load(cls, folder: Path, device: str | None) -> Self:
@@ -52,19 +52,13 @@ class TorchNetwork(SplitNetwork):
         UserError
             For a model that does not read query and product apart.
         """
-        trained, _ = load_run(folder, device, RUN_ENGINES[0])
+        trained, engine = load_run(folder, device, RUN_ENGINES[0])
         encoder = trained.model.encoder
         if not isinstance(encoder, SplitEncoder):
             raise UserError(
                 "the model reads query and product together, so no product has states of its own.",
                 file=folder,
                 remedy="Train one with: zhichun train zhichun:fast, or --set model.interaction=Split",
-            )
-        if trained.model.lists is not None:
-            raise UserError(
-                "the model has a list head, and no index is scored list by list yet.",
-                file=folder,
-                remedy="Score the run itself, or train one with --set model.lists=null",
             )
         return cls(
             name=RUN_ENGINES[0],
@@ -74,8 +68,13 @@ class TorchNetwork(SplitNetwork):
             states=whose_states(folder),
             size=encoder.state,
             side=inputs_of(trained),
-            model=trained.model,
+            engine=engine,
         )
+
+    @property
+    def model(self) -> RelevanceModel:
+        """The network, in evaluation mode."""
+        return self.engine.model
 
     @property
     def encoder(self) -> SplitEncoder:
@@ -86,7 +85,16 @@ class TorchNetwork(SplitNetwork):
     @property
     def per_batch(self) -> tuple[int, int | None]:
         """As for a run."""
-        return tokens_at_once(device_of(self.model), self.encoder.hidden), None
+        return self.engine.tokens_per_batch, None
+
+    @property
+    def reads_lists(self) -> bool:
+        """As of whole pairs."""
+        return self.engine.reads_lists
+
+    def over_lists(self, vectors_BF: Floats, list_B: Int64) -> Floats:
+        """As of whole pairs."""
+        return self.engine.over_lists(vectors_BF, list_B)
 
     @cached_property
     def absorbed(self) -> Absorbed | None:
@@ -132,5 +140,6 @@ class TorchNetwork(SplitNetwork):
         else:
             states_BTS = states_BTS if scales_BT is None else states_BTS * scales_BT[..., None]
             first_BD = self.encoder.beside(own_1MD[0], states_BTS[there_BT], lengths_B)
-        logits_BC: Tensor = self.model.head(torch.cat([first_BD, torch.from_numpy(side_BF).to(device)], dim=1))
-        return logits_BC.cpu().numpy()
+        vectors_BF = torch.cat([first_BD, torch.from_numpy(side_BF).to(device)], dim=1)
+        logits_BC: Tensor = self.model.head(vectors_BF)
+        return (torch.cat([logits_BC, vectors_BF], dim=1) if self.reads_lists else logits_BC).cpu().numpy()
