@@ -27,10 +27,12 @@ NONE_YET = "No result is recorded yet."
 
 
 def main() -> None:
-    """Rewrite the page."""
+    """Rewrite the page, and what it shows as a picture."""
     page = ROOT / "docs" / "results.md"
     results = ROOT / "benchmarks" / "results"
     write_text(page, insert(page.read_text("utf-8"), f"{headline(results)}\n\n{render(results)}"))
+    if (front := results / "catalogue_front.json").is_file():
+        write_text(page.parent / "images" / "catalogue_front.svg", rendered_catalogue.front_image(read_json(front)))
 
 
 def insert(page: str, results: str) -> str:
@@ -98,6 +100,7 @@ LAYOUTS: dict[str, Callable[[str, Mapping[str, Any]], str]] = {
     "train_cpu": rendered_models.train_cpu,
     "serve_latency": rendered_speed.serve_latency,
     "score_catalogue": rendered_catalogue.score_catalogue,
+    "catalogue_front": rendered_catalogue.catalogue_front,
     "serve_catalogue": rendered_catalogue.serve_catalogue,
     "index_updates": rendered_catalogue.index_updates,
     "serve_faults": rendered_speed.serve_faults,

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -216,6 +217,41 @@ def test_ensemble_shop_holds_all_six_against_the_best_of_them(tmp_path):
     assert "| member1: classifier | 0.930 | 0.690 |\n| member4: regressor | 0.940 |  |\n" in text
     assert "| all six, equal weights | 0.950 | 0.700 |" in text
     assert "equal weights minus the best member: nDCG +0.0123 (95 %: -0.0040" in text
+
+
+FRONT = {
+    "encoder": "some/encoder",
+    "command": "python benchmarks/catalogue_front.py some/encoder",
+    "date": "2026-11-27",
+    "machine": {"gpu": None, "cores": 2, "processor": "A processor"},
+    "max_length": 256,
+    "candidates": 100,
+    "quality_of": {"data": "chorus", "max_length": 64, "pairs": 3668, "queries": 135},
+    "random": {"ndcg": 0.655},
+    "quality": {
+        "Product2Query first": {
+            "Full": {"seeds": [0], "ndcg": 0.88, "micro_f1": 0.8},
+            "Split after 4": {"seeds": [0], "ndcg": 0.84, "micro_f1": 0.75, "minus_full": {"ndcg": DIFFERENCE}},
+        },
+        "with a <teacher>": {"Full": {"seeds": [0, 1, 2], "ndcg": 0.82, "micro_f1": 0.7}},
+    },
+    "speed": {"Full": {"times_faster": 1.75}, "Split after 4": {"times_faster": 44.0}},
+}
+
+
+def test_a_front_has_speed_and_quality_of_each_form_and_a_picture_of_both(tmp_path):
+    (tmp_path / "catalogue_front.json").write_text(json.dumps(FRONT))
+    text = render_results.render(tmp_path)
+    assert (
+        "| Split after 4, Product2Query first | 44.0 | 0.840 |  | 0.750 |  |  | 1 | +0.012 (-0.004 to +0.030) |" in text
+    )
+    assert "| Full, with a <teacher> | 1.8 | 0.820 |  | 0.700 |  |  | 3 |  |" in text
+    assert "](images/catalogue_front.svg)" in text
+    image = ElementTree.fromstring(render_results.rendered_catalogue.front_image(FRONT))
+    dots = [float(each.get("cx")) for each in image.iter("{http://www.w3.org/2000/svg}circle")]
+    assert len(dots) == 3
+    assert max(dots) > 2 * dots[0]
+    assert {"Full", "4", "with a <teacher>", "Product2Query first"} <= {each.text for each in image}
 
 
 def test_serving_has_a_row_for_each_number_of_clients_and_for_what_is_kept(tmp_path):
