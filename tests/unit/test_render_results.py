@@ -346,3 +346,10 @@ def test_the_page_holds_the_results_of_the_folder():
     page, folder = (ROOT / "docs" / "results.md").read_text("utf-8"), ROOT / "benchmarks" / "results"
     made = f"{render_results.headline(folder)}\n\n{render_results.render(folder)}"
     assert render_results.insert(page, made) == page, "make results writes it anew"
+
+
+def test_every_script_says_in_the_readme_which_question_it_asks():
+    readme = (ROOT / "benchmarks" / "README.md").read_text("utf-8")
+    scripts = [path for path in (ROOT / "benchmarks").glob("*.py") if "__main__" in path.read_text("utf-8")]
+    left = {path.name for path in scripts if f"`{path.name}`" not in readme}
+    assert left == {"render_results.py", "plain_endpoint.py"}  # `make results`, and what a benchmark starts
