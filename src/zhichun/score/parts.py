@@ -67,22 +67,23 @@ class Shard:
         """
         index, _, count = text.strip().partition("/")
         if index == "auto":
-            span = [environment.get(f"SLURM_ARRAY_TASK_{name}", "") for name in ("MIN", "MAX", "COUNT")]
-            if not count and all(map(str.isdecimal, span)) and int(span[1]) - int(span[0]) + 1 != int(span[2]):
-                raise UserError(
-                    f"--shard {text!r}: the Slurm array has {span[2]} tasks between {span[0]} and {span[1]}.",
-                    remedy="Say how many shards the job has in all: --shard auto/16",
-                )
             index = next((environment[name] for name in _INDEX if name in environment), "")
+            span = [environment.get(f"SLURM_ARRAY_TASK_{name}", "") for name in ("MIN", "MAX", "COUNT")]
+            if not count and all(map(str.isdecimal, [index, *span])):
+                if int(span[1]) - int(span[0]) + 1 != int(span[2]):
+                    raise UserError(
+                        f"--shard {text!r}: the Slurm array has {span[2]} tasks between {span[0]} and {span[1]}.",
+                        remedy="Say how many shards the job has in all: --shard auto/16",
+                    )
+                index = str(int(index) - int(span[0]))
             count = count or next((environment[name] for name in _COUNT if name in environment), "")
             if not index or not count:
                 known = "an index, but not of how many" if index else f"neither {' nor '.join(_INDEX)}"
                 remedy = "Say how many: --shard auto/4" if index else "Give both: --shard 0/4"
                 raise UserError(f"--shard {text!r}: the environment has {known}.", remedy=remedy)
-            index = str(int(index) % int(count)) if index.isdecimal() and count.isdecimal() and int(count) else index
         if not (index.isdecimal() and count.isdecimal() and int(count) and int(index) <= int(count)):
             raise UserError(
-                f"--shard {text!r} is not of the form i/n.",
+                f"--shard {text!r} is not of the form i/n" + f", but {index}/{count}." * (text != f"{index}/{count}"),
                 remedy="Give 0/4 to 3/4 (or 1/4 to 4/4), or auto under Slurm or Kubernetes.",
             )
         return cls(int(index) % int(count), int(count))
