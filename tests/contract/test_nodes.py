@@ -111,3 +111,15 @@ def test_the_first_process_alone_writes_and_prints(forks, recipe_file, tiny_data
     assert said[0][0] == f"{run}: trained. Next: zhichun evaluate {run} --data {tiny_dataset}\n"
     assert said[1][0] == ""
     assert "validation" not in said[1][1]
+
+
+def test_what_the_first_process_refuses_ends_the_others_with_one_message(forks, recipe_file, tiny_dataset, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "letter.txt").write_text("dear")
+    arguments = ("-m", "zhichun", "train", recipe_file, "--data", tiny_dataset, "--out", tmp_path / "run")
+    jobs = [Job(arguments, {**rank, "LOCAL_RANK": "0"}, output=tmp_path / rank["RANK"]) for rank in ranks(2)]
+    assert all(forks.run(*jobs))
+    said = [(tmp_path / f"{rank}.err").read_text() for rank in (0, 1)]
+    assert "error: " in said[0]
+    assert "holds no run" in said[0]
+    assert "Traceback" not in said[1]

@@ -308,7 +308,7 @@ def run_training(
     # Without cpu=True, processes that a launcher started on a machine without GPU would not know of each other.
     accelerator = Accelerator(cpu=not torch.accelerator.is_available(), log_with=_trackers(recipe, out) or None)
     is_first = accelerator.is_main_process
-    with one_run(out, writes=is_first):
+    with one_run(out, writes=is_first), _naming_lost_processes(accelerator):
         dataset, run = Dataset.open(data), RunFolder(out)
         with accelerator.main_process_first():
             if is_first:
@@ -326,7 +326,7 @@ def run_training(
             problem = f"a step of {smallest} {training.unit} is too small for {processes} processes."
             raise UserError(problem, remedy="Raise train.batch_size, or start fewer processes.")
         shown = Bar(title, training.unit, shown=is_first)
-        with shown as bar, _naming_lost_processes(accelerator), _tracked(accelerator, recipe, run):
+        with shown as bar, _tracked(accelerator, recipe, run):
             progress = Loop(accelerator, batches, training.figures, recipe.train, run, bar).fit(objective)
         objective.shipped.load_state_dict(run.checkpoints.best(progress.best_step))
         training.finish(run, objective)
