@@ -151,6 +151,8 @@ def rank(
     if first is not None:
         if not isinstance(scorer, IndexScorer):
             raise UserError("the first stage reads an index.", remedy="Make one with: zhichun index RUN")
+        if first < 1:
+            raise UserError(f"the first stage cannot find {first} products.", remedy="Give 1 or more, or None for all.")
         texts = {name: chosen.column(name).to_pylist() for name in schema.TEXT_COLUMNS}
         chosen = chosen.take(pa.array(np.sort(Nearest.of(scorer, texts).search(query, first))))
     texts = {name: chosen.column(name).to_pylist() for name in (*schema.TEXT_COLUMNS, *own)}

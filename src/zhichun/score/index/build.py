@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from zhichun.core import schema
 from zhichun.core.arrays import Int64
 from zhichun.core.console import Bar
-from zhichun.core.errors import UserError
+from zhichun.core.errors import UserError, suggest
 from zhichun.core.files import LOCK_FILE, clear_left_over, in_use, new_file, new_folder, read_json, turn, write_json
 from zhichun.core.settings import write_settings
 from zhichun.core.storage import PARTIAL
@@ -95,13 +95,16 @@ def build_index(
         For a model that does not read query and product apart; for an index of another one or other precision, or
         one that others bring up to date with another catalogue; and when what is to be ended is not done.
     """
-    store.check_precision(precision)
+    if precision not in store.DTYPES:
+        raise UserError(f"there is no precision {precision!r}.", remedy=suggest(precision, store.DTYPES))
+    if not (shop := of_catalogue(products)).num_rows:
+        raise UserError("there is no product to index.", remedy="Name a catalogue that has some with --products.")
     network = load_network(run, device, engine)
     config = IndexConfig(model=network.states, precision=precision, size=network.size)
     build = _Build(network, config, out, say, Bar("index", "products", shown=shown))
     with in_use(out) if shard == parts.ALL else nullcontext():
         _claim(out, config)
-        return build.update(of_catalogue(products), shard)
+        return build.update(shop, shard)
 
 
 def _claim(out: Path, config: IndexConfig) -> None:
