@@ -21,7 +21,6 @@ from zhichun.core.tasks import Floats
 from zhichun.text.pairs import Arrays, Pairs
 
 if TYPE_CHECKING:
-    from zhichun.score.index.network import SplitNetwork
     from zhichun.score.index.scorer import KeptPairs
 
 # An engine is a runtime and a precision; fp32 goes without saying. What it reads is the export of that name, except for
@@ -113,7 +112,7 @@ def predict_with(engine: Engine, pairs: Pairs, rows: Int64, *, progress: Progres
 
 
 def in_lists(
-    network: "Engine | SplitNetwork",
+    engine: Engine,
     pairs: "Pairs | KeptPairs",
     rows: Int64,
     score: Callable[[Int64], Floats],
@@ -123,15 +122,15 @@ def in_lists(
     # A pair that is given twice is one member of its list.
     members = np.stack([pairs.lists[rows], pairs.query_row_P[rows], pairs.country_P[rows], pairs.product_row_P[rows]])
     (list_P, *_), first_P, back = np.unique(members, axis=1, return_index=True, return_inverse=True)
-    logits_PC: Floats = np.zeros((len(first_P), network.outputs), np.float32)
+    logits_PC: Floats = np.zeros((len(first_P), engine.outputs), np.float32)
     for many in whole_lists(list_P, PAIRS_AT_ONCE):
         found = score(rows[first_P[many]])
-        logits_PC[many], vectors_PF = found[:, : network.outputs], found[:, network.outputs :]
+        logits_PC[many], vectors_PF = found[:, : engine.outputs], found[:, engine.outputs :]
         for some in whole_lists(list_P[many], LISTED_AT_ONCE):
             in_lists = _in_company(list_P[many][some])  # a list of one is what the pair is by itself
             if in_lists.any():
                 places = np.arange(some.start, some.stop)[in_lists]
-                read = network.over_lists(vectors_PF[places], list_P[many][places].astype(np.int64))
+                read = engine.over_lists(vectors_PF[places], list_P[many][places].astype(np.int64))
                 logits_PC[many.start + places] = read
     if progress and len(rows) > len(first_P):
         progress(len(rows) - len(first_P))

@@ -365,7 +365,7 @@ def test_the_first_stage_finds_the_nearest_and_ranks_only_them(run, index, produ
     texts = {name: local.column(name).to_pylist() for name in schema.TEXT_COLUMNS}
     nearest = Nearest.of(scorer, texts)
     means = [scorer.computed({name: [of[row]] for name, of in texts.items()}).means_RS[0] for row in range(12)]
-    centre = np.mean([nearest.scorer.kept.means(content_hashes(texts))], axis=(0, 1))
+    centre = np.mean([scorer.computed(texts).means_RS], axis=(0, 1))
     assert np.abs(nearest.centre_S - centre).max() < 1e-5
     away = (np.asarray(means) - centre) / np.linalg.norm(np.asarray(means) - centre, axis=1)[:, None]
     assert np.abs(nearest.vectors_NS[:12] - away).max() < 1e-4
@@ -377,6 +377,20 @@ def test_the_first_stage_finds_the_nearest_and_ranks_only_them(run, index, produ
     assert [one.product_id for one in some] == [one.product_id for one in whole if one.product_id in ids]
     with pytest.raises(UserError, match=r"the first stage reads an index(.|\n)*zhichun index"):
         rank(Scorer.load(run), "red shoes", catalogue, "us", first=7)
+    with pytest.raises(UserError, match=r"cannot find 0 products(.|\n)*1 or more"):
+        rank(scorer, "red shoes", catalogue, "us", first=0)
+    assert len(rank(scorer, "red shoes", catalogue, "us", first=10**6)) == local.num_rows
+
+
+def test_the_first_stage_finds_products_that_are_not_in_the_index_by_their_texts(run, index, products, tmp_path):
+    build_index(run, products.slice(0, 5), tmp_path / "part", precision="fp32")
+    texts = columns_of(products, range(30))
+    untidy = {name: [f" {text} \u200b" if text else None for text in of] for name, of in texts.items()}
+    expected = Nearest.of(IndexScorer.load(run, index), texts)
+    for given in (texts, untidy):
+        found = Nearest.of(IndexScorer.load(run, tmp_path / "part"), given)
+        assert np.abs(found.vectors_NS - expected.vectors_NS).max() < 1e-4
+        assert (found.search("red shoes", 5) == expected.search("red shoes", 5)).all()
 
 
 def test_what_is_no_index_of_it_is_refused(run, index, tiny_run, tiny_recipe, tiny_dataset, products, tmp_path):
@@ -393,6 +407,21 @@ def test_what_is_no_index_of_it_is_refused(run, index, tiny_run, tiny_recipe, ti
         IndexScorer.load(other, index)
     with pytest.raises(UserError, match=r"the folder holds something else\."):
         build_index(run, products, tiny_dataset)
+
+
+def test_a_catalogue_without_products_is_refused_and_leaves_the_index(run, products, tmp_path):
+    build_index(run, products.slice(0, 5), tmp_path / "index")
+    with pytest.raises(UserError, match=r"there is no product to index(.|\n)*--products"):
+        build_index(run, products.slice(0, 0), tmp_path / "index")
+    assert len(States.open(tmp_path / "index").shards[0].lengths_R) == 5
+
+
+def test_a_model_that_is_replaced_while_it_is_read_makes_no_index(run, products, tmp_path, monkeypatch):
+    hashes = iter(["before", "after"])
+    monkeypatch.setattr("zhichun.score.index.torch_network.whose_states", lambda _: next(hashes))
+    with pytest.raises(UserError, match=r"was replaced while it was read(.|\n)*when the training is done"):
+        build_index(run, products, tmp_path / "index")
+    assert not (tmp_path / "index").exists()
 
 
 def test_whole_numbers_are_near_and_their_scales_are_of_each_state():
@@ -416,10 +445,17 @@ def test_size_and_time_are_said_before_it_starts(run, products, tmp_path):
 
 def test_a_damaged_shard_is_named(run, products, tmp_path):
     build_index(run, products.slice(0, 10), tmp_path / "index")
-    states = next((tmp_path / "index").glob("shard-*/states.npy"))
-    states.write_bytes(states.read_bytes()[:200])
-    with pytest.raises(UserError, match=r"shard-00000: cannot be read(.|\n)*zhichun index"):
-        IndexScorer.load(run, tmp_path / "index")
+    (folder,) = (tmp_path / "index").glob("shard-*")
+    for name, length in (("states.npy", 200), ("side.npy", 0), ("kept.parquet", 10), ("means.npy", 0)):
+        whole = (folder / name).read_bytes()
+        (folder / name).write_bytes(whole[:length])
+        with pytest.raises(UserError, match=r"shard-00000: cannot be read(.|\n)*zhichun index"):
+            IndexScorer.load(run, tmp_path / "index")
+        (folder / name).write_bytes(whole)
+    (folder / "means.npy").unlink()
+    shutil.rmtree(folder)  # as the error says
+    assert build_index(run, products.slice(0, 10), tmp_path / "index").computed == 10
+    IndexScorer.load(run, tmp_path / "index")
 
 
 def test_an_empty_call_scores_nothing(run, index):

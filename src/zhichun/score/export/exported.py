@@ -289,7 +289,6 @@ def _open_split(folder: Path, config: ExportConfig, name: str) -> GraphNetwork:
     below = GraphInputs(LOWER, {})
     above = GraphInputs(UPPER if config.side_features else UPPER[:-1], {})
     return GraphNetwork(
-        name=name,
         featurizer=config.featurizer(folder),
         max_length=config.max_length,
         task=TASKS[config.task].calibrated_in(folder),

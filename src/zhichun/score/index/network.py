@@ -44,8 +44,8 @@ class SplitNetwork(ABC):
 
     Parameters
     ----------
-    name
-        The engine.
+    above
+        The engine: of what is above the split, or of all.
     featurizer, max_length, task
         As of a `Scorer`.
     states
@@ -56,7 +56,7 @@ class SplitNetwork(ABC):
         The tables of the side features.
     """
 
-    name: str
+    above: Engine
     featurizer: Featurizer
     max_length: int
     task: Task
@@ -65,28 +65,9 @@ class SplitNetwork(ABC):
     side: GraphInputs
 
     @property
-    @abstractmethod
-    def per_batch(self) -> tuple[int, int | None]:
-        """Tokens and segments that go through the layers below the split at once, at most."""
-
-    @property
-    @abstractmethod
     def streams(self) -> int:
         """Batches that are computed at the same time."""
-
-    @property
-    def outputs(self) -> int:
-        """Outputs of the model, ``C``."""
-        return self.task.outputs
-
-    @property
-    @abstractmethod
-    def reads_lists(self) -> bool:
-        """As of an `Engine`."""
-
-    @abstractmethod
-    def over_lists(self, vectors_BF: Floats, list_B: Int64) -> Floats:
-        """As of an `Engine`."""
+        return self.above.streams
 
     @abstractmethod
     def lower(self, batches: Iterable[Sequence[Int32]], *, product: bool) -> Iterator[Sequence[Floats]]:
@@ -123,8 +104,8 @@ class SplitNetwork(ABC):
         """Send any number of segments through the layers below; gives what `lower` does, in their order."""
         made = [np.zeros((0, 0), np.float32)] * len(segments)
         lengths = np.asarray([len(segment) for segment in segments], np.int64)
-        tokens, most = self.per_batch
-        plan = length_sorted(np.arange(len(segments)), lengths, tokens, shared_out(len(segments), self.streams, most))
+        most = shared_out(len(segments), self.streams, self.above.pairs_per_batch)
+        plan = length_sorted(np.arange(len(segments)), lengths, self.above.tokens_per_batch, most)
         found = self.lower(([segments[row] for row in rows] for rows in plan), product=product)
         for rows, parts in zip(plan, found, strict=True):
             for row, part in zip(rows, parts, strict=True):
@@ -170,26 +151,6 @@ class GraphNetwork(SplitNetwork):
 
     product: Engine
     query: Engine
-    above: Engine
-
-    @property
-    def per_batch(self) -> tuple[int, int | None]:
-        """As for whole pairs."""
-        return self.product.tokens_per_batch, self.product.pairs_per_batch
-
-    @property
-    def streams(self) -> int:
-        """As of whole pairs."""
-        return self.above.streams
-
-    @property
-    def reads_lists(self) -> bool:
-        """As of whole pairs."""
-        return self.above.reads_lists
-
-    def over_lists(self, vectors_BF: Floats, list_B: Int64) -> Floats:
-        """As of whole pairs."""
-        return self.above.over_lists(vectors_BF, list_B)
 
     def lower(self, batches: Iterable[Sequence[Int32]], *, product: bool) -> Iterator[Sequence[Floats]]:
         """Send padded segments through the layers below."""
@@ -229,12 +190,12 @@ class SplitEngine(Engine):
     @classmethod
     def of(cls, network: GraphNetwork) -> Self:
         """Take a network."""
-        lists, outputs = network.reads_lists, network.outputs
-        return cls(name=network.name, outputs=outputs, streams=network.streams, reads_lists=lists, network=network)
+        above, alike = network.above, ("name", "outputs", "streams", "reads_lists")
+        return cls(network=network, **{name: getattr(above, name) for name in alike})
 
     def over_lists(self, vectors_BF: Floats, list_B: Int64) -> Floats:
         """Return the logits of whole lists, ``[B, C]``."""
-        return self.network.over_lists(vectors_BF, list_B)
+        return self.network.above.over_lists(vectors_BF, list_B)
 
     def run(self, batches: Iterable[Arrays]) -> Iterator[Floats]:
         """Return the logits of each batch, ``[B, C]``, in order."""
@@ -251,15 +212,7 @@ class SplitEngine(Engine):
         states = network.apart(segments, product=True)
         side_BF = network.side.vectors(batch) if network.side.tables else np.zeros((len(states), 0), np.float32)
         asked = (
-            Asked(own_MD, _block([states[row] for row in rows]), side_BF[rows])
+            Asked(own_MD, Block.of([states[row] for row in rows]), side_BF[rows])
             for own_MD, rows in zip(own, rows_of.values(), strict=True)
         )
         return in_order(map(np.asarray, rows_of.values()), network.upper(asked), len(states), self.outputs)
-
-
-def _block(states: Sequence[Floats]) -> Block:
-    lengths_B = np.asarray([len(state_TS) for state_TS in states], np.int64)
-    states_BTS = np.zeros((len(states), int(lengths_B.max()), states[0].shape[1]), np.float32)
-    for row, state_TS in enumerate(states):
-        states_BTS[row, : len(state_TS)] = state_TS
-    return Block(states_BTS, None, lengths_B)

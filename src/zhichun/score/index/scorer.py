@@ -136,7 +136,7 @@ class IndexScorer(ScoresProducts):
     @property
     def engine_name(self) -> str:
         """Name of the engine; rounded states give other scores."""
-        return f"{self.network.name}, from an index in {self.config.precision}"
+        return f"{self.network.above.name}, from an index in {self.config.precision}"
 
     @property
     def max_length(self) -> int:
@@ -155,8 +155,8 @@ class IndexScorer(ScoresProducts):
 
     @property
     def reads_lists(self) -> bool:
-        """As the network's."""
-        return self.network.reads_lists
+        """As the engine's."""
+        return self.network.above.reads_lists
 
     def remembering(self) -> Self:
         """Return itself: the index remembers."""
@@ -167,16 +167,7 @@ class IndexScorer(ScoresProducts):
         queries, products, locales, _ = texts
         distinct_queries, query_row_P = distinct(queries)
         found, product_row_P = distinct_products(products, len(queries))
-        columns = {name: [text or "" for text in of] for name, of in found.items()}
-        shard_R, row_R = self.kept.find(content_hashes(columns))
-        shards, new = self.kept.shards, np.flatnonzero(shard_R < 0)
-        if len(new):  # a catalogue's texts are cleaned
-            given_new = {name: [clean_text(of[row]) for row in new] for name, of in columns.items()}
-            shard_R[new], row_R[new] = self.kept.find(content_hashes(given_new))
-            new, place = new[shard_R[new] < 0], np.flatnonzero(shard_R[new] < 0)
-        if len(new):
-            shards = (*shards, self.computed({name: [of[row] for row in place] for name, of in given_new.items()}))
-            shard_R[new], row_R[new] = len(shards) - 1, np.arange(len(new))
+        shards, shard_R, row_R = self.located(found)
         return KeptPairs(
             queries=self.featurizer.queries(distinct_queries, self.max_length),
             query_row_P=query_row_P,
@@ -188,6 +179,17 @@ class IndexScorer(ScoresProducts):
             shard_P=shard_R[product_row_P],
             row_P=row_R[product_row_P],
         )
+
+    def located(self, texts: Columns) -> tuple[tuple[Shard, ...], Int64, Int64]:
+        """Find products by their texts, or compute them: shards, and of each product its shard and row, ``[P]``."""
+        shards, (shard_P, row_P) = self.kept.shards, self.kept.find(content_hashes(texts))
+        if len(new := np.flatnonzero(shard_P < 0)):  # a catalogue's texts are cleaned
+            cleaned = {name: [clean_text(of[row] or "") for row in new.tolist()] for name, of in texts.items()}
+            shard_P[new], row_P[new] = self.kept.find(content_hashes(cleaned))
+            if len(places := np.flatnonzero(shard_P[new] < 0)):
+                shards = (*shards, self.computed({name: [of[at] for at in places] for name, of in cleaned.items()}))
+                shard_P[new[places]], row_P[new[places]] = len(shards) - 1, np.arange(len(places))
+        return shards, shard_P, row_P
 
     def predict(self, pairs: KeptPairs, rows: Int64 | None = None, *, progress: Progress | None = None) -> Prediction:
         """Predict pairs that were read; see `Scorer.predict`."""
@@ -210,7 +212,7 @@ class IndexScorer(ScoresProducts):
 
     def _logits(self, pairs: KeptPairs, rows: Int64, progress: Progress | None) -> Floats:
         score = partial(self._by_query, pairs, progress=progress)
-        return in_lists(self.network, pairs, rows, score, progress) if self.reads_lists else score(rows)
+        return in_lists(self.network.above, pairs, rows, score, progress) if self.reads_lists else score(rows)
 
     def _by_query(self, pairs: KeptPairs, rows: Int64, progress: Progress | None) -> Floats:
         """Score pairs by themselves; gives what the network gives of each, in their order."""
@@ -268,7 +270,7 @@ class Nearest:
     centre_S
         Mean over the products.
     vectors_NS
-        Of each product, of length 1; zeros where the index has it not.
+        Of each product, of length 1; zeros where its states were just removed.
     """
 
     scorer: "IndexScorer"
@@ -278,7 +280,10 @@ class Nearest:
     @classmethod
     def of(cls, scorer: "IndexScorer", texts: Columns) -> Self:
         """Look up the products of a catalogue by their texts."""
-        means_NS = scorer.kept.means(content_hashes(texts))
+        shards, shard_N, row_N = scorer.located(texts)
+        means_NS: Floats = np.zeros((len(shard_N), scorer.network.size), np.float32)
+        for number, shard in enumerate(shards):
+            means_NS[shard_N == number] = shard.means_RS[row_N[shard_N == number]]
         known_N1 = means_NS.any(axis=1, keepdims=True)
         centre_S: Floats = means_NS.sum(axis=0) / np.float32(max(1, int(known_N1.sum())))
         return cls(scorer, centre_S, _unit(means_NS - centre_S) * known_N1)

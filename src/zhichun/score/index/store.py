@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, Self, get_args
+from typing import Any, Final, Literal, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from zhichun.core import schema
 from zhichun.core.arrays import Int64
-from zhichun.core.errors import UserError
+from zhichun.core.errors import UserError, readable
 from zhichun.core.files import new_file, read_json
 from zhichun.core.settings import read_settings
 from zhichun.core.tasks import CALIBRATION_FILE, Floats
@@ -122,6 +122,19 @@ class Block(NamedTuple):
     scales_BT: Floats | None
     lengths_B: Int64
 
+    @classmethod
+    def of(cls, states: Sequence[npt.NDArray[Any]], scales: Sequence[Floats] | None = None) -> Self:
+        """Copy those of each product side by side."""
+        lengths_B = np.asarray(list(map(len, states)), np.int64)
+        return cls(_padded(states), None if scales is None else _padded(scales), lengths_B)
+
+
+def _padded(parts: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    made = np.zeros((len(parts), max(map(len, parts)), *parts[0].shape[1:]), parts[0].dtype)
+    for place, part in enumerate(parts):
+        made[place, : len(part)] = part
+    return made
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -152,6 +165,12 @@ class Shard:
         """Where the states of each product begin."""
         return np.cumsum(self.lengths_R) - self.lengths_R
 
+    def encoded_of(self, row: int) -> Encoded:
+        """Return the states of one product, ``[T, S]``, which are not copied."""
+        own = slice(self.starts_R[row], self.starts_R[row] + self.lengths_R[row])
+        scales_N = self.encoded.scales_N
+        return Encoded(self.encoded.states_NS[own], None if scales_N is None else scales_N[own])
+
     @classmethod
     def open(cls, folder: Path) -> Self:
         """Map a shard that `save` wrote.
@@ -161,18 +180,16 @@ class Shard:
         UserError
             When something in it is missing or damaged.
         """
-        try:
-            scales = folder / "scales.npy"
+        scales, remedy = folder / "scales.npy", f"Delete it. {REMEDY}"
+        with readable(folder, remedy, EOFError, KeyError):
             # Copy on write: torch warns of what it may not write to.
             states_NS, means_RS = (np.asarray(np.load(folder / f"{name}.npy", mmap_mode="c")) for name in MAPPED)
             kept = pq.read_table(folder / KEPT)
             encoded = Encoded(states_NS, np.load(scales) if scales.is_file() else None)
             hashes_R2 = np.frombuffer(b"".join(kept.column("hash").to_pylist()), np.uint64).reshape(-1, 2).copy()
             shard = cls(encoded, means_RS, np.load(folder / "side.npy"), hashes_R2, kept.column("tokens").to_numpy())
-        except (OSError, ValueError, KeyError, pa.ArrowInvalid) as error:
-            raise UserError(f"cannot be read ({error}).", file=folder, remedy=f"Delete it. {REMEDY}") from error
         if len(states_NS) != shard.lengths_R.sum() or not len(shard.side_RF) == len(means_RS) == len(hashes_R2):
-            raise UserError("its parts are not of the same products.", file=folder, remedy=f"Delete it. {REMEDY}")
+            raise UserError("its parts are not of the same products.", file=folder, remedy=remedy)
         return shard
 
     def save(self, folder: Path) -> None:
@@ -238,15 +255,6 @@ class States:
         shard_P[known_P], row_P[known_P] = self._shard_R[place_P[known_P]], self._row_R[place_P[known_P]]
         return shard_P, row_P
 
-    def means(self, hashes_P2: npt.NDArray[np.uint64]) -> Floats:
-        """Copy the mean states of products, ``[P, S]``; zeros where there is none."""
-        size = self.shards[0].means_RS.shape[1] if self.shards else 0
-        means_PS: Floats = np.zeros((len(hashes_P2), size), np.float32)
-        shard_P, row_P = self.find(hashes_P2)
-        for number, shard in enumerate(self.shards):
-            means_PS[shard_P == number] = shard.means_RS[row_P[shard_P == number]]
-        return means_PS
-
 
 def shard_folders(folder: Path) -> list[Path]:
     """List the shards of an index, in the order in which they were made."""
@@ -255,25 +263,9 @@ def shard_folders(folder: Path) -> list[Path]:
 
 def block_of(shards: Sequence[Shard], shard_B: Int64, row_B: Int64) -> tuple[Block, Int64]:
     """Copy the states of some products side by side; gives also the places of those that were removed meanwhile."""
-    pairs = list(zip((shards[number] for number in shard_B.tolist()), row_B.tolist(), strict=True))
-    lengths_B = np.asarray([shard.lengths_R[row] for shard, row in pairs], np.int64)
-    first = pairs[0][0].encoded
-    states_BTS = np.zeros((len(pairs), int(lengths_B.max()), first.states_NS.shape[1]), first.states_NS.dtype)
-    scales_BT = None if first.scales_N is None else np.zeros(states_BTS.shape[:2], np.float32)
-    for place, (shard, row) in enumerate(pairs):
-        start, length = shard.starts_R[row], lengths_B[place]
-        states_BTS[place, :length] = shard.encoded.states_NS[start : start + length]
-        if scales_BT is not None:
-            assert shard.encoded.scales_N is not None
-            scales_BT[place, :length] = shard.encoded.scales_N[start : start + length]
-    # No state is all zeros: the last norm of a layer makes none.
-    gone = [place for place, (shard, row) in enumerate(pairs) if not shard.encoded.states_NS[shard.starts_R[row]].any()]
-    return Block(states_BTS, scales_BT, lengths_B), np.asarray(gone, np.int64)
-
-
-def check_precision(precision: str) -> None:
-    """Refuse what is none of the precisions."""
-    if precision not in get_args(Precision):
-        raise UserError(
-            f"there is no precision {precision!r}.", remedy=f"Give one of {', '.join(get_args(Precision))}."
-        )
+    found = [shards[number].encoded_of(row) for number, row in zip(shard_B.tolist(), row_B.tolist(), strict=True)]
+    scales = [scales_T for _, scales_T in found if scales_T is not None]
+    block = Block.of([states_TS for states_TS, _ in found], scales or None)
+    # Looked at after the copy. No state is all zeros: the last norm of a layer makes none.
+    gone = [place for place, (states_TS, _) in enumerate(found) if not states_TS[0].any()]
+    return block, np.asarray(gone, np.int64)

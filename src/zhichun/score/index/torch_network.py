@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zhichun.core.arrays import Int32, Int64
+from zhichun.core.arrays import Int32
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import Floats
 from zhichun.model.absorbed import Absorbed
@@ -33,15 +33,9 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, kw_only=True)
 class TorchNetwork(SplitNetwork):
-    """A run's network, on the device where it is.
+    """A run's network, on the device where it is."""
 
-    Parameters
-    ----------
-    engine
-        Of whole pairs.
-    """
-
-    engine: TorchEngine
+    above: TorchEngine
 
     @classmethod
     def load(cls, folder: Path, device: str | None) -> Self:
@@ -52,7 +46,11 @@ class TorchNetwork(SplitNetwork):
         UserError
             For a model that does not read query and product apart.
         """
+        states = whose_states(folder)
         trained, engine = load_run(folder, device, RUN_ENGINES[0])
+        if whose_states(folder) != states:
+            remedy = "Call it again when the training is done."
+            raise UserError("the model was replaced while it was read.", file=folder, remedy=remedy)
         encoder = trained.model.encoder
         if not isinstance(encoder, SplitEncoder):
             raise UserError(
@@ -61,40 +59,25 @@ class TorchNetwork(SplitNetwork):
                 remedy="Train one with: zhichun train zhichun:fast, or --set model.interaction=Split",
             )
         return cls(
-            name=RUN_ENGINES[0],
+            above=engine,
             featurizer=trained.featurizer,
             max_length=trained.settings.max_length,
             task=trained.task,
-            states=whose_states(folder),
+            states=states,
             size=encoder.state,
             side=inputs_of(trained),
-            engine=engine,
         )
 
     @property
     def model(self) -> RelevanceModel:
         """The network, in evaluation mode."""
-        return self.engine.model
+        return self.above.model
 
     @property
     def encoder(self) -> SplitEncoder:
         """The encoder."""
         assert isinstance(self.model.encoder, SplitEncoder)
         return self.model.encoder
-
-    @property
-    def per_batch(self) -> tuple[int, int | None]:
-        """As for a run."""
-        return self.engine.tokens_per_batch, None
-
-    @property
-    def reads_lists(self) -> bool:
-        """As of whole pairs."""
-        return self.engine.reads_lists
-
-    def over_lists(self, vectors_BF: Floats, list_B: Int64) -> Floats:
-        """As of whole pairs."""
-        return self.engine.over_lists(vectors_BF, list_B)
 
     @cached_property
     def absorbed(self) -> Absorbed | None:
@@ -142,4 +125,4 @@ class TorchNetwork(SplitNetwork):
             first_BD = self.encoder.beside(own_1MD[0], states_BTS[there_BT], lengths_B)
         vectors_BF = torch.cat([first_BD, torch.from_numpy(side_BF).to(device)], dim=1)
         logits_BC: Tensor = self.model.head(vectors_BF)
-        return (torch.cat([logits_BC, vectors_BF], dim=1) if self.reads_lists else logits_BC).cpu().numpy()
+        return (torch.cat([logits_BC, vectors_BF], dim=1) if self.above.reads_lists else logits_BC).cpu().numpy()
