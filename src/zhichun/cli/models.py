@@ -191,14 +191,13 @@ def plan(
     models: list[str] | None = None,
     *,
     pairs: int = 1_000_000,
-    judged: int = 100_000,
     tokens: int = 175,
     latency_ms: float = 100,
     candidates: int | None = None,
     seconds: float = 30,
     out: Path | None = None,
 ) -> None:
-    """Measure this machine for half a minute: what a catalogue costs to score on it, and an epoch of training.
+    """Measure this machine for half a minute: what a catalogue costs to score on it.
 
     Pairs per second, time and memory by model and engine, and how many candidates a query may have. Runs and exports
     are timed from texts to scores; encoders that are only named are timed by torch, to which an export is several times
@@ -211,8 +210,6 @@ def plan(
         `XLM-R-large`, which get random weights, or any on the hub. The first three if none is given.
     pairs
         Pairs to score.
-    judged
-        Pairs of an epoch of training.
     tokens
         Tokens of a pair; pairs of the Shopping Queries Dataset have 175, cut to 256.
     latency_ms
@@ -224,18 +221,14 @@ def plan(
     out
         JSON file to write the figures to.
     """
-    from zhichun.cli.tables import scoring_table, training_table
+    from zhichun.cli.tables import scoring_table
     from zhichun.core.files import write_json
     from zhichun.score.plan import DEFAULT, Question
     from zhichun.score.plan import plan as measure
 
-    question = Question(
-        pairs=pairs, judged=judged, tokens=tokens, latency=latency_ms / 1000, candidates=candidates, seconds=seconds
-    )
+    question = Question(pairs=pairs, tokens=tokens, latency=latency_ms / 1000, candidates=candidates, seconds=seconds)
     answers = measure(question, models or DEFAULT)
     stdout.print(scoring_table(answers))
-    if answers["training"]:
-        stdout.print(training_table(answers))
     if out is not None:
         write_json(out, answers)
         say(f"{out}: the figures as JSON")

@@ -219,25 +219,12 @@ def scoring_table(answers: dict[str, Any]) -> Table:
     if question["candidates"] is not None:
         headings.append(f"latency of\n{question['candidates']:,}")
     for row in answers["scoring"]:
-        latency = [_duration(row["latency"])] if "latency" in row else []
-        rows.append((row["model"], row["engine"], *_costs(row), f"{row['candidates']:,}", *latency))
+        latency, rate = [_duration(row["latency"])] if "latency" in row else [], row["pairs_per_second"]
+        shown = f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}" if rate >= 1 else f"{rate:.2g}"
+        costs = shown, _duration(row["seconds"]), f"{row['memory_gib']:.1f} GiB"
+        rows.append((row["model"], row["engine"], *costs, f"{row['candidates']:,}", *latency))
     title = f"scoring {question['pairs']:,} pairs of about {question['tokens']} tokens"
     return laid_out(title, headings, rows, least=13)
-
-
-def training_table(answers: dict[str, Any]) -> Table:
-    """Lay out what an epoch of plain fine-tuning costs."""
-    title = f"an epoch of plain fine-tuning on {answers['question']['judged']:,} pairs"
-    rows = ((row["model"], *_costs(row)) for row in answers["training"])
-    table = laid_out(title, ["model", "pairs/s", "time", "memory"], rows, least=13)
-    table.caption = "with all of the paper's methods a step costs 2.3 times as much"
-    return table
-
-
-def _costs(row: dict[str, Any]) -> list[str]:
-    rate = row["pairs_per_second"]
-    shown = f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}" if rate >= 1 else f"{rate:.2g}"
-    return [shown, _duration(row["seconds"]), f"{row['memory_gib']:.1f} GiB"]
 
 
 def _duration(seconds: float) -> str:

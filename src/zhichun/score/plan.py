@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -29,10 +29,6 @@ from zhichun.text.features import ProductFeatures, QueryFeatures
 from zhichun.text.pairs import Pairs, PairTexts
 from zhichun.text.tokenizer import PairLayout
 
-if TYPE_CHECKING:
-    from zhichun.model.relevance_model import RelevanceModel
-
-TRAIN: Final = "train"
 # Encoders of XLM-R's architecture that people score catalogues with; nothing is downloaded to time them.
 SHAPES: Final = {
     "tiny": {"layers": 4, "hidden": 128, "heads": 4, "intermediate": 512, "pieces": 8_000},
@@ -44,7 +40,6 @@ DEFAULT: Final = ("tiny", "MiniLM-L6-384", "XLM-R-base")
 TIMED_PIECES: Final = 1000  # looking a token up takes as long in a table of any size
 MEASURING: Final = 0.4  # of the time that is given; the rest goes into loading what is measured
 PAIRS: Final = 8
-PAIRS_PER_STEP: Final = 32
 GIB: Final = 1 << 30
 # Memory of a scoring job beside the weights: Python, its libraries, a chunk of texts; and what a stream computes with.
 JOB, JOB_WITH_TORCH, STREAM = 450 << 20, 900 << 20, 96 << 20
@@ -60,8 +55,6 @@ class Question:
     ----------
     pairs
         Pairs to score.
-    judged
-        Pairs of an epoch of training.
     tokens
         Tokens of a pair; those of the Shopping Queries Dataset have 175 on average when they are cut to 256.
     latency
@@ -73,7 +66,6 @@ class Question:
     """
 
     pairs: int = 1_000_000
-    judged: int = 100_000
     tokens: int = 175
     latency: float = 0.1
     candidates: int | None = None
@@ -98,7 +90,7 @@ def plan(question: Question, models: Sequence[str] = DEFAULT, *, shown: bool = T
     Returns
     -------
     dict
-        ``question``, ``machine``, and under ``scoring`` and ``training`` a row of figures for each model and engine.
+        ``question``, ``machine``, and under ``scoring`` a row of figures for each model and engine.
 
     Raises
     ------
@@ -126,30 +118,24 @@ def plan(question: Question, models: Sequence[str] = DEFAULT, *, shown: bool = T
                 "avx512": "avx512f" in flags(),
             },
         },
-        "scoring": [row for row in rows if row["engine"] != TRAIN],
-        "training": [row for row in rows if row["engine"] == TRAIN],
+        "scoring": rows,
     }
 
 
 def _engines(name: str) -> list[str]:
-    """Name the engines that score a model on this machine, and `TRAIN` where it can be trained on."""
+    """Name the engines that score a model on this machine."""
     folder = Path(name)
     if is_export(folder):
         return usable(ExportConfig.load(folder), folder)
     from zhichun.model.layers import has_bf16 as multiplies_bf16
     from zhichun.score.torch_engine import place_of
 
-    return [*RUN_ENGINES[: 1 + multiplies_bf16(place_of(None))], TRAIN]
+    return [*RUN_ENGINES[: 1 + multiplies_bf16(place_of(None))]]
 
 
 def _row(question: Question, name: str, engine: str, seconds: float) -> dict[str, Any]:
-    timed = _open(name, RUN_ENGINES[0] if engine == TRAIN else engine, question.tokens)
+    timed = _open(name, engine, question.tokens)
     row: dict[str, Any] = {"model": name, "engine": engine, "tokens": float(timed.read().lengths.mean())}
-    if engine == TRAIN:
-        network = timed.engine.model  # type: ignore[attr-defined]
-        row["pairs_per_second"] = rate = _training_rate(network, timed.read(), seconds)
-        memory = 4 * timed.weights + _kept(network) + JOB_WITH_TORCH
-        return row | {"seconds": question.judged / rate, "memory_gib": memory / GIB}
     row["pairs_per_second"] = rate = scoring_rate(timed.engine, timed.read, seconds)
     streams = timed.engine.streams
     memory = timed.weights + streams * STREAM + (JOB_WITH_TORCH if engine in RUN_ENGINES else JOB)
@@ -225,52 +211,16 @@ def _made_up(pairs: int, tokens: int) -> Pairs:
     return Pairs(queries, products, nothing, nothing, nothing, LAYOUT, pad_id=1, max_length=tokens)
 
 
-def _rate(work: Callable[[], int], seconds: float) -> float:
-    """Give how many pairs a second a piece of work gets done, after a first round that is not counted."""
-    work()
-    done, began = 0, time.perf_counter()
-    while not done or time.perf_counter() - began < seconds:
-        done += work()
-    return done / (time.perf_counter() - began)
-
-
 def scoring_rate(engine: Engine, read: Callable[[], Pairs], seconds: float) -> float:
-    """Give pairs per second from texts to logits."""
+    """Give pairs per second from texts to logits, after a first round that is not counted."""
 
     def score() -> int:
         pairs = read()
         predict_with(engine, pairs, np.arange(len(pairs)))
         return len(pairs)
 
-    return _rate(score, seconds)
-
-
-def _training_rate(network: "RelevanceModel", pairs: Pairs, seconds: float) -> float:
-    """Give pairs per second of plain fine-tuning with AdamW, in bf16 where the device has it in hardware."""
-    import torch
-
-    from zhichun.model.layers import has_bf16 as multiplies_bf16
-    from zhichun.score.torch_engine import device_of, to_tensors
-
-    place = device_of(network)
-    optimizer = torch.optim.AdamW(network.train().parameters())  # the first step makes its moments
-    batch = to_tensors(pairs.collate(np.arange(len(pairs)), pack=network.encoder.packs), place)
-    batches = -(-PAIRS_PER_STEP // len(pairs))
-
-    def step() -> int:
-        for _ in range(batches):
-            with torch.autocast(place.type, torch.bfloat16, enabled=multiplies_bf16(place)):
-                loss = network(batch).float().square().mean()
-            loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        loss.item()  # waits for a GPU
-        return batches * len(pairs)
-
-    return _rate(step, seconds)
-
-
-def _kept(network: "RelevanceModel", micro_batch_tokens: int = 4096) -> int:
-    """Bytes of what the layers keep of a micro-batch for the way back."""
-    config = network.encoder.model.config
-    return 4 * micro_batch_tokens * config.num_hidden_layers * (12 * config.hidden_size + 3 * config.intermediate_size)
+    score()
+    done, began = 0, time.perf_counter()
+    while not done or time.perf_counter() - began < seconds:
+        done += score()
+    return done / (time.perf_counter() - began)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from zhichun.cli.tables import scoring_table, training_table
+from zhichun.cli.tables import scoring_table
 from zhichun.core.errors import UserError
 from zhichun.score import plan as planning
 from zhichun.score.engine import threads
@@ -39,7 +39,7 @@ def test_a_query_waits_for_whole_rounds(monkeypatch):
     assert by_torch["memory_gib"] == (100 + STREAM + JOB_WITH_TORCH) / GIB
 
 
-@pytest.mark.parametrize("name", ["pairs", "judged", "tokens", "latency", "candidates", "seconds"])
+@pytest.mark.parametrize("name", ["pairs", "tokens", "latency", "candidates", "seconds"])
 @pytest.mark.parametrize("value", [0, -1, float("nan")])
 def test_nothing_is_asked_of_nothing(name, value):
     with pytest.raises(UserError, match=f"{name}=.* must be above 0"):
@@ -51,10 +51,8 @@ def test_an_encoder_by_name_is_timed_by_torch(monkeypatch):
     found = plan(Question(**QUICK, candidates=5), ["small"], shown=False)
     assert found["scoring"][0]["engine"] == "torch"
     assert all(row["pairs_per_second"] > 0 and row["latency"] > 0 and row["tokens"] == 16 for row in found["scoring"])
-    assert [row["engine"] for row in found["training"]] == ["train"]
     assert found["machine"]["threads"] == threads()
     assert scoring_table(found).row_count == len(found["scoring"])
-    assert training_table(found).row_count == 1
 
 
 def test_the_memory_of_an_encoder_by_name_is_that_of_its_whole_table(monkeypatch):
@@ -81,7 +79,6 @@ def test_an_export_is_timed_in_every_engine(tiny_export):
     found = plan(Question(**QUICK), [str(tiny_export)], shown=False)
     engines = usable(ExportConfig.load(tiny_export), tiny_export)
     assert [row["engine"] for row in found["scoring"]] == engines
-    assert found["training"] == []
     for row in found["scoring"]:
         graph = (tiny_export / format_of(row["engine"])).rglob("*")
         assert row["memory_gib"] * GIB > JOB + sum(path.stat().st_size for path in graph if path.is_file())
@@ -91,7 +88,6 @@ def test_an_export_is_timed_in_every_engine(tiny_export):
 def test_made_up_texts_have_about_the_tokens_that_are_asked_for(tiny_run, asked, least, most):
     found = plan(Question(seconds=0.1, tokens=asked), [str(tiny_run)], shown=False)
     assert least <= found["scoring"][0]["tokens"] <= most  # the model cuts at 32
-    assert found["training"][0]["pairs_per_second"] > 0
 
 
 def test_what_is_no_model_is_refused(tmp_path):
