@@ -128,7 +128,7 @@ def _connect(ray: Any, address: str) -> None:
     except ray.exceptions.AuthenticationError as error:
         remedy = "Give it as RAY_AUTH_TOKEN, with RAY_AUTH_MODE=token; ray get-auth-token prints it on the head."
         raise UserError("the Ray cluster takes only who has its token.", remedy=remedy) from error
-    except ConnectionError as error:
+    except Exception as error:  # of a node that does not start in time too
         raise UserError(f"{nobody} ({error}).", remedy=remedy) from error
 
 

@@ -77,5 +77,14 @@ def test_an_address_where_nobody_answers_is_refused_at_once(connected, address):
         connected(address)
 
 
+def test_what_ray_raises_when_it_does_not_start_is_a_refusal():
+    def init(**_):
+        raise type("Of_Ray", (Exception,), {})("the node timed out during startup")
+
+    ray = SimpleNamespace(init=init, exceptions=SimpleNamespace(AuthenticationError=PermissionError))
+    with pytest.raises(UserError, match=r"no Ray cluster at 'local' \(the node timed out"):
+        _connect(ray, "local")
+
+
 def test_a_client_s_address_is_left_to_ray(connected):
     assert connected("ray://127.0.0.1:1") == "ray://127.0.0.1:1"
