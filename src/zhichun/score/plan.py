@@ -18,7 +18,7 @@ import numpy as np
 from zhichun.core import schema
 from zhichun.core.arrays import Ragged
 from zhichun.core.console import Bar
-from zhichun.core.device import flags, has_bf16, has_int8
+from zhichun.core.device import processor_name
 from zhichun.core.settings import require_range
 from zhichun.score.engine import RUN_ENGINES, Engine, predict_with, threads
 from zhichun.score.export.export_folder import TABLES, ExportConfig, format_of, is_export
@@ -111,12 +111,7 @@ def plan(question: Question, models: Sequence[str] = DEFAULT, *, shown: bool = T
             "system": f"{platform.system()} {platform.machine()}",
             "cores": os.cpu_count(),
             "threads": threads(),
-            "units": {
-                "bf16": has_bf16(),
-                "int8": has_int8(),
-                "avx2": "avx2" in flags(),
-                "avx512": "avx512f" in flags(),
-            },
+            "processor": processor_name(),
         },
         "scoring": rows,
     }
