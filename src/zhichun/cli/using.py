@@ -84,7 +84,10 @@ def score(
     }
     if not is_folder(out):
         kind_of(Path(out), (*KINDS, *RUNS))
-        _refuse_options_of_folders(out, shard=shard, ray=ray, since=since, retry_failed=retry_failed, finish=finish)
+        of_folders = {"shard": shard, "ray": ray, "since": since, "retry-failed": retry_failed, "finish": finish}
+        if used := [name for name, value in of_folders.items() if value]:
+            remedy = "Name a folder, without an ending."
+            raise UserError(f"--{used[0]} needs a folder of parts.", file=out, remedy=remedy)
         if Path(out).is_file() and not overwrite:
             raise UserError("the file is there already.", file=out, remedy="Choose another name, or give --overwrite.")
     if finish:
@@ -108,11 +111,6 @@ def score(
             say(f"{out}: shard {of_job} is done, {_counted(*totals)}")
     if whole is not None:
         say(f"{out}: complete, {_counted(*whole)}")
-
-
-def _refuse_options_of_folders(out: str, **given: object) -> None:
-    if used := [name.replace("_", "-") for name, value in given.items() if value]:
-        raise UserError(f"--{used[0]} needs a folder of parts.", file=out, remedy="Name a folder, without an ending.")
 
 
 def _counted(rows: int, failed: int) -> str:

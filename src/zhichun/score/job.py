@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import groupby
+from itertools import chain, groupby
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, Self
@@ -43,20 +43,18 @@ from zhichun.data.readers.pair_tables import (
     require_alike,
     require_writable,
 )
-from zhichun.data.readers.rejected import NO_SCORE, FirstRefusal, OnBadRows, Say, silent
+from zhichun.data.readers.rejected import NO_SCORE, OnBadRows, Say, silent
 from zhichun.data.readers.sources import ENDINGS, open_table
-from zhichun.data.readers.table import ParquetTable, Table
+from zhichun.data.readers.table import ParquetTable
 from zhichun.data.readers.text_file import require_file
 from zhichun.score.engine import AUTO, Progress
 from zhichun.score.folders import fingerprint_of
 from zhichun.score.job_folder import KEY, Earlier, JobFolder, Keys, Totals, key_column, pair_keys
-from zhichun.score.parts import ALL, FILES_A_SHARD, Cut, PairReader, Part, Shard, look_up
-from zhichun.score.rank import ProductLookup
+from zhichun.score.parts import ALL, FILES_A_SHARD, PairReader, Part, Shard
 from zhichun.score.scorer import PairScorer, load_scorer
 from zhichun.text.pairs import PairTexts
 
 CHUNK_ROWS: Final = 20_000
-PARTS: Final = "part-*.parquet"
 CHUNK_BYTES: Final = 1 << 26
 ROW_ID: Final = "row_id"
 COLUMNS: Final = "_columns.json"
@@ -153,7 +151,6 @@ class ScoringJob:
         kind_of(out, (*KINDS, *RUNS))
         if out.is_dir():
             raise UserError("is a folder, not a file.", file=out, remedy="Name a file.")
-        self._require_inputs()
         parts = out.with_name(f"{out.name}.parts")
         with in_use(parts):
             folder = self._job_folder(parts)
@@ -161,14 +158,7 @@ class ScoringJob:
             try:
                 done = self._write_parts(folder, ALL, progress)
                 join_parts([parts / name for name in done], out)
-            except NotWritten as error:
-                whole = len(list(parts.glob(PARTS)))
-                raise NotWritten(
-                    f"{error.problem} {whole} parts are done and lie in {parts}.",
-                    file=error.file,
-                    remedy="Free some disk space and run the command again: it goes on after them.",
-                ) from error
-            except NotReached:  # which the next call may not meet
+            except (NotReached, NotWritten):  # which the next call may not meet: it goes on after the parts
                 raise
             except UserError:  # what was given must change first, and the parts would then be of something else
                 shutil.rmtree(parts)
@@ -189,7 +179,6 @@ class ScoringJob:
         UserError
             For files that cannot be read, a missing column, or a folder of another job.
         """
-        self._require_inputs()
         folder = self._job_folder(self.out)
         folder.claim(changed="catalogue" if self.retry_failed else None)
         if self.retry_failed:
@@ -213,12 +202,10 @@ class ScoringJob:
 
     @cached_property
     def _sources(self) -> list[Source]:
-        return sources_of(self.pairs, self.out)
-
-    def _require_inputs(self) -> None:
-        for source in self._sources:
-            if not is_url(self.pairs):
-                require_file(Path(source.path))
+        found = sources_of(self.pairs, self.out)
+        for source in () if is_url(self.pairs) else found:
+            require_file(Path(source.path))
+        return found
 
     @cached_property
     def _earlier(self) -> Earlier | None:
@@ -265,7 +252,7 @@ class ScoringJob:
 
     def _pieces(self, folder: JobFolder, shard: Shard) -> Iterator[_Piece]:
         """Read a shard's parts piece by piece, with their texts; parts that are there already are left unread."""
-        number, seen, reader = 0, set[int](), None
+        number, seen, keys, read = 0, set[int](), list[list[str]](), dict[str, str]()
         # A list in two files is seen only by who reads all of them.
         by_file = len(self._sources) >= FILES_A_SHARD * shard.count and not self.scorer.reads_lists
         for place, source in enumerate(self._sources):
@@ -274,72 +261,60 @@ class ScoringJob:
             with source.local() as path:
                 _require_unchanged(source, folder)
                 table = open_table(path)
-                own = self._set_keys(table, place, folder, shard) if isinstance(table, JsonTable) else ()
+                if isinstance(table, JsonTable) and len(self._sources) > 1:
+                    keys = keys or self._keys(folder, shard)
+                    table.names = list(dict.fromkeys(chain.from_iterable(keys)))
+                    table.require_unique_names()
                 columns = folder.agreed(COLUMNS, partial(columns_of, table))
                 require_alike(table, columns)
-                reader = reader or self._reader(table)
+                read = read or self._reader.match(table)
                 if isinstance(table, JsonTable):
-                    let_keys_differ(table, own, reader.found)
-                lists = reader.list_columns
-                cut = Cut(self.chunk_rows, self.chunk_bytes, list(columns), lists, self.locale, self._in_parts)
-                for part in cut.parts(table, source.name, seen):
+                    let_keys_differ(table, keys[place] if keys else table.names, read)
+                for part in self._reader.parts(table, source.name, columns, read, seen):
                     number += 1
                     if not by_file and not shard.has(number - 1):
                         continue
                     name = folder.part_name(place, part.first)
-                    scored = folder.scored(name, part.rows)
-                    if scored is not None and not (self.retry_failed and folder.has_failed(name)):
+                    scored = folder.scored(name, part.rows, again=self.retry_failed)
+                    if scored is not None:
                         yield _Piece(name, part, scored)
                         continue
-                    yield from self._read(name, part, reader)
+                    yield from self._read(name, part, read)
                     _require_unchanged(source, folder)
 
-    def _set_keys(self, table: JsonTable, place: int, folder: JobFolder, shard: Shard) -> list[str]:
-        """Give a file of JSON the keys of all files; gives its own. One shard reads a file for its keys, for all."""
-        count, found = len(self._sources), self._keys
+    def _keys(self, folder: JobFolder, shard: Shard) -> list[list[str]]:
+        """Find the keys of each file of JSON, which one shard reads for them, for all."""
+        count = len(self._sources)
         begin = count * shard.index // shard.count  # those that begin at once have different ones to read first
-        for each in (*range(begin, count), *range(begin)):
-            if each not in found:
-                names = partial(_names, self._sources[each], table if each == place else None)
-                found[each] = folder.agreed(KEYS.format(each), names)
-        table.names = list(dict.fromkeys(name for each in range(count) for name in found[each]))
-        table.require_unique_names()
-        return found[place]
+        order = (*range(begin, count), *range(begin))
+        found = {place: folder.agreed(KEYS.format(place), partial(_names, self._sources[place])) for place in order}
+        return [found[place] for place in range(count)]
 
     @cached_property
-    def _keys(self) -> dict[int, list[str]]:
-        """The keys of each file of JSON, once they were found."""
-        return {}
-
-    def _reader(self, table: Table) -> PairReader:
+    def _reader(self) -> PairReader:
         return PairReader(
-            table=table,
+            rows=self.chunk_rows,
+            most_bytes=self.chunk_bytes,
+            listing=self._in_parts,
             own=self.scorer.own,
             whole_lists=self.scorer.reads_lists,
-            products=None if self.catalogue is None else lambda: self._products,
+            catalogue=self.catalogue,
             columns=self.columns or {},
             locale=self.locale,
+            on_bad_rows=self.on_bad_rows,
             say=self.say,
-            most_bytes=self.chunk_bytes,
         )
 
-    @cached_property
-    def _products(self) -> ProductLookup:
-        assert self.catalogue is not None
-        own = self.scorer.own
-        return look_up(self.catalogue, self.columns or {}, self.locale, self.on_bad_rows, own, self.say)
-
-    def _read(self, name: str, part: Part, reader: PairReader) -> Iterator[_Piece]:
+    def _read(self, name: str, part: Part, columns: Mapping[str, str]) -> Iterator[_Piece]:
         """Read the texts of a part that are not known yet."""
         nothing = self._identified(self._nothing, part, [], pair_keys("", PairTexts([], {}, []), None))
         empty = append_columns(part.pairs.slice(0, 0), nothing, self.prefix, part.file)
         if not self._in_parts:
             require_writable(empty, Path(self.out))
-        for places_P, texts in reader.read(part, part.refused if self._in_parts else FirstRefusal(part.file)):
-            keys_P2 = known = None
-            unknown = texts
+        for places_P, texts in self._reader.read(part, columns):
+            keys_P2, known, unknown = None, None, texts
             if self._in_parts:
-                keys_P2 = pair_keys(self.model_fingerprint, texts, texts.of_lists if reader.whole_lists else None)
+                keys_P2 = pair_keys(self.model_fingerprint, texts, texts.of_lists if self.scorer.reads_lists else None)
                 if self._earlier is not None:
                     known = self._earlier.find(keys_P2, self._nothing)
                     new = np.flatnonzero(~known[0]).tolist()
@@ -363,9 +338,8 @@ class ScoringJob:
                 progress(len(of_known))
         numbers = [column for column in found.columns if pa.types.is_floating(column.type)]
         finite_P = np.all([np.isfinite(column.to_numpy()) for column in numbers], axis=0)
-        rejected = part.refused if self._in_parts else FirstRefusal(part.file)
         for place in places_P[~finite_P].tolist():
-            part.refuse(place, NO_SCORE, "by the model", rejected)
+            part.refuse(place, NO_SCORE, "by the model")
         found = self._identified(found, part, part.rows_N[places_P].tolist(), piece.keys_P2)
         whole = append_columns(part.pairs.take(pa.array(places_P)), found, self.prefix, part.file)
         return whole if finite_P.all() else whole.filter(pa.array(finite_P))
@@ -409,10 +383,7 @@ def finish_job(out: Path | str) -> Totals:
     return JobFolder(open_folder(out), {}, {}).finish()
 
 
-def _names(source: Source, opened: Table | None) -> list[str]:
-    """Return the columns of a file, which may be open already."""
-    if opened is not None:
-        return list(opened.names)
+def _names(source: Source) -> list[str]:
     with source.local() as path:
         return list(open_table(path).names)
 

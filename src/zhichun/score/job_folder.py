@@ -115,40 +115,33 @@ class JobFolder:
         if not isinstance(found, dict) or found.get("kind") != KIND or found.get("format") != FORMAT:
             return ["it was made by another version of zhichun"]
         said = []
-        for part in ("job", "stamps"):
+        for part, text in (("job", "{} was {} and is {}"), ("stamps", "{} has changed")):
             before, now = found[part], self._identity[part]
-            for name in sorted({*before, *now}):
-                if before.get(name) == now.get(name) or only not in (None, name):
-                    continue
-                if part == "job":
-                    said.append(f"{name} was {_short(before.get(name))} and is {_short(now.get(name))}")
-                else:
-                    said.append(f"{name} has changed")
+            names = (name for name in sorted({*before, *now}) if before.get(name) != now.get(name))
+            some = (name for name in names if only in (None, name))
+            said += [text.format(name, _short(before.get(name)), _short(now.get(name))) for name in some]
         return said
 
     def agreed(self, name: str, find: Callable[[], Any]) -> Any:
         """Return what is the same for all shards: the first that needs it finds it, and writes it down."""
-        try:
-            with self._folder.open(name) as found:
-                return json.loads(found.read())
-        except (OSError, UserError):  # it is not there, whatever a store makes of that
+        if (found := self._json(name)) is None:
             self._folder.create(name, json.dumps(find()))
-        return self._load(name)
+            found = self._json(name)
+        return found
 
     def part_name(self, file: int, row: int) -> str:
         """Name a part by its file's number and its first row."""
         return f"part-{file:05d}-{row:012d}-{self._fingerprint}.parquet"
 
-    def scored(self, name: str, rows: int) -> int | None:
-        """Return how many of a part's rows were scored; ``None`` where it is missing or not whole."""
-        if name not in self._names or (found := self._rows(name)) is None:
+    def scored(self, name: str, rows: int, *, again: bool = False) -> int | None:
+        """Return how many of a part's rows were scored; ``None`` where it is to be scored.
+
+        That is where it is missing or not whole, or has rows that failed and are to be tried ``again``.
+        """
+        if name not in self._names or (again and name in self._failed) or (found := self._rows(name)) is None:
             return None
         listed = self._rows(f"{FAILED}/{name}") if name in self._failed else 0
         return found if listed is not None and found + listed == rows else None
-
-    def has_failed(self, name: str) -> bool:
-        """Return whether rows of a part failed."""
-        return name in self._failed
 
     def write(self, name: str, pairs: pa.Table, failed: Iterable[tuple[Refusal, Record]]) -> None:
         """Write a part, after the list of its rows that failed."""
@@ -211,8 +204,8 @@ class JobFolder:
         by_count: dict[int, dict[int, dict[str, list[int]]]] = {}
         for name in self._folder.names(SHARDS):
             index, count = map(int, name.removesuffix(".json").split("-of-"))
-            record = self._load(f"{SHARDS}/{name}")
-            if record.get("stamps") == now:  # and not of what the files or the catalogue were before
+            record = self._json(f"{SHARDS}/{name}")
+            if record and record["stamps"] == now:  # and not of what the files or the catalogue were before
                 by_count.setdefault(count, {})[index] = record["parts"]
         if not by_count:
             return {}, Totals(0, 0), "no shard is done."
@@ -233,14 +226,14 @@ class JobFolder:
             return None
 
     def _json(self, name: str) -> Any:
-        return self._load(name) if name in self._folder.names() else None
-
-    def _load(self, name: str) -> Any:
+        """Read a file; ``None`` where there is none, whatever a store makes of that, or it is damaged."""
         try:
             with self._folder.open(name) as opened:
                 return json.loads(opened.read())
-        except ValueError:
-            return {}
+        except NotReached:
+            raise
+        except (FileNotFoundError, NotADirectoryError, UserError, ValueError):
+            return None
 
     def _write(self, name: str, value: Any) -> None:
         with self._folder.new(name) as path:

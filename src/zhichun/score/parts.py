@@ -10,7 +10,7 @@ Legend: ``P`` pairs of a part.
 import itertools
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -110,11 +110,6 @@ class Collected(Refusals):
         """Add one row."""
         self.found.append((refusal._replace(file=self.file), record))
 
-    def take(self) -> list[tuple[Refusal, Record]]:
-        """Give what was added, once."""
-        found, self.found = self.found, []
-        return found
-
 
 @dataclass(frozen=True, eq=False)
 class Part:
@@ -130,22 +125,25 @@ class Part:
         The number of each in the file.
     refused
         Rows that cannot be scored.
+    rejected
+        Takes further ones: the same, or the first one is an error.
     """
 
     file: Path
     pairs: pa.Table
     rows_N: Int64
     refused: Collected
+    rejected: Refusals
 
     @property
     def rows(self) -> int:
         """How many rows were read for it."""
         return self.pairs.num_rows + len(self.refused.found)
 
-    def refuse(self, place: int, reason: Reason, detail: str, rejected: Refusals) -> None:
+    def refuse(self, place: int, reason: Reason, detail: str) -> None:
         """Refuse a row by its place."""
         record = {name: _text(self.pairs.column(name)[place]) for name in self.pairs.column_names}
-        rejected.add(Refusal(self.file.name, int(self.rows_N[place]), reason, detail), record)
+        self.rejected.add(Refusal(self.file.name, int(self.rows_N[place]), reason, detail), record)
 
     @property
     def first(self) -> int:
@@ -159,73 +157,6 @@ def _text(value: Any) -> str | None:
     except UnicodeDecodeError:  # Parquet files do not promise that their strings are UTF-8
         given = value.as_buffer().to_pybytes().decode("utf-8", "surrogateescape")
     return None if given is None else str(given)
-
-
-@dataclass(frozen=True)
-class Cut:
-    """How files are cut into parts.
-
-    Parameters
-    ----------
-    rows, bytes
-        Of a part at most.
-    names
-        The columns, in the order of all parts.
-    lists, locale
-        The columns that say which list a row belongs to, for models that read lists: the query's, and the locale's
-        where there is one; and the locale of rows without one.
-    listing
-        Whether rows that cannot be read are listed; the first one is an error otherwise.
-    """
-
-    rows: int
-    bytes: int
-    names: Sequence[str]
-    lists: Sequence[str]
-    locale: str
-    listing: bool
-
-    def parts(self, table: Table, name: str, seen: set[int]) -> Iterator[Part]:
-        """Read a file part by part.
-
-        Parameters
-        ----------
-        table, name
-            The file, and its name for users.
-        seen
-            Hashes of the lists before this file.
-        """
-        unread = Collected(name)
-        rejected: Refusals = unread if self.listing else FirstRefusal(table.path)
-        chunks = numbered_chunks(table, self.rows, self.bytes, rejected)
-        for chunk in self._whole_lists(chunks, table.path, seen) if self.lists else chunks:
-            yield self._part(table.path, chunk, Collected(name, unread.take()))
-        if unread.found:  # behind the last row that could be read
-            yield self._part(table.path, chunk.slice(0, 0), Collected(name, unread.take()))
-
-    def _part(self, file: Path, chunk: pa.Table, refused: Collected) -> Part:
-        return Part(file, chunk.select(self.names), chunk.column(ROW).to_numpy(), refused)
-
-    def _whole_lists(self, chunks: Iterable[pa.Table], file: Path, seen: set[int]) -> Iterator[pa.Table]:
-        """Move the rows of each chunk's last query to the next chunk, so that no list is in two."""
-        held: list[pa.Table] = []
-        for chunk in itertools.chain(chunks, [None]):  # the last query's rows come at the end
-            table = pa.concat_tables(held if chunk is None else [*held, chunk])
-            keys = list_keys(table, self.lists, self.locale, file)
-            starts = [row for row in range(len(keys)) if not row or keys[row] != keys[row - 1]]
-            for row in starts if chunk is None else starts[:-1]:
-                if keys[row][0] and hash(keys[row]) in seen:
-                    raise UserError(
-                        f"the rows of the query {keys[row][0]!r} are not together; this model reads them as one list.",
-                        file=file,
-                        row=table.column(ROW)[row].as_py(),
-                        remedy="Sort the file by query and locale.",
-                    )
-                seen.add(hash(keys[row]))
-            cut = len(keys) if chunk is None or not starts else starts[-1]
-            held = [table.slice(cut)]
-            if cut or chunk is None:
-                yield table.slice(0, cut)
 
 
 def list_keys(table: pa.Table, columns: Sequence[str], locale: str, file: Path) -> list[tuple[str, str]]:
@@ -244,48 +175,96 @@ OF_CATALOGUE = "products."
 
 @dataclass(frozen=True)
 class PairReader:
-    """Reads the texts of pairs.
+    """Reads files of pairs as parts, and the texts of parts.
 
     Parameters
     ----------
-    table
-        The first file, in which columns are found.
+    rows, most_bytes
+        Of a part at most.
+    listing
+        Whether rows that cannot be read or scored are listed; the first one is an error otherwise.
     own
         Further columns that the model reads.
     whole_lists
         Whether the model reads lists.
-    products
-        Gives what products are looked up in; ``None`` where the table has their texts.
-    columns, locale, say, most_bytes
+    catalogue, columns, locale, on_bad_rows, say
         As for `zhichun.score.job.ScoringJob`.
     """
 
-    table: Table
+    rows: int
+    most_bytes: int
+    listing: bool
     own: Sequence[str]
     whole_lists: bool
-    products: Callable[[], ProductLookup] | None
+    catalogue: Path | None
     columns: Mapping[str, str]
     locale: str
+    on_bad_rows: OnBadRows
     say: Say
-    most_bytes: int
 
-    @cached_property
-    def found(self) -> dict[str, str]:
-        """Which column of the pairs holds what is needed of them."""
-        columns = match_pairs(of_pairs(self.columns), self.table, catalogue=self.products is not None)
-        if self.products is None:
-            columns |= kept_columns(self.own, self.table)
-        for line in describe_columns(PAIRS, columns, self.table):
+    def match(self, table: Table) -> dict[str, str]:
+        """Find which column of the pairs holds what is needed of them."""
+        columns = match_pairs(of_pairs(self.columns), table, catalogue=self.catalogue is not None)
+        if self.catalogue is None:
+            columns |= kept_columns(self.own, table)
+        for line in describe_columns(PAIRS, columns, table):
             self.say(line)
         return columns
 
-    @property
-    def list_columns(self) -> list[str]:
-        """The columns that say which list a row belongs to; none for models that do not read lists."""
-        names = (schema.QUERY, schema.LOCALE) if self.whole_lists else ()
-        return [self.found[name] for name in names if name in self.found]
+    def parts(
+        self, table: Table, name: str, columns: Iterable[str], found: Mapping[str, str], seen: set[int]
+    ) -> Iterator[Part]:
+        """Read a file part by part.
 
-    def read(self, part: Part, rejected: Refusals) -> Iterator[tuple[Int64, PairTexts]]:
+        Parameters
+        ----------
+        table, name
+            The file, and its name for users.
+        columns
+            Those of all files, in the order of all parts.
+        found
+            Of `match`.
+        seen
+            Hashes of the lists before this file.
+        """
+        unread, first = Collected(name), FirstRefusal(table.path)
+        chunks = numbered_chunks(table, self.rows, self.most_bytes, unread if self.listing else first)
+        lists = [found[each] for each in (schema.QUERY, schema.LOCALE) if self.whole_lists and each in found]
+
+        def part(chunk: pa.Table) -> Part:
+            refused, unread.found = Collected(name, unread.found), []
+            rejected = refused if self.listing else first
+            return Part(table.path, chunk.select(list(columns)), chunk.column(ROW).to_numpy(), refused, rejected)
+
+        for chunk in self._with_whole_lists(chunks, lists, table.path, seen) if lists else chunks:
+            yield part(chunk)
+        if unread.found:  # behind the last row that could be read
+            yield part(chunk.slice(0, 0))
+
+    def _with_whole_lists(
+        self, chunks: Iterable[pa.Table], lists: Sequence[str], file: Path, seen: set[int]
+    ) -> Iterator[pa.Table]:
+        """Move the rows of each chunk's last query to the next chunk, so that no list is in two."""
+        held: list[pa.Table] = []
+        for chunk in itertools.chain(chunks, [None]):  # the last query's rows come at the end
+            table = pa.concat_tables(held if chunk is None else [*held, chunk])
+            keys = list_keys(table, lists, self.locale, file)
+            starts = [row for row in range(len(keys)) if not row or keys[row] != keys[row - 1]]
+            for row in starts if chunk is None else starts[:-1]:
+                if keys[row][0] and hash(keys[row]) in seen:
+                    raise UserError(
+                        f"the rows of the query {keys[row][0]!r} are not together; this model reads them as one list.",
+                        file=file,
+                        row=table.column(ROW)[row].as_py(),
+                        remedy="Sort the file by query and locale.",
+                    )
+                seen.add(hash(keys[row]))
+            cut = len(keys) if chunk is None or not starts else starts[-1]
+            held = [table.slice(cut)]
+            if cut or chunk is None:
+                yield table.slice(0, cut)
+
+    def read(self, part: Part, columns: Mapping[str, str]) -> Iterator[tuple[Int64, PairTexts]]:
         """Read the texts of a part, no more at once than are to be held; rows that cannot be scored are refused.
 
         Returns
@@ -293,8 +272,8 @@ class PairReader:
         iterator
             Places in the part, ``[P]``, and their texts.
         """
-        bad = _Bad(part, rejected)
-        given = {field: texts(part.pairs, of, part.file, part.rows_N, bad) for field, of in self.found.items()}
+        bad = _Bad(part)
+        given = {field: texts(part.pairs, of, part.file, part.rows_N, bad) for field, of in columns.items()}
         queries = [query or "" for query in given.pop(schema.QUERY)]
         empty = {query for query in {*queries} if not clean_text(query)}
         for place, query in enumerate(queries):
@@ -302,7 +281,7 @@ class PairReader:
                 bad.refuse(place, reasons.EMPTY_QUERY, repr(query))
         locales = fold_locales(_column(given.pop(schema.LOCALE, None)), self.locale, len(queries))
         rows_P: Int64 | None = None
-        if self.products is not None:
+        if self.catalogue is not None:
             rows_P = self._rows(given[schema.PRODUCT_ID], locales, bad)
         if self.whole_lists:
             self._refuse_long_lists(lists_of(queries, locales.to_pylist()), bad)
@@ -313,7 +292,7 @@ class PairReader:
             products = (
                 {field: [of[place] for place in at] for field, of in given.items()}
                 if rows_P is None
-                else self._lookup.texts(rows_P[places_P])
+                else self._products.texts(rows_P[places_P])
             )
             found = locales.take(pa.array(places_P)).to_pylist()
             yield places_P, PairTexts([queries[place] for place in at], products, found)
@@ -321,7 +300,7 @@ class PairReader:
     def _rows(self, given: list[str | None], locales: pa.Array, bad: "_Bad") -> Int64:
         """Find the catalogue's row of each product."""
         ids = trim_ids(_column(given))
-        rows_P = self._lookup.rows(locales, ids) if len(ids) else np.zeros(0, np.int64)
+        rows_P = self._products.rows(locales, ids) if len(ids) else np.zeros(0, np.int64)
         for place in np.flatnonzero(rows_P < 0).tolist():
             bad.refuse(place, reasons.NO_PRODUCT, f"{ids[place].as_py()!r} in the locale {locales[place].as_py()!r}")
         return rows_P
@@ -338,12 +317,12 @@ class PairReader:
         if rows_P is None or self.whole_lists or not len(kept_P):
             yield slice(None)
         else:
-            yield from self._lookup.pieces(rows_P[kept_P], self.most_bytes)
+            yield from self._products.pieces(rows_P[kept_P], self.most_bytes)
 
-    @property
-    def _lookup(self) -> ProductLookup:
-        assert self.products is not None
-        return self.products()
+    @cached_property
+    def _products(self) -> ProductLookup:
+        assert self.catalogue is not None
+        return look_up(self.catalogue, self.columns, self.locale, self.on_bad_rows, self.own, self.say)
 
 
 def of_pairs(columns: Mapping[str, str]) -> dict[str, str]:
@@ -368,8 +347,8 @@ def look_up(
 class _Bad(Refusals):
     """The rows of a part that cannot be scored, each refused once."""
 
-    def __init__(self, part: Part, rejected: Refusals) -> None:
-        self._part, self._rejected = part, rejected
+    def __init__(self, part: Part) -> None:
+        self._part = part
         self.bad_P: npt.NDArray[np.bool_] = np.zeros(part.pairs.num_rows, np.bool_)
 
     def add(self, refusal: Refusal, record: Any) -> None:
@@ -380,7 +359,7 @@ class _Bad(Refusals):
         """Refuse a row by its place."""
         if not self.bad_P[place]:
             self.bad_P[place] = True
-            self._part.refuse(place, reason, detail, self._rejected)
+            self._part.refuse(place, reason, detail)
 
 
 def _column(values: list[str | None] | None) -> pa.Array | None:

@@ -104,7 +104,7 @@ def test_files_of_json_are_fetched_once_and_once_more_for_all_keys(tmp_path, mon
     monkeypatch.setattr(type(store), "get_file", lambda self, file, *of: (fetched.append(file), get(self, file, *of)))
     for index in range(2):
         job("memory://lines", tmp_path / "out").run_shard(Shard(index, 2))
-        assert len(fetched) == 7 + 4 * (index + 1)  # the keys of the one that is open are known
+        assert len(fetched) == 8 + 4 * (index + 1)
     assert len(pq.read_schema(next((tmp_path / "out").glob("part-*"))).names) > 10
     store.rm("/lines", recursive=True)
 

@@ -43,12 +43,9 @@ def kind_of(path: Path, kinds: Sequence[str] = KINDS) -> str:
     return kind
 
 
-def read_chunks(
-    source: Path | Table, rows: int, most_bytes: int | None = None, *, known: Sequence[str] = ()
-) -> Iterator[pa.Table]:
+def read_chunks(path: Path, rows: int, *, known: Sequence[str] = ()) -> Iterator[pa.Table]:
     """Read all columns of a table in chunks: of Parquet with their types, of others as text; see `numbered_chunks`."""
-    table = open_table(source) if isinstance(source, Path) else source
-    chunks = numbered_chunks(table, rows, most_bytes, FirstRefusal(table.path), known=known)
+    chunks = numbered_chunks(open_table(path), rows, None, FirstRefusal(path), known=known)
     return (chunk.drop_columns([ROW]) for chunk in chunks)
 
 
