@@ -279,11 +279,15 @@ class History:
         """Names of the validation figures, in the order in which they were written."""
         return list(dict.fromkeys(name for record in self.validations for name in record["validation"]))
 
-    def kept(self, metric: str) -> dict[str, Any] | None:
-        """Find the evaluation whose weights were kept: the first of the best ones."""
+    def kept(self, train: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Find the evaluation whose weights were kept, as the loop chooses by these settings."""
+        if train.get("keep") == "last":
+            return next(reversed(self.validations), None)
+        metric = train.get("metric", "micro_f1")
         found = [r for r in self.validations if np.isfinite(r["validation"].get(metric, np.nan))]
         sign = -1 if metric.endswith("loss") else 1
-        return max(found, key=lambda record: sign * record["validation"][metric], default=None)
+        ranks = [(sign * r["validation"][metric], -r["validation"].get("loss", np.inf)) for r in found]
+        return found[ranks.index(max(ranks))] if found else None
 
 
 def training_curves(history: History, recipe: dict[str, Any]) -> dict[str, Any] | None:
@@ -291,7 +295,7 @@ def training_curves(history: History, recipe: dict[str, Any]) -> dict[str, Any] 
     if not history.steps:
         return None
     settings, tasks = recipe.get("train", {}), pretext_tasks(recipe)
-    kept = history.kept(settings.get("metric", "micro_f1"))
+    kept = history.kept(settings)
     names = {key: figure_name(key, tasks) for key in history.figures}
     losses = {key: name for key, name in names.items() if key.endswith(".loss")}
     others = {key: name for key, name in names.items() if key != "loss" and key not in losses}

@@ -218,7 +218,7 @@ def _summary(recipe: dict[str, Any], history: History, measured: dict[str, Any])
     """Say in a line what this is, and give the figures that matter most."""
     steps = history.steps[-1]["step"] if history.steps else 0
     how = f"encoder {recipe.get('model', {}).get('encoder', '–')}, {steps:,} steps."
-    kept = history.kept(recipe.get("train", {}).get("metric", ""))
+    kept = history.kept(recipe.get("train", {}))
     held_out = {} if kept is None else kept["validation"]
     if recipe.get("kind") == "PretrainingRecipe":
         tasks = pretext_tasks(recipe)

@@ -219,12 +219,16 @@ def test_importing_the_report_loads_neither_torch_nor_polars() -> None:
 def test_the_kept_step_is_the_first_of_the_best(run: Path, tmp_path: Path) -> None:
     assert read(run).row("20,\u00a0kept") == ["1.0000", "0.7000", "0.9000"]
     history = History.read(run / "metrics.jsonl")
-    assert history.kept("loss") == history.kept("ndcg") == history.validations[0]
-    later = {"step": 60, "validation": {"loss": 0.5, "micro_f1": float("nan")}}
+    best = [history.kept({"metric": name}) for name in ("loss", "ndcg")]
+    assert best == [history.validations[0]] * 2
+    later = {"step": 60, "validation": {"loss": 0.5, "micro_f1": float("nan"), "ndcg": best[1]["validation"]["ndcg"]}}
     history.validations.append(later)
-    assert history.kept("loss") == later
-    assert history.kept("micro_f1") == history.validations[0]
-    assert history.kept("macro_f1") is None
+    assert history.kept({"metric": "loss"}) == later
+    assert history.kept({"metric": "ndcg"}) == later  # of equal ones the one with the lower loss, as in training
+    assert history.kept({"metric": "micro_f1"}) == history.validations[0]
+    assert history.kept({"metric": "micro_f1", "keep": "last"}) == later
+    assert history.kept({"metric": "macro_f1"}) is None
+    assert History([], []).kept({"keep": "last"}) is None
 
 
 def test_the_surest_mistakes_come_first_and_right_answers_never() -> None:
