@@ -56,6 +56,9 @@ def model_folder(run: Path) -> Path:
         raise UserError(f"is {what}, and one run is needed here.", file=run, remedy="Name one of its members.")
     if (run / "recipe.json").is_file():
         raise UserError("the training is not finished.", file=run, remedy="Go on with: zhichun train … --resume")
+    if (run / "fold-0").is_dir():
+        remedy = f"Name one of them, such as {run}/fold-0, or put them together: zhichun ensemble {run} --out ENSEMBLE"
+        raise UserError("holds the runs of all folds, and one run is needed here.", file=run, remedy=remedy)
     if (run / ENGINE_FILE).is_file():
         raise UserError("is an export for another engine.", file=run, remedy="Name the run that it was made of.")
     return run

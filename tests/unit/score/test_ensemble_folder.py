@@ -21,7 +21,7 @@ from zhichun.fit.train import build_model
 from zhichun.measure.evaluate import evaluate
 from zhichun.model.model_folder import TrainedModel
 from zhichun.score.ensemble import ask_members, average, whole_pairs
-from zhichun.score.folders import fingerprint_of
+from zhichun.score.folders import fingerprint_of, model_folder
 from zhichun.score.make_ensemble import make_ensemble
 from zhichun.score.rank import rank
 from zhichun.score.scorer import Scorer, load_scorer
@@ -261,3 +261,9 @@ def test_progress_counts_whole_pairs():
     for done in (4, 4, 4):
         shared(done)
     assert told == [1, 1, 2]
+
+
+def test_a_folder_of_all_folds_is_no_run_and_is_told_what_to_do(runs, tmp_path):
+    shutil.copytree(runs / "a", tmp_path / "folds" / "fold-0")
+    with pytest.raises(UserError, match=r"holds the runs of all folds.*\n.*fold-0, .*zhichun ensemble \S+folds --out"):
+        model_folder(tmp_path / "folds")
