@@ -204,6 +204,12 @@ def nested_path(runs: Path, fold: int, other: int) -> Path:
     return runs / f"nested-{min(fold, other)}-{max(fold, other)}"
 
 
+def is_of_all_folds(run: Path, dataset: Dataset) -> bool:
+    """Tell that a run is of one fold, and that those of all others are beside it."""
+    tables = [fold_path(run.parent, fold) / PREDICTIONS_FILE for fold in range(fold_count(dataset))]
+    return run / PREDICTIONS_FILE in tables and all(map(Path.is_file, tables))
+
+
 def fold_count(dataset: Dataset) -> int:
     """Return the number of folds of a dataset."""
     return int(dataset.manifest["options"]["folds"])

@@ -12,28 +12,22 @@ import json
 import shlex
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from zhichun.core import schema
 from zhichun.core.arrays import write_parquet
 from zhichun.core.console import Bar, Stages
 from zhichun.core.errors import UserError
 from zhichun.core.files import read_json, sha256
-from zhichun.data.dataset import Dataset, of_catalogue, query_bucket, query_fold, read_parquet
-from zhichun.data.predictions import (
-    POOL_METADATA,
-    PREDICTIONS_FILE,
-    fold_count,
-    fold_path,
-    held_out_by,
-    require_trained_on,
-)
+from zhichun.data.dataset import Dataset, of_catalogue, product_keys, query_bucket, query_fold, read_parquet
+from zhichun.data.predictions import POOL_METADATA, fold_count, held_out_by, is_of_all_folds, require_trained_on
 from zhichun.data.readers.sources import PAIRS, match_columns, open_table
 from zhichun.fit.run_folder import Folds, folds_of, refuse_readers
 from zhichun.score.engine import AUTO
@@ -103,7 +97,7 @@ def make_pool(
     UserError
         For settings out of range, a teacher that does not say what it held out, and queries of which none is left.
     """
-    if out.suffix.lower() != ".parquet" or per_query < 1 or not 0 <= at_random <= 1 or not weight > 0:
+    if out.suffix.lower() != ".parquet" or per_query < 1 or not 0 <= at_random <= 1 or not 0 < weight < np.inf:
         problem = "needs a file .parquet, one candidate or more, a share at random from 0 to 1 and a weight above 0."
         raise UserError(f"a pool {problem}", file=out)
     dataset, held_out = Dataset.open(data), held_out_by_teacher(run, data)
@@ -133,18 +127,15 @@ def make_pool(
     write_parquet(out, table.replace_schema_metadata({POOL_METADATA: json.dumps(about)}))
     shutil.rmtree(work)
     made = {"queries": len(taken), "pairs": len(table), "left_out": dict(left_out), "held_out": held_out}
-    return {**made, "next": _next(run, data, out, held_out, range(fold_count(dataset)))}
+    return {**made, "next": _next(run, dataset, out, held_out)}
 
 
-def _next(run: Path, data: Path, out: Path, held_out: Folds, folds: Iterable[int]) -> str:
+def _next(run: Path, dataset: Dataset, out: Path, held_out: Folds) -> str:
     """Name the command that trains a student; one run alone has seen most judged pairs, and does not teach them."""
     settings = [f"train.pool={out}", *([] if None in held_out else [f"train.validation_fold={held_out[0]}"])]
-    tables = [fold_path(run.parent, fold) / PREDICTIONS_FILE for fold in folds]
-    if run / PREDICTIONS_FILE in tables and all(map(Path.is_file, tables)):
-        settings.append(f"train.soft_labels.predictions={json.dumps([str(run.parent)])}")
-    else:
-        settings.append("train.soft_labels=null")
-    named = ["zhichun", "train", "distil:pooled", "--data", str(data), "--out", "STUDENT"]
+    soft = f".predictions={json.dumps([str(run.parent)])}" if is_of_all_folds(run, dataset) else "=null"
+    settings.append(f"train.soft_labels{soft}")
+    named = ["zhichun", "train", "distil:pooled", "--data", str(dataset.folder), "--out", "STUDENT"]
     return shlex.join([*named, *(word for setting in settings for word in ("--set", setting))])
 
 
@@ -268,6 +259,10 @@ def with_pool(dataset: Dataset, path: Path | None, validation_fold: Sequence[int
     if leaked := _tested(dataset).intersection(keys):
         remedy = "Make the pool again with this dataset."
         raise UserError(f"the query {min(leaked)!r} is in the test split.", file=path, remedy=remedy)
+    products = read_parquet(dataset.folder / schema.PRODUCTS_FILE, columns=[schema.PRODUCT_ID, schema.LOCALE])
+    if not pc.all(pc.is_in(product_keys(table), value_set=product_keys(products))).as_py():
+        remedy = "Make the pool again with this dataset."
+        raise UserError("holds products that the dataset lacks.", file=path, remedy=remedy)
     if schema.LABEL_SHARES not in examples.column_names:
         one_hot = np.eye(len(schema.LABELS), dtype=np.float32)[dataset.labels]
         examples = examples.append_column(schema.LABEL_SHARES, pa.array(list(one_hot), pa.list_(pa.float32())))

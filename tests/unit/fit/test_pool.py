@@ -15,7 +15,7 @@ from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import Calibration
 from zhichun.data.dataset import Dataset, query_bucket
-from zhichun.data.predictions import fold_path
+from zhichun.data.predictions import fold_count, fold_path
 from zhichun.fit import pool
 from zhichun.fit.pool import held_out_by_teacher, make_pool, with_pool
 from zhichun.fit.recipe import PretrainingRecipe
@@ -244,15 +244,27 @@ def test_a_student_trains_on_a_pool_and_is_validated_on_judged_pairs_alone(made,
     assert (tmp_path / "student" / "model").is_dir()
 
 
-def test_the_next_step_is_a_command_whatever_the_names_are(made, tmp_path):
+def test_the_next_step_is_a_command_whatever_the_names_are(made, dataset, tmp_path):
     assert made[1]["next"].endswith(f"--set train.pool={made[0]} --set train.soft_labels=null")
-    runs = tmp_path / "a 'b"
-    for fold in range(2):
+    runs, of = tmp_path / "a 'b", replace(dataset, folder=Path("da ta"))
+    for fold in range(fold_count(dataset)):
+        assert "soft_labels=null" in pool._next(runs / "fold-1", of, Path("pool"), [1])
         fold_path(runs, fold).mkdir(parents=True)
         (fold_path(runs, fold) / "predictions.parquet").touch()
-    named = pool._next(runs / "fold-1", Path("da ta"), Path("po ol.parquet"), [1], range(2))
     settings = ["train.pool=po ol.parquet", "train.validation_fold=1"]
     settings.append(f'train.soft_labels.predictions=["{runs}"]')
     words = ["--data", "da ta", "--out", "STUDENT", *(word for each in settings for word in ("--set", each))]
+    named = pool._next(runs / "fold-1", of, Path("po ol.parquet"), [1])
     assert shlex.split(named) == ["zhichun", "train", "distil:pooled", *words]
-    assert "soft_labels=null" in pool._next(runs / "fold-1", Path("data"), Path("pool"), [1], range(3))
+    assert "soft_labels=null" in pool._next(runs, of, Path("pool"), [1])
+
+
+def test_a_pool_of_another_catalogue_is_refused_by_its_own_name(made, dataset, tmp_path):
+    shutil.copytree(dataset.folder, tmp_path / "data")
+    path, pooled = tmp_path / "data" / schema.PRODUCTS_FILE, set(pq.read_table(made[0])[schema.PRODUCT_ID].to_pylist())
+    products = pq.read_table(path)
+    gone = [product == min(pooled) for product in products[schema.PRODUCT_ID].to_pylist()]
+    pq.write_table(products.filter(pa.array([not each for each in gone])), path)
+    with pytest.raises(UserError, match="holds products that the dataset lacks") as refused:
+        with_pool(Dataset.open(tmp_path / "data"), made[0], None)
+    assert refused.value.file == made[0]
