@@ -19,7 +19,7 @@ import numpy as np
 
 from zhichun.core import schema
 from zhichun.core.arrays import Doubles
-from zhichun.core.console import Stages
+from zhichun.core.console import Stages, say_aside
 from zhichun.core.errors import UserError
 from zhichun.core.files import new_folder, read_json
 from zhichun.core.tasks import CALIBRATION_FILE, TASKS, Prediction
@@ -28,7 +28,7 @@ from zhichun.data.predictions import OutOfFold, fold_count, fold_path, nested_pa
 from zhichun.fit.run_folder import refuse_leaks
 from zhichun.fit.second_stage import JudgedCandidates, StackSettings, fit_second_stage
 from zhichun.measure.evaluate import rows_of
-from zhichun.measure.page import Figure, Plot, extent, figure_name, write_page
+from zhichun.measure.page import write_page
 from zhichun.score.ensemble_weights import Judgements, difference, figures
 from zhichun.score.folders import go_together, is_stack
 from zhichun.score.list_features import SIMILARITY_FEATURES, Candidates, Corpus, number_of
@@ -49,24 +49,7 @@ def write_stack_page(path: Path, title: str, made: dict[str, Any]) -> Path:
         for group, names in made["features"].items()
     }
     shown = {name: {model: of[name] for model, of in importance.items()} for name in features[:MOST_FEATURES]}
-    plots = _plots(made.get("ablation", {}))
-    return write_page(path, "stack.html", title=title, made=made, groups=groups, features=shown, plots=plots)
-
-
-def _plots(found: dict[str, dict[str, dict[str, float]]]) -> list[Figure]:
-    """Draw what leaving out each group of features does to each figure."""
-    figures = []
-    for key in next(iter(found.values()), {}):
-        gaps = [of[key] for of in found.values()]
-        ends = extent(value for gap in gaps for value in (gap["low"], gap["high"], 0.0))
-        plot = Plot((0.5, len(gaps) + 0.5), ends, "group left out, by number", "difference")
-        plot.segment((0.5, 0), (len(gaps) + 0.5, 0), "mark")
-        for place, gap in enumerate(gaps, start=1):
-            plot.segment((place, gap["low"]), (place, gap["high"]), "whisker")
-        plot.dots(range(1, len(gaps) + 1), [gap["mean"] for gap in gaps], "a")
-        text = f"{figure_name(key)} without each group minus with all, and 95 % intervals: below 0, the group helps."
-        figures.append(Figure(plot, text))
-    return figures
+    return write_page(path, "stack.html", title=title, made=made, groups=groups, features=shown)
 
 
 FEWEST_QUERIES: Final = 10
@@ -130,6 +113,8 @@ def stack(
     if not runs and similarity is None:
         remedy = "Give runs, or --similarity ENCODER."
         raise UserError("there is neither a run nor a similarity to read.", remedy=remedy)
+    if len(set(map(Path.resolve, runs))) < len(runs):
+        raise UserError("the same runs are named twice.", remedy="Name each folder once.")
     encoder = None if similarity is None else Similarity.load(similarity)
     _check_own(own, len(runs))
     if not 0 < share < 1:
@@ -182,11 +167,17 @@ def read_judged(
     texts = dataset.texts(rows_P, *own)
     for name in own:
         given = [value for value in texts.products[name] if value is not None]
-        if given and np.isnan([number_of(value) for value in given]).all():
-            problem = f"the column {name!r} has no number, but texts such as {given[0]!r}."
+        odd = [value for value in given if np.isnan(number_of(value))]
+        if odd and len(odd) == len(given):
+            remedy = "Write it as numbers, such as 12.99, and prepare again."
             raise UserError(
-                problem, file=dataset.folder, remedy="Write it as numbers, such as 12.99, and prepare again."
+                f"the column {name!r} has texts alone, such as {odd[0]!r}.", file=dataset.folder, remedy=remedy
             )
+        if odd:
+            shown = (
+                f"{len(odd):,} of {len(given):,} judged pairs have no number in {name!r}, but texts such as {odd[0]!r}"
+            )
+            say_aside(f"{shown}: it counts as missing.")
     corpus = Corpus.of(_documents(dataset, stages))
     candidates = Candidates.read(corpus, texts, own, similarity)
     none_P0 = np.zeros((len(rows_P), 0))
