@@ -174,9 +174,7 @@ def intervals_table(title: str, rows: Mapping[str, Mapping[str, Any]], titles: M
 def raters_table(title: str, rows: Mapping[str, Mapping[str, Any]]) -> Table:
     """Lay out what `zhichun.metrics.agreement.HUMAN_METRICS` give for raters, a model and the ceiling."""
     titles = {metric.name: metric.title for metric in HUMAN_METRICS if any(metric.name in of for of in rows.values())}
-    table = intervals_table(title, rows, titles)
-    table.caption = f"{table.caption}{'' if 'ndcg' in titles else f'; {UNRANKED}'}"
-    return table
+    return intervals_table(title if "ndcg" in titles else f"{title}; {UNRANKED}", rows, titles)
 
 
 def _interval(figure: Any) -> str:

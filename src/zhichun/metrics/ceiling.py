@@ -161,8 +161,8 @@ def ceiling(
             truth_EK = _shares(mix_QK[query_E] * likelihood_EK)
         best = best_possible(query_E, pairs_E, truth_EK, labels_SUKK[draw, set_E], generator)
         values.append([metric(best) for metric in metrics])
-    drawn_SF = np.array(values[1:]) if queries > 1 else np.full((draws, len(metrics)), np.nan)  # as `draw_sums`
-    found = Interval.of(np.array(values[0]), drawn_SF)
+    # As in `draw_sums`, one query says nothing of others.
+    found = Interval.of(np.array(values[0]), np.array(values[1:]) * (1.0 if queries > 1 else np.nan))
     return {metric.name: each for metric, each in zip(metrics, found, strict=True)}
 
 
