@@ -94,6 +94,7 @@ LAYOUTS: dict[str, Callable[[str, Mapping[str, Any]], str]] = {
     "quality_lists_chorus": rendered_lists.quality_lists,
     "quality_lists_chorus_e5_small": rendered_lists.quality_lists,
     "quality_lists_esci": rendered_lists.quality_lists,
+    "rater_shares": rendered_lists.rater_shares,
     "quality_esci": rendered_models.quality_esci,
     "quality_esci_whole_recipe": rendered_models.quality_esci,
     "score_cpu": rendered_speed.score_cpu,

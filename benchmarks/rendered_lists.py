@@ -1,4 +1,4 @@
-"""The results of `quality_lists.py`, as Markdown."""
+"""The results of `quality_lists.py` and `rater_shares.py`, as Markdown."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -36,6 +36,25 @@ def quality_lists(name: str, result: Mapping[str, Any]) -> str:
         ),
         "",
         table(["each seed", *heads[1:]], each),
+        "",
+    ]
+    return "\n".join([*lines, source(name, result)])
+
+
+def rater_shares(name: str, result: Mapping[str, Any]) -> str:
+    """Write the result of `rater_shares.py`."""
+    counts, systems = result["counts"], result["systems"]
+    shown = ("log_loss", "micro_f1", "macro_f1", "ndcg@10")
+    lines = [
+        f"**Shares of raters as targets, beside their majority: {result['data']}.** {result['encoder']}; "
+        f"{counts['pairs']:,} pairs of {counts['queries']:,} queries with {counts['grades']:,} grades, each predicted "
+        f"by models that did not see its query; means over {len(result['seeds'])} seeds. Log loss is of each rater's "
+        "grade and is better lower, the other figures are of the majority. Smoothing was chosen, and temperatures were "
+        "fitted, on inner folds.",
+        "",
+        table(["", *map(TITLES.__getitem__, shown)], [[of, *cells_of(systems[of]["mean"], shown)] for of in systems]),
+        "",
+        *(f"{gap[0].upper() + gap[1:]}: {differences(found)}." for gap, found in result["differences"].items()),
         "",
     ]
     return "\n".join([*lines, source(name, result)])
