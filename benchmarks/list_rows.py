@@ -149,6 +149,7 @@ def _in_form(name: str, *form: str) -> tuple[Row, ...]:
     parts = {
         "": (),
         " warmed up": (warm,),
+        " warmed up briefly": (f"model.encoder={WARM}1",),
         " taught": (taught,),
         " warmed up, taught": (warm, taught),
         " warmed up briefly, taught": (f"model.encoder={WARM}1", taught),
