@@ -90,7 +90,8 @@ def test_the_same_columns_in_another_order_or_as_other_texts_are_the_same(tmp_pa
     write(table, folder / "0.parquet")
     write(table.cast(large).select(table.column_names[::-1]), folder / "1.parquet")
     write(table.set_column(1, "query", table.column("query").dictionary_encode()), folder / "2.parquet")
-    assert run(folder, tmp_path / "out", 2) == (36, 0)
+    write(table.set_column(2, "title", pa.nulls(12)), folder / "3.parquet")
+    assert run(folder, tmp_path / "out", 2) == (48, 0)
     parts = [pq.read_table(path) for path in sorted((tmp_path / "out").glob("part-*"))]
     assert all(part.schema == parts[0].schema for part in parts)
     assert parts[2].drop_columns(["row_id"]) == parts[0].drop_columns(["row_id"])

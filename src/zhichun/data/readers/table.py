@@ -33,9 +33,9 @@ MOST_OF_A_ROW: Final = 64 << 20
 _BUFFER: Final = 1 << 20
 # A batch of Parquet holds no more than about so many bytes.
 _MOST_OF_A_BATCH: Final = 64 << 20
-# Texts are of one type, whatever wrote them; of views little can be asked.
+# Texts are of one type, whatever wrote them, also where a file has none; of views little can be asked.
 _PLAIN: Final = {
-    **dict.fromkeys((pa.string_view(), pa.large_string()), pa.string()),
+    **dict.fromkeys((pa.string_view(), pa.large_string(), pa.null()), pa.string()),
     **dict.fromkeys((pa.binary_view(), pa.large_binary()), pa.binary()),
 }
 _LISTS: Final = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list, pa.types.is_list_view)
