@@ -194,6 +194,7 @@ def test_a_pair_is_cut_to_every_length_as_the_library_cuts_it(tokenizer):
         assert_equal(tokenizer, [query, "red"], [product, product], max_length)
 
 
+@settings(deadline=None)
 @given(first=st.integers(0, 50), second=st.integers(0, 50), room=st.integers(0, 60))
 def test_cutting_keeps_what_fits_and_fills_the_room(first, second, room):
     kept = truncated_lengths(first, second, room)

@@ -22,6 +22,7 @@ TEXTS = st.text(st.sampled_from("abc é-靴ラ "), max_size=40).map(lambda text:
 SPECIAL = np.asarray([0, 1])
 
 
+@settings(deadline=None)
 @given(SEEDS, LENGTHS, st.integers(0, 100))
 def test_spans_lie_in_the_text_in_order_apart_and_within_their_bounds(seed, lengths, more):
     size = lengths.shortest + more
@@ -37,6 +38,7 @@ def test_spans_lie_in_the_text_in_order_apart_and_within_their_bounds(seed, leng
         assert spans[0][1] - spans[0][0] <= max(lengths.longest, 2 * lengths.longest_of_two)
 
 
+@settings(deadline=None)
 @given(SEEDS, TEXTS.filter(lambda text: len(text) >= 4))
 def test_what_is_cut_and_what_remains_are_together_the_text(seed, text):
     spans = draw_spans(np.random.default_rng(seed), len(text), SpanLengths(mean=8, shortest=4))
@@ -45,6 +47,7 @@ def test_what_is_cut_and_what_remains_are_together_the_text(seed, text):
     assert all(part == " ".join(part.split()) for part in parts)
 
 
+@settings(deadline=None)
 @given(SEEDS, st.lists(st.booleans(), max_size=40), st.floats(0.01, 1))
 def test_a_text_with_repeated_words_has_whole_words_twice_in_a_row_and_no_special_token(seed, starts, share):
     starts_V, tokens = np.asarray(starts, np.bool_), np.arange(len(starts), dtype=np.int32)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zhichun.core.errors import UserError
@@ -68,6 +68,7 @@ def test_300_broken_tables_lose_no_row(fuzz_tables):
     assert result["tables"] == 300
 
 
+@settings(deadline=None)
 @given(
     st.lists(PIECES, max_size=60).map(b"".join),
     st.sampled_from([b"a,b\n", b"a;b;c\r\n", b"a\n", b'"a","b"\r']),
@@ -89,6 +90,7 @@ def test_any_bytes_are_kept_or_refused_row_by_row(folder, data, header, block):
         assert len(numbers) + len(refused) == len(lines) - 1
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.lists(CELL, min_size=3, max_size=3), max_size=12),
     st.sampled_from(",;|\t"),
