@@ -28,7 +28,6 @@ from zhichun.core.device import ahead
 from zhichun.core.errors import UserError
 from zhichun.core.files import NotWritten, in_use
 from zhichun.core.storage import NotReached, Source, find_sources, is_url, open_folder, unpacked_name
-from zhichun.core.tasks import Prediction
 from zhichun.data.prepare.clean_catalogue import products_file
 from zhichun.data.readers.lines import JsonTable
 from zhichun.data.readers.pair_tables import (
@@ -275,12 +274,11 @@ class ScoringJob:
                     if not by_file and not shard.has(number - 1):
                         continue
                     name = folder.part_name(place, part.first)
-                    scored = folder.scored(name, part.rows, again=self.retry_failed)
-                    if scored is not None:
+                    if (scored := folder.scored(name, part.rows, again=self.retry_failed)) is not None:
                         yield _Piece(name, part, scored)
-                        continue
-                    yield from self._read(name, part, read)
-                    _require_unchanged(source, folder)
+                    else:
+                        yield from self._read(name, part, read)
+                        _require_unchanged(source, folder)
 
     def _keys(self, folder: JobFolder, shard: Shard) -> list[list[str]]:
         """Find the keys of each file of JSON, which one shard reads for them, for all."""
@@ -314,9 +312,10 @@ class ScoringJob:
         for places_P, texts in self._reader.read(part, columns):
             keys_P2, known, unknown = None, None, texts
             if self._in_parts:
-                keys_P2 = pair_keys(self.model_fingerprint, texts, texts.of_lists if self.scorer.reads_lists else None)
+                lists = texts.of_lists if self.scorer.reads_lists else None
+                keys_P2 = pair_keys(self.model_fingerprint, texts, lists)
                 if self._earlier is not None:
-                    known = self._earlier.find(keys_P2, self._nothing)
+                    known = self._earlier.find(keys_P2, self._nothing, lists)
                     new = np.flatnonzero(~known[0]).tolist()
                     products = {field: [of[place] for place in new] for field, of in texts.products.items()}
                     queries, locales = ([of[place] for place in new] for of in (texts.queries, texts.locales))
@@ -355,8 +354,7 @@ class ScoringJob:
     def _nothing(self) -> pa.Table:
         """The columns of a prediction, of no pair."""
         task = self.scorer.task
-        nothing: Prediction = task.predict(np.zeros((0, task.outputs), np.float32))
-        return prediction_table(nothing)
+        return prediction_table(task.predict(np.zeros((0, task.outputs), np.float32)))
 
 
 def is_folder(out: Path | str) -> bool:

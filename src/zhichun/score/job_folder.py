@@ -15,6 +15,7 @@ Legend: ``P`` pairs, ``K`` pairs of the earlier job.
 """
 
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from zhichun.core.arrays import Int64
+from zhichun.core.arrays import Bools
 from zhichun.core.errors import UserError, readable
 from zhichun.core.storage import Folder, NotReached
 from zhichun.data.readers.rejected import Record, Refusal, RejectedRows
@@ -328,7 +329,7 @@ class Earlier:
         self._first_K, self._part_K, self._row_K = first_K[order_K], part_K[order_K], row_K[order_K]
         self._scores = lru_cache(_PARTS_HELD)(self._read)
 
-    def find(self, keys_P2: Keys, columns: pa.Table) -> tuple[npt.NDArray[np.bool_], pa.Table]:
+    def find(self, keys_P2: Keys, columns: pa.Table, lists: Sequence[Any] | None) -> tuple[Bools, pa.Table]:
         """Find pairs: which are known, ``[P]``, and the scores of these.
 
         Parameters
@@ -337,6 +338,8 @@ class Earlier:
             Of `pair_keys`.
         columns
             The columns that scores have.
+        lists
+            List of each pair, for models that read lists: one of which a pair had no score is not known.
         """
         place_P = np.searchsorted(self._first_K, keys_P2[:, 0])
         known_P = place_P < len(self._first_K)
@@ -351,8 +354,12 @@ class Earlier:
             known_P[at[~same]] = False
             found.append(scores.take(pa.array(row[same])).cast(columns.schema))
             places.append(at[same])
-        order: Int64 = np.argsort(np.concatenate(places))
-        return known_P, pa.concat_tables(found).take(pa.array(order))
+        scores = pa.concat_tables(found).take(pa.array(np.argsort(np.concatenate(places))))
+        if lists is None:
+            return known_P, scores
+        lacking = set(itertools.compress(lists, ~known_P))
+        whole_P = np.array([name not in lacking for name in lists], np.bool_)
+        return known_P & whole_P, scores.filter(pa.array(whole_P[known_P]))
 
     @contextmanager
     def _opened(self, part: int) -> Iterator[pq.ParquetFile]:

@@ -439,6 +439,23 @@ def test_locales_that_are_the_same_make_no_second_list(tmp_path):
     assert sorted(pq.read_table(path).num_rows for path in (tmp_path / "out").glob("part-*")) == [6, 8]
 
 
+def test_a_list_of_which_a_pair_had_no_score_is_scored_whole_again(tmp_path):
+    class Broken(ReadsLists):
+        def predict(self, pairs, *, progress=None):
+            made = super().predict(pairs, progress=progress)
+            made.score[[title == "2" for title in pairs[1]["product_title"]]] = np.nan
+            return made
+
+    table = pa.table({"query": list("aaaabbb"), "title": list("0123456")})
+    pairs, scorer = write(table, tmp_path / "pairs.parquet"), ReadsLists()
+    assert run(pairs, tmp_path / "before", scorer=Broken()) == (6, 1)
+    assert run(pairs, tmp_path / "after", scorer=scorer, since=tmp_path / "before") == (7, 0)
+    assert scorer.calls == [4]
+    run(pairs, tmp_path / "whole", scorer=ReadsLists())
+    after, whole = (ds.dataset(tmp_path / name).to_table() for name in ("after", "whole"))
+    assert after.equals(whole)
+
+
 @pytest.mark.parametrize("lists", [False, True])
 def test_only_what_changed_is_scored_again(tmp_path, lists):
     kind = ReadsLists if lists else Stub
