@@ -178,9 +178,8 @@ class FineTune:
         if self.task.name != "substitute" and len(np.unique(self.dataset.list_row[measured])) == len(measured):
             version, said = "none", f"In validation {UNRANKED}."
             if settings.metric == "ndcg" and settings.keep == "best":
-                other = "micro_f1" if self.task.classes else "loss"
                 problem = f"train.metric=ndcg chooses no weights here: in validation {UNRANKED}."
-                raise UserError(problem, remedy=f"Use --set train.metric={other}.")
+                raise UserError(problem, remedy="Use --set train.metric=loss.")
         if version != "all" and self.accelerator.is_main_process:
             say_aside(said)
         return np.isin(rows, measured)

@@ -128,7 +128,7 @@ def test_where_every_query_has_one_product_nothing_is_ranked_or_chosen_by_rank(
     by_rank = tiny_recipe.with_settings(["train.metric=ndcg", "train.validation_fold=1"])
     with pytest.raises(UserError, match="ndcg chooses no weights here: in validation every query has one") as refused:
         train(by_rank, one_pair_each, tmp_path / "run")
-    assert refused.value.remedy == "Use --set train.metric=micro_f1."
+    assert refused.value.remedy == "Use --set train.metric=loss."
     for number, change in enumerate(("train.metric=micro_f1", "train.keep=last")):
         run = train(by_rank.with_settings([change]), one_pair_each, tmp_path / f"run{number}")
         assert "In validation every query has one product" in capsys.readouterr().err
