@@ -40,7 +40,10 @@ def train(
         from zhichun.fit.folds import train_folds
 
         train_folds(to_train, data, out, folds=folds, nested=nested, resume=resume)
-        say(f"{out}: {folds} runs trained. Next: zhichun audit --data {data} --runs {out} --out AUDIT")
+        then = f"stack {out} --data {data} --out STACK" if nested else f"audit --data {data} --runs {out} --out AUDIT"
+        if to_train.task != "esci":  # which both need
+            then = f"ensemble {out} --out ENSEMBLE"
+        _say_once(f"{out}: {folds} runs trained. Next: zhichun {then}")
         return
     if nested:
         raise typer.BadParameter("has no effect without --folds", param_hint="--nested")

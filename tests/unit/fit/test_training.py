@@ -139,3 +139,23 @@ def test_where_every_query_has_one_product_nothing_is_ranked_or_chosen_by_rank(
     said = capsys.readouterr().out
     assert "Every query has one product, so nothing is ranked" in said
     assert "ndcg" not in said
+
+
+@pytest.mark.parametrize(
+    ("options", "then"),
+    [
+        ([], "audit --data data --runs runs --out AUDIT"),
+        (["--nested"], "stack runs --data data --out STACK"),
+        (["--set=task=gain", "--set=objective.loss=SquaredError", "--set=train.metric=loss"], "ensemble runs --out"),
+    ],
+)
+def test_what_follows_the_runs_of_all_folds_is_what_they_are_for_said_by_one_process(
+    options, then, monkeypatch, capsys
+):
+    monkeypatch.setattr("zhichun.fit.folds.train_folds", lambda *_, **__: [])
+    call = ["train", "tiny", "--data", "data", "--out", "runs", "--folds", "2", *options]
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        with pytest.raises(SystemExit):
+            main(call)
+        assert (f"Next: zhichun {then}" in capsys.readouterr().out) == (rank == "0")
