@@ -166,7 +166,7 @@ def read_judged(
     rows_P = found[0].rows_P if found else rows_of(dataset, schema.TRAIN)
     texts = dataset.texts(rows_P, *own)
     for name in own:
-        given = [value for value in texts.products[name] if value is not None]
+        given = [value for value in texts.products[name] if value]
         odd = [value for value in given if np.isnan(number_of(value))]
         if odd and len(odd) == len(given):
             remedy = "Write it as numbers, such as 12.99, and prepare again."
