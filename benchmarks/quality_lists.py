@@ -336,7 +336,7 @@ def main() -> None:
     label = arguments.label or bench.name
     own = bench.kept / label / "selection.json"
     if arguments.screen:
-        rows = named(arguments.rows) if arguments.rows else [RANDOM, BM25, COSINE, PLAIN, *THEIRS_TRIES, *OURS_TRIES]
+        rows = named(arguments.rows) if arguments.rows else [RANDOM, BM25, COSINE, *THEIRS_TRIES, *OURS_TRIES]
         return screen(bench, rows, arguments.seeds[:1], arguments.reference)
     if arguments.select:
         tries = named(arguments.rows) if arguments.rows else [*THEIRS_TRIES, *OURS_TRIES]
