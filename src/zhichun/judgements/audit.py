@@ -13,12 +13,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from zhichun.core import schema
-from zhichun.core.arrays import write_parquet
+from zhichun.core.arrays import Doubles, write_parquet
 from zhichun.core.console import say_aside
 from zhichun.core.errors import UserError
 from zhichun.core.files import new_file, write_json
@@ -38,7 +39,7 @@ from zhichun.judgements.findings import (
     read_decisions,
     require_nothing_filled_in,
 )
-from zhichun.measure.page import class_name, language, write_page
+from zhichun.measure.page import Figure, Plot, class_name, language, write_page
 
 if TYPE_CHECKING:
     from zhichun.fit.recipe import Recipe
@@ -49,6 +50,7 @@ RELABEL_FILE: Final = "relabel.csv"
 TO_JUDGE_FILE: Final = "to_judge.csv"
 _SHOWN: Final = (schema.EXAMPLE_ID, schema.QUERY, schema.PRODUCT_ID, schema.LOCALE, schema.LABEL)
 PAGE_PAIRS: Final = 5000
+BINS: Final = 40
 
 
 def audit(
@@ -110,7 +112,7 @@ def audit(
     summary = findings.summary() | _write_corrections(out, findings, decisions, drop, accepted=accept is not None)
     key = hashlib.sha256(findings.predicted.probabilities_PC.tobytes()).hexdigest()[:16]
     shown = findings.issues.slice(0, page_pairs)
-    write_audit_page(out / "index.html", summary, shown, decisions, key)
+    write_audit_page(out / "index.html", summary, shown, findings.found.quality_P, decisions, key)
     write_json(out / "summary.json", summary)
     return summary
 
@@ -203,7 +205,7 @@ def _pairs(findings: Findings, ids: Sequence[int]) -> pa.Table:
 
 
 def write_audit_page(
-    path: Path, summary: Mapping[str, Any], issues: pa.Table, decisions: Mapping[int, str], key: str
+    path: Path, summary: Mapping[str, Any], issues: pa.Table, quality_P: Doubles, decisions: Mapping[int, str], key: str
 ) -> None:
     """Write the page: the noise matrix, and the likely label errors for review."""
     write_page(
@@ -214,6 +216,7 @@ def write_audit_page(
         summary=summary,
         shown=len(issues),
         names={label: class_name(label) for label in schema.LABELS},
+        quality=_quality_figure(quality_P),
         records=_records(issues, decisions, key),
     )
 
@@ -236,3 +239,16 @@ def _records(issues: pa.Table, decisions: Mapping[int, str], key: str) -> dict[s
         "decided": {str(example): what for example, what in decisions.items()},
         "rows": [list(row) for row in zip(*rounded, strict=True)],
     }
+
+
+def _quality_figure(quality_P: Doubles) -> Figure:
+    counts, edges = np.histogram(quality_P, BINS, (0, 1))
+    share = counts / max(1, len(quality_P))
+    plot = Plot((0, 1), (0, float(share.max())), "quality of the judgement", "share of the pairs", 190)
+    plot.bars(edges, share, "bars")
+    below = float((quality_P < 0.5).mean()) if len(quality_P) else 0.0
+    return Figure(
+        plot,
+        "Quality of all judgements: half of one plus the probability of the given label minus that of the likeliest "
+        f"other. Below 0.5 ({below:.1%} of the pairs) another label is more likely.",
+    )

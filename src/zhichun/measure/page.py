@@ -291,10 +291,11 @@ class History:
 
 
 def training_curves(history: History, recipe: dict[str, Any]) -> dict[str, Any] | None:
-    """Draw the loss and the validation figures; none where no step was done."""
+    """Draw the loss, the validation figures and the norm of the gradient; none where no step was done."""
     if not history.steps:
         return None
-    tasks, kept = pretext_tasks(recipe), history.kept(recipe.get("train", {}))
+    settings, tasks = recipe.get("train", {}), pretext_tasks(recipe)
+    kept = history.kept(settings)
     names = {key: figure_name(key, tasks) for key in history.figures}
     losses = {key: name for key, name in names.items() if key.endswith(".loss")}
     others = {key: name for key, name in names.items() if key != "loss" and key not in losses}
@@ -308,6 +309,7 @@ def training_curves(history: History, recipe: dict[str, Any]) -> dict[str, Any] 
         "validations": history.validations,
         "kept": kept,
         "names": names,
+        "gradient_norm": _gradient_norm(history, settings.get("clip")),
     }
 
 
@@ -344,15 +346,20 @@ def _loss(history: History) -> Figure | None:
     at, of_validation = history.validated("loss")
     _, high = extent([*smooth, *of_validation, np.percentile(finite, 99)])
     low, _ = extent([*raw, *of_validation])
-    plot = Plot((1, steps[-1]), (low, high), "step", "loss")
-    plot.line(*thinned(steps, raw), "raw")
-    plot.line(*thinned(steps, smooth), "a")
+    plot = _plot_of_steps(steps, raw, smooth, (low, high), "loss")
     plot.line(at, of_validation, "b")
     plot.dots(at, of_validation, "b")
     tenth = max(1, len(finite) // 10)
     first, last = finite[:tenth].mean(), finite[-tenth:].mean()
     text = f"The loss over {len(raw):,} steps: {first:.3f} in the first tenth on average, {last:.3f} in the last."
     return Figure(plot, text, (*STEPS, ("b", "validation")) if len(at) else STEPS)
+
+
+def _plot_of_steps(steps: Doubles, raw: Doubles, smooth: Doubles, ends: tuple[float, float], what: str) -> Plot:
+    plot = Plot((1, steps[-1]), ends, "step", what)
+    plot.line(*thinned(steps, raw), "raw")
+    plot.line(*thinned(steps, smooth), "a")
+    return plot
 
 
 def _validation(history: History, kept: dict[str, Any] | None, names: dict[str, str], what: str) -> Figure | None:
@@ -370,6 +377,20 @@ def _validation(history: History, kept: dict[str, Any] | None, names: dict[str, 
     figures = ", ".join(f"{names[key]} {value:.3f}" for key, value in kept["validation"].items() if key in names)
     text = f"{what}. The weights of step {kept['step']:,} were kept: {figures}."
     return Figure(plot, text, (*zip(cycle(STYLES), names.values()), ("mark", "kept weights")))
+
+
+def _gradient_norm(history: History, clip: float | None) -> Figure | None:
+    steps, norms = history.series("gradient_norm")
+    finite = norms[np.isfinite(norms)]
+    if not len(finite):
+        return None
+    high = max(float(np.percentile(finite, 99)), clip or 0.0)
+    plot = _plot_of_steps(steps, norms, smoothed(norms), (0, high), "norm")
+    if clip is None:
+        return Figure(plot, "The norm of the gradient before it is clipped.", STEPS)
+    plot.segment((1, clip), (steps[-1], clip), "mark")
+    text = f"The norm of the gradient before it is clipped to {clip:g}: {(finite > clip).mean():.0%} of the steps."
+    return Figure(plot, text, (*STEPS, ("mark", "clipped to")))
 
 
 def _floats(values: list[Any]) -> Doubles:

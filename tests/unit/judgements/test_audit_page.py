@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -45,7 +46,7 @@ ISSUES = pa.table(
 
 @pytest.fixture
 def page(tmp_path):
-    write_audit_page(tmp_path / "index.html", SUMMARY, ISSUES, {9: "drop"}, "key")
+    write_audit_page(tmp_path / "index.html", SUMMARY, ISSUES, np.linspace(0, 1, 40), {9: "drop"}, "key")
     return tmp_path / "index.html"
 
 
@@ -62,7 +63,7 @@ def test_the_page_needs_nothing_from_elsewhere_and_holds_its_data_as_data(page):
 
 
 def test_what_is_left_out_is_said(tmp_path):
-    write_audit_page(tmp_path / "p.html", {**SUMMARY, "issues": 9000}, ISSUES, {}, "key")
+    write_audit_page(tmp_path / "p.html", {**SUMMARY, "issues": 9000}, ISSUES, np.linspace(0, 1, 40), {}, "key")
     assert "This page has the 3 most doubtful ones; issues.csv has all." in (tmp_path / "p.html").read_text("utf-8")
 
 
