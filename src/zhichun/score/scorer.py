@@ -125,8 +125,8 @@ class ScoresProducts:
 
 
 @dataclass(frozen=True)
-class Scorer(ScoresProducts):
-    """Scores pairs of query and product.
+class OneModel(ScoresProducts):
+    """One model that scores.
 
     Parameters
     ----------
@@ -144,6 +144,31 @@ class Scorer(ScoresProducts):
     max_length: int
     task: Task
     engine: Engine
+
+    @property
+    def engine_name(self) -> str:
+        """Name of the engine."""
+        return self.engine.name
+
+    @property
+    def lookahead(self) -> int:
+        """As the engine's."""
+        return self.engine.lookahead
+
+    @property
+    def reads_lists(self) -> bool:
+        """As the engine's."""
+        return self.engine.reads_lists
+
+    @property
+    def tokenizer(self) -> PairTokenizer:
+        """What cuts texts into tokens."""
+        return self.featurizer.tokenizer
+
+
+@dataclass(frozen=True)
+class Scorer(OneModel):
+    """Scores pairs of query and product."""
 
     @classmethod
     def load(cls, run: Path | str, device: str | None = None, engine: str = AUTO) -> Self:
@@ -178,26 +203,6 @@ class Scorer(ScoresProducts):
 
         trained, network = load_run(model_folder(folder), device, engine)
         return cls(trained.featurizer, trained.settings.max_length, trained.task, network)
-
-    @property
-    def engine_name(self) -> str:
-        """Name of the engine."""
-        return self.engine.name
-
-    @property
-    def lookahead(self) -> int:
-        """As the engine's."""
-        return self.engine.lookahead
-
-    @property
-    def reads_lists(self) -> bool:
-        """As the engine's."""
-        return self.engine.reads_lists
-
-    @property
-    def tokenizer(self) -> PairTokenizer:
-        """What cuts texts into tokens."""
-        return self.featurizer.tokenizer
 
     def remembering(self, most_bytes: int = MOST_BYTES) -> Self:
         """Return a scorer that reads a product once, as long as the features of all fit into so many bytes."""

@@ -110,7 +110,7 @@ class Similarity:
         vectors = self._read({text for each in texts.values() for text in each})
         for product, each in texts.items():
             of_text_BD = np.stack([vectors[text][0] for text in each])
-            found[product] = self.known[keys[product]] = np.stack([of_text_BD[0], _unit(of_text_BD.sum(axis=0))])
+            found[product] = self.known[keys[product]] = np.stack([of_text_BD[0], unit(of_text_BD.sum(axis=0))])
         while len(self.known) > MOST_KNOWN:
             self.known.pop(next(iter(self.known)), None)
         return found
@@ -123,7 +123,7 @@ class Similarity:
         least_N = (products_N2D[:, 1] @ query_TD[1:].T).min(axis=1)
         # Of several that are most similar, their mean: in any order of the rows.
         top_D = products_N2D[np.round(all_N, DIGITS) == np.round(all_N.max(), DIGITS), 1].mean(axis=0)
-        found_N4 = np.stack([title_N, all_N, least_N, products_N2D[:, 1] @ _unit(top_D)], axis=1)
+        found_N4 = np.stack([title_N, all_N, least_N, products_N2D[:, 1] @ unit(top_D)], axis=1)
         return np.asarray(found_N4, np.float64).round(DIGITS)
 
     def _texts(self, product: Product) -> list[str]:
@@ -145,11 +145,12 @@ class Similarity:
                 mean_1D = states_TD[:end].mean(axis=0, keepdims=True)
                 own_TD = states_TD[len(layout.prefix) + len(prompt) : end - len(layout.suffix)]
                 of_words = () if whole else (own_TD if len(own_TD) else mean_1D,)
-                found[text] = _unit(np.concatenate([mean_1D, *of_words]))
+                found[text] = unit(np.concatenate([mean_1D, *of_words]))
         return found
 
 
-def _unit(vectors: Floats) -> Floats:
+def unit(vectors: Floats) -> Floats:
+    """Bring vectors to length 1; one of zeros stays."""
     made: Floats = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True).clip(1e-12)
     return made
 

@@ -38,7 +38,7 @@ from zhichun.score.export.export_folder import (
     GraphInputs,
     format_of,
 )
-from zhichun.score.index.network import GraphNetwork, SplitEngine
+from zhichun.score.index.network import GraphNetwork, SplitEngine, reads_together
 from zhichun.text.features import Featurizer
 from zhichun.text.pairs import Arrays
 
@@ -311,11 +311,7 @@ def load_split(folder: Path, engine: str, device: str | None) -> GraphNetwork:
     """
     config, names = _chosen(folder, AUTO if engine == MEASURE else engine, device)
     if config.apart is None:
-        raise UserError(
-            "the model reads query and product together, so no product has states of its own.",
-            file=folder,
-            remedy="Train one with: zhichun train zhichun:fast, or --set model.interaction=Split",
-        )
+        raise reads_together(folder)
     return _open_split(folder, config, names[0])
 
 

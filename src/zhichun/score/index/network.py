@@ -8,9 +8,9 @@ the longest, ``D`` hidden size, ``S`` size of a state, ``F`` size of side featur
 """
 
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import tee
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
@@ -91,7 +91,9 @@ class SplitNetwork(ABC):
         joined_NS = np.concatenate([np.zeros((0, self.size), np.float32), *states])
         lengths_R = np.asarray([len(segment) for segment in segments], np.int64)
         means_RS = np.asarray([state_NS.mean(axis=0) for state_NS in states], np.float32).reshape(-1, self.size)
-        return Shard(Encoded.of(joined_NS, precision), means_RS, self._side_of(products), hashes_R2, lengths_R)
+        side = self.side.parts(products.side(np.arange(len(tokens)))).values()
+        side_RF = np.concatenate([np.zeros((len(tokens), 0), np.float32), *side], axis=1)
+        return Shard(Encoded.of(joined_NS, precision), means_RS, side_RF, hashes_R2, lengths_R)
 
     def queries(self, queries: QueryFeatures, rows: Int64) -> list[Floats]:
         """Compute the vectors of queries' tokens after the layers below the split, ``[M, D]`` each."""
@@ -114,12 +116,14 @@ class SplitNetwork(ABC):
                 progress(len(rows))
         return made
 
-    def _side_of(self, products: ProductFeatures) -> Floats:
-        """Look up and pool what the side features hold of products, ``[R, F]``."""
-        rows = np.arange(len(products.tokens))
-        return np.concatenate(
-            [np.zeros((len(rows), 0), np.float32), *self.side.parts(products.side(rows)).values()], axis=1
-        )
+
+def reads_together(folder: Path) -> UserError:
+    """Return the error for a model that is not split."""
+    return UserError(
+        "the model reads query and product together, so no product has states of its own.",
+        file=folder,
+        remedy="Train one with: zhichun train zhichun:fast, or --set model.interaction=Split",
+    )
 
 
 def load_network(run: Path, device: str | None, engine: str) -> SplitNetwork:
@@ -154,15 +158,10 @@ class GraphNetwork(SplitNetwork):
 
     def lower(self, batches: Iterable[Sequence[Int32]], *, product: bool) -> Iterator[Sequence[Floats]]:
         """Send padded segments through the layers below."""
-        tokenizer, waiting = self.featurizer.tokenizer, deque[Sequence[Int32]]()
-
-        def arrays() -> Iterator[Arrays]:
-            for segments in batches:
-                waiting.append(segments)
-                yield padded([(segment, 0) for segment in segments], tokenizer.layout, tokenizer.pad_id)
-
-        for vectors_BTD in (self.product if product else self.query).run(arrays()):
-            yield [vectors_TD[: len(of)] for vectors_TD, of in zip(vectors_BTD, waiting.popleft(), strict=True)]
+        tokenizer, (given, waiting) = self.featurizer.tokenizer, tee(batches)
+        arrays = (padded([(one, 0) for one in segments], tokenizer.layout, tokenizer.pad_id) for segments in given)
+        for vectors_BTD in (self.product if product else self.query).run(arrays):
+            yield [vectors_TD[: len(of)] for vectors_TD, of in zip(vectors_BTD, next(waiting), strict=True)]
 
     def upper(self, asked: Iterable[Asked]) -> Iterator[Floats]:
         """Score blocks, as many at once as there are streams."""

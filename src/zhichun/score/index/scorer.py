@@ -19,23 +19,23 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import numpy as np
 
 from zhichun.core import schema
 from zhichun.core.arrays import Int32, Int64
 from zhichun.core.errors import UserError
-from zhichun.core.tasks import Floats, Prediction, Task
+from zhichun.core.tasks import Floats, Prediction
 from zhichun.data.dataset import Dataset
 from zhichun.score.engine import AUTO, Progress, in_lists, in_order, length_sorted, shared_out, whole_lists
 from zhichun.score.index.network import Asked, SplitNetwork, load_network
 from zhichun.score.index.store import Block, IndexConfig, Shard, States, block_of, content_hashes, is_begun, is_index
-from zhichun.score.scorer import ScoresProducts, distinct, distinct_products
+from zhichun.score.scorer import OneModel, distinct, distinct_products
+from zhichun.score.similarity import unit
 from zhichun.text.clean import clean_text
-from zhichun.text.features import Featurizer, QueryFeatures
+from zhichun.text.features import QueryFeatures
 from zhichun.text.pairs import Columns, PairTexts, country_index
-from zhichun.text.tokenizer import PairTokenizer
 
 # Queries that go through the layers below the split together.
 QUERIES: Final = 256
@@ -88,7 +88,7 @@ class KeptPairs:
 
 
 @dataclass(frozen=True)
-class IndexScorer(ScoresProducts):
+class IndexScorer(OneModel):
     """Scores pairs of query and product from an index.
 
     Parameters
@@ -121,42 +121,13 @@ class IndexScorer(ScoresProducts):
             raise UserError(
                 f"the index is not of the model {run}.", file=index, remedy=f"Make one with: zhichun index {run}"
             )
-        return cls(network, config, States.open(index))
-
-    @property
-    def featurizer(self) -> Featurizer:
-        """What reads texts."""
-        return self.network.featurizer
-
-    @property
-    def task(self) -> Task:
-        """What is predicted."""
-        return self.network.task
+        read = network.featurizer, network.max_length, network.task, network.above
+        return cls(*read, network, config, States.open(index))
 
     @property
     def engine_name(self) -> str:
         """Name of the engine; rounded states give other scores."""
-        return f"{self.network.above.name}, from an index in {self.config.precision}"
-
-    @property
-    def max_length(self) -> int:
-        """Tokens that a pair is cut to."""
-        return self.network.max_length
-
-    @property
-    def tokenizer(self) -> PairTokenizer:
-        """What cuts texts into tokens."""
-        return self.featurizer.tokenizer
-
-    @property
-    def lookahead(self) -> int:
-        """Chunks of a file to read ahead: reading is short."""
-        return 0
-
-    @property
-    def reads_lists(self) -> bool:
-        """As the engine's."""
-        return self.network.above.reads_lists
+        return f"{self.engine.name}, from an index in {self.config.precision}"
 
     def remembering(self) -> Self:
         """Return itself: the index remembers."""
@@ -212,7 +183,7 @@ class IndexScorer(ScoresProducts):
 
     def _logits(self, pairs: KeptPairs, rows: Int64, progress: Progress | None) -> Floats:
         score = partial(self._by_query, pairs, progress=progress)
-        return in_lists(self.network.above, pairs, rows, score, progress) if self.reads_lists else score(rows)
+        return in_lists(self.engine, pairs, rows, score, progress) if self.reads_lists else score(rows)
 
     def _by_query(self, pairs: KeptPairs, rows: Int64, progress: Progress | None) -> Floats:
         """Score pairs by themselves; gives what the network gives of each, in their order."""
@@ -286,16 +257,10 @@ class Nearest:
             means_NS[shard_N == number] = shard.means_RS[row_N[shard_N == number]]
         known_N1 = means_NS.any(axis=1, keepdims=True)
         centre_S: Floats = means_NS.sum(axis=0) / np.float32(max(1, int(known_N1.sum())))
-        return cls(scorer, centre_S, _unit(means_NS - centre_S) * known_N1)
+        return cls(scorer, centre_S, unit(means_NS - centre_S) * known_N1)
 
     def search(self, query: str, top: int) -> Int64:
         """Find the places of the ``top`` nearest products, nearest first; equal ones in the catalogue's order."""
         as_product = {name: [query if name == schema.TITLE else ""] for name in schema.TEXT_COLUMNS}
-        score_N = self.vectors_NS @ _unit(self.scorer.computed(as_product).means_RS - self.centre_S)[0]
+        score_N = self.vectors_NS @ unit(self.scorer.computed(as_product).means_RS - self.centre_S)[0]
         return np.argsort(-score_N, kind="stable")[:top]
-
-
-def _unit(vectors_NS: Floats) -> Floats:
-    lengths_N1: Any = np.sqrt(np.square(vectors_NS).sum(axis=1, keepdims=True))
-    made_NS: Floats = vectors_NS / np.maximum(lengths_N1, np.float32(1e-12))
-    return made_NS

@@ -11,7 +11,6 @@ Legend: ``R`` products of a shard, ``N`` their tokens, ``S`` size of a state, ``
 that are looked for, ``B`` of a block, ``T`` tokens of the longest.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,17 +29,15 @@ from zhichun.core.files import new_file, read_json
 from zhichun.core.settings import read_settings
 from zhichun.core.tasks import CALIBRATION_FILE, Floats
 from zhichun.score.folders import fingerprint
+from zhichun.text.features import HASH_BYTES, Texts, hash_texts
 
 Precision = Literal["fp32", "fp16", "int8"]
-Texts = Sequence[str | None]
-FORMAT: Final = 2
+FORMAT: Final = 3
 KIND: Final = "index"
 SHARDS: Final = "shard-*"
 REMEDY: Final = "Make it again with: zhichun index"
 DTYPES: Final = {"fp32": np.float32, "fp16": np.float16, "int8": np.int8}
 KEPT: Final = "kept.parquet"
-MAPPED: Final = ("states", "means")
-_HASH_BYTES: Final = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,11 +81,7 @@ def whose_states(model: Path) -> str:
 def content_hashes(columns: Mapping[str, Texts]) -> npt.NDArray[np.uint64]:
     """Hash the texts of each product, ``[P, 2]``; a missing text is an empty one, and no hash is zero."""
     given = (columns[name] for name in schema.TEXT_COLUMNS)
-    contents = (
-        "\x1f".join([text or "" for text in texts]).encode("utf-8", "surrogatepass")
-        for texts in zip(*given, strict=True)
-    )
-    hashed = b"".join([hashlib.blake2b(each, digest_size=_HASH_BYTES).digest() for each in contents])
+    hashed = b"".join(map(hash_texts, zip(*given, strict=True)))
     return np.frombuffer(hashed, np.uint64).reshape(-1, 2).copy()
 
 
@@ -183,7 +176,9 @@ class Shard:
         scales, remedy = folder / "scales.npy", f"Delete it. {REMEDY}"
         with readable(folder, remedy, EOFError, KeyError):
             # Copy on write: torch warns of what it may not write to.
-            states_NS, means_RS = (np.asarray(np.load(folder / f"{name}.npy", mmap_mode="c")) for name in MAPPED)
+            states_NS, means_RS = (
+                np.asarray(np.load(folder / f"{name}.npy", mmap_mode="c")) for name in ("states", "means")
+            )
             kept = pq.read_table(folder / KEPT)
             encoded = Encoded(states_NS, np.load(scales) if scales.is_file() else None)
             hashes_R2 = np.frombuffer(b"".join(kept.column("hash").to_pylist()), np.uint64).reshape(-1, 2).copy()
@@ -205,7 +200,7 @@ class Shard:
         self._save_kept(folder)
 
     def _save_kept(self, folder: Path) -> None:
-        hashes = pa.array([row.tobytes() for row in self.hashes_R2], pa.binary(_HASH_BYTES))
+        hashes = pa.array([row.tobytes() for row in self.hashes_R2], pa.binary(HASH_BYTES))
         with new_file(folder / KEPT) as partial:
             pq.write_table(pa.table({"hash": hashes, "tokens": pa.array(self.lengths_R, pa.int64())}), partial)
 
@@ -237,10 +232,11 @@ class States:
         self.shards = tuple(shards)
         counts = [len(shard.lengths_R) for shard in shards]
         hashes_R2 = np.concatenate([np.zeros((0, 2), np.uint64), *(shard.hashes_R2 for shard in shards)])
-        self._order_R = np.argsort(hashes_R2[:, 0], kind="stable")
-        self._hashes_R2 = hashes_R2[self._order_R]
-        self._shard_R = np.repeat(np.arange(len(counts)), counts)[self._order_R]
-        self._row_R = np.concatenate([np.zeros(0, np.int64), *map(np.arange, counts)])[self._order_R]
+        order_R = np.argsort(hashes_R2[:, 0], kind="stable")
+        self._hashes_R2 = hashes_R2[order_R]
+        # The place -1, of what is not found, is behind all.
+        self._shard_R = np.append(np.repeat(np.arange(len(counts)), counts)[order_R], -1)
+        self._row_R = np.append(np.concatenate([np.zeros(0, np.int64), *map(np.arange, counts)])[order_R], 0)
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -250,10 +246,7 @@ class States:
     def find(self, hashes_P2: npt.NDArray[np.uint64]) -> tuple[Int64, Int64]:
         """Find products: the shard of each, ``[P]``, -1 where there is none, and its row there."""
         place_P = places_of(hashes_P2, self._hashes_R2)
-        known_P = place_P >= 0
-        shard_P, row_P = np.full(len(place_P), -1), np.zeros(len(place_P), np.int64)
-        shard_P[known_P], row_P[known_P] = self._shard_R[place_P[known_P]], self._row_R[place_P[known_P]]
-        return shard_P, row_P
+        return self._shard_R[place_P], self._row_R[place_P]
 
 
 def shard_folders(folder: Path) -> list[Path]:

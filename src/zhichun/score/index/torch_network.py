@@ -22,7 +22,7 @@ from zhichun.model.interaction import SplitEncoder
 from zhichun.model.relevance_model import RelevanceModel
 from zhichun.score.engine import RUN_ENGINES
 from zhichun.score.export.graph import inputs_of
-from zhichun.score.index.network import Asked, SplitNetwork
+from zhichun.score.index.network import Asked, SplitNetwork, reads_together
 from zhichun.score.index.store import whose_states
 from zhichun.score.torch_engine import TorchEngine, device_of, load_run, on_each_core, to_tensors
 from zhichun.text.pairs import packed
@@ -53,11 +53,7 @@ class TorchNetwork(SplitNetwork):
             raise UserError("the model was replaced while it was read.", file=folder, remedy=remedy)
         encoder = trained.model.encoder
         if not isinstance(encoder, SplitEncoder):
-            raise UserError(
-                "the model reads query and product together, so no product has states of its own.",
-                file=folder,
-                remedy="Train one with: zhichun train zhichun:fast, or --set model.interaction=Split",
-            )
+            raise reads_together(folder)
         return cls(
             above=engine,
             featurizer=trained.featurizer,
