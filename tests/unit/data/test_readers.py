@@ -65,13 +65,14 @@ def write_format(path, ending):
         "utf16.csv": CSV,
         "utf16le.csv": CSV,
         "utf16be.csv": CSV,
+        "utf32.csv": CSV,
         "json.csv": lines,
         "quoted.tsv": tabs.replace("query\tproduct_id\tlabel", '"query"\t"product_id"\t"label"'),
         "array.json": json.dumps(RECORDS, indent=1),
         "array.jsonl": json.dumps(RECORDS),
         "bom.jsonl": "\ufeff" + lines,
     }.get(ending, lines)
-    encoding = {"utf16": "utf-16", "utf16le": "utf-16-le", "utf16be": "utf-16-be"}
+    encoding = {"utf16": "utf-16", "utf16le": "utf-16-le", "utf16be": "utf-16-be", "utf32": "utf-32"}
     data = text.encode(encoding.get(ending.split(".")[0], "utf-8"))
     if "zip" in ending.split("."):
         with zipfile.ZipFile(path, "w") as archive:
@@ -103,6 +104,7 @@ FORMATS = {
     "utf16.csv": "is not UTF-8 but UTF-16, and was read as that",
     "utf16le.csv": "is not UTF-8 but UTF-16-LE, and was read as that",
     "utf16be.csv": "is not UTF-8 but UTF-16-BE, and was read as that",
+    "utf32.csv": "is not UTF-8 but UTF-32, and was read as that",
     "json.csv": "holds JSON, and was read as that",
     "quoted.tsv": "has a quoted header, so its quotes were read as those of a CSV",
     "array.json": "holds one JSON array, and its objects were read as rows",
@@ -336,7 +338,7 @@ def test_batches_join_up_in_order(tmp_path):
         ("a.csv", b"\xd0\xcf\x11\xe0 x", "a.csv: is an Excel workbook\nSave it in Excel as 'CSV UTF-8'"),
         ("a.csv", b"%PDF-1.7", "a.csv: is a PDF document"),
         ("a.tsv", b" <!DOCTYPE html><p>404", "a.tsv: is a web page or XML, not a table"),
-        ("a.jsonl.zst", b"x", "a.jsonl.zst: the ending '.zst' names no known format\nPossible: .parquet, .csv"),
+        ("a.jsonl", b"\x28\xb5\x2f\xfd.", "a.jsonl: is compressed with zstd\nUnpack it, or compress it with gzip"),
         ("a.csv", "query\nx".encode("utf-16") + b"x", "a.csv: is not whole UTF-16"),
         ("a.csv", b"title,x,Title\n", "a.csv: has 2 columns of one name: 'title', 'Title'\nRename or remove one"),
         ("a.tsv", b"product_id\tProduct ID\n", "a.tsv: has 2 columns of one name: 'product_id', 'Product ID'"),

@@ -29,11 +29,24 @@ _ZIP: Final = b"PK\x03\x04"
 # Beside each file that macOS packs, what it knows of it.
 _OF_MACOS: Final = "__MACOSX/"
 _EXCEL: Final = ("an Excel workbook", "Save it in Excel as 'CSV UTF-8' and give that file.")
-_MARKS: Final = {codecs.BOM_UTF8: "", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+# Longer marks first, since UTF-32's begins with UTF-16's.
+_MARKS: Final = {
+    codecs.BOM_UTF8: "",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 _FOREIGN: Final = {
     PARQUET_MARK: ("a Parquet file", "Give it the ending .parquet."),
     b"\xd0\xcf\x11\xe0": _EXCEL,
     b"%PDF": ("a PDF document", "Give a table."),
+    b"BZh": ("compressed with bzip2", "Unpack it, or compress it with gzip."),
+    b"\xfd7zXZ": ("compressed with xz", "Unpack it, or compress it with gzip."),
+    b"\x28\xb5\x2f\xfd": ("compressed with zstd", "Unpack it, or compress it with gzip."),
+    b"7z\xbc\xaf": ("a 7z archive", "Unpack it, and name the file in it."),
+    b"ARROW1": ("an Arrow (Feather) file", "Write it as Parquet."),
+    b"SQLite format 3": ("a SQLite database", "Export the table as CSV."),
 }
 _WEB_PAGE: Final = ("a web page or XML, not a table", "Download the file itself, or export it as CSV.")
 _WEB_PAGES: Final = (b"<!doctype", b"<html", b"<?xml")
