@@ -377,8 +377,10 @@ def write_hashes(folder: Path) -> None:
     write_json(folder / HASHES_FILE, {path.relative_to(folder).as_posix(): sha256(path) for path in files})
 
 
-def check_hashes(folder: Path, remedy: str) -> None:
-    """Refuse a folder of which a file is missing or has changed since `write_hashes`; one without hashes passes.
+def check_hashes(folder: Path, remedy: str, *, always: bool = False) -> None:
+    """Refuse a folder of which a file is missing or has changed since `write_hashes`.
+
+    One without hashes passes, unless it ``always`` has them.
 
     Raises
     ------
@@ -386,7 +388,7 @@ def check_hashes(folder: Path, remedy: str) -> None:
         Names the first such file.
     """
     path = folder / HASHES_FILE
-    for name, known in read_json(path, dict, remedy).items() if path.is_file() else ():
+    for name, known in read_json(path, dict, remedy).items() if always or path.is_file() else ():
         if not (folder / name).is_file():
             raise UserError("is missing.", file=folder / name, remedy=remedy)
         if sha256(folder / name) != known:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from zhichun.core import settings as codec
 from zhichun.core.errors import UserError
-from zhichun.core.files import HASHES_FILE, sha256
+from zhichun.core.files import HASHES_FILE, read_json, sha256
 from zhichun.core.tasks import TaskName
 
 ENSEMBLE_FILE: Final = "ensemble.json"
@@ -94,6 +94,7 @@ def fingerprint_of(folder: Path) -> str:
         When there is nothing that scores.
     """
     if is_stack(folder):  # the hashes of its own files, of which one names its models by theirs
+        read_json(folder / HASHES_FILE, dict, "Copy the folder again, or make it again with: zhichun stack")
         return sha256(folder / HASHES_FILE)[:16]
     if not is_ensemble(folder):
         return fingerprint(model_folder(folder))

@@ -175,7 +175,7 @@ class StackConfig:
             When it is of another version, or a file is missing or has changed.
         """
         config = codec.read_settings(cls, folder / STACK_FILE, format=FORMAT, remedy=REMEDY)
-        check_hashes(folder, REMEDY)
+        check_hashes(folder, REMEDY, always=True)
         read = len(config.members) - config.beside
         alone = not read and not (folder / SIMILARITY).is_dir()
         if config.folds < 1 or alone or read < 0 or read % config.folds:

@@ -383,3 +383,12 @@ def test_a_damaged_stack_is_refused(make, tmp_path):
     path.write_text(path.read_text().replace("leaf_value=", "leaf_value=9", 1))
     with pytest.raises(UserError, match=r"ranking.txt: is damaged.*\n.*zhichun stack RUN"):
         StackConfig.load(tmp_path / "stack")
+
+
+def test_a_stack_without_its_hashes_is_refused_before_a_cut_off_tree_is_read(make, tmp_path):
+    make()
+    (tmp_path / "stack" / "hashes.json").unlink()
+    (tmp_path / "stack" / "classes.txt").write_text("tree")
+    for read in (StackConfig.load, fingerprint_of):
+        with pytest.raises(UserError, match=r"hashes.json.*\n.*zhichun stack"):
+            read(tmp_path / "stack")
