@@ -85,7 +85,7 @@ def test_wrong_usage_ends_with_2_and_says_what_is_wrong(arguments, tmp_path, mon
         (["score", "run", "cut.parquet", "out.csv"], r"cut\.parquet: is not a complete Parquet file"),
         (["score", "run", "prices.csv", "out.csv"], r"prices\.csv: no column 'query'"),
         (["score", "run", "prices.csv", "out.xlsx"], r"out\.xlsx: is of no known kind"),
-        (["score", "run", "prices.csv", "out.run"], r"out\.run: needs a column 'query_id'"),
+        (["score", "run", "pairs.csv", "out.run"], r"out\.run: needs a column 'query_id'"),
         (["train", "tinny", "--data", "data", "--out", "new"], r"there is no recipe 'tinny'\.\nDid you mean 'tiny'"),
         (["train", "tiny", "--data", "shop", "--out", "new"], r"shop: not a dataset folder"),
         (["train", "tiny", "--data", "data", "--out", "run"], r"run: there is a run already\.\nGo on with --resume"),
@@ -108,6 +108,7 @@ def test_what_cannot_be_used_ends_with_1_and_one_message(home, tmp_path, monkeyp
     for name in ("shop", "data", "run"):
         (tmp_path / name).symlink_to(home / name)
     (tmp_path / "prices.csv").write_text("sku,price\n1,2\n")
+    (tmp_path / "pairs.csv").write_text("query,product_title\nhat,red hat\n")
     (tmp_path / "cut.json").write_text('{"format": 1, ')
     shutil.copytree(home / "shop", tmp_path / "cut")
     for path in (tmp_path / "cut" / schema.OFFICIAL_PRODUCTS_FILE, tmp_path / "cut.parquet"):
