@@ -102,6 +102,7 @@ LAYOUTS: dict[str, Callable[[str, Mapping[str, Any]], str]] = {
     "serve_latency": rendered_speed.serve_latency,
     "score_catalogue": rendered_catalogue.score_catalogue,
     "catalogue_front": rendered_catalogue.catalogue_front,
+    "index_quality": rendered_catalogue.index_quality,
     "serve_catalogue": rendered_catalogue.serve_catalogue,
     "index_updates": rendered_catalogue.index_updates,
     "serve_faults": rendered_speed.serve_faults,

@@ -9,6 +9,7 @@ from rendered_parts import TITLES, cells_of, machine_of, source, table
 
 from zhichun.measure.page import WIDTH, Mark, Plot
 
+INDEX_FIGURES: Final = ("ndcg", "micro_f1", "macro_f1", "log_loss")
 FRONT_FIGURES: Final = ("ndcg", "ndcg@10", "micro_f1", "macro_f1", "log_loss")
 # What an image has of the pages' style sheet, and no dark mode: where it is shown is not known.
 STYLE: Final = """text { font: 13px sans-serif; fill: #333 } .grid { stroke: #ddd }
@@ -119,6 +120,33 @@ def catalogue_front(name: str, result: Mapping[str, Any]) -> str:
         table(heads, rows),
         "",
     ]
+    return "\n".join([*lines, source(name, result)])
+
+
+def index_quality(name: str, result: Mapping[str, Any]) -> str:
+    """Write the result of `index_quality.py`."""
+    heads = ["", "KiB a product", "labels kept", *(TITLES[figure] for figure in INDEX_FIGURES)]
+    lines = [f"**What an index costs in quality, and what its first stage finds**, on {machine_of(result)}.", ""]
+    for run, of in result["runs"].items():
+        rows = [
+            [
+                precision,
+                f"{found['bytes_per_product'] / 1024:.0f}",
+                f"{found['labels_kept']:.1%}",
+                *cells_of(found, INDEX_FIGURES),
+            ]
+            for precision, found in of["precisions"].items()
+        ]
+        first = of["first_stage"]
+        (recall,) = (key for key in first if key.startswith("recall"))
+        seconds = ", ".join(f"{what} {taken:.2f} s" for what, taken in first["seconds"].items())
+        lines += [
+            table([f"{run}, states of {of['state']}", *heads[1:]], rows),
+            "",
+            f"{first['queries']} queries against {first['products']:,} products: {recall} "
+            f"{', '.join(f'{of:.3f} by {what}' for what, of in first[recall].items())}; median of a query: {seconds}.",
+            "",
+        ]
     return "\n".join([*lines, source(name, result)])
 
 

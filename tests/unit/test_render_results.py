@@ -254,6 +254,22 @@ def test_a_front_has_speed_and_quality_of_each_form_and_a_picture_of_both(tmp_pa
     assert {"Full", "4", "with a <teacher>", "Product2Query first"} <= {each.text for each in image}
 
 
+def test_the_quality_of_an_index_has_a_row_for_each_precision_and_its_first_stage(tmp_path):
+    kept = {"bytes_per_product": 18432, "labels_kept": 0.9956, "ndcg": 0.5738, "micro_f1": 0.6718}
+    seconds = {"whole": 4.2, "mean states": 0.02, "scoring 500": 0.15}
+    first = {"queries": 20, "products": 19406, "recall@500 of the best 10": {"BM25": 0.4}, "seconds": seconds}
+    result = {
+        "machine": QUALITY["machine"],
+        "runs": {"a": {"state": 384, "precisions": {"int8": kept}, "first_stage": first}},
+    }
+    text = render_results.render(write(tmp_path, index_quality=result))
+    assert "| int8 | 18 | 99.6% | 0.574 | 0.672 |  |  |" in text
+    assert (
+        "20 queries against 19,406 products: recall@500 of the best 10 0.400 by BM25; median of a query: whole 4.20 s"
+        in text
+    )
+
+
 def test_serving_has_a_row_for_each_number_of_clients_and_for_what_is_kept(tmp_path):
     cell = {"clients": 8, "p50": 0.254, "p95": 1.5, "requests_per_second": 12.34, "pairs_per_second": 1234.4}
     system = {"fresh": [{**cell, "times_throughput": 4.26}], "repeated": {**cell, "p50": 0.01}}
