@@ -15,10 +15,11 @@ from typing import Any
 
 from esci_arguments import HERE, command, esci_parser, parse_esci, prepared
 from list_cells import Bench, Cell
-from list_figures import differences, figures
-from list_rows import RANDOM, named
+from list_figures import Judgements, Said, differences, figures
+from list_rows import RANDOM, Row, named
 from machine import circumstances
 from quality_lists import bench_of, said_by, truth_of
+from rendered_catalogue import FRONT_FIGURES
 from score_catalogue import Requests, from_index, timed, untrained
 from score_cpu import OFF, PLAIN, THEIRS, Score, as_cross_encoder, by_ours, by_theirs
 
@@ -30,7 +31,7 @@ from zhichun.fit.recipe import Recipe
 from zhichun.fit.recipes.kdd2022 import task2
 from zhichun.score.index.build import build_index
 
-FULL, FIGURES = "Full", ("ndcg", "ndcg@10", "micro_f1", "macro_f1", "log_loss")
+FULL = "Full"
 # How a form was trained, and what the rows of `quality_lists.py` call that.
 TRAINED = {"Product2Query first": " warmed up", "Product2Query first, teacher": " warmed up, taught"}
 
@@ -59,27 +60,28 @@ def form_of(layers: int) -> str:
 
 
 def qualities(bench: Bench, layers: list[int]) -> dict[str, dict[str, Any]]:
-    """Measure what was trained: of each way of training and form the mean over its seeds, and what it loses to `Full`.
-
-    A loss is over the seeds that both have.
-    """
-    found: dict[str, dict[str, Any]] = {}
-    truth = truth_of(bench)
+    """Measure what was trained: each form for each way of training, as far as it is there."""
+    forms = {FULL: "encoder alone"} | {form_of(each): f"split {each}" for each in layers}
+    truth, found = truth_of(bench), {}
     for trained, suffix in TRAINED.items():
-        said: dict[str, dict[int, Any]] = {}
-        for form, name in ({FULL: "encoder alone"} | {form_of(each): f"split {each}" for each in layers}).items():
-            (row,) = named([f"ours, {name}{suffix}"])
-            there = [s for s in range(3) if all(bench.path(Cell(row, fold, None, s)).is_file() for fold in bench.folds)]
-            said[form] = {seed: said_by(bench, row, seed) for seed in there}
-        found[trained] = {}
-        for form, seeds in said.items():
-            if not seeds:
-                continue
-            each = [figures(one, truth) for one in seeds.values()]
-            of = {name: sum(one[name] for one in each) / len(each) for name in FIGURES}
-            both = [seed for seed in seeds if seed in said[FULL]]
-            loss = form != FULL and both and differences(*([said[of][s] for s in both] for of in (form, FULL)), truth)
-            found[trained][form] = {"seeds": list(seeds), **of, **({"minus_full": loss} if loss else {})}
+        said = {form: by_seed(bench, *named([f"ours, {name}{suffix}"])) for form, name in forms.items()}
+        whole = {form: {} if form == FULL else said[FULL] for form in forms}
+        found[trained] = {form: quality(seeds, whole[form], truth) for form, seeds in said.items() if seeds}
+    return found
+
+
+def by_seed(bench: Bench, row: Row) -> dict[int, Said]:
+    """Give what a row says with each seed of which there are trainings of all folds."""
+    seeds = (s for s in range(3) if all(bench.path(Cell(row, fold, None, s)).is_file() for fold in bench.folds))
+    return {seed: said_by(bench, row, seed) for seed in seeds}
+
+
+def quality(seeds: dict[int, Said], whole: dict[int, Said], truth: Judgements) -> dict[str, Any]:
+    """Give means over the seeds, and what is lost to the whole model with the seeds that both have."""
+    each = [figures(said, truth) for said in seeds.values()]
+    found = {"seeds": list(seeds), **{name: sum(of[name] for of in each) / len(each) for name in FRONT_FIGURES}}
+    if both := [seed for seed in seeds if seed in whole]:
+        found["minus_full"] = differences([seeds[s] for s in both], [whole[s] for s in both], truth)
     return found
 
 
@@ -91,17 +93,15 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--candidates", type=int, default=100)
     parser.add_argument("--products", type=int, default=0, help="index so many products; all if not given")
     parser.add_argument("--results", type=Path, default=HERE / "results")
+    parser.set_defaults(test=False, folds=None, only=None, at_once=1)  # of the trainings
     return parse_esci(parser)
 
 
 def main() -> None:
     arguments = parse_arguments()
     recipe = task2().with_settings([f"model.encoder={arguments.encoder}", *OFF, *PLAIN, *arguments.set])
-    lists = argparse.Namespace(**vars(arguments) | {"data": arguments.lists, "set": []})
-    lists.test, lists.folds, lists.only, lists.at_once = False, None, None, 1
-    bench = bench_of(lists)
-    quality = qualities(bench, arguments.layers)
-    chance = figures(said_by(bench, RANDOM, 0), truth_of(bench))
+    bench = bench_of(argparse.Namespace(**vars(arguments) | {"data": arguments.lists, "set": []}))
+    truth, trained = truth_of(bench), qualities(bench, arguments.layers)
     result = {
         "what": "The Pareto front of a known catalogue: speed and quality by the number of layers before the split",
         "command": command("catalogue_front.py", arguments, [f"--lists {bench.name} --requests {arguments.requests}"]),
@@ -109,15 +109,15 @@ def main() -> None:
         **circumstances("zhichun", "torch", "transformers", THEIRS, "numpy"),
         "max_length": recipe.model.max_length,
         "candidates": arguments.candidates,
-        "quality_of": {"data": bench.name, "max_length": bench.recipe.model.max_length, **truth_of(bench).counts()},
-        "random": chance,
-        "quality": quality,
+        "quality_of": {"data": bench.name, "max_length": bench.recipe.model.max_length, **truth.counts()},
+        "random": figures(said_by(bench, RANDOM, 0), truth),
+        "quality": trained,
         "speed": speeds(arguments, recipe),
     }
     write_json(arguments.results / "catalogue_front.json", result)
-    for trained, forms in quality.items():
+    for way, forms in trained.items():
         for form, of in forms.items():
-            print(f"{trained}, {form}: {result['speed'][form]['times_faster']:.1f} times, nDCG {of['ndcg']:.3f}")
+            print(f"{way}, {form}: {result['speed'][form]['times_faster']:.1f} times, nDCG {of['ndcg']:.3f}")
 
 
 if __name__ == "__main__":

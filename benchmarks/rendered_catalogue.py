@@ -125,7 +125,7 @@ def catalogue_front(name: str, result: Mapping[str, Any]) -> str:
 
 def index_quality(name: str, result: Mapping[str, Any]) -> str:
     """Write the result of `index_quality.py`."""
-    heads = ["", "KiB a product", "labels kept", *(TITLES[figure] for figure in INDEX_FIGURES)]
+    heads = ["KiB a product", "labels kept", *(TITLES[figure] for figure in INDEX_FIGURES)]
     lines = [f"**What an index costs in quality, and what its first stage finds**, on {machine_of(result)}.", ""]
     for run, of in result["runs"].items():
         rows = [
@@ -141,7 +141,7 @@ def index_quality(name: str, result: Mapping[str, Any]) -> str:
         (recall,) = (key for key in first if key.startswith("recall"))
         seconds = ", ".join(f"{what} {taken:.2f} s" for what, taken in first["seconds"].items())
         lines += [
-            table([f"{run}, states of {of['state']}", *heads[1:]], rows),
+            table([f"{run}, states of {of['state']}", *heads], rows),
             "",
             f"{first['queries']} queries against {first['products']:,} products: {recall} "
             f"{', '.join(f'{of:.3f} by {what}' for what, of in first[recall].items())}; median of a query: {seconds}.",
