@@ -127,9 +127,9 @@ def in_lists(
         found = score(rows[first_P[many]])
         logits_PC[many], vectors_PF = found[:, : engine.outputs], found[:, engine.outputs :]
         for some in whole_lists(list_P[many], LISTED_AT_ONCE):
-            in_lists = _in_company(list_P[many][some])  # a list of one is what the pair is by itself
-            if in_lists.any():
-                places = np.arange(some.start, some.stop)[in_lists]
+            listed_P = _in_company(list_P[many][some])  # a list of one is what the pair is by itself
+            if listed_P.any():
+                places = np.arange(some.start, some.stop)[listed_P]
                 read = engine.over_lists(vectors_PF[places], list_P[many][places].astype(np.int64))
                 logits_PC[many.start + places] = read
     if progress and len(rows) > len(first_P):
