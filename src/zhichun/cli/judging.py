@@ -81,8 +81,7 @@ def agreement(
     by_label = {f"{label} against the rest": of_label for label, of_label in found["by_label"].items()}
     titles = {"share": "majority says", "unanimous": AGREEMENT["unanimous"], "kappa": "kappa", "alpha": "alpha"}
     stdout.print(intervals_table("by label", by_label, titles))
-    against = {name: figures for name, figures in {**found["raters"], "ceiling": found["ceiling"]}.items() if figures}
-    stdout.print(raters_table("each rater against the majority of the other people", against))
+    stdout.print(raters_table("each rater against the majority of the other people", found))
     for name, beside in found["beside"].items():
         for line in beside["verdict"]:
             say(f"{name}: {line}")

@@ -171,8 +171,11 @@ def intervals_table(title: str, rows: Mapping[str, Mapping[str, Any]], titles: M
     return table
 
 
-def raters_table(title: str, rows: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Lay out what `zhichun.metrics.agreement.HUMAN_METRICS` give for raters, a model and the ceiling."""
+def raters_table(title: str, found: Mapping[str, Any]) -> Table:
+    """Lay out what `zhichun.metrics.agreement.HUMAN_METRICS` give for a model, raters and the ceiling."""
+    # A rater's name is folded, and so never has a capital letter.
+    named = {"Model": found.get("model"), **found["raters"], "Ceiling": found["ceiling"]}
+    rows = {name: figures for name, figures in named.items() if figures}
     titles = {metric.name: metric.title for metric in HUMAN_METRICS if any(metric.name in of for of in rows.values())}
     return intervals_table(title if "ndcg" in titles else f"{title}; {UNRANKED}", rows, titles)
 

@@ -216,7 +216,7 @@ def evaluate(
     if rated is not None:
         beside = measured["raters"]
         title = f"{beside['pairs']:,} pairs that two or more rated, against the majority (raters: of the others)"
-        stdout.print(raters_table(title, beside["figures"]))
+        stdout.print(raters_table(title, beside))
     if measured.get("trained_on", 0) != 0:
         count = "it is not known how many" if measured["trained_on"] is None else f"{measured['trained_on']:,}"
         flattering = "Figures are worse on new queries: see --split test, or train with `zhichun train … --folds K`."

@@ -35,7 +35,7 @@ from zhichun.data.predictions import AS_TRAINED, PREDICTIONS_FILE, names_as_trai
 from zhichun.data.readers.pair_tables import append_columns
 from zhichun.metrics import ExpectedCalibrationError, Judged, LogLoss, label_codes
 from zhichun.metrics.calibration import wilson
-from zhichun.metrics.significance import Floats, Interval, draw_sums, intervals
+from zhichun.metrics.significance import Floats, Interval, draw_sums, intervals, to_json
 from zhichun.model.model_folder import TrainedModel
 from zhichun.score.folders import model_folder
 
@@ -95,10 +95,7 @@ def calibrate(run: Path, *, precision: float | None = None) -> dict[str, Any]:
     locale_P = table.column(schema.LOCALE).to_numpy()
     parts = {"all": np.ones(len(query_P), bool), **{str(name): locale_P == name for name in np.unique(locale_P)}}
     figures = {
-        name: {
-            when: {metric: each.to_json() for metric, each in intervals(METRICS, of.select(mask)).items()}
-            for when, of in both.items()
-        }
+        name: {when: to_json(intervals(METRICS, of.select(mask))) for when, of in both.items()}
         for name, mask in parts.items()
     }
     fitted = fit(kind, logits_PC, targets_P)

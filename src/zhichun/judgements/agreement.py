@@ -27,7 +27,7 @@ from zhichun.metrics.agreement import (
     majority,
 )
 from zhichun.metrics.ceiling import ceiling
-from zhichun.metrics.significance import Interval
+from zhichun.metrics.significance import Interval, to_json
 from zhichun.score.parts import of_products
 
 LEAST_DRAWS: Final = 100
@@ -89,7 +89,7 @@ def measure_agreement(rated: RatedPairs, *, draws: int = 2000, seed: int = 0) ->
         "alone": int(rated.ratings.counts_PK.sum() - every.ratings.counts_PK.sum()),
         "all": _agreed(ratings, drawing),
         "between": {
-            f"{rated.raters[a]} and {rated.raters[b]}": _figures(
+            f"{rated.raters[a]} and {rated.raters[b]}": to_json(
                 {kind: between[f"{kind}.{a}-{b}"] for kind in ("kappa", "quadratic_kappa")}
             )
             for a, b in combinations(range(len(rated.raters)), 2)
@@ -101,8 +101,8 @@ def measure_agreement(rated: RatedPairs, *, draws: int = 2000, seed: int = 0) ->
             for grade, label in enumerate(LABELS)
             if (ratings.codes_PJ == grade).any()
         },
-        "raters": {name: _figures(of_rater) for name, of_rater in zip(rated.raters, levels, strict=True)},
-        "ceiling": _figures(best),
+        "raters": {name: to_json(of_rater) for name, of_rater in zip(rated.raters, levels, strict=True)},
+        "ceiling": to_json(best),
         "beside": _beside(every, people, drawing),
     }
 
@@ -123,16 +123,16 @@ def _beside(rated: RatedPairs, people: Sequence[int], drawing: Mapping[str, int]
         figures, confusion = beside_others(rated.ratings, own, others, **drawing)
         found[name] = {
             "pairs": int(confusion.sum()),
-            **_figures(figures),
+            **to_json(figures),
             "confusion": confusion.tolist(),
-            "by_locale": {part: _figures(beside_others(of, own, others, **drawing)[0]) for part, of in here.items()},
+            "by_locale": {part: to_json(beside_others(of, own, others, **drawing)[0]) for part, of in here.items()},
         }
     order = sorted(people, key=lambda place: -_value(found, rated.raters[place]))
     for own, name in enumerate(rated.raters):
         if name in found:
             level = {} if own in people or len(people) < 2 else _level(rated.ratings, own, order, drawing)
             named = {rated.raters[person]: gap for person, gap in level.items()}
-            found[name] |= {"in_place_of": _figures(named), "verdict": [*_place(named), *_biases(found[name])]}
+            found[name] |= {"in_place_of": to_json(named), "verdict": [*_place(named), *_biases(found[name])]}
     return found
 
 
@@ -179,12 +179,7 @@ def _biases(found: Mapping[str, Any]) -> list[str]:
 
 def _agreed(ratings: Ratings, drawing: Mapping[str, int]) -> dict[str, Any]:
     """Measure agreement, without the figures of each two raters."""
-    return _figures({name: each for name, each in agreement(ratings, **drawing).items() if "." not in name})
-
-
-def _figures(found: Mapping[str, Interval]) -> dict[str, Any]:
-    """Lay figures out for JSON."""
-    return {name: each.to_json() for name, each in found.items()}
+    return to_json({name: each for name, each in agreement(ratings, **drawing).items() if "." not in name})
 
 
 FIGURES_FILE: Final = "agreement.json"

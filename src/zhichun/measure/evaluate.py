@@ -23,7 +23,7 @@ from zhichun.metrics.agreement import HUMAN_METRICS, human_level, majority
 from zhichun.metrics.ceiling import ceiling
 from zhichun.metrics.figures import by_list_size, measure
 from zhichun.metrics.metric import measurable
-from zhichun.metrics.significance import intervals
+from zhichun.metrics.significance import intervals, to_json
 from zhichun.score.engine import AUTO, counted
 from zhichun.score.ensemble import ask_members, average
 from zhichun.score.ensemble_weights import Judgements, beside_members
@@ -189,13 +189,14 @@ def beside_raters(prediction: Prediction, dataset: Dataset, rows: Int64, rated: 
         predictions=None if probabilities is None else probabilities[places].argmax(axis=1),
     )
     metrics = [each for each in HUMAN_METRICS if each.reads == "scores" or probabilities is not None]
-    found = {
-        "model": intervals(measurable(metrics, judged), judged),
-        **{f"rater {name}": of for name, of in zip(rated.raters, human_level(rated.ratings), strict=True)},
-        "ceiling": ceiling(rated.ratings),
+    levels = zip(rated.raters, human_level(rated.ratings), strict=True)
+    return {
+        "pairs": len(places),
+        "queries": len(judged.queries),
+        "model": to_json(intervals(measurable(metrics, judged), judged)),
+        "raters": {name: to_json(of_rater) for name, of_rater in levels},
+        "ceiling": to_json(ceiling(rated.ratings)),
     }
-    figures = {who: {name: each.to_json() for name, each in of.items()} for who, of in found.items()}
-    return {"pairs": len(places), "queries": len(judged.queries), "figures": figures}
 
 
 def _ranks(scorer: "Scorer | IndexScorer | None", run: Path) -> bool:

@@ -7,7 +7,7 @@ Differences of less than about 0.002 nDCG are noise unless they are paired like 
 Shapes: ``Q`` queries, ``X`` sums, ``S`` draws, ``F`` figures, ``M`` models.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -119,6 +119,11 @@ class Interval:
     def to_json(self) -> dict[str, float | None]:
         """Return it for JSON, which has no NaN: what is not defined is None."""
         return {end: None if value != value else value for end, value in asdict(self).items()}
+
+
+def to_json(figures: Mapping[str, Interval]) -> dict[str, dict[str, float | None]]:
+    """Return figures for JSON."""
+    return {name: each.to_json() for name, each in figures.items()}
 
 
 def intervals(metrics: Sequence[Metric], judged: Judged, *, draws: int = 2000, seed: int = 0) -> dict[str, Interval]:

@@ -11,6 +11,8 @@ import pytest
 from scoring_stub import Stub
 
 from zhichun.cli import main
+from zhichun.cli.options import stdout
+from zhichun.cli.tables import raters_table
 from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.core.schema import LABELS
@@ -44,7 +46,7 @@ def test_the_command_shows_figures_by_locale_label_and_rater_and_writes_them(rat
         main(["agreement", str(ratings), "--draws", "50", "--out", str(tmp_path / "found")])
     assert ended.value.code in (0, None)
     shown = capsys.readouterr().out
-    for text in ("b and c", "E against", "us", "jp", "[a]", "ceiling", "independently"):
+    for text in ("b and c", "E against", "us", "jp", "[a]", "Ceiling", "independently"):
         assert text in shown
     found = json.loads((tmp_path / "found" / "agreement.json").read_text())
     kappas = {who: of["kappa"]["value"] for who, of in found["between"].items()}
@@ -172,11 +174,12 @@ def test_a_model_stands_between_its_raters_and_the_ceiling(ratings, tiny_dataset
     task = Stub().task
     truth = task.of_probabilities(np.eye(4)[dataset.labels[rows]])
     found = beside_raters(truth, dataset, rows, read_ratings(ratings))
-    figures = {who: of["micro_f1"]["value"] for who, of in found["figures"].items()}
+    raters = {who: of["micro_f1"]["value"] for who, of in found["raters"].items()}
+    model, best = (found[who]["micro_f1"]["value"] for who in ("model", "ceiling"))
     assert found["pairs"] == len(rows)
-    assert figures["rater b"] < figures["rater [a]"] < figures["model"]
-    assert figures["model"] == pytest.approx(figures["ceiling"], abs=0.05)  # it knows what was drawn from
-    assert list(found["figures"]["model"]) == ["ndcg", "ndcg@10", "micro_f1", "macro_f1"]
+    assert raters["b"] < raters["[a]"] < model
+    assert model == pytest.approx(best, abs=0.05)  # it knows what was drawn from
+    assert list(found["model"]) == ["ndcg", "ndcg@10", "micro_f1", "macro_f1"]
 
 
 def test_a_figure_beside_the_raters_that_is_not_defined_is_null(ratings, tiny_dataset, monkeypatch):
@@ -184,9 +187,27 @@ def test_a_figure_beside_the_raters_that_is_not_defined_is_null(ratings, tiny_da
     monkeypatch.setattr("zhichun.measure.evaluate.ceiling", lambda ratings: undefined)
     dataset, rows = Dataset.open(tiny_dataset), np.arange(20)
     truth = Stub().task.of_probabilities(np.eye(4)[dataset.labels[rows]])
-    figures = beside_raters(truth, dataset, rows, read_ratings(ratings))["figures"]
-    assert figures["ceiling"] == {"ndcg": {"value": 0.5, "low": None, "high": None}}
-    json.dumps(figures, allow_nan=False)
+    found = beside_raters(truth, dataset, rows, read_ratings(ratings))
+    assert found["ceiling"] == {"ndcg": {"value": 0.5, "low": None, "high": None}}
+    json.dumps(found, allow_nan=False)
+
+
+def test_raters_who_are_called_as_the_table_s_own_rows_have_rows_of_their_own(ratings, tiny_dataset, tmp_path, capsys):
+    text = ratings.read_text()
+    for own, name in (("[a]", "Ceiling"), ("b", "model"), ("c", "rater 0")):
+        text = text.replace(f",{own},", f",{name},")
+    ratings.write_text(text)
+    with pytest.raises(SystemExit):
+        main(["agreement", str(ratings), "--draws", "20", "--out", str(tmp_path / "out")])
+    row, raters = r"│ (\S+(?: \S+)?) +│ +0\.\d", ["ceiling", "model", "rater 0"]
+    assert re.findall(row, capsys.readouterr().out.partition("each rater against")[2]) == [*raters, "Ceiling"]
+    page = (tmp_path / "out" / "index.html").read_text().partition("Each rater against")[2].partition("</table>")[0]
+    assert re.findall(r'"row">(.+)</th>\s*<td>0\.\d', page) == [*raters, "Ceiling"]
+    dataset = Dataset.open(tiny_dataset)
+    truth = Stub().task.of_probabilities(np.eye(4)[dataset.labels])
+    found = beside_raters(truth, dataset, np.arange(len(dataset.labels)), read_ratings(ratings))
+    stdout.print(raters_table("beside the model", found))
+    assert re.findall(row, capsys.readouterr().out) == ["Model", *raters, "Ceiling"]
 
 
 def test_ratings_of_other_pairs_say_nothing_of_a_model(tmp_path, tiny_dataset):
@@ -290,5 +311,5 @@ def test_what_the_ratings_do_not_say_is_said(of_one_query, tmp_path, capsys):
         main(["agreement", str(tmp_path / "ratings.csv"), "--draws", "20"])
     said = " ".join(capsys.readouterr().out.split())
     assert "7 ratings are of pairs that nobody else rated and were skipped" in said
-    assert re.search(r"ceiling │ 0\.\d", said)
+    assert re.search(r"Ceiling │ 0\.\d", said)
     assert ("nDCG" in said, "every query has one product" in said) == (of_one_query, not of_one_query)
