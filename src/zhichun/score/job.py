@@ -265,7 +265,10 @@ class ScoringJob:
                     table.names = list(dict.fromkeys(chain.from_iterable(keys)))
                     table.require_unique_names()
                 columns = folder.agreed(COLUMNS, partial(columns_of, table))
-                require_alike(table, columns)
+                if len(self._sources) > 1:
+                    require_alike(table, columns)
+                elif isinstance(table, JsonTable):
+                    table.names = list(columns)  # for which the first shard read it
                 read = read or self._reader.match(table)
                 if isinstance(table, JsonTable):
                     let_keys_differ(table, keys[place] if keys else table.names, read)

@@ -22,6 +22,7 @@ from scoring_stub import Stub, table_of, write
 from zhichun.cli import main
 from zhichun.core.errors import UserError
 from zhichun.core.storage import LocalFolder
+from zhichun.data.readers.lines import JsonTable
 from zhichun.score.job import ScoringJob, finish_job
 from zhichun.score.job_folder import JobFolder
 from zhichun.score.parts import Shard
@@ -108,6 +109,16 @@ def test_files_of_json_are_fetched_once_and_once_more_for_all_keys(tmp_path, mon
         assert len(fetched) == 8 + 4 * (index + 1)
     assert len(pq.read_schema(next((tmp_path / "out").glob("part-*"))).names) > 10
     store.rm("/lines", recursive=True)
+
+
+def test_one_file_of_json_is_read_for_its_keys_by_one_shard_alone(tmp_path, monkeypatch):
+    rows, read, lines = table_of(35).to_pylist(), list[int](), JsonTable._lines
+    (tmp_path / "in.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in [*rows, rows[0] | {"note": "last"}]))
+    monkeypatch.setattr(JsonTable, "_lines", lambda table: (read.append(0), lines(table))[1])
+    assert run(tmp_path / "in.jsonl", tmp_path / "out", 3) == (36, 0)
+    assert len(read) == 1 + 3
+    assert run(tmp_path / "in.jsonl", tmp_path / "alone") == (36, 0)
+    assert files(tmp_path / "out") == files(tmp_path / "alone")
 
 
 def test_more_files_than_a_process_may_open_are_counted(given, tmp_path):
