@@ -55,6 +55,8 @@ def score(
         these do not say how many there are.
     ray
         Score on a Ray cluster: its address, or `auto` for the one of this machine, or else this machine alone.
+    overwrite
+        Replace the file that is there; a folder of parts is resumed instead.
     part_rows
         Rows of a part at most.
     since
@@ -90,6 +92,9 @@ def score(
             raise UserError(f"--{used[0]} needs a folder of parts.", file=out, remedy=remedy)
         if Path(out).is_file() and not overwrite:
             raise UserError("the file is there already.", file=out, remedy="Choose another name, or give --overwrite.")
+    elif overwrite:
+        remedy = "Leave it out: what is there is resumed. Another job needs another folder."
+        raise UserError("--overwrite replaces a file, never a folder of parts.", file=out, remedy=remedy)
     if finish:
         whole: tuple[int, int] | None = finish_job(out)
     elif ray:

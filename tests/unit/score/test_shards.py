@@ -287,6 +287,14 @@ def test_a_store_is_given_no_folder_with_the_name_of_a_file(given, capsys, name)
     assert re.search("no-run", capsys.readouterr().err)
 
 
+@pytest.mark.parametrize("out", ["memory://bucket/scores", "new", "there"])
+def test_a_folder_of_parts_is_not_overwritten_which_is_said(given, tmp_path, out, capsys):
+    (tmp_path / "there").mkdir()
+    with pytest.raises(SystemExit):
+        main(["score", "no-run", str(given), out if ":" in out else str(tmp_path / out), "--overwrite"])
+    assert "--overwrite replaces a file, never a folder of parts" in capsys.readouterr().err
+
+
 def test_parts_outlive_a_store_that_does_not_answer(given, tmp_path, monkeypatch):
     store = pytest.importorskip("fsspec").filesystem("memory")
     store.put(str(given), "/away/in", recursive=True)
