@@ -13,6 +13,7 @@ import torch
 from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.data.dataset import Dataset
+from zhichun.data.prepare.prepare import prepare
 from zhichun.measure.evaluate import evaluate
 from zhichun.score.job import ScoringJob
 from zhichun.score.rank import rank
@@ -140,6 +141,32 @@ def test_an_evaluation_reads_the_rows_of_each_query(list_run, tiny_dataset, tmp_
     assert len(rows) > 1
     found = scorer.predict(scorer.read(PairTexts(queries, columns, locales))).score
     assert found == pytest.approx(mine["gain"].to_numpy(), abs=NEAR)
+
+
+def test_products_that_are_read_alike_are_one_candidate_by_every_way(list_run, tmp_path):
+    titles = [*DOCUMENTS, DOCUMENTS[1], DOCUMENTS[1].replace(" ", "  ")]
+    pairs = "\n".join(f"red shoes,{place},E" for place in range(len(titles)))
+    products = "\n".join(f'{place},"{title}"' for place, title in enumerate(titles))
+    tables = {"examples": tmp_path / "pairs.csv", "products": tmp_path / "products.csv"}
+    tables["examples"].write_text(f"query,product_id,grade\n{pairs}")
+    tables["products"].write_text(f"product_id,title\n{products}")
+    prepare(None, tmp_path / "data", **tables, test_share=0)
+    scorer = Scorer.load(list_run, device="cpu")
+    expected = scorer.score("red shoes", DOCUMENTS).score
+    expected = [*expected, expected[1], expected[1]]
+    assert np.abs(scorer.score("red shoes", [*titles, "Red lamp"]).score[:-2] - expected[:-1]).max() > NEAR
+    evaluate(list_run, tmp_path / "data", split="all", out=tmp_path, shown=False)
+    scored = pq.read_table(tmp_path / "scored.parquet").sort_by(schema.PRODUCT_ID)
+    options = {"catalogue": tables["products"], "prefix": "new_"}
+    ScoringJob(scorer, tables["examples"], tmp_path / "out.parquet", "this one", **options).run()
+    ranked = rank(scorer, "red shoes", [{"id": place, "title": title} for place, title in enumerate(titles)])
+    for found in (
+        scorer.score("red shoes", titles).score,
+        scored["gain"].to_numpy(),
+        pq.read_table(tmp_path / "out.parquet")["new_gain"].to_numpy(),
+        [each.score for each in sorted(ranked, key=lambda each: each.product_id)],
+    ):
+        assert found == pytest.approx(expected, abs=NEAR)
 
 
 def test_the_order_of_the_products_changes_nothing(list_run):

@@ -115,6 +115,20 @@ def test_a_list_head_reads_the_lists_of_an_index(made, texts, tiny_dataset, tmp_
     assert np.abs(scored[0] - scored[1]).max() < 1e-5
 
 
+@pytest.mark.parametrize("made", ["a list head"], indirect=True)
+def test_products_of_one_text_are_one_candidate_of_an_index(made, texts):
+    def scores(scorer, rows):
+        columns = {name: [of[row] for row in rows] for name, of in texts[1].items()}
+        spelled = [title.replace(" ", " " * place) for place, title in enumerate(columns[schema.TITLE], start=1)]
+        given = ["red shoes"] * len(rows), columns | {schema.TITLE: spelled}, ["us"] * len(rows)
+        return probabilities(scorer, given)[:2]
+
+    for scorer in (IndexScorer.load(made / "run", made / "index-torch"), Scorer.load(made / "run")):
+        expected = scores(scorer, [0, 37])  # of which the index has the first
+        assert np.abs(scores(scorer, [0, 37] * 5) - expected).max() < 1e-5
+        assert np.abs(scores(scorer, [0, 37, 19, 36, 1]) - expected).max() > 1e-4
+
+
 @ONE
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_rounded_states_give_one_score_by_every_engine(precision, made, texts, tiny_dataset, tmp_path):

@@ -119,8 +119,8 @@ def in_lists(
     progress: Progress | None,
 ) -> Floats:
     """Let a model that reads lists read whole ones; ``score`` gives what `Engine.run` does of pairs by themselves."""
-    # A pair that is given twice is one member of its list.
-    members = np.stack([pairs.lists[rows], pairs.query_row_P[rows], pairs.country_P[rows], pairs.product_row_P[rows]])
+    # What the model reads alike is one member of its list, whatever its ids.
+    members = np.stack([pairs.lists[rows], *pairs.alike(rows)])
     (list_P, *_), first_P, back = np.unique(members, axis=1, return_index=True, return_inverse=True)
     logits_PC: Floats = np.zeros((len(first_P), engine.outputs), np.float32)
     for many in whole_lists(list_P, PAIRS_AT_ONCE):

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zhichun.core import schema
-from zhichun.core.arrays import Int32, Ragged
+from zhichun.core.arrays import Int32, Int64, Ragged
 from zhichun.text.clean import clean_text
 from zhichun.text.fold import MAY_BE_MISSING, says_missing
 from zhichun.text.tokenizer import PairTokenizer
@@ -153,6 +153,16 @@ class Featurizer:
             brands=Vocabulary.load(vocabulary / "brands.parquet") if "brand" in features else None,
             colors=Vocabulary.load(vocabulary / "colors.parquet") if "color" in features else None,
         )
+
+
+def first_alike(features: QueryFeatures | ProductFeatures, rows: Rows, most: int | None = None) -> Int64:
+    """Return for each of some rows the first with the same features, the first ``most`` tokens counting."""
+    used, place_R = np.unique(rows, return_inverse=True)
+    tokens, *others = (part for part in vars(features).values() if part is not None)
+    read = ((tokens[row][:most], *(part[row] for part in others)) for row in used.tolist())
+    keys = (hash(tuple(part.tobytes() for part in parts)) for parts in read)
+    first: dict[int, int] = {}
+    return np.fromiter(map(first.setdefault, keys, used.tolist()), np.int64, len(used))[place_R]
 
 
 def _joined(bags: Mapping[str, Ragged | None], rows: Rows) -> Arrays:

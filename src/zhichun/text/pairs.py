@@ -21,7 +21,7 @@ import numpy.typing as npt
 from zhichun.core import schema
 from zhichun.core.arrays import Int32, Int64
 from zhichun.core.errors import UserError, suggest
-from zhichun.text.features import Arrays, ProductFeatures, QueryFeatures
+from zhichun.text.features import Arrays, ProductFeatures, QueryFeatures, first_alike
 from zhichun.text.fold import fold_locale, fold_query
 from zhichun.text.tokenizer import PairLayout, PairTokenizer
 
@@ -267,6 +267,11 @@ class Pairs:
         """Tokens of each pair after cutting, ``[P]``."""
         query = self.queries.tokens.lengths[self.query_row_P]
         return self.layout.lengths(query, self.products.tokens.lengths[self.product_row_P], self.max_length)
+
+    def alike(self, rows: npt.NDArray[np.integer]) -> tuple[Int64 | Int32, ...]:
+        """Return numbers, ``[B]`` each, that are equal for those of some pairs of which the model reads the same."""
+        query_B = first_alike(self.queries, self.query_row_P[rows], self.max_length)
+        return query_B, self.country_P[rows], first_alike(self.products, self.product_row_P[rows], self.max_length)
 
     def collate(self, rows: npt.NDArray[np.integer], *, pack: bool = False) -> Arrays:
         """Make the arrays of one batch.

@@ -34,7 +34,7 @@ from zhichun.score.index.store import Block, IndexConfig, Shard, States, block_o
 from zhichun.score.scorer import OneModel, distinct, distinct_products
 from zhichun.score.similarity import unit
 from zhichun.text.clean import clean_text
-from zhichun.text.features import QueryFeatures
+from zhichun.text.features import QueryFeatures, first_alike
 from zhichun.text.pairs import Columns, PairTexts, country_index
 
 # Queries that go through the layers below the split together.
@@ -74,6 +74,11 @@ class KeptPairs:
 
     def __len__(self) -> int:
         return len(self.query_row_P)
+
+    def alike(self, rows: Int64) -> tuple[Int64 | Int32, ...]:
+        """See `Pairs.alike`; products are alike whose cleaned texts are one."""
+        query_B = first_alike(self.queries, self.query_row_P[rows])
+        return query_B, self.country_P[rows], self.shard_P[rows], self.row_P[rows]
 
     @cached_property
     def lengths(self) -> Int64:
@@ -158,8 +163,10 @@ class IndexScorer(OneModel):
             cleaned = {name: [clean_text(of[row] or "") for row in new.tolist()] for name, of in texts.items()}
             shard_P[new], row_P[new] = self.kept.find(content_hashes(cleaned))
             if len(places := np.flatnonzero(shard_P[new] < 0)):
-                shards = (*shards, self.computed({name: [of[at] for at in places] for name, of in cleaned.items()}))
-                shard_P[new[places]], row_P[new[places]] = len(shards) - 1, np.arange(len(places))
+                given = {name: [of[at] for at in places] for name, of in cleaned.items()}
+                unknown, row_P[new[places]] = distinct_products(given, len(places))
+                shards = (*shards, self.computed(unknown))
+                shard_P[new[places]] = len(shards) - 1
         return shards, shard_P, row_P
 
     def predict(self, pairs: KeptPairs, rows: Int64 | None = None, *, progress: Progress | None = None) -> Prediction:
