@@ -13,7 +13,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -25,9 +25,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.csv as pc_csv
 import pyarrow.parquet as pq
 import torch
-from list_rows import MAJORITY, RATERS, STACKED, TEACHER, TEACHES, WARM, WITH_TREES, Row
+from list_rows import MAJORITY, POOL, POOLS, RATERS, STACKED, TEACHER, TEACHES, WARM, WITH_TREES, Row
 from torch import nn
 
 from zhichun.core import schema
@@ -37,15 +38,17 @@ from zhichun.data.dataset import Dataset, buckets_of
 from zhichun.data.prepare.prepare import prepare
 from zhichun.data.readers.ratings import RatedPairs, read_ratings
 from zhichun.fit.loop import run_training
+from zhichun.fit.pool import make_pool
 from zhichun.fit.pretrain import pretrain
 from zhichun.fit.recipe import Recipe
 from zhichun.fit.recipes.zhichun import fast_pretrain
 from zhichun.fit.run_folder import RunFolder
 from zhichun.fit.train import FineTune
 from zhichun.metrics.agreement import majority
+from zhichun.model.model_folder import TrainedModel
 from zhichun.text.fold import fold_locales, fold_query
 
-OUTER, INNER = 5, 3
+OUTER, INNER, PER_QUERY = 5, 3, 10
 RATINGS_FILE: Final = "ratings.csv"
 GRADES: Final = dict(zip("3210", schema.LABELS, strict=True))
 Rows = npt.NDArray[np.int64]
@@ -81,6 +84,39 @@ class AllEpochs(FineTune):
     def finish(self, run: RunFolder, objective: nn.Module) -> None:
         """Write the logits."""
         np.save(run.path / "logits.npy", self.logits(self.objective.shipped))
+
+
+class Labelling(AllEpochs):
+    """The same, for a model that labels a pool: it is kept."""
+
+    def finish(self, run: RunFolder, objective: nn.Module) -> None:
+        """Write the model."""
+        trained = TrainedModel(self.objective.shipped, self.featurizer, self.recipe.model, self.task)
+        run.write_result(self.result, trained.save)
+
+
+def run_pool(recipe: Recipe, spans: int, data: Path, out: Path) -> None:
+    """Train a model and let it label candidates of the training queries and of so many title spans."""
+    run, queries = out.with_suffix(".run"), out.with_suffix(".csv")
+    run_training(Labelling, recipe, data, run, resume=True, title=run.name)
+    dataset = Dataset.open(data)
+    training = dataset.column(schema.SPLIT) == schema.TRAIN
+    asked = [np.unique(dataset.column(schema.QUERY)[training]), title_spans(data, spans)]
+    pc_csv.write_csv(pa.table({schema.QUERY: np.concatenate(asked)}), queries)
+    make_pool(run, data, queries, out, per_query=PER_QUERY, shown=False)
+    shutil.rmtree(run)
+
+
+def title_spans(data: Path, count: int) -> list[str]:
+    """Cut one to three words in a row from the titles of products that are drawn."""
+    random = np.random.default_rng(0)
+    titles = pq.read_table(data / schema.PRODUCTS_FILE, columns=[schema.TITLE]).column(0).drop_null()
+    spans = []
+    for title in titles.take(pa.array(random.permutation(len(titles))[:count])).to_pylist():
+        words, size = title.split(), int(random.integers(1, 4))
+        start = int(random.integers(0, max(1, len(words) - size + 1)))
+        spans.append(" ".join(words[start : start + size]))
+    return spans
 
 
 def run_ours(recipe: Recipe, loss: str, data: Path, out: Path) -> Floats:
@@ -238,6 +274,7 @@ class Bench:
         recipe["model"]["encoder"] = self._encoder_hash + row.warm
         said = [row.side, row.loss if row.side == "theirs" else "", _changed(recipe, Recipe().to_json())]
         said += [self.path(teacher).parent.name for teacher in cell.teachers()[:1]]
+        said += [self.path(self._labelling(cell)).parent.name] if row.pool else []
         what = json.dumps(said, sort_keys=True)
         folds = schema.TEST if self.test else str(self.parts)
         key = hashlib.sha256((what + self._source_hash + folds).encode()).hexdigest()[:10]
@@ -286,13 +323,16 @@ class Bench:
 
     def _trained(self, cell: Cell, recipe: Recipe, data: Path) -> Floats:
         out = self.place / "training" / f"{self.path(cell).parent.name}-{cell}-{os.getpid()}"
-        # In a process of its own: both sides set up torch and accelerate for all that comes after.
+        run = run_theirs if cell.row.side == "theirs" else run_ours
+        try:
+            return self._apart(run, recipe, cell.row.loss, data, out)
+        finally:
+            shutil.rmtree(out, ignore_errors=True)
+
+    def _apart(self, run: Callable[..., Any], *arguments: Any) -> Any:
+        """Call in a process of its own: both sides set up torch and accelerate for all that comes after."""
         with ProcessPoolExecutor(1, get_context("spawn"), begin, (self.at_once,)) as process:
-            run = run_theirs if cell.row.side == "theirs" else run_ours
-            try:
-                return process.submit(run, recipe, cell.row.loss, data, out).result()
-            finally:
-                shutil.rmtree(out, ignore_errors=True)
+            return process.submit(run, *arguments).result()
 
     def _keep(self, cell: Cell, logits_PC: Floats, seconds: float) -> None:
         """Write a cell's logits, unrounded: a sure model's lie closer than a thousandth, and ties would help it."""
@@ -335,7 +375,22 @@ class Bench:
             for name, make in tables.items()
             if name in setting
         ]
-        return [*settings, f"model.encoder={self._warm(row, data)}"] if row.warm else settings
+        settings += [f"model.encoder={self._warm(row, data)}"] if row.warm else []
+        return [*settings, f"train.pool={self._pool(cell, data)}"] if row.pool else settings
+
+    @staticmethod
+    def _labelling(cell: Cell) -> Cell:
+        """Give the training whose model labels a cell's pool: on the same pairs, with the same seed."""
+        return replace(cell, row=POOLS)
+
+    def _pool(self, cell: Cell, data: Path) -> Path:
+        """Make a pool, unless it is there."""
+        labelling, spans = self._labelling(cell), int(cell.row.pool.partition(POOL)[2])
+        out = self.place / f"pool-{spans}-{self.path(labelling).parent.name}-{cell}.parquet"
+        if not out.is_file():
+            recipe = self.recipe_of(labelling).with_settings(self._with_places(labelling))
+            self._apart(run_pool, recipe, spans, data, out)
+        return out
 
     def _warm(self, row: Row, data: Path) -> Path:
         """Pre-train on Product2Query in the form of a row, unless that is done; all folds have one catalogue."""
