@@ -186,17 +186,17 @@ def winners(found: dict[str, dict[str, float]]) -> dict[str, tuple[str, str]]:
     """Choose of each side which row ranks and which classifies; ours is one model, theirs may be two."""
 
     def best(tries: Sequence[Row], *by: str) -> str:
-        able = [row for row in tries if all(name in found.get(row.name, {}) for name in by)]
+        able = [row for row in tries if all(name in found[row.name] for name in by)]
         if not able:
-            raise SystemExit(f"there is nothing to choose from: name one of {', '.join(row.name for row in tries)}")
+            raise SystemExit("there is nothing to choose from: name rows of both sides, of ours one without list parts")
         return max(able, key=lambda row: sum(found[row.name][name] for name in by)).name
 
-    both = ("ndcg@10", "micro_f1")
-    pairs = [row for row in OURS_TRIES if not row.lists]
+    both, rows = ("ndcg@10", "micro_f1"), named([*found])
+    theirs, ours = ([row for row in rows if row.side in sides] for sides in (("theirs",), ("ours", "trees")))
     return {
-        THEIRS_BEST: (best(THEIRS_TRIES, "ndcg@10"), best(THEIRS_TRIES, "micro_f1")),
-        OURS_BEST: (best(OURS_TRIES, *both),) * 2,
-        OURS_PAIRS: (best(pairs, *both),) * 2,
+        THEIRS_BEST: (best(theirs, "ndcg@10"), best(theirs, "micro_f1")),
+        OURS_BEST: (best(ours, *both),) * 2,
+        OURS_PAIRS: (best([row for row in ours if not row.lists], *both),) * 2,
     }
 
 
