@@ -76,17 +76,20 @@ class Row:
     @property
     def warm(self) -> str:
         """The setting that names an encoder pre-trained on the catalogue; empty where there is none."""
-        return next((setting for setting in self.settings if WARM in setting), "")
+        return self._naming(WARM)
 
     @property
     def pool(self) -> str:
         """The setting that names a pool; empty where there is none."""
-        return next((setting for setting in self.settings if POOL in setting), "")
+        return self._naming(POOL)
 
     @property
     def taught(self) -> bool:
         """Whether another row's models have to be there first."""
-        return any(TEACHER in setting for setting in self.settings)
+        return bool(self._naming(TEACHER))
+
+    def _naming(self, name: str) -> str:
+        return next((setting for setting in self.settings if name in setting), "")
 
     @property
     def classifies(self) -> bool:
