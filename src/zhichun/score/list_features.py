@@ -2,7 +2,7 @@
 
 Each feature is a function of the query, the candidate and the set of its list's other members. The list's size, the
 order of its rows, ids and ``small_version`` are none: they say how a list was collected, and on the real extract the
-size alone predicts labels. A candidate that comes twice counts once, so that the list is a set of products.
+size alone predicts labels. Candidates that are read alike count once, so that the list is a set of products.
 
 Legend: ``P`` pairs, ``U`` distinct candidates, ``F`` features, ``N`` candidates of one list, ``M`` values of each,
 ``Q`` terms of a query, ``T`` terms of a document, ``K`` folds, ``X`` values of all of them, ``J`` kinds of features.
@@ -11,10 +11,10 @@ Legend: ``P`` pairs, ``U`` distinct candidates, ``F`` features, ``N`` candidates
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -139,20 +139,29 @@ class Side:
 
 # Products of usual length that a process remembers, each in some kilobytes; a query meets those that another one met.
 MOST_REMEMBERED: Final = 4096  # characters
+T = TypeVar("T")
 
 
-def product_side(texts: tuple[str | None, ...]) -> Side:
-    """Read a product's texts, in the order of `schema.TEXT_COLUMNS`, or remember it."""
-    is_long = sum(len(text or "") for text in texts) > MOST_REMEMBERED
-    return _product_side.__wrapped__(texts) if is_long else _product_side(texts)
+def _remembering(function: Callable[[Product], T]) -> Callable[[Product], T]:
+    known = lru_cache(1 << 14)(function)
+    return lambda texts: (known if sum(len(text or "") for text in texts) <= MOST_REMEMBERED else function)(texts)
 
 
-@lru_cache(1 << 14)
-def _product_side(texts: tuple[str | None, ...]) -> Side:
-    read = dict(zip(schema.TEXT_COLUMNS, (readable(text) if text else "" for text in texts), strict=True))
-    read |= {name: "" for name in MAY_BE_MISSING if says_missing(read[name])}
-    rest = (read[schema.BULLETS], read[schema.DESCRIPTION])
-    side = Side(read[schema.TITLE], rest, read[schema.BRAND], read[schema.COLOR])
+@_remembering
+def product_read(texts: Product) -> Product:
+    """Return what is read of a product's texts, in the order of `schema.TEXT_COLUMNS`; alike, products are one."""
+    cleaned = zip(schema.TEXT_COLUMNS, texts, (readable(text or "") for text in texts), strict=True)
+    return tuple(
+        "" if name in MAY_BE_MISSING and says_missing(read) else text if read == text else read  # in memory once
+        for name, text, read in cleaned
+    )
+
+
+@_remembering
+def product_side(texts: Product) -> Side:
+    """Read a product by what `product_read` gives."""
+    title, description, bullets, brand, color = (text or "" for text in texts)
+    side = Side(title, (bullets, description), brand, color)
     side.terms = []  # which of queries alone are read, and take most of the memory
     return side
 
@@ -251,25 +260,26 @@ class Candidates:
         folded = {query: fold_query(query) for query in set(queries)}
         given = [None] * len(queries) if lists is None else lists
         of_list = zip([folded[query] for query in queries], locales, given, strict=True)
-        places: dict[tuple[str, str, Hashable], dict[tuple[str | None, ...], int]] = {}
+        cut = len(schema.TEXT_COLUMNS)
+        places: dict[tuple[str, str, Hashable], dict[tuple[Product, tuple[float, ...]], int]] = {}
         spelled: dict[tuple[str, str, Hashable], str] = {}
         place_P, count = np.empty(len(queries), np.int64), 0
         for pair, (key, *fields) in enumerate(zip(of_list, *columns, strict=True)):
             spelled[key] = min(queries[pair], spelled.get(key, queries[pair]))  # in any order of the rows
-            place_P[pair] = places.setdefault(key, {}).setdefault(tuple(fields), count)
+            read = product_read(tuple(fields[:cut])), tuple(map(number_of, fields[cut:]))
+            place_P[pair] = places.setdefault(key, {}).setdefault(read, count)
             count += place_P[pair] == count
         found = tuple(np.fromiter(there.values(), np.int64, len(there)) for there in places.values())
         groups = [*TEXT_FEATURES.values(), *((name, f"{name}_share") for name in own)]
         groups += [] if similarity is None else SIMILARITY_FEATURES.values()
         names = tuple(name for group in groups for name in group)
         known_UF, vectors = np.empty((count, len(names))), dict[Product, Floats]()
-        cut = len(schema.TEXT_COLUMNS)
         if similarity is not None:
-            vectors = similarity.of_products({each[:cut] for there in places.values() for each in there})
+            vectors = similarity.of_products({texts for there in places.values() for texts, _ in there})
         for (key, there), list_N in zip(places.items(), found, strict=True):
             parts = [_of_list(corpus, spelled[key], key[1], list(there), len(own))]
             if similarity is not None:
-                similar_N4 = similarity.of_list(spelled[key], np.stack([vectors[each[:cut]] for each in there]))
+                similar_N4 = similarity.of_list(spelled[key], np.stack([vectors[texts] for texts, _ in there]))
                 share_N3 = beside_list(similar_N4[:, :3])[-1]
                 parts += [np.stack([similar_N4[:, :3], share_N3], axis=2).reshape(-1, 6), similar_N4[:, 3:]]
             known_UF[list_N] = np.concatenate(parts, axis=1)
@@ -356,16 +366,16 @@ def beside_list(values_NM: Doubles) -> tuple[Doubles, ...]:
     return *of_list, sorted_NM[-1] - values_NM, share_NM
 
 
-def _of_list(corpus: Corpus, query: str, locale: str, products: Sequence[tuple[str | None, ...]], own: int) -> Doubles:
+def _of_list(
+    corpus: Corpus, query: str, locale: str, products: Sequence[tuple[Product, tuple[float, ...]]], own: int
+) -> Doubles:
     """Return what is known of the candidates of one list without a model, ``[N, F]``."""
-    asked, texts = Side(readable(query)), len(schema.TEXT_COLUMNS)
-    sides = [product_side(product[:texts]) for product in products]
+    asked, sides = Side(readable(query)), [product_side(texts) for texts, _ in products]
     folded = f" {normalise(query)} "
     named_N4 = np.stack([*_named(folded, [s.brand for s in sides]), *_named(folded, [s.color for s in sides])], axis=1)
     numbers_N2 = np.asarray([compared(asked.measures, side.measures) for side in sides])
     lengths_N4 = np.asarray([[asked.words, side.title_words, side.words, country_index(locale)] for side in sides])
-    numbers_NO = np.asarray([[number_of(value) for value in product[texts:]] for product in products])
-    numbers_NO = numbers_NO.reshape(len(sides), own)  # where there is none, there was no second axis
+    numbers_NO = np.array([numbers for _, numbers in products], np.float64).reshape(len(sides), own)
     missing_NO = np.isnan(numbers_NO)
     with np.errstate(invalid="ignore"):  # in the gap between two missing numbers, which nobody reads
         share_NO = beside_list(np.where(missing_NO, -np.inf, numbers_NO))[-1] if own else numbers_NO

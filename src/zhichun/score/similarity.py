@@ -27,7 +27,7 @@ from zhichun.core.console import say_aside
 from zhichun.core.files import read_json, write_json
 from zhichun.core.tasks import Floats
 from zhichun.score.engine import required
-from zhichun.text.features import hash_texts, readable
+from zhichun.text.features import hash_texts
 from zhichun.text.fold import fold_query
 from zhichun.text.pairs import Arrays, TextReader
 from zhichun.text.tokenizer import PairTokenizer
@@ -42,7 +42,7 @@ PROMPTS: Final = "config_sentence_transformers.json"
 READ: Final = ("input_ids", "attention_mask")
 # Float sums differ in their last digits with the order of a list.
 DIGITS: Final = 5
-Product = tuple[str | None, ...]  # the texts, in the order of `schema.TEXT_COLUMNS`
+Product = tuple[str | None, ...]  # the cleaned texts, in the order of `schema.TEXT_COLUMNS`
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +128,7 @@ class Similarity:
 
     def _texts(self, product: Product) -> list[str]:
         """Give what is read of a product: title with brand, and the longer texts that it has."""
-        read = {name: readable(text) if text else "" for name, text in zip(schema.TEXT_COLUMNS, product, strict=True)}
+        read = dict(zip(schema.TEXT_COLUMNS, product, strict=True))
         first = " ".join(filter(None, (read[schema.TITLE], read[schema.BRAND])))
         return [self.prompts[1] + text for text in (first, *filter(None, map(read.get, LONG)))]
 

@@ -132,7 +132,7 @@ def test_numbers_agree_or_contradict(query, product, agrees, contradicts):
 
 
 def test_a_product_of_usual_length_is_remembered_and_a_long_one_takes_no_memory():
-    short, long = (("red shoe", description, None, None, None) for description in ("warm", "warm " * 1000))
+    short, long = (("red shoe", description, "", "", "") for description in ("warm", "warm " * 1000))
     assert product_side(short) is product_side(short)
     assert product_side(long) is not product_side(long)
     assert product_side(long).words == 1002
@@ -195,3 +195,12 @@ def test_several_models_stand_beside_each_other():
     names = [name for group in groups.values() for name in group]
     assert features[:, names.index("model2_p_E_share")].tolist() == [1.0, 0.0]
     assert features[0, names.index("model1_p_I_gap")] == 0
+
+
+def test_what_is_read_alike_is_one_candidate():
+    titles, brands = ["red lamp", "red<br>lamp", "red\u200b  lamp", "lamp"], [None, "N/A", "", None]
+    prices = ["10", "10.0", " 1e1", "5"]
+    candidates = read(["red lamp"] * 4, titles, ("price",), **{schema.BRAND: brands}, price=prices)
+    assert candidates.place_P.tolist() == [0, 0, 0, 1]
+    assert feature(candidates, "price_share") == [1, 1, 1, 0]
+    assert read(["lamp"] * 2, ["lamp", "Lamp"]).place_P.tolist() == [0, 1], "a model may read case"
