@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
+from zhichun.fit.second_stage import VECTORS
+
 Side = Literal["random", "bm25", "cosine", "trees", "theirs", "ours"]
 # In a setting, the table of the shares of raters that chose each label; the labels where nobody's ratings are given.
 RATERS: Final = "RATERS"
@@ -100,7 +102,8 @@ class Row:
 # Knows how often each label is in training and nothing else.
 RANDOM: Final = Row("random order, majority", "random")
 BM25, COSINE = Row("BM25", "bm25"), Row("cosine, untrained", "cosine")
-# Our second stage without any model under it: it reads texts and the similarity of the encoder as it comes.
+# Our second stage without any model under it: trees that read texts and the similarity of the encoder as it comes, and
+# the linear model over its vectors.
 TREES: Final = Row("ours, trees alone", "trees", lists=True)
 _TITLE_ALONE = ("similarity of all texts", "least similar word", "most similar product")
 TREES_WITHOUT: Final = tuple(
@@ -111,6 +114,7 @@ TREES_WITHOUT: Final = tuple(
         ("title alone", _TITLE_ALONE),
     )
 )
+TREES_WITHOUT_LINEAR: Final = Row("ours, trees alone, no linear model", "trees", (VECTORS,), lists=True)
 THEIRS: Final = Row("theirs, CE", "theirs")
 PLAIN: Final = Row("ours, plain", "ours")
 
@@ -186,7 +190,9 @@ _LIST_HEAD = Row("ours, list head", "ours", (*_LISTS.settings, "model.lists=List
 _TRAINED: Final = (*THEIRS_TRIES, *OURS_TRIES, _ALONE, _PAIRS, _LISTS, _LIST_HEAD, *_UNTAUGHT)
 _UNDER: Final = [row for row in _TRAINED if row.trained and row.classifies and not row.with_trees]
 _STACKED: Final = (*map(with_stack, _UNDER), *map(with_trees, _UNDER))
-ROWS: Final = {row.name: row for row in (RANDOM, BM25, COSINE, *TREES_WITHOUT, *_TRAINED, *KNOWN, *_STACKED)}
+ROWS: Final = {
+    row.name: row for row in (RANDOM, BM25, COSINE, *TREES_WITHOUT, TREES_WITHOUT_LINEAR, *_TRAINED, *KNOWN, *_STACKED)
+}
 
 
 def named(names: Sequence[str]) -> list[Row]:

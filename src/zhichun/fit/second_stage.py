@@ -1,10 +1,12 @@
-"""The trees of a second stage, trained on a table of judged pairs with predictions that did not see their queries.
+"""Trees and linear model of a second stage, trained on judged pairs with predictions that did not see their queries.
 
 Equation   classes: multinomial log loss; ranker: LambdaMART, ``Σ |ΔnDCG_ij| log(1 + e^{-(r_i - r_j)})`` over pairs of a
-           list with different gains; its output becomes a gain by a logistic curve, fitted on folds left out
+           list with different gains; its output becomes a gain by a logistic curve, fitted on folds left out; linear:
+           ``Σ -log softmax(x W)_label + λ |W|² / 2``, ``x`` of the encoder's vectors, standardised, cosines tenfold
 Reference  Ke et al., 2017, *LightGBM*; Burges, 2010, *From RankNet to LambdaRank to LambdaMART*
 Our number `benchmarks/quality_lists.py` measures it
-Cost       two LightGBM trainings, and one of the ranker for each fold; seconds for 100,000 pairs
+Cost       two LightGBM trainings, and one of the ranker for each fold; seconds for 100,000 pairs. The linear model: a
+           second for 3,000 pairs; it reads 30,000 at most
 Traps      features must come from models that left out the pair's fold and were not chosen by it. LightGBM ranks
            integer grades: each is a place in the gains `esci`, sorted
 
@@ -18,11 +20,13 @@ from typing import Any, Final
 import lightgbm
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import minimize
+from scipy.special import logsumexp
 
 from zhichun.core import schema
 from zhichun.core.arrays import Bools, Doubles, Int64
 from zhichun.core.settings import require_range
-from zhichun.core.tasks import gain_vector
+from zhichun.core.tasks import Floats, gain_vector
 from zhichun.score.list_features import Candidates, Corpus
 from zhichun.score.similarity import Similarity
 from zhichun.score.stacked import SecondStage, as_gain
@@ -30,6 +34,11 @@ from zhichun.score.stacked import SecondStage, as_gain
 # Threads, by the number of pairs alone, so that every machine adds in one order; few pairs gain nothing by several.
 THREADS, MANY_PAIRS = 4, 50_000
 NEWTON_STEPS: Final = 50
+# The group of the linear model; it has no features of the trees.
+VECTORS: Final = "vectors of query and product"
+# λ, and its pairs at most: screened on Chorus and the extract (experiments/LOG.md, 2026-11-27).
+PENALTY, MOST_LINEAR = 2000.0, 30_000
+LINEAR_STEPS: Final = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +144,7 @@ def fit_second_stage(
     own
         The user's numeric columns, that the candidates were read with.
     left_out
-        Groups of features that are not read (`Candidates.groups`).
+        Groups of features that are not read (`Candidates.groups`), and `VECTORS`.
     scale
         Slope and offset that bring the ranker's output to gains; ``None`` fits them, fold by fold out of fold.
     similarity
@@ -150,12 +159,13 @@ def fit_second_stage(
     features_PF = judged.candidates.features(judged.probabilities_PM)
     groups = judged.candidates.groups(judged.probabilities_PM.shape[1] // len(schema.LABELS))
     names = [name for group in groups.values() for name in group]
-    features_PF[:, [names.index(name) for group in left_out for name in groups[group]]] = 0.0  # nothing to split
+    features_PF[:, [names.index(name) for group in left_out if group != VECTORS for name in groups[group]]] = 0.0
     trees = _Trees(features_PF, names, judged, settings)
     all_P = np.ones(len(judged.labels_P), bool)
     slope, offset = trees.scale() if scale is None else scale
     classes, ranking = trees.classes(all_P).model_to_string(), trees.ranking(all_P).model_to_string()
-    return SecondStage(corpus, tuple(own), classes, ranking, slope, offset, similarity)
+    linear = None if VECTORS in left_out else _linear(judged, settings.seed)
+    return SecondStage(corpus, tuple(own), classes, ranking, slope, offset, similarity, linear)
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,6 +223,34 @@ class _Trees:
             params={"verbosity": -1},
         )
         return lightgbm.train(self.settings.parameters(len(rows), **objective), data, self.settings.rounds)
+
+
+def _linear(judged: JudgedCandidates, seed: int) -> Floats | None:
+    """Fit the linear model of the classes to the encoder's vectors, where there are any; see the equation above."""
+    if judged.candidates.vectors is None:
+        return None
+    learnt = np.flatnonzero(judged.weights_P > 0)
+    chosen = np.sort(np.random.default_rng(seed).permutation(learnt)[:MOST_LINEAR])
+    read_PF = judged.candidates.vectors.select(judged.candidates.place_P[chosen]).features()
+    mean_F, scale_F = read_PF.mean(axis=0), 1 / (read_PF.std(axis=0) + 1e-6)
+    scale_F[:2] *= 10  # cosines say much already
+    read_PF = (read_PF - mean_F) * scale_F
+    weights_P1 = judged.weights_P[chosen, None]
+    targets_PC = np.eye(len(schema.LABELS))[judged.labels_P[chosen]]
+    shape = read_PF.shape[1] + 1, targets_PC.shape[1]
+
+    def loss(flat: Doubles) -> tuple[float, Doubles]:
+        weights_FC, bias_C = flat.reshape(shape)[:-1], flat.reshape(shape)[-1]
+        logits_PC = read_PF @ weights_FC.astype(np.float32) + bias_C
+        surprise_PC = logsumexp(logits_PC, axis=1, keepdims=True) - logits_PC
+        slope_PC = weights_P1 * (np.exp(-surprise_PC) - targets_PC)
+        slope_FC = read_PF.T @ slope_PC.astype(np.float32) + PENALTY * weights_FC
+        found = (weights_P1 * targets_PC * surprise_PC).sum() + PENALTY / 2 * (weights_FC**2).sum()
+        return found / len(chosen), np.concatenate([slope_FC, slope_PC.sum(axis=0)[None]]).ravel() / len(chosen)
+
+    fitted = minimize(loss, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B", options={"maxiter": LINEAR_STEPS})
+    weights_FC, bias_C = fitted.x.reshape(shape)[:-1] * scale_F[:, None], fitted.x.reshape(shape)[-1]
+    return np.concatenate([weights_FC, (bias_C - mean_F @ weights_FC)[None]]).astype(np.float32)
 
 
 def fit_gain(output_P: Doubles, gain_P: Doubles) -> tuple[float, float]:

@@ -26,7 +26,7 @@ from zhichun.core.tasks import CALIBRATION_FILE, TASKS, Prediction
 from zhichun.data.dataset import Dataset
 from zhichun.data.predictions import OutOfFold, fold_count, fold_path, nested_path, read_nested, read_out_of_fold
 from zhichun.fit.run_folder import refuse_leaks
-from zhichun.fit.second_stage import JudgedCandidates, StackSettings, fit_second_stage
+from zhichun.fit.second_stage import VECTORS, JudgedCandidates, StackSettings, fit_second_stage
 from zhichun.measure.evaluate import rows_of
 from zhichun.measure.page import write_page
 from zhichun.score.ensemble_weights import Judgements, difference, figures
@@ -254,9 +254,10 @@ def _ablation(
         return {}
     groups = judged.candidates.groups(judged.probabilities_PM.shape[1] // len(schema.LABELS))
     made, scales = {}, dict[int, tuple[float, float]]()
-    for number, left_out in enumerate((None, *groups)):
+    parts = (None, *groups, *([] if whole.linear is None else [VECTORS]))
+    for number, left_out in enumerate(parts):
         made[left_out] = _predicted(judged, nested, whole, settings, [left_out] if left_out else [], scales)
-        stages("ablation", number + 1, len(groups) + 1)
+        stages("ablation", number + 1, len(parts))
     said_PM = np.nanmean(list(nested.values()), axis=0)  # each run says NaN of what it was trained on
     alone = TASKS["esci"].of_probabilities(said_PM.reshape(len(said_PM), -1, len(schema.LABELS)).mean(axis=1))
     judgements, stacked = Judgements(judged.labels_P, judged.candidates.list_P), made.pop(None)

@@ -21,8 +21,7 @@ import numpy.typing as npt
 
 from zhichun.core import schema
 from zhichun.core.arrays import Bools, Doubles, Int64
-from zhichun.core.tasks import Floats
-from zhichun.score.similarity import Product, Similarity
+from zhichun.score.similarity import PairVectors, Product, Similarity
 from zhichun.text.features import readable
 from zhichun.text.fold import MAY_BE_MISSING, fold_query, says_missing
 from zhichun.text.pairs import PairTexts, country_index
@@ -231,12 +230,15 @@ class Candidates:
         Places among the U of each list's candidates.
     place_P
         Which distinct candidate each pair is.
+    vectors
+        Of the encoder of the similarity, where there is one.
     """
 
     known_UF: Doubles
     names: tuple[str, ...]
     lists: tuple[Int64, ...]
     place_P: Int64
+    vectors: PairVectors | None = None
 
     @classmethod
     def read(
@@ -273,17 +275,17 @@ class Candidates:
         groups = [*TEXT_FEATURES.values(), *((name, f"{name}_share") for name in own)]
         groups += [] if similarity is None else SIMILARITY_FEATURES.values()
         names = tuple(name for group in groups for name in group)
-        known_UF, vectors = np.empty((count, len(names))), dict[Product, Floats]()
-        if similarity is not None:
-            vectors = similarity.of_products({texts for there in places.values() for texts, _ in there})
-        for (key, there), list_N in zip(places.items(), found, strict=True):
-            parts = [_of_list(corpus, spelled[key], key[1], list(there), len(own))]
-            if similarity is not None:
-                similar_N4 = similarity.of_list(spelled[key], np.stack([vectors[texts] for texts, _ in there]))
-                share_N3 = beside_list(similar_N4[:, :3])[-1]
-                parts += [np.stack([similar_N4[:, :3], share_N3], axis=2).reshape(-1, 6), similar_N4[:, 3:]]
+        known_UF = np.empty((count, len(names)))
+        similar: Iterable[Doubles] = [np.empty((len(list_N), 0)) for list_N in found]
+        vectors = None
+        if similarity is not None and found:
+            asked = [(spelled[key], [texts for texts, _ in there]) for key, there in places.items()]
+            similar, in_order = similarity.of_lists(asked)
+            vectors = in_order.select(np.argsort(np.concatenate(found)))
+        for (key, there), list_N, similar_NS in zip(places.items(), found, similar, strict=True):
+            parts = _of_list(corpus, spelled[key], key[1], list(there), len(own)), _with_shares(similar_NS)
             known_UF[list_N] = np.concatenate(parts, axis=1)
-        return cls(known_UF, names, found, place_P)
+        return cls(known_UF, names, found, place_P, vectors)
 
     @cached_property
     def list_P(self) -> Int64:
@@ -305,7 +307,8 @@ class Candidates:
         number_U[used] = np.arange(len(used))
         lists = (number_U[list_N] for list_N in self.lists)
         kept = tuple(list_N[list_N >= 0] for list_N in lists if (list_N >= 0).any())
-        return Candidates(self.known_UF[used], self.names, kept, place_P)
+        vectors = self.vectors and self.vectors.select(used)
+        return Candidates(self.known_UF[used], self.names, kept, place_P, vectors)
 
     def features(self, *probabilities: npt.NDArray[np.floating]) -> Doubles:
         """Put the features of all pairs together, ``[K P, F]``, fold after fold: all folds at once, to call numpy less.
@@ -364,6 +367,13 @@ def beside_list(values_NM: Doubles) -> tuple[Doubles, ...]:
     middle_M = (sorted_NM[last // 2] + sorted_NM[(last + 1) // 2]) / 2
     of_list = (np.broadcast_to(row_M, values_NM.shape) for row_M in (sorted_NM[0], middle_M, sorted_NM[-1]))
     return *of_list, sorted_NM[-1] - values_NM, share_NM
+
+
+def _with_shares(similar_NS: Doubles) -> Doubles:
+    """Put its share of the list beside each similarity but the last, ``[N, 2 S - 1]``; none stays none."""
+    values_NS, last_NS = similar_NS[:, :-1], similar_NS[:, -1:]
+    paired_NS2 = np.stack([values_NS, beside_list(values_NS)[-1]], axis=2)
+    return np.concatenate([paired_NS2.reshape(len(similar_NS), -1), last_NS], axis=1)
 
 
 def _of_list(

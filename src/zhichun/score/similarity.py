@@ -10,19 +10,20 @@ Traps      the encoder is one whose means of tokens were trained to be compared 
            further layers; it is never trained here. E5 ranks much worse without its prompts, "query: " and "passage: ".
            A query is read in its folded form, so that its spellings are one
 
-Legend: ``N`` products of one list, ``B`` texts, ``T`` tokens, ``D`` size of a vector.
+Legend: ``N`` products of one list, ``B`` texts, ``T`` tokens, ``D`` size of a vector; of many lists: ``L`` lists, ``U``
+candidates, ``V`` products, ``F`` features.
 """
 
 import importlib.util
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from zhichun.core import schema
-from zhichun.core.arrays import Doubles
+from zhichun.core.arrays import Doubles, Int64
 from zhichun.core.console import say_aside
 from zhichun.core.files import read_json, write_json
 from zhichun.core.tasks import Floats
@@ -40,6 +41,7 @@ BATCH: Final = 64
 MOST_KNOWN: Final = 1 << 16  # two hundred megabytes of vectors of 384
 PROMPTS: Final = "config_sentence_transformers.json"
 READ: Final = ("input_ids", "attention_mask")
+SOME: Final = 1 << 12  # candidates that are compared element by element at once
 # Float sums differ in their last digits with the order of a list.
 DIGITS: Final = 5
 Product = tuple[str | None, ...]  # the cleaned texts, in the order of `schema.TEXT_COLUMNS`
@@ -115,16 +117,19 @@ class Similarity:
             self.known.pop(next(iter(self.known)), None)
         return found
 
-    def of_list(self, query: str, products_N2D: Floats) -> Doubles:
-        """Return the features of one list, ``[N, 4]``; see the equation above."""
-        asked = self.prompts[0] + fold_query(query)
-        query_TD = self._read({asked}, whole=False)[asked]
-        title_N, all_N = (products_N2D @ query_TD[0]).T
-        least_N = (products_N2D[:, 1] @ query_TD[1:].T).min(axis=1)
-        # Of several that are most similar, their mean: in any order of the rows.
-        top_D = products_N2D[np.round(all_N, DIGITS) == np.round(all_N.max(), DIGITS), 1].mean(axis=0)
-        found_N4 = np.stack([title_N, all_N, least_N, products_N2D[:, 1] @ unit(top_D)], axis=1)
-        return np.asarray(found_N4, np.float64).round(DIGITS)
+    def of_lists(self, lists: Sequence[tuple[str, Sequence[Product]]]) -> tuple[list[Doubles], "PairVectors"]:
+        """Return the features of each list, ``[N, 4]``; see the equation above. And the vectors of all, in order."""
+        vectors = self.of_products({product for _, products in lists for product in products})
+        place_of = {product: place for place, product in enumerate(vectors)}
+        places = [np.asarray([place_of[product] for product in products]) for _, products in lists]
+        products_V2D, made, queries = np.stack([*vectors.values()]), [], []
+        for (query, _), places_N in zip(lists, places, strict=True):
+            asked = self.prompts[0] + fold_query(query)
+            query_TD = self._read({asked}, whole=False)[asked]
+            queries.append(query_TD[0])
+            made.append(_similar(query_TD, products_V2D[places_N]))
+        list_U = np.repeat(np.arange(len(lists)), [len(products) for _, products in lists])
+        return made, PairVectors(np.stack(queries), products_V2D, list_U, np.concatenate(places))
 
     def _texts(self, product: Product) -> list[str]:
         """Give what is read of a product: title with brand, and the longer texts that it has."""
@@ -147,6 +152,54 @@ class Similarity:
                 of_words = () if whole else (own_TD if len(own_TD) else mean_1D,)
                 found[text] = unit(np.concatenate([mean_1D, *of_words]))
         return found
+
+
+@dataclass(frozen=True, eq=False)
+class PairVectors:
+    """What the encoder says of candidates, each query and each product once.
+
+    Parameters
+    ----------
+    queries_LD
+        The query's vector of each list.
+    products_V2D
+        Of each product, as `Similarity.of_products` gives them.
+    list_U, product_U
+        Whose each candidate has.
+    """
+
+    queries_LD: Floats
+    products_V2D: Floats
+    list_U: Int64
+    product_U: Int64
+
+    def select(self, chosen_U: Int64) -> "PairVectors":
+        """Take some candidates."""
+        return replace(self, list_U=self.list_U[chosen_U], product_U=self.product_U[chosen_U])
+
+    def features(self) -> Floats:
+        """Give both cosines, and query and product element by element, for `linear_logits`, ``[U, F]``."""
+        query_UD, (title_UD, all_UD) = self.queries_LD[self.list_U], self.products_V2D[self.product_U].swapaxes(0, 1)
+        products = query_UD * title_UD, query_UD * all_UD
+        cosines = [product_UD.sum(axis=1, keepdims=True) for product_UD in products]
+        return np.concatenate([*cosines, *products, np.abs(query_UD - title_UD), query_UD, all_UD], axis=1)
+
+    def linear_logits(self, weights_FC: Floats) -> Doubles:
+        """Apply a linear model, whose last row is the bias, ``[U, C]``; rounded, as in `DIGITS`."""
+        count = len(self.list_U)
+        parts = map(self.select, np.split(np.arange(count), range(SOME, count, SOME)))  # little memory at once
+        made = [part.features() @ weights_FC[:-1] + weights_FC[-1] for part in parts]
+        return np.concatenate(made).astype(np.float64).round(DIGITS)
+
+
+def _similar(query_TD: Floats, products_N2D: Floats) -> Doubles:
+    """Return the features of one list: of the query its mean, then its tokens."""
+    title_N, all_N = (products_N2D @ query_TD[0]).T
+    least_N = (products_N2D[:, 1] @ query_TD[1:].T).min(axis=1)
+    # Of several that are most similar, their mean: in any order of the rows.
+    top_D = products_N2D[np.round(all_N, DIGITS) == np.round(all_N.max(), DIGITS), 1].mean(axis=0)
+    found_N4 = np.stack([title_N, all_N, least_N, products_N2D[:, 1] @ unit(top_D)], axis=1)
+    return np.asarray(found_N4, np.float64).round(DIGITS)
 
 
 def unit(vectors: Floats) -> Floats:

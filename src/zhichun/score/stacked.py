@@ -3,9 +3,11 @@
 Each fold's models predict, the trees read each fold's features, and what they give is averaged. They need LightGBM and
 neither torch nor what trained them.
 
-Equation   score ``s = Σ_k (Σ_c gain_c p_kc + σ(a r_k + b)) / 2K`` with the classes' ``p`` and the ranker's output ``r``
-           of fold ``k``; ``a`` and ``b`` bring this output to the scale of gains; with models beside the trees
-           ``(1 - w) s + w Σ_m s_m / M``, and so the probabilities
+Equation   trees: score ``s = Σ_k (Σ_c gain_c p_kc + σ(a r_k + b)) / 2K`` with the classes' ``p`` and the ranker's
+           output ``r`` of fold ``k``; ``a`` and ``b`` bring this output to the scale of gains. With a similarity also
+           ``l = softmax(x W)`` of the encoder's vectors of query and product, ``x = [u·v_t, u·v, u∘v_t, u∘v, |u - v_t|,
+           u, v, 1]``, and ``0.6 s + 0.4 Σ_c gain_c l_c``. With models beside, ``(1 - w) s + w Σ_m s_m / M``. So are the
+           probabilities
 Reference  Ke et al., 2017, *LightGBM*; Burges, 2010, for LambdaMART; the contest's first three teams, for the features
 
 Legend: ``P`` pairs, ``K`` folds, ``M`` probabilities of all models of a fold, ``F`` features, ``C`` classes.
@@ -25,7 +27,7 @@ from zhichun.core import settings as codec
 from zhichun.core.arrays import Doubles, Int64
 from zhichun.core.errors import UserError
 from zhichun.core.files import check_hashes, write_hashes, write_text
-from zhichun.core.tasks import TASKS, Prediction, Task, gain_vector
+from zhichun.core.tasks import TASKS, Floats, Prediction, Task, gain_vector, softmax
 from zhichun.data.dataset import Dataset
 from zhichun.score.engine import AUTO, Progress
 from zhichun.score.ensemble import Members, average
@@ -41,9 +43,12 @@ from zhichun.text.vocabulary import read_counted, write_counted
 if TYPE_CHECKING:
     from lightgbm import Booster
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 CLASSES_FILE, RANKING_FILE, TERMS_FILE = "classes.txt", "ranking.txt", "terms.parquet"
+LINEAR_FILE: Final = "linear.npy"
 REMEDY: Final = "Make it again with: zhichun stack RUN… --data DIR --out STACK --overwrite"
+# Of the linear model beside the trees; screened on Chorus and the extract (experiments/LOG.md, 2026-11-27).
+LINEAR_SHARE: Final = 0.4
 TREES: Final = "trees"  # the engine where there is no model
 _FEW_ROWS: Final = 10_000  # threads cost more than they gain
 
@@ -64,6 +69,8 @@ class SecondStage:
         Of the ranker's output as a gain.
     similarity
         Of query and product, where the trees read it.
+    linear
+        Of the classes, over the similarity's vectors (`PairVectors.linear_logits`), where there is one.
     beside, share
         How many models the trees do not read, and the share of these in the mean with the trees.
     """
@@ -75,6 +82,7 @@ class SecondStage:
     slope: float = 1.0
     offset: float = 0.0
     similarity: Similarity | None = None
+    linear: Floats | None = None
     beside: int = 0
     share: float = 0.0
 
@@ -108,7 +116,12 @@ class SecondStage:
         mean_PC = np.asarray(classes_X).reshape(*shape, -1).mean(axis=0)
         rank_P = as_gain(np.asarray(ranking_X), self.slope, self.offset).reshape(shape).mean(axis=0)
         made = TASKS["esci"].of_probabilities(mean_PC)
-        return replace(made, score=((mean_PC @ gain_vector() + rank_P) / 2).astype(np.float32))
+        trees = replace(made, score=((mean_PC @ gain_vector() + rank_P) / 2).astype(np.float32))
+        if self.linear is None or candidates.vectors is None:
+            return trees
+        said_UC = softmax(candidates.vectors.linear_logits(self.linear))
+        linear = TASKS["esci"].of_probabilities(said_UC[candidates.place_P])
+        return average([trees, linear], [1 - LINEAR_SHARE, LINEAR_SHARE])
 
     def combine(self, candidates: Candidates, predictions: Sequence[Prediction], folds: int) -> Prediction:
         """Predict pairs from what the models said: fold by fold those that the trees read, then those beside them."""
@@ -206,6 +219,8 @@ def save_stack(stage: SecondStage, members: Sequence[MemberEntry], folds: int, m
     write_text(folder / RANKING_FILE, stage.ranking)
     counts = stage.corpus.counts
     write_counted(folder / TERMS_FILE, "term", list(counts), np.fromiter(counts.values(), np.int64, len(counts)))
+    if stage.linear is not None:
+        np.save(folder / LINEAR_FILE, stage.linear)
     if stage.similarity is not None:
         stage.similarity.save(folder / SIMILARITY)
     write_hashes(folder)
@@ -217,8 +232,9 @@ def load_stage(folder: Path, config: StackConfig) -> SecondStage:
     corpus = Corpus(config.documents, config.mean_length, dict(zip(known, counts.tolist(), strict=True)))
     classes, ranking = ((folder / name).read_text("utf-8") for name in (CLASSES_FILE, RANKING_FILE))
     similarity = Similarity.load(folder / SIMILARITY) if (folder / SIMILARITY).is_dir() else None
-    scale = config.slope, config.offset
-    return SecondStage(corpus, config.own, classes, ranking, *scale, similarity, config.beside, config.share)
+    linear = np.load(folder / LINEAR_FILE) if (folder / LINEAR_FILE).is_file() else None
+    scale, beside = (config.slope, config.offset), (config.beside, config.share)
+    return SecondStage(corpus, config.own, classes, ranking, *scale, similarity, linear, *beside)
 
 
 @dataclass(frozen=True)

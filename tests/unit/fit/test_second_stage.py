@@ -1,13 +1,19 @@
-"""The trees of the second stage: what they learn, and that they learn the same again."""
+"""The trees and the linear model of the second stage: what they learn, and that they learn the same again."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 from zhichun.core import schema
-from zhichun.core.tasks import gain_vector
+from zhichun.core.tasks import gain_vector, softmax
+from zhichun.fit import second_stage as module
 from zhichun.fit.second_stage import JudgedCandidates, StackSettings, fit_gain, fit_second_stage
 from zhichun.metrics import Judged, nDCG
+from zhichun.score import similarity, stacked
 from zhichun.score.list_features import Candidates, Corpus
+from zhichun.score.similarity import PairVectors, unit
 from zhichun.score.stacked import as_gain
 from zhichun.text.pairs import PairTexts
 
@@ -109,3 +115,63 @@ def test_a_ranker_s_output_is_brought_to_gains():
     slope, offset = fit_gain(output, as_gain(output, 2.0, -1.0))
     assert (slope, offset) == pytest.approx((2.0, -1.0), abs=1e-2)
     assert fit_gain(output, 1 - as_gain(output, 2.0, 0.0))[0] > 0, "lists are never turned around"
+
+
+def with_vectors(pairs, seed=0, size=6):
+    """Give candidates vectors, of which the label is told by their product alone."""
+    random, count = np.random.default_rng(seed), len(pairs.labels_P)
+    queries_LD, products_V2D = unit(random.normal(size=(60, size))), unit(random.normal(size=(count, 2, size)))
+    list_U, product_U = pairs.candidates.list_P, random.permutation(count)
+    vectors = PairVectors(queries_LD, products_V2D, list_U, product_U)
+    cosine_P = (queries_LD[list_U] * products_V2D[product_U, 0]).sum(axis=1)
+    labels_P = np.digitize(-cosine_P, [-0.4, 0.0, 0.4])
+    return replace(pairs, candidates=replace(pairs.candidates, vectors=vectors), labels_P=labels_P)
+
+
+def test_vectors_are_compared_element_by_element():
+    query, (title, whole) = np.array([1.0, 2.0]), np.array([[3.0, 5.0], [7.0, 11.0]])
+    vectors = PairVectors(query[None], np.stack([title, whole])[None], np.array([0]), np.array([0]))
+    assert vectors.features().tolist() == [[13, 29, 3, 10, 7, 22, 2, 3, 1, 2, 7, 11]]
+    weights = np.zeros((13, 4))
+    weights[0], weights[-1] = 2, [0, 1, 2, 3]
+    assert vectors.linear_logits(weights).tolist() == [[26, 27, 28, 29]]
+
+
+def test_many_candidates_are_read_in_parts_and_come_out_in_order(monkeypatch):
+    vectors, weights = with_vectors(judged()).candidates.vectors, np.random.default_rng(1).normal(size=(33, 4))
+    whole = vectors.linear_logits(weights)
+    monkeypatch.setattr(similarity, "SOME", 7)
+    assert vectors.linear_logits(weights) == pytest.approx(whole, abs=2e-5)
+
+
+def test_the_linear_model_is_the_penalised_regression_that_scikit_learn_fits():
+    pairs = with_vectors(judged())
+    stage = fit_second_stage(CORPUS, pairs, SETTINGS)
+    features = pairs.candidates.vectors.features()
+    scaled = (features - features.mean(axis=0)) / (features.std(axis=0) + 1e-6) * np.where(np.arange(32) < 2, 10, 1)
+    expected = LogisticRegression(C=1 / module.PENALTY, max_iter=1000, tol=1e-8).fit(scaled, pairs.labels_P)
+    made = softmax(pairs.candidates.vectors.linear_logits(stage.linear))
+    assert made == pytest.approx(expected.predict_proba(scaled), abs=5e-3)
+    assert (made.argmax(axis=1) == pairs.labels_P).mean() > 0.6
+
+
+def test_trees_and_the_linear_model_are_averaged_and_it_can_be_left_out():
+    pairs = with_vectors(judged())
+    both, trees = (fit_second_stage(CORPUS, pairs, SETTINGS, left_out=names) for names in ([], [module.VECTORS]))
+    assert trees.linear is None
+    mean, alone = (stage.predict(pairs.candidates, [pairs.probabilities_PM]) for stage in (both, trees))
+    said = softmax(pairs.candidates.vectors.linear_logits(both.linear))
+    share = stacked.LINEAR_SHARE
+    assert mean.probabilities == pytest.approx((1 - share) * alone.probabilities + share * said, abs=1e-6)
+    assert mean.score == pytest.approx((1 - share) * alone.score + share * (said @ gain_vector()), abs=1e-6)
+
+
+def test_the_linear_model_learns_from_no_pair_of_weight_0():
+    pairs = with_vectors(judged())
+    weights = (np.arange(300) % 5 > 0).astype(float)
+    wrong = np.where(weights > 0, pairs.labels_P, 2)
+    one, other = (
+        fit_second_stage(CORPUS, replace(pairs, labels_P=labels, weights_P=weights), SETTINGS).linear
+        for labels in (pairs.labels_P, wrong)
+    )
+    assert (one == other).all()

@@ -318,9 +318,8 @@ def test_a_similarity_is_read_and_kept_with_the_trees(make, audited_data, fold_r
     keys = list(zip(*(texts.products[name] for name in schema.TEXT_COLUMNS), strict=True))
     for number in range(3):
         pairs = np.flatnonzero(candidates.list_P == number)
-        vectors = similarity.of_products({keys[pair] for pair in pairs})
-        distinct = dict.fromkeys(keys[pair] for pair in pairs)
-        similar = similarity.of_list(texts.queries[pairs[0]], np.stack([*map(vectors.get, distinct)]))
+        distinct = [*dict.fromkeys(keys[pair] for pair in pairs)]
+        (similar,), _ = similarity.of_lists([(texts.queries[pairs[0]], distinct)])
         expected = dict(zip(distinct, similar, strict=True))
         for pair in pairs:
             said = candidates.known_UF[candidates.place_P[pair], places]

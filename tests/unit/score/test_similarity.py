@@ -29,8 +29,7 @@ LIST = [tuple(product.get(name) for name in schema.TEXT_COLUMNS) for product in 
 
 
 def of(similarity, query="red shoes", products=LIST):
-    vectors = similarity.of_products(set(products))
-    return similarity.of_list(query, np.stack([vectors[product] for product in products]))
+    return similarity.of_lists([(query, products)])[0][0]
 
 
 def test_they_are_cosines_of_the_means_of_texts_and_of_the_query_s_tokens(sentence_encoder):

@@ -12,10 +12,11 @@ Poly-1, EMA, raters' shares   +0.014 (-0.030 to +0.063), +0.039 (-0.005 to +0.09
 the encoder alone             +0.025 (-0.015 to +0.066), +0.029 (-0.014 to +0.081): trigrams and ids are left out
 rate and epochs               1e-5, the paper's, undertrains a small encoder: `zhichun.fit.train`
 
-On all of Chorus (135 queries, five folds, three seeds: `benchmarks/results/quality_lists_chorus.json`) this model, at a
-fixed rate and epochs, has nDCG@10 0.806 and micro-F1 0.750, sentence-transformers at its best 0.835 (BCE) and 0.722
-(CE), trees over texts and the encoder's own cosines 0.872 and 0.751, and both together (`zhichun stack --similarity
-ENCODER --beside RUN`) 0.878 and 0.781. Put it beside them.
+On all of Chorus (135 queries, five folds, three seeds: experiments/LOG.md, 2026-11-27) this model, at a fixed rate and
+epochs, has nDCG@10 0.806 and micro-F1 0.750, and **with ``zhichun:fast:pretrain`` and ``model.interaction=Full`` before
+it 0.859 and 0.800**; sentence-transformers at its best of six tries 0.825 and 0.722. Trees over texts and the encoder's
+own cosines have 0.872 and 0.751, beside this model (`zhichun stack --similarity ENCODER --beside RUN`) 0.878 and 0.781,
+beside the pre-trained one 0.887 and 0.797 (`benchmarks/results/quality_lists_chorus.json`). Do both.
 
 Plain training with trigrams, country, brand and color has 0.828, 0.769 and macro-F1 0.500 on these folds, this model
 0.440 (+0.060, +0.009 to +0.098): with trees 0.013 more in nDCG@10 (+0.005 to +0.022). Inner folds, with half as many
@@ -25,9 +26,7 @@ which every engine takes. Where there are as many judgements as on Chorus, measu
 Left out of the paper's parts: FGM, R-Drop and mixup (no gain measured, 2.3 times the cost:
 `benchmarks/results/quality_esci_whole_recipe.md`), and lists with LambdaLoss, whose steps of one list were 0.08 worse.
 
-``zhichun:fast:pretrain`` with ``model.interaction=Full`` before it lifts this model too: micro-F1 0.753 to 0.805 on
-Chorus (+0.019 to +0.085, one seed). The teacher of ``zhichun:fast`` harms where it has seen few queries
-(docs/catalogue.md).
+The teacher of ``zhichun:fast`` harms where it has seen few queries (docs/catalogue.md).
 
 Provisional: what its parts gain are screenings; lists and the list head have no three seeds yet.
 """
