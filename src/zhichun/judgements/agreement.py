@@ -16,6 +16,7 @@ from zhichun.core.schema import LABEL_NAMES, LABELS, LOCALE, LOCALES, PRODUCT_ID
 from zhichun.data.prepare.clean_catalogue import read_catalogue
 from zhichun.data.readers.ratings import RatedPairs
 from zhichun.measure.page import write_page
+from zhichun.measure.systems import LEAST_QUERIES
 from zhichun.metrics.agreement import (
     HUMAN_METRICS,
     NO_RATING,
@@ -120,13 +121,8 @@ def _beside(rated: RatedPairs, people: Sequence[int], drawing: Mapping[str, int]
                 problem = f"no pair was rated by {name!r} and by one of the people."
                 raise UserError(problem, remedy="Both have to name queries, locales and products alike.")
             continue
-        figures, confusion = beside_others(rated.ratings, own, others, **drawing)
-        found[name] = {
-            "pairs": int(confusion.sum()),
-            **to_json(figures),
-            "confusion": confusion.tolist(),
-            "by_locale": {part: to_json(beside_others(of, own, others, **drawing)[0]) for part, of in here.items()},
-        }
+        by_locale = {part: _figures(of, own, others, drawing) for part, of in here.items()}
+        found[name] = {**_figures(rated.ratings, own, others, drawing), "by_locale": by_locale}
     order = sorted(people, key=lambda place: -_value(found, rated.raters[place]))
     for own, name in enumerate(rated.raters):
         if name in found:
@@ -134,6 +130,12 @@ def _beside(rated: RatedPairs, people: Sequence[int], drawing: Mapping[str, int]
             named = {rated.raters[person]: gap for person, gap in level.items()}
             found[name] |= {"in_place_of": to_json(named), "verdict": [*_place(named), *_biases(found[name])]}
     return found
+
+
+def _figures(ratings: Ratings, own: int, others: Sequence[int], drawing: Mapping[str, int]) -> dict[str, Any]:
+    figures, confusion = beside_others(ratings, own, others, **drawing)
+    queries = len(np.unique(ratings.beside([own], others)[0].query_P))
+    return {"pairs": int(confusion.sum()), "queries": queries, **to_json(figures), "confusion": confusion.tolist()}
 
 
 def _value(found: Mapping[str, Any], name: str) -> float:
@@ -162,12 +164,15 @@ def _place(gaps: Mapping[str, Interval]) -> list[str]:
 
 
 def _biases(found: Mapping[str, Any]) -> list[str]:
-    """Say which labels are given too often or too rarely, as far as intervals show it; overall, then in one locale."""
+    """Say which labels are given too often or too rarely, as far as intervals show it; overall, then in one locale.
+
+    Of few queries an interval is too narrow: of two, every third holds no 0 where there is no bias.
+    """
     said, named = [], set[str]()
     for part, figures in {"": found, **{f"in {name}: ": of for name, of in found["by_locale"].items()}}.items():
         for grade, label in enumerate(LABELS):
             bias = figures[f"bias.{grade}"]
-            if label in named or bias["low"] is None or bias["low"] <= 0 <= bias["high"]:
+            if label in named or figures["queries"] < LEAST_QUERIES or bias["low"] <= 0 <= bias["high"]:
                 continue
             often = bias["low"] > 0
             words = WORDS.get((label, often), f"says {LABEL_NAMES[label]} too {'often' if often else 'rarely'}")

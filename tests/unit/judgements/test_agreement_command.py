@@ -313,3 +313,18 @@ def test_what_the_ratings_do_not_say_is_said(of_one_query, tmp_path, capsys):
     assert "7 ratings are of pairs that nobody else rated and were skipped" in said
     assert re.search(r"Ceiling │ 0\.\d", said)
     assert ("nDCG" in said, "every query has one product" in said) == (of_one_query, not of_one_query)
+
+
+@pytest.mark.parametrize(("queries", "is_said"), [(3, False), (24, True)])
+def test_a_bias_is_said_of_enough_queries(queries, is_said, tmp_path):
+    rows = [
+        f"shoe {query},{product},{judge},{'E' if judge == 'c' and product == 1 else 'ESI'[product % 3]}"
+        for query in range(queries)
+        for product in range(6)
+        for judge in "abc"
+    ]
+    (tmp_path / "ratings.csv").write_text("\n".join(["query,product_id,judge,label", *rows]))
+    found = measure_agreement(read_ratings(tmp_path / "ratings.csv"), draws=50)["beside"]["c"]
+    assert found["bias.0"]["low"] > 0
+    assert any("too lenient on Exact" in line for line in found["verdict"]) == is_said
+    assert (found["queries"], found["pairs"]) == (queries, 6 * queries)
