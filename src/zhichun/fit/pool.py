@@ -25,7 +25,7 @@ from zhichun.core import schema
 from zhichun.core.arrays import write_parquet
 from zhichun.core.console import Bar, Stages
 from zhichun.core.errors import UserError
-from zhichun.core.files import read_json, sha256
+from zhichun.core.files import in_use, read_json, sha256
 from zhichun.data.dataset import Dataset, of_catalogue, product_keys, query_bucket, query_fold, read_parquet
 from zhichun.data.predictions import POOL_METADATA, fold_count, held_out_by, is_of_all_folds, require_trained_on
 from zhichun.data.readers.sources import PAIRS, match_columns, open_table
@@ -109,23 +109,24 @@ def make_pool(
     key = hashlib.sha256(repr([*parts, at_random, seed, columns, locale, held_out]).encode()).hexdigest()[:16]
     work = out.with_name(f"{out.name}.{key}")
     candidates, scored = work / "candidates.parquet", work / "scored.parquet"
-    scorer = None if scored.is_file() else load_scorer(run, engine=engine)
-    if scorer is not None and scorer.task.name != "esci":
-        raise UserError("a teacher must know the four labels.", file=run, remedy="Give one of the task esci.")
-    if not candidates.is_file():
-        with Stages("products", shown=shown) as stages:
-            drawn = round(per_query * at_random)
-            write_parquet(candidates, _candidates(dataset, taken, per_query, drawn, seed, stages))
-    if scorer is not None:
-        job = ScoringJob(scorer=scorer, pairs=candidates, out=scored, model_fingerprint=key, catalogue=data)
-        with Bar("score", "pairs", shown=shown) as bar:
-            bar.start(0, job.total())
-            job.run(lambda done: bar.advance(done, steps=done))
-    table = read_parquet(scored)
-    table = table.append_column(schema.WEIGHT, pa.array(np.full(len(table), weight, np.float32)))
-    about = {"held_out": held_out, "teacher": str(run), "folds": fold_count(dataset)}
-    write_parquet(out, table.replace_schema_metadata({POOL_METADATA: json.dumps(about)}))
-    shutil.rmtree(work)
+    with in_use(work):
+        scorer = None if scored.is_file() else load_scorer(run, engine=engine)
+        if scorer is not None and scorer.task.name != "esci":
+            raise UserError("a teacher must know the four labels.", file=run, remedy="Give one of the task esci.")
+        if not candidates.is_file():
+            with Stages("products", shown=shown) as stages:
+                drawn = round(per_query * at_random)
+                write_parquet(candidates, _candidates(dataset, taken, per_query, drawn, seed, stages))
+        if scorer is not None:
+            job = ScoringJob(scorer=scorer, pairs=candidates, out=scored, model_fingerprint=key, catalogue=data)
+            with Bar("score", "pairs", shown=shown) as bar:
+                bar.start(0, job.total())
+                job.run(lambda done: bar.advance(done, steps=done))
+        table = read_parquet(scored)
+        table = table.append_column(schema.WEIGHT, pa.array(np.full(len(table), weight, np.float32)))
+        about = {"held_out": held_out, "teacher": str(run), "folds": fold_count(dataset)}
+        write_parquet(out, table.replace_schema_metadata({POOL_METADATA: json.dumps(about)}))
+        shutil.rmtree(work)
     made = {"queries": len(taken), "pairs": len(table), "left_out": dict(left_out), "held_out": held_out}
     return {**made, "next": _next(run, dataset, out, held_out)}
 

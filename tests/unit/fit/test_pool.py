@@ -123,6 +123,22 @@ def test_a_pool_that_was_killed_goes_on_and_is_the_same(made, dataset, tiny_run,
     assert [path.name for path in tmp_path.iterdir()] == ["pool.parquet"]
 
 
+def test_a_second_process_leaves_the_pool_of_the_first_alone(made, dataset, tiny_run, queries, tmp_path, monkeypatch):
+    out, call = tmp_path / "pool.parquet", {"per_query": 8, "at_random": 0.25, "shown": False}
+    choose = pool._candidates
+
+    def twice(*given):
+        monkeypatch.setattr(pool, "_candidates", choose)
+        with pytest.raises(UserError, match="in use by process"):
+            make_pool(tiny_run, dataset.folder, queries, out, **call)
+        return choose(*given)
+
+    monkeypatch.setattr(pool, "_candidates", twice)
+    make_pool(tiny_run, dataset.folder, queries, out, **call)
+    assert pq.read_table(out).equals(pq.read_table(made[0]))
+    assert [path.name for path in tmp_path.iterdir()] == ["pool.parquet"]
+
+
 def test_a_teacher_that_knows_no_labels_is_refused_before_candidates_are_chosen(
     one_score_run, dataset, queries, tmp_path
 ):
