@@ -31,7 +31,7 @@ from zhichun.core.arrays import Bools, Int64, write_parquet
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import TASKS, Calibration, are_given, softmax
 from zhichun.data.dataset import read_parquet
-from zhichun.data.predictions import AS_TRAINED, PREDICTIONS_FILE, names_as_trained
+from zhichun.data.predictions import AS_TRAINED, PREDICTIONS_FILE, held_out_by, names_as_trained
 from zhichun.data.readers.pair_tables import append_columns
 from zhichun.metrics import ExpectedCalibrationError, Judged, LogLoss, label_codes
 from zhichun.metrics.calibration import wilson
@@ -87,7 +87,9 @@ def calibrate(run: Path, *, precision: float | None = None) -> dict[str, Any]:
     queries, query_P = np.unique(table.column(schema.QUERY_ID).to_numpy(), return_inverse=True)
     if len(queries) < LEAST_QUERIES:
         problem = f"held out {len(queries)} queries, and {LEAST_QUERIES} are the least."
-        remedy = "Train it again with a fold held out: zhichun train … --set train.validation_fold=0."
+        remedy = "Prepare the dataset with fewer --folds, and train it again."  # each holds out more
+        if held_out_by(run) is None:
+            remedy = "Train it again with a fold held out: zhichun train … --set train.validation_fold=0."
         raise UserError(problem, file=run, remedy=remedy)
     kind, after_PC, given_P = cross_fitted(logits_PC, targets_P, query_P, precision)
     after = Judged(query_P, targets_P, probabilities=after_PC, classes=task.classes)

@@ -186,6 +186,11 @@ def test_too_few_queries_are_refused(too_sure):
     pq.write_table(table.slice(0, 190), too_sure / "predictions.parquet")
     with pytest.raises(UserError, match=r"held out 19 queries(.|\n)*zhichun train … --set train\.validation_fold=0"):
         calibrate(too_sure)
+    recipe = json.loads((too_sure / "recipe.json").read_text())
+    recipe["train"]["validation_fold"] = 0  # as that says, and it is of too few
+    (too_sure / "recipe.json").write_text(json.dumps(recipe))
+    with pytest.raises(UserError, match=r"held out 19 queries(.|\n)*with fewer --folds"):
+        calibrate(too_sure)
 
 
 def test_the_command_says_what_was_kept_and_which_labels_are_given(too_sure, capsys):
