@@ -153,6 +153,9 @@ def test_raters_who_cannot_be_held_against_others_are_refused(ratings, tmp_path)
         rated.judging(["d"])
     with pytest.raises(UserError, match="no rater is left"):
         rated.judging(["[a]", "b", "c"])
+    (tmp_path / "more.csv").write_text(ratings.read_text())  # of the same people
+    with pytest.raises(UserError, match=r"no rater is left(.|\n)*into the first table"):
+        read_ratings(ratings, tmp_path / "more.csv")
     (tmp_path / "other.csv").write_text("query,product_id,label\nshoe,1,E\n")
     with pytest.raises(UserError, match=r"no pair was rated by .*other\.csv"):
         measure_agreement(read_ratings(ratings, tmp_path / "other.csv"), draws=20)

@@ -1,6 +1,6 @@
 """Tables of ratings: one row for each rater and pair, any format of judgements with a column that says who judged."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -54,7 +54,7 @@ class RatedPairs:
         """Take the pairs that two raters or more rated."""
         return self.select(np.flatnonzero(self.ratings.counts_PK.sum(axis=1) > 1))
 
-    def judging(self, names: Sequence[str]) -> "RatedPairs":
+    def judging(self, names: Collection[str]) -> "RatedPairs":
         """Hold further raters against the others.
 
         Raises
@@ -66,7 +66,8 @@ class RatedPairs:
         if unknown := [name for name in judged if name not in self.raters]:
             raise UserError(f"there is no rater {unknown[0]!r}.", remedy=suggest(unknown[0], self.raters))
         if len(judged) == len(self.raters):
-            raise UserError("no rater is left to hold the others against.", remedy="Name fewer of them.")
+            remedy = "Name fewer of them, and put what people rated into the first table."
+            raise UserError("no rater is left to hold the others against.", remedy=remedy)
         return replace(self, judged=judged)
 
     def by(self, raters: Sequence[int]) -> "RatedPairs":
@@ -130,11 +131,11 @@ def read_ratings(
     for (pair_row, judge), code in found.items():
         codes_PJ[pair_row, column_of[judge]] = code
     query_P = np.unique([f"{where}\n{query}" for query, where, _ in places], return_inverse=True)[1]
-    rated = RatedPairs(Ratings(codes_PJ, query_P), raters, tuple(places), passed_over, tuple(sorted(added)), reasons)
+    rated = RatedPairs(Ratings(codes_PJ, query_P), raters, tuple(places), passed_over, reasons=reasons)
     if not rated.shared().pairs:
         remedy = "Give a row for each judge and pair: agreement needs pairs that two judges rated."
         raise UserError("no pair was rated by two judges.", file=path, remedy=remedy)
-    return rated
+    return rated.judging(added)
 
 
 def _rows(
