@@ -314,6 +314,17 @@ def test_the_best_of_theirs_may_be_two_models_and_of_ours_is_one():
     assert chosen[quality_lists.OURS_PAIRS] == ("ours, plain",) * 2
 
 
+def test_where_most_queries_have_one_product_the_best_is_chosen_by_labels():
+    found = {row.name: {"micro_f1": 0.5, "macro_f1": 0.3} for row in (*THEIRS_TRIES, *OURS_TRIES) if row.classifies}
+    found["theirs, BCE"] = {}
+    found["theirs, CE, 5e-5"]["macro_f1"], found["ours, trees alone"]["macro_f1"] = 0.4, 0.4
+    found["ours, plain"]["micro_f1"] = 0.55
+    chosen = quality_lists.winners(found)
+    assert chosen[quality_lists.THEIRS_BEST] == ("theirs, CE, 5e-5",) * 2
+    assert chosen[quality_lists.OURS_BEST] == ("ours, trees alone",) * 2
+    assert chosen[quality_lists.OURS_PAIRS] == ("ours, plain",) * 2
+
+
 def test_figures_leave_out_queries_with_one_grade_and_differences_are_of_seed_means():
     rng = np.random.default_rng(0)
     labels, query_ids = rng.integers(4, size=60), np.repeat(np.arange(20), 3)

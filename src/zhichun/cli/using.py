@@ -139,7 +139,7 @@ def index(
     shard: str | None = None,
     finish: bool = False,
 ) -> None:
-    """Compute what depends on products alone, once, for a model that reads query and product apart.
+    """Compute what depends on products alone, once, for a model that reads query and product apart, or for a stack.
 
     `zhichun score`, `rank` and `evaluate` take the folder as `--products`. Called again, it computes only what changed
     and deletes what was removed; after a kill it resumes. Several processes can share it, each a shard of it.
@@ -147,7 +147,7 @@ def index(
     Parameters
     ----------
     run
-        Run folder of `zhichun train`.
+        Run folder of `zhichun train`, or a stack with a similarity.
     products
         Products to index: a table, a dataset folder or a folder in the official layout.
     out

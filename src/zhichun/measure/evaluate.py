@@ -94,7 +94,7 @@ def evaluate(
     dataset = Dataset.open(data)
     version, rows = dataset.of_version(rows_of(dataset, split), version, ranking=_ranks(scorer, run))
     with Stages("pairs", shown=shown) as stages:
-        prediction, engine, of_ensemble = score_rows(scorer, run, dataset, rows, engine, stages)
+        prediction, engine, of_ensemble = score_rows(scorer, run, dataset, rows, engine, stages, products)
     if not np.isfinite(prediction.score).all():
         raise UserError("the model's scores are not finite numbers.", file=run, remedy="Train it again in fp32.")
     query_ids, locales = dataset.column(schema.QUERY_ID)[rows], dataset.column(schema.LOCALE)[rows]
@@ -128,7 +128,7 @@ def evaluate(
 
 def _loaded(run: Path, engine: str, products: Path | None) -> "Scorer | IndexScorer | None":
     """Load what scores pairs; ``None`` for an ensemble or a stack, whose members do one after the other."""
-    if products is not None:
+    if products is not None and not is_stack(run):
         from zhichun.score.index.scorer import IndexScorer  # which needs torch
 
         return IndexScorer.load(run, products, engine=engine)
@@ -147,9 +147,18 @@ def _size_alone(task: Task, dataset: Dataset, rows: Int64, version: str) -> dict
 
 
 def score_rows(
-    scorer: "Scorer | IndexScorer | None", run: Path, dataset: Dataset, rows: Int64, engine: str, stages: Stages
+    scorer: "Scorer | IndexScorer | None",
+    run: Path,
+    dataset: Dataset,
+    rows: Int64,
+    engine: str,
+    stages: Stages,
+    index: Path | None = None,
 ) -> tuple[Prediction, str, dict[str, Any]]:
-    """Score pairs, by which engine; an ensemble or stack is also compared with its members, under ``ensemble``."""
+    """Score pairs, by which engine; an ensemble or stack is also compared with its members, under ``ensemble``.
+
+    ``index`` is of a stack; one of a split model is in its scorer.
+    """
     if scorer is not None:
         progress = counted(stages, "score", len(rows))
         if not isinstance(scorer, Scorer):
@@ -161,7 +170,7 @@ def score_rows(
     answers = ask_members(members, dataset, rows, engine, stages=stages)
     predictions = [answer.prediction for answer in answers]
     if isinstance(config, StackConfig):
-        prediction = load_stage(run, config).of_dataset(dataset, rows, predictions, config.folds)
+        prediction = load_stage(run, config, index).of_dataset(dataset, rows, predictions, config.folds)
     else:
         prediction = average(predictions, [entry.weight for entry in config.members])
     judgements = Judgements(dataset.labels[rows], dataset.column(schema.QUERY_ID)[rows])

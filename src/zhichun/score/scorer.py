@@ -261,14 +261,15 @@ def load_scorer(
         When there is no such folder, or it is not finished or damaged.
     """
     folder = local(folder)
-    if products is not None and is_begun(products):
-        from zhichun.score.index.scorer import IndexScorer
-
-        return IndexScorer.load(folder, products, device, engine)
+    index = products if products is not None and is_begun(products) else None
     if is_stack(folder):
         from zhichun.score.stacked import Stack
 
-        return Stack.load(folder, device, engine)
+        return Stack.load(folder, device, engine, index=index)
+    if index is not None:
+        from zhichun.score.index.scorer import IndexScorer
+
+        return IndexScorer.load(folder, index, device, engine)
     if is_ensemble(folder):
         from zhichun.score.ensemble import Ensemble
 

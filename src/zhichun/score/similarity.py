@@ -18,7 +18,7 @@ import importlib.util
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -28,10 +28,14 @@ from zhichun.core.console import say_aside
 from zhichun.core.files import read_json, write_json
 from zhichun.core.tasks import Floats
 from zhichun.score.engine import required
+from zhichun.score.folders import fingerprint
 from zhichun.text.features import hash_texts
 from zhichun.text.fold import fold_query
 from zhichun.text.pairs import Arrays, TextReader
 from zhichun.text.tokenizer import PairTokenizer
+
+if TYPE_CHECKING:
+    from zhichun.score.index.vectors import KeptVectors
 
 NAME: Final = "similarity"  # of its folder
 LONG: Final = (schema.BULLETS, schema.DESCRIPTION)
@@ -61,12 +65,18 @@ class Similarity:
         What `save` writes; ``None`` where a graph was loaded.
     prompts
         What stands before a query, and before a product.
+    fingerprint
+        Of the encoder that `save` wrote, or an export of that.
+    kept
+        The index that vectors are taken from, if any.
     """
 
     reader: TextReader
     states_of: Callable[[Arrays], Floats]
     encoder: Any = None
     prompts: tuple[str, str] = ("", "")
+    fingerprint: str = ""
+    kept: "KeptVectors | None" = None
     known: dict[bytes, Floats] = field(default_factory=dict)
 
     @classmethod
@@ -79,17 +89,23 @@ class Similarity:
             When there is none.
         """
         if (graph := Path(place) / GRAPH).is_file():
-            return cls(_reader(PairTokenizer.load(graph.parent)), _run(graph), None, _prompts(graph.with_name(PROMPTS)))
+            reader, said = _reader(PairTokenizer.load(graph.parent)), _said(graph.with_name(PROMPTS))
+            return cls(reader, _run(graph), None, *said)
         from zhichun.model.encoder import file_of, load_encoder, load_tokenizer
         from zhichun.score.torch_engine import Sentences
 
-        encoder, prompts = Sentences(load_encoder(str(place))), _prompts(file_of(str(place), PROMPTS))
-        if not any(prompts) and "e5-" in str(place).lower():
+        encoder, said = Sentences(load_encoder(str(place))), _said(file_of(str(place), PROMPTS))
+        if not any(said[0]) and "e5-" in str(place).lower():
             say_aside(
                 f"{place} ranks much worse without its prompts, and has none in {PROMPTS}: write "
                 '{"prompts": {"query": "query: ", "passage": "passage: "}} to that file in a folder of it.'
             )
-        return cls(_reader(load_tokenizer(str(place))), encoder.of_arrays, encoder, prompts)
+        return cls(_reader(load_tokenizer(str(place))), encoder.of_arrays, encoder, *said)
+
+    @classmethod
+    def of_stack(cls, folder: Path) -> "Similarity | None":
+        """Load that of a stack's folder, if it has one."""
+        return cls.load(folder / NAME) if (folder / NAME).is_dir() else None
 
     def save(self, folder: Path) -> None:
         """Write tokenizer, prompts and encoder, as an encoder's folder has them."""
@@ -97,22 +113,33 @@ class Similarity:
 
         self.save_reader(folder)
         save_encoder(self.encoder.encoder, folder)
+        replace(self, fingerprint=fingerprint(folder, but=PROMPTS)).save_prompts(folder)
 
     def save_reader(self, folder: Path) -> None:
         """Write all but the encoder."""
         folder.mkdir()
         self.reader.tokenizer.save(folder)
-        write_json(folder / PROMPTS, {"prompts": dict(zip(("query", "passage"), self.prompts, strict=True))})
+        self.save_prompts(folder)
+
+    def save_prompts(self, folder: Path) -> None:
+        """Write the prompts, and whose they are."""
+        prompts = dict(zip(("query", "passage"), self.prompts, strict=True))
+        write_json(folder / PROMPTS, {"prompts": prompts, "fingerprint": self.fingerprint})
 
     def of_products(self, products: Collection[Product]) -> dict[Product, Floats]:
         """Return two vectors of length 1 of each product, of title with brand and of all its texts, ``[2, D]``."""
         keys = {product: hash_texts(product) for product in products}
-        found = {product: kept for product, key in keys.items() if (kept := self.known.get(key)) is not None}
+        found = {product: known for product, key in keys.items() if (known := self.known.get(key)) is not None}
+        if self.kept is not None and (others := [product for product in products if product not in found]):
+            kept = zip(others, self.kept.find([keys[product] for product in others]), strict=True)
+            found |= {product: vectors for product, vectors in kept if vectors is not None}
         texts = {product: self._texts(product) for product in products if product not in found}
         vectors = self._read({text for each in texts.values() for text in each})
         for product, each in texts.items():
             of_text_BD = np.stack([vectors[text][0] for text in each])
-            found[product] = self.known[keys[product]] = np.stack([of_text_BD[0], unit(of_text_BD.sum(axis=0))])
+            made_2D = np.stack([of_text_BD[0], unit(of_text_BD.sum(axis=0))])
+            made_2D = made_2D if self.kept is None else self.kept.rounded(made_2D)
+            found[product] = self.known[keys[product]] = made_2D
         while len(self.known) > MOST_KNOWN:
             self.known.pop(next(iter(self.known)), None)
         return found
@@ -208,11 +235,12 @@ def unit(vectors: Floats) -> Floats:
     return made
 
 
-def _prompts(path: Path) -> tuple[str, str]:
-    """Read the prompts of sentence-transformers; none where it names none."""
-    known = read_json(path, dict).get("prompts") or {} if path.is_file() else {}
+def _said(path: Path) -> tuple[tuple[str, str], str]:
+    """Read the prompts of sentence-transformers, none where it names none, and the fingerprint that `save` wrote."""
+    said = read_json(path, dict) if path.is_file() else {}
+    known = said.get("prompts") or {}
     products = (known[name] for name in ("passage", "document", "corpus") if name in known)
-    return known.get("query", ""), next(products, "")
+    return (known.get("query", ""), next(products, "")), said.get("fingerprint", "")
 
 
 def _reader(tokenizer: PairTokenizer) -> TextReader:

@@ -32,6 +32,7 @@ from zhichun.data.dataset import Dataset
 from zhichun.score.engine import AUTO, Progress
 from zhichun.score.ensemble import Members, average
 from zhichun.score.folders import STACK_FILE, MemberEntry, locate
+from zhichun.score.index.vectors import with_index
 from zhichun.score.list_features import Candidates, Corpus
 from zhichun.score.scorer import Scorer
 from zhichun.score.similarity import NAME as SIMILARITY
@@ -226,12 +227,12 @@ def save_stack(stage: SecondStage, members: Sequence[MemberEntry], folds: int, m
     write_hashes(folder)
 
 
-def load_stage(folder: Path, config: StackConfig) -> SecondStage:
-    """Read the second stage of a stack's folder."""
+def load_stage(folder: Path, config: StackConfig, index: Path | None = None) -> SecondStage:
+    """Read the second stage of a stack's folder; with an index of it, what that keeps of products is not computed."""
     known, counts = read_counted(folder / TERMS_FILE, "term")
     corpus = Corpus(config.documents, config.mean_length, dict(zip(known, counts.tolist(), strict=True)))
     classes, ranking = ((folder / name).read_text("utf-8") for name in (CLASSES_FILE, RANKING_FILE))
-    similarity = Similarity.load(folder / SIMILARITY) if (folder / SIMILARITY).is_dir() else None
+    similarity = Similarity.of_stack(folder) if index is None else with_index(folder, index)
     linear = np.load(folder / LINEAR_FILE) if (folder / LINEAR_FILE).is_file() else None
     scale, beside = (config.slope, config.offset), (config.beside, config.share)
     return SecondStage(corpus, config.own, classes, ranking, *scale, similarity, linear, *beside)
@@ -271,11 +272,12 @@ class Stack(Members):
     folds: int
 
     @classmethod
-    def load(cls, folder: Path, device: str | None = None, engine: str = AUTO) -> "Stack":
-        """Load the models and the trees of a folder of `zhichun stack`; see `Ensemble.load`."""
+    def load(cls, folder: Path, device: str | None = None, engine: str = AUTO, *, index: Path | None = None) -> "Stack":
+        """Load the models and the trees of a folder of `zhichun stack`, see `Ensemble.load`; and its index, if any."""
         config = StackConfig.load(folder)
         members = tuple(Scorer.load(path, device, engine) for path in config.locate(folder))
-        return cls(members, tuple(entry.weight for entry in config.members), load_stage(folder, config), config.folds)
+        stage, weights = load_stage(folder, config, index), tuple(entry.weight for entry in config.members)
+        return cls(members, weights, stage, config.folds)
 
     @property
     def task(self) -> Task:

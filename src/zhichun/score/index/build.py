@@ -31,9 +31,12 @@ from zhichun.core.storage import PARTIAL
 from zhichun.data.dataset import of_catalogue
 from zhichun.score import parts
 from zhichun.score.engine import AUTO
+from zhichun.score.folders import is_stack
 from zhichun.score.index import store
 from zhichun.score.index.network import SplitNetwork, load_network
 from zhichun.score.index.store import IndexConfig, Shard, States
+from zhichun.score.index.vectors import VectorMaker
+from zhichun.text.pairs import Columns
 
 PLAN: Final = "plan.json"
 SHARD_PRODUCTS: Final = 2048
@@ -73,7 +76,7 @@ def build_index(
     Parameters
     ----------
     run
-        Run folder of a model with ``model.interaction=Split``, or an export of one.
+        Run folder of a model with ``model.interaction=Split``, an export of one, or a stack with a similarity.
     products
         The catalogue, as `read_catalogue` gives it.
     out
@@ -92,14 +95,15 @@ def build_index(
     Raises
     ------
     UserError
-        For a model that does not read query and product apart; for an index of another one or other precision, or
-        one that others bring up to date with another catalogue; and when what is to be ended is not done.
+        For a model that does not read query and product apart, and a stack without a similarity; for an index of
+        another one or other precision, or one that others bring up to date with another catalogue; and when what is
+        to be ended is not done.
     """
     if precision not in store.DTYPES:
         raise UserError(f"there is no precision {precision!r}.", remedy=suggest(precision, store.DTYPES))
     if not (shop := of_catalogue(products)).num_rows:
         raise UserError("there is no product to index.", remedy="Name a catalogue that has some with --products.")
-    network = load_network(run, device, engine)
+    network = VectorMaker.load(run) if is_stack(run) else load_network(run, device, engine)
     config = IndexConfig(model=network.states, precision=precision, size=network.size)
     build = _Build(network, config, out, say, Bar("index", "products", shown=shown))
     with in_use(out) if shard == parts.ALL else nullcontext():
@@ -125,7 +129,7 @@ def _claim(out: Path, config: IndexConfig) -> None:
 
 @dataclass(frozen=True)
 class _Build:
-    network: SplitNetwork
+    network: SplitNetwork | VectorMaker
     config: IndexConfig
     out: Path
     say: Callable[[str], None]
@@ -133,7 +137,7 @@ class _Build:
 
     def update(self, products: pa.Table, shard: parts.Shard | None) -> Changes:
         starts = range(0, products.num_rows, SHARD_PRODUCTS)
-        hashes = [store.content_hashes(_texts(products.slice(start, SHARD_PRODUCTS))) for start in starts]
+        hashes = [store.content_hashes(self._read(products.slice(start, SHARD_PRODUCTS))) for start in starts]
         hashes_R2 = np.concatenate([np.zeros((0, 2), np.uint64), *hashes])
         _, first_R = np.unique(hashes_R2, axis=0, return_index=True)
         row_W = np.sort(first_R)
@@ -222,9 +226,10 @@ class _Build:
         return removed
 
     def _computed(self, products: pa.Table, rows: Int64, progress: Callable[[int], None] | None = None) -> Shard:
-        columns = _texts(products.take(pa.array(rows)))
-        features = self.network.featurizer.products(columns, self.network.max_length)
-        return self.network.shard(features, store.content_hashes(columns), self.config.precision, progress)
+        return self.network.shard_of(self._read(products.take(pa.array(rows))), self.config.precision, progress)
+
+    def _read(self, products: pa.Table) -> Columns:
+        return self.network.read({name: products.column(name).to_pylist() for name in schema.TEXT_COLUMNS})
 
     def _announce(self, products: pa.Table, missing_R: Int64, wanted: int) -> None:
         """Say how large the states will be, and how long they take by some that are tried."""
@@ -254,7 +259,3 @@ def _dead_in(wanted_W2: Hashes) -> Callable[[Shard], npt.NDArray[np.bool_]]:
 def _remove(folder: Path) -> None:
     (folder / store.KEPT).unlink(missing_ok=True)  # first, so that a kill leaves no part of a block
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _texts(products: pa.Table) -> dict[str, list[str | None]]:
-    return {name: products.column(name).to_pylist() for name in schema.TEXT_COLUMNS}

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Final, NamedTuple, Self
 
 import numpy as np
-import numpy.typing as npt
 
 from zhichun.core.arrays import Int32, Int64
 from zhichun.core.errors import UserError
@@ -23,9 +22,9 @@ from zhichun.core.tasks import Floats, Task
 from zhichun.score.engine import AUTO, RUN_ENGINES, Engine, in_order, length_sorted, shared_out
 from zhichun.score.export.export_folder import OWN, SCALES, SIDE, STATES, THERE, GraphInputs, is_export
 from zhichun.score.folders import model_folder
-from zhichun.score.index.store import Block, Encoded, Precision, Shard
-from zhichun.text.features import Featurizer, ProductFeatures, QueryFeatures
-from zhichun.text.pairs import SECOND_START, Arrays, padded
+from zhichun.score.index.store import Block, Encoded, Precision, Shard, content_hashes
+from zhichun.text.features import Featurizer, QueryFeatures
+from zhichun.text.pairs import SECOND_START, Arrays, Columns, padded
 
 _NOTHING: Final = np.zeros(0, np.int32)
 
@@ -77,14 +76,13 @@ class SplitNetwork(ABC):
     def upper(self, asked: Iterable[Asked]) -> Iterator[Floats]:
         """Score products for one query each time, as `Engine.run` does, in order."""
 
-    def shard(
-        self,
-        products: ProductFeatures,
-        hashes_R2: npt.NDArray[np.uint64],
-        precision: Precision,
-        progress: Callable[[int], None] | None = None,
-    ) -> Shard:
+    def read(self, columns: Columns) -> Columns:
+        """Keep texts as they are, by which products are found."""
+        return columns
+
+    def shard_of(self, columns: Columns, precision: Precision, progress: Callable[[int], None] | None = None) -> Shard:
         """Compute states and side features of some products."""
+        products = self.featurizer.products(columns, self.max_length)
         tokens, layout = products.tokens, self.featurizer.tokenizer.layout
         segments = [layout.segments(_NOTHING, tokens[row], self.max_length)[1] for row in range(len(tokens))]
         states = self.apart(segments, product=True, progress=progress)
@@ -93,7 +91,7 @@ class SplitNetwork(ABC):
         means_RS = np.asarray([state_NS.mean(axis=0) for state_NS in states], np.float32).reshape(-1, self.size)
         side = self.side.parts(products.side(np.arange(len(tokens)))).values()
         side_RF = np.concatenate([np.zeros((len(tokens), 0), np.float32), *side], axis=1)
-        return Shard(Encoded.of(joined_NS, precision), means_RS, side_RF, hashes_R2, lengths_R)
+        return Shard(Encoded.of(joined_NS, precision), means_RS, side_RF, content_hashes(columns), lengths_R)
 
     def queries(self, queries: QueryFeatures, rows: Int64) -> list[Floats]:
         """Compute the vectors of queries' tokens after the layers below the split, ``[M, D]`` each."""

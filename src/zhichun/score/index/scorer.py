@@ -25,12 +25,11 @@ import numpy as np
 
 from zhichun.core import schema
 from zhichun.core.arrays import Int32, Int64
-from zhichun.core.errors import UserError
 from zhichun.core.tasks import Floats, Prediction
 from zhichun.data.dataset import Dataset
 from zhichun.score.engine import AUTO, Progress, in_lists, in_order, length_sorted, shared_out, whole_lists
 from zhichun.score.index.network import Asked, SplitNetwork, load_network
-from zhichun.score.index.store import Block, IndexConfig, Shard, States, block_of, content_hashes, is_begun, is_index
+from zhichun.score.index.store import Block, IndexConfig, Shard, States, block_of, content_hashes, open_index
 from zhichun.score.scorer import OneModel, distinct, distinct_products
 from zhichun.score.similarity import unit
 from zhichun.text.clean import clean_text
@@ -119,15 +118,9 @@ class IndexScorer(OneModel):
         UserError
             When there is no index, or it is not finished or of another model.
         """
-        if is_begun(index) and not is_index(index):
-            raise UserError("the index is not finished.", file=index, remedy="Call zhichun index again: it goes on.")
-        config, network = IndexConfig.load(index), load_network(run, device, engine)
-        if config.model != network.states:
-            raise UserError(
-                f"the index is not of the model {run}.", file=index, remedy=f"Make one with: zhichun index {run}"
-            )
+        network = load_network(run, device, engine)
         read = network.featurizer, network.max_length, network.task, network.above
-        return cls(*read, network, config, States.open(index))
+        return cls(*read, network, *open_index(index, network.states, run))
 
     @property
     def engine_name(self) -> str:
@@ -211,8 +204,7 @@ class IndexScorer(OneModel):
 
     def computed(self, texts: Columns) -> Shard:
         """Compute products from their texts."""
-        features = self.featurizer.products(texts, self.max_length)
-        return self.network.shard(features, content_hashes(texts), self.config.precision)
+        return self.network.shard_of(texts, self.config.precision)
 
     def _found(self, pairs: KeptPairs, rows: Int64) -> tuple[Block, Floats]:
         """Read states and side features of one query's pairs; what was removed meanwhile is computed again."""

@@ -107,6 +107,12 @@ class Encoded(NamedTuple):
         scales_N: Floats = np.maximum(np.abs(states_NS).max(axis=1), np.float32(1e-12)) / np.float32(127)
         return cls(np.rint(states_NS / scales_N[:, None]).astype(np.int8), scales_N)
 
+    @property
+    def decoded(self) -> Floats:
+        """What they stand for, a copy."""
+        states_NS: Floats = self.states_NS.astype(np.float32)
+        return states_NS if self.scales_N is None else states_NS * self.scales_N[:, None]
+
 
 class Block(NamedTuple):
     """States of some products, padded to the longest, ``[B, T, S]``, with scales ``[B, T]`` and tokens ``[B]``."""
@@ -247,6 +253,23 @@ class States:
         """Find products: the shard of each, ``[P]``, -1 where there is none, and its row there."""
         place_P = places_of(hashes_P2, self._hashes_R2)
         return self._shard_R[place_P], self._row_R[place_P]
+
+
+def open_index(folder: Path, model: str, run: Path) -> tuple[IndexConfig, States]:
+    """Open an index of a model that lies in a folder.
+
+    Raises
+    ------
+    UserError
+        When there is no index, or it is not finished or of another model.
+    """
+    if is_begun(folder) and not is_index(folder):
+        raise UserError("the index is not finished.", file=folder, remedy="Call zhichun index again: it goes on.")
+    config = IndexConfig.load(folder)
+    if config.model != model:
+        remedy = f"Make one with: zhichun index {run}"
+        raise UserError(f"the index is not of the model {run}.", file=folder, remedy=remedy)
+    return config, States.open(folder)
 
 
 def shard_folders(folder: Path) -> list[Path]:
