@@ -21,7 +21,8 @@ from zhichun.metrics.significance import drawn_values
 Doubles = npt.NDArray[np.float64]
 RANKING: Final[tuple[Metric, ...]] = (nDCG(), nDCG() @ 10, MRR())
 CLASSES: Final[tuple[Metric, ...]] = (MicroF1(), MacroF1(), LogLoss())
-NAMES: Final = tuple(metric.name for metric in (*RANKING, *CLASSES))
+LABELLING: Final = tuple(metric.name for metric in CLASSES)
+NAMES: Final = (*(metric.name for metric in RANKING), *LABELLING)
 DRAWS: Final = 10_000
 
 

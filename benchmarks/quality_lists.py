@@ -29,7 +29,7 @@ import pyarrow as pa
 from esci_arguments import HERE
 from list_baselines import untrained
 from list_cells import INNER, OUTER, Bench, Cell, Held, rated_pairs
-from list_figures import NAMES, Judgements, Said, differences, figures
+from list_figures import LABELLING, NAMES, Judgements, Said, differences, figures
 from list_rows import (
     BM25,
     COSINE,
@@ -178,12 +178,19 @@ def select(bench: Bench, tries: Sequence[Row], fold: int, how: str = INNER_FOLDS
         judged = bench.judged.take(pa.array(np.concatenate([place_P for place_P, _ in parts])))
         scores_P = np.concatenate([said.scores for _, said in parts])
         given = [said.probabilities for _, said in parts if said.probabilities is not None]
-        found[row.name] = figures(Said(scores_P, np.concatenate(given) if given else None), Judgements.of(judged))
+        found[row.name] = figures(
+            Said(scores_P, np.concatenate(given) if given else None), truth := Judgements.of(judged)
+        )
+        if 2 * truth.counts()["queries_ranked"] < truth.counts()["queries"]:  # most have no order to be found
+            found[row.name] = {name: value for name, value in found[row.name].items() if name in LABELLING}
     return found
 
 
 def winners(found: dict[str, dict[str, float]]) -> dict[str, tuple[str, str]]:
-    """Choose of each side which row ranks and which classifies; ours is one model, theirs may be two."""
+    """Choose of each side which row ranks and which classifies; ours is one model, theirs may be two.
+
+    By nDCG@10 and micro-F1; where there is no ranking figure, by micro-F1 and macro-F1.
+    """
 
     def best(tries: Sequence[Row], *by: str) -> str:
         able = [row for row in tries if all(name in found[row.name] for name in by)]
@@ -191,10 +198,11 @@ def winners(found: dict[str, dict[str, float]]) -> dict[str, tuple[str, str]]:
             raise SystemExit("there is nothing to choose from: name rows of both sides, of ours one without list parts")
         return max(able, key=lambda row: sum(found[row.name][name] for name in by)).name
 
-    both, rows = ("ndcg@10", "micro_f1"), named([*found])
+    rows, ranked = named([*found]), any("ndcg@10" in of for of in found.values())
+    both = ("ndcg@10", "micro_f1") if ranked else ("micro_f1", "macro_f1")
     theirs, ours = ([row for row in rows if row.side in sides] for sides in (("theirs",), ("ours", "trees")))
     return {
-        THEIRS_BEST: (best(theirs, "ndcg@10"), best(theirs, "micro_f1")),
+        THEIRS_BEST: (best(theirs, "ndcg@10"), best(theirs, "micro_f1")) if ranked else (best(theirs, *both),) * 2,
         OURS_BEST: (best(ours, *both),) * 2,
         OURS_PAIRS: (best([row for row in ours if not row.lists], *both),) * 2,
     }
