@@ -375,7 +375,7 @@ def test_the_first_stage_finds_the_nearest_and_ranks_only_them(run, index, produ
     some = rank(scorer, "red shoes", catalogue, "us", first=7)
     ids = [local.column(schema.PRODUCT_ID)[row].as_py() for row in nearest.search("red shoes", 7).tolist()]
     assert [one.product_id for one in some] == [one.product_id for one in whole if one.product_id in ids]
-    with pytest.raises(UserError, match=r"the first stage reads an index(.|\n)*zhichun index"):
+    with pytest.raises(UserError, match=r"the first stage reads an index of a split model(.|\n)*zhichun index"):
         rank(Scorer.load(run), "red shoes", catalogue, "us", first=7)
     with pytest.raises(UserError, match=r"cannot find 0 products(.|\n)*1 or more"):
         rank(scorer, "red shoes", catalogue, "us", first=0)
