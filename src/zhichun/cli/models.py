@@ -82,15 +82,15 @@ def stack(
     features
         Numeric columns of the catalogue to read too: `price,rating,sales`.
     similarity
-        Sentence encoder, by name or folder (E5, MiniLM of sentence-transformers), whose cosine of query and product is
-        read too: the larger gain, the fewer the judgements.
+        Sentence encoder, by name or folder (E5, MiniLM of sentence-transformers): trees read its cosines of query and
+        product, and a linear model its vectors. The larger gain, the fewer the judgements.
     beside
-        A run whose predictions are averaged with the trees', which do not read it; may be given more than once. It
-        needs no folds: `zhichun stack --similarity ENCODER --beside RUN …` is trees and a fine-tuned model together.
+        A run whose predictions are averaged with the second stage's, which does not read it; may be given more than
+        once. It needs no folds: `zhichun stack --similarity ENCODER --beside RUN …` is both together.
     share
-        Share of the models beside the trees.
+        Share of the models beside it.
     seed
-        Seed of the trees.
+        Seed of the trees, and of the pairs that the linear model reads where there are many.
     """
     from zhichun.cli.tables import said_difference
     from zhichun.fit.second_stage import StackSettings

@@ -34,7 +34,7 @@ from zhichun.score.folders import go_together, is_stack
 from zhichun.score.list_features import SIMILARITY_FEATURES, Candidates, Corpus, number_of
 from zhichun.score.make_ensemble import Candidate
 from zhichun.score.similarity import Similarity
-from zhichun.score.stacked import SecondStage, save_stack
+from zhichun.score.stacked import LINEAR_SHARE, SecondStage, save_stack
 from zhichun.text.pairs import PairTexts
 
 MOST_FEATURES: Final = 20
@@ -88,7 +88,8 @@ def stack(
     own
         Numeric columns of the catalogue that are features too.
     similarity
-        Name or folder of a sentence encoder whose cosine of query and product is a feature too.
+        Name or folder of a sentence encoder: its cosines of query and product are features too, and a linear model
+        reads its vectors.
     beside, share
         Runs, exports or folders of the runs of all folds that the trees do not read: scores and probabilities are the
         mean of theirs, with this share, and the trees'.
@@ -135,6 +136,7 @@ def stack(
         made: dict[str, Any] = {
             "runs": list(map(str, runs)),
             "similarity": similarity,
+            "linear": 0.0 if stage.linear is None else LINEAR_SHARE,
             "beside": list(map(str, beside)),
             "share": share if beside else 0.0,
             "settings": asdict(settings),

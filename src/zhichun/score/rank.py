@@ -150,7 +150,9 @@ def rank(
     own = [name for name in scorer.own if name in chosen.column_names]  # what is not there is missing
     if first is not None:
         if not isinstance(scorer, IndexScorer):
-            raise UserError("the first stage reads an index of a split model.", remedy="Leave it out, or: zhichun index RUN")
+            raise UserError(
+                "the first stage reads an index of a split model.", remedy="Leave it out, or: zhichun index RUN"
+            )
         if first < 1:
             raise UserError(f"the first stage cannot find {first} products.", remedy="Give 1 or more, or None for all.")
         texts = {name: chosen.column(name).to_pylist() for name in schema.TEXT_COLUMNS}

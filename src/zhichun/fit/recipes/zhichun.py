@@ -14,12 +14,13 @@ rate and epochs               1e-5, the paper's, undertrains a small encoder: `z
 
 On all of Chorus (135 queries, five folds, three seeds: experiments/LOG.md, 2026-11-27) this model, at a fixed rate and
 epochs, has nDCG@10 0.806 and micro-F1 0.750, and **with ``zhichun:fast:pretrain`` and ``model.interaction=Full`` before
-it 0.859 and 0.800**; sentence-transformers at its best of six tries 0.825 and 0.722. Trees over texts and the encoder's
-own cosines have 0.872 and 0.751, beside this model (`zhichun stack --similarity ENCODER --beside RUN`) 0.878 and 0.781,
-beside the pre-trained one 0.887 and 0.797 (`benchmarks/results/quality_lists_chorus.json`). Do both.
+it 0.859 and 0.800**; sentence-transformers at its best of six tries 0.825 and 0.722. A second stage over texts and the
+encoder's own vectors (`zhichun stack --similarity ENCODER`), without any fine-tuning, has 0.894 and 0.771, beside the
+pre-trained model (`--beside RUN`) 0.889 and 0.812 (`benchmarks/results/quality_lists_chorus.json`). Do both; on inner
+folds a model that was not pre-trained adds nothing beside it.
 
 Plain training with trigrams, country, brand and color has 0.828, 0.769 and macro-F1 0.500 on these folds, this model
-0.440 (+0.060, +0.009 to +0.098): with trees 0.013 more in nDCG@10 (+0.005 to +0.022). Inner folds, with half as many
+0.440 (+0.060, +0.009 to +0.098). Inner folds, with half as many
 queries, found the two level (the sum of nDCG@10 and micro-F1 1.649 and 1.652), so this recipe stays the text's alone,
 which every engine takes. Where there are as many judgements as on Chorus, measure `kdd2022:baseline` beside it.
 
