@@ -3,9 +3,10 @@
     python benchmarks/catalogue_front.py ENCODER --data ESCI_FOLDER --lists chorus
 
 Speed is measured as `score_catalogue.py` does it, the split form after each number of layers by the side of the whole
-model and of sentence-transformers, in one run. Quality is that of the trainings that ``quality_lists.py ENCODER --data
-LISTS --screen --rows 'ours, split 4 warmed up' …`` has kept: nothing is trained here, and a form without trainings of
-all folds has no quality. Writes ``benchmarks/results/catalogue_front.json``; `render_results.py` draws it.
+model and of sentence-transformers, in one run; and our second stage by itself, trees and a linear model over vectors
+that the encoder as it comes gave each product before. Quality is that of the trainings that ``quality_lists.py ENCODER
+--data LISTS --screen --rows 'ours, split 4 warmed up' …`` has kept: no encoder is trained here, and a form without
+trainings of all folds has no quality. Writes ``benchmarks/results/catalogue_front.json``; `render_results.py` draws it.
 """
 
 import argparse
@@ -13,10 +14,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from esci_arguments import HERE, command, esci_parser, parse_esci, prepared
 from list_cells import Bench, Cell
 from list_figures import Judgements, Said, differences, figures
-from list_rows import RANDOM, Row, named
+from list_rows import RANDOM, TREES, Row, named
 from machine import circumstances
 from quality_lists import bench_of, said_by, truth_of
 from rendered_catalogue import FRONT_FIGURES
@@ -29,11 +31,15 @@ from zhichun.core.files import write_json
 from zhichun.data.dataset import Dataset, read_parquet
 from zhichun.fit.recipe import Recipe
 from zhichun.fit.recipes.kdd2022 import task2
+from zhichun.fit.stack import stack
 from zhichun.score.index.build import build_index
+from zhichun.score.stacked import Stack
+from zhichun.text.pairs import PairTexts
 
-FULL = "Full"
+FULL, STAGE = "Full", "indexed stack"
 # How a form was trained, and what the rows of `quality_lists.py` call that.
 TRAINED = {"Product2Query first": " warmed up", "Product2Query first, teacher": " warmed up, taught"}
+UNTRAINED = "encoder as it comes"
 
 
 def speeds(arguments: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:
@@ -51,7 +57,18 @@ def speeds(arguments: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:
         untrained(recipe.with_settings([split]), dataset, run)
         build_index(run, catalogue, index, precision="fp16")
         scores[form_of(layers)] = from_index(run, index, "torch")
+    stack([], dataset.folder, work / "stack", similarity=arguments.encoder, overwrite=True)
+    scores[STAGE] = by_stage(work / "stack", catalogue)
     return timed(scores, Requests.draw(dataset, catalogue, arguments, recipe))
+
+
+def by_stage(folder: Path, catalogue: pa.Table) -> Score:
+    """Let a stack without models score, which has met the products of the catalogue."""
+    scorer = Stack.load(folder)
+    assert scorer.stage.similarity is not None
+    columns = (catalogue.column(name).to_pylist() for name in schema.TEXT_COLUMNS)
+    scorer.stage.similarity.of_products({*zip(*columns, strict=True)})
+    return lambda texts: scorer.predict(scorer.read(PairTexts(*texts.ours))).probabilities
 
 
 def form_of(layers: int) -> str:
@@ -62,12 +79,15 @@ def form_of(layers: int) -> str:
 def qualities(bench: Bench, layers: list[int]) -> dict[str, dict[str, Any]]:
     """Measure what was trained: each form for each way of training, as far as it is there."""
     forms = {FULL: "encoder alone"} | {form_of(each): f"split {each}" for each in layers}
-    truth, found = truth_of(bench), {}
+    truth, found = truth_of(bench), dict[str, dict[str, Any]]()
+    best: dict[int, Said] = {}
     for trained, suffix in TRAINED.items():
         said = {form: by_seed(bench, *named([f"ours, {name}{suffix}"])) for form, name in forms.items()}
         whole = {form: {} if form == FULL else said[FULL] for form in forms}
         found[trained] = {form: quality(seeds, whole[form], truth) for form, seeds in said.items() if seeds}
-    return found
+        best = best or said[FULL]  # of the whole models, pre-trained and without a teacher
+    alone = {seed: said_by(bench, TREES, seed) for seed in range(3)}
+    return found | {UNTRAINED: {STAGE: quality(alone, best, truth)}}
 
 
 def by_seed(bench: Bench, row: Row) -> dict[int, Said]:

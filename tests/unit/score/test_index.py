@@ -246,13 +246,13 @@ def test_the_page_finds_products_by_the_model_alone(run, index, serving):
 
 
 def computed_products(monkeypatch):
-    counts, whole = [], SplitNetwork.shard
+    counts, whole = [], SplitNetwork.shard_of
 
-    def shard(self, features, *others):
-        counts.append(len(features.tokens))
-        return whole(self, features, *others)
+    def shard_of(self, columns, *others):
+        counts.append(len(columns[schema.TITLE]))
+        return whole(self, columns, *others)
 
-    monkeypatch.setattr(SplitNetwork, "shard", shard)
+    monkeypatch.setattr(SplitNetwork, "shard_of", shard_of)
     monkeypatch.setattr(build._Build, "_announce", lambda *_: None)
     return counts
 
@@ -296,7 +296,7 @@ def test_after_a_kill_it_goes_on_to_the_same_bytes(run, products, tmp_path, monk
     monkeypatch.setattr(build, "SHARD_PRODUCTS", 50)
     build_index(run, products, tmp_path / "whole")
     counts = computed_products(monkeypatch)
-    counting = SplitNetwork.shard
+    counting = SplitNetwork.shard_of
     for stop in range(1, 4):
 
         def killed(self, *given, stop=stop):
@@ -305,7 +305,7 @@ def test_after_a_kill_it_goes_on_to_the_same_bytes(run, products, tmp_path, monk
                 raise InterruptedError
             return counting(self, *given)
 
-        monkeypatch.setattr(SplitNetwork, "shard", killed)
+        monkeypatch.setattr(SplitNetwork, "shard_of", killed)
         with pytest.raises(InterruptedError):
             build_index(run, products, tmp_path / "killed")
         assert not is_index(tmp_path / "killed")  # no catalogue yet
@@ -313,7 +313,7 @@ def test_after_a_kill_it_goes_on_to_the_same_bytes(run, products, tmp_path, monk
             IndexScorer.load(run, tmp_path)
         with pytest.raises(UserError, match=r"is not finished(.|\n)*it goes on"):
             load_scorer(run, products=tmp_path / "killed")
-    monkeypatch.setattr(SplitNetwork, "shard", counting)
+    monkeypatch.setattr(SplitNetwork, "shard_of", counting)
     build_index(run, products, tmp_path / "killed")
     files = [
         {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
