@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -127,6 +128,17 @@ def test_products_of_one_text_are_one_candidate_of_an_index(made, texts):
         expected = scores(scorer, [0, 37])  # of which the index has the first
         assert np.abs(scores(scorer, [0, 37] * 5) - expected).max() < 1e-5
         assert np.abs(scores(scorer, [0, 37, 19, 36, 1]) - expected).max() > 1e-4
+
+
+@pytest.mark.parametrize("made", ["a list head"], indirect=True)
+def test_a_judged_list_is_as_long_as_what_differs_in_it(made, texts, monkeypatch):
+    monkeypatch.setattr("zhichun.score.engine.LONGEST_LIST", 2)
+    columns = {name: [of[0], of[37], of[0]] for name, of in texts[1].items()}
+    given = PairTexts(["red shoes"] * 3, columns, ["us"] * 3)
+    judged = SimpleNamespace(texts=lambda rows: given, list_row=np.zeros(3, np.int64))
+    scorer = IndexScorer.load(made / "run", made / "index-torch")
+    found = scorer.predict_judged(judged, np.arange(3)).probabilities
+    assert np.abs(found - probabilities(scorer, given[:3])).max() < 1e-6
 
 
 @ONE

@@ -122,6 +122,11 @@ def in_lists(
     # What the model reads alike is one member of its list, whatever its ids.
     members = np.stack([pairs.lists[rows], *pairs.alike(rows)])
     (list_P, *_), first_P, back = np.unique(members, axis=1, return_index=True, return_inverse=True)
+    if len(rows) and (longest := np.bincount(list_P).max()) > LONGEST_LIST:
+        raise UserError(
+            f"a list of {longest:,} candidates: a model that reads lists takes {LONGEST_LIST:,} at most.",
+            remedy="Choose candidates first, such as the best 100 by BM25.",
+        )
     logits_PC: Floats = np.zeros((len(first_P), engine.outputs), np.float32)
     for many in whole_lists(list_P, PAIRS_AT_ONCE):
         found = score(rows[first_P[many]])
@@ -142,11 +147,6 @@ def whole_lists(list_P: Int32 | Int64, most: int) -> Iterator[slice]:
     ends = [*(np.flatnonzero(np.diff(list_P)) + 1).tolist(), *([len(list_P)] if len(list_P) else [])]
     start = end = 0
     for end_of_list in ends:
-        if end_of_list - end > LONGEST_LIST:
-            raise UserError(
-                f"a list of {end_of_list - end:,} candidates: a model that reads lists takes {LONGEST_LIST:,} at most.",
-                remedy="Choose candidates first, such as the best 100 by BM25.",
-            )
         if end_of_list - start > most and end > start:
             yield slice(start, end)
             start = end

@@ -10,7 +10,7 @@ Legend: ``P`` pairs of a part.
 import itertools
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -283,19 +283,21 @@ class PairReader:
         rows_P: Int64 | None = None
         if self.catalogue is not None:
             rows_P = self._rows(given[schema.PRODUCT_ID], locales, bad)
-        if self.whole_lists:
-            self._refuse_long_lists(lists_of(queries, locales.to_pylist()), bad)
-        kept_P = np.flatnonzero(~bad.bad_P)
-        for piece in self._pieces(rows_P, kept_P):
-            places_P = kept_P[piece]
+
+        def texts_at(places_P: Int64) -> PairTexts:
             at = places_P.tolist()
             products = (
                 {field: [of[place] for place in at] for field, of in given.items()}
                 if rows_P is None
                 else self._products.texts(rows_P[places_P])
             )
-            found = locales.take(pa.array(places_P)).to_pylist()
-            yield places_P, PairTexts([queries[place] for place in at], products, found)
+            return PairTexts([queries[place] for place in at], products, locales.take(pa.array(places_P)).to_pylist())
+
+        if self.whole_lists:
+            _refuse_long_lists(lists_of(queries, locales.to_pylist()), texts_at, bad)
+        kept_P = np.flatnonzero(~bad.bad_P)
+        for piece in self._pieces(rows_P, kept_P):
+            yield kept_P[piece], texts_at(kept_P[piece])
 
     def _rows(self, given: list[str | None], locales: pa.Array, bad: "_Bad") -> Int64:
         """Find the catalogue's row of each product."""
@@ -304,14 +306,6 @@ class PairReader:
         for place in np.flatnonzero(rows_P < 0).tolist():
             bad.refuse(place, reasons.NO_PRODUCT, f"{ids[place].as_py()!r} in the locale {locales[place].as_py()!r}")
         return rows_P
-
-    def _refuse_long_lists(self, lists: Sequence[Any], bad: "_Bad") -> None:
-        sizes = Counter(lists[place] for place in np.flatnonzero(~bad.bad_P).tolist())
-        for place, name in enumerate(lists):
-            if sizes[name] > LONGEST_LIST:
-                bad.refuse(
-                    place, reasons.LONG_LIST, f"{sizes[name]:,} candidates, and {LONGEST_LIST:,} are read at most"
-                )
 
     def _pieces(self, rows_P: Int64 | None, kept_P: Int64) -> Iterator[slice]:
         if rows_P is None or self.whole_lists or not len(kept_P):
@@ -360,6 +354,19 @@ class _Bad(Refusals):
         if not self.bad_P[place]:
             self.bad_P[place] = True
             self._part.refuse(place, reason, detail)
+
+
+def _refuse_long_lists(lists: Sequence[Any], texts_at: Callable[[Int64], PairTexts], bad: _Bad) -> None:
+    """Refuse lists of too many candidates; pairs that are written alike are one."""
+    kept = np.flatnonzero(~bad.bad_P).tolist()
+    for name, pairs in Counter(lists[place] for place in kept).items():
+        if pairs > LONGEST_LIST:
+            places = [place for place in kept if lists[place] == name]
+            queries, products, *_ = texts_at(np.array(places))
+            read = zip(queries, *products.values(), strict=True)
+            size = len({tuple(clean_text(each or "") for each in pair) for pair in read})
+            for place in places if size > LONGEST_LIST else ():
+                bad.refuse(place, reasons.LONG_LIST, f"{size:,} candidates, and {LONGEST_LIST:,} are read at most")
 
 
 def _column(values: list[str | None] | None) -> pa.Array | None:

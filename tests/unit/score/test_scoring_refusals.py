@@ -7,6 +7,7 @@ import pytest
 from scoring_stub import score, write
 
 from zhichun.core.errors import UserError
+from zhichun.score import parts
 
 
 @pytest.fixture
@@ -88,6 +89,20 @@ def test_an_unknown_product_is_named_with_its_row(scorer, tmp_path):
     write(pa.table({"query": ["q"] * 12, "product_id": ["1"] * 11 + ["2"]}), tmp_path / "pairs.csv")
     with pytest.raises(UserError, match=r"pairs\.csv, row 12: no such product \(.2. in the locale .us.\)"):
         score(scorer, tmp_path / "pairs.csv", tmp_path / "out.csv", catalogue=tmp_path / "catalogue.csv")
+
+
+@pytest.mark.parametrize("of_catalogue", [False, True])
+def test_a_long_list_is_counted_by_what_differs(scorer, tmp_path, monkeypatch, of_catalogue):
+    monkeypatch.setattr(parts, "LONGEST_LIST", 2)
+    monkeypatch.setattr(scorer, "reads_lists", True)
+    titles = ["Red hat", "Red  hat", "Hat", *["Red hat"] * 5]
+    table = pa.table({"query": ["a"] * 8, "product_id": list("01200000"), "title": titles, "locale": ["us"] * 8})
+    write(table.select(["product_id", "title", "locale"]).slice(0, 3), tmp_path / "products.parquet")
+    options = {"catalogue": tmp_path / "products.parquet" if of_catalogue else None}
+    assert score(scorer, write(table, tmp_path / "alike.parquet"), tmp_path / "out.csv", **options) == 8
+    monkeypatch.setattr(parts, "LONGEST_LIST", 1)
+    with pytest.raises(UserError, match=r"alike\.parquet, row 1: list too long \(2 candidates, and 1 are read at most"):
+        score(scorer, tmp_path / "alike.parquet", tmp_path / "not.csv", **options)
 
 
 def test_broken_utf8_in_a_parquet_file_is_named_with_its_row(scorer, tmp_path):
