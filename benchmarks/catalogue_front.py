@@ -3,8 +3,8 @@
     python benchmarks/catalogue_front.py ENCODER --data ESCI_FOLDER --lists chorus
 
 Speed is measured as `score_catalogue.py` does it, the split form after each number of layers by the side of the whole
-model and of sentence-transformers, in one run; and our second stage by itself, trees and a linear model over vectors
-that the encoder as it comes gave each product before. Quality is that of the trainings that ``quality_lists.py ENCODER
+model and of sentence-transformers, in one run; and our second stage by itself, trees and a linear model over an index
+of vectors of the encoder as it comes. Quality is that of the trainings that ``quality_lists.py ENCODER
 --data LISTS --screen --rows 'ours, split 4 warmed up' …`` has kept: no encoder is trained here, and a form without
 trainings of all folds has no quality. Writes ``benchmarks/results/catalogue_front.json``; `render_results.py` draws it.
 """
@@ -14,7 +14,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 from esci_arguments import HERE, command, esci_parser, parse_esci, prepared
 from list_cells import Bench, Cell
 from list_figures import Judgements, Said, differences, figures
@@ -58,16 +57,14 @@ def speeds(arguments: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:
         build_index(run, catalogue, index, precision="fp16")
         scores[form_of(layers)] = from_index(run, index, "torch")
     stack([], dataset.folder, work / "stack", similarity=arguments.encoder, overwrite=True)
-    scores[STAGE] = by_stage(work / "stack", catalogue)
+    build_index(work / "stack", catalogue, work / "index-stack", precision="fp16")
+    scores[STAGE] = by_stack(work / "stack", work / "index-stack")
     return timed(scores, Requests.draw(dataset, catalogue, arguments, recipe))
 
 
-def by_stage(folder: Path, catalogue: pa.Table) -> Score:
-    """Let a stack without models score, which has met the products of the catalogue."""
-    scorer = Stack.load(folder)
-    assert scorer.stage.similarity is not None
-    columns = (catalogue.column(name).to_pylist() for name in schema.TEXT_COLUMNS)
-    scorer.stage.similarity.of_products({*zip(*columns, strict=True)})
+def by_stack(folder: Path, index: Path) -> Score:
+    """Let a stack score from an index."""
+    scorer = Stack.load(folder, index=index)
     return lambda texts: scorer.predict(scorer.read(PairTexts(*texts.ours))).probabilities
 
 

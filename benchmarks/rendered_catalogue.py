@@ -116,7 +116,7 @@ def catalogue_front(name: str, result: Mapping[str, Any]) -> str:
         f"`Full` by torch, on {machine_of(result)}. Quality: {of['data']}, {of['pairs']:,} pairs of {of['queries']:,} "
         f"queries, each predicted by models that did not see it, {of['max_length']} tokens; a random order has an nDCG "
         f"of {result['random']['ndcg']:.3f}. Goals of one model: 40 times, and at most 0.005 of nDCG below `Full`. The "
-        "indexed stack has no fine-tuned model: it reads vectors of three texts of each product, which it has met.",
+        "indexed stack has no fine-tuned model: trees and a linear model read an index of vectors.",
         "",
         "![Speed and nDCG of each form](images/catalogue_front.svg)",
         "",

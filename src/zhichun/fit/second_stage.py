@@ -128,7 +128,7 @@ def fit_second_stage(
     *,
     own: Sequence[str] = (),
     left_out: Collection[str] = (),
-    scale: tuple[float, float] | None = None,
+    like: SecondStage | None = None,
     similarity: Similarity | None = None,
 ) -> SecondStage:
     """Train the trees.
@@ -145,8 +145,9 @@ def fit_second_stage(
         The user's numeric columns, that the candidates were read with.
     left_out
         Groups of features that are not read (`Candidates.groups`), and `VECTORS`.
-    scale
-        Slope and offset that bring the ranker's output to gains; ``None`` fits them, fold by fold out of fold.
+    like
+        One of the same pairs, whose scale of gains and linear model are taken; else both are fitted, the scale fold by
+        fold out of fold.
     similarity
         That the candidates were read with, if any.
 
@@ -162,9 +163,10 @@ def fit_second_stage(
     features_PF[:, [names.index(name) for group in left_out if group != VECTORS for name in groups[group]]] = 0.0
     trees = _Trees(features_PF, names, judged, settings)
     all_P = np.ones(len(judged.labels_P), bool)
-    slope, offset = trees.scale() if scale is None else scale
+    slope, offset = trees.scale() if like is None else (like.slope, like.offset)
     classes, ranking = trees.classes(all_P).model_to_string(), trees.ranking(all_P).model_to_string()
-    linear = None if VECTORS in left_out else _linear(judged, settings.seed)
+    fitted = _linear(judged, settings.seed) if like is None else like.linear
+    linear = None if VECTORS in left_out else fitted
     return SecondStage(corpus, tuple(own), classes, ranking, slope, offset, similarity, linear)
 
 

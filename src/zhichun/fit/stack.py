@@ -255,10 +255,10 @@ def _ablation(
     if not nested:
         return {}
     groups = judged.candidates.groups(judged.probabilities_PM.shape[1] // len(schema.LABELS))
-    made, scales = {}, dict[int, tuple[float, float]]()
+    made, known = {}, dict[int, SecondStage]()
     parts = (None, *groups, *([] if whole.linear is None else [VECTORS]))
     for number, left_out in enumerate(parts):
-        made[left_out] = _predicted(judged, nested, whole, settings, [left_out] if left_out else [], scales)
+        made[left_out] = _predicted(judged, nested, whole, settings, [left_out] if left_out else [], known)
         stages("ablation", number + 1, len(parts))
     said_PM = np.nanmean(list(nested.values()), axis=0)  # each run says NaN of what it was trained on
     alone = TASKS["esci"].of_probabilities(said_PM.reshape(len(said_PM), -1, len(schema.LABELS)).mean(axis=1))
@@ -276,11 +276,11 @@ def _predicted(
     whole: SecondStage,
     settings: StackSettings,
     left_out: Sequence[str],
-    scales: dict[int, tuple[float, float]],
+    known: dict[int, SecondStage],
 ) -> Prediction:
-    """Predict every fold by trees that were trained on the others, from models that left out both.
+    """Predict every fold by a second stage of the others, from models that left out both.
 
-    The first call fits the scale of each fold, on the others, and keeps it in ``scales`` for the calls after it.
+    The first call keeps that of each fold in ``known``, for what does not depend on the features left out.
     """
     folds_P = judged.folds_P
     probabilities_PC = np.zeros((len(folds_P), len(schema.LABELS)), np.float32)
@@ -292,9 +292,9 @@ def _predicted(
         for other, given_PM in given.items():
             said_PM[folds_P == other] = given_PM[folds_P == other]
         learner = judged.select(learnt, said_PM)
-        given_scale = scales.get(fold)
-        stage = fit_second_stage(whole.corpus, learner, settings, own=whole.own, left_out=left_out, scale=given_scale)
-        scales[fold] = (stage.slope, stage.offset)
+        like = known.get(fold)
+        stage = fit_second_stage(whole.corpus, learner, settings, own=whole.own, left_out=left_out, like=like)
+        known.setdefault(fold, stage)
         predicted = stage.predict(judged.candidates.select(own), [given[other][own] for other in sorted(given)])
         assert predicted.probabilities is not None
         probabilities_PC[own], score_P[own] = predicted.probabilities, predicted.score

@@ -175,3 +175,13 @@ def test_the_linear_model_learns_from_no_pair_of_weight_0():
         for labels in (pairs.labels_P, wrong)
     )
     assert (one == other).all()
+
+
+def test_scale_and_linear_model_may_be_those_of_another_stage_of_the_same_pairs():
+    pairs = with_vectors(judged())
+    first = fit_second_stage(CORPUS, pairs, SETTINGS)
+    again = fit_second_stage(CORPUS, pairs, SETTINGS, left_out=["words"], like=first)
+    assert again.linear is first.linear
+    assert (again.slope, again.offset) == (first.slope, first.offset)
+    assert again.classes != first.classes or again.ranking != first.ranking
+    assert fit_second_stage(CORPUS, pairs, SETTINGS, left_out=[module.VECTORS], like=first).linear is None

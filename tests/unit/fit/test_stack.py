@@ -94,7 +94,7 @@ def test_what_a_fold_is_measured_by_left_it_out(make, nested_runs, audited_data,
     for both, given in numbered.items():
         number = (10 * both[0] + both[1]) / 100
         given[np.isin(folds, both)] = [number, (1 - number) / 2, (1 - number) / 4, (1 - number) / 4]
-    learnt, asked, scales, fit = [], [], [], module.fit_second_stage
+    learnt, asked, stages, fit = [], [], [], module.fit_second_stage
 
     class Spy:
         def __init__(self, stage):
@@ -110,7 +110,7 @@ def test_what_a_fold_is_measured_by_left_it_out(make, nested_runs, audited_data,
     def spy(corpus, judged, *more, **options):
         learnt.append(judged)
         stage = Spy(fit(corpus, judged, *more, **options))
-        scales.append((options.get("scale"), (stage.slope, stage.offset)))
+        stages.append((options.get("like"), stage))
         return stage
 
     monkeypatch.setattr(module, "_nested", lambda dataset, runs: numbered)
@@ -124,8 +124,8 @@ def test_what_a_fold_is_measured_by_left_it_out(make, nested_runs, audited_data,
             assert set(numbers) == {10 * low + high}
     assert list(map(set, asked[0])) == [{1}, {2}, {3}, {4}], "fold 0 is predicted by those that left it out"
     assert list(map(set, asked[3])) == [{3}, {13}, {23}, {34}]
-    assert [given for given, _ in scales[1:6]] == [None] * 5, "the scale too is fitted without the fold"
-    assert [given for given, _ in scales[6:11]] == [fitted for _, fitted in scales[1:6]]
+    assert [like for like, _ in stages[1:6]] == [None] * 5, "the scale too is fitted without the fold"
+    assert [like for like, _ in stages[6:11]] == [stage for _, stage in stages[1:6]]
 
 
 LEAKS = {
