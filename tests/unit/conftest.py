@@ -19,6 +19,7 @@ from scoring_stub import Stub
 
 from zhichun.core import schema
 from zhichun.data.dataset import Dataset
+from zhichun.data.prepare.clean_catalogue import read_catalogue
 
 TRUSTED, DOUBTED = (0.7, 0.1), (0.05, 0.85)
 
@@ -27,6 +28,12 @@ TRUSTED, DOUBTED = (0.7, 0.1), (0.05, 0.85)
 def scorer() -> Stub:
     """One that remembers how many pairs it was called with."""
     return Stub()
+
+
+@pytest.fixture(scope="session")
+def products(tiny_dataset) -> pa.Table:
+    """The catalogue of the tiny dataset."""
+    return read_catalogue(tiny_dataset)
 
 
 @pytest.fixture

@@ -53,11 +53,6 @@ def run(tiny_recipe, tiny_dataset, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def products(tiny_dataset):
-    return read_catalogue(tiny_dataset)
-
-
-@pytest.fixture(scope="module")
 def index(run, products, tmp_path_factory):
     folder = tmp_path_factory.mktemp("index") / "index"
     build_index(run, products, folder, precision="fp32")

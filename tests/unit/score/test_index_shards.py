@@ -10,7 +10,6 @@ from typer.testing import CliRunner
 
 from zhichun.cli import app
 from zhichun.core.errors import UserError
-from zhichun.data.prepare.clean_catalogue import read_catalogue
 from zhichun.fit.train import train
 from zhichun.score.index import build
 from zhichun.score.index.build import build_index
@@ -28,11 +27,6 @@ def run(tiny_recipe, tiny_dataset, tmp_path_factory):
     split = 'model.interaction={"kind": "Split", "product_layers": 1, "query_tokens": 12}'
     settings = [split, "train.epochs=1", "model.tiny.heads=1", "model.max_length=40"]
     return train(tiny_recipe.with_settings(settings), tiny_dataset, tmp_path_factory.mktemp("split") / "run").path
-
-
-@pytest.fixture(scope="module")
-def products(tiny_dataset):
-    return read_catalogue(tiny_dataset)
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,6 @@ from typer.testing import CliRunner
 from zhichun.cli import app
 from zhichun.core import schema
 from zhichun.core.errors import UserError
-from zhichun.data.prepare.clean_catalogue import read_catalogue
 from zhichun.fit.stack import stack
 from zhichun.measure.evaluate import evaluate
 from zhichun.score.export.export_run import export
@@ -30,11 +29,6 @@ def made(tiny_dataset, sentence_encoder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("stack") / "stack"
     stack([], tiny_dataset, folder, similarity=str(sentence_encoder), shown=False)
     return folder
-
-
-@pytest.fixture(scope="module")
-def products(tiny_dataset):
-    return read_catalogue(tiny_dataset)
 
 
 @pytest.fixture(scope="module")
