@@ -107,14 +107,14 @@ BM25, COSINE = Row("BM25", "bm25"), Row("cosine, untrained", "cosine")
 TREES: Final = Row("ours, trees alone", "trees", lists=True)
 _TITLE_ALONE = ("similarity of all texts", "least similar word", "most similar product")
 TREES_WITHOUT: Final = tuple(
-    Row(f"ours, trees alone, similarity of {name}", "trees", left_out, lists=True)
+    Row(f"ours, trees alone, {name}", "trees", left_out, lists=True)
     for name, left_out in (
-        ("texts and words", _TITLE_ALONE[2:]),
-        ("texts and products", _TITLE_ALONE[1:2]),
-        ("title alone", _TITLE_ALONE),
+        ("similarity of texts and words", _TITLE_ALONE[2:]),
+        ("similarity of texts and products", _TITLE_ALONE[1:2]),
+        ("similarity of title alone", _TITLE_ALONE),
+        ("no linear model", (VECTORS,)),
     )
 )
-TREES_WITHOUT_LINEAR: Final = Row("ours, trees alone, no linear model", "trees", (VECTORS,), lists=True)
 THEIRS: Final = Row("theirs, CE", "theirs")
 PLAIN: Final = Row("ours, plain", "ours")
 
@@ -190,9 +190,7 @@ _LIST_HEAD = Row("ours, list head", "ours", (*_LISTS.settings, "model.lists=List
 _TRAINED: Final = (*THEIRS_TRIES, *OURS_TRIES, _ALONE, _PAIRS, _LISTS, _LIST_HEAD, *_UNTAUGHT)
 _UNDER: Final = [row for row in _TRAINED if row.trained and row.classifies and not row.with_trees]
 _STACKED: Final = (*map(with_stack, _UNDER), *map(with_trees, _UNDER))
-ROWS: Final = {
-    row.name: row for row in (RANDOM, BM25, COSINE, *TREES_WITHOUT, TREES_WITHOUT_LINEAR, *_TRAINED, *KNOWN, *_STACKED)
-}
+ROWS: Final = {row.name: row for row in (RANDOM, BM25, COSINE, *TREES_WITHOUT, *_TRAINED, *KNOWN, *_STACKED)}
 
 
 def named(names: Sequence[str]) -> list[Row]:

@@ -178,11 +178,11 @@ def select(bench: Bench, tries: Sequence[Row], fold: int, how: str = INNER_FOLDS
         judged = bench.judged.take(pa.array(np.concatenate([place_P for place_P, _ in parts])))
         scores_P = np.concatenate([said.scores for _, said in parts])
         given = [said.probabilities for _, said in parts if said.probabilities is not None]
-        found[row.name] = figures(
-            Said(scores_P, np.concatenate(given) if given else None), truth := Judgements.of(judged)
-        )
-        if 2 * truth.counts()["queries_ranked"] < truth.counts()["queries"]:  # most have no order to be found
-            found[row.name] = {name: value for name, value in found[row.name].items() if name in LABELLING}
+        truth = Judgements.of(judged)
+        made, counts = figures(Said(scores_P, np.concatenate(given) if given else None), truth), truth.counts()
+        if 2 * counts["queries_ranked"] < counts["queries"]:  # most have no order to be found
+            made = {name: value for name, value in made.items() if name in LABELLING}
+        found[row.name] = made
     return found
 
 

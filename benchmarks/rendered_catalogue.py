@@ -164,8 +164,8 @@ def front_image(result: Mapping[str, Any]) -> str:
     }
     heights = [20 * y for each in points.values() for _, y, _ in each]
     low, high = math.floor(min(heights)) / 20, math.ceil(max(heights)) / 20
-    room = 8  # in place of 10, for the name of the last
-    end = 10.0 * math.ceil(max(5.0, *(x / room for each in points.values() for x, _, _ in each)))
+    fastest = max(x for each in points.values() for x, _, _ in each)
+    end = 10.0 * math.ceil(max(50.0, 1.25 * fastest) / 10)  # with room for its name
     plot = Plot((0, end), (low, high), "times the pairs per second of sentence-transformers", "nDCG", 300)
     plot.segment((40, low), (40, high), "mark")
     for style, place, (trained, each) in zip("abc", (190, 210, 230), points.items(), strict=False):

@@ -131,7 +131,7 @@ def fit_second_stage(
     like: SecondStage | None = None,
     similarity: Similarity | None = None,
 ) -> SecondStage:
-    """Train the trees.
+    """Train the trees, and the linear model where the candidates have vectors.
 
     Parameters
     ----------
@@ -165,8 +165,9 @@ def fit_second_stage(
     all_P = np.ones(len(judged.labels_P), bool)
     slope, offset = trees.scale() if like is None else (like.slope, like.offset)
     classes, ranking = trees.classes(all_P).model_to_string(), trees.ranking(all_P).model_to_string()
-    fitted = _linear(judged, settings.seed) if like is None else like.linear
-    linear = None if VECTORS in left_out else fitted
+    linear = None
+    if VECTORS not in left_out:
+        linear = _linear(judged, settings.seed) if like is None else like.linear
     return SecondStage(corpus, tuple(own), classes, ranking, slope, offset, similarity, linear)
 
 

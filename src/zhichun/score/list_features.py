@@ -40,7 +40,7 @@ TEXT_FEATURES: Final[dict[str, tuple[str, ...]]] = {
     "lengths and locale": ("query_words", "title_words", "document_words", "locale"),
 }
 OF_LIST: Final = ("min", "median", "max", "gap", "share")
-# What `Similarity.of_list` gives, in order, by group: all but the last are read as a share of the list too.
+# What `Similarity.of_lists` gives, in order, by group: all but the last are read as a share of the list too.
 SIMILARITY_FEATURES: Final[dict[str, tuple[str, ...]]] = {
     "similarity of the title": ("similarity", "similarity_share"),
     "similarity of all texts": ("texts_similarity", "texts_similarity_share"),

@@ -29,7 +29,7 @@ from zhichun.core.tasks import Floats, Prediction
 from zhichun.data.dataset import Dataset
 from zhichun.score.engine import AUTO, Progress, in_lists, in_order, length_sorted, shared_out, whole_lists
 from zhichun.score.index.network import Asked, SplitNetwork, load_network
-from zhichun.score.index.store import Block, IndexConfig, Shard, States, block_of, content_hashes, open_index
+from zhichun.score.index.store import Block, IndexConfig, Shard, States, block_of, content_hashes
 from zhichun.score.scorer import OneModel, distinct, distinct_products
 from zhichun.score.similarity import unit
 from zhichun.text.clean import clean_text
@@ -118,9 +118,9 @@ class IndexScorer(OneModel):
         UserError
             When there is no index, or it is not finished or of another model.
         """
-        network = load_network(run, device, engine)
+        config, network = IndexConfig.of_finished(index), load_network(run, device, engine)
         read = network.featurizer, network.max_length, network.task, network.above
-        return cls(*read, network, *open_index(index, network.states, run))
+        return cls(*read, network, config, config.open_states(index, network.states, run))
 
     @property
     def engine_name(self) -> str:

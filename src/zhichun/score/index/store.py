@@ -61,6 +61,20 @@ class IndexConfig:
             raise UserError("is no index of products.", file=folder, remedy=remedy)
         return read_settings(cls, folder / schema.MANIFEST_FILE, format=FORMAT, remedy=REMEDY)
 
+    @classmethod
+    def of_finished(cls, folder: Path) -> Self:
+        """Read it from an index, and refuse one that is not finished."""
+        if is_begun(folder) and not is_index(folder):
+            raise UserError("the index is not finished.", file=folder, remedy="Call zhichun index again: it goes on.")
+        return cls.load(folder)
+
+    def open_states(self, folder: Path, model: str, run: Path) -> "States":
+        """Open the index's states, and refuse those of another model than the one that lies in a folder."""
+        if self.model != model:
+            remedy = f"Make one with: zhichun index {run}"
+            raise UserError(f"the index is not of the model {run}.", file=folder, remedy=remedy)
+        return States.open(folder)
+
 
 def is_begun(folder: Path) -> bool:
     """Tell a folder of `zhichun index` from others, whether it is finished or not."""
@@ -253,23 +267,6 @@ class States:
         """Find products: the shard of each, ``[P]``, -1 where there is none, and its row there."""
         place_P = places_of(hashes_P2, self._hashes_R2)
         return self._shard_R[place_P], self._row_R[place_P]
-
-
-def open_index(folder: Path, model: str, run: Path) -> tuple[IndexConfig, States]:
-    """Open an index of a model that lies in a folder.
-
-    Raises
-    ------
-    UserError
-        When there is no index, or it is not finished or of another model.
-    """
-    if is_begun(folder) and not is_index(folder):
-        raise UserError("the index is not finished.", file=folder, remedy="Call zhichun index again: it goes on.")
-    config = IndexConfig.load(folder)
-    if config.model != model:
-        remedy = f"Make one with: zhichun index {run}"
-        raise UserError(f"the index is not of the model {run}.", file=folder, remedy=remedy)
-    return config, States.open(folder)
 
 
 def shard_folders(folder: Path) -> list[Path]:

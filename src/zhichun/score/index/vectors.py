@@ -8,20 +8,22 @@ Legend: ``R`` products, ``P`` those that are looked for, ``D`` size of a vector.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
 from zhichun.core import schema
 from zhichun.core.errors import UserError
 from zhichun.core.tasks import Floats
-from zhichun.score.index.store import Encoded, Precision, Shard, States, content_hashes, open_index
+from zhichun.score.index.store import Encoded, IndexConfig, Precision, Shard, States, content_hashes
 from zhichun.score.list_features import product_read
 from zhichun.score.similarity import BATCH, Similarity
 from zhichun.text.features import HASH_BYTES
 from zhichun.text.pairs import Columns
 
-VECTORS = 2  # of each product
+EACH: Final = 2  # vectors of a product
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,6 @@ class VectorMaker:
     """Computes what an index keeps of products; see `SplitNetwork`."""
 
     similarity: Similarity
-    states: str
-    size: int
 
     @classmethod
     def load(cls, stack: Path) -> "VectorMaker":
@@ -46,8 +46,18 @@ class VectorMaker:
             remedy = "Make it again with: zhichun stack … --similarity ENCODER --overwrite"
             problem = "the stack reads no similarity, so no product has vectors of its own."
             raise UserError(problem, file=stack, remedy=remedy)
-        ((_, vectors_2D),) = similarity.of_products([("",) * len(schema.TEXT_COLUMNS)]).items()
-        return cls(similarity, similarity.fingerprint, vectors_2D.shape[1])
+        return cls(similarity)
+
+    @property
+    def states(self) -> str:
+        """Hash of the encoder whose vectors it makes."""
+        return self.similarity.fingerprint
+
+    @cached_property
+    def size(self) -> int:
+        """Size of a vector."""
+        (vectors_2D,) = self.similarity.of_products([("",) * len(schema.TEXT_COLUMNS)]).values()
+        return vectors_2D.shape[1]
 
     def read(self, columns: Columns) -> Columns:
         """Keep what is read of texts: products of which it is the same have the same vectors."""
@@ -57,7 +67,7 @@ class VectorMaker:
     def shard_of(self, columns: Columns, precision: Precision, progress: Callable[[int], None] | None = None) -> Shard:
         """Compute the vectors of some products that were read."""
         products = list(zip(*(columns[name] for name in schema.TEXT_COLUMNS), strict=True))
-        made = np.zeros((len(products), VECTORS, self.size), np.float32)
+        made = np.zeros((len(products), EACH, self.size), np.float32)
         for start in range(0, len(products), BATCH):
             some = products[start : start + BATCH]
             vectors = self.similarity.of_products({*some})
@@ -65,7 +75,7 @@ class VectorMaker:
             if progress:
                 progress(len(some))
         kept, none_R0 = Encoded.of(made.reshape(-1, self.size), precision), np.zeros((len(products), 0), np.float32)
-        return Shard(kept, made.mean(axis=1), none_R0, content_hashes(columns), np.full(len(products), VECTORS))
+        return Shard(kept, made.mean(axis=1), none_R0, content_hashes(columns), np.full(len(products), EACH))
 
 
 @dataclass(frozen=True)
@@ -96,6 +106,6 @@ def with_index(stack: Path, index: Path) -> Similarity:
     UserError
         When the index is not finished or of another encoder, or the stack has none.
     """
-    maker = VectorMaker.load(stack)
-    config, states = open_index(index, maker.states, stack)
-    return replace(maker.similarity, kept=KeptVectors(states, config.precision))
+    config, maker = IndexConfig.of_finished(index), VectorMaker.load(stack)
+    kept = KeptVectors(config.open_states(index, maker.states, stack), config.precision)
+    return replace(maker.similarity, kept=kept)
